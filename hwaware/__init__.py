@@ -1,0 +1,52 @@
+"""Hardware-aware finetuning of pretrained networks for ReRAM in-memory computing.
+
+In plain Python::
+
+    import hwaware
+
+    device = hwaware.load_device("reram_cmo", mapping="differential")
+    print(hwaware.convert(model, device))
+    for images, labels in loader:  # train as you like
+        hwaware.install_noise(model, hwaware.TrainingNoise())
+        ...
+    chip = hwaware.Chip.program(model, device, seed=1_000_000)
+    with chip.at(age_s=315_360_000):
+        logits = model(images)
+"""
+
+from importlib import import_module
+from typing import Any
+
+_PUBLIC = {
+    "AgeDistribution": "hwaware.training",
+    "Chip": "hwaware.chip",
+    "RetentionLoss": "hwaware.training",
+    "RunLabels": "hwaware.evaluation",
+    "TrainingNoise": "hwaware.training",
+    "UserError": "hwaware.errors",
+    "clip_weights_": "hwaware.training",
+    "convert": "hwaware.nn",
+    "device_names": "hwaware.devices",
+    "drift_free": "hwaware.chip",
+    "effective_state_dict": "hwaware.nn",
+    "evaluate": "hwaware.evaluation",
+    "install_noise": "hwaware.training",
+    "install_retention": "hwaware.training",
+    "load_device": "hwaware.devices",
+    "remove_noise": "hwaware.training",
+    "retention_loss": "hwaware.training",
+    "to_digital": "hwaware.nn",
+}
+
+__all__ = sorted(_PUBLIC)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    # Lazily: `hwaware --help` should not pay for torch.
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'hwaware' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return __all__

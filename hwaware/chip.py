@@ -1,0 +1,153 @@
+"""One simulated chip: a network written into the cells of one sampled instance of a device."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from hwaware.devices import Device, iv
+from hwaware.devices.faults import stick
+from hwaware.errors import UserError
+from hwaware.nn import AnalogLayer, analog_layers
+from hwaware.nn.layers import weight_scale
+
+#: Chips that results are reported on have seeds from here on; training and fitting seeds stay below.
+CHIP_SEED_START = 1_000_000
+
+
+@dataclass(frozen=True)
+class Chip:
+    """A network on one chip: each cell has its own programming error, drift path and faults for life.
+
+    What a cell draws follows from the chip's seed, the layer's name and the quantity alone, and is drawn on the CPU: the
+    same chip on any machine, on any rank, in any order of ages, and nothing is stored per age.
+
+    Attributes:
+        model: the network that runs on the chip.
+        device: the memory technology.
+        seed: the chip's identity.
+        targets: by layer, the name under which its cells draw (tied layers share one) and the latent weights that were
+            written; later training does not change them.
+    """
+
+    model: nn.Module
+    device: Device
+    seed: int
+    targets: dict[str, tuple[str, Tensor]]
+
+    @classmethod
+    def program(cls, model: nn.Module, device: Device, seed: int) -> Chip:
+        """Writes a converted network into a chip.
+
+        Args:
+            model: a network after :func:`hwaware.nn.convert`; it is not changed.
+            device: the chip's technology; mapping, scale and constants may differ from those the network was converted
+                for, the transform (kappa, range_fraction) may not.
+            seed: which chip.
+
+        Raises:
+            UserError: the network has no analog layer, another transform, or weights that are not finite.
+        """
+        layers = analog_layers(model)
+        if not layers:
+            raise UserError("the network has no analog layer: convert(model, device) first.")
+        targets, owners = {}, {}
+        for name, layer in layers.items():
+            if (layer.device.kappa, layer.device.range_fraction) != (device.kappa, device.range_fraction):
+                raise UserError(
+                    f"layer '{name}' was converted for kappa={layer.device.kappa}, range_fraction="
+                    f"{layer.device.range_fraction}, but the chip has kappa={device.kappa}, range_fraction="
+                    f"{device.range_fraction}: convert the network for that device."
+                )
+            if not layer.weight.isfinite().all():
+                raise UserError(f"the weight of layer '{name}' has values that are not finite (NaN or infinite).")
+            owner = owners.setdefault(id(layer.weight), name)
+            targets[name] = (owner, layer.weight.detach().clone() if owner == name else targets[owner][1])
+        return cls(model, device, int(seed), targets)
+
+    @contextmanager
+    def at(self, age_s: float, purpose: str = "evaluation") -> Iterator[nn.Module]:
+        """The network with the weights that this chip has at an age; restored on leaving, also by an exception.
+
+        Args:
+            age_s: age in s; 0 is just written: programming error and stuck cells only.
+            purpose: what the reading is for. Read noise is drawn once per (chip, age, purpose), so that it depends on
+                neither batch size nor rank, and differs between calibration and evaluation.
+
+        Raises:
+            UserError: the device's law does not cover the age.
+        """
+        self.device.check_age(age_s)
+        with _install(self.model, lambda name, layer: self.weight_at(name, age_s, purpose)):
+            yield self.model
+
+    @torch.no_grad()
+    def weight_at(self, name: str, age_s: float, purpose: str = "evaluation") -> Tensor:
+        """Weights ``ŵ = s·sinh(κv̂)/sinh(rκ)`` that a layer really has at an age (s); its shape, dtype and torch device."""
+        _, target = self.targets[name]
+        cells = self.conductances_at(name, age_s, purpose)
+        v = self.device.layout.decode(cells, self.device.g_min_us, self.device.g_max_us)
+        scale = weight_scale(target, self.device.scale == "channel").cpu()
+        weight = iv.realised(v, self.device.kappa, self.device.range_fraction).mul_(scale)
+        return weight.to(target.device, target.dtype)
+
+    @torch.no_grad()
+    def conductances_at(self, name: str, age_s: float, purpose: str = "evaluation") -> tuple[Tensor, ...]:
+        """Conductances (µS, fp32, on the CPU) of a layer's cells at an age (s), one tensor per cell of a weight."""
+        owner, target = self.targets[name]
+        device = self.device
+        v = target.float() * (device.range_fraction / weight_scale(target, device.scale == "channel"))
+        cells = device.layout.encode(v.cpu(), device.g_min_us, device.g_max_us)
+        return tuple(self._age(g, f"{owner}/{index}", age_s, purpose) for index, g in enumerate(cells))
+
+    def _age(self, target_us: Tensor, cell: str, age_s: float, purpose: str) -> Tensor:
+        device = self.device
+        g = _add_noise(target_us, device.programming_std_us(target_us), self._gaussian(target_us, cell, "programming"))
+        if age_s > 0:
+            g = _add_noise(g, device.drift_std_us(target_us, age_s), self._gaussian(target_us, cell, "drift"))
+            g = g.add_(device.drift_mean_us(target_us, age_s))
+            g = _add_noise(g, device.read_std_us(g, age_s), self._gaussian(target_us, cell, f"read/{age_s!r}/{purpose}"))
+        g = g.clamp_(*device.limits_us)
+        if device.stuck_on or device.stuck_off:
+            uniform = torch.rand(target_us.shape, generator=self._generator(cell, "stuck"))
+            g = stick(g, uniform, device.stuck_on, device.stuck_off, device.g_min_us, device.g_max_us)
+        return g
+
+    def _gaussian(self, like: Tensor, cell: str, quantity: str) -> Callable[[], Tensor]:
+        return lambda: torch.randn(like.shape, generator=self._generator(cell, quantity))
+
+    def _generator(self, cell: str, quantity: str) -> torch.Generator:
+        key = hashlib.blake2b(f"{self.seed}/{cell}/{quantity}".encode(), digest_size=8).digest()
+        return torch.Generator().manual_seed(int.from_bytes(key, "little") >> 1)  # seeds are signed
+
+
+@contextmanager
+def drift_free(model: nn.Module) -> Iterator[nn.Module]:
+    """The exact network on the chip: the cells' curve is on; programming error, drift, faults and read noise are off."""
+    with _install(model, lambda name, layer: layer.effective_weight()):
+        yield model
+
+
+def _add_noise(g: Tensor, std: Tensor | float, draw: Callable[[], Tensor]) -> Tensor:
+    """``g + std·z``; nothing is drawn where the device has no such error."""
+    if isinstance(std, Tensor):
+        return torch.addcmul(g, std, draw())
+    return torch.add(g, draw(), alpha=std) if std else g
+
+
+@contextmanager
+def _install(model: nn.Module, weight_of: Callable[[str, AnalogLayer], Tensor]) -> Iterator[None]:
+    layers = analog_layers(model)
+    before = {name: layer._installed for name, layer in layers.items()}
+    try:
+        for name, layer in layers.items():
+            layer._installed = weight_of(name, layer)
+        yield
+    finally:
+        for name, layer in layers.items():
+            layer._installed = before[name]

@@ -1,0 +1,8 @@
+"""Device physics: mapping, programming error, drift, read noise, stuck cells, I-V curve."""
+
+from hwaware.devices.conductance import MAPPINGS, Mapping
+from hwaware.devices.device import Device
+from hwaware.devices.registry import device_names, load_device
+from hwaware.devices.retention import LogTimeDrift, RelativeDrift
+
+__all__ = ["MAPPINGS", "Device", "LogTimeDrift", "Mapping", "RelativeDrift", "device_names", "load_device"]

@@ -1,0 +1,151 @@
+"""The physics of one memory technology: a frozen set of parameters and pure functions of tensors."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor
+
+from hwaware.devices import iv
+from hwaware.devices.conductance import MAPPINGS, Mapping
+from hwaware.devices.noise import censored_moments
+from hwaware.errors import UserError, nearest
+
+SCALES = ("tensor", "channel")
+CLAMPS = ("window", "zero")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device(ABC):
+    """One memory technology and how weights are laid into it.
+
+    A subclass is one family of laws (how a cell errs when written, drifts and is read) with its constants as fields; a
+    preset is a YAML file that names the family and gives the constants.
+
+    Attributes:
+        name: the preset's name in results.
+        source: where the constants come from.
+        g_min_us, g_max_us: the conductance window in µS.
+        mapping: ``offset``, ``differential`` or ``differential_symmetric``.
+        scale: what shares one weight scale ``s = max|w|``: a whole ``tensor``, or each output ``channel``.
+        clamp: what a cell can hold: the programming ``window``, or anything above ``zero``.
+        kappa: non-linearity κ = V_read/V_0 of the cell's current; None is a linear cell.
+        range_fraction: share r ∈ (0, 1] of the conductance window that weights may use.
+        stuck_on, stuck_off: probability that a cell is stuck at g_max / at g_min.
+    """
+
+    name: str
+    source: str = ""
+    g_min_us: float
+    g_max_us: float
+    mapping: str = "differential"
+    scale: str = "tensor"
+    clamp: str = "window"
+    kappa: float | None = 2.0
+    range_fraction: float = 1.0
+    stuck_on: float = 0.0
+    stuck_off: float = 0.0
+
+    #: The same at every age above 0, so that one age says all there is to say.
+    has_time_law = True
+
+    def __post_init__(self) -> None:
+        for field, options in (("mapping", MAPPINGS), ("scale", SCALES), ("clamp", CLAMPS)):
+            if getattr(self, field) not in options:
+                given = getattr(self, field)
+                raise UserError(f"{field} '{given}' of device '{self.name}' is unknown. {nearest(given, options)}")
+        if not 0 <= self.g_min_us < self.g_max_us < math.inf:
+            raise UserError(
+                f"the conductance window of device '{self.name}' is empty: g_min_us={self.g_min_us} must be at least 0 "
+                f"and below g_max_us={self.g_max_us}."
+            )
+        if self.kappa is not None and not 0 < self.kappa < math.inf:
+            raise UserError(
+                f"kappa={self.kappa} is not a non-linearity: it must be above 0 (2.0 is usual), or null for a linear cell."
+            )
+        if not 0 < self.range_fraction <= 1:
+            raise UserError(f"range_fraction={self.range_fraction} must lie in (0, 1]; 1.0 uses the whole window.")
+        if self.stuck_on < 0 or self.stuck_off < 0 or self.stuck_on + self.stuck_off > 1:
+            raise UserError(
+                f"stuck_on={self.stuck_on} and stuck_off={self.stuck_off} must be probabilities that sum to at most 1."
+            )
+
+    # The family's laws. Conductances in and out are in µS; what does not depend on the state may be a float.
+
+    @abstractmethod
+    def programming_std_us(self, g_us: Tensor) -> Tensor | float:
+        """Standard deviation of the programming error of a cell with target ``g_us``."""
+
+    @abstractmethod
+    def drift_mean_us(self, g_us: Tensor, age_s: float) -> Tensor | float:
+        """Mean change of a cell's conductance at an age (s) above 0."""
+
+    @abstractmethod
+    def drift_std_us(self, g_us: Tensor, age_s: float) -> Tensor | float:
+        """Standard deviation of that change between cells."""
+
+    def read_std_us(self, g_us: Tensor, age_s: float) -> Tensor | float:
+        """Standard deviation of read noise for a cell that conducts ``g_us`` at an age (s) above 0."""
+        return 0.0
+
+    def check_age(self, age_s: float) -> None:
+        """Raises UserError for an age that the law does not cover."""
+        if not 0 <= age_s < math.inf:
+            raise UserError(f"age_s={age_s} is not an age: it must be 0 (just written) or more seconds.")
+
+    # What follows from them.
+
+    @property
+    def layout(self) -> Mapping:
+        """The mapping's functions."""
+        return MAPPINGS[self.mapping]
+
+    @property
+    def curve(self) -> float:
+        """rκ, the curvature of the weight transform; 0 for a linear cell."""
+        return self.range_fraction * self.kappa if self.kappa is not None else 0.0
+
+    @property
+    def limits_us(self) -> tuple[float, float | None]:
+        """Lowest and highest conductance that a cell can hold, by the clamp."""
+        return (self.g_min_us, self.g_max_us) if self.clamp == "window" else (0.0, None)
+
+    def params(self) -> dict[str, Any]:
+        """Every parameter but name, source and mapping, as plain types (for results and file headers)."""
+        return {key: value for key, value in asdict(self).items() if key not in ("name", "source", "mapping")}
+
+    def cell_moments(self, g_us: Tensor, age_s: float, read_noise: bool = True) -> tuple[Tensor, Tensor]:
+        """Closed-form mean and standard deviation (µS) of a clamped, working cell.
+
+        Args:
+            g_us: target conductances, any shape; float64 is advisable.
+            age_s: age in s; 0 is the programming error alone.
+            read_noise: whether a single read's noise is included (never at age 0). It depends on the state, and is
+                taken at the mean state, which is exact to second order in σ/g.
+        """
+        self.check_age(age_s)
+        mean, variance = g_us, g_us.new_zeros(()) + self.programming_std_us(g_us) ** 2
+        if age_s > 0:
+            mean = g_us + self.drift_mean_us(g_us, age_s)
+            variance = variance + self.drift_std_us(g_us, age_s) ** 2
+            if read_noise:
+                variance = variance + self.read_std_us(mean, age_s) ** 2
+        return censored_moments(mean, variance.sqrt(), *self.limits_us)
+
+    def weight_moments(self, u: Tensor, age_s: float, read_noise: bool = True) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of ``(ŵ - w_eff)/s`` for normalised latent weights ``u ∈ [-1, 1]``.
+
+        Cell moments through the mapping, then through the slope of the cell's curve; differentiable in ``u``.
+        """
+        v = u * self.range_fraction
+        cells = self.layout.encode(v, self.g_min_us, self.g_max_us)
+        moments = [self.cell_moments(g, age_s, read_noise) for g in cells]
+        # Decoding is linear, with the same gain for every cell of a weight.
+        shift = self.layout.decode(tuple(mean for mean, _ in moments), self.g_min_us, self.g_max_us) - v
+        gain = (2 if self.layout.cells_per_weight == 1 else 1) / (self.g_max_us - self.g_min_us)
+        spread = sum(std * std for _, std in moments).sqrt() * gain
+        slope = iv.realised_slope(v, self.kappa, self.range_fraction)
+        return shift * slope, spread * slope

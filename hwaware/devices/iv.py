@@ -1,0 +1,39 @@
+"""The cell's non-linear current, and the range-shrunk sinh weight transform that answers it.
+
+The current of a cell is non-linear in its state with strength ``κ = V_read / V_0`` (the sinh of the Stanford/ASU ReRAM
+model). With the share ``r`` of the window in use, a latent weight at ``u = w/s`` is realised as
+``f(u) = sinh(rκu) / sinh(rκ)`` of the scale. A reconstruction of the transform of "ReRAM-aware Model Finetuning
+addressing I-V Non-linearity and Retention Errors" (arXiv 2606.17471), whose text is not public. ``curve`` stands for
+``rκ``; 0 is the linear cell.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def effective(u: Tensor, curve: float) -> Tensor:
+    """Effective normalised weight ``f(u)`` of a latent one; both dimensionless, ``f(±1) = ±1``."""
+    return torch.sinh(u * curve) / math.sinh(curve) if curve else u
+
+
+def latent(u_effective: Tensor, curve: float) -> Tensor:
+    """Latent normalised weight whose effective one is given: ``f⁻¹``, an asinh."""
+    return torch.asinh(u_effective * math.sinh(curve)) / curve if curve else u_effective
+
+
+def realised(v: Tensor, kappa: float | None, range_fraction: float) -> Tensor:
+    """What a cell at window position ``v`` contributes, over the scale: ``sinh(κv) / sinh(rκ)``; ``v/r`` when linear."""
+    if kappa is None:
+        return v / range_fraction
+    return torch.sinh(v * kappa).mul_(1 / math.sinh(range_fraction * kappa))
+
+
+def realised_slope(v: Tensor, kappa: float | None, range_fraction: float) -> Tensor:
+    """Derivative of :func:`realised` in ``v``: how much an error of the window position is amplified."""
+    if kappa is None:
+        return torch.full_like(v, 1 / range_fraction)
+    return torch.cosh(v * kappa) * (kappa / math.sinh(range_fraction * kappa))

@@ -1,0 +1,40 @@
+"""Statistics of a cell whose conductance is clamped to what the cell can hold."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def _normal_pdf(x: Tensor) -> Tensor:
+    return torch.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+
+
+def censored_moments(mean: Tensor, std: Tensor, low: float, high: float | None) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of ``clamp(X, low, high)`` for ``X ~ N(mean, std²)`` (a censored Gaussian).
+
+    Args:
+        mean, std: of the Gaussian before the clamp, broadcastable, in any unit; float64 is advisable.
+        low, high: the clamp in the same unit; ``high=None`` leaves the top open.
+
+    Returns:
+        The two moments in the broadcast shape, differentiable in ``mean`` and ``std``.
+    """
+    std = std.clamp_min(1e-12)  # a cell without spread is the limit, not a division by zero
+    # Everything relative to the mean: squares of conductances would cost half the digits.
+    a = low - mean
+    cdf_a, pdf_a = torch.special.ndtr(a / std), _normal_pdf(a / std)
+    first = a * cdf_a + std * pdf_a
+    second = a * a * cdf_a + std * a * pdf_a
+    inside = 1 - cdf_a
+    if high is not None:
+        b = high - mean
+        above, pdf_b = torch.special.ndtr(-b / std), _normal_pdf(b / std)
+        first = first + b * above - std * pdf_b
+        second = second + b * b * above - std * b * pdf_b
+        inside = inside - above
+    second = second + std * std * inside
+    # The floor keeps the square root's gradient finite for a cell that sits wholly on the clamp.
+    return mean + first, (second - first * first).clamp_min(1e-24).sqrt()

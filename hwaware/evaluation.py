@@ -1,0 +1,197 @@
+"""Accuracy over age × chip, paired: every method and network meets the same chips."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from hwaware.chip import CHIP_SEED_START, Chip, drift_free
+from hwaware.devices import Device
+from hwaware.errors import UserError
+from hwaware.nn import analog_layers
+
+#: Just written, an hour, a day, a week, a month, a year, ten years.
+DEFAULT_AGES_S = (0.0, 3600.0, 86400.0, 604800.0, 2592000.0, 31536000.0, 315360000.0)
+
+Score = Callable[[nn.Module], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class RunLabels:
+    """What identifies a run in its rows.
+
+    Attributes:
+        recipe, model, dataset: names.
+        network: ``base``, ``base_uncorrected``, ``finetuned`` or the name of an ablation.
+        seed: the training seed.
+        method, method_params: how the chip was repaired.
+    """
+
+    recipe: str
+    model: str
+    network: str
+    dataset: str
+    seed: int
+    method: str = "none"
+    method_params: str = "{}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement: one metric of one network on one chip at one age. Values in percent, age in seconds."""
+
+    recipe: str
+    model: str
+    network: str
+    dataset: str
+    device: str
+    device_params: str
+    mapping: str
+    method: str
+    method_params: str
+    age_s: float
+    chip_seed: int
+    metric: str
+    value: float
+    drift_free: float
+    base_digital: float
+    n_samples: int
+    seed: int
+    commit: str
+    version: str
+
+
+def evaluate(
+    model: nn.Module,
+    device: Device,
+    *,
+    score: Score,
+    base_digital: Mapping[str, float],
+    n_samples: int,
+    labels: RunLabels,
+    ages_s: Sequence[float] = DEFAULT_AGES_S,
+    chip_seeds: Iterable[int] = range(CHIP_SEED_START, CHIP_SEED_START + 10),
+    on_chip: Callable[[], None] = lambda: None,
+) -> list[Row]:
+    """Programs chips with a converted network and scores each at each age.
+
+    Args:
+        model: a network after :func:`hwaware.nn.convert`; put into eval mode, and back.
+        device: the chips' technology.
+        score: runs the network over the test set and gives each metric in percent.
+        base_digital: the same metrics of the digital network that all started from.
+        n_samples: samples that ``score`` uses.
+        labels: what identifies the run.
+        ages_s: ages in s. Of a device without a law of time only age 0 and the largest are evaluated.
+        chip_seeds: one chip each; a rank of several may give its own share.
+        on_chip: called after each score, for progress.
+
+    Returns:
+        One row per chip, age and metric, chip by chip.
+
+    Raises:
+        UserError: an age is not covered; a layer's weight is never used through the layer, so that no chip could act.
+    """
+    ages_s = ages_to_evaluate(device, ages_s)
+    rows = []
+    with _eval_mode(model):
+        with drift_free(model), _all_used(model):
+            exact = score(model)
+        for seed in chip_seeds:
+            chip = Chip.program(model, device, seed)
+            for age_s in ages_s:
+                with chip.at(age_s):
+                    values = score(model)
+                on_chip()
+                rows += [
+                    Row(
+                        recipe=labels.recipe,
+                        model=labels.model,
+                        network=labels.network,
+                        dataset=labels.dataset,
+                        device=device.name,
+                        device_params=json.dumps(device.params(), sort_keys=True),
+                        mapping=device.mapping,
+                        method=labels.method,
+                        method_params=labels.method_params,
+                        age_s=age_s,
+                        chip_seed=seed,
+                        metric=metric,
+                        value=value,
+                        drift_free=exact[metric],
+                        base_digital=base_digital[metric],
+                        n_samples=n_samples,
+                        seed=labels.seed,
+                        commit=commit(),
+                        version=version("hwaware"),
+                    )
+                    for metric, value in values.items()
+                ]
+    return rows
+
+
+def ages_to_evaluate(device: Device, ages_s: Sequence[float]) -> tuple[float, ...]:
+    """The ages that tell something about a device, sorted; each is checked against its law."""
+    ages_s = sorted({float(age_s) for age_s in ages_s})
+    if not ages_s:
+        raise UserError("there is no age to evaluate at: give ages_s in seconds.")
+    for age_s in ages_s:
+        device.check_age(age_s)
+    if not device.has_time_law and ages_s[-1] > 0:
+        return (0.0, ages_s[-1]) if ages_s[0] == 0 else (ages_s[-1],)
+    return tuple(ages_s)
+
+
+@cache
+def commit() -> str:
+    """Short hash of the source tree's commit, with ``+`` when it has uncommitted changes; empty outside a checkout."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+@contextmanager
+def _eval_mode(model: nn.Module):
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+
+
+@contextmanager
+def _all_used(model: nn.Module):
+    """Raises when a layer's forward was never called: some networks read ``layer.weight`` past the layer."""
+    unused = analog_layers(model)
+    hooks = [
+        layer.register_forward_hook(lambda *_, name=name: unused.pop(name, None)) for name, layer in [*unused.items()]
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if unused:
+        raise UserError(
+            f"layer '{next(iter(unused))}' was converted, but the network never calls it (it may read its weight directly), "
+            f"so that no chip could act on it: exclude it. {len(unused)} such layers."
+        )

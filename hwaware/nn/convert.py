@@ -1,0 +1,223 @@
+"""Turning a pretrained network's layers into analog ones, in place, and back."""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor, nn
+
+from hwaware.devices import Device
+from hwaware.errors import UserError, nearest
+from hwaware.nn.layers import ANALOG_CLASSES, AnalogLayer
+
+#: Weights of these are looked up, or scale element by element: no matrix product, so they stay digital.
+_ALWAYS_DIGITAL = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
+#: Modules that in some modes read their children's weights without calling them.
+_FAST_PATHS = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
+
+
+@dataclass(frozen=True)
+class ConvertedLayer:
+    """One row of the report: a layer's name, digital class, weight shape, weights and memory cells."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    n_weights: int
+    n_cells: int
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """What :func:`convert` did: the converted layers and the weights that stayed digital."""
+
+    device: Device
+    layers: tuple[ConvertedLayer, ...]
+    n_digital_parameters: int
+
+    @property
+    def n_weights(self) -> int:
+        """Weights held in cells."""
+        return sum(layer.n_weights for layer in self.layers)
+
+    @property
+    def n_cells(self) -> int:
+        """Memory cells needed."""
+        return sum(layer.n_cells for layer in self.layers)
+
+    def __str__(self) -> str:
+        width = max((len(layer.name) for layer in self.layers), default=0)
+        rows = [
+            f"{layer.name:<{width}}  {layer.kind:<12} {'×'.join(map(str, layer.shape)):<16} {layer.n_cells:>12,} cells"
+            for layer in self.layers
+        ]
+        total = (
+            f"{len(self.layers)} layers, {self.n_weights:,} weights in {self.n_cells:,} cells of {self.device.name} "
+            f"({self.device.mapping}); {self.n_digital_parameters:,} parameters stay digital"
+        )
+        return "\n".join([*rows, total])
+
+
+def analog_layers(model: nn.Module) -> dict[str, AnalogLayer]:
+    """The model's analog layers by name, each module once."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, AnalogLayer)}
+
+
+def convert(
+    model: nn.Module,
+    device: Device,
+    include: Sequence[str] = ("*",),
+    exclude: Sequence[str] = (),
+    corrected: bool = True,
+) -> ConversionReport:
+    """Makes the model's linear and convolution layers analog, in place. Nothing is changed when it raises.
+
+    A layer keeps its parameters, keys, hooks, ties, ``requires_grad``, mode, dtype and torch device: only its class
+    changes. Latent weights are set so that the network's function stays what it was.
+
+    Args:
+        model: the network.
+        device: the memory technology that is to hold the weights.
+        include, exclude: shell patterns on module names (``blocks.*.attn.*``); a pattern that matches a module covers
+            everything inside it. Excluded layers stay digital.
+        corrected: False leaves the weights as they are, so that the cell's non-linearity distorts them: the network
+            that was never told about it.
+
+    Raises:
+        UserError: a pattern matches nothing; a layer with weights can't be converted and is not excluded; a weight is
+            not finite, or is shared with a digital layer; nothing is left to convert.
+    """
+    if "timm" in sys.modules:
+        import hwaware.nn.timm_layers  # noqa: F401 - registers its classes
+    modules = dict(model.named_modules())
+    included, excluded = _matches(modules, include, "include"), _matches(modules, exclude, "exclude")
+    chosen = {}
+    for name, module in modules.items():
+        if name not in included or name in excluded:
+            continue
+        if isinstance(module, AnalogLayer):
+            raise UserError(f"layer '{name}' is analog already; convert a digital network (to_digital goes back).")
+        _refuse_unknown(name, module)
+        if type(module) in ANALOG_CLASSES:
+            chosen[name] = module
+    if not chosen:
+        raise UserError("no layer to convert: the network has no linear or convolution layer that is not excluded.")
+    _refuse_fast_paths(modules, chosen)
+    _refuse_digital_ties(model, chosen)
+    for name, module in chosen.items():
+        if not module.weight.is_meta and not module.weight.isfinite().all():
+            raise UserError(f"the weight of layer '{name}' has values that are not finite (NaN or infinite).")
+
+    rows, seen = [], set()
+    for name, module in chosen.items():
+        kind, weight = type(module).__name__, module.weight
+        module.__class__ = ANALOG_CLASSES[type(module)]
+        module.device = device
+        if id(weight) in seen:  # tied to an earlier one: the same cells
+            continue
+        seen.add(id(weight))
+        if corrected and device.curve:
+            module.set_effective_weight(weight.detach().clone())
+        cells = weight.numel() * device.layout.cells_per_weight
+        rows.append(ConvertedLayer(name, kind, tuple(weight.shape), weight.numel(), cells))
+    total = sum(parameter.numel() for parameter in model.parameters())
+    return ConversionReport(device, tuple(rows), total - sum(row.n_weights for row in rows))
+
+
+def to_digital(model: nn.Module) -> nn.Module:
+    """Makes every analog layer digital again, in place, with its effective weights; returns the model."""
+    state = _effective_weights(model)
+    for name, layer in analog_layers(model).items():
+        with torch.no_grad():
+            layer.weight.copy_(state[name])
+        layer.__class__ = layer.digital_class
+        for attribute in ("device", "noise", "error", "weight_error", "_installed"):
+            layer.__dict__.pop(attribute, None)
+    return model
+
+
+def effective_state_dict(model: nn.Module) -> dict[str, Tensor]:
+    """The model's ``state_dict`` with effective in place of latent weights: what the plain digital network loads."""
+    effective = {_key(name): weight for name, weight in _effective_weights(model).items()}
+    # Through the modules' own names: a layer used twice stands in the state_dict under both.
+    aliases = {
+        _key(alias): _key(name)
+        for name, layer in analog_layers(model).items()
+        for alias, module in model.named_modules(remove_duplicate=False)
+        if module is layer
+    }
+    return {key: effective.get(aliases.get(key, key), value) for key, value in model.state_dict().items()}
+
+
+def _key(name: str) -> str:
+    return f"{name}.weight" if name else "weight"
+
+
+def _effective_weights(model: nn.Module) -> dict[str, Tensor]:
+    # All before any is written: tied layers share the latents.
+    return {name: layer.effective_weight() for name, layer in analog_layers(model).items()}
+
+
+def _matches(modules: dict[str, nn.Module], patterns: Sequence[str], field: str) -> set[str]:
+    if isinstance(patterns, str):
+        raise UserError(f"{field}='{patterns}' is one text; give a list of patterns: ['{patterns}'].")
+    matched: set[str] = set()
+    for pattern in patterns:
+        hits = {name for name in modules if any(fnmatchcase(part, pattern) for part in _ancestry(name))}
+        if not hits:
+            raise UserError(f"{field} pattern '{pattern}' matches no layer. {nearest(pattern, filter(None, modules))}")
+        matched |= hits
+    return matched
+
+
+def _ancestry(name: str) -> Iterator[str]:
+    parts = name.split(".")
+    return (".".join(parts[:depth]) for depth in range(1, len(parts) + 1))
+
+
+def _refuse_unknown(name: str, module: nn.Module) -> None:
+    if type(module) in ANALOG_CLASSES:
+        if "weight" not in module._parameters:
+            raise UserError(
+                f"layer '{name}' ({type(module).__name__}) computes its weight (weight_norm?), so no cells can hold it: "
+                f"remove the reparametrisation, or exclude '{name}'."
+            )
+        return
+    weights = [key for key, value in module._parameters.items() if "weight" in key and value is not None]
+    if isinstance(module, _ALWAYS_DIGITAL) or all(module._parameters[key].ndim < 2 for key in weights):
+        if not isinstance(module, tuple(ANALOG_CLASSES)):  # a parametrised layer keeps its weight elsewhere
+            return
+    raise UserError(
+        f"layer '{name}' ({type(module).__name__}) has weights, but no analog form is known for that class: "
+        f"exclude '{name}' to keep it digital, or register one (hwaware.nn.register_analog)."
+    )
+
+
+def _refuse_fast_paths(modules: dict[str, nn.Module], chosen: dict[str, nn.Module]) -> None:
+    for name in chosen:
+        for parent in list(_ancestry(name))[:-1]:
+            if isinstance(modules.get(parent), _FAST_PATHS):
+                raise UserError(
+                    f"layer '{name}' lies in '{parent}' ({type(modules[parent]).__name__}), whose fast path reads its "
+                    f"weight without calling it, so the chip would never be used: exclude '{parent}'."
+                )
+
+
+def _refuse_digital_ties(model: nn.Module, chosen: dict[str, nn.Module]) -> None:
+    owners = defaultdict(list)
+    for name, module in model.named_modules():
+        for key, parameter in module._parameters.items():
+            if parameter is not None:
+                owners[id(parameter)].append((name, key))
+    for name, module in chosen.items():
+        for owner, key in owners[id(module.weight)]:
+            if owner not in chosen or key != "weight":
+                raise UserError(
+                    f"the weight of layer '{name}' is tied to '{owner}.{key}', which stays digital, so that it cannot "
+                    f"live in cells: exclude '{name}', or untie them."
+                )

@@ -1,0 +1,31 @@
+"""Stuck cells in the training step."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hwaware.devices import Device, iv
+from hwaware.devices.faults import stick
+
+
+def apply_stuck_cells(weight: Tensor, latent: Tensor, scale: Tensor, device: Device) -> Tensor:
+    """Realised weights with freshly drawn stuck cells; a weight with a stuck cell gets no gradient.
+
+    Args:
+        weight, latent: realised and latent weights of the same shape.
+        scale: weight scale, broadcastable to them.
+    """
+    with torch.no_grad():
+        window = device.g_min_us, device.g_max_us
+        targets = device.layout.encode(latent.float() / scale * device.range_fraction, *window)
+        uniforms = [torch.rand_like(g) for g in targets]
+        cells = tuple(
+            stick(g, uniform, device.stuck_on, device.stuck_off, *window)
+            for g, uniform in zip(targets, uniforms, strict=True)
+        )
+        stuck = torch.zeros_like(latent, dtype=torch.bool)
+        for uniform in uniforms:
+            stuck |= (uniform < device.stuck_on) | (uniform >= 1 - device.stuck_off)
+        values = iv.realised(device.layout.decode(cells, *window), device.kappa, device.range_fraction) * scale
+    return torch.where(stuck, values.to(weight.dtype), weight)

@@ -1,0 +1,113 @@
+"""Analog layers: digital layers whose weight lives in conductances.
+
+An analog layer is its digital class with another ``forward``: same parameters, same ``state_dict`` keys, same hooks. Its
+``weight`` parameter holds the *latent* weights; what multiplies the input is, in this order of precedence, the weights
+that a chip has installed, the latents realised with training noise (in training mode, where noise is installed), or
+the exact effective weights.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hwaware.devices import Device, iv
+from hwaware.nn.faults import apply_stuck_cells
+from hwaware.nn.realise import realise
+
+
+@torch.no_grad()
+def weight_scale(weight: Tensor, per_channel: bool) -> Tensor:
+    """Scale ``s = max|w|`` in fp32: 0-dim, or ``[C_out, 1, …]`` per output channel; 1 where all weights are zero."""
+    magnitude = weight.detach().float().abs()
+    scale = magnitude.amax(dim=tuple(range(1, magnitude.ndim)), keepdim=True) if per_channel else magnitude.amax()
+    return torch.where(scale > 0, scale, torch.ones_like(scale))
+
+
+class AnalogLayer:
+    """What all analog layers share; mixed into a digital class by :func:`hwaware.nn.convert`.
+
+    Attributes:
+        device: the memory technology that holds the weights.
+        noise: complex table of ``(ŵ - w_eff)/s`` over u ∈ [-1, 1], mean + i·std, used in training mode; None: exact.
+        error: complex table of ``E[((ŵ - w_eff)/s)²]`` over u, value + i·derivative, for the retention loss; None: off.
+        weight_error: ``Σ E[(ŵ - w_eff)²] / Σ w_eff²`` of the last training forward; None where ``error`` is.
+    """
+
+    digital_class: ClassVar[type[nn.Module]]
+
+    weight: nn.Parameter
+    device: Device
+    noise: Tensor | None = None
+    error: Tensor | None = None
+    weight_error: Tensor | None = None
+    _installed: Tensor | None = None
+
+    def realised_weight(self) -> Tensor:
+        """The weights of one forward pass, of the latents' shape; fp32 unless a chip installed otherwise."""
+        if self._installed is not None:
+            return self._installed
+        noise, error = (self.noise, self.error) if self.training else (None, None)
+        weight, self.weight_error = realise(
+            self.weight,
+            per_channel=self.device.scale == "channel",
+            curve=self.device.curve,
+            noise=noise,
+            error=error,
+        )
+        if noise is not None and (self.device.stuck_on or self.device.stuck_off):
+            weight = apply_stuck_cells(weight, self.weight, self.weight_scale(), self.device)
+        # Outside autocast the layer computes in its parameters' own precision, as the digital one does.
+        return weight if torch.is_autocast_enabled(weight.device.type) else weight.to(self.weight.dtype)
+
+    def weight_scale(self) -> Tensor:
+        """:func:`weight_scale` of the latents, by the device's ``scale``."""
+        return weight_scale(self.weight, per_channel=self.device.scale == "channel")
+
+    @torch.no_grad()
+    def effective_weight(self) -> Tensor:
+        """Exact effective weights ``w_eff = s·sinh(rκu)/sinh(rκ)`` in the parameter's dtype, detached."""
+        scale = self.weight_scale()
+        return (iv.effective(self.weight.detach().float() / scale, self.device.curve) * scale).to(self.weight.dtype)
+
+    @torch.no_grad()
+    def set_effective_weight(self, weight: Tensor) -> None:
+        """Sets the latents so that the effective weights are ``weight``."""
+        self.weight.copy_(weight)
+        scale = self.weight_scale()
+        self.weight.copy_(iv.latent(self.weight.float() / scale, self.device.curve) * scale)
+
+
+class AnalogLinear(AnalogLayer, nn.Linear):
+    """:class:`torch.nn.Linear` on crossbars."""
+
+    digital_class = nn.Linear
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.linear(input, self.realised_weight(), self.bias)
+
+
+class AnalogConv2d(AnalogLayer, nn.Conv2d):
+    """:class:`torch.nn.Conv2d` (any stride, padding mode, dilation, groups) on crossbars."""
+
+    digital_class = nn.Conv2d
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self._conv_forward(input, self.realised_weight(), self.bias)
+
+
+#: Digital class -> analog class. Exact types only: a subclass may compute something else with its weight.
+ANALOG_CLASSES: dict[type[nn.Module], type[AnalogLayer]] = {}
+
+
+def register_analog(cls: type[AnalogLayer]) -> type[AnalogLayer]:
+    """Makes :func:`hwaware.nn.convert` swap ``cls.digital_class`` for ``cls``; usable as a decorator."""
+    ANALOG_CLASSES[cls.digital_class] = cls
+    return cls
+
+
+register_analog(AnalogLinear)
+register_analog(AnalogConv2d)

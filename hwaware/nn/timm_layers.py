@@ -1,0 +1,33 @@
+"""Analog forms of timm's own layer classes. Imported only where timm already is."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from timm.layers import Conv2dSame
+from timm.layers import Linear as TimmLinear
+from timm.layers.padding import pad_same
+from torch import Tensor
+
+from hwaware.nn.layers import AnalogLayer, register_analog
+
+
+@register_analog
+class AnalogConv2dSame(AnalogLayer, Conv2dSame):
+    """:class:`timm.layers.Conv2dSame`: TensorFlow's input-dependent, asymmetric padding."""
+
+    digital_class = Conv2dSame
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.realised_weight()
+        x = pad_same(x, weight.shape[-2:], self.stride, self.dilation)
+        return F.conv2d(x, weight, self.bias, self.stride, (0, 0), self.dilation, self.groups)
+
+
+@register_analog
+class AnalogTimmLinear(AnalogLayer, TimmLinear):
+    """:class:`timm.layers.Linear`."""
+
+    digital_class = TimmLinear
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.linear(input, self.realised_weight(), self.bias)

@@ -1,0 +1,91 @@
+"""Retention loss: the weight error that drift will cause, as a differentiable regulariser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from hwaware.devices import Device
+from hwaware.errors import UserError
+from hwaware.nn import analog_layers
+from hwaware.nn.realise import realise
+from hwaware.training.noise import positions
+
+
+@dataclass(frozen=True)
+class RetentionLoss:
+    """Settings of the retention loss.
+
+    Attributes:
+        ages_s: ages (s) over which the expected error is averaged.
+        share: weight λ of the loss, as its share of the task loss at the first training step.
+    """
+
+    ages_s: tuple[float, ...] = (3600.0, 31536000.0, 315360000.0)
+    share: float = 0.05
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ages_s", tuple(float(age) for age in self.ages_s))
+        if not self.ages_s:
+            raise UserError("the retention loss needs at least one age in ages_s.")
+        if not self.share > 0:
+            raise UserError(f"retention share={self.share} must be above 0 (0.05 is 5 % of the task loss); null turns it off.")
+
+
+@lru_cache(maxsize=8)
+def error_table(device: Device, ages_s: tuple[float, ...]) -> Tensor:
+    """``E[((ŵ - w_eff)/s)²]`` over ages, as value + i·derivative in u, complex64 ``[TABLE_SIZE]``.
+
+    Programming error and drift through the slope of the cell's curve; no read noise, no stuck cells.
+    """
+    with torch.enable_grad():
+        u = positions().requires_grad_()
+        moments = [device.weight_moments(u, age_s, read_noise=False) for age_s in ages_s]
+        value = sum(mean * mean + std * std for mean, std in moments) / len(ages_s)
+        (derivative,) = torch.autograd.grad(value.sum(), u)
+    return torch.complex(value.detach(), derivative).to(torch.complex64)
+
+
+def install_retention(model: nn.Module, loss: RetentionLoss) -> None:
+    """Lets the training forward of each analog layer compute its expected error; call once, before training."""
+    for layer in analog_layers(model).values():
+        layer.error = error_table(layer.device, loss.ages_s).to(layer.weight.device)
+
+
+def remove_retention(model: nn.Module) -> None:
+    """Undoes :func:`install_retention`."""
+    for layer in analog_layers(model).values():
+        layer.error = layer.weight_error = None
+
+
+def retention_loss(model: nn.Module) -> Tensor:
+    """Mean over the analog layers of ``Σ E[(ŵ - w_eff)²] / Σ w_eff²``, dimensionless, differentiable in the latents.
+
+    After "ReRAM-aware Model Finetuning addressing I-V Non-linearity and Retention Errors" (arXiv 2606.17471), whose
+    equations are not public: the form is a reconstruction. The gradient also reaches the scale ``s = max|w|``, so that
+    outliers, which set the range, are pulled in even where drift does not depend on the state.
+
+    Uses what each layer's last training forward computed on its way, and takes it: a second call computes anew.
+    """
+    errors, seen = [], set()
+    for name, layer in analog_layers(model).items():
+        if layer.error is None:
+            raise UserError(f"layer '{name}' has no retention loss installed: call install_retention(model, ...) first.")
+        if id(layer.weight) in seen:  # tied layers share their cells
+            continue
+        seen.add(id(layer.weight))
+        error, layer.weight_error = layer.weight_error, None
+        if error is None or (torch.is_grad_enabled() and layer.weight.requires_grad and not error.requires_grad):
+            # Not computed in this step's forward, or under reentrant activation checkpointing, which forgets gradients.
+            _, error = realise(
+                layer.weight,
+                per_channel=layer.device.scale == "channel",
+                curve=layer.device.curve,
+                noise=None,
+                error=layer.error,
+            )
+        errors.append(error)
+    return torch.stack(errors).mean()

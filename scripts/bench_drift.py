@@ -1,0 +1,60 @@
+#!/usr/bin/env python
+"""CPU time to program and age one ResNet18 chip, and what the chip's forward pass costs beside the digital one.
+
+    python scripts/bench_drift.py [--repeats 7]
+
+Prints one JSON line: ``age_cpu_s`` (programming, drift and one read of 11.7 M weights in 23.4 M cells: ``reram_cmo``,
+``differential``, ten years), ``forward_ratio_cpu`` (chip / digital, interleaved). Medians of CPU time of all threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import time
+from statistics import median
+
+import timm
+import torch
+
+from hwaware.chip import Chip
+from hwaware.devices import load_device
+from hwaware.nn import convert
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=7)
+    repeats = parser.parse_args().repeats
+
+    torch.manual_seed(0)
+    digital = timm.create_model("resnet18", num_classes=1000).eval()
+    model = copy.deepcopy(digital)
+    device = load_device("reram_cmo", mapping="differential")
+    convert(model, device)
+    images = torch.randn(32, 3, 64, 64)
+
+    ageing, chip_forward, digital_forward = [], [], []
+    with torch.no_grad():
+        for seed in range(repeats):
+            start = time.process_time()
+            chip = Chip.program(model, device, seed=2_000_000 + seed)
+            with chip.at(315_360_000.0):
+                ageing.append(time.process_time() - start)
+                for network, times in ((model, chip_forward), (digital, digital_forward)) * 3:
+                    start = time.process_time()
+                    network(images)
+                    times.append(time.process_time() - start)
+    result = {
+        "workload": "resnet18_chip",
+        "age_cpu_s": round(median(ageing), 3),
+        "forward_ratio_cpu": round(median(chip_forward) / median(digital_forward), 3),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
