@@ -1,0 +1,246 @@
+"""Images for classification, as a LightningDataModule."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader
+
+from hwaware.data.datasets import EvalDataset, TrainDataset, in_memory
+from hwaware.data.loading import EverySampleSampler, ImageLoader, ResumableLoader, ResumableSampler
+from hwaware.data.sources import Images, Source, Subset, open_source
+from hwaware.data.subsets import TEST_SUBSET_SEED, VALIDATION_SEED, row_range, stratified_subset
+from hwaware.data.transforms import check_augment, eval_transform, train_transform
+from hwaware.errors import UserError
+
+
+class ImageData(LightningDataModule):
+    """Training, validation and test images with the preprocessing that the network's own data config names.
+
+    The data config (timm's ``resolve_model_data_config(model)``) is read from ``task.data_config`` of the Trainer's
+    module, and its number of classes from ``task.num_classes``; without a Trainer set ``data_config`` (and
+    ``model_classes``) here before ``setup``.
+
+    Splits: the data's own test set, else its validation set, is for testing. Validation uses ``val_rows`` of the
+    training set; else a validation set that is not used for testing; else the training rows that ``train_rows`` leaves;
+    else a fixed stratified tenth of them.
+
+    Args:
+        source: ``digits`` (scikit-learn's, upscaled), ``parquet`` (files as the hub has them: train.parquet or
+            data/train-00000-of-00001.parquet …, columns img or image, label) or ``folder`` (train/CLASS/…, val/CLASS/…
+            or test/CLASS/…); by default what ``path`` holds, and digits without a path.
+        path: folder of the data.
+        name: of the data set in the results (default: the folder's).
+        batch_size: images per training step and device.
+        eval_batch_size: images per evaluation step.
+        num_workers: processes that load images (0: none beside the main one, best for small images).
+        augment: none, crop, crop_flip or resized_crop_flip.
+        train_rows: [start, stop], the rows of the training set to fit on.
+        val_rows: [start, stop], the rows of the training set to validate on.
+        test_subset: this many test images, always the same and stratified by class; None is all of them.
+        num_classes: of data whose files do not name the classes and lack some.
+        seed: of order and augmentation.
+
+    Raises (in ``setup``, as UserError): no data, a single class, an image that cannot be decoded, classes that are not
+        the network's, rows or subsets that are not there, unknown source or augmentation.
+
+    After ``setup``: ``num_classes``, ``class_names``, ``dataset_name``, ``n_train``, ``n_val``, ``n_test`` (0 for
+    splits that were not needed).
+    """
+
+    def __init__(
+        self,
+        source: str | None = None,
+        path: str | None = None,
+        name: str | None = None,
+        batch_size: int = 128,
+        eval_batch_size: int = 256,
+        num_workers: int = 0,
+        augment: str = "none",
+        train_rows: list[int] | None = None,
+        val_rows: list[int] | None = None,
+        test_subset: int | None = None,
+        num_classes: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for option, value, least in (
+            ("batch_size", batch_size, 1),
+            ("eval_batch_size", eval_batch_size, 1),
+            ("num_workers", num_workers, 0),
+        ):
+            if value < least:
+                raise UserError(f"{option}={value} is below {least}")
+        check_augment(augment)
+        self.source, self.path, self.name = source, path, name
+        self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
+        self.augment, self.train_rows, self.val_rows, self.test_subset = augment, train_rows, val_rows, test_subset
+        self.seed = seed
+        self.data_config: dict[str, Any] | None = None
+        self.model_classes: int | None = None
+        self._given_classes = num_classes
+        self._classes: tuple[str, ...] | None = None
+        self._opened: dict[str, Images] = {}
+        self._datasets: dict[str, TrainDataset | EvalDataset] = {}
+
+    def setup(self, stage: Literal["fit", "validate", "test", "predict"] | str | None = None) -> None:
+        """Open, check and (where small) decode the splits that ``stage`` needs; None is all of them."""
+        self._read_task()
+        wanted = {"fit": ("train", "val"), "validate": ("val",), None: ("train", "val", "test")}.get(stage, ("test",))
+        for split in wanted:
+            if split not in self._datasets:
+                self._datasets[split] = self._dataset(split, self._split(split))
+
+    def train_dataloader(self) -> DataLoader:
+        sampler = ResumableSampler(self._datasets["train"], self.batch_size, self.seed, **self._replicas())
+        loader = ResumableLoader(
+            self._datasets["train"],
+            batch_size=self.batch_size,
+            sampler=sampler,
+            drop_last=True,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+        )
+        if self.trainer is not None:
+            fit_loop = self.trainer.fit_loop
+            loader.batches_done = lambda: fit_loop.batch_idx + 1  # batch_idx: of the batch before the next one
+        return loader
+
+    def val_dataloader(self) -> DataLoader:
+        """Each image on one rank."""
+        return self._eval_loader("val", **self._replicas())
+
+    def test_dataloader(self) -> DataLoader:
+        """Every image on every rank: evaluation gives ranks different chips, not different images."""
+        return self._eval_loader("test")
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        if self._classes is None:
+            raise RuntimeError("the classes are known after setup()")
+        return self._classes
+
+    @property
+    def dataset_name(self) -> str:
+        return self.name or self._source.name
+
+    @property
+    def n_train(self) -> int:
+        return len(self._datasets.get("train", ()))
+
+    @property
+    def n_val(self) -> int:
+        return len(self._datasets.get("val", ()))
+
+    @property
+    def n_test(self) -> int:
+        return len(self._datasets.get("test", ()))
+
+    # --- splits
+
+    @cached_property
+    def _source(self) -> Source:
+        return open_source(self.source, self.path)
+
+    def _stored(self, split: str) -> Images:
+        """A split as the source has it."""
+        if split not in self._opened:
+            if split not in self._source.splits:
+                have = ", ".join(self._source.splits)
+                raise UserError(f"{self.path} holds no '{split}' images (only: {have})")
+            images = self._source.splits[split]()
+            if len(images) == 0:
+                raise UserError(f"the '{split}' split of {self.path or self._source.name} is empty")
+            self._check_classes(images)
+            self._opened[split] = images
+        return self._opened[split]
+
+    def _split(self, split: str) -> Images:
+        has = self._source.splits
+        if split == "test":
+            images = self._stored("val" if "test" not in has and "val" in has else "test")
+            if self.test_subset is None:
+                return images
+            return Subset(images, stratified_subset(images.labels, self.test_subset, TEST_SUBSET_SEED))
+        if split == "val" and self.val_rows is None and "val" in has and "test" in has:
+            return self._stored("val")
+        train, val = self._train_and_val_rows()
+        return Subset(self._stored("train"), train if split == "train" else val)
+
+    def _train_and_val_rows(self) -> tuple[np.ndarray, np.ndarray]:
+        labels = self._stored("train").labels
+        n = len(labels)
+        rows = np.arange(n) if self.train_rows is None else row_range("train_rows", self.train_rows, n)
+        if self.val_rows is not None:
+            val = row_range("val_rows", self.val_rows, n)
+            # rows to validate on are not fitted on, unless both were asked for
+            return (np.setdiff1d(rows, val) if self.train_rows is None else rows), val
+        if "val" in self._source.splits and "test" in self._source.splits:
+            return rows, rows[:0]
+        rest = np.setdiff1d(np.arange(n), rows)
+        if len(rest) > 0:
+            return rows, rest
+        val = stratified_subset(labels, max(1, n // 10), VALIDATION_SEED)
+        return np.setdiff1d(rows, val), val
+
+    def _dataset(self, split: str, images: Images) -> TrainDataset | EvalDataset:
+        if self.data_config is None:
+            raise UserError(
+                "ImageData does not know the network's preprocessing: use it with a Trainer, or set "
+                "data.data_config = timm.data.resolve_model_data_config(model)"
+            )
+        show = self.trainer is None or self.trainer.is_global_zero
+        if split == "train":
+            return TrainDataset(in_memory(images, show), train_transform(self.data_config, self.augment))
+        return EvalDataset(images, eval_transform(self.data_config), show)
+
+    def _eval_loader(self, split: str, **replicas: int) -> DataLoader:
+        dataset = self._datasets[split]
+        return ImageLoader(
+            dataset,
+            batch_size=self.eval_batch_size,
+            sampler=EverySampleSampler(dataset, **replicas),
+            # what is in memory needs no workers
+            num_workers=self.num_workers if dataset.inputs is None else 0,
+        )
+
+    # --- what the Trainer knows
+
+    def _read_task(self) -> None:
+        if self.trainer is not None:
+            task = self.trainer.lightning_module
+            self.data_config = getattr(task, "data_config", self.data_config)
+            self.model_classes = getattr(task, "num_classes", self.model_classes)
+
+    def _replicas(self) -> dict[str, int]:
+        kwargs = self.trainer.distributed_sampler_kwargs if self.trainer is not None else None
+        return dict(kwargs or {"num_replicas": 1, "rank": 0})
+
+    # --- classes
+
+    def _check_classes(self, images: Images) -> None:
+        labels, where = images.labels, self.path or self._source.name
+        if labels.min() < 0:
+            raise UserError(f"{where} has labels below 0 ({labels.min()}): a test set whose answers are not public?")
+        if images.class_names is not None:
+            names = images.class_names
+        else:
+            names = tuple(map(str, range(self._given_classes or int(labels.max()) + 1)))
+        if labels.max() >= len(names):
+            raise UserError(f"{where} has label {labels.max()}, and num_classes={len(names)}")
+        if len(names) < 2 or (labels == labels[0]).all():
+            raise UserError(f"{where} has only one class ({names[labels[0]]}); there is nothing to tell apart")
+        if self.model_classes is not None and len(names) != self.model_classes:
+            hint = "" if images.class_names else "; if it only lacks some of them, set data.num_classes"
+            raise UserError(f"{where} has {len(names)} classes, the network {self.model_classes} outputs{hint}")
+        if self._classes is not None and names != self._classes:
+            ours, theirs = (f"{len(n)} ({', '.join(n[:3])} …)" for n in (self._classes, names))
+            raise UserError(f"the splits of {where} have different classes: {ours} and {theirs}")
+        self._classes = names

@@ -1,0 +1,120 @@
+"""Loaders that give the same images in the same order and with the same augmentation, whatever happens.
+
+A training sample is fixed by (seed, epoch, index): not by the rank or worker that draws it, nor by what was drawn
+before. So a run that is killed and resumed sees what it would have seen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from hwaware.errors import UserError
+
+# The samplers derive from DistributedSampler because Lightning then leaves them in place, and tells them the epoch.
+
+
+def sample_key(seed: int, *what: int | str) -> int:
+    """A 63-bit number that depends on all arguments and on nothing else (Python's hash of a string would)."""
+    text = ":".join(map(str, (seed, *what)))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+@contextlib.contextmanager
+def seeded(key: int) -> Iterator[None]:
+    """Run the body with torch's (CPU), numpy's and Python's generators seeded by ``key``; leave them as they were."""
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    torch.default_generator.manual_seed(key)
+    np.random.seed(key % 2**32)
+    random.seed(key)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(states[0])
+        np.random.set_state(states[1])
+        random.setstate(states[2])
+
+
+class ResumableSampler(DistributedSampler):
+    """Shuffled (index, key) pairs of one rank; the key seeds the augmentation of that sample in that epoch.
+
+    All ranks get the same number of samples: what is left over is dropped, another remainder in each epoch.
+
+    Attributes:
+        start_batch: batches of the epoch that the next iteration leaves out, since they were trained on already.
+    """
+
+    def __init__(self, dataset: Dataset, batch_size: int, seed: int, num_replicas: int = 1, rank: int = 0) -> None:
+        # torch shuffles with seed + epoch; spread seeds, so that seed 0 in epoch 1 is not seed 1 in epoch 0
+        order_seed = sample_key(seed, "order") % 2**32
+        super().__init__(dataset, num_replicas, rank, shuffle=True, seed=order_seed, drop_last=True)
+        self.key_seed = seed
+        self.batch_size = batch_size
+        self.start_batch = 0
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        indices = list(super().__iter__())[self.start_batch * self.batch_size :]
+        return iter([(index, sample_key(self.key_seed, self.epoch, index)) for index in indices])
+
+
+class EverySampleSampler(DistributedSampler):
+    """In order, each sample on one rank only and none twice (torch's sampler repeats some to make ranks equal)."""
+
+    def __init__(self, dataset: Dataset, num_replicas: int = 1, rank: int = 0) -> None:
+        super().__init__(dataset, num_replicas, rank, shuffle=False)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.rank, len(self.dataset), self.num_replicas))
+
+    def __len__(self) -> int:
+        return len(range(self.rank, len(self.dataset), self.num_replicas))
+
+
+class ImageLoader(DataLoader):
+    """A DataLoader whose workers' UserErrors keep their one line, and which leaves torch's global generator alone."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # torch draws a base seed for its workers from this generator, else from the global one
+        super().__init__(*args, **{"generator": torch.Generator(), **kwargs})
+
+    def __iter__(self) -> Iterator[Any]:
+        batches = super().__iter__()
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except UserError as error:
+                # a worker's exception arrives as its traceback, the message last
+                raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None
+            yield batch
+
+
+class ResumableLoader(ImageLoader):
+    """A training loader that continues in the middle of an epoch.
+
+    Lightning saves how many batches of the epoch are done, but then expects the loader to continue there; so the loader
+    asks ``batches_done`` when the first batch of an epoch is drawn. (Not when ``iter`` is called: Lightning does that
+    before it has told the sampler the epoch.) A batch that was drawn but not trained when the checkpoint was written
+    is drawn again.
+    """
+
+    batches_done: Callable[[], int] = staticmethod(lambda: 0)
+
+    def __iter__(self) -> Iterator[Any]:
+        self.sampler.start_batch = self.batches_done()
+        yield from super().__iter__()
+
+    # Nothing to save beyond Lightning's own counter; their presence tells Lightning that the loader can resume.
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass

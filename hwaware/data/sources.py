@@ -1,0 +1,222 @@
+"""Where labelled images come from: scikit-learn's digits, parquet files as the hub has them, folders.
+
+A source gives splits ("train", "val", "test", those it has); a split gives labels at once and images one by one.
+"""
+
+from __future__ import annotations
+
+import io
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from hwaware.data.subsets import DIGITS_TEST_SEED, stratified_subset
+from hwaware.errors import UserError, nearest
+
+_SPLIT_NAMES = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
+
+
+class Images(ABC):
+    """Labelled images of one split.
+
+    Attributes:
+        labels: (n,) int64, class of each image.
+        class_names: name of each class, or None where the source does not say.
+    """
+
+    labels: np.ndarray
+    class_names: tuple[str, ...] | None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @abstractmethod
+    def open(self, index: int) -> Image.Image:
+        """The image as it is stored."""
+
+    @abstractmethod
+    def where(self, index: int) -> str:
+        """What a person would look for: file, or row of a file."""
+
+    def rgb(self, index: int) -> Image.Image:
+        """The decoded image, 8-bit RGB.
+
+        Raises:
+            UserError: it cannot be decoded; names it.
+        """
+        try:
+            return self.open(index).convert("RGB")
+        except Exception as error:  # decoders raise anything on damaged data
+            raise UserError(f"cannot read the image in {self.where(index)}: {error}") from error
+
+
+class Subset(Images):
+    """The given rows of another split."""
+
+    def __init__(self, images: Images, rows: np.ndarray) -> None:
+        self.images, self.rows = images, rows
+        self.labels = images.labels[rows]
+        self.class_names = images.class_names
+
+    def open(self, index: int) -> Image.Image:
+        return self.images.open(int(self.rows[index]))
+
+    def where(self, index: int) -> str:
+        return self.images.where(int(self.rows[index]))
+
+
+class DigitsImages(Images):
+    """The 1,797 handwritten digits (8×8, 17 grey levels) that scikit-learn carries."""
+
+    def __init__(self) -> None:
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        self.pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)
+        self.labels = digits.target.astype(np.int64)
+        self.class_names = tuple(str(name) for name in digits.target_names)
+
+    def open(self, index: int) -> Image.Image:
+        return Image.fromarray(self.pixels[index])
+
+    def where(self, index: int) -> str:
+        return f"digit {index}"
+
+
+class ParquetImages(Images):
+    """Parquet files of one split: an image column {bytes, path} and a label column, as the hub's data sets have."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        import datasets
+
+        self.files = tuple(files)
+        names = ", ".join(file.name for file in files)
+        try:
+            # memory-mapped, so that large sets stay on disk
+            table = datasets.Dataset.from_parquet([str(file) for file in files])
+        except Exception as error:  # arrow's and datasets' errors have no common base
+            reason = str(error.__cause__ or error).splitlines()[0]
+            raise UserError(f"cannot read {names} in {files[0].parent}: {reason}") from error
+        column = next((c for c in ("img", "image") if c in table.column_names), None)
+        if column is None or "label" not in table.column_names:
+            raise UserError(
+                f"{files[0]} has columns {', '.join(table.column_names)}; wanted 'img' or 'image', and 'label'"
+            )
+        self.labels = np.asarray(table["label"][:], dtype=np.int64)
+        self.class_names = tuple(getattr(table.features["label"], "names", None) or ()) or None
+        self.table = table.select_columns([column]).with_format("arrow")
+        self.column = column
+
+    def open(self, index: int) -> Image.Image:
+        cell = self.table[index][self.column][0].as_py()
+        return Image.open(io.BytesIO(cell["bytes"]))
+
+    def where(self, index: int) -> str:
+        import pyarrow.parquet as pq
+
+        row = index
+        for file in self.files:
+            rows = pq.ParquetFile(file).metadata.num_rows
+            if row < rows:
+                return f"{file}, row {row}"
+            row -= rows
+        return f"{self.files[0].parent}, row {index}"
+
+
+class FolderImages(Images):
+    """One folder per class, the classes in alphabetical order."""
+
+    def __init__(self, folder: Path) -> None:
+        from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
+
+        try:
+            names, classes = find_classes(str(folder))
+            samples = make_dataset(str(folder), classes, extensions=IMG_EXTENSIONS)
+        except FileNotFoundError as error:
+            raise UserError(f"no images in {folder}: {error}") from error
+        self.files = [path for path, _ in samples]
+        self.labels = np.asarray([label for _, label in samples], dtype=np.int64)
+        self.class_names = tuple(names)
+
+    def open(self, index: int) -> Image.Image:
+        return Image.open(self.files[index])
+
+    def where(self, index: int) -> str:
+        return str(self.files[index])
+
+
+@dataclass(frozen=True)
+class Source:
+    """A named data set with the splits that it has, opened when asked for."""
+
+    name: str
+    splits: dict[str, Callable[[], Images]]
+
+
+def open_source(source: str | None, path: str | None) -> Source:
+    """The data set at ``path``; ``source`` says what it is, None finds out.
+
+    Raises:
+        UserError: unknown source; the folder does not exist or holds no data.
+    """
+    if source is not None and source not in SOURCES:
+        raise UserError(f"unknown data source '{source}'. {nearest(source, SOURCES)}")
+    if path is None:
+        if source in (None, "digits"):
+            return _open_digits(None)
+        raise UserError(f"data source '{source}' needs the folder that holds it: --data.path DIR")
+    folder = Path(path)
+    if source == "digits":
+        raise UserError(f"data source 'digits' has no path (given: {path})")
+    if not folder.is_dir():
+        raise UserError(f"no such data folder: {folder}")
+    if source is not None:
+        found = SOURCES[source](folder)
+    else:
+        found = _open_parquet(folder)
+        found = found if found.splits else _open_folder(folder)
+    if not found.splits:
+        raise UserError(
+            f"no images in {folder}: wanted train.parquet, test.parquet (or data/train-00000-of-00001.parquet …), "
+            "or folders train/CLASS and test/CLASS"
+        )
+    # "cifar10/" and "." have no last part of their own
+    return replace(found, name=folder.resolve().name)
+
+
+def _open_digits(_: Any) -> Source:
+    digits = DigitsImages()
+    test = stratified_subset(digits.labels, len(digits) // 5, DIGITS_TEST_SEED)
+    train = np.setdiff1d(np.arange(len(digits)), test)
+    return Source("digits", {"train": lambda: Subset(digits, train), "test": lambda: Subset(digits, test)})
+
+
+def _open_parquet(folder: Path) -> Source:
+    splits = {}
+    for split, names in _SPLIT_NAMES.items():
+        for name in names:
+            for pattern in (f"{name}.parquet", f"{name}-*.parquet", f"data/{name}-*.parquet"):
+                if split not in splits and (files := sorted(folder.glob(pattern))):
+                    splits[split] = lambda files=files: ParquetImages(files)
+    return Source(folder.name, splits)
+
+
+def _open_folder(folder: Path) -> Source:
+    splits = {}
+    for split, names in _SPLIT_NAMES.items():
+        for name in names:
+            if split not in splits and (folder / name).is_dir():
+                splits[split] = lambda part=folder / name: FolderImages(part)
+    return Source(folder.name, splits)
+
+
+SOURCES: dict[str, Callable[[Any], Source]] = {
+    "digits": _open_digits,
+    "parquet": _open_parquet,
+    "folder": _open_folder,
+}
