@@ -156,8 +156,6 @@ class ImageData(LightningDataModule):
                 have = ", ".join(self._source.splits)
                 raise UserError(f"{self.path} holds no '{split}' images (only: {have})")
             images = self._source.splits[split]()
-            if len(images) == 0:
-                raise UserError(f"the '{split}' split of {self.path or self._source.name} is empty")
             self._check_classes(images)
             self._opened[split] = images
         return self._opened[split]

@@ -12,7 +12,6 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
@@ -29,17 +28,18 @@ def sample_key(seed: int, *what: int | str) -> int:
 
 @contextlib.contextmanager
 def seeded(key: int) -> Iterator[None]:
-    """Run the body with torch's (CPU), numpy's and Python's generators seeded by ``key``; leave them as they were."""
-    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    """Run the body with torch's (CPU) and Python's generators seeded by ``key``; leave them as they were.
+
+    Numpy's is left out: no transform here draws from it, and saving its state costs as much as the transforms.
+    """
+    states = torch.get_rng_state(), random.getstate()
     torch.default_generator.manual_seed(key)
-    np.random.seed(key % 2**32)
     random.seed(key)
     try:
         yield
     finally:
         torch.set_rng_state(states[0])
-        np.random.set_state(states[1])
-        random.setstate(states[2])
+        random.setstate(states[1])
 
 
 class ResumableSampler(DistributedSampler):
@@ -86,15 +86,21 @@ class ImageLoader(DataLoader):
 
     def __iter__(self) -> Iterator[Any]:
         batches = super().__iter__()
-        while True:
+        message = None
+        while message is None:
             try:
                 batch = next(batches)
             except StopIteration:
                 return
             except UserError as error:
                 # a worker's exception arrives as its traceback, the message last
-                raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None
-            yield batch
+                message = str(error).rpartition("UserError: ")[2].strip()
+            else:
+                yield batch
+        # raised here and not above, since the first error's frames would keep the workers alive as long as this one
+        del batches
+        self._iterator = None
+        raise UserError(message)
 
 
 class ResumableLoader(ImageLoader):

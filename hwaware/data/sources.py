@@ -91,15 +91,21 @@ class DigitsImages(Images):
 class ParquetImages(Images):
     """Parquet files of one split: an image column {bytes, path} and a label column, as the hub's data sets have."""
 
-    def __init__(self, files: Sequence[Path]) -> None:
+    def __init__(self, files: Sequence[Path], split: str = "train") -> None:
         import datasets
+        import pyarrow.parquet as pq
 
         self.files = tuple(files)
-        names = ", ".join(file.name for file in files)
         try:
+            self.rows_of_file = [pq.ParquetFile(file).metadata.num_rows for file in files]
+            if sum(self.rows_of_file) == 0:
+                raise UserError(f"no images in {files[0]}: it has no rows")
             # memory-mapped, so that large sets stay on disk
-            table = datasets.Dataset.from_parquet([str(file) for file in files])
+            table = datasets.Dataset.from_parquet([str(file) for file in files], split=datasets.NamedSplit(split))
+        except UserError:
+            raise
         except Exception as error:  # arrow's and datasets' errors have no common base
+            names = ", ".join(file.name for file in files)
             reason = str(error.__cause__ or error).splitlines()[0]
             raise UserError(f"cannot read {names} in {files[0].parent}: {reason}") from error
         column = next((c for c in ("img", "image") if c in table.column_names), None)
@@ -117,15 +123,11 @@ class ParquetImages(Images):
         return Image.open(io.BytesIO(cell["bytes"]))
 
     def where(self, index: int) -> str:
-        import pyarrow.parquet as pq
-
-        row = index
-        for file in self.files:
-            rows = pq.ParquetFile(file).metadata.num_rows
-            if row < rows:
-                return f"{file}, row {row}"
-            row -= rows
-        return f"{self.files[0].parent}, row {index}"
+        for file, rows in zip(self.files, self.rows_of_file, strict=True):
+            if index < rows:
+                return f"{file}, row {index}"
+            index -= rows
+        raise IndexError(index)
 
 
 class FolderImages(Images):
@@ -202,7 +204,7 @@ def _open_parquet(folder: Path) -> Source:
         for name in names:
             for pattern in (f"{name}.parquet", f"{name}-*.parquet", f"data/{name}-*.parquet"):
                 if split not in splits and (files := sorted(folder.glob(pattern))):
-                    splits[split] = lambda files=files: ParquetImages(files)
+                    splits[split] = lambda files=files, split=split: ParquetImages(files, split)
     return Source(folder.name, splits)
 
 

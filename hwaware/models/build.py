@@ -111,7 +111,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
             "Save its state_dict as .safetensors and give that file."
         ) from error
     except Exception as error:  # zip, end of file, key, value errors: whatever a damaged file provokes
-        raise UserError(f"{path} is cut short or not a torch file ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{path} is cut short or not a torch file ({_first_line(error)})") from error
     if isinstance(state, dict) and "pytorch-lightning_version" in state:
         raise UserError(f"{path} is the checkpoint of a run, not plain weights: give it as --ckpt_path")
     for wrapper in ("state_dict", "model"):  # as timm and many training scripts wrap it
@@ -141,12 +141,16 @@ def _from_hub(name: str, **kwargs: Any) -> nn.Module:
             model = timm.create_model(name, pretrained=True, **kwargs)
     except (OSError, RuntimeError) as error:
         raise UserError(
-            f"cannot get the pretrained weights of '{name}': {str(error).splitlines()[0]}\n"
+            f"cannot get the pretrained weights of '{name}': {_first_line(error)}\n"
             "Without a network, give a local file: --model.weights FILE"
         ) from error
     for key, tensor in model.state_dict().items():
         _check_finite(key, tensor, f"the hub's weights of {name}")
     return model
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _check_finite(key: str, tensor: Tensor, origin: str) -> None:

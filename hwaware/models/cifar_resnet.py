@@ -61,6 +61,7 @@ class CifarResNet(nn.Module):
         ]
         self.conv1 = nn.Conv2d(in_chans, _WIDTHS[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(_WIDTHS[0])
+        self.act1 = nn.ReLU()  # a module, since timm's features_only runs a network's children in order
         width_in = _WIDTHS[0]
         for i, width in enumerate(_WIDTHS):
             stage = []
@@ -87,7 +88,7 @@ class CifarResNet(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Images (N, in_chans, H, W) → feature map (N, 64, H/4, W/4)."""
-        x = F.relu(self.bn1(self.conv1(x)))
+        x = self.act1(self.bn1(self.conv1(x)))
         return self.layer3(self.layer2(self.layer1(x)))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
@@ -119,9 +120,7 @@ default_cfgs = generate_default_cfgs({name: _cfg() for name in ("resnet20_cifar"
 
 
 def _create(variant: str, pretrained: bool, **kwargs: Any) -> CifarResNet:
-    return build_model_with_cfg(
-        CifarResNet, variant, pretrained, feature_cfg=dict(flatten_sequential=True, out_indices=(0, 1, 2)), **kwargs
-    )
+    return build_model_with_cfg(CifarResNet, variant, pretrained, feature_cfg=dict(out_indices=(0, 1, 2)), **kwargs)
 
 
 @register_model
