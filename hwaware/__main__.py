@@ -1,0 +1,7 @@
+"""``python -m hwaware``."""
+
+import sys
+
+from hwaware.cli import main
+
+sys.exit(main())

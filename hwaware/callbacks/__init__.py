@@ -1,0 +1,7 @@
+"""Callbacks: per-step seeding, the run's record, evaluation on ageing chips."""
+
+from hwaware.callbacks.drift import DriftEvaluation
+from hwaware.callbacks.record import RunRecord
+from hwaware.callbacks.seeding import SeedEachStep
+
+__all__ = ["DriftEvaluation", "RunRecord", "SeedEachStep"]

@@ -1,0 +1,65 @@
+"""Test images for scoring many chips, and gathering what ranks found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+#: Decoded batches are kept up to this size; larger sets are read again for each chip and age.
+CACHE_BYTES = 2**30
+
+_T = TypeVar("_T")
+
+
+class Batches:
+    """A split's batches, whole on every rank, decoded once where they fit into memory.
+
+    Args:
+        datamodule: set up for the split.
+        split: ``test`` or ``val``.
+        device: where batches are to lie when they are used.
+    """
+
+    def __init__(self, datamodule: LightningDataModule, split: str, device: torch.device) -> None:
+        loader = getattr(datamodule, f"{split}_dataloader")()
+        # Without the sampler, which may give each rank its own images: ranks differ in their chips here.
+        self.loader = DataLoader(
+            loader.dataset, loader.batch_size, num_workers=loader.num_workers, collate_fn=loader.collate_fn
+        )
+        self.device = device
+        self.n_samples = len(loader.dataset)
+        self._cache: list[Any] | None = None
+        self._fits = True
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._cache is not None:
+            yield from (self._to_device(batch) for batch in self._cache)
+            return
+        kept, size = [], 0
+        for batch in self.loader:
+            size += sum(part.nbytes for part in batch)
+            self._fits = self._fits and size <= CACHE_BYTES
+            if self._fits:
+                kept.append(batch)
+            else:
+                kept.clear()
+            yield self._to_device(batch)
+        if self._fits:
+            self._cache = kept
+
+    def _to_device(self, batch: Any) -> Any:
+        return [part.to(self.device, non_blocking=True) for part in batch]
+
+
+def gather(items: list[_T]) -> list[_T]:
+    """The items of all ranks, rank by rank, on every rank."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return items
+    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, items)
+    return [item for part in parts for item in part]

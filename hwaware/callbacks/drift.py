@@ -1,0 +1,205 @@
+"""Accuracy on ageing chips: at the end of training, every few epochs, and for ``hwaware drift``."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import nn
+
+from hwaware.callbacks.batches import Batches, gather
+from hwaware.callbacks.record import run_folder, wandb_loggers
+from hwaware.chip import CHIP_SEED_START, Chip
+from hwaware.errors import UserError, nearest
+from hwaware.evaluation import DEFAULT_AGES_S, Row, RunLabels, ages_to_evaluate, evaluate
+from hwaware.nn import analog_layers, to_digital
+from hwaware.report.labels import age_label
+from hwaware.tasks import DeviceOptions, HardwareAwareTask
+
+NETWORKS = ("base_uncorrected", "base", "finetuned")
+
+#: Cells in a conductance histogram; more would not change the picture.
+_HISTOGRAM_CELLS = 1_000_000
+
+
+class DriftEvaluation(Callback):
+    """Programs a run's networks into simulated chips and scores them as the chips age.
+
+    Every network, device and age meets the same chips. Several processes share them out; the rows are those of a single
+    one. Networks are judged by their effective weights, as ``model.safetensors`` holds them, converted anew for each
+    device, so that ``hwaware drift --weights`` repeats the rows of the run's end.
+
+    Args:
+        ages_s: ages in s; 0 is just written.
+        n_chips: chips per device and network.
+        networks: which of ``base_uncorrected`` (the pretrained network on cells that nobody told it about), ``base``
+            (the pretrained network, pre-distorted for the cells) and ``finetuned`` (this run's).
+        finetuned_as: what results call this run's network; an ablation's name.
+        devices: memory technologies; None is the one that the task trains for.
+        split: ``test``, or ``val`` while choosing between settings.
+        every_n_epochs: also evaluate this run's network after every so many epochs, and log its mean accuracies.
+        recipe, seed: the run's name and seed, for the rows.
+    """
+
+    def __init__(
+        self,
+        ages_s: Sequence[float] = DEFAULT_AGES_S,
+        n_chips: int = 10,
+        networks: Sequence[str] = ("base", "finetuned"),
+        finetuned_as: str = "finetuned",
+        devices: list[DeviceOptions] | None = None,
+        split: Literal["test", "val"] = "test",
+        every_n_epochs: int | None = None,
+        recipe: str = "run",
+        seed: int = 0,
+    ) -> None:
+        for network in networks:
+            if network not in NETWORKS:
+                raise UserError(f"evaluation network '{network}' is unknown. {nearest(network, NETWORKS)}")
+        if n_chips < 1:
+            raise UserError(f"n_chips={n_chips} must be at least 1; 10 or more for a result.")
+        if every_n_epochs is not None and every_n_epochs < 1:
+            raise UserError(f"every_n_epochs={every_n_epochs} must be at least 1; null evaluates at the end only.")
+        self.ages_s, self.n_chips = tuple(ages_s), n_chips
+        self.networks = tuple(network for network in NETWORKS if network in networks)
+        self.finetuned_as, self.devices, self.split = finetuned_as, devices, split
+        self.every_n_epochs, self.recipe, self.seed = every_n_epochs, recipe, seed
+
+    # What Lightning calls.
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        due = self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0
+        if not due or trainer.fast_dev_run or not self.is_due(pl_module):
+            return
+        pl_module.settle()
+        networks = {self.finetuned_as: finetuned_network(pl_module)}
+        rows = self.rows(trainer, pl_module, trainer.datamodule, networks, pl_module.build_network())
+        values: dict[str, list[float]] = {}
+        for row in rows:
+            key = f"drift/{row.device}_{row.mapping}/{age_label(row.age_s)}/{row.metric}"
+            values.setdefault(key, []).append(row.value)
+        for logger in trainer.loggers:
+            logger.log_metrics({key: sum(v) / len(v) for key, v in values.items()}, step=trainer.global_step)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Not on_train_end, which a run that is resumed after its last step never reaches.
+        if not trainer.fast_dev_run and self.networks and self.is_due(pl_module):
+            self.run(trainer, pl_module, trainer.datamodule, pl_module.build_network(), finetuned_network(pl_module))
+
+    # What both they and ``hwaware drift`` use.
+
+    def is_due(self, task: HardwareAwareTask) -> bool:
+        """Whether there is a device to evaluate on: not in plain digital training."""
+        return bool(self.devices) or task.device_options is not None
+
+    def check(self, task: HardwareAwareTask) -> None:
+        """Raises UserError for what would otherwise fail after training."""
+        for options in self._devices(task):
+            ages_to_evaluate(options.build(), self.ages_s)
+
+    @property
+    def stage(self) -> str:
+        """Lightning's word for the split."""
+        return {"test": "test", "val": "validate"}[self.split]
+
+    def run(
+        self,
+        trainer: Trainer,
+        task: HardwareAwareTask,
+        datamodule: LightningDataModule,
+        base: nn.Module,
+        finetuned: nn.Module | None,
+    ) -> list[Row]:
+        """Evaluates, writes ``rows.csv`` and plots into the run's folder, and prints the tables.
+
+        Args:
+            base: the digital network that training started from.
+            finetuned: what training made of it, digital too; None leaves it out.
+        """
+        given = {"base_uncorrected": base, "base": base, "finetuned": finetuned}
+        networks = {
+            self.finetuned_as if name == "finetuned" else name: given[name]
+            for name in self.networks
+            if given[name] is not None
+        }
+        if not networks:
+            raise UserError("there is no network to age: evaluation.networks names none of those that are given.")
+        rows = self.rows(trainer, task, datamodule, networks, base)
+        folder = run_folder(trainer)
+        if trainer.is_global_zero:
+            self._report(trainer, task, rows, [*networks.values()][-1], folder)
+        return rows
+
+    def rows(
+        self,
+        trainer: Trainer,
+        task: HardwareAwareTask,
+        datamodule: LightningDataModule,
+        networks: Mapping[str, nn.Module],
+        base: nn.Module,
+    ) -> list[Row]:
+        """One row per network, device, chip, age and metric, in this order, the same on every rank."""
+        torch_device = trainer.strategy.root_device
+        datamodule.setup(self.stage)
+        batches = Batches(datamodule, self.split, torch_device)
+        base_digital = task.score(copy.deepcopy(base).to(torch_device).eval(), batches)
+        devices = self._devices(task)
+        chip_seeds = range(CHIP_SEED_START, CHIP_SEED_START + self.n_chips)[trainer.global_rank :: trainer.world_size]
+        n_ages = sum(len(ages_to_evaluate(options.build(), self.ages_s)) for options in devices)
+        rows = []
+        with _progress("ageing chips", len(networks) * n_ages * len(chip_seeds), trainer.is_global_zero) as advance:
+            for name, network in networks.items():
+                labels = RunLabels(self.recipe, task.network_name, name, datamodule.dataset_name, self.seed)
+                for options in devices:
+                    converted = copy.deepcopy(network)
+                    task.convert(converted, options, corrected=name != "base_uncorrected")
+                    own = evaluate(
+                        converted.to(torch_device),
+                        options.build(),
+                        score=lambda network: task.score(network, batches),
+                        base_digital=base_digital,
+                        n_samples=batches.n_samples,
+                        labels=labels,
+                        ages_s=self.ages_s,
+                        chip_seeds=chip_seeds,
+                        on_chip=advance,
+                    )
+                    # Stable: within a chip the order stays.
+                    rows += sorted(gather(own), key=lambda row: row.chip_seed)
+        return rows
+
+    def _devices(self, task: HardwareAwareTask) -> list[DeviceOptions]:
+        devices = self.devices or [task.device_options]
+        if devices == [None]:
+            raise UserError("there is no device to age: give one, e.g. --model.device.name reram_cmo.")
+        return devices
+
+    def _report(
+        self, trainer: Trainer, task: HardwareAwareTask, rows: list[Row], network: nn.Module, folder: Path | None
+    ) -> None:
+        print(rows)
+
+
+def finetuned_network(task: HardwareAwareTask) -> nn.Module:
+    """A digital copy of the task's network, with its effective weights."""
+    return to_digital(copy.deepcopy(task.network))
+
+
+@contextlib.contextmanager
+def _progress(what: str, total: int, shown: bool) -> Iterator[Callable[[], None]]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), disable=not shown) as progress:
+        bar = progress.add_task(what, total=total)
+        yield lambda: progress.advance(bar)

@@ -1,0 +1,72 @@
+"""What a run leaves behind besides checkpoints: its configuration, what was converted, the finished weights."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+
+from hwaware.checkpoint import save_weights
+from hwaware.report.rows import write_csv
+
+
+def run_folder(trainer: Trainer) -> Path | None:
+    """Where the run's files go: the first logger's folder; None in a trial run or without loggers. For all ranks."""
+    return Path(trainer.log_dir) if trainer.loggers and not trainer.fast_dev_run else None
+
+
+def wandb_loggers(trainer: Trainer) -> list[WandbLogger]:
+    """The Weights & Biases loggers of a run."""
+    return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
+
+
+class RunRecord(SaveConfigCallback):
+    """Writes ``config.yaml`` and ``conversion.csv`` when training starts, and ``model.safetensors`` when it is done.
+
+    Nothing is written before data, network and checkpoint have been read, so that a mistake in them leaves no trace.
+    The whole configuration, trainer and optimiser included, also goes to Weights & Biases.
+    """
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        pass  # the base class would write here
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.write(trainer, pl_module)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Not on_train_end, which a run that is resumed after its last step never reaches.
+        folder = run_folder(trainer)
+        if folder is not None and trainer.is_global_zero:
+            print(f"finished weights: {save_weights(pl_module, folder / 'model.safetensors')}", flush=True)
+
+    def write(self, trainer: Trainer, task: LightningModule) -> None:
+        """Writes configuration and conversion report, and prints the latter."""
+        folder = run_folder(trainer)
+        if task.conversion is not None:
+            rank_zero_info(f"{task.conversion}")
+        if folder is None or not trainer.is_global_zero:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        text = self.parser.dump(self.config, skip_none=False)
+        (folder / self.config_filename).write_text(text)
+        if task.conversion is not None:
+            rows = [asdict(layer) for layer in task.conversion.layers]
+            write_csv(folder / "conversion.csv", rows[0], (_flat(row) for row in rows))
+        for logger in wandb_loggers(trainer):
+            logger.experiment.config.update(yaml.safe_load(text), allow_val_change=True)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if wandb_loggers(trainer) and trainer.is_global_zero:
+            import wandb
+
+            wandb.finish()
+
+
+def _flat(row: dict[str, Any]) -> list[Any]:
+    return ["x".join(map(str, value)) if isinstance(value, tuple) else value for value in row.values()]

@@ -1,0 +1,41 @@
+"""Randomness that does not depend on what ran before it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from hwaware.chip import CHIP_SEED_START
+from hwaware.errors import UserError
+
+
+class SeedEachStep(Callback):
+    """Re-seeds torch's global generators before each training step by (seed, rank, step, micro-batch).
+
+    Lightning stores no generator state. Seeded like this, a step draws the same noise whether the run came here in one
+    go or was resumed, activation checkpointing recomputes the same noise, and ranks draw different noise.
+
+    Args:
+        seed: the run's seed.
+    """
+
+    def __init__(self, seed: int) -> None:
+        if not 0 <= seed < CHIP_SEED_START:
+            raise UserError(
+                f"seed_everything={seed} must lie in [0, {CHIP_SEED_START}): seeds from there on belong to the chips "
+                "that judge the result."
+            )
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        micro_batch = batch_idx % trainer.accumulate_grad_batches
+        torch.manual_seed(step_seed(self.seed, trainer.global_rank, trainer.global_step, micro_batch))
+
+
+def step_seed(seed: int, rank: int, step: int, micro_batch: int) -> int:
+    """A seed in [0, 2⁶³) that differs between any two different arguments, the same on every machine."""
+    digest = hashlib.blake2b(f"{seed},{rank},{step},{micro_batch}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1

@@ -1,0 +1,139 @@
+"""The two files of a result, and reading any file of weights for what it is.
+
+``*.ckpt`` resumes a run: latent weights, optimiser, hardware configuration. ``model.safetensors`` is the result:
+*effective* weights under the network's own keys, which plain timm loads; its header says what hardware they are for.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import nn
+
+from hwaware.errors import UserError
+from hwaware.nn import convert, effective_state_dict, to_digital
+from hwaware.tasks.base import CHECKPOINT_KEY, HardwareAwareTask
+from hwaware.tasks.options import DeviceOptions
+
+_HEADER_KEY = "hwaware"
+
+
+def save_weights(task: HardwareAwareTask, path: str | Path) -> Path:
+    """Writes the task's effective weights as safetensors, all or nothing, and returns the path.
+
+    Header metadata ``hwaware`` is JSON: network, hardware (device, layers; null for a digital network), versions.
+    """
+    from safetensors.torch import save
+
+    path = Path(path)
+    header = {
+        "network": task.network_name,
+        "hardware": task.hardware,
+        "versions": {package: version(package) for package in ("hwaware", "torch", "timm")},
+    }
+    state = effective_state_dict(task.network)
+    state = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}  # safetensors refuses ties
+    data = save(state, {"format": "pt", _HEADER_KEY: json.dumps(header, sort_keys=True)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def read_header(path: str | Path) -> dict[str, Any] | None:
+    """The header that :func:`save_weights` wrote; None for weights from elsewhere.
+
+    Raises:
+        UserError: the file is missing, cut short, or no safetensors file in spite of its name.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"there is no weights file '{path}'.")
+    if path.suffix != ".safetensors":
+        return None
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(_HEADER_KEY)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"'{path}' is cut short or not a safetensors file ({error}).") from None
+    return None if text is None else json.loads(text)
+
+
+def load_weights(task: HardwareAwareTask, path: str | Path) -> tuple[str, nn.Module]:
+    """The digital network with the weights of any file: a run's ``.ckpt``, its ``model.safetensors``, or plain weights.
+
+    Returns:
+        ``finetuned`` for weights trained for hardware, else ``base``; and the network, with effective weights.
+
+    Raises:
+        UserError: the file is missing, damaged, unsafe to load, or of another network.
+    """
+    if Path(path).suffix == ".ckpt":
+        return _load_checkpoint(task, path)
+    header = read_header(path)
+    if header is not None and header["network"] != task.network_name:
+        raise UserError(f"'{path}' holds weights of {header['network']}, the recipe's network is {task.network_name}.")
+    network = task.build_network(str(path))
+    return ("finetuned" if header is not None and header["hardware"] else "base"), network
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """A run's ``.ckpt``, loaded without running code from it.
+
+    Raises:
+        UserError: the file is missing, damaged, unsafe to load, or no checkpoint of a run.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"there is no checkpoint '{path}'.")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError:
+        raise UserError(
+            f"checkpoint '{path}' can't be loaded safely: it is damaged, or holds objects that could run code."
+        ) from None
+    except Exception as error:  # a damaged archive raises anything
+        reason = str(error).splitlines()[0]
+        raise UserError(f"checkpoint '{path}' is cut short or not a checkpoint ({reason}).") from None
+    if not isinstance(checkpoint, dict) or CHECKPOINT_KEY not in checkpoint:
+        raise UserError(f"'{path}' is no checkpoint of a run; weights are given as --weights or --model.weights.")
+    return checkpoint
+
+
+def _load_checkpoint(task: HardwareAwareTask, path: str | Path) -> tuple[str, nn.Module]:
+    checkpoint = read_checkpoint(path)
+    saved = checkpoint[CHECKPOINT_KEY]
+    if saved["network"] != task.network_name:
+        raise UserError(f"'{path}' is a run of {saved['network']}, the recipe's network is {task.network_name}.")
+    network = to_digital(copy.deepcopy(task.network))
+    hardware = saved["hardware"]
+    if hardware:  # of the run, which need not be the recipe's: the latents mean something under that one only
+        options = DeviceOptions(**hardware["device"])
+        convert(network, options.build(), hardware["include"], hardware["exclude"], hardware["corrected"])
+    prefix = "network."
+    state = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"checkpoint '{path}' does not fit {task.network_name}: {reason}") from None
+    return ("finetuned" if hardware else "base"), to_digital(network)

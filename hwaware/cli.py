@@ -1,0 +1,65 @@
+"""The command line. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from hwaware.errors import UserError, nearest
+
+COMMANDS = {
+    "fit": "pretrain a network, or finetune it for a memory technology, then age it on chips",
+    "validate": "accuracy on the validation images, exact weights",
+    "test": "accuracy on the test images, exact weights",
+    "drift": "accuracy on simulated chips, from the first second to ten years",
+}
+
+HELP = """\
+usage: hwaware COMMAND --config RECIPE [--KEY VALUE ...]
+
+From a pretrained network to its accuracy over ten years on a ReRAM chip.
+
+commands:
+{commands}
+
+  --config RECIPE      a YAML file (recipes/*.yaml); may be given several times, the last one wins
+  --KEY VALUE          any key of the recipe, e.g. --model.device.mapping offset --trainer.max_steps 100
+  --print_config       the whole configuration, without running it
+  --ckpt_path PATH     fit: resume a killed run, bit for bit; 'last' finds the recipe's latest
+  --weights FILE       drift: weights to age (a run's model.safetensors, or any plain timm file)
+
+hwaware COMMAND --help lists all keys.
+"""
+
+
+def main(args: list[str] | None = None) -> int:
+    """Runs a command; returns the exit status: 0, or 2 for a mistake in what was asked for.
+
+    Args:
+        args: command line arguments; None takes the process's own.
+    """
+    arguments = sys.argv[1:] if args is None else list(args)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        width = max(map(len, COMMANDS))
+        print(HELP.format(commands="\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())))
+        return 0 if arguments else 2
+    try:
+        if arguments[0] not in COMMANDS:
+            raise UserError(f"there is no command '{arguments[0]}'. {nearest(arguments[0], COMMANDS)}")
+        _run(arguments)
+    except UserError as error:
+        print(f"hwaware: {error}", file=sys.stderr)
+        return 2
+    except SystemExit as stop:  # --help and --print_config of a command
+        return _status(stop.code)
+    return 0
+
+
+def _run(arguments: list[str]) -> None:
+    from hwaware.commands import HardwareCLI
+
+    HardwareCLI(arguments)
+
+
+def _status(code: Any) -> int:
+    return code if isinstance(code, int) else 0 if code is None else 1

@@ -1,0 +1,55 @@
+"""Recipe files: configurations of the command line that may build on one another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ActionConfigFile
+
+from hwaware.errors import UserError
+
+#: The key by which a recipe names the one it builds on, relative to its own folder.
+BASED_ON = "based_on"
+
+
+def with_ancestors(path: str | Path) -> list[Path]:
+    """A recipe and all that it builds on, the most general first.
+
+    Raises:
+        UserError: a file is missing or not YAML, or recipes build on one another in a circle.
+    """
+    chain: list[Path] = []
+    following: Path | None = Path(path)
+    while following is not None:
+        if following.resolve() in [known.resolve() for known in chain]:
+            raise UserError(f"recipe '{following}' builds on itself: {' -> '.join(map(str, [*chain, following]))}.")
+        if not following.is_file():
+            reason = f" (named by {BASED_ON} in '{chain[-1]}')" if chain else ""
+            raise UserError(f"there is no recipe '{following}'{reason}.")
+        chain.append(following)
+        try:
+            content = yaml.safe_load(following.read_text()) or {}
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"recipe '{following}' is not YAML: {' '.join(str(error).split())}") from None
+        if not isinstance(content, dict):
+            raise UserError(f"recipe '{following}' is no table of keys and values.")
+        parent = content.get(BASED_ON)
+        following = None if parent is None else following.parent / parent
+    return chain[::-1]
+
+
+class RecipeFile(ActionConfigFile):
+    """``--config FILE``: applies what the file builds on, then the file. Of several, the last one wins."""
+
+    @staticmethod
+    def apply_config(parser: Any, cfg: Any, dest: str, value: str) -> None:
+        for path in with_ancestors(value):
+            ActionConfigFile.apply_config(parser, cfg, dest, str(path))
+        cfg[BASED_ON] = None  # done; a saved configuration stands alone
+
+
+def recipe_name(paths: list[Any]) -> str:
+    """What a run is called: the last recipe's file name."""
+    return Path(str(paths[-1])).stem if paths else "run"

@@ -1,0 +1,250 @@
+"""What every hardware-aware task shares: a converted network, its training step, its optimiser."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from hwaware.errors import UserError
+from hwaware.nn import ConversionReport, convert
+from hwaware.tasks.options import DeviceOptions
+from hwaware.training import (
+    RetentionLoss,
+    TrainingNoise,
+    clip_weights_,
+    install_noise,
+    install_retention,
+    remove_noise,
+    remove_retention,
+    retention_loss,
+)
+
+#: Called with the optimiser and the run's number of optimiser steps; stepped once per optimiser step. So any scheduler
+#: whose second argument is its length: ``CosineAnnealingLR``, ``PolynomialLR``, :class:`~hwaware.tasks.WarmupCosine`.
+SchedulerCallable = Callable[[Optimizer, int], LRScheduler]
+
+#: Where a ``.ckpt`` keeps what this package adds to it.
+CHECKPOINT_KEY = "hwaware"
+
+_BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
+
+
+class HardwareAwareTask(LightningModule, ABC):
+    """A network that is trained in the knowledge of the memory which is to hold it.
+
+    A subclass says what the network is (:meth:`build_network`), what is scored and what is minimised
+    (:meth:`configure_losses`, :meth:`configure_metrics`, :meth:`loss`); this class converts, adds training noise and
+    the retention loss, and optimises. Validation and test run the exact effective weights: no noise, no drift.
+
+    Args:
+        device: memory technology; None trains a plain digital network.
+        include, exclude: patterns of layers that are, or are not, to be held in cells.
+        corrected: whether the network's weights are pre-distorted for the cell's non-linearity.
+        noise: training noise; None for none.
+        retention: retention loss; None for none.
+        clip_alpha: clip each layer's weights at this many of their standard deviations after each step; None: never.
+        freeze_bn_statistics: keep a pretrained network's batch-norm statistics while its affine parameters train.
+        optimizer: from parameters to an optimiser; None is SGD with learning rate 0.01 and momentum 0.9.
+        scheduler: see :data:`SchedulerCallable`; None keeps the learning rate.
+    """
+
+    network: nn.Module
+    #: What was converted; None for a digital network.
+    conversion: ConversionReport | None = None
+    #: λ, resolved at the first step from the retention loss's share of the task loss.
+    retention_weight: float | None = None
+
+    def __init__(
+        self,
+        device: DeviceOptions | None = None,
+        include: Sequence[str] = ("*",),
+        exclude: Sequence[str] = (),
+        corrected: bool = True,
+        noise: TrainingNoise | None = None,
+        retention: RetentionLoss | None = None,
+        clip_alpha: float | None = None,
+        freeze_bn_statistics: bool = True,
+        optimizer: OptimizerCallable | None = None,
+        scheduler: SchedulerCallable | None = None,
+    ) -> None:
+        super().__init__()
+        for field, value in (("noise", noise), ("retention", retention), ("clip_alpha", clip_alpha)):
+            if device is None and value is not None:
+                raise UserError(
+                    f"{field} is for a network in memory cells, but there is no device: set it, or drop {field}."
+                )
+        self.device_options = device
+        self.include, self.exclude, self.corrected = tuple(include), tuple(exclude), corrected
+        self.noise, self.retention, self.clip_alpha = noise, retention, clip_alpha
+        self.freeze_bn_statistics = freeze_bn_statistics
+        self.optimizer_callable, self.scheduler_callable = optimizer, scheduler
+
+    # What a subclass says. It calls the three configure_* at the end of its constructor, in this order.
+
+    @property
+    @abstractmethod
+    def network_name(self) -> str:
+        """The network's name in results."""
+
+    @property
+    @abstractmethod
+    def is_pretrained(self) -> bool:
+        """Whether the network starts from trained weights."""
+
+    @abstractmethod
+    def build_network(self, weights: str | None = None) -> nn.Module:
+        """The digital network with the weights that it starts from, or with those of a file in the same form."""
+
+    @abstractmethod
+    def configure_losses(self) -> None:
+        """Sets up what :meth:`loss` needs."""
+
+    @abstractmethod
+    def configure_metrics(self) -> None:
+        """Sets up the metrics of validation and test."""
+
+    @abstractmethod
+    def loss(self, batch: Any) -> Tensor:
+        """The task's loss of one batch, a scalar."""
+
+    @abstractmethod
+    def score(self, network: nn.Module, batches: Iterable[Any]) -> dict[str, float]:
+        """Metrics in percent of any network (not only this task's) over batches that lie on its device."""
+
+    def configure_models(self) -> None:
+        """Builds the network and, for a device, converts it."""
+        self.network = self.build_network()
+        if self.device_options is not None:
+            device = self.device_options.build()
+            ages_s = self.noise.ages.ages_s if self.noise is not None and self.noise.kind == "device" else ()
+            for age_s in (*ages_s, *(self.retention.ages_s if self.retention is not None else ())):
+                device.check_age(age_s)  # now, not at the step that draws it
+            self.conversion = self.convert(self.network, self.device_options, self.corrected)
+
+    def convert(self, network: nn.Module, options: DeviceOptions, corrected: bool = True) -> ConversionReport:
+        """Converts a digital network of this task for a device, with the task's choice of layers."""
+        return convert(network, options.build(), self.include, self.exclude, corrected)
+
+    # Training.
+
+    def train(self, mode: bool = True) -> HardwareAwareTask:
+        super().train(mode)
+        if mode and self.freeze_bn_statistics and self.is_pretrained:
+            for module in self._batch_norms():
+                module.eval()
+        return self
+
+    def on_train_start(self) -> None:
+        if self.retention is not None:  # here, because by now the weights are on their device
+            install_retention(self.network, self.retention)
+
+    def on_train_end(self) -> None:
+        self.settle()
+        remove_retention(self.network)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        # The seeding callback has just seeded torch's global generator for this very step.
+        age_s = install_noise(self.network, self.noise) if self.noise is not None else None
+        task_loss = self.loss(batch)
+        logged, total = {"train/task_loss": task_loss.detach()}, task_loss
+        if age_s is not None:
+            logged["train/age_s"] = torch.tensor(age_s)
+        if self.retention is not None:
+            penalty = retention_loss(self.network)
+            if self.retention_weight is None:
+                self.retention_weight = self._resolve_retention_weight(task_loss, penalty)
+            total = task_loss + self.retention_weight * penalty
+            logged |= {"train/retention": penalty.detach(), "train/lambda": torch.tensor(self.retention_weight)}
+        self.log_dict(logged | {"train/loss": total.detach()})
+        return total
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        if self.clip_alpha is not None:
+            # Here, not in on_train_batch_end, which comes after checkpoints are written.
+            clip_weights_(self.network, self.clip_alpha)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        make = self.optimizer_callable or (lambda parameters: SGD(parameters, lr=0.01, momentum=0.9))
+        configured: dict[str, Any] = {"optimizer": make(parameters)}
+        if self.scheduler_callable is not None:
+            steps = int(self.trainer.estimated_stepping_batches)
+            scheduler = self.scheduler_callable(configured["optimizer"], steps)
+            configured["lr_scheduler"] = {"scheduler": scheduler, "interval": "step"}
+        return configured
+
+    def on_validation_start(self) -> None:
+        self.settle()
+
+    def on_test_start(self) -> None:
+        self.settle()
+
+    def settle(self) -> None:
+        """Makes the network what it is to be judged by: no training noise, equal batch-norm statistics on all ranks."""
+        remove_noise(self.network)
+        self._synchronise_batch_norms()
+
+    @property
+    def hardware(self) -> dict[str, Any] | None:
+        """What holds the network, as plain types for file headers; None for a digital network."""
+        if self.device_options is None:
+            return None
+        layers = {"include": list(self.include), "exclude": list(self.exclude), "corrected": self.corrected}
+        return {"device": asdict(self.device_options), **layers}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # The file's tensors are the network's own, and only one rank's are written.
+        self._synchronise_batch_norms()
+        checkpoint[CHECKPOINT_KEY] = {
+            "network": self.network_name,
+            "hardware": self.hardware,
+            "retention_weight": self.retention_weight,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        saved = checkpoint.get(CHECKPOINT_KEY, {})
+        for what in ("network", "hardware"):
+            mine = getattr(self, "network_name" if what == "network" else what)
+            if saved.get(what) != mine:
+                raise UserError(
+                    f"the checkpoint is of another {what}, so its latent weights would mean something else.\n"
+                    f"checkpoint: {saved.get(what)}; recipe: {mine}"
+                )
+        self.retention_weight = saved["retention_weight"]
+
+    def _resolve_retention_weight(self, task_loss: Tensor, penalty: Tensor) -> float:
+        losses = torch.stack([task_loss.detach().float(), penalty.detach().float()])
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(losses)  # every rank must weigh alike
+        task, retention = losses.tolist()
+        return self.retention.share * task / retention if retention > 0 else 0.0
+
+    def _batch_norms(self) -> Iterator[nn.Module]:
+        return (module for module in self.network.modules() if isinstance(module, _BATCH_NORMS))
+
+    @torch.no_grad()
+    def _synchronise_batch_norms(self) -> None:
+        """Pools the ranks' running statistics: mean of means, and variance within plus between ranks."""
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return
+        world = torch.distributed.get_world_size()
+        for module in self._batch_norms():
+            if module.running_mean is None:
+                continue
+            mean, square = module.running_mean.clone(), module.running_var + module.running_mean**2
+            for value in (mean, square):
+                torch.distributed.all_reduce(value)
+                value /= world
+            if not torch.equal(mean, module.running_mean):  # equal ones stay as they are, to the last bit
+                module.running_mean.copy_(mean)
+                module.running_var.copy_(square - mean**2)

@@ -1,0 +1,132 @@
+"""Image classification with any timm network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.cli import OptimizerCallable
+from timm.data import resolve_model_data_config
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+from hwaware.models import build_model
+from hwaware.tasks.base import HardwareAwareTask, SchedulerCallable
+from hwaware.tasks.options import DeviceOptions
+from hwaware.training import RetentionLoss, TrainingNoise
+
+
+class ImageClassification(HardwareAwareTask):
+    """Classifies images; a batch is ``(images [N, C, H, W], labels [N])``.
+
+    Args:
+        name: the network's name in timm, or one of this package's (``resnet20_cifar``, …).
+        weights: file of pretrained weights, or a folder's ``model.safetensors`` that this package wrote.
+        pretrained: take the weights that timm has for this name.
+        num_classes: number of classes; None: as the network was trained.
+        label_smoothing: share of the target that is spread over all classes.
+        device, include, exclude, corrected, noise, retention, clip_alpha, freeze_bn_statistics, optimizer, scheduler:
+            see :class:`~hwaware.tasks.HardwareAwareTask`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        weights: str | None = None,
+        pretrained: bool = False,
+        num_classes: int | None = None,
+        label_smoothing: float = 0.0,
+        device: DeviceOptions | None = None,
+        include: Sequence[str] = ("*",),
+        exclude: Sequence[str] = (),
+        corrected: bool = True,
+        noise: TrainingNoise | None = None,
+        retention: RetentionLoss | None = None,
+        clip_alpha: float | None = None,
+        freeze_bn_statistics: bool = True,
+        optimizer: OptimizerCallable | None = None,
+        scheduler: SchedulerCallable | None = None,
+    ) -> None:
+        super().__init__(
+            device=device,
+            include=include,
+            exclude=exclude,
+            corrected=corrected,
+            noise=noise,
+            retention=retention,
+            clip_alpha=clip_alpha,
+            freeze_bn_statistics=freeze_bn_statistics,
+            optimizer=optimizer,
+            scheduler=scheduler,
+        )
+        self.name, self.weights, self.pretrained = name, weights, pretrained
+        self.num_classes, self.label_smoothing = num_classes, label_smoothing
+        self.configure_models()
+        self.configure_losses()
+        self.configure_metrics()
+
+    @property
+    def network_name(self) -> str:
+        return self.name
+
+    @property
+    def is_pretrained(self) -> bool:
+        return self.pretrained or self.weights is not None
+
+    @property
+    def data_config(self) -> dict[str, Any]:
+        """The preprocessing that the network was trained with: input size, mean, std, crop, interpolation."""
+        return resolve_model_data_config(self.network)
+
+    def build_network(self, weights: str | None = None) -> nn.Module:
+        weights = weights or self.weights
+        return build_model(self.name, weights=weights, pretrained=self.pretrained, num_classes=self.num_classes)
+
+    def configure_models(self) -> None:
+        super().configure_models()
+        self.num_classes = self.network.num_classes
+
+    def configure_losses(self) -> None:
+        self.criterion = nn.CrossEntropyLoss(label_smoothing=self.label_smoothing)
+
+    def configure_metrics(self) -> None:
+        self.validation_metrics = self._accuracies().clone(prefix="val/")
+        self.test_metrics = self._accuracies().clone(prefix="test/")
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images)
+
+    def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        images, labels = batch
+        return self.criterion(self(images), labels)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._evaluate(batch, "val", self.validation_metrics)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._evaluate(batch, "test", self.test_metrics)
+
+    @torch.no_grad()
+    def score(self, network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
+        metrics = self._accuracies().to(next(network.parameters()).device)
+        for images, labels in batches:
+            metrics.update(network(images), labels)
+        # fp32 accuracies have some seven digits; the rest would be noise in results.
+        return {name: round(100.0 * value.item(), 4) for name, value in metrics.compute().items()}
+
+    def _evaluate(self, batch: tuple[Tensor, Tensor], stage: str, metrics: MetricCollection) -> None:
+        images, labels = batch
+        logits = self(images)
+        metrics.update(logits, labels)
+        self.log(f"{stage}/loss", F.cross_entropy(logits, labels), batch_size=len(labels), sync_dist=True)
+        self.log_dict(metrics, batch_size=len(labels), prog_bar=stage == "val")
+
+    def _accuracies(self) -> MetricCollection:
+        """Top-1, and top-5 where there are more than five classes."""
+        top = (1, 5) if self.num_classes > 5 else (1,)
+        return MetricCollection(
+            {f"top{k}": MulticlassAccuracy(self.num_classes, top_k=k, average="micro") for k in top}
+        )

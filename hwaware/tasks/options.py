@@ -1,0 +1,46 @@
+"""Settings of a task that recipes spell out, as plain frozen dataclasses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from hwaware.devices import Device, load_device
+
+
+@dataclass(frozen=True)
+class DeviceOptions:
+    """A memory technology by name, and what is to differ from its preset.
+
+    Attributes:
+        name: a preset (``reram_cmo``, ``reram_relative``, …) or the path of a device's YAML file.
+        mapping: ``offset``, ``differential`` or ``differential_symmetric``. None: the preset's, as for all below.
+        scale: one weight scale per ``tensor`` or per output ``channel``.
+        clamp: cells hold values of the programming ``window``, or anything above ``zero``.
+        kappa: non-linearity κ of the cell's current; ``linear`` for none.
+        range_fraction: share r of the conductance window that weights use.
+        overrides: any other parameter of the device, by name.
+    """
+
+    name: str
+    mapping: str | None = None
+    scale: str | None = None
+    clamp: str | None = None
+    kappa: float | Literal["linear"] | None = None
+    range_fraction: float | None = None
+    overrides: dict[str, float | str | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.build()  # a wrong name or value is told when the recipe is read, before anything runs
+
+    def build(self) -> Device:
+        """The device.
+
+        Raises:
+            UserError: a name or a value is wrong.
+        """
+        given = {key: getattr(self, key) for key in ("mapping", "scale", "clamp", "kappa", "range_fraction")}
+        given = {key: value for key, value in given.items() if value is not None}
+        if given.get("kappa") == "linear":
+            given["kappa"] = None
+        return load_device(self.name, **given, **self.overrides)

@@ -1,0 +1,67 @@
+"""Lightning's Trainer with one more entry: ageing chips without training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lightning.pytorch import LightningDataModule, Trainer
+
+from hwaware.callbacks import DriftEvaluation, RunRecord
+from hwaware.checkpoint import load_weights
+from hwaware.errors import UserError
+
+if TYPE_CHECKING:
+    from hwaware.evaluation import Row
+    from hwaware.tasks import HardwareAwareTask
+
+
+class HardwareTrainer(Trainer):
+    """A Trainer with ``drift`` beside ``fit``, ``validate`` and ``test``."""
+
+    def drift(
+        self,
+        model: HardwareAwareTask,
+        datamodule: LightningDataModule,
+        weights: str | None = None,
+        ckpt_path: str | None = None,
+    ) -> list[Row]:
+        """Accuracy of networks on simulated chips, from the first second to years.
+
+        Args:
+            model: the task; its own pretrained weights are ``base``.
+            datamodule: the data.
+            weights: weights to age: a run's ``model.safetensors`` (``finetuned``), or a plain timm file, which takes
+                the place of ``base``.
+            ckpt_path: a run's ``.ckpt`` to age instead; ``last`` is the recipe's latest.
+        """
+        if weights and ckpt_path:
+            raise UserError("--weights and --ckpt_path exclude each other: give the one network to age.")
+        launcher = self.strategy.launcher
+        if launcher is None:
+            return self._drift(model, datamodule, weights or ckpt_path)
+        return launcher.launch(self._drift, model, datamodule, weights or ckpt_path, trainer=self)
+
+    def _drift(self, task: HardwareAwareTask, datamodule: LightningDataModule, file: str | None) -> list[Row]:
+        (evaluation,) = (callback for callback in self.callbacks if isinstance(callback, DriftEvaluation))
+        self.strategy.connect(task)
+        self.strategy.setup_environment()
+        task.trainer = datamodule.trainer = self
+        evaluation.check(task)
+        kind, network = load_weights(task, file) if file else ("base", None)
+        finetuned = network if kind == "finetuned" else None
+        if finetuned is not None or network is None:
+            if not task.is_pretrained:
+                raise UserError("there is no base network to compare with: give model.weights or model.pretrained.")
+            network = task.build_network()
+        datamodule.prepare_data()
+        datamodule.setup(evaluation.stage)
+        for callback in self.callbacks:
+            if isinstance(callback, RunRecord):
+                callback.write(self, task)
+        try:
+            return evaluation.run(self, task, datamodule, network, finetuned)
+        finally:
+            for logger in self.loggers:
+                logger.finalize("success")
+            for callback in self.callbacks:
+                callback.teardown(self, task, "test")
