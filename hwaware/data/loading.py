@@ -95,9 +95,11 @@ class ImageLoader(DataLoader):
             except UserError as error:
                 # a worker's exception arrives as its traceback, the message last
                 message = str(error).rpartition("UserError: ")[2].strip()
+                error.__traceback__ = None
             else:
                 yield batch
-        # raised here and not above, since the first error's frames would keep the workers alive as long as this one
+        # The first error's frames hold the iterator with its workers, in a cycle that torch makes: let go of them, or
+        # the workers wait for a garbage collection that then takes five seconds.
         del batches
         self._iterator = None
         raise UserError(message)
