@@ -19,6 +19,8 @@ from hwaware.nn.layers import weight_scale
 #: Chips that results are reported on have seeds from here on; training and fitting seeds stay below.
 CHIP_SEED_START = 1_000_000
 
+_BLOCK = 16_384  # cells: a handful of buffers of 64 KB fit a core's second-level cache
+
 
 @dataclass(frozen=True)
 class Chip:
@@ -89,41 +91,67 @@ class Chip:
     @torch.no_grad()
     def weight_at(self, name: str, age_s: float, purpose: str = "evaluation") -> Tensor:
         """Weights ``ŵ = s·sinh(κv̂)/sinh(rκ)`` that a layer really has at an age (s); its shape, dtype and torch device."""
-        _, target = self.targets[name]
-        cells = self.conductances_at(name, age_s, purpose)
-        v = self.device.layout.decode(cells, self.device.g_min_us, self.device.g_max_us)
-        scale = weight_scale(target, self.device.scale == "channel").cpu()
-        weight = iv.realised(v, self.device.kappa, self.device.range_fraction).mul_(scale)
-        return weight.to(target.device, target.dtype)
+        device, (_, target) = self.device, self.targets[name]
+        blocks = [
+            iv.realised(
+                device.layout.decode(cells, device.g_min_us, device.g_max_us), device.kappa, device.range_fraction
+            )
+            for cells in self._aged_blocks(name, age_s, purpose)
+        ]
+        weight = torch.cat(blocks).view(target.shape).to(target.device)
+        return weight.mul_(weight_scale(target, device.scale == "channel")).to(target.dtype)
 
     @torch.no_grad()
     def conductances_at(self, name: str, age_s: float, purpose: str = "evaluation") -> tuple[Tensor, ...]:
         """Conductances (µS, fp32, on the CPU) of a layer's cells at an age (s), one tensor per cell of a weight."""
-        owner, target = self.targets[name]
-        device = self.device
-        v = target.float() * (device.range_fraction / weight_scale(target, device.scale == "channel"))
-        cells = device.layout.encode(v.cpu(), device.g_min_us, device.g_max_us)
-        return tuple(self._age(g, f"{owner}/{index}", age_s, purpose) for index, g in enumerate(cells))
+        blocks = zip(*self._aged_blocks(name, age_s, purpose), strict=True)
+        return tuple(torch.cat(cells).view(self.targets[name][1].shape) for cells in blocks)
 
-    def _age(self, target_us: Tensor, cell: str, age_s: float, purpose: str) -> Tensor:
-        device = self.device
-        g = _add_noise(target_us, device.programming_std_us(target_us), self._gaussian(target_us, cell, "programming"))
-        if age_s > 0:
-            g = _add_noise(g, device.drift_std_us(target_us, age_s), self._gaussian(target_us, cell, "drift"))
-            g = g.add_(device.drift_mean_us(target_us, age_s))
-            g = _add_noise(g, device.read_std_us(g, age_s), self._gaussian(target_us, cell, f"read/{age_s!r}/{purpose}"))
-        g = g.clamp_(*device.limits_us)
-        if device.stuck_on or device.stuck_off:
-            uniform = torch.rand(target_us.shape, generator=self._generator(cell, "stuck"))
-            g = stick(g, uniform, device.stuck_on, device.stuck_off, device.g_min_us, device.g_max_us)
-        return g
+    def _aged_blocks(self, name: str, age_s: float, purpose: str) -> Iterator[tuple[Tensor, ...]]:
+        """The flattened layer's conductances block by block: a whole layer's would leave the cache at every step."""
+        device, (owner, target) = self.device, self.targets[name]
+        v = (target.float() * (device.range_fraction / weight_scale(target, device.scale == "channel"))).cpu()
+        draws = [
+            _Draws(f"{self.seed}/{owner}/{index}", read=f"read/{age_s!r}/{purpose}")
+            for index in range(device.layout.cells_per_weight)
+        ]
+        for block in v.flatten().split(_BLOCK):
+            targets = device.layout.encode(block, device.g_min_us, device.g_max_us)
+            yield tuple(_age(device, g, draw, age_s) for g, draw in zip(targets, draws, strict=True))
 
-    def _gaussian(self, like: Tensor, cell: str, quantity: str) -> Callable[[], Tensor]:
-        return lambda: torch.randn(like.shape, generator=self._generator(cell, quantity))
 
-    def _generator(self, cell: str, quantity: str) -> torch.Generator:
-        key = hashlib.blake2b(f"{self.seed}/{cell}/{quantity}".encode(), digest_size=8).digest()
-        return torch.Generator().manual_seed(int.from_bytes(key, "little") >> 1)  # seeds are signed
+class _Draws:
+    """The random numbers of one layer's cells: one stream per quantity, keyed by what it is for."""
+
+    def __init__(self, key: str, read: str) -> None:
+        self.programming, self.drift, self.stuck, self.read = (
+            self._stream(f"{key}/{quantity}") for quantity in ("programming", "drift", "stuck", read)
+        )
+
+    @staticmethod
+    def _stream(key: str) -> torch.Generator:
+        digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)  # seeds are signed
+
+
+def _age(device: Device, target_us: Tensor, draws: _Draws, age_s: float) -> Tensor:
+    g = _add_noise(target_us, device.programming_std_us(target_us), draws.programming)
+    if age_s > 0:
+        g = _add_noise(g, device.drift_std_us(target_us, age_s), draws.drift)
+        g = g + device.drift_mean_us(target_us, age_s)
+        g = _add_noise(g, device.read_std_us(g, age_s), draws.read)
+    g = g.clamp(*device.limits_us)
+    if device.stuck_on or device.stuck_off:
+        uniform = torch.rand(g.shape, generator=draws.stuck)
+        g = stick(g, uniform, device.stuck_on, device.stuck_off, device.g_min_us, device.g_max_us)
+    return g
+
+
+def _add_noise(g: Tensor, std: Tensor | float, stream: torch.Generator) -> Tensor:
+    """``g + std·z``; nothing is drawn where the device has no such error."""
+    if isinstance(std, Tensor):
+        return torch.addcmul(g, std, torch.randn(g.shape, generator=stream))
+    return torch.add(g, torch.randn(g.shape, generator=stream), alpha=std) if std else g
 
 
 @contextmanager
@@ -131,13 +159,6 @@ def drift_free(model: nn.Module) -> Iterator[nn.Module]:
     """The exact network on the chip: the cells' curve is on; programming error, drift, faults and read noise are off."""
     with _install(model, lambda name, layer: layer.effective_weight()):
         yield model
-
-
-def _add_noise(g: Tensor, std: Tensor | float, draw: Callable[[], Tensor]) -> Tensor:
-    """``g + std·z``; nothing is drawn where the device has no such error."""
-    if isinstance(std, Tensor):
-        return torch.addcmul(g, std, draw())
-    return torch.add(g, draw(), alpha=std) if std else g
 
 
 @contextmanager

@@ -181,17 +181,16 @@ def _eval_mode(model: nn.Module):
 @contextmanager
 def _all_used(model: nn.Module):
     """Raises when a layer's forward was never called: some networks read ``layer.weight`` past the layer."""
-    unused = analog_layers(model)
-    hooks = [
-        layer.register_forward_hook(lambda *_, name=name: unused.pop(name, None)) for name, layer in [*unused.items()]
-    ]
+    layers, called = analog_layers(model), set()
+    hooks = [layer.register_forward_pre_hook(lambda *_, name=name: called.add(name)) for name, layer in layers.items()]
     try:
         yield
     finally:
         for hook in hooks:
             hook.remove()
+    unused = [name for name in layers if name not in called]
     if unused:
         raise UserError(
-            f"layer '{next(iter(unused))}' was converted, but the network never calls it (it may read its weight directly), "
+            f"layer '{unused[0]}' was converted, but the network never calls it (it may read its weight directly), "
             f"so that no chip could act on it: exclude it. {len(unused)} such layers."
         )

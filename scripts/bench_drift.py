@@ -29,6 +29,7 @@ def main() -> None:
     repeats = parser.parse_args().repeats
 
     torch.manual_seed(0)
+    torch.set_num_threads(1)  # a second thread's waiting would count as CPU time
     digital = timm.create_model("resnet18", num_classes=1000).eval()
     model = copy.deepcopy(digital)
     device = load_device("reram_cmo", mapping="differential")

@@ -40,9 +40,8 @@ def _decode_offset(cells: tuple[Tensor, ...], g_min: float, g_max: float) -> Ten
 
 
 def _encode_differential(v: Tensor, g_min: float, g_max: float) -> tuple[Tensor, Tensor]:
-    # relu (not clamp): its gradient at 0 is 0, so that the retention loss has no preferred sign there.
-    window = g_max - g_min
-    return v.relu().mul(window).add_(g_min), (-v).relu().mul(window).add_(g_min)
+    above_idle = v * (g_max - g_min)
+    return (g_min + above_idle).clamp_min(g_min), (g_min - above_idle).clamp_min(g_min)
 
 
 def _encode_differential_symmetric(v: Tensor, g_min: float, g_max: float) -> tuple[Tensor, Tensor]:

@@ -22,8 +22,10 @@ from hwaware.nn.realise import realise
 @torch.no_grad()
 def weight_scale(weight: Tensor, per_channel: bool) -> Tensor:
     """Scale ``s = max|w|`` in fp32: 0-dim, or ``[C_out, 1, …]`` per output channel; 1 where all weights are zero."""
-    magnitude = weight.detach().float().abs()
-    scale = magnitude.amax(dim=tuple(range(1, magnitude.ndim)), keepdim=True) if per_channel else magnitude.amax()
+    rows = weight.detach().flatten(1) if per_channel else weight.detach().reshape(1, -1)
+    low, high = torch.aminmax(rows, dim=1)
+    scale = torch.maximum(-low, high).float()
+    scale = scale.view(-1, *[1] * (weight.ndim - 1)) if per_channel else scale.squeeze(0)
     return torch.where(scale > 0, scale, torch.ones_like(scale))
 
 
@@ -70,6 +72,8 @@ class AnalogLayer:
     @torch.no_grad()
     def effective_weight(self) -> Tensor:
         """Exact effective weights ``w_eff = s·sinh(rκu)/sinh(rκ)`` in the parameter's dtype, detached."""
+        if not self.device.curve:
+            return self.weight.detach().clone()
         scale = self.weight_scale()
         return (iv.effective(self.weight.detach().float() / scale, self.device.curve) * scale).to(self.weight.dtype)
 

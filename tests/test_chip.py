@@ -1,0 +1,159 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from hwaware.chip import Chip, drift_free
+from hwaware.devices import load_device
+from hwaware.errors import UserError
+from hwaware.nn import convert
+
+YEAR_S = 31536000.0
+DEVICE = load_device("reram_cmo")
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8 * 36, 5)).eval()
+    convert(model, DEVICE)
+    return model
+
+
+@pytest.fixture
+def images():
+    return torch.randn(4, 3, 8, 8)
+
+
+def _weights(chip, age_s, purpose="evaluation"):
+    return torch.cat([chip.weight_at(name, age_s, purpose).flatten() for name in chip.targets])
+
+
+def test_a_chip_acts_and_leaves_no_trace(model, images):
+    before, keys = model(images), list(model.state_dict())
+    chip = Chip.program(model, DEVICE, seed=1)
+    with chip.at(YEAR_S) as aged:
+        inside = aged(images)
+        assert list(model.state_dict()) == keys
+    assert not torch.allclose(inside, before, atol=1e-3)
+    assert torch.equal(model(images), before)
+
+
+def test_restored_after_an_exception_and_when_nested(model, images):
+    before = model(images)
+    chip, other = (Chip.program(model, DEVICE, seed) for seed in (1, 2))
+    with pytest.raises(RuntimeError, match="boom"), chip.at(YEAR_S):
+        raise RuntimeError("boom")
+    assert torch.equal(model(images), before)
+    with chip.at(YEAR_S):
+        outer = model(images)
+        with other.at(YEAR_S):
+            assert not torch.equal(model(images), outer)
+        assert torch.equal(model(images), outer)
+
+
+def test_the_same_chip_from_its_seed_alone(model):
+    chip = Chip.program(model, DEVICE, seed=5)
+    first = _weights(chip, YEAR_S)
+    torch.manual_seed(99)  # the global generator has no part in it
+    _weights(chip, 3600.0)
+    again = Chip.program(copy.deepcopy(model), DEVICE, seed=5)
+    assert torch.equal(_weights(again, YEAR_S), first)
+    assert not torch.equal(_weights(Chip.program(model, DEVICE, seed=6), YEAR_S), first)
+
+
+def test_read_noise_is_fresh_per_purpose_but_the_path_is_one(model):
+    chip = Chip.program(model, DEVICE, seed=5)
+    evaluation, calibration = _weights(chip, YEAR_S), _weights(chip, YEAR_S, purpose="calibration")
+    difference = (evaluation - calibration).std() / evaluation.std()
+    assert 0 < difference
+    later = _weights(chip, 10 * YEAR_S)
+    fresh = _weights(Chip.program(model, DEVICE, seed=6), YEAR_S)
+    # One cell keeps one path: a year's and ten years' weights differ far less than two chips' do.
+    assert (later - evaluation).std() < 0.5 * (fresh - evaluation).std()
+    quiet = load_device("reram_cmo", read_coefficient_us=0.0)
+    silent = Chip.program(model, quiet, seed=5)
+    assert torch.equal(_weights(silent, YEAR_S), _weights(silent, YEAR_S, purpose="calibration"))
+
+
+def test_age_0_has_programming_error_only(model):
+    exact = load_device("reram_cmo", programming_std_offset_us=0.0, programming_std_slope=0.0)
+    chip = Chip.program(model, exact, seed=5)
+    weights = torch.cat([layer.effective_weight().flatten() for layer in (model[0], model[3])])
+    torch.testing.assert_close(_weights(chip, 0.0), weights, rtol=1e-4, atol=1e-6)
+    spread = (_weights(Chip.program(model, DEVICE, seed=5), 0.0) - weights).std()
+    assert 0 < spread < 0.1 * (_weights(chip, YEAR_S) - weights).std() * 10
+
+
+def test_training_after_programming_does_not_reach_the_chip(model):
+    chip = Chip.program(model, DEVICE, seed=5)
+    before = _weights(chip, YEAR_S)
+    with torch.no_grad():
+        model[0].weight.mul_(2)
+    assert torch.equal(_weights(chip, YEAR_S), before)
+
+
+def test_tied_layers_share_their_cells():
+    model = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6))
+    model[1].weight = model[0].weight
+    convert(model, DEVICE)
+    chip = Chip.program(model, DEVICE, seed=1)
+    assert torch.equal(chip.weight_at("0", YEAR_S), chip.weight_at("1", YEAR_S))
+
+
+def test_another_mapping_may_be_evaluated_another_transform_may_not(model):
+    Chip.program(model, load_device("reram_cmo", mapping="offset", scale="channel"), seed=1)
+    with pytest.raises(UserError, match=r"converted for kappa=2.0.*chip has kappa=1.0"):
+        Chip.program(model, load_device("reram_cmo", kappa=1.0), seed=1)
+    with pytest.raises(UserError, match="no analog layer"):
+        Chip.program(nn.Linear(2, 2), DEVICE, seed=1)
+    with torch.no_grad():
+        model[3].weight[0, 0] = float("nan")
+    with pytest.raises(UserError, match="layer '3' has values that are not finite"):
+        Chip.program(model, DEVICE, seed=1)
+    with pytest.raises(UserError, match="not an age"), Chip.program(_converted(), DEVICE, seed=1).at(-1.0):
+        pass
+
+
+def _converted():
+    model = nn.Sequential(nn.Linear(3, 3))
+    convert(model, DEVICE)
+    return model
+
+
+def test_mean_shift_has_the_physics_sign():
+    """CMO loses conductance: in `offset` every weight falls; in `differential` magnitudes shrink, signs cancel."""
+    for mapping, check in (("offset", "falls"), ("differential", "shrinks")):
+        device = load_device("reram_cmo", mapping=mapping, kappa=None)
+        model = nn.Sequential(nn.Linear(300, 300, bias=False))
+        convert(model, device)
+        target = model[0].weight.detach()
+        change = Chip.program(model, device, seed=3).weight_at("0", 10 * YEAR_S) - target
+        scale = target.abs().max()
+        if check == "falls":
+            assert change.mean() / scale == pytest.approx(-1.742 * 2 / 79.2, rel=0.05)
+        else:
+            assert change.mean().abs() / scale < 1e-3
+            big = target.abs() > 0.3 * scale
+            assert (change * target.sign())[big].mean() / scale == pytest.approx(-1.788 / 79.2, rel=0.05)
+
+
+def test_stuck_cells_stay_stuck_and_are_as_many_as_said():
+    device = load_device("reram_relative", relative_drift=0.0, stuck_on=0.02, stuck_off=0.09, mapping="offset", kappa=None)
+    model = nn.Sequential(nn.Linear(400, 400, bias=False))
+    model[0].weight.data.uniform_(-0.5, 0.5)
+    convert(model, device)
+    chip = Chip.program(model, device, seed=3)
+    (young,), (old,) = chip.conductances_at("0", 0.0), chip.conductances_at("0", YEAR_S)
+    assert (young == device.g_max_us).float().mean().item() == pytest.approx(0.02, abs=0.002)
+    assert (young == device.g_min_us).float().mean().item() == pytest.approx(0.09, abs=0.004)
+    assert torch.equal(young, old)
+
+
+def test_drift_free_is_the_exact_network(model, images):
+    expected = model(images)
+    with drift_free(model):
+        assert torch.equal(model.train()[0].realised_weight(), model[0].effective_weight())
+        torch.testing.assert_close(model.eval()(images), expected)
+    assert model[0]._installed is None
