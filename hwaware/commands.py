@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
 from argparse import ArgumentError
 from pathlib import Path
 from typing import Any
 
 import torch
 from jsonargparse import Namespace
-from lightning.pytorch import Callback, LightningDataModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -23,6 +25,11 @@ from hwaware.recipes import BASED_ON, RecipeFile, recipe_name
 from hwaware.tasks import HardwareAwareTask
 from hwaware.trainer import HardwareTrainer
 from hwaware.usage import explain
+
+# Lightning's own use of torch, which nobody here can change.
+warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+# Small images are loaded faster without workers.
+warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 
 _CSV_LOGGER = "lightning.pytorch.loggers.CSVLogger"
 
@@ -113,6 +120,9 @@ class HardwareCLI(LightningCLI):
             first = [Namespace(class_path=_CSV_LOGGER, init_args=Namespace(**options))]
         config.trainer.logger = first + [logger for logger in loggers if logger not in first]
 
+    def _set_seed(self) -> None:
+        seed_everything(self.config[self.config.subcommand].seed_everything, workers=True, verbose=False)
+
     def _parse_ckpt_path(self) -> None:
         """Nothing: a checkpoint's stored settings must not override the command line's."""
 
@@ -139,10 +149,14 @@ class HardwareCLI(LightningCLI):
         if config.get("enable_checkpointing") is False:
             callbacks = [callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)]
         record = RunRecord(self._parser(self.subcommand), settings)
+        log = logging.getLogger("lightning.pytorch")
+        level, log.level = log.level, logging.WARNING  # its advertisements would stand before what went wrong
         try:
             return super()._instantiate_trainer(config, [record, SeedEachStep(settings.seed_everything), *callbacks])
         except MisconfigurationException as error:  # Lightning's word for a wrong setting
             raise UserError(" ".join(str(error).split())) from None
+        finally:
+            log.setLevel(level)
 
     # Running. What can be wrong is looked at before the Trainer creates its run folder.
 

@@ -50,6 +50,8 @@ class RunRecord(SaveConfigCallback):
         folder = run_folder(trainer)
         if task.conversion is not None:
             rank_zero_info(f"{task.conversion}")
+        where = f"{trainer.world_size} x {trainer.strategy.root_device.type}"
+        rank_zero_info(f"running on {where}" + (f", writing to {folder}" if folder else ""))
         if folder is None or not trainer.is_global_zero:
             return
         folder.mkdir(parents=True, exist_ok=True)

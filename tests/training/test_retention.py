@@ -89,6 +89,7 @@ def test_descending_it_lowers_the_error_of_chips():
     torch.manual_seed(0)
     device = load_device("reram_cmo")
     model = _model(device)
+    model[0].weight.data.normal_()  # with the few far outliers that pretrained layers have
     install_retention(model, RetentionLoss((YEAR_S,)))
 
     def chip_error():
@@ -98,8 +99,8 @@ def test_descending_it_lowers_the_error_of_chips():
 
     before, predicted = chip_error(), retention_loss(model).item()
     assert before == pytest.approx(predicted, rel=0.15)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    for _ in range(60):
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(200):
         optimizer.zero_grad()
         retention_loss(model).backward()
         optimizer.step()

@@ -1,0 +1,69 @@
+"""A run that is killed at any moment and resumed ends with the very weights of one that was not."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from hwaware.cli import main
+from tests.commands import FINETUNE, pretrained_weights, run, run_process
+
+COMMON = ("fit", "--config", FINETUNE, "--evaluation.networks", "[]", "--trainer.val_check_interval", "0.5")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> Path:
+    """Final weights after 2 epochs of 10 steps."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    run(*COMMON, "--model.weights", pretrained_weights(), "--trainer.default_root_dir", folder)
+    return folder / "finetune" / "version_0" / "model.safetensors"
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    one, other = load_file(one), load_file(other)
+    assert one.keys() == other.keys()
+    assert [key for key in one if not one[key].equal(other[key])] == []
+
+
+def test_killed_at_several_points(tmp_path, uninterrupted):
+    # One run, killed over and over: mid-epoch between two checkpoints, at the end of an epoch, while a checkpoint is
+    # being written, and after the last step. Each time the command is the one a user would type again.
+    points = [(5, "batch_start"), (10, "batch_end"), (14, "saving"), (20, "end")]
+    command = [*COMMON, "--model.weights", pretrained_weights(), "--trainer.default_root_dir", "."]
+    for attempt, (step, point) in enumerate(points):
+        killer = ["--trainer.callbacks", "tests.tiny.KillAt"]
+        killer += ["--trainer.callbacks.step", step, "--trainer.callbacks.point", point]
+        resume = ["--ckpt_path", "last"] if attempt else []
+        done = run_process(*command, *killer, *resume, cwd=tmp_path)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        assert not list(tmp_path.rglob("model.safetensors"))
+    run(*COMMON, "--model.weights", pretrained_weights(), "--trainer.default_root_dir", tmp_path, "--ckpt_path", "last")
+    (weights,) = tmp_path.rglob("model.safetensors")
+    assert_same_weights(weights, uninterrupted)
+
+
+def test_resume_by_path(tmp_path, uninterrupted):
+    checkpoint = uninterrupted.parent / "checkpoints" / "last.ckpt"
+    common = [*COMMON, "--model.weights", pretrained_weights(), "--trainer.default_root_dir", tmp_path]
+    run(*common, "--ckpt_path", checkpoint)
+    (weights,) = tmp_path.rglob("model.safetensors")
+    assert_same_weights(weights, uninterrupted)
+
+
+def test_another_seed_ends_elsewhere(tmp_path, uninterrupted):
+    # Else equal weights would prove nothing about the noise.
+    run(*COMMON, "--model.weights", pretrained_weights(), "--trainer.default_root_dir", tmp_path, "--seed_everything", 1)
+    (weights,) = tmp_path.rglob("model.safetensors")
+    one, other = load_file(weights), load_file(uninterrupted)
+    assert not one["conv1.weight"].equal(other["conv1.weight"])
+
+
+def test_checkpoint_of_other_hardware_is_refused(tmp_path, uninterrupted, capsys):
+    checkpoint = uninterrupted.parent / "checkpoints" / "last.ckpt"
+    arguments = [*COMMON, "--model.weights", str(pretrained_weights()), "--trainer.default_root_dir", str(tmp_path)]
+    assert main([*arguments, "--model.device.kappa", "1", "--ckpt_path", str(checkpoint)]) == 2
+    assert "another hardware" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

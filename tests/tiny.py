@@ -1,0 +1,85 @@
+"""A tiny network in timm's registry, and a callback that kills its process: for tests of commands."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from torch import Tensor, nn
+
+
+class TinyNet(nn.Module):
+    """Two convolutions with batch norm and a linear layer, for 8×8 images."""
+
+    def __init__(self, num_classes: int = 10, in_chans: int = 3) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.conv1 = nn.Conv2d(in_chans, 8, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(8)
+        self.conv2 = nn.Conv2d(8, 16, 3, stride=2, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(16)
+        self.linear = nn.Linear(16 * 16, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.bn1(self.conv1(images)).relu()
+        return self.linear(self.bn2(self.conv2(features)).relu().flatten(1))
+
+
+_CFG = {
+    "num_classes": 10,
+    "input_size": (3, 8, 8),
+    "crop_pct": 1.0,
+    "interpolation": "bicubic",
+    "mean": (0.5, 0.5, 0.5),
+    "std": (0.5, 0.5, 0.5),
+    "first_conv": "conv1",
+    "classifier": "linear",
+}
+default_cfgs = generate_default_cfgs({"tiny_test_net": _CFG})
+
+
+@register_model
+def tiny_test_net(pretrained: bool = False, **kwargs: Any) -> TinyNet:
+    return build_model_with_cfg(TinyNet, "tiny_test_net", pretrained, **kwargs)
+
+
+class KillAt(Callback):
+    """SIGKILL, which no handler sees, at a point of the run.
+
+    Args:
+        step: optimiser step.
+        point: ``batch_start``, ``batch_end`` (before a checkpoint of that step is written), ``saving`` (the checkpoint is
+            half written) or ``end`` (trained, but the weights are not written yet).
+    """
+
+    def __init__(self, step: int, point: str) -> None:
+        self.step, self.point = step, point
+
+    def _kill(self, trainer: Trainer, point: str) -> None:
+        if self.point == point and trainer.global_step >= self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self._kill(trainer, "batch_start")
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._kill(trainer, "batch_end")
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        if self.point == "saving" and trainer.global_step >= self.step:
+            import fsspec.implementations.local as local
+
+            def half(file: Any, data: bytes) -> None:
+                file.f.write(bytes(data)[: len(data) // 2])
+                file.f.flush()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+            local.LocalFileOpener.write = half
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._kill(trainer, "end")
