@@ -150,7 +150,8 @@ class HardwareCLI(LightningCLI):
             callbacks = [callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)]
         record = RunRecord(self._parser(self.subcommand), settings)
         log = logging.getLogger("lightning.pytorch")
-        level, log.level = log.level, logging.WARNING  # its advertisements would stand before what went wrong
+        level = log.level
+        log.setLevel(logging.WARNING)  # its advertisements would stand before what went wrong
         try:
             return super()._instantiate_trainer(config, [record, SeedEachStep(settings.seed_everything), *callbacks])
         except MisconfigurationException as error:  # Lightning's word for a wrong setting

@@ -55,7 +55,9 @@ def test_resume_by_path(tmp_path, uninterrupted):
 
 def test_another_seed_ends_elsewhere(tmp_path, uninterrupted):
     # Else equal weights would prove nothing about the noise.
-    run(*COMMON, "--model.weights", pretrained_weights(), "--trainer.default_root_dir", tmp_path, "--seed_everything", 1)
+    run(
+        *COMMON, "--model.weights", pretrained_weights(), "--trainer.default_root_dir", tmp_path, "--seed_everything", 1
+    )
     (weights,) = tmp_path.rglob("model.safetensors")
     one, other = load_file(weights), load_file(uninterrupted)
     assert not one["conv1.weight"].equal(other["conv1.weight"])

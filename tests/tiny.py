@@ -51,8 +51,8 @@ class KillAt(Callback):
 
     Args:
         step: optimiser step.
-        point: ``batch_start``, ``batch_end`` (before a checkpoint of that step is written), ``saving`` (the checkpoint is
-            half written) or ``end`` (trained, but the weights are not written yet).
+        point: ``batch_start``, ``batch_end`` (before a checkpoint of that step is written), ``saving`` (the checkpoint
+            is half written) or ``end`` (trained, but the weights are not written yet).
     """
 
     def __init__(self, step: int, point: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Literal
 
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
@@ -15,17 +14,15 @@ from torch import nn
 
 from hwaware.callbacks.batches import Batches, gather
 from hwaware.callbacks.record import run_folder, wandb_loggers
-from hwaware.chip import CHIP_SEED_START, Chip
+from hwaware.callbacks.results import device_slugs, plot_device, print_tables, track, write_results
+from hwaware.chip import CHIP_SEED_START
 from hwaware.errors import UserError, nearest
 from hwaware.evaluation import DEFAULT_AGES_S, Row, RunLabels, ages_to_evaluate, evaluate
-from hwaware.nn import analog_layers, to_digital
+from hwaware.nn import to_digital
 from hwaware.report.labels import age_label
 from hwaware.tasks import DeviceOptions, HardwareAwareTask
 
 NETWORKS = ("base_uncorrected", "base", "finetuned")
-
-#: Cells in a conductance histogram; more would not change the picture.
-_HISTOGRAM_CELLS = 1_000_000
 
 
 class DriftEvaluation(Callback):
@@ -131,9 +128,7 @@ class DriftEvaluation(Callback):
         if not networks:
             raise UserError("there is no network to age: evaluation.networks names none of those that are given.")
         rows = self.rows(trainer, task, datamodule, networks, base)
-        folder = run_folder(trainer)
-        if trainer.is_global_zero:
-            self._report(trainer, task, rows, [*networks.values()][-1], folder)
+        self._report(trainer, task, rows, [*networks.values()][-1])
         return rows
 
     def rows(
@@ -180,10 +175,21 @@ class DriftEvaluation(Callback):
             raise UserError("there is no device to age: give one, e.g. --model.device.name reram_cmo.")
         return devices
 
-    def _report(
-        self, trainer: Trainer, task: HardwareAwareTask, rows: list[Row], network: nn.Module, folder: Path | None
-    ) -> None:
-        print(rows)
+    def _report(self, trainer: Trainer, task: HardwareAwareTask, rows: list[Row], network: nn.Module) -> None:
+        folder = run_folder(trainer)
+        if not trainer.is_global_zero:
+            return
+        print_tables(rows)
+        if folder is None:
+            return
+        plots = write_results(rows, folder)
+        for options, name in zip(self._devices(task), device_slugs(rows), strict=True):
+            converted = copy.deepcopy(network)
+            task.convert(converted, options)
+            plots += plot_device(converted, options.build(), self.ages_s, folder, name)
+        for logger in wandb_loggers(trainer):
+            track(logger.experiment, rows, plots)
+        print(f"{len(rows)} rows: {folder / 'rows.csv'}", *(f"plot: {plot}" for plot in plots), sep="\n", flush=True)
 
 
 def finetuned_network(task: HardwareAwareTask) -> nn.Module:

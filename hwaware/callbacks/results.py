@@ -1,0 +1,83 @@
+"""What an evaluation leaves: rows, plots, the table in the terminal, the tracked run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from hwaware.chip import CHIP_SEED_START, Chip
+from hwaware.devices import Device
+from hwaware.evaluation import Row, ages_to_evaluate
+from hwaware.nn import analog_layers
+from hwaware.report.labels import settings, slug, varying_params
+from hwaware.report.plots import plot_accuracy, plot_conductances, plot_transform
+from hwaware.report.rows import COLUMNS, write_rows
+from hwaware.report.summary import summarise
+from hwaware.report.tables import accuracy_tables
+
+#: Cells in a conductance histogram; more would not change the picture.
+_HISTOGRAM_CELLS = 200_000
+
+
+def print_tables(rows: Sequence[Row]) -> None:
+    """The accuracy tables, one per device and metric."""
+    console = Console()
+    for table in accuracy_tables(rows):
+        console.print(table)
+
+
+def write_results(rows: Sequence[Row], folder: Path) -> list[Path]:
+    """Writes ``rows.csv`` and the accuracy plots; returns the plots."""
+    write_rows(folder / "rows.csv", rows)
+    varying = varying_params(rows)
+    return [
+        plot_accuracy(same, folder / "plots" / f"accuracy_{slug(same, rows)}.png", varying) for same in settings(rows)
+    ]
+
+
+def plot_device(network: nn.Module, device: Device, ages_s: Sequence[float], folder: Path, name: str) -> list[Path]:
+    """Plots a device with a converted network in it: conductances at each age on one chip, and the weight curve.
+
+    Args:
+        network: on the CPU or another device, converted.
+        device: holds it.
+        ages_s: ages in s, of which those that tell something are drawn.
+        folder: the run's.
+        name: tells the device from others in file names.
+    """
+    chip = Chip.program(network, device, CHIP_SEED_START)
+    samples = {age_s: _conductances(chip, age_s) for age_s in ages_to_evaluate(device, ages_s)}
+    return [
+        plot_conductances(samples, folder / "plots" / f"conductances_{name}.png", device),
+        plot_transform(device, folder / "plots" / f"transform_{name}.png"),
+    ]
+
+
+def track(run: Any, rows: Sequence[Row], plots: Sequence[Path]) -> None:
+    """Logs rows as a table, mean accuracies as curves over age, and the plots to a Weights & Biases run."""
+    import wandb
+
+    data = [[getattr(row, column) for column in COLUMNS] for row in rows]
+    logged: dict[str, Any] = {"drift/rows": wandb.Table(columns=list(COLUMNS), data=data)}
+    logged |= {f"drift/{plot.stem}": wandb.Image(str(plot)) for plot in plots}
+    run.log(logged)
+    run.define_metric("drift/age_s")
+    run.define_metric("drift/mean/*", step_metric="drift/age_s")
+    for same in settings(rows):
+        for one in sorted(summarise(same), key=lambda one: one.age_s):
+            run.log({"drift/age_s": one.age_s, f"drift/mean/{slug(same, rows)}/{one.network}": one.mean})
+
+
+def device_slugs(rows: Sequence[Row]) -> list[str]:
+    """A name for each device in the rows, in their order."""
+    return list(dict.fromkeys(slug(same, rows).removesuffix(f"_{same[0].metric}") for same in settings(rows)))
+
+
+def _conductances(chip: Chip, age_s: float) -> torch.Tensor:
+    cells = torch.cat([g.flatten() for name in analog_layers(chip.model) for g in chip.conductances_at(name, age_s)])
+    return cells[:: max(1, len(cells) // _HISTOGRAM_CELLS)]
