@@ -26,8 +26,8 @@ _BLOCK = 16_384  # cells: a handful of buffers of 64 KB fit a core's second-leve
 class Chip:
     """A network on one chip: each cell has its own programming error, drift path and faults for life.
 
-    What a cell draws follows from the chip's seed, the layer's name and the quantity alone, and is drawn on the CPU: the
-    same chip on any machine, on any rank, in any order of ages, and nothing is stored per age.
+    What a cell draws follows from the chip's seed, the layer's name and the quantity alone, and is drawn on the CPU:
+    the same chip on any machine, on any rank, in any order of ages, and nothing is stored per age.
 
     Attributes:
         model: the network that runs on the chip.
@@ -90,7 +90,7 @@ class Chip:
 
     @torch.no_grad()
     def weight_at(self, name: str, age_s: float, purpose: str = "evaluation") -> Tensor:
-        """Weights ``ŵ = s·sinh(κv̂)/sinh(rκ)`` that a layer really has at an age (s); its shape, dtype and torch device."""
+        """Weights ``ŵ = s·sinh(κv̂)/sinh(rκ)`` that a layer has at an age (s); its shape, dtype and torch device."""
         device, (_, target) = self.device, self.targets[name]
         blocks = [
             iv.realised(
@@ -156,7 +156,7 @@ def _add_noise(g: Tensor, std: Tensor | float, stream: torch.Generator) -> Tenso
 
 @contextmanager
 def drift_free(model: nn.Module) -> Iterator[nn.Module]:
-    """The exact network on the chip: the cells' curve is on; programming error, drift, faults and read noise are off."""
+    """The exact network on the chip: the cells' curve on; programming error, drift, faults and read noise off."""
     with _install(model, lambda name, layer: layer.effective_weight()):
         yield model
 

@@ -140,7 +140,9 @@ def test_mean_shift_has_the_physics_sign():
 
 
 def test_stuck_cells_stay_stuck_and_are_as_many_as_said():
-    device = load_device("reram_relative", relative_drift=0.0, stuck_on=0.02, stuck_off=0.09, mapping="offset", kappa=None)
+    device = load_device(
+        "reram_relative", relative_drift=0.0, stuck_on=0.02, stuck_off=0.09, mapping="offset", kappa=None
+    )
     model = nn.Sequential(nn.Linear(400, 400, bias=False))
     model[0].weight.data.uniform_(-0.5, 0.5)
     convert(model, device)

@@ -38,7 +38,11 @@ def test_rows_cover_chip_by_age_by_metric(model):
     assert {row.chip_seed for row in rows} == {1_000_000, 1_000_001}
     row = rows[-2]
     assert (row.age_s, row.metric, row.base_digital, row.n_samples, row.seed) == (315360000.0, "norm", 1.0, 8, 3)
-    assert (row.device, row.mapping, json.loads(row.device_params)["g_max_us"]) == ("reram_cmo", "differential", 88.199997)
+    assert (row.device, row.mapping, json.loads(row.device_params)["g_max_us"]) == (
+        "reram_cmo",
+        "differential",
+        88.199997,
+    )
     assert len({row.value for row in rows if row.metric == "norm"}) == 2 * len(DEFAULT_AGES_S)
     assert len({row.drift_free for row in rows if row.metric == "norm"}) == 1
     assert model.training  # and dropout was off: the mode is put back

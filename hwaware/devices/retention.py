@@ -52,7 +52,8 @@ class LogTimeDrift(Device):
         )
         if self.min_age_s < 1 or not 0 < self.read_time_s < self.min_age_s:
             raise UserError(
-                f"min_age_s={self.min_age_s} of device '{self.name}' must be at least 1 s (ln t is negative below), and "
+                f"min_age_s={self.min_age_s} of device '{self.name}' must be at least 1 s (below, ln t is negative), "
+                f"and "
                 f"read_time_s={self.read_time_s} must be above 0 and shorter."
             )
 

@@ -184,8 +184,8 @@ def _refuse_unknown(name: str, module: nn.Module) -> None:
     if type(module) in ANALOG_CLASSES:
         if "weight" not in module._parameters:
             raise UserError(
-                f"layer '{name}' ({type(module).__name__}) computes its weight (weight_norm?), so no cells can hold it: "
-                f"remove the reparametrisation, or exclude '{name}'."
+                f"layer '{name}' ({type(module).__name__}) computes its weight (weight_norm?): no cells can hold it. "
+                f"Remove the reparametrisation, or exclude '{name}'."
             )
         return
     weights = [key for key, value in module._parameters.items() if "weight" in key and value is not None]

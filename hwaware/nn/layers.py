@@ -1,6 +1,6 @@
 """Analog layers: digital layers whose weight lives in conductances.
 
-An analog layer is its digital class with another ``forward``: same parameters, same ``state_dict`` keys, same hooks. Its
+An analog layer is its digital class with another ``forward``: same parameters, ``state_dict`` keys and hooks. Its
 ``weight`` parameter holds the *latent* weights; what multiplies the input is, in this order of precedence, the weights
 that a chip has installed, the latents realised with training noise (in training mode, where noise is installed), or
 the exact effective weights.

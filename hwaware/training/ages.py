@@ -32,7 +32,9 @@ class AgeDistribution:
             raise UserError(f"age distribution kind '{self.kind}' is unknown. {nearest(self.kind, _KINDS)}")
         wanted = {"fixed": 1, "log_uniform": 2}.get(self.kind)
         if not self.ages_s or (wanted and len(self.ages_s) != wanted):
-            raise UserError(f"age distribution '{self.kind}' takes {wanted or 'one or more'} ages_s, not {len(self.ages_s)}.")
+            raise UserError(
+                f"age distribution '{self.kind}' takes {wanted or 'one or more'} ages_s, not {len(self.ages_s)}."
+            )
         if any(not 0 <= age < math.inf for age in self.ages_s):
             raise UserError(f"ages_s={list(self.ages_s)} must be 0 or more seconds.")
         if self.kind == "log_uniform" and not 0 < self.ages_s[0] < self.ages_s[1]:

@@ -11,9 +11,10 @@ from hwaware.nn import analog_layers
 
 @torch.no_grad()
 def clip_weights_(model: nn.Module, alpha: float) -> None:
-    """Clips each analog layer's latent weights to ±α of their standard deviation, in place (Joshi et al. 2020: α ≈ 2–2.5).
+    """Clips each analog layer's latent weights to ±α of their standard deviation, in place.
 
-    The range shrinks, so that the same conductance error is a smaller weight error. Call after each optimiser step.
+    As Joshi et al. (2020) do, with α of 2 to 2.5. The range shrinks, so that the same conductance error is a smaller
+    weight error. Call after each optimiser step.
     """
     if not alpha > 0:
         raise UserError(f"clip alpha={alpha} must be above 0 (2.5 is usual); null turns clipping off.")

@@ -32,7 +32,9 @@ class RetentionLoss:
         if not self.ages_s:
             raise UserError("the retention loss needs at least one age in ages_s.")
         if not self.share > 0:
-            raise UserError(f"retention share={self.share} must be above 0 (0.05 is 5 % of the task loss); null turns it off.")
+            raise UserError(
+                f"retention share={self.share} must be above 0 (0.05 is 5 % of the task loss); null turns it off."
+            )
 
 
 @lru_cache(maxsize=8)
@@ -73,7 +75,9 @@ def retention_loss(model: nn.Module) -> Tensor:
     errors, seen = [], set()
     for name, layer in analog_layers(model).items():
         if layer.error is None:
-            raise UserError(f"layer '{name}' has no retention loss installed: call install_retention(model, ...) first.")
+            raise UserError(
+                f"layer '{name}' has no retention loss installed: call install_retention(model, ...) first."
+            )
         if id(layer.weight) in seen:  # tied layers share their cells
             continue
         seen.add(id(layer.weight))

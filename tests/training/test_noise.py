@@ -76,7 +76,9 @@ def test_same_seed_same_noise_and_ages():
 
 
 def test_stuck_cells_in_training():
-    device = load_device("reram_relative", relative_drift=0.0, stuck_on=0.05, stuck_off=0.1, mapping="offset", kappa=None)
+    device = load_device(
+        "reram_relative", relative_drift=0.0, stuck_on=0.05, stuck_off=0.1, mapping="offset", kappa=None
+    )
     model = _model(device, [-1.0, 0.5], n=20_000)
     install_noise(model, TrainingNoise())
     weight = model[0].realised_weight()
