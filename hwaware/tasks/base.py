@@ -144,6 +144,7 @@ class HardwareAwareTask(LightningModule, ABC):
         return self
 
     def on_train_start(self) -> None:
+        self.train()  # Lightning leaves the modes that it finds
         if self.retention is not None:  # here, because by now the weights are on their device
             install_retention(self.network, self.retention)
 
