@@ -1,0 +1,143 @@
+"""How results are named: ages, metrics, settings and lines, in words short enough for a heading."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from hwaware.evaluation import Row
+from hwaware.report.summary import LINE, SETTING, Item, Summary, group_by
+
+_UNITS = (
+    (31536000, "year", "years"),
+    (2592000, "month", "months"),
+    (604800, "week", "weeks"),
+    (86400, "day", "days"),
+    (3600, "h", "h"),
+    (60, "min", "min"),
+    (1, "s", "s"),
+)
+
+#: Parameters that every heading spells out in its own way.
+_IN_HEADING = ("g_min_us", "g_max_us", "scale", "clamp", "kappa", "range_fraction", "stuck_on", "stuck_off")
+
+
+def age_label(age_s: float) -> str:
+    """An age (s) as people say it.
+
+    >>> [age_label(age) for age in (0, 3600, 86400, 315360000, 11520)]
+    ['0', '1 h', '1 day', '10 years', '3.2 h']
+    """
+    if age_s == 0:
+        return "0"
+    # The largest unit in which the age is a handy whole number, else the largest that it fills.
+    whole = (unit for unit in _UNITS if age_s % unit[0] == 0 and age_s // unit[0] < 100)
+    filled = (unit for unit in _UNITS if age_s >= unit[0])
+    size, one, many = next(whole, None) or next(filled, _UNITS[-1])
+    number = f"{age_s / size:.3g}"
+    return f"{number} {one if number == '1' else many}"
+
+
+def metric_label(metric: str) -> str:
+    """A metric's name in words: ``top1`` is 'top-1 accuracy'."""
+    top = re.fullmatch(r"(?:top|acc)(\d+)", metric)
+    return f"top-{top[1]} accuracy" if top else metric
+
+
+def varying_params(items: Iterable[Row | Summary]) -> tuple[str, ...]:
+    """Device parameters that differ between settings of one device, and that therefore must be named."""
+    varying: dict[str, None] = {}
+    for same_device in group_by(items, ["device"]).values():
+        params = [json.loads(text) for text in dict.fromkeys(item.device_params for item in same_device)]
+        for name in dict.fromkeys(name for one in params for name in one):
+            if len({json.dumps(one.get(name)) for one in params}) > 1:
+                varying[name] = None
+    return tuple(varying)
+
+
+def heading(items: Sequence[Row | Summary], varying: Sequence[str] = ()) -> tuple[str, str]:
+    """Title and second line of a table or figure: what was measured, on what, and how often.
+
+    Args:
+        items: rows or summaries of one setting.
+        varying: parameters to name besides the usual ones (see ``varying_params``).
+    """
+    first = items[0]
+    params = json.loads(first.device_params)
+    title = f"{first.model} on {first.dataset} · {first.device}, {first.mapping}"
+    extra = [f"{name} = {_short(params.get(name))}" for name in varying if name not in _IN_HEADING]
+    return ", ".join([title, *extra]), " · ".join([*_usual(params), *_sampling(items)])
+
+
+def device_heading(device: Any) -> tuple[str, str]:
+    """The same for a device alone, without measurements."""
+    return f"{device.name}, {device.mapping}", " · ".join(_usual(device.params()))
+
+
+def constants(item: Row | Summary) -> str:
+    """The device's remaining parameters, for a footnote."""
+    params = json.loads(item.device_params)
+    return ", ".join(f"{name} = {_short(value)}" for name, value in params.items() if name not in _IN_HEADING)
+
+
+def slug(items: Sequence[Row | Summary], among: Sequence[Row | Summary]) -> str:
+    """A name for files and logged keys that tells one setting from all others in ``among``."""
+    first = items[0]
+    params = json.loads(first.device_params)
+    parts = [str(getattr(first, name)) for name in ("model", "dataset") if _differ(among, name)]
+    parts += [first.device, first.mapping]
+    parts += [f"{name}={_short(params.get(name))}" for name in varying_params(among)]
+    parts += [first.metric] + [f"n={first.n_samples}"] * _differ(among, "n_samples")
+    return re.sub(r"[^\w.=+-]+", "-", "_".join(parts))
+
+
+def line_labels(items: Iterable[Row | Summary]) -> dict[tuple[str, ...], str]:
+    """A short name for each line, keyed by its LINE fields: the network, and what else it takes to tell it apart."""
+    lines = list(group_by(items, LINE))
+    labels = {}
+    for recipe, network, method, params in lines:
+        label = network if method == "none" else f"{network} + {method}"
+        same = [line for line in lines if line[1:3] == (network, method)]
+        if len({line[3] for line in same}) > 1:
+            label += " " + ", ".join(f"{name}={_short(value)}" for name, value in json.loads(params).items())
+        if len({line[0] for line in same}) > 1:
+            label += f" ({recipe})"
+        labels[recipe, network, method, params] = label.rstrip()
+    return labels
+
+
+def settings(items: Iterable[Item]) -> list[list[Item]]:
+    """Items by setting: what may share a table or figure."""
+    return list(group_by(items, SETTING).values())
+
+
+def _usual(params: dict[str, Any]) -> list[str]:
+    kappa, stuck = params.get("kappa"), [params.get("stuck_on") or 0, params.get("stuck_off") or 0]
+    parts = [
+        f"{_short(params['g_min_us'])}–{_short(params['g_max_us'])} µS",
+        f"scale per {params['scale']}",
+        f"clamp {params['clamp']}",
+        "linear cells" if kappa is None else f"κ = {_short(kappa)}",
+        f"r = {_short(params['range_fraction'])}",
+    ]
+    return parts + [f"stuck on/off {stuck[0]:.3g}/{stuck[1]:.3g}"] * any(stuck)
+
+
+def _sampling(items: Sequence[Row | Summary]) -> list[str]:
+    if isinstance(items[0], Row):
+        counts = {len(rows) for rows in group_by(items, (*LINE, "age_s")).values()}
+    else:
+        counts = {summary.n_chips for summary in items}
+    low, high = min(counts), max(counts)
+    chips = f"{low} chip{'s' * (low > 1)}" if low == high else f"{low}–{high} chips"
+    return [metric_label(items[0].metric) + " (%)", chips, f"{items[0].n_samples:,} samples"]
+
+
+def _differ(items: Iterable[Row | Summary], name: str) -> bool:
+    return len({getattr(item, name) for item in items}) > 1
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

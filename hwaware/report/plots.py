@@ -1,0 +1,236 @@
+"""Figures as PNG files, drawn without a display."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hwaware.errors import UserError
+from hwaware.evaluation import Row
+from hwaware.report.labels import age_label, device_heading, heading, line_labels, metric_label
+from hwaware.report.summary import LINE, SETTING, Summary, group_by, summarise
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from hwaware.devices.device import Device
+
+# Okabe and Ito's colours, which the colour-blind can tell apart. A network keeps its colour from figure to figure.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_OWN = {"finetuned": "#0072B2", "base": "#D55E00", "base_uncorrected": "#CC79A7"}
+_GREY = "#555555"
+
+#: Below this many points under base digital a curve would flatten all others, and gets a panel of its own.
+_ZOOM_POINTS = 12.0
+
+
+def plot_accuracy(rows: Iterable[Row], path: str | Path, varying: Sequence[str] = ()) -> Path:
+    """Accuracy against age for every network on one device, and returns the path.
+
+    Mean over chips (line), ± one standard deviation (band) and the 5th-percentile chip (dashed); base digital and
+    drift-free as horizontal lines. Age is logarithmic, with age 0 left of a break.
+
+    Args:
+        rows: measurements of one setting.
+        path: the PNG file to write.
+        varying: device parameters to name in the title besides the usual ones.
+    """
+    rows = list(rows)
+    if len(group_by(rows, SETTING)) != 1:
+        raise UserError("one figure shows one device with one mapping, metric and data set; select its rows first.")
+    lines = group_by(summarise(rows), LINE)
+    labels = line_labels(rows)
+    colours = _colours(list(labels.items()))
+    positions = _age_positions(row.age_s for row in rows)
+    base = rows[0].base_digital
+    lowest = min(one.mean for line in lines.values() for one in line)
+    near = [one for line in lines.values() for one in line if one.mean > base - _ZOOM_POINTS]
+    split = lowest < base - _ZOOM_POINTS and bool(near)
+
+    figure, axes = _figure(rows=2 if split else 1, height=6.2 if split else 4.6, heights=(2.2, 1) if split else (1,))
+    for axis in axes:
+        axis.axhline(base, color="black", linewidth=1.2, label="base digital")
+        for line, summaries in lines.items():
+            _draw_line(axis, [positions[one.age_s] for one in summaries], summaries, labels[line], colours[line])
+        axis.set_ylabel(_sentence(f"{metric_label(rows[0].metric)} (%)"))
+    if split:
+        shown = [value for one in near for value in (one.p5, one.mean - _band(one), one.drift_free) if value > base - _ZOOM_POINTS]
+        axes[0].set_ylim(*_limits([base, *(one.mean + _band(one) for one in near), *shown]))
+        axes[1].set_ylabel("whole range (%)")
+        axes[1].set_ylim(0, 102)
+    _age_axis(axes[-1], positions)
+    _legend(figure, axes[0])
+    return _save(figure, axes[0], heading(rows, varying), path)
+
+
+def plot_conductances(samples: Mapping[float, Any], path: str | Path, device: Device) -> Path:
+    """Histograms of cell conductances at several ages, the programming window marked.
+
+    Args:
+        samples: age (s) to a vector of conductances (µS).
+        path: the PNG file to write.
+        device: whose cells they are.
+    """
+    import numpy as np
+
+    values = {age: np.asarray(samples[age], dtype=float).ravel() for age in sorted(samples)}
+    if not values or not all(one.size for one in values.values()):
+        raise UserError("no conductances to draw: give at least one age with at least one cell.")
+    every = np.concatenate([*values.values(), [device.g_min_us, device.g_max_us]])
+    bins = np.linspace(every.min(), every.max(), 90)
+    figure, axes = _figure(rows=len(values), height=1.0 + 1.15 * len(values), heights=(1,) * len(values))
+    for axis, (age, one), colour in zip(axes, values.items(), _shades(len(values)), strict=True):
+        share = np.full(one.size, 100.0 / one.size)
+        axis.hist(one, bins=bins, weights=share, color=colour, alpha=0.9)
+        for limit in (device.g_min_us, device.g_max_us):
+            axis.axvline(limit, color=_GREY, linestyle=":", linewidth=1.2)
+        axis.set_yscale("log")
+        axis.text(
+            0.985, 0.86, f"age {age_label(age)}: mean {one.mean():.2f} µS, std {one.std():.2f} µS",
+            transform=axis.transAxes, ha="right", va="top", fontsize=9,
+        )  # fmt: skip
+    figure.supylabel("share of cells (%)", fontsize=10)
+    axes[-1].set_xlabel("conductance (µS); dotted: programming window")
+    return _save(figure, axes[0], device_heading(device), path)
+
+
+def plot_transform(device: Device, path: str | Path) -> Path:
+    """The range-shrunk sinh curve: effective weight ``sinh(rκu)/sinh(rκ)`` against latent weight ``u ∈ [-1, 1]``."""
+    import numpy as np
+
+    u = np.linspace(-1, 1, 401)
+    figure, (axis,) = _figure(height=5.0, width=5.4)
+    axis.plot(u, u, color=_GREY, linestyle="--", linewidth=1.4, label="identity (linear cell)")
+    if device.kappa is not None:
+        curve = device.range_fraction * device.kappa
+        label = f"sinh(rκu)/sinh(rκ), κ = {device.kappa:g}, r = {device.range_fraction:g}"
+        axis.plot(u, np.sinh(curve * u) / np.sinh(curve), color=_COLOURS[0], linewidth=2.2, label=label)
+    axis.set(xlabel="latent weight u = w/s", ylabel="effective weight w_eff/s", xlim=(-1, 1), ylim=(-1.02, 1.02))
+    axis.set_aspect("equal")
+    axis.grid(axis="x", alpha=0.25)
+    axis.legend(loc="upper left", fontsize=9, frameon=False)
+    return _save(figure, axis, device_heading(device), path)
+
+
+def plot_range_sweep(rows: Iterable[Row], path: str | Path, age_s: float) -> Path:
+    """Accuracy against the range fraction r for each κ at one age: corrected solid, uncorrected dashed, ± std band.
+
+    ``rows`` differ in κ and r inside ``device_params``; networks other than ``base`` and ``base_uncorrected`` are left
+    out.
+    """
+    rows = [row for row in rows if row.age_s == age_s and row.network in ("base", "base_uncorrected")]
+    if not rows:
+        raise UserError(f"no row of 'base' or 'base_uncorrected' at age {age_label(age_s)}: nothing to sweep.")
+    curves: dict[tuple[float, str], list[tuple[float, Summary]]] = {}
+    for one in summarise(rows):
+        params = json.loads(one.device_params)
+        curves.setdefault((params["kappa"] or 0.0, one.network), []).append((params["range_fraction"], one))
+    kappas = sorted({kappa for kappa, _ in curves})
+    figure, (axis,) = _figure()
+    axis.axhline(rows[0].base_digital, color="black", linewidth=1.2, label="base digital")
+    for (kappa, network), points in sorted(curves.items(), key=lambda curve: curve[0]):
+        points.sort(key=lambda point: point[0])
+        corrected = network == "base"
+        name = f"κ = {kappa:g}" if kappa else "linear"
+        r, mean = [r for r, _ in points], [one.mean for _, one in points]
+        style = {"color": _COLOURS[kappas.index(kappa) % len(_COLOURS)], "linestyle": "-" if corrected else "--"}
+        axis.plot(r, mean, marker="o", markersize=4, label=f"{name}, {'' if corrected else 'un'}corrected", **style)
+        low, high = [one.mean - _band(one) for _, one in points], [one.mean + _band(one) for _, one in points]
+        axis.fill_between(r, low, high, color=style["color"], alpha=0.15, linewidth=0)
+    axis.set(xlabel="range fraction r (share of the conductance window used)", xlim=(0, 1.02), ylim=(0, 102))
+    axis.set_ylabel(_sentence(f"{metric_label(rows[0].metric)} (%)"))
+    _legend(figure, axis)
+    title, conditions = heading(rows)
+    hidden = [part for part in conditions.split(" · ") if not part.startswith(("κ", "r =", "linear"))]
+    return _save(figure, axis, (f"{title}, age {age_label(age_s)}", " · ".join(hidden)), path)
+
+
+def _figure(
+    rows: int = 1, height: float = 4.6, width: float = 8.0, heights: Sequence[float] = (1,)
+) -> tuple[Figure, list[Axes]]:
+    # Built without pyplot: no global state, no display, nothing to close.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=150)
+    FigureCanvasAgg(figure)
+    axes = list(figure.subplots(rows, 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0])
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(axis="y", alpha=0.25)
+        axis.set_axisbelow(True)
+    return figure, axes
+
+
+def _save(figure: Figure, top: Axes, heading: tuple[str, str], path: str | Path) -> Path:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.suptitle(heading[0], fontsize=11, fontweight="bold")
+    top.set_title(heading[1], fontsize=8.5, color=_GREY)
+    figure.savefig(path, dpi=150)
+    return path
+
+
+def _draw_line(axis: Axes, x: list[float], summaries: list[Summary], label: str, colour: str) -> None:
+    mean = [one.mean for one in summaries]
+    low, high = [one.mean - _band(one) for one in summaries], [one.mean + _band(one) for one in summaries]
+    axis.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+    axis.plot(x, mean, color=colour, linewidth=2, marker="o", markersize=4.5, label=label)
+    axis.plot(x, [one.p5 for one in summaries], color=colour, linewidth=1.2, linestyle="--")
+    axis.axhline(summaries[0].drift_free, color=colour, linewidth=1.1, linestyle=":")
+
+
+def _band(summary: Summary) -> float:
+    return 0.0 if math.isnan(summary.std) else summary.std
+
+
+def _limits(values: Sequence[float]) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    margin = 0.06 * (high - low) + 0.05
+    return low - margin, high + margin
+
+
+def _age_positions(ages: Iterable[float]) -> dict[float, float]:
+    """Where each age stands: log10 of seconds, and age 0 one step left of the youngest other."""
+    positive = sorted({age for age in ages if age > 0})
+    positions = {age: math.log10(age) for age in positive}
+    span = (positions[positive[-1]] - positions[positive[0]]) if positive else 0.0
+    positions[0.0] = (positions[positive[0]] if positive else 0.0) - max(0.9, 0.14 * span)
+    return positions
+
+
+def _age_axis(axis: Axes, positions: Mapping[float, float]) -> None:
+    ages = sorted(positions)
+    axis.set_xticks([positions[age] for age in ages], [age_label(age) for age in ages])
+    if len(ages) > 1:  # the axis is cut between 0 and the first age on the logarithm
+        cut = (positions[0.0] + positions[ages[1]]) / 2
+        axis.plot([cut], [0], marker=[(-1, -2), (1, 2)], markersize=9, color="black", linestyle="none",
+                  transform=axis.get_xaxis_transform(), clip_on=False)  # fmt: skip
+    axis.set_xlabel("age since programming (log scale)")
+
+
+def _legend(figure: Figure, axis: Axes) -> None:
+    from matplotlib.lines import Line2D
+
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", fontsize=9, frameon=False)
+
+
+def _colours(labels: list[tuple[tuple[str, ...], str]]) -> dict[tuple[str, ...], str]:
+    spare = itertools.cycle([colour for colour in _COLOURS if colour not in {_OWN.get(label) for _, label in labels}])
+    return {line: _OWN.get(label) or next(spare) for line, label in labels}
+
+
+def _shades(count: int) -> list[Any]:
+    from matplotlib import colormaps
+
+    return [colormaps["viridis"](0.15 + 0.65 * index / max(count - 1, 1)) for index in range(count)]
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
