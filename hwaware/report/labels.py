@@ -57,15 +57,16 @@ def varying_params(items: Iterable[Row | Summary]) -> tuple[str, ...]:
     return tuple(varying)
 
 
-def heading(items: Sequence[Row | Summary], varying: Sequence[str] = ()) -> tuple[str, str]:
+def heading(items: Sequence[Row | Summary], varying: Sequence[str] = (), swept: Sequence[str] = ()) -> tuple[str, str]:
     """Title and second line of a table or figure: what was measured, on what, and how often.
 
     Args:
         items: rows or summaries of one setting.
         varying: parameters to name besides the usual ones (see ``varying_params``).
+        swept: parameters that do vary, along an axis of the figure, and so belong into no heading.
     """
     first = items[0]
-    params = json.loads(first.device_params)
+    params = {name: value for name, value in json.loads(first.device_params).items() if name not in swept}
     title = f"{first.model} on {first.dataset} · {first.device}, {first.mapping}"
     extra = [f"{name} = {_short(params.get(name))}" for name in varying if name not in _IN_HEADING]
     return ", ".join([title, *extra]), " · ".join([*_usual(params), *_sampling(items)])
@@ -114,22 +115,21 @@ def settings(items: Iterable[Item]) -> list[list[Item]]:
 
 
 def _usual(params: dict[str, Any]) -> list[str]:
-    kappa, stuck = params.get("kappa"), [params.get("stuck_on") or 0, params.get("stuck_off") or 0]
-    parts = [
-        f"{_short(params['g_min_us'])}–{_short(params['g_max_us'])} µS",
-        f"scale per {params['scale']}",
-        f"clamp {params['clamp']}",
-        "linear cells" if kappa is None else f"κ = {_short(kappa)}",
-        f"r = {_short(params['range_fraction'])}",
-    ]
+    parts = [f"{_short(params['g_min_us'])}–{_short(params['g_max_us'])} µS"]
+    parts += [f"{text} {params[name]}" for name, text in (("scale", "scale per"), ("clamp", "clamp")) if name in params]
+    if "kappa" in params:
+        parts.append("linear cells" if params["kappa"] is None else f"κ = {_short(params['kappa'])}")
+    if "range_fraction" in params:
+        parts.append(f"r = {_short(params['range_fraction'])}")
+    stuck = [params.get("stuck_on", 0), params.get("stuck_off", 0)]
     return parts + [f"stuck on/off {stuck[0]:.3g}/{stuck[1]:.3g}"] * any(stuck)
 
 
 def _sampling(items: Sequence[Row | Summary]) -> list[str]:
-    if isinstance(items[0], Row):
-        counts = {len(rows) for rows in group_by(items, (*LINE, "age_s")).values()}
-    else:
+    if isinstance(items[0], Summary):
         counts = {summary.n_chips for summary in items}
+    else:
+        counts = {len(rows) for rows in group_by(items, (*SETTING, *LINE, "age_s")).values()}
     low, high = min(counts), max(counts)
     chips = f"{low} chip{'s' * (low > 1)}" if low == high else f"{low}–{high} chips"
     return [metric_label(items[0].metric) + " (%)", chips, f"{items[0].n_samples:,} samples"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +27,9 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 _OWN = {"finetuned": "#0072B2", "base": "#D55E00", "base_uncorrected": "#CC79A7"}
 _GREY = "#555555"
 
-#: Below this many points under base digital a curve would flatten all others, and gets a panel of its own.
+_MARKERS = "os^Dv"
+
+#: A curve further below base digital than this many points would flatten those that stay above.
 _ZOOM_POINTS = 12.0
 
 
@@ -48,23 +52,23 @@ def plot_accuracy(rows: Iterable[Row], path: str | Path, varying: Sequence[str] 
     colours = _colours(list(labels.items()))
     positions = _age_positions(row.age_s for row in rows)
     base = rows[0].base_digital
-    lowest = min(one.mean for line in lines.values() for one in line)
-    near = [one for line in lines.values() for one in line if one.mean > base - _ZOOM_POINTS]
-    split = lowest < base - _ZOOM_POINTS and bool(near)
+    split = _splits(lines.values(), base - _ZOOM_POINTS)
 
-    figure, axes = _figure(rows=2 if split else 1, height=6.2 if split else 4.6, heights=(2.2, 1) if split else (1,))
+    figure, axes = _figure(rows=2 if split else 1, height=6.4 if split else 4.8, heights=(2.4, 1) if split else (1,))
     for axis in axes:
         axis.axhline(base, color="black", linewidth=1.2, label="base digital")
         for line, summaries in lines.items():
             _draw_line(axis, [positions[one.age_s] for one in summaries], summaries, labels[line], colours[line])
         axis.set_ylabel(_sentence(f"{metric_label(rows[0].metric)} (%)"))
     if split:
-        shown = [value for one in near for value in (one.p5, one.mean - _band(one), one.drift_free) if value > base - _ZOOM_POINTS]
-        axes[0].set_ylim(*_limits([base, *(one.mean + _band(one) for one in near), *shown]))
+        near = [one for summaries in lines.values() for one in summaries if one.mean > base - _ZOOM_POINTS]
+        low = [value for one in near for value in (one.p5, one.mean - _band(one), one.drift_free)]
+        shown = [base, *(one.mean + _band(one) for one in near), *(max(value, base - _ZOOM_POINTS) for value in low)]
+        axes[0].set_ylim(*_limits(shown))
         axes[1].set_ylabel("whole range (%)")
         axes[1].set_ylim(0, 102)
     _age_axis(axes[-1], positions)
-    _legend(figure, axes[0])
+    _legend(figure, axes[0], several_chips=any(one.n_chips > 1 for line in lines.values() for one in line))
     return _save(figure, axes[0], heading(rows, varying), path)
 
 
@@ -83,17 +87,17 @@ def plot_conductances(samples: Mapping[float, Any], path: str | Path, device: De
         raise UserError("no conductances to draw: give at least one age with at least one cell.")
     every = np.concatenate([*values.values(), [device.g_min_us, device.g_max_us]])
     bins = np.linspace(every.min(), every.max(), 90)
-    figure, axes = _figure(rows=len(values), height=1.0 + 1.15 * len(values), heights=(1,) * len(values))
+    figure, axes = _figure(rows=len(values), height=1.2 + 1.1 * len(values), heights=(1,) * len(values), sharey=True)
     for axis, (age, one), colour in zip(axes, values.items(), _shades(len(values)), strict=True):
         share = np.full(one.size, 100.0 / one.size)
         axis.hist(one, bins=bins, weights=share, color=colour, alpha=0.9)
         for limit in (device.g_min_us, device.g_max_us):
             axis.axvline(limit, color=_GREY, linestyle=":", linewidth=1.2)
         axis.set_yscale("log")
-        axis.text(
-            0.985, 0.86, f"age {age_label(age)}: mean {one.mean():.2f} µS, std {one.std():.2f} µS",
-            transform=axis.transAxes, ha="right", va="top", fontsize=9,
-        )  # fmt: skip
+        axis.yaxis.set_major_formatter("{x:g}")
+        text = f"age {age_label(age)}: mean {one.mean():.2f} µS, std {one.std():.2f} µS"
+        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
+        axis.text(0.94, 0.9, text, transform=axis.transAxes, ha="right", va="top", fontsize=9, bbox=box)
     figure.supylabel("share of cells (%)", fontsize=10)
     axes[-1].set_xlabel("conductance (µS); dotted: programming window")
     return _save(figure, axes[0], device_heading(device), path)
@@ -104,14 +108,13 @@ def plot_transform(device: Device, path: str | Path) -> Path:
     import numpy as np
 
     u = np.linspace(-1, 1, 401)
-    figure, (axis,) = _figure(height=5.0, width=5.4)
+    figure, (axis,) = _figure(height=5.5, width=5.5)
     axis.plot(u, u, color=_GREY, linestyle="--", linewidth=1.4, label="identity (linear cell)")
     if device.kappa is not None:
         curve = device.range_fraction * device.kappa
         label = f"sinh(rκu)/sinh(rκ), κ = {device.kappa:g}, r = {device.range_fraction:g}"
         axis.plot(u, np.sinh(curve * u) / np.sinh(curve), color=_COLOURS[0], linewidth=2.2, label=label)
     axis.set(xlabel="latent weight u = w/s", ylabel="effective weight w_eff/s", xlim=(-1, 1), ylim=(-1.02, 1.02))
-    axis.set_aspect("equal")
     axis.grid(axis="x", alpha=0.25)
     axis.legend(loc="upper left", fontsize=9, frameon=False)
     return _save(figure, axis, device_heading(device), path)
@@ -120,38 +123,49 @@ def plot_transform(device: Device, path: str | Path) -> Path:
 def plot_range_sweep(rows: Iterable[Row], path: str | Path, age_s: float) -> Path:
     """Accuracy against the range fraction r for each κ at one age: corrected solid, uncorrected dashed, ± std band.
 
-    ``rows`` differ in κ and r inside ``device_params``; networks other than ``base`` and ``base_uncorrected`` are left
-    out.
+    ``rows`` differ in κ and r inside ``device_params`` and in nothing else of the device; networks other than ``base``
+    and ``base_uncorrected``, and other ages, are left out.
     """
     rows = [row for row in rows if row.age_s == age_s and row.network in ("base", "base_uncorrected")]
     if not rows:
         raise UserError(f"no row of 'base' or 'base_uncorrected' at age {age_label(age_s)}: nothing to sweep.")
-    curves: dict[tuple[float, str], list[tuple[float, Summary]]] = {}
+    swept = ("kappa", "range_fraction")
+    if len({(*astuple(replace(row, **_UNSWEPT)), _without(row.device_params, swept)) for row in rows}) > 1:
+        raise UserError("rows of a range sweep may differ in kappa and range_fraction only; select one device's first.")
+    curves: dict[tuple[float, bool], list[tuple[float, Summary]]] = {}
     for one in summarise(rows):
         params = json.loads(one.device_params)
-        curves.setdefault((params["kappa"] or 0.0, one.network), []).append((params["range_fraction"], one))
-    kappas = sorted({kappa for kappa, _ in curves})
-    figure, (axis,) = _figure()
-    axis.axhline(rows[0].base_digital, color="black", linewidth=1.2, label="base digital")
-    for (kappa, network), points in sorted(curves.items(), key=lambda curve: curve[0]):
+        curve = curves.setdefault((params["kappa"] or 0.0, one.network != "base"), [])
+        curve.append((params["range_fraction"], one))
+
+    figure, (axis,) = _figure(height=5.0)
+    kappas = sorted({kappa for kappa, _ in curves}, key=lambda kappa: kappa or math.inf)  # linear cells last
+    for (kappa, uncorrected), points in sorted(
+        curves.items(), key=lambda curve: (curve[0][0] or math.inf, curve[0][1])
+    ):
         points.sort(key=lambda point: point[0])
-        corrected = network == "base"
-        name = f"κ = {kappa:g}" if kappa else "linear"
-        r, mean = [r for r, _ in points], [one.mean for _, one in points]
-        style = {"color": _COLOURS[kappas.index(kappa) % len(_COLOURS)], "linestyle": "-" if corrected else "--"}
-        axis.plot(r, mean, marker="o", markersize=4, label=f"{name}, {'' if corrected else 'un'}corrected", **style)
-        low, high = [one.mean - _band(one) for _, one in points], [one.mean + _band(one) for _, one in points]
-        axis.fill_between(r, low, high, color=style["color"], alpha=0.15, linewidth=0)
-    axis.set(xlabel="range fraction r (share of the conductance window used)", xlim=(0, 1.02), ylim=(0, 102))
+        r, summaries = zip(*points, strict=True)
+        label = f"κ = {kappa:g}, {'un' * uncorrected}corrected" if kappa else "linear cells"
+        index = kappas.index(kappa)
+        _draw_mean(axis, r, summaries, _COLOURS[index], label, "--" if uncorrected else "-", _MARKERS[index % 5])
+    axis.axhline(rows[0].base_digital, color="black", linewidth=1.2, label="base digital", zorder=0.9)
+    axis.set(xlabel="range fraction r (share of the conductance window in use)", xlim=(0, 1.02), ylim=(0, 102))
     axis.set_ylabel(_sentence(f"{metric_label(rows[0].metric)} (%)"))
     _legend(figure, axis)
-    title, conditions = heading(rows)
-    hidden = [part for part in conditions.split(" · ") if not part.startswith(("κ", "r =", "linear"))]
-    return _save(figure, axis, (f"{title}, age {age_label(age_s)}", " · ".join(hidden)), path)
+    title, conditions = heading(rows, swept=swept)
+    return _save(figure, axis, (f"{title}, age {age_label(age_s)}", conditions), path)
+
+
+#: Fields in which the rows of one sweep differ.
+_UNSWEPT = {"network": "", "device_params": "", "chip_seed": 0, "value": 0.0, "drift_free": 0.0, "commit": ""}
+
+
+def _without(params: str, names: Sequence[str]) -> str:
+    return json.dumps({name: value for name, value in json.loads(params).items() if name not in names}, sort_keys=True)
 
 
 def _figure(
-    rows: int = 1, height: float = 4.6, width: float = 8.0, heights: Sequence[float] = (1,)
+    rows: int = 1, height: float = 4.8, width: float = 8.0, heights: Sequence[float] = (1,), sharey: bool = False
 ) -> tuple[Figure, list[Axes]]:
     # Built without pyplot: no global state, no display, nothing to close.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -159,7 +173,7 @@ def _figure(
 
     figure = Figure(figsize=(width, height), layout="constrained", dpi=150)
     FigureCanvasAgg(figure)
-    axes = list(figure.subplots(rows, 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0])
+    axes = list(figure.subplots(rows, 1, sharex=True, sharey=sharey, squeeze=False, height_ratios=heights)[:, 0])
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(axis="y", alpha=0.25)
@@ -170,19 +184,41 @@ def _figure(
 def _save(figure: Figure, top: Axes, heading: tuple[str, str], path: str | Path) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.suptitle(heading[0], fontsize=11, fontweight="bold")
-    top.set_title(heading[1], fontsize=8.5, color=_GREY)
+    inches = figure.get_figwidth()
+    title = figure.suptitle(textwrap.fill(heading[0], int(10.5 * inches)), fontsize=11, fontweight="bold", ha="left")
+    top.set_title(textwrap.fill(heading[1], int(14 * inches)), fontsize=8.5, color=_GREY, loc="left")
+    figure.draw_without_rendering()  # places the axes, whose edge both headings keep to
+    title.set_x(top.get_position().x0)
     figure.savefig(path, dpi=150)
     return path
 
 
-def _draw_line(axis: Axes, x: list[float], summaries: list[Summary], label: str, colour: str) -> None:
-    mean = [one.mean for one in summaries]
+def _splits(lines: Iterable[list[Summary]], floor: float) -> bool:
+    """Whether some network stays above the floor at every age while another falls through it."""
+    above = [all(one.mean > floor for one in line) for line in lines]
+    return any(above) and not all(above)
+
+
+def _draw_line(axis: Axes, x: Sequence[float], summaries: Sequence[Summary], label: str, colour: str) -> None:
+    _draw_mean(axis, x, summaries, colour, label)
+    if any(one.n_chips > 1 for one in summaries):
+        axis.plot(x, [one.p5 for one in summaries], color=colour, linewidth=1.2, linestyle="--")
+    axis.axhline(summaries[0].drift_free, color=colour, linewidth=1.1, linestyle=":")
+
+
+def _draw_mean(
+    axis: Axes,
+    x: Sequence[float],
+    summaries: Sequence[Summary],
+    colour: str,
+    label: str,
+    linestyle: str = "-",
+    marker: str = "o",
+) -> None:
     low, high = [one.mean - _band(one) for one in summaries], [one.mean + _band(one) for one in summaries]
     axis.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
-    axis.plot(x, mean, color=colour, linewidth=2, marker="o", markersize=4.5, label=label)
-    axis.plot(x, [one.p5 for one in summaries], color=colour, linewidth=1.2, linestyle="--")
-    axis.axhline(summaries[0].drift_free, color=colour, linewidth=1.1, linestyle=":")
+    mean = [one.mean for one in summaries]
+    axis.plot(x, mean, color=colour, linewidth=1.9, linestyle=linestyle, marker=marker, markersize=4.5, label=label)
 
 
 def _band(summary: Summary) -> float:
@@ -214,11 +250,21 @@ def _age_axis(axis: Axes, positions: Mapping[float, float]) -> None:
     axis.set_xlabel("age since programming (log scale)")
 
 
-def _legend(figure: Figure, axis: Axes) -> None:
+def _legend(figure: Figure, axis: Axes, several_chips: bool | None = None) -> None:
+    """Below the figure: what the axis names and, for accuracy against age, how a line's companions are drawn."""
     from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
 
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", fontsize=9, frameon=False)
+    handles = axis.get_legend_handles_labels()[0]
+    if several_chips is not None:
+        handles.append(Line2D([], [], color=_GREY, linestyle=":", linewidth=1.1, label="drift-free"))
+    if several_chips:
+        handles.append(Patch(color=_GREY, alpha=0.25, linewidth=0, label="± 1 std over chips"))
+        handles.append(Line2D([], [], color=_GREY, linestyle="--", linewidth=1.2, label="5th-percentile chip"))
+    columns = 4 if len(handles) > 5 else len(handles)
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=columns, fontsize=9, handlelength=2.8, frameon=False
+    )
 
 
 def _colours(labels: list[tuple[tuple[str, ...], str]]) -> dict[tuple[str, ...], str]:

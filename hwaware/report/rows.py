@@ -40,7 +40,7 @@ def read_rows(path: str | Path) -> list[Row]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no rows at '{path}': a finished evaluation writes them as rows.csv in its run folder.")
+        raise FileNotFoundError(f"no rows at '{path}': an evaluation writes them as rows.csv into its run's folder.")
     rows = []
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.reader(file, strict=True)

@@ -94,8 +94,10 @@ def summarise(rows: Iterable[Row], n_classes: int | None = None) -> list[Summary
         rows: measurements, any mixture.
         n_classes: classes of a classification dataset, which gives the accuracy of chance for A*.
     """
-    lines = group_by(rows, SETTING + LINE).values()
-    return [_summary(ages[age], n_classes) for line in lines for ages in [group_by(line, ["age_s"])] for age in sorted(ages)]
+    summaries = []
+    for line in group_by(rows, SETTING + LINE).values():
+        summaries += [_summary(same, n_classes) for _, same in sorted(group_by(line, ["age_s"]).items())]
+    return summaries
 
 
 def _summary(rows: list[Row], n_classes: int | None) -> Summary:
@@ -180,13 +182,16 @@ def paired_difference(
         ours_by_chip, theirs_by_chip = (group_by(side, chips) for side in (ours, theirs))
         if ours_by_chip.keys() != theirs_by_chip.keys():
             chip = next(iter(ours_by_chip.keys() ^ theirs_by_chip.keys()))
-            raise UserError(f"chip {chip} was measured for only one of {dict(a)} and {dict(b)} at age {ours[0].age_s} s.")
+            raise UserError(
+                f"chip {chip} was measured for only one of {dict(a)} and {dict(b)} at age {ours[0].age_s} s."
+            )
         if any(len(same) > 1 for same in (*ours_by_chip.values(), *theirs_by_chip.values())):
             raise UserError(f"{dict(a)} and {dict(b)} do not name one measurement per chip each; name more fields.")
         values = [ours_by_chip[chip][0].value - theirs_by_chip[chip][0].value for chip in ours_by_chip]
         mean, margin = statistics.fmean(values), _t_margin(values, confidence)
         shared = {name: getattr(ours[0], name) for name in ("device", "device_params", "mapping", "metric", "age_s")}
-        differences.append(PairedDifference(**shared, n_pairs=len(values), mean=mean, low=mean - margin, high=mean + margin))
+        low, high = mean - margin, mean + margin
+        differences.append(PairedDifference(**shared, n_pairs=len(values), mean=mean, low=low, high=high))
     if not differences:
         raise UserError(f"{dict(a)} and {dict(b)} have no setting and age in common.")
     return differences

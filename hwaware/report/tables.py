@@ -11,41 +11,42 @@ from rich.text import Text
 
 from hwaware.evaluation import Row
 from hwaware.report.labels import age_label, constants, heading, line_labels, settings, varying_params
-from hwaware.report.summary import LINE, Summary, group_by, lifetime, summarise
-
-#: Points below base digital at which a chip's life is said to end.
-LOSS_POINTS = 1.0
+from hwaware.report.summary import LINE, LOSS_POINTS, Summary, group_by, lifetime, summarise
 
 _EXPLANATION = "Mean ± standard deviation over chips (5th-percentile chip), in percent."
+_LIFE = f"life to −{LOSS_POINTS:g} point"
 
 
 @dataclass(frozen=True)
 class _Grid:
-    """One setting's table as text: a column per network, a row per reference and age."""
+    """One setting's table as text: for each network in turn, its references, its cell per age, its lifetime."""
 
     title: str
     conditions: str
-    footnote: str
-    columns: tuple[str, ...]
-    references: tuple[tuple[str, ...], ...]
-    ages: tuple[tuple[str, ...], ...]
+    constants: str
+    networks: tuple[str, ...]
+    base_digital: tuple[str, ...]
+    drift_free: tuple[str, ...]
+    ages: dict[str, tuple[str, ...]]
     lifetimes: tuple[str, ...]
 
 
 def accuracy_tables(rows: Iterable[Row]) -> list[Table]:
-    """One table for the terminal per setting; print them with a ``rich.console.Console``."""
-    return [_rich(grid) for grid in _grids(rows)]
-
-
-def markdown_table(rows: Iterable[Row]) -> str:
-    """The same as GitHub markdown, one table per setting below each other."""
-    return "\n\n".join(_markdown(grid) for grid in _grids(rows))
-
-
-def _grids(rows: Iterable[Row]) -> list[_Grid]:
+    """One table for the terminal per setting, a column per network; print them with a ``rich.console.Console``."""
     rows = list(rows)
-    varying = varying_params(rows)
-    return [_grid(same, varying) for same in settings(rows)]
+    return [_rich(_grid(same, varying_params(rows))) for same in settings(rows)]
+
+
+def markdown_table(rows: Iterable[Row], varying: Sequence[str] = ()) -> str:
+    """One table per setting as GitHub markdown, a row per network and a column per age.
+
+    Args:
+        rows: measurements; networks are shown in their order.
+        varying: device parameters that the headings name, besides the usual ones and those that differ among ``rows``.
+    """
+    rows = list(rows)
+    named = tuple(dict.fromkeys((*varying, *varying_params(rows))))
+    return "\n\n".join(_markdown(_grid(same, named)) for same in settings(rows))
 
 
 def _grid(rows: Sequence[Row], varying: Sequence[str]) -> _Grid:
@@ -57,17 +58,15 @@ def _grid(rows: Sequence[Row], varying: Sequence[str]) -> _Grid:
     return _Grid(
         title=title,
         conditions=conditions,
-        footnote=f"{_EXPLANATION} Device: {constants(rows[0])}." if constants(rows[0]) else _EXPLANATION,
-        columns=tuple(labels[line] for line in lines),
-        references=(
-            ("base digital", *(f"{one.base_digital:.2f}" for one in first)),
-            ("drift-free", *(f"{one.drift_free:.2f}" for one in first)),
-        ),
-        ages=tuple(
-            (age_label(age), *(_cell(summaries[line].get(age)) for line in lines))
+        constants=constants(rows[0]),
+        networks=tuple(labels[line] for line in lines),
+        base_digital=tuple(f"{one.base_digital:.2f}" for one in first),
+        drift_free=tuple(f"{one.drift_free:.2f}" for one in first),
+        ages={
+            age_label(age): tuple(_cell(summaries[line].get(age)) for line in lines)
             for age in sorted({row.age_s for row in rows})
-        ),
-        lifetimes=(f"life to −{LOSS_POINTS:g} point", *(_life(lines[line]) for line in lines)),
+        },
+        lifetimes=tuple(_life(lines[line]) for line in lines),
     )
 
 
@@ -80,26 +79,30 @@ def _cell(summary: Summary | None) -> str:
 
 
 def _life(rows: Sequence[Row]) -> str:
-    age_s = lifetime(rows, LOSS_POINTS)
+    age_s = lifetime(rows)
     return f"> {age_label(max(row.age_s for row in rows))}" if age_s is None else age_label(age_s)
 
 
 def _rich(grid: _Grid) -> Table:
     title = Text.assemble((grid.title, "bold"), "\n", (grid.conditions, "dim"))
-    table = Table(title=title, caption=Text(grid.footnote), title_style="")
+    footnote = f"{_EXPLANATION} Device: {grid.constants}." if grid.constants else _EXPLANATION
+    table = Table(title=title, caption=Text(footnote), title_style="")
     table.add_column("age", no_wrap=True)
-    for column in grid.columns:
-        table.add_column(Text(column), justify="right")
-    for section in (grid.references, grid.ages, (grid.lifetimes,)):
-        for row in section:
-            table.add_row(*row)
-        table.add_section()
+    for network in grid.networks:
+        table.add_column(Text(network), justify="right")
+    table.add_row("base digital", *grid.base_digital)
+    table.add_row("drift-free", *grid.drift_free, end_section=True)
+    for age, cells in grid.ages.items():
+        table.add_row(age, *cells)
+    table.add_section()
+    table.add_row(_LIFE, *grid.lifetimes)
     return table
 
 
 def _markdown(grid: _Grid) -> str:
-    header = ["age", *(column.replace("|", "\\|") for column in grid.columns)]
-    rule = ["---", *("---:" for _ in grid.columns)]
-    body = [header, rule, *grid.references, *grid.ages, grid.lifetimes]
-    lines = [f"| {' | '.join(cells)} |" for cells in body]
-    return "\n".join([f"**{grid.title}** · {grid.conditions}", "", *lines, "", f"<sub>{grid.footnote}</sub>"])
+    header = ["network", "drift-free", *grid.ages, _LIFE]
+    base = ["base digital", " / ".join(dict.fromkeys(grid.base_digital)), *("" for _ in header[2:])]
+    columns = (grid.networks, grid.drift_free, *grid.ages.values(), grid.lifetimes)
+    body = [header, ["---", *("---:" for _ in header[1:])], base, *zip(*columns, strict=True)]
+    lines = [XX for cells in body]
+    return "\n".join([f"**{grid.title}** · {grid.conditions}", "", *lines])
