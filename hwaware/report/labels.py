@@ -28,10 +28,10 @@ def age_label(age_s: float) -> str:
     """An age (s) as people say it.
 
     >>> [age_label(age) for age in (0, 3600, 86400, 315360000, 11520)]
-    ['0', '1 h', '1 day', '10 years', '3.2 h']
+    ['0 s', '1 h', '1 day', '10 years', '3.2 h']
     """
     if age_s == 0:
-        return "0"
+        return "0 s"
     # The largest unit in which the age is a handy whole number, else the largest that it fills.
     whole = (unit for unit in _UNITS if age_s % unit[0] == 0 and age_s // unit[0] < 100)
     filled = (unit for unit in _UNITS if age_s >= unit[0])
@@ -42,7 +42,7 @@ def age_label(age_s: float) -> str:
 
 def metric_label(metric: str) -> str:
     """A metric's name in words: ``top1`` is 'top-1 accuracy'."""
-    top = re.fullmatch(r"(?:top|acc)(\d+)", metric)
+    top = re.fullmatch(r"top(\d+)", metric)
     return f"top-{top[1]} accuracy" if top else metric
 
 

@@ -5,19 +5,22 @@ from __future__ import annotations
 import math
 import re
 import statistics
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import astuple, dataclass, fields
 from operator import attrgetter
+from pathlib import Path
 from typing import Any, TypeVar
 
-from hwaware.errors import UserError, nearest
 from hwaware.evaluation import Row
-from hwaware.report.rows import IDENTITY
+from hwaware.report.rows import write_csv
 
 #: What must be equal for two accuracies to stand in one table or figure …
 SETTING = ("model", "dataset", "device", "device_params", "mapping", "metric", "n_samples")
 #: … and what makes two lines of it.
 LINE = ("recipe", "network", "method", "method_params")
+
+#: Points below base digital at which a chip no longer counts as good, and a network's life ends.
+LOSS_POINTS = 1.0
 
 Item = TypeVar("Item")
 
@@ -36,6 +39,7 @@ class Summary:
         normalised: A* = 1 - (err - err_base)/(err_chance - err_base), iso-accurate above 0.99
             (Rasch et al., "Hardware-aware training for large-scale and diverse deep learning inference workloads using
             in-memory computing-based accelerators", arXiv 2302.08469); nan where chance is not known.
+        yield_percent: the share of chips at most ``LOSS_POINTS`` below base digital.
     """
 
     recipe: str
@@ -59,24 +63,7 @@ class Summary:
     ratio_drift_free: float
     ratio_base_digital: float
     normalised: float
-
-
-@dataclass(frozen=True)
-class PairedDifference:
-    """Mean of a - b over the chips that both were measured on, in percentage points, with its confidence interval.
-
-    ``device``, ``device_params`` and ``mapping`` are those of side a.
-    """
-
-    device: str
-    device_params: str
-    mapping: str
-    metric: str
-    age_s: float
-    n_pairs: int
-    mean: float
-    low: float
-    high: float
+    yield_percent: float
 
 
 def group_by(items: Iterable[Item], names: Sequence[str]) -> dict[Hashable, list[Item]]:
@@ -116,7 +103,8 @@ def _summary(rows: list[Row], n_classes: int | None) -> Summary:
         base_digital=base,
         ratio_drift_free=_ratio(mean, drift_free),
         ratio_base_digital=_ratio(mean, base),
-        normalised=1 - _ratio(base - mean, base - chance_percent(rows[0].metric, n_classes)),
+        normalised=1 - _ratio(base - mean, base - _chance_percent(rows[0].metric, n_classes)),
+        yield_percent=100.0 * sum(row.value >= row.base_digital - LOSS_POINTS for row in rows) / len(rows),
     )
 
 
@@ -124,98 +112,59 @@ def _ratio(numerator: float, denominator: float) -> float:
     return numerator / denominator if denominator else math.nan
 
 
-def chance_percent(metric: str, n_classes: int | None) -> float:
+def _chance_percent(metric: str, n_classes: int | None) -> float:
     """Top-k accuracy (percent) of guessing among balanced classes; nan for other metrics or unknown classes."""
-    top = re.fullmatch(r"(?:top|acc)(\d+)|accuracy", metric)
+    top = re.fullmatch(r"top(\d+)", metric)
     if top is None or n_classes is None:
         return math.nan
-    return 100.0 * min(int(top[1] or 1), n_classes) / n_classes
+    return 100.0 * min(int(top[1]), n_classes) / n_classes
 
 
-def lifetime(rows: Iterable[Row], loss_points: float) -> float | None:
+def lifetime(rows: Iterable[Row], loss_points: float = LOSS_POINTS) -> float | None:
     """Age (s) at which the mean accuracy of one line first falls more than ``loss_points`` below base digital.
 
-    Interpolated between evaluated ages in the logarithm of time, where age 0 counts as 1 s. 0.0 means that it never was
-    above, None that it still is at the last age: the lifetime is then longer than what was evaluated.
+    Interpolated between evaluated ages in the logarithm of time, where age 0 counts as 1 s. The first age means that it
+    never was above, None that it still is at the last age: the lifetime is then longer than what was evaluated. With
+    fewer than two ages above 0 there is no course of time (a device without a law of time has only one), and it is nan.
     """
     summaries = summarise(rows)
     if len(group_by(summaries, SETTING + LINE)) != 1:
         raise ValueError("a lifetime needs the rows of exactly one network on one device, by one method and metric.")
+    if sum(one.age_s > 0 for one in summaries) < 2:
+        return math.nan
     before = None
     for now in summaries:
         margin = now.mean - (now.base_digital - loss_points)
         log_age = math.log(max(now.age_s, 1.0))
         if margin < 0:
             if before is None:
-                return 0.0 if now.age_s == 0 else now.age_s
+                return now.age_s
             share = before[1] / (before[1] - margin)
             return math.exp(before[0] + share * (log_age - before[0]))
         before = log_age, margin
     return None
 
 
-def paired_difference(
-    rows: Iterable[Row], a: Mapping[str, Any], b: Mapping[str, Any], confidence: float = 0.95
-) -> list[PairedDifference]:
-    """How much better a is than b, on the same chips: one difference per age, metric and setting.
+def write_summary(path: str | Path, rows: Iterable[Row], n_classes: int | None = None) -> Path:
+    """Writes what the rows amount to as CSV, a line per network and age, and returns the path.
+
+    Columns are the fields of ``Summary`` and, the same for all ages of a network, ``lifetime_s`` with ``survived``:
+    where that is true, the mean had not fallen by more than ``LOSS_POINTS`` at the last age, and ``lifetime_s`` is that
+    age. What is not known is an empty cell.
 
     Args:
-        rows: measurements that contain both sides.
-        a, b: what a row of either side is, e.g. ``{"network": "finetuned"}`` and ``{"network": "base"}``. Everything
-            that neither names must agree between the two, chip seed included.
-        confidence: of Student's t interval over chips. Not a bootstrap's: with ten chips a percentile bootstrap is too
-            narrow by a sixth.
-
-    Raises:
-        UserError: a field is unknown, a side matches nothing, or a chip of one side is missing on the other.
+        path: the file, replaced as a whole.
+        rows: measurements, any mixture.
+        n_classes: see ``summarise``.
     """
-    rows = list(rows)
-    sides = [_matching(rows, side) for side in (a, b)]
-    held = [name for name in (*IDENTITY, "n_samples") if name not in {*a, *b}]
-    chips = [name for name in ("chip_seed", "seed") if name in held]
-    groups = [group_by(side, [name for name in held if name not in chips]) for side in sides]
-    differences = []
-    for key, ours in groups[0].items():
-        theirs = groups[1].get(key)
-        if theirs is None:
-            continue
-        ours_by_chip, theirs_by_chip = (group_by(side, chips) for side in (ours, theirs))
-        if ours_by_chip.keys() != theirs_by_chip.keys():
-            chip = next(iter(ours_by_chip.keys() ^ theirs_by_chip.keys()))
-            raise UserError(
-                f"chip {chip} was measured for only one of {dict(a)} and {dict(b)} at age {ours[0].age_s} s."
-            )
-        if any(len(same) > 1 for same in (*ours_by_chip.values(), *theirs_by_chip.values())):
-            raise UserError(f"{dict(a)} and {dict(b)} do not name one measurement per chip each; name more fields.")
-        values = [ours_by_chip[chip][0].value - theirs_by_chip[chip][0].value for chip in ours_by_chip]
-        mean, margin = statistics.fmean(values), _t_margin(values, confidence)
-        shared = {name: getattr(ours[0], name) for name in ("device", "device_params", "mapping", "metric", "age_s")}
-        low, high = mean - margin, mean + margin
-        differences.append(PairedDifference(**shared, n_pairs=len(values), mean=mean, low=low, high=high))
-    if not differences:
-        raise UserError(f"{dict(a)} and {dict(b)} have no setting and age in common.")
-    return differences
+    lines = []
+    for line in group_by(rows, SETTING + LINE).values():
+        summaries, age_s = summarise(line, n_classes), lifetime(line)
+        life = (summaries[-1].age_s, "true") if age_s is None else (age_s, "" if math.isnan(age_s) else "false")
+        lines += [(*astuple(one), *life) for one in summaries]
+    header = [field.name for field in fields(Summary)] + ["lifetime_s", "survived"]
+    return write_csv(path, header, ([_known(value) for value in line] for line in lines))
 
 
-def select(rows: Iterable[Row], **wanted: Any) -> list[Row]:
-    """The rows whose fields equal what is given; UserError where that is none."""
-    return _matching(list(rows), wanted)
-
-
-def _matching(rows: list[Row], wanted: Mapping[str, Any]) -> list[Row]:
-    for name in wanted:
-        if name not in Row.__dataclass_fields__:
-            raise UserError(f"rows have no field '{name}'. {nearest(name, Row.__dataclass_fields__)}")
-    found = [row for row in rows if all(getattr(row, name) == value for name, value in wanted.items())]
-    if not found:
-        raise UserError(f"no row has {', '.join(f'{name} = {value!r}' for name, value in wanted.items())}.")
-    return found
-
-
-def _t_margin(values: list[float], confidence: float) -> float:
-    if len(values) < 2:
-        return math.inf
-    from scipy.special import stdtrit
-
-    quantile = float(stdtrit(len(values) - 1, (1 + confidence) / 2))
-    return quantile * statistics.stdev(values) / math.sqrt(len(values))
+def _known(value: Any) -> Any:
+    return "" if isinstance(value, float) and math.isnan(value) else value

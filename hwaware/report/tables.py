@@ -80,6 +80,8 @@ def _cell(summary: Summary | None) -> str:
 
 def _life(rows: Sequence[Row]) -> str:
     age_s = lifetime(rows)
+    if age_s is not None and math.isnan(age_s):
+        return "–"
     return f"> {age_label(max(row.age_s for row in rows))}" if age_s is None else age_label(age_s)
 
 
@@ -102,7 +104,8 @@ def _rich(grid: _Grid) -> Table:
 def _markdown(grid: _Grid) -> str:
     header = ["network", "drift-free", *grid.ages, _LIFE]
     base = ["base digital", " / ".join(dict.fromkeys(grid.base_digital)), *("" for _ in header[2:])]
-    columns = (grid.networks, grid.drift_free, *grid.ages.values(), grid.lifetimes)
+    networks = [name.replace("|", "\\|") for name in grid.networks]
+    columns = (networks, grid.drift_free, *grid.ages.values(), grid.lifetimes)
     body = [header, ["---", *("---:" for _ in header[1:])], base, *zip(*columns, strict=True)]
-    lines = [XX for cells in body]
+    lines = [f"| {' | '.join(cells)} |" for cells in body]
     return "\n".join([f"**{grid.title}** · {grid.conditions}", "", *lines])

@@ -1,0 +1,132 @@
+#!/usr/bin/env python
+"""Regenerates the README's tables from the committed rows; --check says which are out of date and exits with 1.
+
+    python scripts/readme_tables.py [--check] [FILE.md]
+
+A table stands between `<!-- table: results/cifar10_resnet20/rows.csv mapping=offset metric=top1 kappa=2.0 -->` and
+`<!-- /table -->`. What is equated is a field of the rows or a device parameter (null: it has none);
+`networks=base,finetuned` chooses networks and their order. The path is relative to the file's folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hwaware.errors import UserError, nearest
+from hwaware.evaluation import Row
+from hwaware.report.labels import varying_params
+from hwaware.report.rows import COLUMNS, read_rows
+from hwaware.report.tables import markdown_table
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+_MARKER = re.compile(r"^<!-- (?:table: (?P<source>.*?)|(?P<close>/table)) -->$", flags=re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A table's place in the text: what its marker asks for, on which line, and where its content starts and ends."""
+
+    source: str
+    line: int
+    start: int
+    end: int
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Rewrites the file, or with --check compares it; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("file", type=Path, nargs="?", default=README)
+    parser.add_argument("--check", action="store_true", help="change nothing, exit with 1 if a table is out of date")
+    options = parser.parse_args(arguments)
+    try:
+        text = options.file.read_text(encoding="utf-8")
+        found = list(blocks(text))
+        if not found:
+            raise UserError("there is no '<!-- table: … -->' in it.")
+        tables = [f"\n\n{table(block, options.file.parent)}\n\n" for block in found]
+    except (UserError, FileNotFoundError) as error:
+        print(f"{options.file}: {error}", file=sys.stderr)
+        return 2
+    stale = [block for block, new in zip(found, tables, strict=True) if text[block.start : block.end] != new]
+    for block in stale:
+        print(f"{options.file}, line {block.line}: {'out of date' if options.check else 'rewritten'}: {block.source}")
+    if options.check:
+        return 1 if stale else 0
+    for block, new in reversed(list(zip(found, tables, strict=True))):
+        text = text[: block.start] + new + text[block.end :]
+    if stale:
+        options.file.write_text(text, encoding="utf-8")
+    return 0
+
+
+def blocks(text: str) -> Iterator[Block]:
+    """The tables of a text; UserError where a marker has no partner."""
+    opened = None
+    for marker in _MARKER.finditer(text):
+        line = text.count("\n", 0, marker.start()) + 1
+        if (marker["close"] is None) == (opened is not None):
+            wrong = "before the last table ends" if opened else "ends no table"
+            raise UserError(f"line {line}: '{marker[0]}' {wrong}.")
+        if opened:
+            yield Block(opened["source"], text.count("\n", 0, opened.start()) + 1, opened.end(), marker.start())
+        opened = None if opened else marker
+    if opened:
+        raise UserError(f"'{opened[0]}' is never ended by '<!-- /table -->'.")
+
+
+def table(block: Block, folder: Path) -> str:
+    """The markdown that a block asks for."""
+    try:
+        path, *conditions = block.source.split()
+        every = rows = read_rows(folder / path)
+        wanted = dict(condition.split("=", 1) for condition in conditions)
+        networks = wanted.pop("networks", None)
+        for name, value in wanted.items():
+            rows = keep(rows, name, value)
+        if networks is not None:
+            rows = [row for network in networks.split(",") for row in keep(rows, "network", network)]
+        named = [name for name in wanted if name not in COLUMNS]
+        return markdown_table(rows, (*named, *varying_params(row for row in every if row.device == rows[0].device)))
+    except (UserError, FileNotFoundError) as error:
+        raise type(error)(f"line {block.line}: {error}") from error
+    except ValueError as error:
+        raise UserError(f"line {block.line}: '{block.source}' is not 'PATH field=value …'.") from error
+
+
+def keep(rows: list[Row], name: str, value: str) -> list[Row]:
+    """The rows with this value in a field or device parameter; UserError, with the values there are, if none has it."""
+    params = {text: json.loads(text) for text in dict.fromkeys(row.device_params for row in rows)}
+    if name not in COLUMNS and not any(name in one for one in params.values()):
+        options = (*COLUMNS, *(name for one in params.values() for name in one))
+        hint = nearest(name, dict.fromkeys(options))
+        raise UserError(f"rows have neither field nor device parameter '{name}'. {hint}")
+    values = [getattr(row, name) if name in COLUMNS else params[row.device_params].get(name) for row in rows]
+    kept = [row for row, found in zip(rows, values, strict=True) if _same(found, value)]
+    if not kept:
+        there = ", ".join(dict.fromkeys(_text(found) for found in values))
+        raise UserError(f"no row that is left has {name}={value}; there is {there}.")
+    return kept
+
+
+def _same(found: Any, wanted: str) -> bool:
+    if isinstance(found, int | float) and not isinstance(found, bool):
+        try:
+            return float(wanted) == found
+        except ValueError:
+            return False
+    return _text(found) == wanted
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
