@@ -51,22 +51,10 @@ def plot_accuracy(rows: Iterable[Row], path: str | Path, varying: Sequence[str] 
     labels = line_labels(rows)
     colours = _colours(list(labels.items()))
     positions = _age_positions(row.age_s for row in rows)
-    base = rows[0].base_digital
-    split = _splits(lines.values(), base - _ZOOM_POINTS)
-
-    figure, axes = _figure(rows=2 if split else 1, height=6.4 if split else 4.8, heights=(2.4, 1) if split else (1,))
+    figure, axes = _accuracy_figure(list(lines.values()))
     for axis in axes:
-        axis.axhline(base, color="black", linewidth=1.2, label="base digital")
         for line, summaries in lines.items():
             _draw_line(axis, [positions[one.age_s] for one in summaries], summaries, labels[line], colours[line])
-        axis.set_ylabel(_sentence(f"{metric_label(rows[0].metric)} (%)"))
-    if split:
-        near = [one for summaries in lines.values() for one in summaries if one.mean > base - _ZOOM_POINTS]
-        low = [value for one in near for value in (one.p5, one.mean - _band(one), one.drift_free)]
-        shown = [base, *(one.mean + _band(one) for one in near), *(max(value, base - _ZOOM_POINTS) for value in low)]
-        axes[0].set_ylim(*_limits(shown))
-        axes[1].set_ylabel("whole range (%)")
-        axes[1].set_ylim(0, 102)
     _age_axis(axes[-1], positions)
     _legend(figure, axes[0], several_chips=any(one.n_chips > 1 for line in lines.values() for one in line))
     return _save(figure, axes[0], heading(rows, varying), path)
@@ -138,22 +126,20 @@ def plot_range_sweep(rows: Iterable[Row], path: str | Path, age_s: float) -> Pat
         curve = curves.setdefault((params["kappa"] or 0.0, one.network != "base"), [])
         curve.append((params["range_fraction"], one))
 
-    figure, (axis,) = _figure(height=5.0)
-    kappas = sorted({kappa for kappa, _ in curves}, key=lambda kappa: kappa or math.inf)  # linear cells last
-    for (kappa, uncorrected), points in sorted(
-        curves.items(), key=lambda curve: (curve[0][0] or math.inf, curve[0][1])
-    ):
-        points.sort(key=lambda point: point[0])
-        r, summaries = zip(*points, strict=True)
+    kappas = sorted({kappa for kappa, _ in curves})  # linear cells first
+    figure, axes = _accuracy_figure([[one for _, one in points] for points in curves.values()])
+    for kappa, uncorrected in sorted(curves):
+        r, summaries = zip(*sorted(curves[kappa, uncorrected], key=lambda point: point[0]), strict=True)
         label = f"κ = {kappa:g}, {'un' * uncorrected}corrected" if kappa else "linear cells"
         index = kappas.index(kappa)
-        _draw_mean(axis, r, summaries, _COLOURS[index], label, "--" if uncorrected else "-", _MARKERS[index % 5])
-    axis.axhline(rows[0].base_digital, color="black", linewidth=1.2, label="base digital", zorder=0.9)
-    axis.set(xlabel="range fraction r (share of the conductance window in use)", xlim=(0, 1.02), ylim=(0, 102))
-    axis.set_ylabel(_sentence(f"{metric_label(rows[0].metric)} (%)"))
-    _legend(figure, axis)
+        for axis in axes:
+            _draw_mean(
+                axis, r, summaries, _COLOURS[index % 7], label, "--" if uncorrected else "-", _MARKERS[index % 5]
+            )
+    axes[-1].set(xlabel="range fraction r (share of the conductance window in use)", xlim=(0, 1.02))
+    _legend(figure, axes[0])
     title, conditions = heading(rows, swept=swept)
-    return _save(figure, axis, (f"{title}, age {age_label(age_s)}", conditions), path)
+    return _save(figure, axes[0], (f"{title}, age {age_label(age_s)}", conditions), path)
 
 
 #: Fields in which the rows of one sweep differ.
@@ -178,6 +164,25 @@ def _figure(
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(axis="y", alpha=0.25)
         axis.set_axisbelow(True)
+    return figure, axes
+
+
+def _accuracy_figure(lines: list[list[Summary]]) -> tuple[Figure, list[Axes]]:
+    """Axes with base digital for these lines; where some fall far below the rest, a close-up above the whole range."""
+    base = lines[0][0].base_digital
+    floor = base - _ZOOM_POINTS
+    split = _splits(lines, floor)
+    figure, axes = _figure(rows=2 if split else 1, height=6.4 if split else 4.8, heights=(2.4, 1) if split else (1,))
+    for axis in axes:
+        axis.axhline(base, color="black", linewidth=1.2, label="base digital", zorder=0.9)
+    axes[0].set_ylabel(_sentence(f"{metric_label(lines[0][0].metric)} (%)"))
+    if split:
+        near = [one for line in lines for one in line if one.mean > floor]
+        low = [value for one in near for value in (one.p5, one.mean - _band(one), one.drift_free)]
+        shown = [base, *(one.mean + _band(one) for one in near), *(max(value, floor) for value in low)]
+        axes[0].set_ylim(*_limits(shown))
+        axes[1].set_ylabel("whole range (%)")
+        axes[1].set_ylim(0, 102)
     return figure, axes
 
 

@@ -56,7 +56,8 @@ def read_rows(path: str | Path) -> list[Row]:
                     )
                 rows.append(Row(**_parse(cells, f"{path}, line {reader.line_num}")))
         except (csv.Error, UnicodeDecodeError) as error:
-            raise UserError(f"{path}, line {reader.line_num + 1}: not a CSV file of rows ({error}).") from error
+            line = reader.line_num + isinstance(error, UnicodeDecodeError)  # that line never reached the reader
+            raise UserError(f"{path}, line {line}: not a CSV file of rows ({error}).") from error
     return rows
 
 
