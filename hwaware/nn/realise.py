@@ -1,8 +1,9 @@
 """From latent weights to the weights of one training step: sinh transform, device noise, expected error.
 
 With ``s = max|w|`` and ``u = w/s`` the effective weight is ``w_eff = s·f(u)``, ``f(u) = sinh(cu)/sinh(c)``; what the
-device does to it is tabulated over u. All of it is one custom function that walks over the weights in blocks which stay
-in the cache, forward and backward: what training adds to a layer is a handful of cheap passes over its weights.
+device does to it is tabulated over u. All of it is one custom function that walks over the weights in blocks, forward
+and backward, in as few passes and calls as there can be: beside a layer's matrix products every one of them shows. So
+training looks the transform and its slope up where it looks up noise and error, in the same reads.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 from itertools import repeat
+from threading import get_ident
 
 import numpy as np
 import torch
@@ -17,11 +19,16 @@ from torch import Tensor
 
 from hwaware.nn.gaussian import gaussian_blocks
 
-BLOCK = 32_768  # weights: a block's buffers (128 KB each) fit a core's L2 cache, and torch's cost per call stays small
-SINH_TOLERANCE = 1e-6  # largest relative error of the polynomial that stands for f
+BLOCK = 131_072  # weights: a block's buffers (2 MB) stay in the cache between passes, and calls (1-2 µs each) stay few
+SLOPE_SIZE = 32_769  # positions at which f' is tabulated where no error table says how many
+SINH_TOLERANCE = 1e-6  # largest relative error of the polynomial that stands for f where there is no noise
+SMALLEST_SCALE = 1e-30  # below, and where it is not finite, a scale gives no positions: u counts as 0
+
+Number = float | Tensor
+"""A float on the CPU, where small tensors cost more than arithmetic; 0-dim elsewhere, where a float would have to wait
+for the device; ``[rows]`` or ``[rows, 1]`` per channel."""
 
 
-@torch.compiler.disable
 def realise(
     latent: Tensor, *, per_channel: bool, curve: float, noise: Tensor | None, error: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
@@ -34,58 +41,68 @@ def realise(
         noise: complex64 table over u = linspace(-1, 1, K), mean + i·std of ``(ŵ - w_eff)/s``; None: no noise. The
             nearest position counts. Standard Gaussians come from torch's global generator.
         error: complex64 table of ``R(u) = E[((ŵ - w_eff)/s)²]`` + i·dR/du, read in the same way; None: not wanted.
+            Neither table may be written to afterwards: what is derived from them is kept.
 
     Returns:
-        The weights ``s·(f(u) + δ)`` with ``δ = mean + std·z``, fp32, in shape and memory format of ``latent``; and the
-        normalised error ``Σ s²R(u) / Σ w_eff²`` (0-dim; 0 where all weights are zero), or None without ``error``.
+        The weights ``s·(f(u) + mean + std·z)``, fp32, in shape and memory format of ``latent``; and the normalised
+        error ``Σ s²R(u) / Σ w_eff²`` (0-dim; 0 where all weights are zero), or None without ``error``.
+        Without noise f(u) is exact; with noise it too is taken at the nearest position, off by s/K at most.
 
-    Gradients are exact through u and through ``s``, from which they reach the largest weights as they do through
-    torch's ``amax`` (ties share). ``δ`` is a constant (straight-through), so the noise grows with ``s`` and its
-    gradient says so. Without noise, error and curve the latent weights themselves are returned.
+    Gradients go through u, by the slopes at the nearest position, and through ``s``, from which they reach the largest
+    weights as through torch's ``amax`` (ties share). Mean, std and z are constants (straight-through): the noise grows
+    with ``s``, and the gradient says so. Without noise, error and curve the latent weights themselves are returned.
     """
     if noise is None and error is None and curve == 0:
         return latent, None
-    return _Realise.apply(latent, per_channel, curve, noise, error)
+    apply = _apply_uncompiled if torch.compiler.is_compiling() else _Realise.apply
+    return apply(latent, per_channel, float(curve), noise, error)
 
 
 class _Realise(torch.autograd.Function):
-    # Saved for the backward pass: the latents, the realised weights (which the layer saves anyway), and a few numbers
-    # per block. Everything else is recomputed there: that is cheaper than writing it to memory and reading it back.
+    # Saved for the backward pass: the latents, the realised weights (which the layer saves anyway), and a few numbers.
+    # All else is looked up again there, which is cheaper than writing it to memory and reading it back.
 
     @staticmethod
     def forward(ctx, latent, per_channel, curve, noise, error):
         layout = _memory_format(latent)
         w = latent.float().contiguous(memory_format=layout)
         weight = torch.empty_like(w)
-        w_blocks = _blocks(w, per_channel)
-        scales, peaks = _scales(w_blocks, per_channel)
-        gaussians = gaussian_blocks([b.numel() for b in w_blocks], w.device) if noise is not None else repeat(None)
-        expected, power, scratch = [], [], _Scratch()
-        for w_block, out, s, z in zip(w_blocks, _blocks(weight, per_channel), scales, gaussians, strict=False):
-            u, x, index = scratch.like(w_block)
-            torch.mul(w_block, _inverse(s), out=u)
-            w_eff = w_block
-            if curve:
-                w_eff = _even_polynomial(u, *_sinh_ratio(curve, u.device), out=out, scratch=x).mul_(w_block)
+        blocks = _blocks(w, per_channel)
+        scales, peaks = _scales(blocks, per_channel)
+        gaussians = repeat(None)
+        if noise is not None:
+            gaussians = gaussian_blocks([b.numel() for b in blocks], w.device)
+            shifted = _shifted_table(noise, curve)
+            if not per_channel:
+                shifted = shifted * scales[0]
+        if error is not None:
+            squares = _squares_table(error, curve)
+
+        sums = []
+        for w_block, out, s, z in zip(blocks, _blocks(weight, per_channel), scales, gaussians, strict=False):
+            x, index, values, first, second = _scratch(w_block.numel(), w.device)
+            if noise is None:
+                _effective(w_block, s, curve, out)
+            else:
+                _nearest(w_block, s, len(noise), x, index)
+                torch.index_select(shifted, 0, index, out=values)
+                torch.addcmul(first, second, z, out=out.view(-1))
+                if per_channel:
+                    out.mul_(s)
             if error is not None:
-                r = torch.index_select(error.real, 0, _nearest(u, len(error), x, index)).view_as(u)
-                expected.append(r.sum(-1))
-                power.append(_dot(w_eff, w_eff))
-            if noise is not None:
-                moments = torch.view_as_real(torch.index_select(noise, 0, _nearest(u, len(noise), x, index)))
-                delta = torch.addcmul(moments[:, 0], moments[:, 1], z, out=x.view(-1)).view_as(u)
-                torch.addcmul(w_eff, delta, s, out=out)
-            elif not curve:
-                out.copy_(w_block)
+                if noise is None or len(noise) != len(error):
+                    _nearest(w_block, s, len(error), x, index)
+                torch.index_select(squares, 0, index, out=values)
+                sums.append(_number(values.view(w_block.shape).sum(-1)))
 
         ratio = None
-        if error is not None:
-            join = torch.cat if per_channel else lambda sums: torch.stack(sums).sum()
-            s2 = torch.cat(scales).square().squeeze(-1) if per_channel else scales[0].square()
-            ctx.expected, ctx.power = join(expected) * s2, join(power)
-            total = ctx.power.sum()
-            ctx.total = torch.where(total > 0, total, math.inf)  # a layer of zeros has no error
-            ratio = ctx.expected.sum() / ctx.total
+        if error is not None:  # s²R and w_eff² as one complex number: sums over each channel, or over all weights
+            ctx.sums = (
+                torch.cat(sums) * torch.cat(scales).squeeze(-1) ** 2 if per_channel else sum(sums) * scales[0] ** 2
+            )
+            ctx.total = ctx.sums.sum() if per_channel else ctx.sums
+            ctx.ratio = _divide(ctx.total.real, ctx.total.imag)
+            ratio = torch.as_tensor(ctx.ratio, dtype=torch.float32, device=w.device).clone()
         ctx.per_channel, ctx.curve, ctx.layout, ctx.scales, ctx.peaks = per_channel, curve, layout, scales, peaks
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(latent, weight, error)
@@ -95,73 +112,66 @@ class _Realise(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, g_weight, g_ratio):
         latent, weight, error = ctx.saved_tensors
-        per_channel, curve = ctx.per_channel, ctx.curve
+        per_channel, curve, scales = ctx.per_channel, ctx.curve, ctx.scales
         w = latent.float().contiguous(memory_format=ctx.layout)
         grad = torch.empty_like(w)
-        w_blocks, grad_blocks = _blocks(w, per_channel), _blocks(grad, per_channel)
+        blocks, grad_blocks = _blocks(w, per_channel), _blocks(grad, per_channel)
         g_blocks = weight_blocks = repeat(None)
         if g_weight is not None:
             g_blocks = _blocks(g_weight.contiguous(memory_format=ctx.layout), per_channel)
             weight_blocks = _blocks(weight, per_channel)
         table = None
-        if g_ratio is not None:  # d/du of ratio, but for the factor s of each channel: see the sums in forward
-            ratio = ctx.expected.sum() / ctx.total
-            table = (error.imag - ratio * _power_slope(len(error), curve, error.device)) * (g_ratio / ctx.total)
+        if g_ratio is not None:  # slope of f, and of the ratio in u over s
+            slope, gain, power_gain = _slope_tables(error, curve)
+            share = _divide(_number(g_ratio), ctx.total.imag)
+            table = torch.complex(
+                slope, (gain - power_gain * ctx.ratio) * (share if per_channel else share * scales[0])
+            )
+        elif curve:
+            table = _slope_table(SLOPE_SIZE, curve, w.device)
 
-        g_scales, scratch = [], _Scratch()
-        for w_block, out, s, g, noisy in zip(w_blocks, grad_blocks, ctx.scales, g_blocks, weight_blocks, strict=False):
-            u, x, index = scratch.like(w_block)
-            torch.mul(w_block, _inverse(s), out=u)
-            if g is None:
-                out.zero_()
-            elif curve:
-                _even_polynomial(u, *_sinh_slope(curve, u.device), out=out, scratch=x).mul_(g)
-            else:
+        g_scales = []
+        for w_block, out, s, g, noisy in zip(blocks, grad_blocks, scales, g_blocks, weight_blocks, strict=False):
+            if table is None:
                 out.copy_(g)
-            if table is not None:
-                pull = torch.index_select(table, 0, _nearest(u, len(table), x, index)).view_as(u)
-                out.addcmul_(pull, s)
-            # Through s: the weights are s·(…) of w/s, so that it takes Σ g·ŵ and gives back Σ grad·w.
-            g_s = -_dot(out, w_block)
-            g_scales.append(g_s if g is None else g_s + _dot(g, noisy))
-        _add_scale_gradient(ctx, w_blocks, grad_blocks, g_scales, g_ratio)
+            else:
+                x, index, values, slope, pull = _scratch(w_block.numel(), w.device)
+                _nearest(w_block, s, len(table), x, index)
+                torch.index_select(table, 0, index, out=values)
+                if per_channel:
+                    slope, pull = slope.view(w_block.shape), pull.view(w_block.shape) * s
+                if g is None:
+                    out.copy_(pull)
+                elif g_ratio is None:
+                    torch.mul(slope, g, out=out)
+                else:
+                    torch.addcmul(pull, slope, g, out=out)
+            # Through s, times s: the weights are s·(…) of w/s, so that it takes Σ g·ŵ and gives back Σ grad·w.
+            back = _dot(out, w_block)
+            g_scales.append(-back if g is None else _dot(g, noisy) - back)
+
+        if per_channel:
+            if g_ratio is not None:  # s² of the channel in both sums; that of a whole layer cancels
+                direct = 2 * share * (ctx.sums.real - ctx.ratio * ctx.sums.imag)
+                g_scales = [g + d for g, d in zip(g_scales, direct.split([len(b) for b in blocks]), strict=True)]
+            for w_block, out, s, g in zip(blocks, grad_blocks, scales, g_scales, strict=True):
+                _add_at_peaks([w_block], [out], s, g.unsqueeze(-1))
+        else:
+            at = [i for i, peak in enumerate(ctx.peaks) if peak is scales[0] or peak == scales[0]]
+            _add_at_peaks([blocks[i] for i in at], [grad_blocks[i] for i in at], scales[0], sum(g_scales))
         return grad.to(latent.dtype), None, None, None, None
 
 
-def _add_scale_gradient(ctx, w_blocks, grad_blocks, g_scales, g_ratio) -> None:
-    """Adds the gradient of each scale, given times that scale in one part per block, to the weights that set it."""
-    if ctx.per_channel:
-        if g_ratio is not None:  # numerator and denominator of the ratio in s² of the channel, at fixed u
-            shares = (ctx.expected - ctx.power * (ctx.expected.sum() / ctx.total)) / ctx.total
-            parts = (2 * g_ratio * shares).split([len(b) for b in w_blocks])
-            g_scales = [g + part for g, part in zip(g_scales, parts, strict=True)]
-        for w, grad, s, g in zip(w_blocks, grad_blocks, ctx.scales, g_scales, strict=True):
-            hits = w.abs() == s
-            grad.addcmul_(hits * w.sign(), g.unsqueeze(-1) * _inverse(s) / hits.sum(-1, keepdim=True))
-    else:  # the ratio does not depend on s at fixed u
-        s = ctx.scales[0]
-        g = torch.stack(g_scales).sum() * _inverse(s)
-        candidates = [i for i, peak in enumerate(torch.stack(ctx.peaks).eq(s).tolist()) if peak]
-        hits = [w_blocks[i].abs() == s for i in candidates]
-        share = g / sum(h.sum() for h in hits)
-        for i, h in zip(candidates, hits, strict=True):
-            grad_blocks[i].addcmul_(h * w_blocks[i].sign(), share)
+_apply_uncompiled = torch.compiler.disable(_Realise.apply)
 
 
-class _Scratch:
-    """Buffers for one block, kept from block to block: u, one more of floats, one of table positions."""
-
-    def __init__(self) -> None:
-        self.buffers: tuple[Tensor, ...] = ()
-
-    def like(self, block: Tensor) -> tuple[Tensor, ...]:
-        if not self.buffers or self.buffers[0].shape != block.shape:
-            self.buffers = (
-                torch.empty_like(block),
-                torch.empty_like(block),
-                torch.empty_like(block, dtype=torch.int32),
-            )
-        return self.buffers
+def _add_at_peaks(blocks: list[Tensor], grads: list[Tensor], s: Number, g: Number) -> None:
+    """Adds the gradient of scale ``s``, given times ``s``, to the weights that set it."""
+    hits = [torch.eq(w.abs(), s, out=torch.empty_like(w)) for w in blocks]  # floats: comparing to bools is slow
+    count = sum(_number(h.sum(-1, keepdim=h.ndim > 1)) for h in hits)
+    share = _divide(g, s * s * count)
+    for w, grad, h in zip(blocks, grads, hits, strict=True):
+        grad.add_(h.mul_(w).mul_(share))  # w = ±s there
 
 
 def _memory_format(w: Tensor) -> torch.memory_format:
@@ -172,50 +182,142 @@ def _memory_format(w: Tensor) -> torch.memory_format:
 
 def _blocks(x: Tensor, per_channel: bool) -> tuple[Tensor, ...]:
     """Views of a dense tensor in memory order: flat pieces, or per channel pieces of whole rows ``[rows, n]``."""
-    size = BLOCK if x.device.type == "cpu" else max(x.numel(), 1)  # elsewhere a block is a kernel launch
+    size = BLOCK if x.device.type == "cpu" else max(x.numel(), 1)  # elsewhere a call is a kernel launch
     if not per_channel:
-        return x.as_strided((x.numel(),), (1,)).split(size)
+        flat = x.view(-1) if x.is_contiguous() else x.as_strided((x.numel(),), (1,))
+        return flat.split(size) if len(flat) > size else (flat,)
     n = x.numel() // max(len(x), 1)
     return x.as_strided((len(x), n), (n, 1)).split(max(1, size // max(n, 1)))
 
 
-def _scales(blocks: tuple[Tensor, ...], per_channel: bool) -> tuple[list[Tensor], list[Tensor]]:
-    """Scale for each block, ``[rows, 1]`` or 0-dim, and the largest magnitude in each block."""
+def _scales(blocks: tuple[Tensor, ...], per_channel: bool) -> tuple[list[Number], list[Number]]:
+    """For each block its scale, and its largest magnitude."""
     if per_channel:
-        peaks = [b.abs().amax(-1, keepdim=True) for b in blocks]
-        return peaks, peaks
-    peaks = [torch.maximum(-low, high) for low, high in (b.aminmax() for b in blocks)]
-    return [torch.stack(peaks).amax()] * len(blocks), peaks
+        scales = [b.abs().amax(-1, keepdim=True) for b in blocks]
+        return scales, scales
+    extremes = [_number(x) for b in blocks for x in b.aminmax()]
+    if isinstance(extremes[0], Tensor):
+        s = torch.stack(extremes).abs().amax()
+        return [s] * len(blocks), [s] * len(blocks)
+    peaks = [max(-low, high) for low, high in zip(extremes[::2], extremes[1::2], strict=True)]
+    return [max(peaks) + 0 * sum(peaks)] * len(blocks), peaks  # the sum passes on a NaN, which max() may lose
 
 
-def _inverse(s: Tensor) -> Tensor:
-    return torch.where(s > 0, 1 / s, torch.zeros_like(s))  # zeros have u = 0
+def _number(x: Tensor) -> Number:
+    return x.item() if x.ndim == 0 and x.device.type == "cpu" else x
 
 
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return torch.dot(a, b) if a.ndim == 1 else (a * b).sum(-1)
+def _divide(a: Number, b: Number) -> Number:
+    """a/b for b ≥ 0, and 0 where b is 0."""
+    if isinstance(b, Tensor):
+        return torch.where(b == 0, 0.0, a / b)
+    return a / b if b else 0.0
 
 
-def _nearest(u: Tensor, size: int, x: Tensor, index: Tensor) -> Tensor:
-    """Flat index of the table position nearest to u."""
-    half = (size - 1) / 2
-    return index.copy_(torch.mul(u, half, out=x).add_(half + 0.5)).view(-1)
+def _dot(a: Tensor, b: Tensor) -> Number:
+    return _number(torch.dot(a, b)) if a.ndim == 1 else (a * b).sum(-1)
 
 
-def _even_polynomial(
-    u: Tensor, coefficients: tuple[Tensor, ...], leading: float, out: Tensor, scratch: Tensor
-) -> Tensor:
-    """Polynomial in u² by Horner's rule, one pass per degree: ``leading`` first, then ``coefficients`` downwards."""
-    t = torch.mul(u, u, out=scratch)
-    torch.add(coefficients[0], t, alpha=leading, out=out)
+def _inverse(s: Number) -> Number:
+    if isinstance(s, Tensor):
+        return torch.where((s > SMALLEST_SCALE) & s.isfinite(), 1 / s, 0.0)
+    return 1 / s if SMALLEST_SCALE < s < math.inf else 0.0
+
+
+def _nearest(w: Tensor, s: Number, size: int, x: Tensor, index: Tensor) -> None:
+    """Writes the table position nearest to w/s into ``index``; ``x`` is room for floats."""
+    half, inverse = (size - 1) / 2, _inverse(s)
+    if isinstance(s, Tensor):
+        torch.mul(w, half * inverse, out=x.view(w.shape))
+        x.add_(half + 0.5).nan_to_num_(half, half, half)
+    elif inverse:
+        torch.add(_constant(half + 0.5), w, alpha=half * inverse, out=x)
+    else:
+        x.fill_(half)
+    index.copy_(x)
+
+
+def _effective(w: Tensor, s: Number, curve: float, out: Tensor) -> None:
+    """Writes the exact effective weights: w times an even polynomial in u, by Horner's rule."""
+    if not curve:
+        out.copy_(w)
+        return
+    t = (w * _inverse(s)).square_()
+    leading, *coefficients = _even_fit(curve)
+    torch.mul(t, leading, out=out).add_(coefficients[0])
     for c in coefficients[1:]:
-        torch.addcmul(c, out, t, out=out)
-    return out
+        out.mul_(t).add_(c)
+    out.mul_(w)
+
+
+def _scratch(size: int, device: torch.device) -> tuple[Tensor, ...]:
+    """Room for floats, table positions, and complex values; views of the latter's real and imaginary parts."""
+    if device.type != "cpu" or size > BLOCK:
+        return _new_scratch(size, device)
+    return _scratch_of(get_ident(), size)
+
+
+@lru_cache(maxsize=128)
+def _scratch_of(thread: int, size: int) -> tuple[Tensor, ...]:
+    """Of one block, kept for each thread; smaller sizes are views of it."""
+    if size < BLOCK:
+        return tuple(x[:size] for x in _scratch_of(thread, BLOCK))
+    with torch.inference_mode(False):  # whatever mode the first caller is in
+        return _new_scratch(BLOCK, torch.device("cpu"))
+
+
+def _new_scratch(size: int, device: torch.device) -> tuple[Tensor, ...]:
+    values = torch.empty(size, dtype=torch.complex64, device=device)
+    pairs = torch.view_as_real(values)
+    x, index = torch.empty(size, device=device), torch.empty(size, dtype=torch.int32, device=device)
+    return x, index, values, pairs[:, 0], pairs[:, 1]
 
 
 @lru_cache
-def _odd_fit(curve: float) -> np.ndarray:
-    """Coefficients of f(u)/u in powers of u², of the lowest degree that keeps to SINH_TOLERANCE."""
+def _constant(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.float32, device="cpu")
+
+
+# Derived tables. Layers share them: one device, one age per step. (Tensors are told apart by identity.)
+
+
+@lru_cache(maxsize=4)
+def _shifted_table(noise: Tensor, curve: float) -> Tensor:
+    """f(u) + mean + i·std."""
+    return noise + _effective_table(len(noise), curve, noise.device)
+
+
+@lru_cache(maxsize=4)
+def _squares_table(error: Tensor, curve: float) -> Tensor:
+    """R(u) + i·f(u)²."""
+    return torch.complex(error.real, _effective_table(len(error), curve, error.device).square())
+
+
+@lru_cache(maxsize=4)
+def _slope_tables(error: Tensor, curve: float) -> tuple[Tensor, Tensor, Tensor]:
+    """f'(u), R'(u) and (f²)'(u)."""
+    slope = _slope_table(len(error), curve, error.device).real.contiguous()
+    return slope, error.imag.contiguous(), 2 * slope * _effective_table(len(error), curve, error.device)
+
+
+@lru_cache
+def _effective_table(size: int, curve: float, device: torch.device) -> Tensor:
+    """f(u)."""
+    u = torch.linspace(-1, 1, size, dtype=torch.float64, device="cpu")
+    return (torch.sinh(curve * u) / math.sinh(curve) if curve else u).float().to(device)
+
+
+@lru_cache
+def _slope_table(size: int, curve: float, device: torch.device) -> Tensor:
+    """f'(u) + 0i."""
+    u = torch.linspace(-1, 1, size, dtype=torch.float64, device="cpu")
+    slope = torch.cosh(curve * u) * (curve / math.sinh(curve)) if curve else torch.ones_like(u)
+    return slope.to(torch.complex64).to(device)
+
+
+@lru_cache
+def _even_fit(curve: float) -> tuple[float, ...]:
+    """Coefficients of f(u)/u in powers of u², highest first, of the lowest degree that keeps to SINH_TOLERANCE."""
     t = (np.cos(np.linspace(0, np.pi, 1025)) + 1) / 2
     x = curve * np.sqrt(t)
     target = np.where(x > 0, np.sinh(x) / np.where(x > 0, x, 1), 1) * curve / math.sinh(curve)
@@ -223,30 +325,4 @@ def _odd_fit(curve: float) -> np.ndarray:
         fit = np.polynomial.Chebyshev.fit(t, target, degree, domain=[0, 1])
         if np.abs(fit(t) / target - 1).max() < SINH_TOLERANCE:
             break
-    return fit.convert(kind=np.polynomial.Polynomial).coef
-
-
-def _horner(coefficients: np.ndarray, device: torch.device) -> tuple[tuple[Tensor, ...], float]:
-    tensors = tuple(torch.tensor(c, dtype=torch.float32, device=device) for c in coefficients[-2::-1])
-    return tensors, float(coefficients[-1])
-
-
-@lru_cache
-def _sinh_ratio(curve: float, device: torch.device) -> tuple[tuple[Tensor, ...], float]:
-    """f(u)/u."""
-    return _horner(_odd_fit(curve), device)
-
-
-@lru_cache
-def _sinh_slope(curve: float, device: torch.device) -> tuple[tuple[Tensor, ...], float]:
-    """f'(u): the exact derivative of what the forward pass computes."""
-    fit = _odd_fit(curve)
-    return _horner(fit * (2 * np.arange(len(fit)) + 1), device)
-
-
-@lru_cache
-def _power_slope(size: int, curve: float, device: torch.device) -> Tensor:
-    """d/du f(u)² at the positions of a table."""
-    u = torch.linspace(-1, 1, size, dtype=torch.float64, device="cpu")
-    slope = torch.sinh(2 * curve * u) * (curve / math.sinh(curve) ** 2) if curve else 2 * u
-    return slope.float().to(device)
+    return tuple(fit.convert(kind=np.polynomial.Polynomial).coef.tolist())[::-1]

@@ -90,7 +90,7 @@ def test_weights_error_and_gradients(shape, per_channel, curve):
     weight, error = realise(latent, per_channel=per_channel, curve=curve, noise=noise, error=error_table())
     expected_weight, expected_error = reference(latent, per_channel, curve, z)
     assert weight.dtype == torch.float32 and error.shape == ()
-    close(weight, expected_weight, 5e-6)
+    close(weight, expected_weight, 5e-6 if noise is None else 1e-4)  # with noise f is looked up, to half a step of 2/K
     close(error, expected_error, 2e-5)
 
     downstream = torch.randn(shape)
@@ -101,7 +101,7 @@ def test_weights_error_and_gradients(shape, per_channel, curve):
     ):
         (grad,) = torch.autograd.grad(loss(weight, error), latent, retain_graph=True)
         (expected,) = torch.autograd.grad(loss(expected_weight, expected_error), latent, retain_graph=True)
-        close(grad, expected, 2e-4 if curve else 1e-4)
+        close(grad, expected, 1e-3)
 
 
 def test_gradient_agrees_with_finite_differences():
@@ -170,7 +170,7 @@ def test_table_size_is_free_and_ends_are_reached():
     latent = torch.tensor([[-1.0, -0.6, -0.4, 0.0, 0.4, 0.6, 1.0]]) * 4
     table = torch.tensor([0.1, 0.2, 0.3], dtype=torch.complex64)
     weight, _ = realise(latent, per_channel=False, curve=0.0, noise=table, error=None)
-    torch.testing.assert_close((weight - latent) / 4, torch.tensor([[0.1, 0.1, 0.2, 0.2, 0.2, 0.3, 0.3]]))
+    torch.testing.assert_close(weight / 4, torch.tensor([[-0.9, -0.9, 0.2, 0.2, 0.2, 1.3, 1.3]]))
 
 
 def test_no_operation_returns_the_parameter_itself():
