@@ -146,7 +146,7 @@ class HardwareCLI(LightningCLI):
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         settings = self.config[self.subcommand]
-        if config.get("enable_checkpointing") is False:
+        if config.get("enable_checkpointing") is False or config.get("fast_dev_run"):
             callbacks = [callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)]
         record = RunRecord(self._parser(self.subcommand), settings)
         log = logging.getLogger("lightning.pytorch")

@@ -42,24 +42,26 @@ class HardwareTrainer(Trainer):
         return launcher.launch(self._drift, model, datamodule, weights or ckpt_path, trainer=self)
 
     def _drift(self, task: HardwareAwareTask, datamodule: LightningDataModule, file: str | None) -> list[Row]:
-        (evaluation,) = (callback for callback in self.callbacks if isinstance(callback, DriftEvaluation))
+        own = [callback for callback in self.callbacks if isinstance(callback, DriftEvaluation)]
+        evaluation = own[0] if own else DriftEvaluation()
         self.strategy.connect(task)
         self.strategy.setup_environment()
         task.trainer = datamodule.trainer = self
         evaluation.check(task)
         kind, network = load_weights(task, file) if file else ("base", None)
-        finetuned = network if kind == "finetuned" else None
-        if finetuned is not None or network is None:
+        base, finetuned = (network, None) if kind == "base" else (None, network)
+        if base is None:
             if not task.is_pretrained:
                 raise UserError("there is no base network to compare with: give model.weights or model.pretrained.")
-            network = task.build_network()
+            base = task.build_network()
+        networks = evaluation.choose(base, finetuned)
         datamodule.prepare_data()
         datamodule.setup(evaluation.stage)
         for callback in self.callbacks:
             if isinstance(callback, RunRecord):
                 callback.write(self, task)
         try:
-            return evaluation.run(self, task, datamodule, network, finetuned)
+            return evaluation.run(self, task, datamodule, networks, base)
         finally:
             for logger in self.loggers:
                 logger.finalize("success")

@@ -87,7 +87,8 @@ class DriftEvaluation(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Not on_train_end, which a run that is resumed after its last step never reaches.
         if not trainer.fast_dev_run and self.networks and self.is_due(pl_module):
-            self.run(trainer, pl_module, trainer.datamodule, pl_module.build_network(), finetuned_network(pl_module))
+            base = pl_module.build_network()
+            self.run(trainer, pl_module, trainer.datamodule, self.choose(base, finetuned_network(pl_module)), base)
 
     # What both they and ``hwaware drift`` use.
 
@@ -105,20 +106,8 @@ class DriftEvaluation(Callback):
         """Lightning's word for the split."""
         return {"test": "test", "val": "validate"}[self.split]
 
-    def run(
-        self,
-        trainer: Trainer,
-        task: HardwareAwareTask,
-        datamodule: LightningDataModule,
-        base: nn.Module,
-        finetuned: nn.Module | None,
-    ) -> list[Row]:
-        """Evaluates, writes ``rows.csv`` and plots into the run's folder, and prints the tables.
-
-        Args:
-            base: the digital network that training started from.
-            finetuned: what training made of it, digital too; None leaves it out.
-        """
+    def choose(self, base: nn.Module, finetuned: nn.Module | None) -> dict[str, nn.Module]:
+        """The digital networks to evaluate by their names in results; ``finetuned`` may be missing."""
         given = {"base_uncorrected": base, "base": base, "finetuned": finetuned}
         networks = {
             self.finetuned_as if name == "finetuned" else name: given[name]
@@ -127,6 +116,22 @@ class DriftEvaluation(Callback):
         }
         if not networks:
             raise UserError("there is no network to age: evaluation.networks names none of those that are given.")
+        return networks
+
+    def run(
+        self,
+        trainer: Trainer,
+        task: HardwareAwareTask,
+        datamodule: LightningDataModule,
+        networks: Mapping[str, nn.Module],
+        base: nn.Module,
+    ) -> list[Row]:
+        """Evaluates, writes ``rows.csv`` and plots into the run's folder, and prints the tables.
+
+        Args:
+            networks: digital networks by name, see :meth:`choose`.
+            base: the digital network that all are compared with.
+        """
         rows = self.rows(trainer, task, datamodule, networks, base)
         self._report(trainer, task, rows, [*networks.values()][-1])
         return rows

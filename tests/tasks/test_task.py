@@ -99,7 +99,7 @@ def test_hardware_settings_without_a_device_are_refused(field):
 
 
 def test_ages_that_the_device_does_not_cover_are_refused_at_once():
-    with pytest.raises(UserError, match="0.5"):
+    with pytest.raises(UserError, match="age_s=0\\.5"):
         make(device=CMO, noise=TrainingNoise("device", ages=AgeDistribution("list", (0.5, 10.0))))
 
 

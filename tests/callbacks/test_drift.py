@@ -1,0 +1,179 @@
+"""Ageing chips from the command line: which networks, which rows, in what order."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from hwaware.chip import CHIP_SEED_START, Chip
+from hwaware.cli import main
+from hwaware.data import ImageData
+from hwaware.models import build_model
+from hwaware.nn import convert
+from hwaware.report.rows import read_rows
+from hwaware.tasks import DeviceOptions, ImageClassification
+from tests.commands import FINETUNE, pretrained_weights, run
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """Folder of a run that was finetuned and evaluated."""
+    folder = tmp_path_factory.mktemp("fitted")
+    run(*_common("fit", folder), "--evaluation.networks", "[base_uncorrected,base,finetuned]")
+    return folder / "finetune" / "version_0"
+
+
+def _common(command, folder, *more):
+    return (
+        command,
+        "--config",
+        FINETUNE,
+        "--model.weights",
+        pretrained_weights(),
+        "--trainer.default_root_dir",
+        folder,
+        *more,
+    )
+
+
+def drift(folder, *more):
+    run(*_common("drift", folder), *more)
+    return read_rows(folder / "finetune" / "version_0" / "rows.csv")
+
+
+def test_rows_of_a_fit(fitted):
+    rows = read_rows(fitted / "rows.csv")
+    keys = [(row.network, row.chip_seed, row.age_s, row.metric) for row in rows]
+    chips = (CHIP_SEED_START, CHIP_SEED_START + 1)
+    assert keys == [
+        (network, chip, age_s, metric)
+        for network in ("base_uncorrected", "base", "finetuned")
+        for chip in chips
+        for age_s in (0.0, 315360000.0)
+        for metric in ("top1", "top5")
+    ]
+    first = rows[0]
+    assert (first.recipe, first.model, first.dataset, first.method) == ("finetune", "tiny_test_net", "digits", "none")
+    assert (first.device, first.mapping, first.n_samples, first.seed) == ("reram_cmo", "differential", 359, 0)
+    assert json.loads(first.device_params)["kappa"] == 2.0
+    assert len({row.base_digital for row in rows if row.metric == "top1"}) == 1
+    drift_free = {row.network: row.drift_free for row in rows if row.metric == "top1"}
+    assert drift_free["base"] == pytest.approx(first.base_digital, abs=0.3)  # conversion keeps the function
+    assert drift_free["base_uncorrected"] < drift_free["base"] - 1  # and the uncorrected curve does not
+
+
+def test_a_row_is_what_plain_python_gives(fitted):
+    """The row of base on the second chip at ten years, without Lightning."""
+    rows = read_rows(fitted / "rows.csv")
+    row = next(
+        row for row in rows if (row.network, row.chip_seed, row.age_s) == ("base", CHIP_SEED_START + 1, 315360000.0)
+    )
+    task = ImageClassification("tiny_test_net", num_classes=10)
+    data = ImageData(source="digits")
+    data.data_config, data.model_classes = task.data_config, 10
+    data.setup("test")
+    network = build_model("tiny_test_net", weights=str(pretrained_weights()), num_classes=10)
+    device = DeviceOptions("reram_cmo", mapping="differential").build()
+    convert(network, device)
+    hits = []
+    with Chip.program(network.eval(), device, CHIP_SEED_START + 1).at(315360000.0), torch.no_grad():
+        for images, labels in data.test_dataloader():
+            hits.append((network(images).argmax(1) == labels).float())
+    assert row.value == pytest.approx(100 * torch.cat(hits).mean().item(), abs=1e-3)
+
+
+def test_everything_a_run_leaves(fitted):
+    found = {str(path.relative_to(fitted)) for path in fitted.rglob("*") if path.is_file()}
+    assert found == {
+        "checkpoints/last.ckpt",
+        "config.yaml",
+        "conversion.csv",
+        "metrics.csv",
+        "model.safetensors",
+        "rows.csv",
+        *(
+            f"plots/{name}.png"
+            for name in (
+                "accuracy_reram_cmo_differential_top1",
+                "accuracy_reram_cmo_differential_top5",
+                "conductances_reram_cmo_differential",
+                "transform_reram_cmo_differential",
+            )
+        ),
+    }
+
+
+def test_drift_repeats_the_rows_of_the_fit(fitted, tmp_path):
+    rows = drift(tmp_path, "--weights", fitted / "model.safetensors")
+    assert rows == [row for row in read_rows(fitted / "rows.csv") if row.network != "base_uncorrected"]
+
+
+def test_drift_of_plain_weights_is_the_base(fitted, tmp_path):
+    state = load_file(pretrained_weights())
+    save_file(state, tmp_path / "plain.safetensors")
+    rows = drift(tmp_path, "--model.weights", "null", "--weights", tmp_path / "plain.safetensors")
+    assert rows == [row for row in read_rows(fitted / "rows.csv") if row.network == "base"]
+
+
+def test_drift_without_weights_takes_the_recipes(fitted, tmp_path):
+    assert drift(tmp_path) == [row for row in read_rows(fitted / "rows.csv") if row.network == "base"]
+
+
+def test_several_devices_and_an_ablations_name(fitted, tmp_path):
+    devices = "[{name: reram_relative, overrides: {relative_drift: 0.2}}, {name: reram_relative, scale: channel}]"
+    options = ("--evaluation.devices", devices, "--evaluation.finetuned_as", "retention", "--evaluation.n_chips", 1)
+    rows = drift(tmp_path, "--weights", fitted / "model.safetensors", *options)
+    assert [
+        (row.network, json.loads(row.device_params)["scale"], row.age_s) for row in rows if row.metric == "top1"
+    ] == [
+        (network, scale, age_s)
+        for network in ("base", "retention")
+        for scale in ("tensor", "channel")
+        for age_s in (0.0, 315360000.0)
+    ]
+    plots = tmp_path / "finetune" / "version_0" / "plots"
+    assert len(list(plots.glob("conductances_*.png"))) == 2
+
+
+def test_every_few_epochs(tmp_path):
+    run(*_common("fit", tmp_path), "--evaluation.every_n_epochs", 1, "--evaluation.networks", "[]")
+    text = (tmp_path / "finetune" / "version_0" / "metrics.csv").read_text()
+    header, *lines = text.splitlines()
+    column = header.split(",").index("drift/reram_cmo_differential/10 years/top1")
+    assert sum(line.split(",")[column] != "" for line in lines) == 2
+
+
+def test_validation_images_for_choosing(tmp_path):
+    rows = drift(tmp_path, "--evaluation.split", "val", "--evaluation.n_chips", 1)
+    assert {row.n_samples for row in rows} == {143}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--weights", "a", "--ckpt_path", "b"], "exclude each other"),
+        (["--evaluation.networks", "[finetuned]"], "no network to age"),
+        (["--evaluation.n_chips", "0"], "n_chips=0"),
+        (["--evaluation.ages_s", "[0.5]"], "0.5"),
+        (
+            [
+                "--model.device",
+                "null",
+                "--model.noise",
+                "null",
+                "--model.retention",
+                "null",
+                "--model.clip_alpha",
+                "null",
+            ],
+            "no device to age",
+        ),
+    ],
+)
+def test_wrong_requests(tmp_path, capsys, arguments, reason):
+    assert main([str(part) for part in _common("drift", tmp_path, *arguments)]) == 2
+    assert reason in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,107 @@
+"""What a run writes down about itself."""
+
+from __future__ import annotations
+
+import csv
+import json
+import struct
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+from tests.commands import FINETUNE, PRETRAIN, pretrained_weights, run
+
+
+@pytest.fixture
+def finetuned(tmp_path):
+    common = ("--model.weights", pretrained_weights(), "--evaluation.networks", "[]", "--trainer.max_epochs", 1)
+    run("fit", "--config", FINETUNE, *common, "--trainer.default_root_dir", tmp_path)
+    return tmp_path / "finetune" / "version_0"
+
+
+def test_conversion_report(finetuned):
+    rows = list(csv.DictReader((finetuned / "conversion.csv").open()))
+    assert [row["name"] for row in rows] == ["conv1", "conv2", "linear"]
+    assert [int(row["n_weights"]) for row in rows] == [216, 1152, 2560]
+    assert [int(row["n_cells"]) for row in rows] == [432, 2304, 5120]
+    assert rows[1]["shape"] == "16x8x3x3"
+
+
+def test_saved_configuration_stands_alone_and_repeats_the_run(finetuned, tmp_path):
+    config = yaml.safe_load((finetuned / "config.yaml").read_text())
+    assert config["model"]["init_args"]["optimizer"]["init_args"]["lr"] == 0.02
+    assert config["trainer"]["max_epochs"] == 1
+    assert config["recipe"] == "finetune"
+    run("fit", "--config", finetuned / "config.yaml")
+    again = finetuned.parent / "version_1"
+    one, other = load_file(finetuned / "model.safetensors"), load_file(again / "model.safetensors")
+    assert [key for key in one if not one[key].equal(other[key])] == []
+
+
+def test_digital_runs_have_no_conversion(tmp_path):
+    run("fit", "--config", PRETRAIN, "--trainer.default_root_dir", tmp_path, "--trainer.limit_train_batches", 2)
+    files = {path.name for path in (tmp_path / "pretrain" / "version_0").iterdir()}
+    assert files == {"checkpoints", "config.yaml", "metrics.csv", "model.safetensors"}
+
+
+def test_trial_run_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run("fit", "--config", FINETUNE, "--model.weights", pretrained_weights(), "--trainer.fast_dev_run", "true")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_validate_and_test_write_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for command, metric in (("validate", "val/top1"), ("test", "test/top1")):
+        run(command, "--config", PRETRAIN, "--model.weights", pretrained_weights())
+        assert metric in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_and_biases_run_reads_back(tmp_path, monkeypatch):
+    """The run that wandb wrote offline, read with wandb's own log reader: configuration, curves, table, images."""
+    pytest.importorskip("wandb")
+    monkeypatch.chdir(tmp_path)
+    logger = "{class_path: WandbLogger, init_args: {offline: true, project: tests}}"
+    options = ("--trainer.logger", logger, "--evaluation.n_chips", 1, "--trainer.max_epochs", 1)
+    run("fit", "--config", FINETUNE, "--model.weights", pretrained_weights(), *options)
+    (file,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
+    config, keys = {}, set()
+    for record in _records(file):
+        kind = record.WhichOneof("record_type")
+        if kind == "config":
+            config |= {item.key: json.loads(item.value_json) for item in record.config.update}
+        if kind == "history":
+            keys |= {item.key or item.nested_key[0] for item in record.history.item}
+    assert config["trainer"]["max_epochs"] == 1
+    assert config["model"]["init_args"]["optimizer"]["init_args"]["lr"] == 0.02
+    assert {"train/task_loss", "train/retention", "train/lambda", "train/age_s", "drift/rows"} <= keys
+    assert {"drift/accuracy_reram_cmo_differential_top1", "drift/transform_reram_cmo_differential"} <= keys
+    assert "drift/mean/reram_cmo_differential_top1/finetuned" in keys
+    media = {path.suffix for path in file.parent.rglob("media/**/*") if path.is_file()}
+    assert {".png", ".json"} <= media
+    assert (tmp_path / "runs" / "finetune" / "version_0" / "rows.csv").is_file()  # CSV stands beside it
+    import wandb
+
+    assert wandb.run is None  # finished
+
+
+def _records(file):
+    """Protobuf records of wandb's log: LevelDB's format (blocks of 32 KiB; crc, length, type) after 7 bytes."""
+    from wandb.proto import wandb_internal_pb2
+
+    data, position, parts = file.read_bytes(), 7, []
+    while position + 7 <= len(data):
+        left = 2**15 - position % 2**15
+        if left < 7:  # too short for a header: padding
+            position += left
+            continue
+        length, kind = struct.unpack_from("<HB", data, position + 4)
+        parts.append(data[position + 7 : position + 7 + length])
+        position += 7 + length
+        if kind in (1, 4):  # a full record, or the last part of one
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(b"".join(parts))
+            parts = []
+            yield record

@@ -1,0 +1,89 @@
+"""Every recipe is found and read by the command it is for."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hwaware.cli import main
+from hwaware.errors import UserError
+from hwaware.recipes import with_ancestors
+
+RECIPES = sorted((Path(__file__).parent.parent / "recipes").rglob("*.yaml"))
+
+
+def parsed(recipe: Path, capsys: pytest.CaptureFixture, *more: str) -> dict:
+    """The whole configuration that a recipe stands for."""
+    assert main(["fit", "--config", str(recipe), *more, "--print_config"]) == 0
+    return yaml.safe_load(capsys.readouterr().out)
+
+
+def test_there_are_recipes():
+    assert len(RECIPES) >= 8
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_recipe_parses_and_says_how_to_launch(recipe, capsys):
+    config = parsed(recipe, capsys)
+    assert config["model"]["class_path"].startswith("hwaware.")
+    assert config["trainer"]["max_steps"] > 0 or config["trainer"]["max_epochs"] > 0
+    assert re.search(r"^#\s+hwaware fit --config recipes/", recipe.read_text(), re.MULTILINE)
+
+
+def test_ablation_differs_from_the_main_recipe_in_what_it_names(capsys):
+    folder = RECIPES[0].parent.parent if RECIPES[0].parent.name == "ablation" else RECIPES[0].parent
+    main_recipe = parsed(folder / "cifar10_resnet20.yaml", capsys)
+    found = {}
+    for name in ("none", "plain_noise", "device_noise", "sinh", "retention"):
+        config = parsed(folder / "ablation" / f"cifar10_resnet20_{name}.yaml", capsys)
+        model = config["model"]["init_args"]
+        noise = model["noise"] and model["noise"]["kind"]
+        found[name] = (noise, model["device"]["kappa"], model["retention"] is not None)
+        for key in ("optimizer", "scheduler", "name", "include"):
+            assert model[key] == main_recipe["model"]["init_args"][key]
+        assert config["data"] == main_recipe["data"]
+        assert config["trainer"] == main_recipe["trainer"]
+        assert config["evaluation"]["networks"] == ["finetuned"]
+    assert found == {
+        "none": (None, "linear", False),
+        "plain_noise": ("gaussian", "linear", False),
+        "device_noise": ("device", "linear", False),
+        "sinh": ("device", 2.0, False),
+        "retention": ("device", 2.0, True),
+    }
+
+
+def write(folder: Path, **recipes: str) -> None:
+    for name, text in recipes.items():
+        (folder / f"{name}.yaml").write_text(text)
+
+
+def test_the_nearer_file_wins(tmp_path):
+    write(tmp_path, a="x: 1", b="based_on: a.yaml", c="based_on: b.yaml")
+    assert [path.stem for path in with_ancestors(tmp_path / "c.yaml")] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("recipes", "reason"),
+    [
+        ({"a": "based_on: b.yaml", "b": "based_on: a.yaml"}, "builds on itself"),
+        ({"a": "based_on: nowhere.yaml"}, "there is no recipe '.*nowhere.yaml' .named by based_on in '.*a.yaml'"),
+        ({"a": "model: ["}, "is not YAML"),
+        ({"a": "just text"}, "no table of keys"),
+    ],
+)
+def test_wrong_recipes(tmp_path, recipes, reason):
+    write(tmp_path, **recipes)
+    with pytest.raises(UserError, match=reason):
+        with_ancestors(tmp_path / "a.yaml")
+
+
+def test_a_later_config_and_the_command_line_win(tmp_path, capsys):
+    write(tmp_path, more="trainer: {max_steps: 7, log_every_n_steps: 3}")
+    recipe = next(path for path in RECIPES if path.stem == "cifar10_resnet20")
+    config = parsed(recipe, capsys, "--config", str(tmp_path / "more.yaml"), "--trainer.log_every_n_steps", "5")
+    assert (config["trainer"]["max_steps"], config["trainer"]["log_every_n_steps"]) == (7, 5)
+    assert config["model"]["init_args"]["device"]["name"] == "reram_cmo"
