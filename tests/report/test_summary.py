@@ -94,7 +94,9 @@ def test_lifetime_is_of_the_mean_over_chips(make_row):
 def test_lifetime_outside_what_was_evaluated(make_row):
     assert lifetime(_course(make_row, [(0, 88.0), (1, 91.0), (10, 91.0)])) == 0.0
     assert lifetime(_course(make_row, [(60, 88.0), (600, 87.0)])) == 60.0
-    assert lifetime(_course(make_row, [(0, 90.0), (60, 89.5), (600, 89.0)])) is None  # a loss of exactly a point is none
+    assert (
+        lifetime(_course(make_row, [(0, 90.0), (60, 89.5), (600, 89.0)])) is None
+    )  # a loss of exactly a point is none
 
 
 def test_lifetime_without_a_course_of_time_is_unknown(make_row):
