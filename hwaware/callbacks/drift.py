@@ -148,7 +148,12 @@ class DriftEvaluation(Callback):
         torch_device = trainer.strategy.root_device
         datamodule.setup(self.stage)
         batches = Batches(datamodule, self.split, torch_device)
-        base_digital = task.score(copy.deepcopy(base).to(torch_device).eval(), batches)
+
+        def score(network: nn.Module) -> dict[str, float]:
+            with trainer.precision_plugin.forward_context():  # as Lightning's own validation
+                return task.score(network, batches)
+
+        base_digital = score(copy.deepcopy(base).to(torch_device).eval())
         devices = self._devices(task)
         chip_seeds = range(CHIP_SEED_START, CHIP_SEED_START + self.n_chips)[trainer.global_rank :: trainer.world_size]
         n_ages = sum(len(ages_to_evaluate(options.build(), self.ages_s)) for options in devices)
@@ -162,7 +167,7 @@ class DriftEvaluation(Callback):
                     own = evaluate(
                         converted.to(torch_device),
                         options.build(),
-                        score=lambda network: task.score(network, batches),
+                        score=score,
                         base_digital=base_digital,
                         n_samples=batches.n_samples,
                         labels=labels,

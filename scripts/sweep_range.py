@@ -1,0 +1,95 @@
+#!/usr/bin/env python
+"""Accuracy against the share r of the conductance window in use, for κ = 1, 2, 3 and a linear cell.
+
+    python scripts/sweep_range.py --weights resnet20_cifar10.safetensors --data cifar10 --out results/range_sweep
+
+The pretrained network without any finetuning, told about the cell's curve ("base") and not ("base_uncorrected"), just
+written and at ten years, on a fixed stratified subset of the test images. Writes rows.csv and a plot per age.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from pathlib import Path
+
+import torch
+from rich.progress import track
+
+from hwaware.chip import CHIP_SEED_START
+from hwaware.data import ImageData
+from hwaware.devices import load_device
+from hwaware.evaluation import RunLabels, evaluate
+from hwaware.models import build_model
+from hwaware.nn import convert
+from hwaware.report.plots import plot_range_sweep
+from hwaware.report.rows import write_rows
+
+AGES_S = (0.0, 315_360_000.0)
+RANGES = (0.125, 0.25, 0.5, 0.75, 1.0)
+KAPPAS = (None, 1.0, 2.0, 3.0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="resnet20_cifar")
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--data", required=True, help="folder with train.parquet and test.parquet")
+    parser.add_argument("--mapping", default="differential")
+    parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--chips", type=int, default=3)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+
+    network = build_model(arguments.model, weights=arguments.weights, num_classes=10).eval()
+    batches, dataset = test_batches(network, arguments)
+    n_samples = sum(len(labels) for _, labels in batches)
+
+    @torch.no_grad()
+    def score(model: torch.nn.Module) -> dict[str, float]:
+        right = sum((model(images).argmax(1) == labels).sum().item() for images, labels in batches)
+        return {"top1": round(100 * right / n_samples, 4)}
+
+    base_digital = score(network)
+    rows = []
+    grid = [(kappa, r, corrected) for kappa in KAPPAS for r in RANGES for corrected in (True, False)]
+    for kappa, r, corrected in track([point for point in grid if point[0] or point[2]], description="sweeping"):
+        device = load_device("reram_cmo", mapping=arguments.mapping, kappa=kappa, range_fraction=r)
+        model = copy.deepcopy(network)
+        convert(model, device, corrected=corrected)
+        labels = RunLabels(
+            recipe="range_sweep",
+            model=arguments.model,
+            network="base" if corrected else "base_uncorrected",
+            dataset=dataset,
+            seed=0,
+        )
+        rows += evaluate(
+            model,
+            device,
+            score=score,
+            base_digital=base_digital,
+            n_samples=n_samples,
+            labels=labels,
+            ages_s=AGES_S,
+            chip_seeds=range(CHIP_SEED_START, CHIP_SEED_START + arguments.chips),
+        )
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    write_rows(arguments.out / "rows.csv", rows)
+    for age_s in AGES_S:
+        print(plot_range_sweep(rows, arguments.out / f"range_{age_s:.0f}s.png", age_s))
+
+
+def test_batches(network: torch.nn.Module, arguments: argparse.Namespace) -> tuple[list, str]:
+    """The test subset, decoded once, preprocessed as the network wants it; and the data set's name."""
+    from timm.data import resolve_model_data_config
+
+    data = ImageData(path=arguments.data, source="parquet", test_subset=arguments.images, eval_batch_size=100)
+    data.data_config = resolve_model_data_config(network)
+    data.model_classes = 10
+    data.setup("test")
+    return [tuple(batch) for batch in data.test_dataloader()], data.dataset_name
+
+
+if __name__ == "__main__":
+    main()

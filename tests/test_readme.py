@@ -1,0 +1,55 @@
+"""The README does what it says."""
+
+import re
+import shlex
+
+import pytest
+
+from hwaware.cli import main
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text()
+
+
+def _blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def _commands():
+    lines = [line.split("#")[0].strip() for block in _blocks("bash") for line in block.splitlines()]
+    return [line for line in lines if line.startswith("hwaware ")]
+
+
+def test_there_are_commands():
+    assert len(_commands()) >= 5
+
+
+@pytest.mark.parametrize("command", _commands())
+def test_commands_parse_against_the_command_line(command, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    arguments = shlex.split(command)[1:]
+    if arguments != ["--help"] and "--print_config" not in arguments:
+        arguments.append("--print_config")
+    if "--ckpt_path" in arguments:  # `last` asks for a run that is there
+        at = arguments.index("--ckpt_path")
+        del arguments[at : at + 2]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out
+
+
+def test_plain_python_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (code,) = _blocks("python")
+    exec(compile(code, "README.md", "exec"), {})
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in printed[-3:]] == ["0", "3600", "315360000"]
+    import timm
+    import torch
+
+    plain = timm.create_model("resnet18", num_classes=10)
+    plain.load_state_dict(torch.load("resnet18.pth", weights_only=True))
+
+
+def test_scripts_that_the_readme_names_are_there():
+    for script in set(re.findall(r"scripts/[a-z0-9_.]+[a-z0-9]", README)):
+        assert (ROOT / script).is_file(), script
