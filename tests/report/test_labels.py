@@ -1,0 +1,69 @@
+import pytest
+
+from hwaware.evaluation import DEFAULT_AGES_S
+from hwaware.report.labels import age_label, heading, line_labels, metric_label, settings, slug, varying_params
+
+
+def test_the_default_ages():
+    assert [age_label(age) for age in DEFAULT_AGES_S] == [
+        "0 s", "1 h", "1 day", "1 week", "1 month", "1 year", "10 years",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("age_s", "label"),
+    [
+        (1, "1 s"), (0.5, "0.5 s"), (59, "59 s"), (60, "1 min"), (90, "90 s"), (7200, "2 h"), (11520, "3.2 h"),
+        (172800, "2 days"), (1209600, "2 weeks"), (5184000, "2 months"), (31536000.0, "1 year"),
+        (3153600000, "100 years"),
+    ],
+)  # fmt: skip
+def test_ages_as_people_say_them(age_s, label):
+    assert age_label(age_s) == label
+
+
+def test_metrics_in_words():
+    assert [metric_label(name) for name in ("top1", "top5", "f1")] == ["top-1 accuracy", "top-5 accuracy", "f1"]
+
+
+def test_only_what_differs_within_a_device_varies(make_row):
+    rows = [make_row(params={"kappa": 1.0}), make_row(params={"kappa": 2.0}), make_row(device="other", params={"x": 1})]
+    assert varying_params(rows) == ("kappa",)
+
+
+def test_heading_says_what_a_reader_must_know(rows):
+    title, conditions = heading(rows, varying=["drift_mean_slope_us", "kappa"])
+    assert title == "cifar_resnet20 on cifar10 · reram_cmo, differential, drift_mean_slope_us = -0.089"
+    assert conditions == (
+        "9–88.2 µS · scale per tensor · clamp window · κ = 2 · r = 1 · top-1 accuracy (%) · 10 chips · 10,000 samples"
+    )
+
+
+def test_heading_names_linear_and_stuck_cells_and_uneven_chips(make_row):
+    params = {"kappa": None, "stuck_on": 0.0175, "stuck_off": 0.0904}
+    _, conditions = heading([make_row(params), make_row(params, chip_seed=1), make_row(params, age_s=1.0)])
+    assert all(part in conditions for part in ("linear cells", "stuck on/off 0.0175/0.0904", "1–2 chips"))
+
+
+def test_slugs_tell_settings_apart_and_are_file_names(make_row):
+    rows = [
+        make_row({"kappa": kappa}, mapping=mapping, metric=metric, model=model)
+        for kappa in (2.0, None) for mapping in ("offset", "differential") for metric in ("top1", "top5")
+        for model in ("a/b", "c")
+    ]  # fmt: skip
+    slugs = [slug(same, rows) for same in settings(rows)]
+    assert len(set(slugs)) == len(rows) == 16
+    assert not any(set(one) & set("/ :'\"") for one in slugs)
+    assert slug(rows[:1], rows[:1]) == "reram_cmo_offset_top1"
+
+
+def test_lines_are_named_by_what_tells_them_apart(make_row):
+    names = list(line_labels([make_row(), make_row(network="finetuned")]).values())
+    assert names == ["base", "finetuned"]
+    rows = [
+        make_row(method="vera", method_params='{"rank": 1}'), make_row(method="vera", method_params='{"rank": 8}'),
+        make_row(), make_row(recipe="other"),
+    ]  # fmt: skip
+    assert list(line_labels(rows).values()) == [
+        "base + vera rank=1", "base + vera rank=8", "base (cifar10_resnet20)", "base (other)",
+    ]  # fmt: skip

@@ -1,0 +1,147 @@
+import random
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hwaware.devices import load_device
+from hwaware.errors import UserError
+from hwaware.report.plots import _age_positions, plot_accuracy, plot_conductances, plot_range_sweep, plot_transform
+
+BLUE, ORANGE, PINK = (0, 114, 178), (213, 94, 0), (204, 121, 167)
+
+
+def _pixels(path):
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+def _where(pixels, colour):
+    """Rows and columns of pixels of a colour, in [0, 1] of the figure."""
+    found = np.argwhere(np.abs(pixels - colour).max(-1) < 6)
+    return found / pixels.shape[:2]
+
+
+def _same(a, b):
+    return a.shape == b.shape and (a == b).all()
+
+
+def test_accuracy_shows_every_network_in_its_colour(tmp_path, rows):
+    pixels = _pixels(plot_accuracy(rows, tmp_path / "plots" / "a.png"))
+    assert min(pixels.shape[:2]) > 600
+    for colour in (BLUE, ORANGE, PINK):
+        assert len(_where(pixels, colour)) > 500
+    # The uncorrected network, at chance, is drawn in the lower panel only; the legend below both is left out.
+    curve = _where(pixels, PINK)
+    assert curve[curve[:, 0] < 0.9][:, 0].min() > 0.6
+    # Nothing is clipped: the margins of the image are empty.
+    assert all((edge == 255).all() for edge in (pixels[:3], pixels[-3:], pixels[:, :2], pixels[:, -2:]))
+
+
+def test_accuracy_that_is_higher_is_drawn_higher(tmp_path, make_rows):
+    pixels = _pixels(
+        plot_accuracy(make_rows(means={"base": (80.0,) * 7, "finetuned": (90.0,) * 7}), tmp_path / "a.png")
+    )
+    high, low = (_where(pixels, colour)[:, 0] for colour in (BLUE, ORANGE))
+    assert np.median(high[high < 0.8]) < np.median(low[low < 0.8])
+
+
+def test_a_network_keeps_its_colour_without_the_others(tmp_path, make_rows):
+    pixels = _pixels(plot_accuracy(make_rows(means={"finetuned": (90.0,) * 7}), tmp_path / "a.png"))
+    assert len(_where(pixels, BLUE)) > 500 and not len(_where(pixels, ORANGE))
+
+
+def test_band_and_percentile_follow_the_spread(tmp_path, make_row):
+    def pixels(spread):
+        rows = [
+            make_row(age_s=age, chip_seed=chip, value=90 + spread * (chip - 4.5))
+            for age in (0.0, 3600.0, 1e6) for chip in range(10)
+        ]  # fmt: skip
+        rows += [make_row(age_s=age, value=value, network="finetuned") for age, value in ((0.0, 95.0), (1e6, 80.0))]
+        return _pixels(plot_accuracy(rows, tmp_path / f"{spread}.png"))
+
+    band = np.round(np.array(ORANGE) * 0.18 + 255 * 0.82)
+    assert len(_where(pixels(1.0), band)) > 3 * len(_where(pixels(0.1), band))
+
+
+def test_age_0_stands_left_of_a_gap_and_the_rest_on_a_logarithm():
+    positions = _age_positions([0.0, 1.0, 100.0, 1e8])
+    assert positions[100.0] - positions[1.0] == pytest.approx((positions[1e8] - positions[100.0]) / 3)
+    assert positions[0.0] < positions[1.0] - 0.5
+    assert _age_positions([0.0]).keys() == {0.0}
+
+
+@pytest.mark.parametrize("ages", [(0.0,), (3600.0,), (0.0, 315_360_000.0)])
+def test_few_ages_and_one_chip_can_be_drawn(tmp_path, make_row, ages):
+    pixels = _pixels(plot_accuracy([make_row(age_s=age) for age in ages], tmp_path / "a.png"))
+    assert len(_where(pixels, ORANGE)) > 50
+
+
+def test_accuracy_of_two_settings_is_refused(tmp_path, make_row):
+    with pytest.raises(UserError, match="one device"):
+        plot_accuracy([make_row(), make_row(mapping="offset")], tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_heading_names_a_varying_parameter(tmp_path, rows):
+    plain, named = (plot_accuracy(rows, tmp_path / f"{i}.png", v) for i, v in enumerate(((), ("drift_mean_slope_us",))))
+    assert not _same(_pixels(plain), _pixels(named))
+
+
+def test_conductances_have_a_panel_per_age(tmp_path):
+    device = load_device("reram_cmo", mapping="differential")
+    draw = np.random.default_rng(0)
+    samples = {age: draw.uniform(20, 40, 5000) for age in (0.0, 3600.0, 315_360_000.0)}
+    three = _pixels(plot_conductances(samples, tmp_path / "3.png", device))
+    one = _pixels(plot_conductances({0.0: samples[0.0]}, tmp_path / "1.png", device))
+    assert three.shape[0] > 1.5 * one.shape[0]
+    colourful = np.argwhere(np.ptp(one, axis=-1) > 40) / one.shape[:2]  # the bars: 20 to 40 of 9 to 88.2 µS
+    assert 0.15 < colourful[:, 1].min() < 0.3 and 0.4 < colourful[:, 1].max() < 0.55
+
+
+def test_no_conductances_is_an_error(tmp_path):
+    for samples in ({}, {0.0: []}):
+        with pytest.raises(UserError, match="no conductances"):
+            plot_conductances(samples, tmp_path / "a.png", load_device("reram_cmo"))
+
+
+def test_transform_bends_with_kappa_and_is_the_identity_without(tmp_path):
+    def pixels(kappa):
+        return _pixels(plot_transform(load_device("reram_cmo", kappa=kappa), tmp_path / f"{kappa}.png"))
+
+    assert not len(_where(pixels(None), BLUE))
+    bent, flat = (_where(pixels(kappa), BLUE) for kappa in (3.0, 0.01))
+    # At u = 0.5, right of the middle, the curve of a strong sinh lies lower, that is nearer to effective weight 0.
+    at_half = [np.median(curve[np.abs(curve[:, 1] - 0.76) < 0.005][:, 0]) for curve in (bent, flat)]
+    assert at_half[0] > at_half[1] + 0.05
+
+
+def _sweep(make_row, age_s=0.0):
+    draw = random.Random(0)
+    return [
+        make_row(
+            {"kappa": kappa, "range_fraction": r}, network=network, chip_seed=chip, age_s=age_s,
+            value=(90 - (network != "base") * 60 * r) + draw.gauss(0, 0.3),
+        )
+        for kappa in (None, 1.0, 2.0) for r in (0.25, 0.5, 1.0) for network in ("base", "base_uncorrected")
+        for chip in range(3) if kappa or network == "base"
+    ]  # fmt: skip
+
+
+def test_range_sweep_draws_one_age_of_the_untrained_networks(tmp_path, make_row):
+    rows = _sweep(make_row)
+    pixels = _pixels(plot_range_sweep(rows, tmp_path / "a.png", 0.0))
+    for colour in (BLUE, ORANGE, (0, 158, 115)):
+        assert len(_where(pixels, colour)) > 200
+    others = [*_sweep(make_row, 3600.0), make_row(network="finetuned", value=50.0)]
+    assert _same(pixels, _pixels(plot_range_sweep(rows + others, tmp_path / "b.png", 0.0)))
+
+
+def test_range_sweep_refuses_what_it_cannot_draw(tmp_path, make_row):
+    rows = _sweep(make_row)
+    with pytest.raises(UserError, match="age 1 h: nothing to sweep"):
+        plot_range_sweep(rows, tmp_path / "a.png", 3600.0)
+    for other in (make_row(mapping="offset"), make_row({"clamp": "zero"})):
+        with pytest.raises(UserError, match="kappa and range_fraction only"):
+            plot_range_sweep([*rows, other], tmp_path / "a.png", 0.0)

@@ -1,0 +1,148 @@
+import importlib.util
+import re
+import sys
+
+import pytest
+
+from hwaware.report.rows import write_rows
+from hwaware.report.tables import markdown_table
+from tests.conftest import ROOT
+
+spec = importlib.util.spec_from_file_location("readme_tables", ROOT / "scripts" / "readme_tables.py")
+readme_tables = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(readme_tables)
+
+
+@pytest.fixture
+def every(make_rows):
+    return (
+        make_rows()
+        + make_rows(mapping="offset")
+        + make_rows(params={"kappa": None})
+        + make_rows(device="reram_relative", params={"relative_drift": 0.1})
+        + make_rows(device="reram_relative", params={"relative_drift": 0.2})
+    )
+
+
+@pytest.fixture
+def readme(tmp_path, every):
+    """A function that writes a README with one block per argument, beside results/x/rows.csv."""
+    write_rows(tmp_path / "results" / "x" / "rows.csv", every)
+
+    def write(*sources):
+        path = tmp_path / "README.md"
+        blocks = [f"before {i}\n\n<!-- table: {source} -->\nold\n<!-- /table -->\n" for i, source in enumerate(sources)]
+        path.write_text("# Title\n\n" + "\n".join(blocks) + "\nafter\n", encoding="utf-8")
+        return path
+
+    return write
+
+
+def _run(path, *arguments):
+    return readme_tables.main([*arguments, str(path)])
+
+
+def _contents(path):
+    return re.findall(
+        r"<!-- table: [^\n]*-->\n\n(.*?)\n\n<!-- /table", path.read_text(encoding="utf-8"), flags=re.DOTALL
+    )
+
+
+def test_every_block_gets_its_table_and_the_rest_stays(readme, every):
+    path = readme(
+        "results/x/rows.csv mapping=offset", "results/x/rows.csv device=reram_cmo mapping=differential kappa=2"
+    )
+    assert _run(path) == 0
+    offset = [row for row in every if row.mapping == "offset"]
+    differential = [row for row in every[: len(offset)] if row.mapping == "differential"]
+    assert _contents(path) == [markdown_table(offset), markdown_table(differential)]
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("# Title\n\nbefore 0\n\n<!-- table: ") and text.endswith("<!-- /table -->\n\nafter\n")
+    assert "old" not in text
+    assert _run(path) == 0 and path.read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize("kappa", ["kappa=2", "kappa=2.0"])
+def test_a_number_is_the_same_however_written(readme, kappa):
+    path = readme(f"results/x/rows.csv device=reram_cmo mapping=differential {kappa}")
+    assert _run(path) == 0 and len(_contents(path)[0].split("**")) == 3 and "κ = 2" in _contents(path)[0]
+
+
+def test_null_is_a_parameter_that_a_device_lacks(readme):
+    path = readme("results/x/rows.csv device=reram_cmo kappa=null")
+    assert _run(path) == 0 and "linear cells" in _contents(path)[0] and "κ" not in _contents(path)[0]
+
+
+def test_networks_are_chosen_and_ordered(readme):
+    path = readme("results/x/rows.csv mapping=offset networks=finetuned,base")
+    assert _run(path) == 0
+    rows = [line.split("|")[1].strip() for line in _contents(path)[0].splitlines() if line.startswith("|")]
+    assert rows == ["network", "---", "base digital", "finetuned", "base"]
+
+
+def test_a_table_names_what_its_device_s_other_tables_differ_in(readme):
+    path = readme("results/x/rows.csv device=reram_relative relative_drift=0.2")
+    assert _run(path) == 0 and "reram_relative, differential, relative_drift = 0.2**" in _contents(path)[0]
+
+
+def test_check_names_what_is_out_of_date_and_writes_nothing(readme, capsys, tmp_path, every):
+    path = readme("results/x/rows.csv mapping=offset", "results/x/rows.csv device=reram_cmo kappa=null")
+    before = path.read_text(encoding="utf-8")
+    assert _run(path, "--check") == 1
+    assert "README.md, line 5: out of date: results/x/rows.csv mapping=offset" in capsys.readouterr().out
+    assert path.read_text(encoding="utf-8") == before
+    _run(path)
+    capsys.readouterr()
+    assert _run(path, "--check") == 0 and not capsys.readouterr().out
+    # One chip of one network measured otherwise: that table, and no other.
+    changed = [row for row in every if row.mapping != "offset"] + [row for row in every if row.mapping == "offset"][1:]
+    write_rows(tmp_path / "results" / "x" / "rows.csv", changed)
+    assert _run(path, "--check") == 1
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "mapping=offset" in line
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("results/none/rows.csv", "no rows at"),
+        (
+            "results/x/rows.csv mapping=offsett",
+            "no row that is left has mapping=offsett; there is differential, offset.",
+        ),
+        ("results/x/rows.csv kapa=2.0", "neither field nor device parameter 'kapa'. Did you mean 'kappa'?"),
+        ("results/x/rows.csv kappa=3", "no row that is left has kappa=3; there is 2.0, null."),
+        ("results/x/rows.csv mapping=offset kappa=null", "no row that is left has kappa=null; there is 2.0."),
+        ("results/x/rows.csv networks=base,other", "no row that is left has network=other"),
+        ("results/x/rows.csv mapping", "is not 'PATH field=value …'"),
+    ],
+)
+def test_a_block_that_cannot_be_made_is_named(readme, capsys, source, message):
+    path = readme("results/x/rows.csv mapping=offset", source)
+    before = path.read_text(encoding="utf-8")
+    for arguments in ([], ["--check"]):
+        assert _run(path, *arguments) == 2
+        error = capsys.readouterr().err
+        assert message in error and "README.md: line 11: " in error and len(error.splitlines()) <= 2
+    assert path.read_text(encoding="utf-8") == before
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("no table", "there is no '<!-- table"),
+        ("<!-- table: a -->\n", "is never ended"),
+        ("a\n<!-- /table -->\n", "line 2: .* ends no table"),
+        ("<!-- table: a -->\n<!-- table: b -->\n<!-- /table -->\n", "line 2: .* before the last table ends"),
+    ],
+)
+def test_markers_come_in_pairs(tmp_path, capsys, text, message):
+    path = tmp_path / "README.md"
+    path.write_text(text)
+    assert _run(path) == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_a_missing_readme(tmp_path, capsys):
+    assert _run(tmp_path / "README.md") == 2
+    assert "README.md" in capsys.readouterr().err

@@ -1,0 +1,89 @@
+import re
+
+import numpy as np
+from rich.console import Console
+
+from hwaware.report.tables import accuracy_tables, markdown_table
+
+
+def _cells(markdown):
+    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+def _expected(rows, network, age_s):
+    values = [row.value for row in rows if (row.network, row.age_s) == (network, age_s)]
+    return f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f} ({np.percentile(values, 5):.2f})"
+
+
+def test_markdown_has_a_row_per_network_and_a_column_per_age(rows):
+    header, rule, base, *networks = _cells(markdown_table(rows))
+    assert header == [
+        "network", "drift-free", "0 s", "1 h", "1 day", "1 week", "1 month", "1 year", "10 years", "life to −1 point",
+    ]  # fmt: skip
+    assert rule == ["---"] + ["---:"] * 9
+    assert base == ["base digital", "91.73"] + [""] * 8
+    assert [cells[0] for cells in networks] == ["base_uncorrected", "base", "finetuned"]
+    for cells in networks:
+        assert cells[1] == "91.70"
+        assert cells[2:9] == [_expected(rows, cells[0], age) for age in sorted({row.age_s for row in rows})]
+    assert [cells[9] for cells in networks] == ["0 s", "1.39 days", "> 10 years"]
+
+
+def test_markdown_starts_with_device_mapping_and_conditions(rows):
+    first, second, *_ = markdown_table(rows).splitlines()
+    assert first.startswith("**cifar_resnet20 on cifar10 · reram_cmo, differential** · 9–88.2 µS · scale per tensor · ")
+    assert "10 chips · 10,000 samples" in first and not second
+
+
+def test_markdown_keeps_settings_apart(make_rows):
+    markdown = markdown_table(make_rows() + make_rows(mapping="offset") + make_rows(metric="top5"))
+    assert re.findall(r"\*\*.* · reram_cmo, (\w+)\*\*", markdown) == ["differential", "offset", "differential"]
+
+
+def test_markdown_names_the_parameter_that_differs(make_rows):
+    markdown = markdown_table(make_rows(params={"x": 0.1}) + make_rows(params={"x": 0.2}))
+    assert re.findall(r"differential, (x = [\d.]+)\*\*", markdown) == ["x = 0.1", "x = 0.2"]
+    assert "drift_mean_slope_us = -0.089**" in markdown_table(make_rows(), ["drift_mean_slope_us"])
+
+
+def test_a_pipe_in_a_name_does_not_make_a_column(make_row):
+    *_, last = _cells(markdown_table([make_row(network="a|b")]))
+    assert last[0] == "a\\|b" and len(last) == 4
+
+
+def test_missing_ages_and_single_chips(make_row):
+    rows = [make_row(), make_row(age_s=60.0, value=89.5), make_row(network="finetuned", age_s=60.0)]
+    *_, base, finetuned = _cells(markdown_table(rows))
+    assert base == ["base", "91.70", "90.00", "89.50", "–"]
+    assert finetuned == ["finetuned", "91.70", "–", "90.00", "–"]
+
+
+def _terminal(rows, width=110):
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))
+    for table in accuracy_tables(rows):
+        console.print(table)
+    return console.export_text()
+
+
+def test_terminal_has_a_row_per_age_and_a_column_per_network(rows):
+    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in _terminal(rows).splitlines() if "│" in line]
+    by_name = {cells[0]: cells[1:] for cells in lines}
+    assert list(by_name) == [
+        "base digital", "drift-free", "0 s", "1 h", "1 day", "1 week", "1 month", "1 year", "10 years",
+        "life to −1 point",
+    ]  # fmt: skip
+    networks = ("base_uncorrected", "base", "finetuned")
+    assert by_name["base digital"] == ["91.73"] * 3
+    assert by_name["10 years"] == [_expected(rows, network, 315_360_000.0) for network in networks]
+    assert by_name["life to −1 point"] == ["0 s", "1.39 days", "> 10 years"]
+
+
+def test_terminal_table_fits_80_columns_and_says_what_its_cells_are(rows):
+    text = _terminal(rows, width=90)
+    assert max(len(line) for line in text.splitlines()) <= 90
+    flat = " ".join(text.split())
+    assert (
+        "reram_cmo, differential" in flat and "5th-percentile chip" in flat and "drift_mean_slope_us = -0.089" in flat
+    )
+    assert "…" not in text
