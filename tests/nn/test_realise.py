@@ -91,7 +91,7 @@ def test_weights_error_and_gradients(shape, per_channel, curve):
     expected_weight, expected_error = reference(latent, per_channel, curve, z)
     assert weight.dtype == torch.float32 and error.shape == ()
     close(weight, expected_weight, 5e-6 if noise is None else 1e-4)  # with noise f is looked up, to half a step of 2/K
-    close(error, expected_error, 2e-5)
+    close(error, expected_error, 5e-5)
 
     downstream = torch.randn(shape)
     for loss in (
@@ -254,7 +254,7 @@ def test_half_precision_latents_are_computed_in_fp32(dtype):
     expected_weight, expected_error = reference(latent, False, 2.0)
     assert weight.dtype == error.dtype == torch.float32
     close(weight, expected_weight, 5e-6)
-    close(error, expected_error, 2e-5)
+    close(error, expected_error, 5e-5)
     (weight.sum() + error).backward()
     assert latent.grad.dtype == dtype
 
