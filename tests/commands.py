@@ -6,11 +6,14 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import tests.tiny  # noqa: F401 - registers the tiny network
 from hwaware.cli import main
+from hwaware.evaluation import Row
+from hwaware.report.rows import read_rows
 
 ROOT = Path(__file__).parent.parent
 CONF = ROOT / "tests" / "conf"
@@ -29,6 +32,11 @@ def run_process(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "hwaware", *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def measured(file: Path) -> list[Row]:
+    """Rows without the commit, which may change while tests run."""
+    return [replace(row, commit="") for row in read_rows(file)]
 
 
 @cache

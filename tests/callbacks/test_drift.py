@@ -13,9 +13,8 @@ from hwaware.cli import main
 from hwaware.data import ImageData
 from hwaware.models import build_model
 from hwaware.nn import convert
-from hwaware.report.rows import read_rows
 from hwaware.tasks import DeviceOptions, ImageClassification
-from tests.commands import FINETUNE, pretrained_weights, run
+from tests.commands import FINETUNE, measured, pretrained_weights, run
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +40,11 @@ def _common(command, folder, *more):
 
 def drift(folder, *more):
     run(*_common("drift", folder), *more)
-    return read_rows(folder / "finetune" / "version_0" / "rows.csv")
+    return measured(folder / "finetune" / "version_0" / "rows.csv")
 
 
 def test_rows_of_a_fit(fitted):
-    rows = read_rows(fitted / "rows.csv")
+    rows = measured(fitted / "rows.csv")
     keys = [(row.network, row.chip_seed, row.age_s, row.metric) for row in rows]
     chips = (CHIP_SEED_START, CHIP_SEED_START + 1)
     assert keys == [
@@ -67,7 +66,7 @@ def test_rows_of_a_fit(fitted):
 
 def test_a_row_is_what_plain_python_gives(fitted):
     """The row of base on the second chip at ten years, without Lightning."""
-    rows = read_rows(fitted / "rows.csv")
+    rows = measured(fitted / "rows.csv")
     row = next(
         row for row in rows if (row.network, row.chip_seed, row.age_s) == ("base", CHIP_SEED_START + 1, 315360000.0)
     )
@@ -108,18 +107,18 @@ def test_everything_a_run_leaves(fitted):
 
 def test_drift_repeats_the_rows_of_the_fit(fitted, tmp_path):
     rows = drift(tmp_path, "--weights", fitted / "model.safetensors")
-    assert rows == [row for row in read_rows(fitted / "rows.csv") if row.network != "base_uncorrected"]
+    assert rows == [row for row in measured(fitted / "rows.csv") if row.network != "base_uncorrected"]
 
 
 def test_drift_of_plain_weights_is_the_base(fitted, tmp_path):
     state = load_file(pretrained_weights())
     save_file(state, tmp_path / "plain.safetensors")
     rows = drift(tmp_path, "--model.weights", "null", "--weights", tmp_path / "plain.safetensors")
-    assert rows == [row for row in read_rows(fitted / "rows.csv") if row.network == "base"]
+    assert rows == [row for row in measured(fitted / "rows.csv") if row.network == "base"]
 
 
 def test_drift_without_weights_takes_the_recipes(fitted, tmp_path):
-    assert drift(tmp_path) == [row for row in read_rows(fitted / "rows.csv") if row.network == "base"]
+    assert drift(tmp_path) == [row for row in measured(fitted / "rows.csv") if row.network == "base"]
 
 
 def test_several_devices_and_an_ablations_name(fitted, tmp_path):
