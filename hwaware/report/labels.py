@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hwaware.evaluation import Row
-from hwaware.report.summary import LINE, SETTING, Item, Summary, group_by
+from hwaware.report.summary import LINE, SETTING, group_by
 
 _UNITS = (
     (31536000, "year", "years"),
@@ -46,30 +46,30 @@ def metric_label(metric: str) -> str:
     return f"top-{top[1]} accuracy" if top else metric
 
 
-def varying_params(items: Iterable[Row | Summary]) -> tuple[str, ...]:
+def varying_params(rows: Iterable[Row]) -> tuple[str, ...]:
     """Device parameters that differ between settings of one device, and that therefore must be named."""
     varying: dict[str, None] = {}
-    for same_device in group_by(items, ["device"]).values():
-        params = [json.loads(text) for text in dict.fromkeys(item.device_params for item in same_device)]
+    for same_device in group_by(rows, ["device"]).values():
+        params = [json.loads(text) for text in dict.fromkeys(row.device_params for row in same_device)]
         for name in dict.fromkeys(name for one in params for name in one):
             if len({json.dumps(one.get(name)) for one in params}) > 1:
                 varying[name] = None
     return tuple(varying)
 
 
-def heading(items: Sequence[Row | Summary], varying: Sequence[str] = (), swept: Sequence[str] = ()) -> tuple[str, str]:
+def heading(rows: Sequence[Row], varying: Sequence[str] = (), swept: Sequence[str] = ()) -> tuple[str, str]:
     """Title and second line of a table or figure: what was measured, on what, and how often.
 
     Args:
-        items: rows or summaries of one setting.
+        rows: rows of one setting.
         varying: parameters to name besides the usual ones (see ``varying_params``).
         swept: parameters that do vary, along an axis of the figure, and so belong into no heading.
     """
-    first = items[0]
+    first = rows[0]
     params = {name: value for name, value in json.loads(first.device_params).items() if name not in swept}
     title = f"{first.model} on {first.dataset} · {first.device}, {first.mapping}"
     extra = [f"{name} = {_short(params.get(name))}" for name in varying if name not in _IN_HEADING]
-    return ", ".join([title, *extra]), " · ".join([*_usual(params), *_sampling(items)])
+    return ", ".join([title, *extra]), " · ".join([*_usual(params), *_sampling(rows)])
 
 
 def device_heading(device: Any) -> tuple[str, str]:
@@ -77,15 +77,15 @@ def device_heading(device: Any) -> tuple[str, str]:
     return f"{device.name}, {device.mapping}", " · ".join(_usual(device.params()))
 
 
-def constants(item: Row | Summary) -> str:
+def constants(row: Row) -> str:
     """The device's remaining parameters, for a footnote."""
-    params = json.loads(item.device_params)
+    params = json.loads(row.device_params)
     return ", ".join(f"{name} = {_short(value)}" for name, value in params.items() if name not in _IN_HEADING)
 
 
-def slug(items: Sequence[Row | Summary], among: Sequence[Row | Summary]) -> str:
+def slug(rows: Sequence[Row], among: Sequence[Row]) -> str:
     """A name for files and logged keys that tells one setting from all others in ``among``."""
-    first = items[0]
+    first = rows[0]
     params = json.loads(first.device_params)
     parts = [str(getattr(first, name)) for name in ("model", "dataset") if _differ(among, name)]
     parts += [first.device, first.mapping]
@@ -94,9 +94,9 @@ def slug(items: Sequence[Row | Summary], among: Sequence[Row | Summary]) -> str:
     return re.sub(r"[^\w.=+-]+", "-", "_".join(parts))
 
 
-def line_labels(items: Iterable[Row | Summary]) -> dict[tuple[str, ...], str]:
+def line_labels(rows: Iterable[Row]) -> dict[tuple[str, ...], str]:
     """A short name for each line, keyed by its LINE fields: the network, and what else it takes to tell it apart."""
-    lines = list(group_by(items, LINE))
+    lines = list(group_by(rows, LINE))
     labels = {}
     for recipe, network, method, params in lines:
         label = network if method == "none" else f"{network} + {method}"
@@ -109,9 +109,9 @@ def line_labels(items: Iterable[Row | Summary]) -> dict[tuple[str, ...], str]:
     return labels
 
 
-def settings(items: Iterable[Item]) -> list[list[Item]]:
-    """Items by setting: what may share a table or figure."""
-    return list(group_by(items, SETTING).values())
+def settings(rows: Iterable[Row]) -> list[list[Row]]:
+    """Rows by setting: what may share a table or figure."""
+    return list(group_by(rows, SETTING).values())
 
 
 def _usual(params: dict[str, Any]) -> list[str]:
@@ -125,18 +125,15 @@ def _usual(params: dict[str, Any]) -> list[str]:
     return parts + [f"stuck on/off {stuck[0]:.3g}/{stuck[1]:.3g}"] * any(stuck)
 
 
-def _sampling(items: Sequence[Row | Summary]) -> list[str]:
-    if isinstance(items[0], Summary):
-        counts = {summary.n_chips for summary in items}
-    else:
-        counts = {len(rows) for rows in group_by(items, (*SETTING, *LINE, "age_s")).values()}
+def _sampling(rows: Sequence[Row]) -> list[str]:
+    counts = {len(chips) for chips in group_by(rows, (*SETTING, *LINE, "age_s")).values()}
     low, high = min(counts), max(counts)
     chips = f"{low} chip{'s' * (low > 1)}" if low == high else f"{low}–{high} chips"
-    return [metric_label(items[0].metric) + " (%)", chips, f"{items[0].n_samples:,} samples"]
+    return [metric_label(rows[0].metric) + " (%)", chips, f"{rows[0].n_samples:,} samples"]
 
 
-def _differ(items: Iterable[Row | Summary], name: str) -> bool:
-    return len({getattr(item, name) for item in items}) > 1
+def _differ(rows: Iterable[Row], name: str) -> bool:
+    return len({getattr(row, name) for row in rows}) > 1
 
 
 def _short(value: Any) -> str:
