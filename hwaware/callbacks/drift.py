@@ -192,14 +192,15 @@ class DriftEvaluation(Callback):
         print_tables(rows)
         if folder is None:
             return
-        plots = write_results(rows, folder)
+        plots = write_results(rows, folder, getattr(task, "num_classes", None))
         for options, name in zip(self._devices(task), device_slugs(rows), strict=True):
             converted = copy.deepcopy(network)
             task.convert(converted, options)
             plots += plot_device(converted, options.build(), self.ages_s, folder, name)
         for logger in wandb_loggers(trainer):
             track(logger.experiment, rows, plots)
-        print(f"{len(rows)} rows: {folder / 'rows.csv'}", *(f"plot: {plot}" for plot in plots), sep="\n", flush=True)
+        found = [f"{len(rows)} rows: {folder / 'rows.csv'}", f"summary: {folder / 'summary.csv'}"]
+        print(*found, *(f"plot: {plot}" for plot in plots), sep="\n", flush=True)
 
 
 def finetuned_network(task: HardwareAwareTask) -> nn.Module:

@@ -17,7 +17,7 @@ from hwaware.nn import analog_layers
 from hwaware.report.labels import settings, slug, varying_params
 from hwaware.report.plots import plot_accuracy, plot_conductances, plot_transform
 from hwaware.report.rows import COLUMNS, write_rows
-from hwaware.report.summary import summarise
+from hwaware.report.summary import summarise, write_summary
 from hwaware.report.tables import accuracy_tables
 
 #: Cells in a conductance histogram; more would not change the picture.
@@ -31,9 +31,10 @@ def print_tables(rows: Sequence[Row]) -> None:
         console.print(table)
 
 
-def write_results(rows: Sequence[Row], folder: Path) -> list[Path]:
-    """Writes ``rows.csv`` and the accuracy plots; returns the plots."""
+def write_results(rows: Sequence[Row], folder: Path, n_classes: int | None = None) -> list[Path]:
+    """Writes ``rows.csv``, ``summary.csv`` (ratios, A*, yield, lifetime) and the accuracy plots; returns the plots."""
     write_rows(folder / "rows.csv", rows)
+    write_summary(folder / "summary.csv", rows, n_classes)
     varying = varying_params(rows)
     return [
         plot_accuracy(same, folder / "plots" / f"accuracy_{slug(same, rows)}.png", varying) for same in settings(rows)

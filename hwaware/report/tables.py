@@ -108,4 +108,5 @@ def _markdown(grid: _Grid) -> str:
     columns = (networks, grid.drift_free, *grid.ages.values(), grid.lifetimes)
     body = [header, ["---", *("---:" for _ in header[1:])], base, *zip(*columns, strict=True)]
     lines = [f"| {' | '.join(cells)} |" for cells in body]
-    return "\n".join([f"**{grid.title}** · {grid.conditions}", "", *lines])
+    footnote = ["", f"Device: {grid.constants}."] if grid.constants else []
+    return "\n".join([f"**{grid.title}** · {grid.conditions}", "", *lines, *footnote])
