@@ -43,8 +43,11 @@ def pool() -> Tensor:
     """The pool: POOL_SIZE float32 values of mean 0 and variance 1 (to rounding). Made once; never to be written."""
     with torch.inference_mode(False):  # whatever mode the first caller is in
         generator = torch.Generator().manual_seed(POOL_SEED)
-        values = torch.randn(POOL_SIZE, generator=generator, dtype=torch.float64, device="cpu")
-        return ((values - values.mean()) / values.std(correction=0)).float()
+        values = torch.randn(POOL_SIZE, generator=generator, device="cpu")
+        # Not in place: that blocks of this size were freed makes glibc keep such memory from step to step rather than
+        # return it, and page faults on every layer's weights would cost more than the noise.
+        values = values - values.mean()
+        return values / values.std(correction=0)
 
 
 def gaussian_blocks(sizes: Iterable[int], device: torch.device) -> Iterator[Tensor]:

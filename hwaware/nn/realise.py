@@ -19,7 +19,7 @@ from torch import Tensor
 
 from hwaware.nn.gaussian import gaussian_blocks
 
-BLOCK = 131_072  # weights: a block's buffers (2 MB) stay in the cache between passes, and calls (1-2 µs each) stay few
+BLOCK = 147_456  # weights: a block's buffers (2 MB) stay in the cache between passes, and calls (1-2 µs each) stay few
 SLOPE_SIZE = 32_769  # positions at which f' is tabulated where no error table says how many
 SINH_TOLERANCE = 1e-6  # largest relative error of the polynomial that stands for f where there is no noise
 SMALLEST_SCALE = 1e-30  # below, and where it is not finite, a scale gives no positions: u counts as 0
@@ -68,7 +68,7 @@ class _Realise(torch.autograd.Function):
         w = latent.float().contiguous(memory_format=layout)
         weight = torch.empty_like(w)
         blocks = _blocks(w, per_channel)
-        scales, peaks = _scales(blocks, per_channel)
+        scales, extremes = _scales(blocks, per_channel)
         gaussians = repeat(None)
         if noise is not None:
             gaussians = gaussian_blocks([b.numel() for b in blocks], w.device)
@@ -92,18 +92,22 @@ class _Realise(torch.autograd.Function):
             if error is not None:
                 if noise is None or len(noise) != len(error):
                     _nearest(w_block, s, len(error), x, index)
-                torch.index_select(squares, 0, index, out=values)
-                sums.append(_number(values.view(w_block.shape).sum(-1)))
+                if per_channel:
+                    torch.index_select(squares, 0, index, out=values)
+                    sums.append(values.view(w_block.shape).sum(-1))
+                else:  # to count is cheaper than to look up
+                    sums.append(torch.bincount(index, minlength=len(error)))
 
         ratio = None
         if error is not None:  # s²R and w_eff² as one complex number: sums over each channel, or over all weights
-            ctx.sums = (
-                torch.cat(sums) * torch.cat(scales).squeeze(-1) ** 2 if per_channel else sum(sums) * scales[0] ** 2
-            )
-            ctx.total = ctx.sums.sum() if per_channel else ctx.sums
+            if per_channel:
+                ctx.sums = torch.cat(sums) * torch.cat(scales).squeeze(-1) ** 2
+                ctx.total = ctx.sums.sum()
+            else:
+                ctx.total = _number(torch.dot(sum(sums).to(squares.dtype), squares)) * scales[0] ** 2
             ctx.ratio = _divide(ctx.total.real, ctx.total.imag)
             ratio = torch.as_tensor(ctx.ratio, dtype=torch.float32, device=w.device).clone()
-        ctx.per_channel, ctx.curve, ctx.layout, ctx.scales, ctx.peaks = per_channel, curve, layout, scales, peaks
+        ctx.per_channel, ctx.curve, ctx.layout, ctx.scales, ctx.extremes = per_channel, curve, layout, scales, extremes
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(latent, weight, error)
         return weight, ratio
@@ -155,23 +159,31 @@ class _Realise(torch.autograd.Function):
                 direct = 2 * share * (ctx.sums.real - ctx.ratio * ctx.sums.imag)
                 g_scales = [g + d for g, d in zip(g_scales, direct.split([len(b) for b in blocks]), strict=True)]
             for w_block, out, s, g in zip(blocks, grad_blocks, scales, g_scales, strict=True):
-                _add_at_peaks([w_block], [out], s, g.unsqueeze(-1))
+                _add_at_peaks([(w_block, out, 1), (w_block, out, -1)], s, g.unsqueeze(-1))
         else:
-            at = [i for i, peak in enumerate(ctx.peaks) if peak is scales[0] or peak == scales[0]]
-            _add_at_peaks([blocks[i] for i in at], [grad_blocks[i] for i in at], scales[0], sum(g_scales))
+            found = [
+                (w_block, out, sign)
+                for w_block, out, extremes in zip(blocks, grad_blocks, ctx.extremes, strict=True)
+                for sign, extreme in zip((-1, 1), extremes, strict=True)
+                if isinstance(extreme, Tensor) or extreme == sign * scales[0]
+            ]
+            _add_at_peaks(found, scales[0], sum(g_scales))
         return grad.to(latent.dtype), None, None, None, None
 
 
 _apply_uncompiled = torch.compiler.disable(_Realise.apply)
 
 
-def _add_at_peaks(blocks: list[Tensor], grads: list[Tensor], s: Number, g: Number) -> None:
-    """Adds the gradient of scale ``s``, given times ``s``, to the weights that set it."""
-    hits = [torch.eq(w.abs(), s, out=torch.empty_like(w)) for w in blocks]  # floats: comparing to bools is slow
-    count = sum(_number(h.sum(-1, keepdim=h.ndim > 1)) for h in hits)
-    share = _divide(g, s * s * count)
-    for w, grad, h in zip(blocks, grads, hits, strict=True):
-        grad.add_(h.mul_(w).mul_(share))  # w = ±s there
+def _add_at_peaks(found: list[tuple[Tensor, Tensor, int]], s: Number, g: Number) -> None:
+    """Adds the gradient of scale ``s``, given times ``s``, to the weights that set it.
+
+    ``found`` has blocks of weights and gradients where the scale may occur, each with the sign with which it does.
+    """
+    hits = [torch.eq(w, sign * s, out=torch.empty_like(w)) for w, _, sign in found]  # floats: bools are slow
+    count = sum(_number(hit.sum(-1, keepdim=hit.ndim > 1)) for hit in hits)
+    share = _divide(g, s * count)
+    for (_, grad, sign), hit in zip(found, hits, strict=True):
+        grad.add_(hit.mul_(sign * share))
 
 
 def _memory_format(w: Tensor) -> torch.memory_format:
@@ -190,17 +202,16 @@ def _blocks(x: Tensor, per_channel: bool) -> tuple[Tensor, ...]:
     return x.as_strided((len(x), n), (n, 1)).split(max(1, size // max(n, 1)))
 
 
-def _scales(blocks: tuple[Tensor, ...], per_channel: bool) -> tuple[list[Number], list[Number]]:
-    """For each block its scale, and its largest magnitude."""
+def _scales(blocks: tuple[Tensor, ...], per_channel: bool) -> tuple[list[Number], list[tuple[Number, Number]] | None]:
+    """For each block its scale; and its extreme weights, where one scale is for all blocks."""
     if per_channel:
-        scales = [b.abs().amax(-1, keepdim=True) for b in blocks]
-        return scales, scales
-    extremes = [_number(x) for b in blocks for x in b.aminmax()]
-    if isinstance(extremes[0], Tensor):
-        s = torch.stack(extremes).abs().amax()
-        return [s] * len(blocks), [s] * len(blocks)
-    peaks = [max(-low, high) for low, high in zip(extremes[::2], extremes[1::2], strict=True)]
-    return [max(peaks) + 0 * sum(peaks)] * len(blocks), peaks  # the sum passes on a NaN, which max() may lose
+        return [b.abs().amax(-1, keepdim=True) for b in blocks], None
+    extremes = [(_number(low), _number(high)) for low, high in (b.aminmax() for b in blocks)]
+    if isinstance(extremes[0][0], Tensor):
+        return [torch.stack([x for pair in extremes for x in pair]).abs().amax()] * len(blocks), extremes
+    s = max(max(-low, high) for low, high in extremes)
+    s += 0 * sum(high for _, high in extremes)  # passes on a NaN, which max() may lose
+    return [s] * len(blocks), extremes
 
 
 def _number(x: Tensor) -> Number:
