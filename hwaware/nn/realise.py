@@ -46,7 +46,8 @@ def realise(
     Returns:
         The weights ``s·(f(u) + mean + std·z)``, fp32, in shape and memory format of ``latent``; and the normalised
         error ``Σ s²R(u) / Σ w_eff²`` (0-dim; 0 where all weights are zero), or None without ``error``.
-        Without noise f(u) is exact; with noise it too is taken at the nearest position, off by s/K at most.
+        Without noise f(u) is exact; with noise it too is taken at the nearest position, off by f'(u)·s/K at most.
+        Weights that are not finite make the result so, without an exception.
 
     Gradients go through u, by the slopes at the nearest position, and through ``s``, from which they reach the largest
     weights as through torch's ``amax`` (ties share). Mean, std and z are constants (straight-through): the noise grows

@@ -205,6 +205,18 @@ def test_one_all_zero_channel():
 
 
 @pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_not_finite_pass_on(per_channel, value):
+    """A diverged training is told by its loss, not by an index out of range."""
+    latent = latents(300, 600)
+    with torch.no_grad():
+        latent[299, 5] = value
+    weight, error = realise(latent, per_channel=per_channel, curve=2.0, noise=noise_table(2049), error=error_table())
+    assert not weight[299].isfinite().any() and not error.isfinite()
+    (weight.sum() + error).backward()
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
 def test_ties_share_the_gradient_of_the_scale(per_channel):
     """As after weight clipping; ties across blocks, and of both signs."""
     with torch.no_grad():
