@@ -93,6 +93,7 @@ def test_everything_a_run_leaves(fitted):
         "metrics.csv",
         "model.safetensors",
         "rows.csv",
+        "summary.csv",
         *(
             f"plots/{name}.png"
             for name in (

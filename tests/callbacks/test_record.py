@@ -70,8 +70,9 @@ def test_weights_and_biases_run_reads_back(tmp_path, monkeypatch):
     config, keys = {}, set()
     for record in _records(file):
         kind = record.WhichOneof("record_type")
-        if kind == "config":
-            config |= {item.key: json.loads(item.value_json) for item in record.config.update}
+        if kind in ("config", "run"):  # what is set early enough is in the run's own record
+            update = record.config.update if kind == "config" else record.run.config.update
+            config |= {item.key: json.loads(item.value_json) for item in update}
         if kind == "history":
             keys |= {item.key or item.nested_key[0] for item in record.history.item}
     assert config["trainer"]["max_epochs"] == 1
