@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import struct
+import time
 
 import pytest
 import yaml
@@ -67,6 +68,10 @@ def test_weights_and_biases_run_reads_back(tmp_path, monkeypatch):
     options = ("--trainer.logger", logger, "--evaluation.n_chips", 1, "--trainer.max_epochs", 1)
     run("fit", "--config", FINETUNE, "--model.weights", pretrained_weights(), *options)
     (file,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
+    for _ in range(100):  # wandb's own process may still be writing
+        if any(record.WhichOneof("record_type") == "exit" for record in _records(file)):
+            break
+        time.sleep(0.1)
     config, keys = {}, set()
     for record in _records(file):
         kind = record.WhichOneof("record_type")
@@ -99,6 +104,8 @@ def _records(file):
             position += left
             continue
         length, kind = struct.unpack_from("<HB", data, position + 4)
+        if position + 7 + length > len(data):  # half written
+            return
         parts.append(data[position + 7 : position + 7 + length])
         position += 7 + length
         if kind in (1, 4):  # a full record, or the last part of one
