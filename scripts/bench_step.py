@@ -24,15 +24,13 @@ import argparse
 import csv
 import gc
 import json
-import os
 import platform
 import statistics
-import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable
+from importlib.metadata import version
 from pathlib import Path
-
-os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # the memory profiler's chatter; read at import
 
 import torch
 import torch.nn.functional as F
@@ -41,8 +39,8 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 
-import hwaware
 from hwaware.devices import load_device
+from hwaware.evaluation import commit
 from hwaware.nn import convert, gaussian
 from hwaware.training import RetentionLoss, TrainingNoise, install_noise, install_retention, retention_loss
 from hwaware.training import noise as training_noise
@@ -171,17 +169,6 @@ def tenth(seconds: Iterable[float]) -> float:
     return ordered[len(ordered) // 10]
 
 
-def commit() -> str:
-    """Short hash of the repository's state; '-dirty' where files differ from it; 'unknown' outside git."""
-    try:
-        return subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--exclude=*"],
-            cwd=Path(__file__).parent, capture_output=True, text=True, check=True,
-        ).stdout.strip()  # fmt: skip
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
 def table_of(rows: list[dict]) -> Table:
     table = Table(title="Training step with everything on, relative to digital")
     table.add_column("workload", no_wrap=True)
@@ -208,14 +195,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="CSV file to write, with commit and versions")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 100)
 
     rows = []
     for workload in args.workload or WORKLOADS:
         rows.append(measure(workload, args.repeats or REPEATS[workload], console))
     console.print(table_of(rows))
     if args.out:
-        about = {"threads": args.threads, "commit": commit(), "version": hwaware.__version__}
+        about = {"threads": args.threads, "commit": commit(), "version": version("hwaware")}
         about |= {
             "torch": torch.__version__,
             "python": platform.python_version(),
