@@ -19,7 +19,7 @@ from hwaware.nn.layers import weight_scale
 #: Chips that results are reported on have seeds from here on; training and fitting seeds stay below.
 CHIP_SEED_START = 1_000_000
 
-_BLOCK = 16_384  # cells: a handful of buffers of 64 KB fit a core's second-level cache
+_BLOCK = 65_536  # cells: few calls, and buffers (256 KB) that stay in the cache
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,15 @@ class UserError(ValueError):
     """
 
 
+#: A longer list of names would bury the reason.
+_FEW = 15
+
+
 def nearest(name: str, options: Iterable[str]) -> str:
-    """A hint that names the closest of ``options``, or all of them when none is close."""
+    """A hint that names the closest of ``options``; all of them when none is close and they are few."""
     options = sorted(options)
-    close = difflib.get_close_matches(str(name), options, n=1, cutoff=0.5)
+    few = len(options) <= _FEW
+    close = difflib.get_close_matches(str(name), options, n=1, cutoff=0.5 if few else 0.0)
     if close:
         return f"Did you mean '{close[0]}'?"
-    return f"Choose one of: {', '.join(options)}." if options else ""
+    return f"Choose one of: {', '.join(options)}." if options and few else ""

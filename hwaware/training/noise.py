@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
@@ -17,6 +18,9 @@ from hwaware.training.ages import AgeDistribution
 #: Positions at which the device's statistics are tabulated: odd, so that u = 0, where the statistics of a differential
 #: pair have a kink, is one of them. The spacing (0.001) is far below the cell's spread over the window (about 0.015).
 TABLE_SIZE = 2049
+
+#: Ages per decade at which that is done for ages that are drawn from a continuum.
+_AGES_PER_DECADE = 4
 
 _KINDS = ("none", "gaussian", "device")
 
@@ -49,11 +53,25 @@ def positions() -> Tensor:
     return torch.linspace(-1, 1, TABLE_SIZE, dtype=torch.float64)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=128)
 def noise_table(device: Device, age_s: float) -> Tensor:
     """``(ŵ - w_eff)/s`` at :func:`positions` as mean + i·std, complex64: programming, drift and one read at the age."""
     mean, std = device.weight_moments(positions(), age_s)
     return torch.complex(mean, std).to(torch.complex64)
+
+
+def _noise_table_between(device: Device, age_s: float, ages: AgeDistribution) -> Tensor:
+    """:func:`noise_table`, interpolated in the logarithm of the age: a table a step would cost more than its use.
+
+    Off by about a thousandth of the standard deviation (CMO ReRAM, four ages a decade).
+    """
+    low_s, high_s = ages.ages_s
+    position = math.floor(_AGES_PER_DECADE * math.log10(age_s / low_s))
+    younger, older = (min(low_s * 10 ** (k / _AGES_PER_DECADE), high_s) for k in (position, position + 1))
+    if younger >= older:
+        return noise_table(device, high_s)
+    share = math.log(age_s / younger) / math.log(older / younger)
+    return torch.lerp(noise_table(device, younger), noise_table(device, older), share)
 
 
 @lru_cache(maxsize=8)
@@ -70,13 +88,23 @@ def install_noise(model: nn.Module, noise: TrainingNoise) -> float | None:
         The age in s drawn for this step; None where the noise has none.
     """
     age_s = noise.ages.draw() if noise.kind == "device" else None
+    tables: dict[Device, Tensor | None] = {}
     for layer in analog_layers(model).values():
-        if noise.kind == "device":
-            table = noise_table(layer.device, age_s)
-        else:
-            table = _gaussian_table(noise.std) if noise.kind == "gaussian" else None
+        if layer.device not in tables:
+            tables[layer.device] = _table(layer.device, noise, age_s)
+        table = tables[layer.device]
         layer.noise = table if table is None else table.to(layer.weight.device)
     return age_s
+
+
+def _table(device: Device, noise: TrainingNoise, age_s: float | None) -> Tensor | None:
+    if noise.kind == "none":
+        return None
+    if noise.kind == "gaussian":
+        return _gaussian_table(noise.std)
+    if noise.ages.kind == "log_uniform":
+        return _noise_table_between(device, age_s, noise.ages)
+    return noise_table(device, age_s)
 
 
 def remove_noise(model: nn.Module) -> None:

@@ -10,7 +10,7 @@ from hwaware.devices import load_device
 from hwaware.errors import UserError
 from hwaware.nn import convert
 from hwaware.training import AgeDistribution, TrainingNoise, clip_weights_, install_noise, remove_noise
-from hwaware.training.noise import noise_table, positions
+from hwaware.training.noise import _noise_table_between, noise_table, positions
 
 YEAR_S = 31536000.0
 
@@ -61,6 +61,15 @@ def test_table_is_the_closed_form():
     torch.testing.assert_close(table.real, mean.float())
     torch.testing.assert_close(table.imag, std.float())
     assert positions()[len(table) // 2] == 0
+
+
+@pytest.mark.parametrize("mapping", ["offset", "differential", "differential_symmetric"])
+def test_tables_between_tabulated_ages_are_close(mapping):
+    device = load_device("reram_cmo", mapping=mapping)
+    ages = AgeDistribution("log_uniform", (2.0, 10 * YEAR_S))
+    for age_s in (2.0, 2.7, 3601.0, 5e6, 10 * YEAR_S):
+        exact, got = noise_table(device, age_s), _noise_table_between(device, age_s, ages)
+        assert (got - exact).abs().max() < 3e-3 * exact.imag.max()
 
 
 def test_same_seed_same_noise_and_ages():
