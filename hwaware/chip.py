@@ -19,7 +19,22 @@ from hwaware.nn.layers import weight_scale
 #: Chips that results are reported on have seeds from here on; training and fitting seeds stay below.
 CHIP_SEED_START = 1_000_000
 
-_BLOCK = 65_536  # cells: few calls, and buffers (256 KB) that stay in the cache
+_BLOCK = 65536  # cells: few calls, and buffers (256 KB) that stay in the cache
+
+
+@dataclass(frozen=True)
+class Target:
+    """What was written into one layer's cells.
+
+    Attributes:
+        owner: the layer under whose name the cells draw; tied layers share it.
+        latent: the latent weights.
+        scale: their scale ``s``, broadcastable to them.
+    """
+
+    owner: str
+    latent: Tensor
+    scale: Tensor
 
 
 @dataclass(frozen=True)
@@ -33,14 +48,13 @@ class Chip:
         model: the network that runs on the chip.
         device: the memory technology.
         seed: the chip's identity.
-        targets: by layer, the name under which its cells draw (tied layers share one) and the latent weights that were
-            written; later training does not change them.
+        targets: what was written, by layer; later training does not change it.
     """
 
     model: nn.Module
     device: Device
     seed: int
-    targets: dict[str, tuple[str, Tensor]]
+    targets: dict[str, Target]
 
     @classmethod
     def program(cls, model: nn.Module, device: Device, seed: int) -> Chip:
@@ -66,10 +80,14 @@ class Chip:
                     f"{layer.device.range_fraction}, but the chip has kappa={device.kappa}, range_fraction="
                     f"{device.range_fraction}: convert the network for that device."
                 )
-            if not layer.weight.isfinite().all():
-                raise UserError(f"the weight of layer '{name}' has values that are not finite (NaN or infinite).")
             owner = owners.setdefault(id(layer.weight), name)
-            targets[name] = (owner, layer.weight.detach().clone() if owner == name else targets[owner][1])
+            if owner != name:
+                targets[name] = targets[owner]
+                continue
+            scale = weight_scale(layer.weight, per_channel=device.scale == "channel")
+            if not scale.isfinite().all():  # the largest weight is NaN or infinite where any is
+                raise UserError(f"the weight of layer '{name}' has values that are not finite (NaN or infinite).")
+            targets[name] = Target(name, layer.weight.detach().clone(), scale)
         return cls(model, device, int(seed), targets)
 
     @contextmanager
@@ -91,28 +109,28 @@ class Chip:
     @torch.no_grad()
     def weight_at(self, name: str, age_s: float, purpose: str = "evaluation") -> Tensor:
         """Weights ``ŵ = s·sinh(κv̂)/sinh(rκ)`` that a layer has at an age (s); its shape, dtype and torch device."""
-        device, (_, target) = self.device, self.targets[name]
+        device, target = self.device, self.targets[name]
         blocks = [
             iv.realised(
                 device.layout.decode(cells, device.g_min_us, device.g_max_us), device.kappa, device.range_fraction
             )
             for cells in self._aged_blocks(name, age_s, purpose)
         ]
-        weight = torch.cat(blocks).view(target.shape).to(target.device)
-        return weight.mul_(weight_scale(target, device.scale == "channel")).to(target.dtype)
+        weight = torch.cat(blocks).view(target.latent.shape).to(target.latent.device)
+        return weight.mul_(target.scale).to(target.latent.dtype)
 
     @torch.no_grad()
     def conductances_at(self, name: str, age_s: float, purpose: str = "evaluation") -> tuple[Tensor, ...]:
         """Conductances (µS, fp32, on the CPU) of a layer's cells at an age (s), one tensor per cell of a weight."""
         blocks = zip(*self._aged_blocks(name, age_s, purpose), strict=True)
-        return tuple(torch.cat(cells).view(self.targets[name][1].shape) for cells in blocks)
+        return tuple(torch.cat(cells).view(self.targets[name].latent.shape) for cells in blocks)
 
     def _aged_blocks(self, name: str, age_s: float, purpose: str) -> Iterator[tuple[Tensor, ...]]:
         """The flattened layer's conductances block by block: a whole layer's would leave the cache at every step."""
-        device, (owner, target) = self.device, self.targets[name]
-        v = (target.float() * (device.range_fraction / weight_scale(target, device.scale == "channel"))).cpu()
+        device, target = self.device, self.targets[name]
+        v = (target.latent.float() * (device.range_fraction / target.scale)).cpu()
         draws = [
-            _Draws(f"{self.seed}/{owner}/{index}", read=f"read/{age_s!r}/{purpose}")
+            _Draws(f"{self.seed}/{target.owner}/{index}", read=f"read/{age_s!r}/{purpose}")
             for index in range(device.layout.cells_per_weight)
         ]
         for block in v.flatten().split(_BLOCK):
@@ -135,12 +153,13 @@ class _Draws:
 
 
 def _age(device: Device, target_us: Tensor, draws: _Draws, age_s: float) -> Tensor:
+    """Conductances at an age; ``target_us`` may be overwritten (in place, since memory costs more than arithmetic)."""
     g = _add_noise(target_us, device.programming_std_us(target_us), draws.programming)
     if age_s > 0:
         g = _add_noise(g, device.drift_std_us(target_us, age_s), draws.drift)
-        g = g + device.drift_mean_us(target_us, age_s)
+        g = g.add_(device.drift_mean_us(target_us, age_s))
         g = _add_noise(g, device.read_std_us(g, age_s), draws.read)
-    g = g.clamp(*device.limits_us)
+    g = g.clamp_(*device.limits_us)
     if device.stuck_on or device.stuck_off:
         uniform = torch.rand(g.shape, generator=draws.stuck)
         g = stick(g, uniform, device.stuck_on, device.stuck_off, device.g_min_us, device.g_max_us)
@@ -149,9 +168,9 @@ def _age(device: Device, target_us: Tensor, draws: _Draws, age_s: float) -> Tens
 
 def _add_noise(g: Tensor, std: Tensor | float, stream: torch.Generator) -> Tensor:
     """``g + std·z``; nothing is drawn where the device has no such error."""
-    if isinstance(std, Tensor):
-        return torch.addcmul(g, std, torch.randn(g.shape, generator=stream))
-    return torch.add(g, torch.randn(g.shape, generator=stream), alpha=std) if std else g
+    if not isinstance(std, Tensor) and not std:
+        return g
+    return torch.randn(g.shape, generator=stream).mul_(std).add_(g)
 
 
 @contextmanager

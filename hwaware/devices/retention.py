@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from hwaware.devices.device import Device
@@ -66,7 +65,7 @@ class LogTimeDrift(Device):
             )
 
     def programming_std_us(self, g_us: Tensor) -> Tensor:
-        return g_us * self.programming_std_slope + self.programming_std_offset_us
+        return (g_us * self.programming_std_slope).add_(self.programming_std_offset_us)
 
     def drift_mean_us(self, g_us: Tensor, age_s: float) -> float:
         return self.drift_mean_slope_us * math.log(age_s)
@@ -79,7 +78,7 @@ class LogTimeDrift(Device):
             return 0.0
         bandwidth = math.sqrt(math.log((age_s + self.read_time_s) / (2 * self.read_time_s)))
         # Below 1 µS the fitted logarithm would turn negative.
-        return torch.log10(g_us.clamp_min(1.0)).mul_(self.read_coefficient_us * bandwidth)
+        return g_us.clamp_min(1.0).log10_().mul_(self.read_coefficient_us * bandwidth)
 
 
 @dataclass(frozen=True, kw_only=True)

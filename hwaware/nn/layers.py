@@ -22,11 +22,11 @@ from hwaware.nn.realise import realise
 @torch.no_grad()
 def weight_scale(weight: Tensor, per_channel: bool) -> Tensor:
     """Scale ``s = max|w|`` in fp32: 0-dim, or ``[C_out, 1, …]`` per output channel; 1 where all weights are zero."""
-    rows = weight.detach().flatten(1) if per_channel else weight.detach().reshape(1, -1)
-    low, high = torch.aminmax(rows, dim=1)
+    weight = weight.detach()
+    low, high = torch.aminmax(weight.flatten(1), dim=1) if per_channel else weight.aminmax()
     scale = torch.maximum(-low, high).float()
-    scale = scale.view(-1, *[1] * (weight.ndim - 1)) if per_channel else scale.squeeze(0)
-    return torch.where(scale > 0, scale, torch.ones_like(scale))
+    scale = torch.where(scale == 0, torch.ones_like(scale), scale)  # lets a NaN pass, so that it can be seen
+    return scale.view(-1, *[1] * (weight.ndim - 1)) if per_channel else scale
 
 
 class AnalogLayer:
