@@ -10,6 +10,9 @@ import torch
 
 ROOT = Path(__file__).parent.parent
 
+# As in the processes that tests start: sums over threads are rounded otherwise, and results are compared bit by bit.
+torch.set_num_threads(1)
+
 
 @pytest.fixture(autouse=True)
 def _seeded():
