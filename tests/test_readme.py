@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 
 import pytest
 
@@ -53,3 +55,9 @@ def test_plain_python_runs(tmp_path, monkeypatch, capsys):
 def test_scripts_that_the_readme_names_are_there():
     for script in set(re.findall(r"scripts/[a-z0-9_.]+[a-z0-9]", README)):
         assert (ROOT / script).is_file(), script
+
+
+def test_tables_are_those_of_the_committed_rows():
+    command = [sys.executable, "scripts/readme_tables.py", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
