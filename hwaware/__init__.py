@@ -9,7 +9,7 @@ In plain Python::
     for images, labels in loader:  # train as you like
         hwaware.install_noise(model, hwaware.TrainingNoise())
         ...
-    chip = hwaware.Chip.program(model, device, seed=1_000_000)
+    chip = hwaware.Chip.program(model, device, seed=2_000_000)
     with chip.at(age_s=315_360_000):
         logits = model(images)
 """

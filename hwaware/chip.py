@@ -16,8 +16,11 @@ from hwaware.errors import UserError
 from hwaware.nn import AnalogLayer, analog_layers
 from hwaware.nn.layers import weight_scale
 
-#: Chips that results are reported on have seeds from here on; training and fitting seeds stay below.
-CHIP_SEED_START = 1_000_000
+#: Chips to choose between settings by have seeds from here on; training seeds stay below.
+VALIDATION_CHIP_SEED_START = 1_000_000
+
+#: Chips that results are reported on, and nothing else.
+CHIP_SEED_START = 2_000_000
 
 _BLOCK = 65536  # cells: few calls, and buffers (256 KB) that stay in the cache
 

@@ -40,7 +40,7 @@ def main() -> None:
     with torch.no_grad():
         for seed in range(repeats):
             start = time.process_time()
-            chip = Chip.program(model, device, seed=2_000_000 + seed)
+            chip = Chip.program(model, device, seed)
             with chip.at(315_360_000.0):
                 ageing.append(time.process_time() - start)
                 for network, times in ((model, chip_forward), (digital, digital_forward)) * 3:

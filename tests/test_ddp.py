@@ -37,7 +37,7 @@ def test_two_processes_train_and_their_drift_rows_equal_one_processs(tmp_path):
     assert not torch.equal(before["conv1.weight"], after["conv1.weight"])
 
     rows = measured(folder / "rows.csv")
-    assert [row.chip_seed for row in rows if row.metric == "top1" and row.age_s == 0][:3] == [1000000, 1000001, 1000002]
+    assert [row.chip_seed for row in rows if row.metric == "top1" and row.age_s == 0][:3] == [2000000, 2000001, 2000002]
 
     weights = ("--weights", folder / "model.safetensors")
     run(*common("drift", tmp_path / "one"), *weights, "--evaluation.n_chips", 3)
@@ -47,5 +47,5 @@ def test_two_processes_train_and_their_drift_rows_equal_one_processs(tmp_path):
     done = run_process(*common("drift", tmp_path / "again"), *weights, *TWO, "--evaluation.n_chips", 1, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     again = measured(tmp_path / "again" / "finetune" / "version_0" / "rows.csv")
-    assert again == [row for row in rows if row.chip_seed == 1000000]
+    assert again == [row for row in rows if row.chip_seed == 2000000]
     assert done.stdout.count("rows.csv") == 1

@@ -15,7 +15,7 @@ from torch import nn
 from hwaware.callbacks.batches import Batches, gather
 from hwaware.callbacks.record import run_folder, wandb_loggers
 from hwaware.callbacks.results import device_slugs, plot_device, print_tables, track, write_results
-from hwaware.chip import CHIP_SEED_START
+from hwaware.chip import CHIP_SEED_START, VALIDATION_CHIP_SEED_START
 from hwaware.errors import UserError, nearest
 from hwaware.evaluation import DEFAULT_AGES_S, Row, RunLabels, ages_to_evaluate, evaluate
 from hwaware.nn import to_digital
@@ -39,7 +39,7 @@ class DriftEvaluation(Callback):
             (the pretrained network, pre-distorted for the cells) and ``finetuned`` (this run's).
         finetuned_as: what results call this run's network; an ablation's name.
         devices: memory technologies; None is the one that the task trains for.
-        split: ``test``, or ``val`` while choosing between settings.
+        split: ``test``, or ``val`` while choosing between settings, which has other chips as well as other images.
         every_n_epochs: also evaluate this run's network after every so many epochs, and log its mean accuracies.
         recipe, seed: the run's name and seed, for the rows.
     """
@@ -155,7 +155,8 @@ class DriftEvaluation(Callback):
 
         base_digital = score(copy.deepcopy(base).to(torch_device).eval())
         devices = self._devices(task)
-        chip_seeds = range(CHIP_SEED_START, CHIP_SEED_START + self.n_chips)[trainer.global_rank :: trainer.world_size]
+        start = {"test": CHIP_SEED_START, "val": VALIDATION_CHIP_SEED_START}[self.split]
+        chip_seeds = range(start, start + self.n_chips)[trainer.global_rank :: trainer.world_size]
         n_ages = sum(len(ages_to_evaluate(options.build(), self.ages_s)) for options in devices)
         rows = []
         with _progress("ageing chips", len(networks) * n_ages * len(chip_seeds), trainer.is_global_zero) as advance:

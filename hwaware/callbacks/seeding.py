@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from hwaware.chip import CHIP_SEED_START
+from hwaware.chip import VALIDATION_CHIP_SEED_START
 from hwaware.errors import UserError
 
 
@@ -23,9 +23,9 @@ class SeedEachStep(Callback):
     """
 
     def __init__(self, seed: int) -> None:
-        if not 0 <= seed < CHIP_SEED_START:
+        if not 0 <= seed < VALIDATION_CHIP_SEED_START:
             raise UserError(
-                f"seed_everything={seed} must lie in [0, {CHIP_SEED_START}): seeds from there on belong to the chips "
+                f"seed_everything={seed} must lie in [0, {VALIDATION_CHIP_SEED_START}): seeds from there on belong to the chips "
                 "that judge the result."
             )
         self.seed = seed

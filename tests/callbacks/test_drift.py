@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from hwaware.chip import CHIP_SEED_START, Chip
+from hwaware.chip import CHIP_SEED_START, VALIDATION_CHIP_SEED_START, Chip
 from hwaware.cli import main
 from hwaware.data import ImageData
 from hwaware.models import build_model
@@ -146,9 +146,9 @@ def test_every_few_epochs(tmp_path):
     assert sum(line.split(",")[column] != "" for line in lines) == 2
 
 
-def test_validation_images_for_choosing(tmp_path):
+def test_validation_images_and_chips_for_choosing(tmp_path):
     rows = drift(tmp_path, "--evaluation.split", "val", "--evaluation.n_chips", 1)
-    assert {row.n_samples for row in rows} == {143}
+    assert {(row.n_samples, row.chip_seed) for row in rows} == {(143, VALIDATION_CHIP_SEED_START)}
 
 
 @pytest.mark.parametrize(
