@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from ast import literal_eval
 
@@ -68,8 +67,15 @@ def _unknown_key(key: str, unknown: str, owner: str | None, parser: ArgumentPars
     unknown = unknown.removeprefix("init_args.")
     if owner is not None:
         unknown = unknown.split(".")[0]
-        hint = nearest(unknown, inspect.signature(import_object(owner)).parameters)
+        hint = nearest(unknown, _keys(owner))
         return f"{key}.{unknown} is no key of {owner.rpartition('.')[2]}. {hint}"
     options = [action.dest for action in parser._actions] if parser else []
     siblings = [option for option in options if option.rpartition(".")[0] == unknown.rpartition(".")[0]]
     return f"{unknown} is no key. {nearest(unknown, siblings or {option.split('.')[0] for option in options})}"
+
+
+def _keys(owner: str) -> list[str]:
+    """What a class takes, those that it only passes on to its base class included."""
+    parser = ArgumentParser()
+    parser.add_class_arguments(import_object(owner), fail_untyped=False)
+    return [action.dest for action in parser._actions if "." not in action.dest and action.dest != "help"]

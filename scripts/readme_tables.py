@@ -5,7 +5,8 @@
 
 A table stands between `<!-- table: results/cifar10_resnet20/rows.csv mapping=offset metric=top1 kappa=2.0 -->` and
 `<!-- /table -->`. What is equated is a field of the rows or a device parameter (null: it has none);
-`networks=base,finetuned` chooses networks and their order. The path is relative to the file's folder.
+`networks=base,finetuned` chooses networks and their order, `against=NETWORK` the one that gains are counted over
+(base). The path is relative to the file's folder.
 """
 
 from __future__ import annotations
@@ -87,13 +88,14 @@ def table(block: Block, folder: Path) -> str:
         path, *conditions = block.source.split()
         every = rows = read_rows(folder / path)
         wanted = dict(condition.split("=", 1) for condition in conditions)
-        networks = wanted.pop("networks", None)
+        networks, against = wanted.pop("networks", None), wanted.pop("against", "base")
         for name, value in wanted.items():
             rows = keep(rows, name, value)
         if networks is not None:
             rows = [row for network in networks.split(",") for row in keep(rows, "network", network)]
         named = [name for name in wanted if name not in COLUMNS]
-        return markdown_table(rows, (*named, *varying_params(row for row in every if row.device == rows[0].device)))
+        varying = varying_params(row for row in every if row.device == rows[0].device)
+        return markdown_table(rows, (*named, *varying), against)
     except (UserError, FileNotFoundError) as error:
         raise type(error)(f"line {block.line}: {error}") from error
     except ValueError as error:

@@ -25,8 +25,8 @@ class SeedEachStep(Callback):
     def __init__(self, seed: int) -> None:
         if not 0 <= seed < VALIDATION_CHIP_SEED_START:
             raise UserError(
-                f"seed_everything={seed} must lie in [0, {VALIDATION_CHIP_SEED_START}): seeds from there on belong to the chips "
-                "that judge the result."
+                f"seed_everything={seed} must lie in [0, {VALIDATION_CHIP_SEED_START}): seeds from there on belong to "
+                "the chips that judge the result."
             )
         self.seed = seed
 

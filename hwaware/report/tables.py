@@ -11,9 +11,12 @@ from rich.text import Text
 
 from hwaware.evaluation import Row
 from hwaware.report.labels import age_label, constants, heading, line_labels, settings, varying_params
-from hwaware.report.summary import LINE, LOSS_POINTS, Summary, group_by, lifetime, summarise
+from hwaware.report.summary import LINE, LOSS_POINTS, SETTING, Summary, group_by, lifetime, paired_gain, summarise
 
-_EXPLANATION = "Mean ± standard deviation over chips (5th-percentile chip), in percent."
+_EXPLANATION = (
+    "Mean ± standard deviation over chips (5th-percentile chip), in percent. "
+    "Gains: mean paired difference ± 95 % confidence, in points."
+)
 _LIFE = f"life to −{LOSS_POINTS:g} point"
 
 
@@ -29,31 +32,49 @@ class _Grid:
     drift_free: tuple[str, ...]
     ages: dict[str, tuple[str, ...]]
     lifetimes: tuple[str, ...]
+    gain_over: str
+    gains: tuple[str, ...]
 
 
 def accuracy_tables(rows: Iterable[Row]) -> list[Table]:
     """One table for the terminal per setting, a column per network; print them with a ``rich.console.Console``."""
     rows = list(rows)
-    return [_rich(_grid(same, varying_params(rows))) for same in settings(rows)]
+    return [_rich(_grid(same, varying_params(rows), _of_network(rows, "base"))) for same in settings(rows)]
 
 
-def markdown_table(rows: Iterable[Row], varying: Sequence[str] = ()) -> str:
+def markdown_table(rows: Iterable[Row], varying: Sequence[str] = (), against: str = "base") -> str:
     """One table per setting as GitHub markdown, a row per network and a column per age.
 
     Args:
         rows: measurements; networks are shown in their order.
         varying: device parameters that the headings name, besides the usual ones and those that differ among ``rows``.
+        against: the network that gains are counted over, where it was measured on the same chips; its cells may have
+            other parameters (an ablation's), since a chip is known by its seed.
     """
     rows = list(rows)
     named = tuple(dict.fromkeys((*varying, *varying_params(rows))))
-    return "\n\n".join(_markdown(_grid(same, named)) for same in settings(rows))
+    return "\n\n".join(_markdown(_grid(same, named, _of_network(rows, against))) for same in settings(rows))
 
 
-def _grid(rows: Sequence[Row], varying: Sequence[str]) -> _Grid:
+def _of_network(rows: Iterable[Row], name: str) -> list[Row]:
+    return [row for row in rows if row.network == name and row.method == "none"]
+
+
+def _comparable(reference: Iterable[Row], to: Row, age_s: float) -> list[Row]:
+    """A reference network's rows at an age, in the same setting; else in the one that differs in parameters."""
+    names = [name for name in SETTING if name != "device_params"]
+    found = [row for row in reference if row.age_s == age_s and all(getattr(row, n) == getattr(to, n) for n in names)]
+    by_params = group_by(found, ["device_params"])
+    return by_params.get(to.device_params) or (found if len(by_params) == 1 else [])
+
+
+def _grid(rows: Sequence[Row], varying: Sequence[str], reference: Sequence[Row]) -> _Grid:
     title, conditions = heading(rows, varying)
     lines = group_by(rows, LINE)
     labels = line_labels(rows)
     summaries = {line: {one.age_s: one for one in summarise(lines[line])} for line in lines}
+    last = max(row.age_s for row in rows)
+    reference = _comparable(reference, rows[0], last)
     first = [next(iter(ages.values())) for ages in summaries.values()]
     return _Grid(
         title=title,
@@ -67,6 +88,8 @@ def _grid(rows: Sequence[Row], varying: Sequence[str]) -> _Grid:
             for age in sorted({row.age_s for row in rows})
         },
         lifetimes=tuple(_life(lines[line]) for line in lines),
+        gain_over=f"over {reference[0].network} at {age_label(last)}" if reference else "",
+        gains=tuple(_gain([row for row in lines[line] if row.age_s == last], reference) for line in lines),
     )
 
 
@@ -85,6 +108,13 @@ def _life(rows: Sequence[Row]) -> str:
     return f"> {age_label(max(row.age_s for row in rows))}" if age_s is None else age_label(age_s)
 
 
+def _gain(rows: Sequence[Row], reference: Sequence[Row]) -> str:
+    gain = None if set(rows) == set(reference) else paired_gain(rows, reference)
+    if gain is None:
+        return ""
+    return f"{gain.mean:+.2f}" + ("" if math.isnan(gain.margin) else f" ± {gain.margin:.2f}")
+
+
 def _rich(grid: _Grid) -> Table:
     title = Text.assemble((grid.title, "bold"), "\n", (grid.conditions, "dim"))
     footnote = f"{_EXPLANATION} Device: {grid.constants}." if grid.constants else _EXPLANATION
@@ -98,14 +128,17 @@ def _rich(grid: _Grid) -> Table:
         table.add_row(age, *cells)
     table.add_section()
     table.add_row(_LIFE, *grid.lifetimes)
+    if any(grid.gains):
+        table.add_row(grid.gain_over, *grid.gains)
     return table
 
 
 def _markdown(grid: _Grid) -> str:
-    header = ["network", "drift-free", *grid.ages, _LIFE]
+    gained = any(grid.gains)
+    header = ["network", "drift-free", *grid.ages, _LIFE, *[f"{grid.gain_over} (95 %)"] * gained]
     base = ["base digital", " / ".join(dict.fromkeys(grid.base_digital)), *("" for _ in header[2:])]
     networks = [name.replace("|", "\\|") for name in grid.networks]
-    columns = (networks, grid.drift_free, *grid.ages.values(), grid.lifetimes)
+    columns = (networks, grid.drift_free, *grid.ages.values(), grid.lifetimes, *[grid.gains] * gained)
     body = [header, ["---", *("---:" for _ in header[1:])], base, *zip(*columns, strict=True)]
     lines = [f"| {' | '.join(cells)} |" for cells in body]
     footnote = ["", f"Device: {grid.constants}."] if grid.constants else []

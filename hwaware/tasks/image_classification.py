@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.cli import OptimizerCallable
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from hwaware.models import build_model
-from hwaware.tasks.base import HardwareAwareTask, SchedulerCallable
-from hwaware.tasks.options import DeviceOptions
-from hwaware.training import RetentionLoss, TrainingNoise
+from hwaware.tasks.base import HardwareAwareTask
 
 
 class ImageClassification(HardwareAwareTask):
@@ -28,8 +25,7 @@ class ImageClassification(HardwareAwareTask):
         pretrained: take the weights that timm has for this name.
         num_classes: number of classes; None: as the network was trained.
         label_smoothing: share of the target that is spread over all classes.
-        device, include, exclude, corrected, noise, retention, clip_alpha, freeze_bn_statistics, optimizer, scheduler:
-            see :class:`~hwaware.tasks.HardwareAwareTask`.
+        **options: the device, the noise, the optimiser, …: see :class:`~hwaware.tasks.HardwareAwareTask`.
     """
 
     def __init__(
@@ -39,29 +35,9 @@ class ImageClassification(HardwareAwareTask):
         pretrained: bool = False,
         num_classes: int | None = None,
         label_smoothing: float = 0.0,
-        device: DeviceOptions | None = None,
-        include: Sequence[str] = ("*",),
-        exclude: Sequence[str] = (),
-        corrected: bool = True,
-        noise: TrainingNoise | None = None,
-        retention: RetentionLoss | None = None,
-        clip_alpha: float | None = None,
-        freeze_bn_statistics: bool = True,
-        optimizer: OptimizerCallable | None = None,
-        scheduler: SchedulerCallable | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            device=device,
-            include=include,
-            exclude=exclude,
-            corrected=corrected,
-            noise=noise,
-            retention=retention,
-            clip_alpha=clip_alpha,
-            freeze_bn_statistics=freeze_bn_statistics,
-            optimizer=optimizer,
-            scheduler=scheduler,
-        )
+        super().__init__(**options)
         self.name, self.weights, self.pretrained = name, weights, pretrained
         self.num_classes, self.label_smoothing = num_classes, label_smoothing
         self.configure_models()

@@ -1,6 +1,7 @@
 import re
 
 import numpy as np
+import scipy.stats
 from rich.console import Console
 
 from hwaware.report.tables import accuracy_tables, markdown_table
@@ -16,18 +17,28 @@ def _expected(rows, network, age_s):
     return f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f} ({np.percentile(values, 5):.2f})"
 
 
+def _gain(rows, network):
+    """Over base at ten years, as scipy has it."""
+    last = [[row.value for row in rows if (row.network, row.age_s) == (n, 315_360_000.0)] for n in (network, "base")]
+    difference = np.subtract(*last)
+    low, high = scipy.stats.ttest_1samp(difference, 0).confidence_interval(0.95)
+    return f"{difference.mean():+.2f} ± {(high - low) / 2:.2f}"
+
+
 def test_markdown_has_a_row_per_network_and_a_column_per_age(rows):
     header, rule, base, *networks = _cells(markdown_table(rows))
     assert header == [
         "network", "drift-free", "0 s", "1 h", "1 day", "1 week", "1 month", "1 year", "10 years", "life to −1 point",
+        "over base at 10 years (95 %)",
     ]  # fmt: skip
-    assert rule == ["---"] + ["---:"] * 9
-    assert base == ["base digital", "91.73"] + [""] * 8
+    assert rule == ["---"] + ["---:"] * 10
+    assert base == ["base digital", "91.73"] + [""] * 9
     assert [cells[0] for cells in networks] == ["base_uncorrected", "base", "finetuned"]
     for cells in networks:
         assert cells[1] == "91.70"
         assert cells[2:9] == [_expected(rows, cells[0], age) for age in sorted({row.age_s for row in rows})]
     assert [cells[9] for cells in networks] == ["0 s", "1.39 days", "> 10 years"]
+    assert [cells[10] for cells in networks] == [_gain(rows, "base_uncorrected"), "", _gain(rows, "finetuned")]
 
 
 def test_markdown_starts_with_device_mapping_and_conditions(rows):
@@ -55,8 +66,8 @@ def test_a_pipe_in_a_name_does_not_make_a_column(make_row):
 def test_missing_ages_and_single_chips(make_row):
     rows = [make_row(), make_row(age_s=60.0, value=89.5), make_row(network="finetuned", age_s=60.0)]
     *_, base, finetuned = _cells(markdown_table(rows))
-    assert base == ["base", "91.70", "90.00", "89.50", "–"]
-    assert finetuned == ["finetuned", "91.70", "–", "90.00", "–"]
+    assert base == ["base", "91.70", "90.00", "89.50", "–", ""]
+    assert finetuned == ["finetuned", "91.70", "–", "90.00", "–", "+0.50"]
 
 
 def _terminal(rows, width=110):
@@ -71,7 +82,7 @@ def test_terminal_has_a_row_per_age_and_a_column_per_network(rows):
     by_name = {cells[0]: cells[1:] for cells in lines}
     assert list(by_name) == [
         "base digital", "drift-free", "0 s", "1 h", "1 day", "1 week", "1 month", "1 year", "10 years",
-        "life to −1 point",
+        "life to −1 point", "over base at 10 years",
     ]  # fmt: skip
     networks = ("base_uncorrected", "base", "finetuned")
     assert by_name["base digital"] == ["91.73"] * 3
@@ -87,3 +98,16 @@ def test_terminal_table_fits_80_columns_and_says_what_its_cells_are(rows):
         "reram_cmo, differential" in flat and "5th-percentile chip" in flat and "drift_mean_slope_us = -0.089" in flat
     )
     assert "…" not in text
+
+
+def test_gains_over_a_network_on_other_cells_but_the_same_chips(make_rows):
+    """An ablation's networks run on cells with another curve; a chip is known by its seed."""
+    plain = make_rows(means={"plain": (90.0,) * 7}, params={"kappa": None})
+    better = make_rows(means={"better": (91.0,) * 7})
+    *_, last = _cells(markdown_table(plain + better, against="plain"))
+    assert last[0] == "better" and last[-1].startswith("+1.00 ± 0.00")
+
+
+def test_no_gain_over_a_network_that_met_other_chips(make_row):
+    rows = [make_row(), make_row(network="finetuned", chip_seed=5)]
+    assert "over base" not in markdown_table(rows)
