@@ -18,7 +18,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.optim.lr_scheduler import LRScheduler
 
 import hwaware.data  # noqa: F401 - so that recipes can name its classes without a path
-from hwaware.callbacks import DriftEvaluation, RunRecord, SeedEachStep
+from hwaware.callbacks import DriftEvaluation, RunRecord, SeedEachStep, StopAtDivergence
 from hwaware.checkpoint import read_checkpoint
 from hwaware.errors import UserError
 from hwaware.recipes import BASED_ON, RecipeFile, recipe_name
@@ -149,11 +149,12 @@ class HardwareCLI(LightningCLI):
         if config.get("enable_checkpointing") is False or config.get("fast_dev_run"):
             callbacks = [callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)]
         record = RunRecord(self._parser(self.subcommand), settings)
+        own = [record, SeedEachStep(settings.seed_everything), StopAtDivergence()]
         log = logging.getLogger("lightning.pytorch")
         level = log.level
         log.setLevel(logging.WARNING)  # its advertisements would stand before what went wrong
         try:
-            return super()._instantiate_trainer(config, [record, SeedEachStep(settings.seed_everything), *callbacks])
+            return super()._instantiate_trainer(config, [*own, *callbacks])
         except MisconfigurationException as error:  # Lightning's word for a wrong setting
             raise UserError(" ".join(str(error).split())) from None
         finally:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """CPU time to program and age one ResNet18 chip, and what the chip's forward pass costs beside the digital one.
 
-    python scripts/bench_drift.py [--repeats 7]
+    python scripts/bench_drift.py [--repeats 7] [--out results/bench_drift.csv]
 
 Prints one JSON line: ``age_cpu_s`` (programming, drift and one read of 11.7 M weights in 23.4 M cells: ``reram_cmo``,
 ``differential``, ten years), ``forward_ratio_cpu`` (chip / digital, interleaved). Medians of CPU time of all threads.
@@ -13,6 +13,8 @@ import argparse
 import copy
 import json
 import time
+from importlib.metadata import version
+from pathlib import Path
 from statistics import median
 
 import timm
@@ -20,13 +22,16 @@ import torch
 
 from hwaware.chip import Chip
 from hwaware.devices import load_device
+from hwaware.evaluation import commit
 from hwaware.nn import convert
+from hwaware.report.rows import write_csv
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=7)
-    repeats = parser.parse_args().repeats
+    parser.add_argument("--out", type=Path, help="CSV file to write, with commit and versions")
+    arguments = parser.parse_args()
 
     torch.manual_seed(0)
     torch.set_num_threads(1)  # a second thread's waiting would count as CPU time
@@ -38,7 +43,7 @@ def main() -> None:
 
     ageing, chip_forward, digital_forward = [], [], []
     with torch.no_grad():
-        for seed in range(repeats):
+        for seed in range(arguments.repeats):
             start = time.process_time()
             chip = Chip.program(model, device, seed)
             with chip.at(315_360_000.0):
@@ -51,9 +56,13 @@ def main() -> None:
         "workload": "resnet18_chip",
         "age_cpu_s": round(median(ageing), 3),
         "forward_ratio_cpu": round(median(chip_forward) / median(digital_forward), 3),
+        "commit": commit(),
+        "version": version("hwaware"),
         "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
     }
+    if arguments.out:
+        write_csv(arguments.out, result, [result.values()])
     print(json.dumps(result))
 
 

@@ -21,7 +21,6 @@ Prints a table and then, last, one JSON line per workload.
 from __future__ import annotations
 
 import argparse
-import csv
 import gc
 import json
 import platform
@@ -42,6 +41,7 @@ from torch import Tensor, nn
 from hwaware.devices import load_device
 from hwaware.evaluation import commit
 from hwaware.nn import convert, gaussian
+from hwaware.report.rows import write_csv
 from hwaware.training import RetentionLoss, TrainingNoise, install_noise, install_retention, retention_loss
 from hwaware.training import noise as training_noise
 
@@ -208,11 +208,7 @@ def main() -> None:
             "python": platform.python_version(),
             "cpu": torch.backends.cpu.get_cpu_capability(),
         }
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        with args.out.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=[*rows[0], *about])
-            writer.writeheader()
-            writer.writerows(row | about for row in rows)
+        write_csv(args.out, rows[0] | about, ((row | about).values() for row in rows))
         console.print(f"Written to {args.out}")
     for row in rows:
         print(json.dumps({key: row[key] for key in ("workload", "ratio_cpu", "ratio_mem")}))

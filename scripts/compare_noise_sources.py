@@ -12,20 +12,22 @@ from __future__ import annotations
 
 import argparse
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from rich.progress import track
-from timm.data import resolve_model_data_config
 
+from hwaware.callbacks.batches import Batches
 from hwaware.data import ImageData
 from hwaware.devices import load_device
 from hwaware.evaluation import RunLabels, evaluate
-from hwaware.models import build_model
 from hwaware.nn import convert
 from hwaware.nn.gaussian import fresh_gaussian
 from hwaware.report.rows import write_rows
+from hwaware.report.tables import markdown_table
+from hwaware.tasks import ImageClassification
 from hwaware.training import TrainingNoise, install_noise
 
 SOURCES = {"pool": nullcontext, "fresh": fresh_gaussian}
@@ -39,29 +41,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
 
-    def network() -> torch.nn.Module:
-        return build_model("resnet20_cifar", weights=arguments.weights, num_classes=10)
-
+    task = ImageClassification("resnet20_cifar", weights=arguments.weights, num_classes=10)
     data = ImageData(source="digits", batch_size=64)
-    data.data_config, data.model_classes = resolve_model_data_config(network()), 10
-    data.setup("fit")
-    data.setup("test")
-    tests = [tuple(batch) for batch in data.test_dataloader()]
-    trains = [tuple(batch) for batch in data.train_dataloader()]
-    n_samples = sum(len(labels) for _, labels in tests)
-
-    @torch.no_grad()
-    def score(model: torch.nn.Module) -> dict[str, float]:
-        right = sum((model(images).argmax(1) == labels).sum().item() for images, labels in tests)
-        return {"top1": round(100 * right / n_samples, 4)}
-
-    base_digital = score(network().eval())
+    data.data_config, data.model_classes = task.data_config, task.num_classes
+    for stage in ("fit", "test"):
+        data.setup(stage)
+    trains = list(data.train_dataloader())
+    tests = Batches(data, "test", torch.device("cpu"))
+    score = partial(task.score, batches=tests)
+    base_digital = score(task.network.eval())
     device = load_device("reram_cmo", mapping="differential")
     rows = []
     for seed, source in track([(s, n) for s in range(arguments.seeds) for n in SOURCES], description="finetuning"):
-        model = network().eval()  # batch-norm statistics stay frozen
+        model = task.build_network()
         convert(model, device)
-        model.apply(lambda module: module.train(not isinstance(module, torch.nn.BatchNorm2d)))
+        model.apply(lambda module: module.train(not isinstance(module, torch.nn.BatchNorm2d)))  # frozen statistics
         optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
         with SOURCES[source]():
             for step in range(arguments.steps):
@@ -70,6 +64,7 @@ def main() -> None:
                 images, labels = trains[int(torch.randint(len(trains), ()))]
                 optimizer.zero_grad()
                 F.cross_entropy(model(images), labels).backward()
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # as recipes/quickstart.yaml does
                 optimizer.step()
         labels = RunLabels("noise_sources", "resnet20_cifar", source, data.dataset_name, seed)
         rows += evaluate(
@@ -77,16 +72,12 @@ def main() -> None:
             device,
             score=score,
             base_digital=base_digital,
-            n_samples=n_samples,
+            n_samples=tests.n_samples,
             labels=labels,
             ages_s=[3600.0, 315_360_000.0],
         )
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     write_rows(arguments.out, rows)
-    for source in SOURCES:
-        for age_s in (3600.0, 315_360_000.0):
-            values = torch.tensor([row.value for row in rows if (row.network, row.age_s) == (source, age_s)])
-            print(f"{source}: {values.mean():.2f} ± {values.std():.2f} % at {age_s:.0f} s ({len(values)} chips)")
+    print(markdown_table(rows, against="fresh"))
 
 
 if __name__ == "__main__":

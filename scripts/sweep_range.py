@@ -11,19 +11,21 @@ from __future__ import annotations
 
 import argparse
 import copy
+from functools import partial
 from pathlib import Path
 
 import torch
 from rich.progress import track
 
+from hwaware.callbacks.batches import Batches
 from hwaware.chip import CHIP_SEED_START
 from hwaware.data import ImageData
 from hwaware.devices import load_device
 from hwaware.evaluation import RunLabels, evaluate
-from hwaware.models import build_model
 from hwaware.nn import convert
 from hwaware.report.plots import plot_range_sweep
 from hwaware.report.rows import write_rows
+from hwaware.tasks import ImageClassification
 
 AGES_S = (0.0, 315_360_000.0)
 RANGES = (0.125, 0.25, 0.5, 0.75, 1.0)
@@ -41,15 +43,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
 
-    network = build_model(arguments.model, weights=arguments.weights, num_classes=10).eval()
-    batches, dataset = test_batches(network, arguments)
-    n_samples = sum(len(labels) for _, labels in batches)
-
-    @torch.no_grad()
-    def score(model: torch.nn.Module) -> dict[str, float]:
-        right = sum((model(images).argmax(1) == labels).sum().item() for images, labels in batches)
-        return {"top1": round(100 * right / n_samples, 4)}
-
+    task = ImageClassification(arguments.model, weights=arguments.weights)
+    network = task.network.eval()
+    data = ImageData(path=arguments.data, source="parquet", test_subset=arguments.images, eval_batch_size=100)
+    data.data_config, data.model_classes = task.data_config, task.num_classes
+    data.setup("test")
+    batches = Batches(data, "test", torch.device("cpu"))
+    score = partial(task.score, batches=batches)
     base_digital = score(network)
     rows = []
     grid = [(kappa, r, corrected) for kappa in KAPPAS for r in RANGES for corrected in (True, False)]
@@ -61,7 +61,7 @@ def main() -> None:
             recipe="range_sweep",
             model=arguments.model,
             network="base" if corrected else "base_uncorrected",
-            dataset=dataset,
+            dataset=data.dataset_name,
             seed=0,
         )
         rows += evaluate(
@@ -69,26 +69,14 @@ def main() -> None:
             device,
             score=score,
             base_digital=base_digital,
-            n_samples=n_samples,
+            n_samples=batches.n_samples,
             labels=labels,
             ages_s=AGES_S,
             chip_seeds=range(CHIP_SEED_START, CHIP_SEED_START + arguments.chips),
         )
-    arguments.out.mkdir(parents=True, exist_ok=True)
     write_rows(arguments.out / "rows.csv", rows)
     for age_s in AGES_S:
         print(plot_range_sweep(rows, arguments.out / f"range_{age_s:.0f}s.png", age_s))
-
-
-def test_batches(network: torch.nn.Module, arguments: argparse.Namespace) -> tuple[list, str]:
-    """The test subset, decoded once, preprocessed as the network wants it; and the data set's name."""
-    from timm.data import resolve_model_data_config
-
-    data = ImageData(path=arguments.data, source="parquet", test_subset=arguments.images, eval_batch_size=100)
-    data.data_config = resolve_model_data_config(network)
-    data.model_classes = 10
-    data.setup("test")
-    return [tuple(batch) for batch in data.test_dataloader()], data.dataset_name
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ from hwaware.chip import CHIP_SEED_START, Chip
 from hwaware.devices import Device
 from hwaware.evaluation import Row, ages_to_evaluate
 from hwaware.nn import analog_layers
-from hwaware.report.labels import settings, slug, varying_params
+from hwaware.report.labels import line_labels, settings, slug, varying_params
 from hwaware.report.plots import plot_accuracy, plot_conductances, plot_transform
 from hwaware.report.rows import COLUMNS, write_rows
-from hwaware.report.summary import summarise, write_summary
+from hwaware.report.summary import LINE, summarise, write_summary
 from hwaware.report.tables import accuracy_tables
 
 #: Cells in a conductance histogram; more would not change the picture.
@@ -70,8 +70,10 @@ def track(run: Any, rows: Sequence[Row], plots: Sequence[Path]) -> None:
     run.define_metric("drift/age_s")
     run.define_metric("drift/mean/*", step_metric="drift/age_s")
     for same in settings(rows):
+        labels = line_labels(same)
         for one in sorted(summarise(same), key=lambda one: one.age_s):
-            run.log({"drift/age_s": one.age_s, f"drift/mean/{slug(same, rows)}/{one.network}": one.mean})
+            label = labels[tuple(getattr(one, name) for name in LINE)]
+            run.log({"drift/age_s": one.age_s, f"drift/mean/{slug(same, rows)}/{label}": one.mean})
 
 
 def device_slugs(rows: Sequence[Row]) -> list[str]:
