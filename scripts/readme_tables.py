@@ -6,12 +6,14 @@
 A table stands between `<!-- table: results/cifar10_resnet20/rows.csv mapping=offset metric=top1 kappa=2.0 -->` and
 `<!-- /table -->`. What is equated is a field of the rows or a device parameter (null: it has none);
 `networks=base,finetuned` chooses networks and their order, `against=NETWORK` the one that gains are counted over
-(base). The path is relative to the file's folder.
+(base). `<!-- table: results/bench_step.csv columns=workload,ratio_cpu -->` shows columns of any CSV file as they are. Paths
+are relative to the file's folder.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import re
 import sys
@@ -86,8 +88,10 @@ def table(block: Block, folder: Path) -> str:
     """The markdown that a block asks for."""
     try:
         path, *conditions = block.source.split()
-        every = rows = read_rows(folder / path)
         wanted = dict(condition.split("=", 1) for condition in conditions)
+        if "columns" in wanted:
+            return plain_table(folder / path, wanted["columns"].split(","))
+        every = rows = read_rows(folder / path)
         networks, against = wanted.pop("networks", None), wanted.pop("against", "base")
         for name, value in wanted.items():
             rows = keep(rows, name, value)
@@ -100,6 +104,17 @@ def table(block: Block, folder: Path) -> str:
         raise type(error)(f"line {block.line}: {error}") from error
     except ValueError as error:
         raise UserError(f"line {block.line}: '{block.source}' is not 'PATH field=value …'.") from error
+
+
+def plain_table(path: Path, columns: list[str]) -> str:
+    """Columns of a CSV file as markdown."""
+    with path.open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    for column in columns:
+        if not lines or column not in lines[0]:
+            raise UserError(f"{path} has no column '{column}'. {nearest(column, lines[0] if lines else ())}")
+    body = [columns, ["---", *("---:" for _ in columns[1:])], *([line[column] for column in columns] for line in lines)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in body)
 
 
 def keep(rows: list[Row], name: str, value: str) -> list[Row]:

@@ -146,3 +146,16 @@ def test_markers_come_in_pairs(tmp_path, capsys, text, message):
 def test_a_missing_readme(tmp_path, capsys):
     assert _run(tmp_path / "README.md") == 2
     assert "README.md" in capsys.readouterr().err
+
+
+def test_columns_of_any_csv_file(readme, tmp_path):
+    (tmp_path / "results" / "speed.csv").write_text("workload,ratio,commit\na,1.1,x\nb,1.2,x\n")
+    path = readme("results/speed.csv columns=workload,ratio")
+    assert _run(path) == 0
+    assert _contents(path) == ["| workload | ratio |\n| --- | ---: |\n| a | 1.1 |\n| b | 1.2 |"]
+
+
+def test_a_column_that_is_not_there_is_named(readme, tmp_path, capsys):
+    (tmp_path / "results" / "speed.csv").write_text("workload,ratio\na,1.1\n")
+    assert _run(readme("results/speed.csv columns=workload,ration")) == 2
+    assert "no column 'ration'. Did you mean 'ratio'?" in capsys.readouterr().err
