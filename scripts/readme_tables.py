@@ -6,8 +6,8 @@
 A table stands between `<!-- table: results/cifar10_resnet20/rows.csv mapping=offset metric=top1 kappa=2.0 -->` and
 `<!-- /table -->`. What is equated is a field of the rows or a device parameter (null: it has none);
 `networks=base,finetuned` chooses networks and their order, `against=NETWORK` the one that gains are counted over
-(base). `<!-- table: results/bench_step.csv columns=workload,ratio_cpu -->` shows columns of any CSV file as they are. Paths
-are relative to the file's folder.
+(base). `<!-- table: results/bench_step.csv columns=workload,ratio_cpu -->` shows columns of any CSV file as they are.
+Paths are relative to the file's folder.
 """
 
 from __future__ import annotations
