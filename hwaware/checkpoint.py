@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from pickle import UnpicklingError
@@ -18,10 +16,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from hwaware.devices import device_from_dict
 from hwaware.errors import UserError
+from hwaware.files import replacing
 from hwaware.nn import convert, effective_state_dict, to_digital
 from hwaware.tasks.base import CHECKPOINT_KEY, HardwareAwareTask
-from hwaware.tasks.options import DeviceOptions
 
 _HEADER_KEY = "hwaware"
 
@@ -42,18 +41,8 @@ def save_weights(task: HardwareAwareTask, path: str | Path) -> Path:
     state = effective_state_dict(task.network)
     state = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}  # safetensors refuses ties
     data = save(state, {"format": "pt", _HEADER_KEY: json.dumps(header, sort_keys=True)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        file.write(data)
     return path
 
 
@@ -75,7 +64,13 @@ def read_header(path: str | Path) -> dict[str, Any] | None:
             text = (file.metadata() or {}).get(_HEADER_KEY)
     except (SafetensorError, OSError) as error:
         raise UserError(f"'{path}' is cut short or not a safetensors file ({error}).") from None
-    return None if text is None else json.loads(text)
+    if text is None:
+        return None
+    try:
+        header = json.loads(text)
+        return {key: header[key] for key in ("network", "hardware")}
+    except (ValueError, TypeError, KeyError):
+        raise UserError(f"the header of '{path}' is not what this package writes; was it edited?") from None
 
 
 def load_weights(task: HardwareAwareTask, path: str | Path) -> tuple[str, nn.Module]:
@@ -127,8 +122,8 @@ def _load_checkpoint(task: HardwareAwareTask, path: str | Path) -> tuple[str, nn
     network = to_digital(copy.deepcopy(task.network))
     hardware = saved["hardware"]
     if hardware:  # of the run, which need not be the recipe's: the latents mean something under that one only
-        options = DeviceOptions(**hardware["device"])
-        convert(network, options.build(), hardware["include"], hardware["exclude"], hardware["corrected"])
+        layers = (hardware[key] for key in ("include", "exclude", "corrected"))
+        convert(network, device_from_dict(hardware["device"]), *layers)
     prefix = "network."
     state = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
     try:

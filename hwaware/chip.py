@@ -65,8 +65,8 @@ class Chip:
 
         Args:
             model: a network after :func:`hwaware.nn.convert`; it is not changed.
-            device: the chip's technology; mapping, scale and constants may differ from those the network was converted
-                for, the transform (kappa, range_fraction) may not.
+            device: the chip's technology; mapping and constants may differ from those the network was converted for,
+                the transform (kappa, range_fraction, and the scale, where there is a curve) may not.
             seed: which chip.
 
         Raises:
@@ -77,11 +77,10 @@ class Chip:
             raise UserError("the network has no analog layer: convert(model, device) first.")
         targets, owners = {}, {}
         for name, layer in layers.items():
-            if (layer.device.kappa, layer.device.range_fraction) != (device.kappa, device.range_fraction):
+            if (converted := _transform(layer.device)) != (wanted := _transform(device)):
                 raise UserError(
-                    f"layer '{name}' was converted for kappa={layer.device.kappa}, range_fraction="
-                    f"{layer.device.range_fraction}, but the chip has kappa={device.kappa}, range_fraction="
-                    f"{device.range_fraction}: convert the network for that device."
+                    f"layer '{name}' was converted for {converted}, but the chip has {wanted}: convert the network for "
+                    "that device."
                 )
             owner = owners.setdefault(id(layer.weight), name)
             if owner != name:
@@ -131,14 +130,20 @@ class Chip:
     def _aged_blocks(self, name: str, age_s: float, purpose: str) -> Iterator[tuple[Tensor, ...]]:
         """The flattened layer's conductances block by block: a whole layer's would leave the cache at every step."""
         device, target = self.device, self.targets[name]
-        v = (target.latent.float() * (device.range_fraction / target.scale)).cpu()
+        v = (target.latent.float() / target.scale * device.range_fraction).cpu()
         draws = [
-            _Draws(f"{self.seed}/{target.owner}/{index}", read=f"read/{age_s!r}/{purpose}")
+            _Draws(f"{self.seed}/{target.owner}/{index}", read=f"read/{float(age_s)!r}/{purpose}")
             for index in range(device.layout.cells_per_weight)
         ]
         for block in v.flatten().split(_BLOCK):
             targets = device.layout.encode(block, device.g_min_us, device.g_max_us)
             yield tuple(_age(device, g, draw, age_s) for g, draw in zip(targets, draws, strict=True))
+
+
+def _transform(device: Device) -> str:
+    """What a network's latent weights depend on."""
+    text = f"kappa={device.kappa}, range_fraction={device.range_fraction}"
+    return f"{text}, scale='{device.scale}'" if device.curve else text
 
 
 class _Draws:

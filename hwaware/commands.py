@@ -21,6 +21,7 @@ import hwaware.data  # noqa: F401 - so that recipes can name its classes without
 from hwaware.callbacks import DriftEvaluation, RunRecord, SeedEachStep, StopAtDivergence
 from hwaware.checkpoint import read_checkpoint
 from hwaware.errors import UserError
+from hwaware.evaluation import commit
 from hwaware.recipes import BASED_ON, RecipeFile, recipe_name
 from hwaware.tasks import HardwareAwareTask
 from hwaware.trainer import HardwareTrainer
@@ -48,6 +49,7 @@ class HardwareCLI(LightningCLI):
         # No prefixes of keys, and errors as exceptions, in the main parser and in each command's.
         strict = {"allow_abbrev": False, "exit_on_error": False}
         self.failure: Exception | None = None
+        commit()  # of the code that runs, whatever becomes of the tree in the meantime
         super().__init__(
             HardwareAwareTask,
             LightningDataModule,
@@ -134,7 +136,13 @@ class HardwareCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except Exception as error:
-            raise (self.failure or error) from None
+            failure = self.failure or error
+            if isinstance(failure, MisconfigurationException):  # Lightning's word for a wrong setting
+                raise UserError(" ".join(str(failure).split())) from None
+            raise failure from None
+        settings = self.config[self.subcommand]
+        if getattr(self.datamodule, "seed", 0) is None:
+            self.datamodule.seed = settings.seed_everything
 
     def _remember_failure(self, class_type: type, *args: Any, **kwargs: Any) -> Any:
         kwargs.pop("applied_instantiation_links", None)
@@ -155,7 +163,7 @@ class HardwareCLI(LightningCLI):
         log.setLevel(logging.WARNING)  # its advertisements would stand before what went wrong
         try:
             return super()._instantiate_trainer(config, [*own, *callbacks])
-        except MisconfigurationException as error:  # Lightning's word for a wrong setting
+        except (MisconfigurationException, ValueError) as error:  # Lightning's words for a wrong setting
             raise UserError(" ".join(str(error).split())) from None
         finally:
             log.setLevel(level)
@@ -164,6 +172,8 @@ class HardwareCLI(LightningCLI):
 
     def before_fit(self) -> None:
         self._before("fit")
+        self._try_optimizer()
+        self.datamodule.train_dataloader()
         evaluation = next(callback for callback in self.trainer.callbacks if isinstance(callback, DriftEvaluation))
         if self.trainer.fast_dev_run or not evaluation.is_due(self.model):
             return
@@ -174,6 +184,16 @@ class HardwareCLI(LightningCLI):
             )
         evaluation.check(self.model)
         self.datamodule.setup(evaluation.stage)
+
+    def _try_optimizer(self) -> None:
+        """Raises UserError for settings that the optimiser or the schedule would refuse at the first step."""
+        settings = self.config[self.subcommand].trainer
+        if self.trainer.max_steps == -1 and self.trainer.max_epochs == -1 and settings.max_time is None:
+            raise UserError("training would never end: give trainer.max_steps or trainer.max_epochs.")
+        try:
+            self.model.make_optimizer()
+        except (ValueError, TypeError) as error:
+            raise UserError(f"model.optimizer: {error}") from None
 
     def before_validate(self) -> None:
         self._before("validate")

@@ -36,6 +36,8 @@ def with_ancestors(path: str | Path) -> list[Path]:
         if not isinstance(content, dict):
             raise UserError(f"recipe '{following}' is no table of keys and values.")
         parent = content.get(BASED_ON)
+        if not isinstance(parent, str | None):
+            raise UserError(f"recipe '{chain[-1]}': {BASED_ON} {parent!r} is not the path of a recipe.")
         following = None if parent is None else following.parent / parent
     return chain[::-1]
 

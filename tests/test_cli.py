@@ -6,7 +6,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 from hwaware.cli import COMMANDS, main
 from hwaware.report.rows import read_rows
@@ -64,10 +66,12 @@ def test_checkpoints_settings_do_not_override_the_command_line(tmp_path):
     common = ("fit", "--config", FINETUNE, "--model.weights", pretrained_weights(), "--evaluation.networks", "[]")
     common += ("--trainer.default_root_dir", tmp_path)
     run(*common, "--trainer.max_epochs", 1, "--model.label_smoothing", 0.3)
+    (file,) = tmp_path.rglob("last.ckpt")
+    checkpoint = torch.load(file, weights_only=True)
+    torch.save({**checkpoint, "hyper_parameters": {"label_smoothing": 0.3}}, file)  # as a task that saves them would
     run(*common, "--trainer.max_epochs", 2, "--model.label_smoothing", 0.1, "--ckpt_path", "last")
     config = yaml.safe_load((tmp_path / "finetune" / "version_1" / "config.yaml").read_text())
     assert config["model"]["init_args"]["label_smoothing"] == 0.1
-    assert "epoch=1" not in str(list(tmp_path.rglob("*.ckpt")))
 
 
 def test_console_script_names_an_existing_function():
@@ -83,3 +87,16 @@ def test_unexpected_exceptions_keep_their_traceback(monkeypatch):
     with pytest.raises(ValueError, match=r"^a bug of ours$") as error:
         main(["fit", "--config", PRETRAIN])
     assert error.traceback[-1].name == "broken"
+
+
+def test_the_runs_seed_reaches_the_data(tmp_path):
+    """Without noise, order and augmentation are all that a seed changes in a finetune."""
+    common = ("fit", "--config", FINETUNE, "--model.weights", pretrained_weights(), "--evaluation.networks", "[]")
+    common += ("--model.noise", "null", "--model.retention", "null", "--trainer.max_steps", 2)
+    weights = []
+    for number, seed in enumerate((3, 3, 4)):
+        run(*common, "--seed_everything", seed, "--trainer.default_root_dir", tmp_path)
+        weights.append(load_file(tmp_path / "finetune" / f"version_{number}" / "model.safetensors"))
+    first, again, other = weights
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not all(torch.equal(first[key], other[key]) for key in first)

@@ -47,6 +47,7 @@ def files(tmp_path) -> Path:
     (folder / "unknown_key.yaml").write_text("model: {init_args: {nois: null}}")
     (folder / "unknown_nested.yaml").write_text("model: {init_args: {device: {mappings: offset}}}")
     (folder / "unknown_prefix.yaml").write_text("trainer: {max_epoch: 1}")
+    (folder / "parent.yaml").write_text("based_on: 5")
     (folder / "unknown_top.yaml").write_text("trainers: {max_epochs: 1}")
     return folder
 
@@ -90,6 +91,19 @@ CASES = {
     "age that the law lacks": (["--evaluation.ages_s", "[0.5]"], "age_s=0.5"),
     "kappa": (["--model.device.kappa", "0"], "kappa=0.0"),
     "range": (["--model.device.range_fraction", "1.5"], "range_fraction=1.5"),
+    "no curve": (["--model.device.kappa", "0.001"], "[0.01, 10.0]"),
+    "NaN constant": (["--model.device.overrides.stuck_on", "nan"], "stuck_on=nan"),
+    "override of a key": (["--model.device.overrides", "{{mapping: offset}}"], "mapping has a key of its own"),
+    "learning rate": (["--model.optimizer.lr", "-1"], "learning rate"),
+    "clipping": (["--model.clip_alpha", "0"], "clip_alpha=0"),
+    "smoothing": (["--model.label_smoothing", "1.5"], "label_smoothing=1.5"),
+    "classes": (["--model.num_classes", "0"], "num_classes=0"),
+    "batch": (["--data.batch_size", "5000"], "batch_size=5000 is above the "),
+    "strategy": (["--trainer.strategy", "dpp"], "dpp"),
+    "checkpoints": (["--checkpoint.save_top_k", "-5"], "save_top_k"),
+    "no end": (["--trainer.max_epochs", "-1"], "never end"),
+    "name of finetuned": (["--evaluation.finetuned_as", "base"], "finetuned_as='base'"),
+    "parent of a recipe": (["--config", "{files}/parent.yaml"], "based_on 5"),
     "type": (["--trainer.max_epochs", "many"], "trainer.max_epochs: 'many' is no int"),
     "choice": (["--model.noise.kind", "devic"], "Did you mean 'device'?"),
     "seed of a chip": (["--seed_everything", "1000000"], "seed_everything=1000000"),

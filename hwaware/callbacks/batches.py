@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader
 
 #: Decoded batches are kept up to this size; larger sets are read again for each chip and age.
 CACHE_BYTES = 2**30
@@ -28,7 +27,7 @@ class Batches:
     def __init__(self, datamodule: LightningDataModule, split: str, device: torch.device) -> None:
         loader = getattr(datamodule, f"{split}_dataloader")()
         # Without the sampler, which may give each rank its own images: ranks differ in their chips here.
-        self.loader = DataLoader(
+        self.loader = type(loader)(
             loader.dataset, loader.batch_size, num_workers=loader.num_workers, collate_fn=loader.collate_fn
         )
         self.device = device

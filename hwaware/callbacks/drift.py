@@ -7,6 +7,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
+import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -59,6 +60,8 @@ class DriftEvaluation(Callback):
         for network in networks:
             if network not in NETWORKS:
                 raise UserError(f"evaluation network '{network}' is unknown. {nearest(network, NETWORKS)}")
+        if finetuned_as in NETWORKS[:2]:
+            raise UserError(f"finetuned_as='{finetuned_as}' is the name of another network; 'finetuned' is usual.")
         if n_chips < 1:
             raise UserError(f"n_chips={n_chips} must be at least 1; 10 or more for a result.")
         if every_n_epochs is not None and every_n_epochs < 1:
@@ -153,7 +156,8 @@ class DriftEvaluation(Callback):
             with trainer.precision_plugin.forward_context():  # as Lightning's own validation
                 return task.score(network, batches)
 
-        base_digital = score(copy.deepcopy(base).to(torch_device).eval())
+        # In single precision, or autocast from it, whatever the parameters were trained in: as chips are programmed.
+        base_digital = score(copy.deepcopy(base).to(torch_device, torch.float32).eval())
         devices = self._devices(task)
         start = {"test": CHIP_SEED_START, "val": VALIDATION_CHIP_SEED_START}[self.split]
         chip_seeds = range(start, start + self.n_chips)[trainer.global_rank :: trainer.world_size]
@@ -163,7 +167,7 @@ class DriftEvaluation(Callback):
             for name, network in networks.items():
                 labels = RunLabels(self.recipe, task.network_name, name, datamodule.dataset_name, self.seed)
                 for options in devices:
-                    converted = copy.deepcopy(network)
+                    converted = copy.deepcopy(network).float()
                     task.convert(converted, options, corrected=name != "base_uncorrected")
                     own = evaluate(
                         converted.to(torch_device),

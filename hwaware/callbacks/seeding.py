@@ -36,6 +36,6 @@ class SeedEachStep(Callback):
 
 
 def step_seed(seed: int, rank: int, step: int, micro_batch: int) -> int:
-    """A seed in [0, 2⁶³) that differs between any two different arguments, the same on every machine."""
+    """A seed in [0, 2⁶³) that (but for chance, 2⁻⁶³) differs between different arguments, the same on every machine."""
     digest = hashlib.blake2b(f"{seed},{rank},{step},{micro_batch}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1

@@ -42,7 +42,7 @@ class ImageData(LightningDataModule):
         val_rows: [start, stop], the rows of the training set to validate on.
         test_subset: this many test images, always the same and stratified by class; None is all of them.
         num_classes: of data whose files do not name the classes and lack some.
-        seed: of order and augmentation.
+        seed: of order and augmentation; None is the run's (0 without a run).
 
     Raises (in ``setup``, as UserError): no data, a single class, an image that cannot be decoded, classes that are not
         the network's, rows or subsets that are not there, unknown source or augmentation.
@@ -64,7 +64,7 @@ class ImageData(LightningDataModule):
         val_rows: list[int] | None = None,
         test_subset: int | None = None,
         num_classes: int | None = None,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__()
         for option, value, least in (
@@ -95,7 +95,10 @@ class ImageData(LightningDataModule):
                 self._datasets[split] = self._dataset(split, self._split(split))
 
     def train_dataloader(self) -> DataLoader:
-        sampler = ResumableSampler(self._datasets["train"], self.batch_size, self.seed, **self._replicas())
+        per_process = self.n_train // self._replicas()["num_replicas"]
+        if per_process < self.batch_size:  # incomplete batches are dropped, so that there would be no step at all
+            raise UserError(f"batch_size={self.batch_size} is above the {per_process} training images of a process")
+        sampler = ResumableSampler(self._datasets["train"], self.batch_size, self.seed or 0, **self._replicas())
         loader = ResumableLoader(
             self._datasets["train"],
             batch_size=self.batch_size,

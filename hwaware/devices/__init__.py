@@ -2,7 +2,17 @@
 
 from hwaware.devices.conductance import MAPPINGS, Mapping
 from hwaware.devices.device import Device
-from hwaware.devices.registry import device_names, load_device
+from hwaware.devices.registry import device_from_dict, device_names, device_to_dict, load_device
 from hwaware.devices.retention import LogTimeDrift, RelativeDrift
 
-__all__ = ["MAPPINGS", "Device", "LogTimeDrift", "Mapping", "RelativeDrift", "device_names", "load_device"]
+__all__ = [
+    "MAPPINGS",
+    "Device",
+    "LogTimeDrift",
+    "Mapping",
+    "RelativeDrift",
+    "device_from_dict",
+    "device_names",
+    "device_to_dict",
+    "load_device",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from torch import Tensor
@@ -16,6 +16,11 @@ from hwaware.errors import UserError, nearest
 
 SCALES = ("tensor", "channel")
 CLAMPS = ("window", "zero")
+
+#: Curvatures rκ that the weight transform keeps its precision for, in single precision.
+CURVES = (0.01, 10.0)
+
+_SMALLEST_VARIANCE = 1e-24  # µS²
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +58,10 @@ class Device(ABC):
     has_time_law = True
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"{field.name}={value} of device '{self.name}' is not a finite number.")
         for field, options in (("mapping", MAPPINGS), ("scale", SCALES), ("clamp", CLAMPS)):
             if getattr(self, field) not in options:
                 given = getattr(self, field)
@@ -68,6 +77,11 @@ class Device(ABC):
             )
         if not 0 < self.range_fraction <= 1:
             raise UserError(f"range_fraction={self.range_fraction} must lie in (0, 1]; 1.0 uses the whole window.")
+        if self.kappa is not None and not CURVES[0] <= self.curve <= CURVES[1]:
+            raise UserError(
+                f"kappa={self.kappa} times range_fraction={self.range_fraction} must lie in {list(CURVES)}. "
+                "A cell without a curve has kappa linear (null in a device file)."
+            )
         if self.stuck_on < 0 or self.stuck_off < 0 or self.stuck_on + self.stuck_off > 1:
             raise UserError(
                 f"stuck_on={self.stuck_on} and stuck_off={self.stuck_off} must be probabilities that sum to at most 1."
@@ -133,7 +147,8 @@ class Device(ABC):
             variance = variance + self.drift_std_us(g_us, age_s) ** 2
             if read_noise:
                 variance = variance + self.read_std_us(mean, age_s) ** 2
-        return censored_moments(mean, variance.sqrt(), *self.limits_us)
+        # A cell without any spread (an idle one at 0 µS) would have an infinite derivative.
+        return censored_moments(mean, variance.clamp(min=_SMALLEST_VARIANCE).sqrt(), *self.limits_us)
 
     def weight_moments(self, u: Tensor, age_s: float, read_noise: bool = True) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of ``(ŵ - w_eff)/s`` for normalised latent weights ``u ∈ [-1, 1]``.
@@ -146,6 +161,6 @@ class Device(ABC):
         # Decoding is linear, with the same gain for every cell of a weight.
         shift = self.layout.decode(tuple(mean for mean, _ in moments), self.g_min_us, self.g_max_us) - v
         gain = (2 if self.layout.cells_per_weight == 1 else 1) / (self.g_max_us - self.g_min_us)
-        spread = sum(std * std for _, std in moments).sqrt() * gain
+        spread = sum(std * std for _, std in moments).clamp(min=_SMALLEST_VARIANCE).sqrt() * gain
         slope = iv.realised_slope(v, self.kappa, self.range_fraction)
         return shift * slope, spread * slope

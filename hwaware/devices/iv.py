@@ -29,7 +29,7 @@ def realised(v: Tensor, kappa: float | None, range_fraction: float) -> Tensor:
     """What a cell at window position ``v`` contributes, over the scale: ``sinh(κv) / sinh(rκ)``; linear: ``v/r``."""
     if kappa is None:
         return v / range_fraction
-    # torch.sinh is not vectorised (18 ns a value on a CPU, this 2). What cancels about 0 is 1e-7 of the scale.
+    # torch.sinh is not vectorised (18 ns a value on a CPU, this 2). What cancels about 0 is 1e-7/(rκ) of the scale.
     growth = (v * kappa).exp_()
     return growth.sub_(growth.reciprocal()).mul_(0.5 / math.sinh(range_fraction * kappa))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ import yaml
 from hwaware.devices.device import Device
 from hwaware.devices.retention import LAWS
 from hwaware.errors import UserError, nearest
+
+_TEXTS = ("name", "source", "mapping", "scale", "clamp")
 
 _PRESETS = resources.files("hwaware.devices") / "presets"
 
@@ -44,17 +46,33 @@ def load_device(name: str, **overrides: Any) -> Device:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UserError(f"device file '{name}' is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict) or values.get("law") not in LAWS:
-        law = values.get("law") if isinstance(values, dict) else None
-        raise UserError(f"device file '{name}' names the law '{law}', which is unknown. {nearest(str(law), LAWS)}")
-    law = LAWS[values.pop("law")]
-    values = {"name": name_in_results, **values, **overrides}
+    if not isinstance(values, dict):
+        raise UserError(f"device file '{name}' is no table of parameters and values.")
+    return device_from_dict({"name": name_in_results, **values, **overrides})
+
+
+def device_to_dict(device: Device) -> dict[str, Any]:
+    """A device's law and all its parameters as plain types: what its YAML file would hold."""
+    return {"law": next(name for name, law in LAWS.items() if law is type(device)), **asdict(device)}
+
+
+def device_from_dict(values: dict[str, Any]) -> Device:
+    """A device from what :func:`device_to_dict` or a device file gives.
+
+    Raises:
+        UserError: the law or a field is unknown, or a value is missing or out of range.
+    """
+    values = dict(values)
+    name, named = values.get("name"), values.pop("law", None)
+    if not isinstance(named, str) or named not in LAWS:
+        raise UserError(f"device '{name}' names the law '{named}', which is unknown. {nearest(str(named), LAWS)}")
+    law = LAWS[named]
     known = {field.name for field in fields(law)}
     for key in values:
         if key not in known:
             raise UserError(f"device '{name}' has no parameter '{key}'. {nearest(key, known)}")
     try:
-        return law(**{key: _number(value) for key, value in values.items()})
+        return law(**{key: value if key in _TEXTS else _number(value) for key, value in values.items()})
     except TypeError as error:  # a constant is missing, or a text stands where a number belongs
         raise UserError(f"device '{name}': {str(error).removeprefix(law.__name__ + '.__init__() ')}.") from None
 

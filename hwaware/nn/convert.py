@@ -136,7 +136,7 @@ def to_digital(model: nn.Module) -> nn.Module:
         with torch.no_grad():
             layer.weight.copy_(state[name])
         layer.__class__ = layer.digital_class
-        for attribute in ("device", "noise", "error", "weight_error", "_installed"):
+        for attribute in ("device", "noise", "error", "stuck_cells", "weight_error", "_installed"):
             layer.__dict__.pop(attribute, None)
     return model
 

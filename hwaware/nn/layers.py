@@ -36,6 +36,7 @@ class AnalogLayer:
         device: the memory technology that holds the weights.
         noise: complex table of ``(ŵ - w_eff)/s`` over u ∈ [-1, 1], mean + i·std, used in training mode; None: exact.
         error: complex table of ``E[((ŵ - w_eff)/s)²]`` over u, value + i·derivative, for the retention loss; None: off.
+        stuck_cells: whether training noise also draws the device's stuck cells.
         weight_error: ``Σ E[(ŵ - w_eff)²] / Σ w_eff²`` of the last training forward; None where ``error`` is.
     """
 
@@ -46,6 +47,7 @@ class AnalogLayer:
     noise: Tensor | None = None
     error: Tensor | None = None
     weight_error: Tensor | None = None
+    stuck_cells: bool = False
     _installed: Tensor | None = None
 
     def realised_weight(self) -> Tensor:
@@ -60,7 +62,7 @@ class AnalogLayer:
             noise=noise,
             error=error,
         )
-        if noise is not None and (self.device.stuck_on or self.device.stuck_off):
+        if noise is not None and self.stuck_cells:
             weight = apply_stuck_cells(weight, self.weight, self.weight_scale(), self.device)
         # Outside autocast the layer computes in its parameters' own precision, as the digital one does.
         return weight if torch.is_autocast_enabled(weight.device.type) else weight.to(self.weight.dtype)

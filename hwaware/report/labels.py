@@ -126,10 +126,20 @@ def _usual(params: dict[str, Any]) -> list[str]:
 
 
 def _sampling(rows: Sequence[Row]) -> list[str]:
-    counts = {len(chips) for chips in group_by(rows, (*SETTING, *LINE, "age_s")).values()}
+    lines = group_by(rows, (*SETTING, *LINE, "age_s")).values()
+    chips, seeds = (_count(lines, field) for field in ("chip_seed", "seed"))
+    return [
+        metric_label(rows[0].metric) + " (%)",
+        chips if seeds == "1 training seed" else f"{chips} × {seeds}",
+        f"{rows[0].n_samples:,} samples",
+    ]
+
+
+def _count(lines: Iterable[Sequence[Row]], field: str) -> str:
+    counts = {len({getattr(row, field) for row in line}) for line in lines}
     low, high = min(counts), max(counts)
-    chips = f"{low} chip{'s' * (low > 1)}" if low == high else f"{low}–{high} chips"
-    return [metric_label(rows[0].metric) + " (%)", chips, f"{rows[0].n_samples:,} samples"]
+    number = f"{low}" if low == high else f"{low}–{high}"
+    return f"{number} {'chip' if field == 'chip_seed' else 'training seed'}{'s' * (high > 1)}"
 
 
 def _differ(rows: Iterable[Row], name: str) -> bool:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import astuple, fields
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from hwaware.errors import UserError
 from hwaware.evaluation import Row
+from hwaware.files import replacing
 
 COLUMNS = tuple(field.name for field in fields(Row))
 
@@ -69,29 +69,14 @@ def merge_rows(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:
 
 
 def write_csv(path: str | Path, header: Iterable[str], lines: Iterable[Iterable[Any]]) -> Path:
-    """Replaces a CSV file atomically: a temporary file beside it, flushed to disk, then renamed over it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with open(handle, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(header)
-            writer.writerows([_text(value) for value in line] for line in lines)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes it private; a result is a file like any other
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    """Replaces a CSV file as a whole, and returns its path."""
+    with replacing(path) as binary:
+        file = io.TextIOWrapper(binary, newline="", encoding="utf-8")
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows([_text(value) for value in line] for line in lines)
+        file.detach()  # flushes, and leaves the file open
+    return Path(path)
 
 
 def _text(value: Any) -> str:

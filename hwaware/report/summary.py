@@ -141,7 +141,11 @@ def paired_gain(rows: Iterable[Row], reference: Iterable[Row]) -> Gain | None:
     Each side is one network by one method at one age and metric; pairs have chip and training seed in common.
     """
     theirs = {(row.chip_seed, row.seed): row.value for row in reference}
-    pairs = [row.value - theirs[key] for row in rows if (key := (row.chip_seed, row.seed)) in theirs]
+    by_chip: dict[int, list[float]] = {}
+    for row in rows:
+        if (key := (row.chip_seed, row.seed)) in theirs:
+            by_chip.setdefault(row.chip_seed, []).append(row.value - theirs[key])
+    pairs = [statistics.fmean(of_seeds) for of_seeds in by_chip.values()]  # training seeds are no further chips
     if not pairs:
         return None
     if len(pairs) < 2:

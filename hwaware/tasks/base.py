@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -14,8 +13,9 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from hwaware.devices import device_to_dict
 from hwaware.errors import UserError
-from hwaware.nn import ConversionReport, convert
+from hwaware.nn import ConversionReport, analog_layers, convert
 from hwaware.tasks.options import DeviceOptions
 from hwaware.training import (
     RetentionLoss,
@@ -82,6 +82,8 @@ class HardwareAwareTask(LightningModule, ABC):
                 raise UserError(
                     f"{field} is for a network in memory cells, but there is no device: set it, or drop {field}."
                 )
+        if clip_alpha is not None and not clip_alpha > 0:
+            raise UserError(f"clip_alpha={clip_alpha} must be above 0 (2.5 is usual); null turns clipping off.")
         self.device_options = device
         self.include, self.exclude, self.corrected = tuple(include), tuple(exclude), corrected
         self.noise, self.retention, self.clip_alpha = noise, retention, clip_alpha
@@ -138,7 +140,7 @@ class HardwareAwareTask(LightningModule, ABC):
 
     def train(self, mode: bool = True) -> HardwareAwareTask:
         super().train(mode)
-        if mode and self.freeze_bn_statistics and self.is_pretrained:
+        if mode and self._bn_is_frozen:
             for module in self._batch_norms():
                 module.eval()
         return self
@@ -174,10 +176,14 @@ class HardwareAwareTask(LightningModule, ABC):
             # Here, not in on_train_batch_end, which comes after checkpoints are written.
             clip_weights_(self.network, self.clip_alpha)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def make_optimizer(self) -> Optimizer:
+        """A new optimiser over all parameters that ask for a gradient."""
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         make = self.optimizer_callable or (lambda parameters: SGD(parameters, lr=0.01, momentum=0.9))
-        configured: dict[str, Any] = {"optimizer": make(parameters)}
+        return make(parameters)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        configured: dict[str, Any] = {"optimizer": self.make_optimizer()}
         if self.scheduler_callable is not None:
             steps = int(self.trainer.estimated_stepping_batches)
             scheduler = self.scheduler_callable(configured["optimizer"], steps)
@@ -193,6 +199,8 @@ class HardwareAwareTask(LightningModule, ABC):
     def settle(self) -> None:
         """Makes the network what it is to be judged by: no training noise, equal batch-norm statistics on all ranks."""
         remove_noise(self.network)
+        for layer in analog_layers(self.network).values():
+            layer.weight_error = None  # of the last step, whose graph it holds
         self._synchronise_batch_norms()
 
     @property
@@ -200,8 +208,9 @@ class HardwareAwareTask(LightningModule, ABC):
         """What holds the network, as plain types for file headers; None for a digital network."""
         if self.device_options is None:
             return None
+        device = self.device_options.build()  # its constants, since a device file may change
         layers = {"include": list(self.include), "exclude": list(self.exclude), "corrected": self.corrected}
-        return {"device": asdict(self.device_options), **layers}
+        return {"device": device_to_dict(device), **layers}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # The file's tensors are the network's own, and only one rank's are written.
@@ -219,7 +228,7 @@ class HardwareAwareTask(LightningModule, ABC):
             if saved.get(what) != mine:
                 raise UserError(
                     f"the checkpoint is of another {what}, so its latent weights would mean something else.\n"
-                    f"checkpoint: {saved.get(what)}; recipe: {mine}"
+                    f"{_difference(saved.get(what), mine)}"
                 )
         self.retention_weight = saved["retention_weight"]
 
@@ -230,22 +239,34 @@ class HardwareAwareTask(LightningModule, ABC):
         task, retention = losses.tolist()
         return self.retention.share * task / retention if retention > 0 else 0.0
 
+    @property
+    def _bn_is_frozen(self) -> bool:
+        return self.freeze_bn_statistics and self.is_pretrained
+
     def _batch_norms(self) -> Iterator[nn.Module]:
         return (module for module in self.network.modules() if isinstance(module, _BATCH_NORMS))
 
     @torch.no_grad()
     def _synchronise_batch_norms(self) -> None:
         """Pools the ranks' running statistics: mean of means, and variance within plus between ranks."""
-        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()) or self._bn_is_frozen:
             return
         world = torch.distributed.get_world_size()
         for module in self._batch_norms():
             if module.running_mean is None:
                 continue
-            mean, square = module.running_mean.clone(), module.running_var + module.running_mean**2
-            for value in (mean, square):
-                torch.distributed.all_reduce(value)
-                value /= world
-            if not torch.equal(mean, module.running_mean):  # equal ones stay as they are, to the last bit
-                module.running_mean.copy_(mean)
-                module.running_var.copy_(square - mean**2)
+            # In double precision: the variance is a small difference of large numbers where the mean is large.
+            mean, var = module.running_mean.double(), module.running_var.double()
+            pooled = torch.stack([mean, var + mean**2])
+            torch.distributed.all_reduce(pooled)
+            pooled /= world
+            module.running_mean.copy_(pooled[0])
+            module.running_var.copy_((pooled[1] - pooled[0] ** 2).clamp(min=0))
+
+
+def _difference(saved: Any, mine: Any, name: str = "") -> str:
+    """Where a checkpoint and a recipe differ, in words."""
+    if isinstance(saved, dict) and isinstance(mine, dict):
+        keys = [key for key in {**saved, **mine} if saved.get(key) != mine.get(key)]
+        return "; ".join(_difference(saved.get(key), mine.get(key), f"{key}: ") for key in keys)
+    return f"{name}checkpoint {saved}, recipe {mine}"

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from hwaware.errors import UserError
 from hwaware.models import build_model
 from hwaware.tasks.base import HardwareAwareTask
 
@@ -38,6 +39,10 @@ class ImageClassification(HardwareAwareTask):
         **options: Any,
     ) -> None:
         super().__init__(**options)
+        if num_classes is not None and num_classes < 2:
+            raise UserError(f"num_classes={num_classes} must be at least 2; null is what the network was trained for.")
+        if not 0 <= label_smoothing < 1:
+            raise UserError(f"label_smoothing={label_smoothing} must lie in [0, 1); 0.1 is usual.")
         self.name, self.weights, self.pretrained = name, weights, pretrained
         self.num_classes, self.label_smoothing = num_classes, label_smoothing
         self.configure_models()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from hwaware.devices import Device, load_device
+from hwaware.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,11 @@ class DeviceOptions:
         Raises:
             UserError: a name or a value is wrong.
         """
-        given = {key: getattr(self, key) for key in ("mapping", "scale", "clamp", "kappa", "range_fraction")}
+        fields = ("name", "mapping", "scale", "clamp", "kappa", "range_fraction")
+        for key in self.overrides:
+            if key in fields:
+                raise UserError(f"overrides of device '{self.name}': {key} has a key of its own, beside overrides.")
+        given = {key: getattr(self, key) for key in fields[1:]}
         given = {key: value for key, value in given.items() if value is not None}
         if given.get("kappa") == "linear":
             given["kappa"] = None

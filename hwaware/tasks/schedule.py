@@ -11,13 +11,13 @@ from hwaware.errors import UserError
 
 
 class WarmupCosine(LambdaLR):
-    """Linear warm-up, then half a cosine down to a share of the learning rate at the last step.
+    """Linear warm-up, then half a cosine down to a share of the learning rate after the last step.
 
     Args:
         optimizer: whose learning rates are scaled.
         total_steps: optimiser steps of the whole run; a task fills it in from its trainer.
         warmup_steps: steps until the full rate; 0 starts with it.
-        final_fraction: the last step's share of the full rate.
+        final_fraction: share of the full rate that the rate has fallen to after the last step.
 
     >>> import torch
     >>> optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)

@@ -18,6 +18,7 @@ def clip_weights_(model: nn.Module, alpha: float) -> None:
     """
     if not alpha > 0:
         raise UserError(f"clip alpha={alpha} must be above 0 (2.5 is usual); null turns clipping off.")
-    for layer in analog_layers(model).values():
-        limit = alpha * layer.weight.std(correction=0)
-        layer.weight.clamp_(-limit, limit)
+    for weight in {id(layer.weight): layer.weight for layer in analog_layers(model).values()}.values():  # tied: once
+        limit = alpha * weight.std(correction=0)
+        if limit > 0:  # all alike: there is no outlier
+            weight.clamp_(-limit, limit)

@@ -94,6 +94,7 @@ def install_noise(model: nn.Module, noise: TrainingNoise) -> float | None:
             tables[layer.device] = _table(layer.device, noise, age_s)
         table = tables[layer.device]
         layer.noise = table if table is None else table.to(layer.weight.device)
+        layer.stuck_cells = noise.kind == "device" and layer.device.stuck_on + layer.device.stuck_off > 0
     return age_s
 
 

@@ -78,10 +78,10 @@ def retention_loss(model: nn.Module) -> Tensor:
             raise UserError(
                 f"layer '{name}' has no retention loss installed: call install_retention(model, ...) first."
             )
+        error, layer.weight_error = layer.weight_error, None  # not kept: it holds this step's graph
         if id(layer.weight) in seen:  # tied layers share their cells
             continue
         seen.add(id(layer.weight))
-        error, layer.weight_error = layer.weight_error, None
         if error is None or (torch.is_grad_enabled() and layer.weight.requires_grad and not error.requires_grad):
             # Not computed in this step's forward, or under reentrant activation checkpointing, which forgets gradients.
             _, error = realise(

@@ -111,3 +111,10 @@ def test_gains_over_a_network_on_other_cells_but_the_same_chips(make_rows):
 def test_no_gain_over_a_network_that_met_other_chips(make_row):
     rows = [make_row(), make_row(network="finetuned", chip_seed=5)]
     assert "over base" not in markdown_table(rows)
+
+
+def test_training_seeds_are_no_further_chips(make_rows):
+    rows = [row for seed in range(3) for row in make_rows(seed=seed)]
+    one, three = markdown_table(make_rows()), markdown_table(rows)
+    assert "10 chips · 10,000" in one and "10 chips × 3 training seeds · 10,000" in three
+    assert _cells(one)[-1][-1] == _cells(three)[-1][-1]  # the interval is not a third as wide

@@ -48,6 +48,32 @@ def test_plain_gaussian_is_a_fraction_of_the_largest_weight():
     torch.testing.assert_close(model[0].realised_weight(), model[0].effective_weight(), rtol=1e-5, atol=1e-7)
 
 
+def test_only_the_devices_own_noise_has_its_stuck_cells():
+    model = _model(load_device("reram_cmo", stuck_on=0.2), [0.0, 0.5], n=1000)
+    for noise, moved in ((TrainingNoise("gaussian", std=0.0), False), (TrainingNoise(), True)):
+        install_noise(model, noise)
+        off = (model[0].realised_weight() - model[0].effective_weight()).abs() / 0.25
+        assert (off.max() > 0.2) == moved
+
+
+def test_clipping_takes_tied_weights_once():
+    model = nn.Sequential(nn.Linear(50, 50), nn.Linear(50, 50))
+    model[1].weight = model[0].weight
+    torch.nn.init.normal_(model[0].weight)
+    convert(model, load_device("reram_cmo"))
+    limit = 1.5 * model[0].weight.std(correction=0).item()
+    clip_weights_(model, 1.5)
+    assert model[0].weight.abs().max().item() == pytest.approx(limit)
+
+
+def test_clipping_leaves_equal_weights_alone():
+    model = nn.Sequential(nn.Linear(1, 1))
+    convert(model, load_device("reram_cmo"))
+    before = model[0].weight.item()
+    clip_weights_(model, 2.0)
+    assert model[0].weight.item() == before
+
+
 def test_none_is_none():
     model = _model(load_device("reram_cmo"), [-1.0, 0.5], n=8)
     install_noise(model, TrainingNoise("none"))

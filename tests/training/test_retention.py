@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -47,6 +49,23 @@ def test_value_and_gradient_against_the_definition(mapping, scale):
     got, wanted = model[0].weight.grad, reference.grad
     assert torch.nn.functional.cosine_similarity(got.flatten(), wanted.flatten(), dim=0) > 0.995
     assert got.norm().item() == pytest.approx(wanted.norm().item(), rel=0.03)
+
+
+@pytest.mark.parametrize("mapping", ["offset", "differential", "differential_symmetric"])
+@pytest.mark.parametrize("name", ["reram_cmo", "reram_relative"])
+def test_a_cell_at_zero_conductance_has_a_finite_gradient(name, mapping):
+    device = load_device(name, mapping=mapping, g_min_us=0.0)
+    assert torch.view_as_real(error_table(device, (YEAR_S,))).isfinite().all()
+
+
+def test_nothing_of_a_step_is_kept():
+    """What is kept would hold the step's graph, and such a network cannot be copied."""
+    model = _model(load_device("reram_cmo"), layers=2)
+    model[1].weight = model[0].weight
+    install_retention(model, RetentionLoss())
+    model(torch.randn(2, 40))
+    retention_loss(model)
+    copy.deepcopy(model)
 
 
 def test_the_forward_s_own_value_is_used_and_equals_a_fresh_one():
