@@ -72,6 +72,8 @@ class Chip:
         Raises:
             UserError: the network has no analog layer, another transform, or weights that are not finite.
         """
+        if not isinstance(seed, int) or seed < 0:
+            raise UserError(f"seed={seed!r} of a chip must be a whole number of 0 or more.")
         layers = analog_layers(model)
         if not layers:
             raise UserError("the network has no analog layer: convert(model, device) first.")
@@ -90,7 +92,7 @@ class Chip:
             if not scale.isfinite().all():  # the largest weight is NaN or infinite where any is
                 raise UserError(f"the weight of layer '{name}' has values that are not finite (NaN or infinite).")
             targets[name] = Target(name, layer.weight.detach().clone(), scale)
-        return cls(model, device, int(seed), targets)
+        return cls(model, device, seed, targets)
 
     @contextmanager
     def at(self, age_s: float, purpose: str = "evaluation") -> Iterator[nn.Module]:

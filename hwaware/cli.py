@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
 from typing import Any
 
 from hwaware.errors import UserError, nearest
@@ -28,7 +29,7 @@ commands:
   --ckpt_path PATH     fit: resume a killed run, bit for bit; 'last' finds the recipe's latest
   --weights FILE       drift: weights to age (a run's model.safetensors, or any plain timm file)
 
-hwaware COMMAND --help lists all keys.
+hwaware COMMAND --help lists a command's keys, hwaware fit --model.help ImageClassification those of a class.
 """
 
 
@@ -39,6 +40,9 @@ def main(args: list[str] | None = None) -> int:
         args: command line arguments; None takes the process's own.
     """
     arguments = sys.argv[1:] if args is None else list(args)
+    if arguments == ["--version"]:
+        print(version("hwaware"))
+        return 0
     if not arguments or arguments[0] in ("-h", "--help"):
         width = max(map(len, COMMANDS))
         print(HELP.format(commands="\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())))

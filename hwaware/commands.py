@@ -35,6 +35,13 @@ warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 _CSV_LOGGER = "lightning.pytorch.loggers.CSVLogger"
 
 
+class StrictParser(LightningArgumentParser):
+    """Takes no prefixes for keys; nor do the parsers that it makes for what is inside a class, with defaults only."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "allow_abbrev": False})
+
+
 class HardwareCLI(LightningCLI):
     """Parses a recipe and command line, and runs the command.
 
@@ -46,8 +53,7 @@ class HardwareCLI(LightningCLI):
     """
 
     def __init__(self, args: list[str]) -> None:
-        # No prefixes of keys, and errors as exceptions, in the main parser and in each command's.
-        strict = {"allow_abbrev": False, "exit_on_error": False}
+        strict = {"exit_on_error": False}  # errors as exceptions, in the main parser and in each command's
         self.failure: Exception | None = None
         commit()  # of the code that runs, whatever becomes of the tree in the meantime
         super().__init__(
@@ -58,6 +64,7 @@ class HardwareCLI(LightningCLI):
             trainer_defaults={"enable_model_summary": False},
             seed_everything_default=0,
             parser_kwargs={**strict, **{command: dict(strict) for command in self.subcommands()}},
+            parser_class=StrictParser,
             subclass_mode_model=True,
             subclass_mode_data=True,
             args=args,
@@ -123,6 +130,8 @@ class HardwareCLI(LightningCLI):
         config.trainer.logger = first + [logger for logger in loggers if logger not in first]
 
     def _set_seed(self) -> None:
+        # Here, since Lightning would raise for a seed that it does not take.
+        SeedEachStep(self.config[self.config.subcommand].seed_everything)
         seed_everything(self.config[self.config.subcommand].seed_everything, workers=True, verbose=False)
 
     def _parse_ckpt_path(self) -> None:
@@ -171,18 +180,20 @@ class HardwareCLI(LightningCLI):
     # Running. What can be wrong is looked at before the Trainer creates its run folder.
 
     def before_fit(self) -> None:
-        self._before("fit")
         self._try_optimizer()
-        self.datamodule.train_dataloader()
         evaluation = next(callback for callback in self.trainer.callbacks if isinstance(callback, DriftEvaluation))
-        if self.trainer.fast_dev_run or not evaluation.is_due(self.model):
+        judged = evaluation.is_due(self.model) and not self.trainer.fast_dev_run
+        if judged:
+            evaluation.check(self.model)
+        self._before("fit")
+        self.datamodule.train_dataloader()
+        if not judged:
             return
         if not self.model.is_pretrained:
             raise UserError(
                 "there is no pretrained network to finetune for the device: give model.weights FILE or "
                 "model.pretrained true; to pretrain one, set model.device null."
             )
-        evaluation.check(self.model)
         self.datamodule.setup(evaluation.stage)
 
     def _try_optimizer(self) -> None:
@@ -218,8 +229,11 @@ def _class_names() -> list[str]:
 
 
 def _latest_checkpoint(config: Namespace) -> Path:
-    options = config.trainer.logger[0].init_args if config.trainer.logger else None
-    folder = Path(options.save_dir, options.name) if options else Path()
+    if config.trainer.logger:
+        options = config.trainer.logger[0].init_args
+        folder = Path(options.save_dir, options.name)
+    else:  # validate and test write nothing, but read what fit wrote
+        folder = Path(config.trainer.default_root_dir or "runs", config.recipe)
     found = sorted(folder.glob("version_*/checkpoints/last*.ckpt"), key=lambda path: path.stat().st_mtime)
     if not found:
         raise UserError(f"there is nothing to resume: no checkpoint in '{folder}/version_*/checkpoints'.")

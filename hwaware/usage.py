@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from ast import literal_eval
+from dataclasses import fields, is_dataclass
 
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import import_object
@@ -24,8 +25,10 @@ _UNKNOWN = re.compile(
     r"Option '(?P<option>[^']+)' is not accepted|[Uu]nrecognized arguments?: (?:--)?(?P<argument>[^\s=]+)"
     r"|does not accept option '(?P<key>[^']+)'"
 )
-_LITERAL = re.compile(r"Expected a typing\.Literal(\[.*\])\. Got value: (.*)")
-_CLASS = re.compile(r"Expected a path but (\S+) either not accessible or invalid")
+_LITERAL = re.compile(r"typing\.Literal(\[[^\]]*\])")
+_CLASS = re.compile(r"Expected a path but ([^\[{]\S*) either not accessible or invalid")
+_LIST = re.compile(r"Expected a <class 'collections\.abc\.(?:Sequence|Iterable)'>\. Got value: (.*)")
+_GIVEN = re.compile(r"(?:Given value|Got value): (?:NestedArg\(key='[^']*', val=)?'?(.*?)'?\)?$", re.MULTILINE)
 
 
 def explain(message: str, parser: ArgumentParser | None, classes: list[str]) -> str:
@@ -38,12 +41,12 @@ def explain(message: str, parser: ArgumentParser | None, classes: list[str]) -> 
     """
     path, reason, owner = [], "", None
     for line in (line.strip().removeprefix("- ") for line in message.splitlines()):
-        if match := re.match(r'Parser key "([^"]+)":?\s*', line):
+        if match := re.match(r'(?:Type typing\.Callable.*: )?Parser key "([^"]+)":?\s*', line):
             path.append(match[1])
             line = line[match.end() :]
         if match := re.match(r"Problem with given class_path '([^']+)'", line):
             owner = match[1]
-        if line and not line.startswith(_NOISE):
+        if line and not line.startswith(_NOISE) and not re.match(r"Expected a path but [\[{]", line):
             reason = line
             break
     key = ".".join(path)
@@ -53,21 +56,25 @@ def explain(message: str, parser: ArgumentParser | None, classes: list[str]) -> 
         owner = match[1]
     if match := _UNKNOWN.search(reason):
         return _unknown_key(key, match[match.lastgroup], owner, parser)
-    if match := _LITERAL.search(reason):
-        return f"{key}: '{match[2]}' is unknown. {nearest(match[2], literal_eval(match[1]))}"
+    given = _GIVEN.search(message)
+    if match := _LIST.search(reason):
+        return f"{key}: '{match[1]}' is no list; write [{match[1]}]."
+    if given and (found := _LITERAL.findall(message)):
+        options = {str(option) for text in found for option in literal_eval(text)}
+        return f"{key}: '{given[1]}' is unknown. {nearest(given[1], options)}"
     if match := _CLASS.search(reason):
-        return f"{key}: there is no class '{match[1]}'. {nearest(match[1].rpartition('.')[2], classes)}"
-    if match := re.match(r"Expected a <class '([^']+)'>", reason):
-        given = re.search(r"Given value: (.*)", message)
-        return f"{key}: {given[1]!r} is no {match[1].rpartition('.')[2]}." if given else f"{key}: {reason}"
+        return _unknown_class(key, match[1], message, classes)
+    if given and (match := re.match(r"Expected a <class '([^']+)'>", reason)):
+        return f"{key}: '{given[1]}' is no {match[1].rpartition('.')[2]}."
     return f"{key}: {reason}" if key else reason or " ".join(message.split())
 
 
 def _unknown_key(key: str, unknown: str, owner: str | None, parser: ArgumentParser | None) -> str:
     unknown = unknown.removeprefix("init_args.")
     if owner is not None:
-        unknown = unknown.split(".")[0]
-        hint = nearest(unknown, _keys(owner))
+        level = unknown.rpartition(".")[0]
+        siblings = [name.rpartition(".")[2] for name in _keys(owner) if name.rpartition(".")[0] == level]
+        hint = nearest(unknown.rpartition(".")[2], siblings)
         return f"{key}.{unknown} is no key of {owner.rpartition('.')[2]}. {hint}"
     options = [action.dest for action in parser._actions] if parser else []
     siblings = [option for option in options if option.rpartition(".")[0] == unknown.rpartition(".")[0]]
@@ -78,4 +85,20 @@ def _keys(owner: str) -> list[str]:
     """What a class takes, those that it only passes on to its base class included."""
     parser = ArgumentParser()
     parser.add_class_arguments(import_object(owner), fail_untyped=False)
-    return [action.dest for action in parser._actions if "." not in action.dest and action.dest != "help"]
+    return [action.dest for action in parser._actions if action.dest != "help"]
+
+
+def _unknown_class(key: str, name: str, message: str, classes: list[str]) -> str:
+    """A word stands where a class, or a table of keys, belongs."""
+    wanted = re.search(r"Subtypes: \[<class '([^']+)'>", message[message.index("Expected a path but") :])
+    cls = import_object(wanted[1]) if wanted and "." in wanted[1] else None
+    if wanted and cls is None:
+        return f"{key}: '{name}' is no {wanted[1]}."
+    if is_dataclass(cls) and "name" in {field.name for field in fields(cls)}:
+        return f"{key}: '{name}' is no table of keys; give it as {key}.name {name}."
+    known = [one.__name__ for one in _subclasses(cls)] if cls else []
+    return f"{key}: there is no class '{name}'. {nearest(name.rpartition('.')[2], known or classes)}"
+
+
+def _subclasses(cls: type) -> list[type]:
+    return [one for sub in cls.__subclasses__() for one in (sub, *_subclasses(sub))]

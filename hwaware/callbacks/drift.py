@@ -159,13 +159,14 @@ class DriftEvaluation(Callback):
         # In single precision, or autocast from it, whatever the parameters were trained in: as chips are programmed.
         base_digital = score(copy.deepcopy(base).to(torch_device, torch.float32).eval())
         devices = self._devices(task)
+        dataset = datamodule.dataset_name + ("" if self.split == "test" else f" ({self.split})")
         start = {"test": CHIP_SEED_START, "val": VALIDATION_CHIP_SEED_START}[self.split]
         chip_seeds = range(start, start + self.n_chips)[trainer.global_rank :: trainer.world_size]
         n_ages = sum(len(ages_to_evaluate(options.build(), self.ages_s)) for options in devices)
         rows = []
         with _progress("ageing chips", len(networks) * n_ages * len(chip_seeds), trainer.is_global_zero) as advance:
             for name, network in networks.items():
-                labels = RunLabels(self.recipe, task.network_name, name, datamodule.dataset_name, self.seed)
+                labels = RunLabels(self.recipe, task.network_name, name, dataset, self.seed)
                 for options in devices:
                     converted = copy.deepcopy(network).float()
                     task.convert(converted, options, corrected=name != "base_uncorrected")

@@ -181,8 +181,14 @@ class ImageData(LightningDataModule):
         rows = np.arange(n) if self.train_rows is None else row_range("train_rows", self.train_rows, n)
         if self.val_rows is not None:
             val = row_range("val_rows", self.val_rows, n)
-            # rows to validate on are not fitted on, unless both were asked for
-            return (np.setdiff1d(rows, val) if self.train_rows is None else rows), val
+            if self.train_rows is None:
+                return np.setdiff1d(rows, val), val
+            if shared := len(np.intersect1d(rows, val)):
+                raise UserError(
+                    f"train_rows={self.train_rows} and val_rows={self.val_rows} share {shared} images: what is fitted "
+                    "on says nothing about others"
+                )
+            return rows, val
         if "val" in self._source.splits and "test" in self._source.splits:
             return rows, rows[:0]
         rest = np.setdiff1d(np.arange(n), rows)

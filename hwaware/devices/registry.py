@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -67,19 +67,21 @@ def device_from_dict(values: dict[str, Any]) -> Device:
     if not isinstance(named, str) or named not in LAWS:
         raise UserError(f"device '{name}' names the law '{named}', which is unknown. {nearest(str(named), LAWS)}")
     law = LAWS[named]
-    known = {field.name for field in fields(law)}
+    known = {field.name: field for field in fields(law)}
     for key in values:
         if key not in known:
             raise UserError(f"device '{name}' has no parameter '{key}'. {nearest(key, known)}")
-    try:
-        return law(**{key: value if key in _TEXTS else _number(value) for key, value in values.items()})
-    except TypeError as error:  # a constant is missing, or a text stands where a number belongs
-        raise UserError(f"device '{name}': {str(error).removeprefix(law.__name__ + '.__init__() ')}.") from None
+    for key, field in known.items():
+        if key not in values and field.default is MISSING:
+            raise UserError(f"device '{name}' lacks the parameter '{key}'.")
+        if key in values and key not in _TEXTS and not (values[key] is None and field.default is not MISSING):
+            values[key] = _number(values[key], f"{key} of device '{name}'")
+    return law(**values)
 
 
-def _number(value: Any) -> Any:
+def _number(value: Any, what: str) -> float:
     """YAML reads '1e-6' as text; a number it is."""
     try:
-        return float(value) if not isinstance(value, bool) and value is not None else value
+        return float(value)
     except (TypeError, ValueError):
-        return value
+        raise UserError(f"{what}: {value!r} is not a number.") from None

@@ -11,6 +11,7 @@ from typing import Any
 
 import timm
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from timm.models import clean_state_dict
 from torch import Tensor, nn
 
@@ -18,7 +19,13 @@ from hwaware.errors import UserError, nearest
 
 
 def build_model(
-    name: str, *, weights: str | None = None, pretrained: bool = False, num_classes: int | None = None, **kwargs: Any
+    name: str,
+    *,
+    weights: str | None = None,
+    pretrained: bool = False,
+    num_classes: int | None = None,
+    new_head: bool = False,
+    **kwargs: Any,
 ) -> nn.Module:
     """Any timm classifier, in float32.
 
@@ -27,6 +34,8 @@ def build_model(
             other networks of this package are registered there too.
         weights: a local ``.safetensors`` or ``.pth`` file whose tensors must fit exactly; takes precedence over
             ``pretrained``. Half precision is upcast.
+        new_head: where ``weights`` has another number of classes than ``num_classes``, leave the head as it is born
+            rather than refuse.
         pretrained: take the weights that timm names on the hub. With another ``num_classes`` the head is new.
         num_classes: outputs of the classifier (None: the network's own number).
         kwargs: further arguments of the network's constructor.
@@ -45,18 +54,21 @@ def build_model(
     except TypeError as error:
         raise UserError(f"{name} does not take these arguments: {error}") from error
     if weights is not None:
-        load_weights(model, weights, name)
+        load_weights(model, weights, name, new_head=new_head and num_classes is not None)
     return model
 
 
-def load_weights(model: nn.Module, file: str | Path, name: str = "the network") -> None:
+def load_weights(model: nn.Module, file: str | Path, name: str = "the network", new_head: bool = False) -> None:
     """Copy the tensors of ``file`` into ``model``; all must be there, fit in shape, and be finite.
+
+    With ``new_head`` a classifier of another size keeps what it has, and a warning says so.
 
     Raises:
         UserError: see :func:`build_model`.
     """
     state = read_weights(file)
     own = model.state_dict()
+    left = new_head and _leave_head(model, state, own)
     # checkpoints older than torch 0.4.1, and many since, carry no batch counters; they are not used in inference
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in state if key not in own]
@@ -73,8 +85,20 @@ def load_weights(model: nn.Module, file: str | Path, name: str = "the network") 
         )
     for key, tensor in state.items():
         _check_finite(key, tensor, str(file))
+    if left:
+        rank_zero_warn(f"{file} is for another number of classes: {name} starts with a new, untrained head")
     # not strict only because of the batch counters; everything else was compared above
     model.load_state_dict(state, strict=False)
+
+
+def _leave_head(model: nn.Module, state: dict[str, Tensor], own: dict[str, Tensor]) -> bool:
+    """Puts the network's own head into ``state`` where the file's is of another size; whether it did."""
+    named = model.pretrained_cfg.get("classifier") or ()  # several where there are two, as in distilled DeiT
+    prefixes = tuple(f"{head}." for head in ([named] if isinstance(named, str) else named))
+    other = [k for k in own if k.startswith(prefixes) and k in state and state[k].shape != own[k].shape]
+    if other:
+        state.update({key: own[key] for key in own if key.startswith(prefixes)})
+    return bool(other)
 
 
 def read_weights(file: str | Path) -> dict[str, Tensor]:

@@ -166,6 +166,8 @@ def _effective_weights(model: nn.Module) -> dict[str, Tensor]:
 def _matches(modules: dict[str, nn.Module], patterns: Sequence[str], field: str) -> set[str]:
     if isinstance(patterns, str):
         raise UserError(f"{field}='{patterns}' is one text; give a list of patterns: ['{patterns}'].")
+    if field == "include" and not patterns:
+        raise UserError("include is empty, so that there is no layer to convert; ['*'] is all of them.")
     matched: set[str] = set()
     for pattern in patterns:
         hits = {name for name in modules if any(fnmatchcase(part, pattern) for part in _ancestry(name))}

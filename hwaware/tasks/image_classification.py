@@ -24,7 +24,8 @@ class ImageClassification(HardwareAwareTask):
         name: the network's name in timm, or one of this package's (``resnet20_cifar``, …).
         weights: file of pretrained weights, or a folder's ``model.safetensors`` that this package wrote.
         pretrained: take the weights that timm has for this name.
-        num_classes: number of classes; None: as the network was trained.
+        num_classes: number of classes; None: as the network was trained. With another number than the weights have
+            the head is new: train it first, without a device.
         label_smoothing: share of the target that is spread over all classes.
         **options: the device, the noise, the optimiser, …: see :class:`~hwaware.tasks.HardwareAwareTask`.
     """
@@ -63,8 +64,14 @@ class ImageClassification(HardwareAwareTask):
         return resolve_model_data_config(self.network)
 
     def build_network(self, weights: str | None = None) -> nn.Module:
-        weights = weights or self.weights
-        return build_model(self.name, weights=weights, pretrained=self.pretrained, num_classes=self.num_classes)
+        own = weights is None  # to start from; another file is judged as it is
+        return build_model(
+            self.name,
+            weights=weights or self.weights,
+            pretrained=self.pretrained,
+            num_classes=self.num_classes,
+            new_head=own,
+        )
 
     def configure_models(self) -> None:
         super().configure_models()

@@ -87,9 +87,11 @@ def install_noise(model: nn.Module, noise: TrainingNoise) -> float | None:
     Returns:
         The age in s drawn for this step; None where the noise has none.
     """
+    if not (layers := analog_layers(model)):
+        raise UserError("the network has no analog layer to put noise on: convert(model, device) first.")
     age_s = noise.ages.draw() if noise.kind == "device" else None
     tables: dict[Device, Tensor | None] = {}
-    for layer in analog_layers(model).values():
+    for layer in layers.values():
         if layer.device not in tables:
             tables[layer.device] = _table(layer.device, noise, age_s)
         table = tables[layer.device]

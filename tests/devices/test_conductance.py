@@ -72,5 +72,5 @@ def test_a_device_is_one_yaml_file(tmp_path):
     with pytest.raises(UserError, match="Did you mean 'relative'"):
         load_device(str(path))
     path.write_text("law: relative\ng_min_us: 2\n")
-    with pytest.raises(UserError, match="missing 2 required"):
+    with pytest.raises(UserError, match="lacks the parameter 'g_max_us'"):
         load_device(str(path))

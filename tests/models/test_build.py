@@ -141,3 +141,16 @@ def test_a_pickle_runs_nothing(tmp_path):
     with pytest.raises(UserError, match="cannot be loaded safely"):
         build_model(NAME, weights=str(tmp_path / "w.pth"))
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_new_head_for_another_number_of_classes(tmp_path, state):
+    file = tmp_path / "weights.safetensors"
+    save_file(state, file)
+    with pytest.raises(UserError, match="1 of another shape|2 of another shape"):
+        build_model(NAME, weights=str(file), num_classes=7)
+    with pytest.warns(UserWarning, match="new, untrained head"):
+        model = build_model(NAME, weights=str(file), num_classes=7, new_head=True)
+    head = model.pretrained_cfg["classifier"]
+    for key, value in model.state_dict().items():
+        assert key.startswith(f"{head}.") or torch.equal(value, state[key])
+    assert len(model.state_dict()[f"{head}.weight"]) == 7
