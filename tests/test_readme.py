@@ -41,7 +41,7 @@ def test_commands_parse_against_the_command_line(command, monkeypatch, capsys):
 
 def test_plain_python_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (code,) = _blocks("python")
+    code, _ = _blocks("python")
     exec(compile(code, "README.md", "exec"), {})
     printed = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in printed[-3:]] == ["0", "3600", "315360000"]
@@ -50,6 +50,12 @@ def test_plain_python_runs(tmp_path, monkeypatch, capsys):
 
     plain = timm.create_model("resnet18", num_classes=10)
     plain.load_state_dict(torch.load("resnet18.pth", weights_only=True))
+
+
+def test_evaluating_in_plain_python_prints_a_table(capsys):
+    _, code = _blocks("python")
+    exec(compile(code, "README.md", "exec"), {})
+    assert "10 chips · 64 samples" in capsys.readouterr().out
 
 
 def test_scripts_that_the_readme_names_are_there():

@@ -146,7 +146,7 @@ def test_a_pickle_runs_nothing(tmp_path):
 def test_a_new_head_for_another_number_of_classes(tmp_path, state):
     file = tmp_path / "weights.safetensors"
     save_file(state, file)
-    with pytest.raises(UserError, match="1 of another shape|2 of another shape"):
+    with pytest.raises(UserError, match="2 of another shape"):
         build_model(NAME, weights=str(file), num_classes=7)
     with pytest.warns(UserWarning, match="new, untrained head"):
         model = build_model(NAME, weights=str(file), num_classes=7, new_head=True)
