@@ -20,12 +20,13 @@ from torch.optim.lr_scheduler import LRScheduler
 import hwaware.data  # noqa: F401 - so that recipes can name its classes without a path
 from hwaware.callbacks import DriftEvaluation, RunRecord, SeedEachStep, StopAtDivergence
 from hwaware.checkpoint import read_checkpoint
+from hwaware.compensation import Compensation
 from hwaware.errors import UserError
 from hwaware.evaluation import commit
 from hwaware.recipes import BASED_ON, RecipeFile, recipe_name
 from hwaware.tasks import HardwareAwareTask
 from hwaware.trainer import HardwareTrainer
-from hwaware.usage import explain
+from hwaware.usage import explain, subclasses
 
 # Lightning's own use of torch, which nobody here can change.
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")
@@ -79,6 +80,7 @@ class HardwareCLI(LightningCLI):
             "validate": {"model", "dataloaders", "datamodule", "weights_only"},
             "test": {"model", "dataloaders", "datamodule", "weights_only"},
             "drift": {"model", "datamodule"},
+            "compare": {"model", "datamodule"},
         }
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
@@ -224,8 +226,9 @@ class HardwareCLI(LightningCLI):
 
 def _class_names() -> list[str]:
     """Classes that recipes most often name."""
-    bases = (HardwareAwareTask, LightningDataModule, torch.optim.Optimizer, LRScheduler)
-    return sorted({cls.__name__ for base in bases for cls in base.__subclasses__() if not cls.__name__.startswith("_")})
+    bases = (HardwareAwareTask, LightningDataModule, Compensation, torch.optim.Optimizer, LRScheduler)
+    names = {cls.__name__ for base in bases for cls in subclasses(base)}
+    return sorted(name for name in names if not name.startswith("_"))
 
 
 def _latest_checkpoint(config: Namespace) -> Path:

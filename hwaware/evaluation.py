@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from hwaware.chip import CHIP_SEED_START, Chip, drift_free
+from hwaware.compensation import Compensation, Repaired
 from hwaware.devices import Device
 from hwaware.errors import UserError
 from hwaware.nn import analog_layers
@@ -43,6 +44,10 @@ class RunLabels:
     seed: int
     method: str = "none"
     method_params: str = "{}"
+
+    def repaired_by(self, method: Compensation) -> RunLabels:
+        """The same run with its chips repaired."""
+        return replace(self, method=method.name, method_params=method.params)
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,7 @@ def evaluate(
     labels: RunLabels,
     ages_s: Sequence[float] = DEFAULT_AGES_S,
     chip_seeds: Iterable[int] = range(CHIP_SEED_START, CHIP_SEED_START + 10),
+    repaired: Repaired | None = None,
     on_chip: Callable[[], None] = lambda: None,
 ) -> list[Row]:
     """Programs chips with a converted network and scores each at each age.
@@ -93,6 +99,7 @@ def evaluate(
         labels: what identifies the run.
         ages_s: ages in s. Of a device without a law of time only age 0 and the largest are evaluated.
         chip_seeds: one chip each; a rank of several may give its own share.
+        repaired: how chips are repaired before they are scored; None: not at all.
         on_chip: called after each score, for progress.
 
     Returns:
@@ -109,7 +116,8 @@ def evaluate(
         for seed in chip_seeds:
             chip = Chip.program(model, device, seed)
             for age_s in ages_s:
-                with chip.at(age_s):
+                repair = nullcontext() if repaired is None else repaired(chip, age_s)
+                with chip.at(age_s), repair:
                     values = score(model)
                 on_chip()
                 rows += [

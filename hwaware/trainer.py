@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class HardwareTrainer(Trainer):
-    """A Trainer with ``drift`` beside ``fit``, ``validate`` and ``test``."""
+    """A Trainer with ``drift`` and ``compare`` beside ``fit``, ``validate`` and ``test``."""
 
     def drift(
         self,
@@ -40,6 +40,18 @@ class HardwareTrainer(Trainer):
         if launcher is None:
             return self._drift(model, datamodule, weights or ckpt_path)
         return launcher.launch(self._drift, model, datamodule, weights or ckpt_path, trainer=self)
+
+    def compare(
+        self,
+        model: HardwareAwareTask,
+        datamodule: LightningDataModule,
+        weights: str | None = None,
+        ckpt_path: str | None = None,
+    ) -> list[Row]:
+        """:meth:`drift` with every repair that the recipe's ``evaluation.methods`` names, on the same chips."""
+        if not any(callback.methods for callback in self.callbacks if isinstance(callback, DriftEvaluation)):
+            raise UserError("there is nothing to compare: evaluation.methods names no way of repairing a chip.")
+        return self.drift(model, datamodule, weights, ckpt_path)
 
     def _drift(self, task: HardwareAwareTask, datamodule: LightningDataModule, file: str | None) -> list[Row]:
         own = [callback for callback in self.callbacks if isinstance(callback, DriftEvaluation)]

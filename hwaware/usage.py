@@ -26,7 +26,7 @@ _UNKNOWN = re.compile(
     r"|does not accept option '(?P<key>[^']+)'"
 )
 _LITERAL = re.compile(r"typing\.Literal(\[[^\]]*\])")
-_CLASS = re.compile(r"Expected a path but ([^\[{]\S*) either not accessible or invalid")
+_CLASS = re.compile(r"Expected a path but ([^\[{]\S*) either|Expected a dot import path string: (\S+)")
 _LIST = re.compile(r"Expected a <class 'collections\.abc\.(?:Sequence|Iterable)'>\. Got value: (.*)")
 _GIVEN = re.compile(r"(?:Given value|Got value): (?:NestedArg\(key='[^']*', val=)?'?(.*?)'?\)?$", re.MULTILINE)
 
@@ -63,7 +63,7 @@ def explain(message: str, parser: ArgumentParser | None, classes: list[str]) -> 
         options = {str(option) for text in found for option in literal_eval(text)}
         return f"{key}: '{given[1]}' is unknown. {nearest(given[1], options)}"
     if match := _CLASS.search(reason):
-        return _unknown_class(key, match[1], message, classes)
+        return _unknown_class(key, match[1] or match[2], message[message.index(match[0]) :], classes)
     if given and (match := re.match(r"Expected a <class '([^']+)'>", reason)):
         return f"{key}: '{given[1]}' is no {match[1].rpartition('.')[2]}."
     return f"{key}: {reason}" if key else reason or " ".join(message.split())
@@ -90,15 +90,16 @@ def _keys(owner: str) -> list[str]:
 
 def _unknown_class(key: str, name: str, message: str, classes: list[str]) -> str:
     """A word stands where a class, or a table of keys, belongs."""
-    wanted = re.search(r"Subtypes: \[<class '([^']+)'>", message[message.index("Expected a path but") :])
+    wanted = re.search(r"Subtypes: \[<class '([^']+)'>", message)
     cls = import_object(wanted[1]) if wanted and "." in wanted[1] else None
     if wanted and cls is None:
         return f"{key}: '{name}' is no {wanted[1]}."
     if is_dataclass(cls) and "name" in {field.name for field in fields(cls)}:
         return f"{key}: '{name}' is no table of keys; give it as {key}.name {name}."
-    known = [one.__name__ for one in _subclasses(cls)] if cls else []
+    known = [one.__name__ for one in subclasses(cls)] if cls else []
     return f"{key}: there is no class '{name}'. {nearest(name.rpartition('.')[2], known or classes)}"
 
 
-def _subclasses(cls: type) -> list[type]:
-    return [one for sub in cls.__subclasses__() for one in (sub, *_subclasses(sub))]
+def subclasses(cls: type) -> list[type]:
+    """All classes derived from one, whose modules were imported."""
+    return [one for sub in cls.__subclasses__() for one in (sub, *subclasses(sub))]

@@ -30,7 +30,7 @@ def test_recipe_parses_and_says_how_to_launch(recipe, capsys):
     config = parsed(recipe, capsys)
     assert config["model"]["class_path"].startswith("hwaware.")
     assert config["trainer"]["max_steps"] > 0 or config["trainer"]["max_epochs"] > 0
-    assert re.search(r"^#\s+hwaware fit --config recipes/", recipe.read_text(), re.MULTILINE)
+    assert re.search(r"^#\s+hwaware (fit|compare) --config recipes/", recipe.read_text(), re.MULTILINE)
 
 
 def test_ablation_differs_from_the_main_recipe_in_what_it_names(capsys):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal
+from dataclasses import asdict
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
@@ -14,9 +15,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 
 from hwaware.callbacks.batches import Batches, gather
+from hwaware.callbacks.fitting import fit_data
 from hwaware.callbacks.record import run_folder, wandb_loggers
-from hwaware.callbacks.results import device_slugs, plot_device, print_tables, track, write_results
+from hwaware.callbacks.results import device_slugs, plot_device, print_tables, track, write_costs, write_results
 from hwaware.chip import CHIP_SEED_START, VALIDATION_CHIP_SEED_START
+from hwaware.compensation import Compensation, repairing
+from hwaware.compensation.costs import network_size
 from hwaware.errors import UserError, nearest
 from hwaware.evaluation import DEFAULT_AGES_S, Row, RunLabels, ages_to_evaluate, evaluate
 from hwaware.nn import to_digital
@@ -42,6 +46,8 @@ class DriftEvaluation(Callback):
         devices: memory technologies; None is the one that the task trains for.
         split: ``test``, or ``val`` while choosing between settings, which has other chips as well as other images.
         every_n_epochs: also evaluate this run's network after every so many epochs, and log its mean accuracies.
+        methods: ways of repairing the chips (:mod:`hwaware.compensation`); each network is scored without any, and with
+            each of them.
         recipe, seed: the run's name and seed, for the rows.
     """
 
@@ -54,6 +60,7 @@ class DriftEvaluation(Callback):
         devices: list[DeviceOptions] | None = None,
         split: Literal["test", "val"] = "test",
         every_n_epochs: int | None = None,
+        methods: list[Compensation] | None = None,
         recipe: str = "run",
         seed: int = 0,
     ) -> None:
@@ -69,6 +76,7 @@ class DriftEvaluation(Callback):
         self.ages_s, self.n_chips = tuple(ages_s), n_chips
         self.networks = tuple(network for network in NETWORKS if network in networks)
         self.finetuned_as, self.devices, self.split = finetuned_as, devices, split
+        self.methods = tuple(methods or ())
         self.every_n_epochs, self.recipe, self.seed = every_n_epochs, recipe, seed
 
     # What Lightning calls.
@@ -135,8 +143,11 @@ class DriftEvaluation(Callback):
             networks: digital networks by name, see :meth:`choose`.
             base: the digital network that all are compared with.
         """
-        rows = self.rows(trainer, task, datamodule, networks, base)
+        rows = self.rows(trainer, task, datamodule, networks, base, self.methods)
         self._report(trainer, task, rows, [*networks.values()][-1])
+        folder = run_folder(trainer)
+        if self.methods and folder is not None and trainer.is_global_zero:
+            print(f"costs: {write_costs(folder, self._costs(trainer, task, datamodule, networks))}", flush=True)
         return rows
 
     def rows(
@@ -146,8 +157,9 @@ class DriftEvaluation(Callback):
         datamodule: LightningDataModule,
         networks: Mapping[str, nn.Module],
         base: nn.Module,
+        methods: Sequence[Compensation] = (),
     ) -> list[Row]:
-        """One row per network, device, chip, age and metric, in this order, the same on every rank."""
+        """One row per network, device, method, chip, age and metric, in this order, the same on every rank."""
         torch_device = trainer.strategy.root_device
         datamodule.setup(self.stage)
         batches = Batches(datamodule, self.split, torch_device)
@@ -163,27 +175,55 @@ class DriftEvaluation(Callback):
         start = {"test": CHIP_SEED_START, "val": VALIDATION_CHIP_SEED_START}[self.split]
         chip_seeds = range(start, start + self.n_chips)[trainer.global_rank :: trainer.world_size]
         n_ages = sum(len(ages_to_evaluate(options.build(), self.ages_s)) for options in devices)
+        data = fit_data(trainer, task, datamodule) if methods else None
         rows = []
-        with _progress("ageing chips", len(networks) * n_ages * len(chip_seeds), trainer.is_global_zero) as advance:
+        n_scores = len(networks) * (1 + len(methods)) * n_ages * len(chip_seeds)
+        with _progress("ageing chips", n_scores, trainer.is_global_zero) as advance:
             for name, network in networks.items():
                 labels = RunLabels(self.recipe, task.network_name, name, dataset, self.seed)
                 for options in devices:
                     converted = copy.deepcopy(network).float()
                     task.convert(converted, options, corrected=name != "base_uncorrected")
-                    own = evaluate(
-                        converted.to(torch_device),
-                        options.build(),
-                        score=score,
-                        base_digital=base_digital,
-                        n_samples=batches.n_samples,
-                        labels=labels,
-                        ages_s=self.ages_s,
-                        chip_seeds=chip_seeds,
-                        on_chip=advance,
-                    )
-                    # Stable: within a chip the order stays.
-                    rows += sorted(gather(own), key=lambda row: row.chip_seed)
+                    converted, device = converted.to(torch_device).eval(), options.build()
+                    for method in (None, *methods):
+                        own = evaluate(
+                            converted,
+                            device,
+                            score=score,
+                            base_digital=base_digital,
+                            n_samples=batches.n_samples,
+                            labels=labels if method is None else labels.repaired_by(method),
+                            ages_s=self.ages_s,
+                            chip_seeds=chip_seeds,
+                            repaired=method and repairing(method, converted, device, self.ages_s, data, self.seed),
+                            on_chip=advance,
+                        )
+                        # Stable: within a chip the order stays.
+                        rows += sorted(gather(own), key=lambda row: row.chip_seed)
         return rows
+
+    def _costs(
+        self,
+        trainer: Trainer,
+        task: HardwareAwareTask,
+        datamodule: LightningDataModule,
+        networks: Mapping[str, nn.Module],
+    ) -> Iterator[dict[str, Any]]:
+        """What each repair of each network costs, one table row each."""
+        data = fit_data(trainer, task, datamodule)
+        for name, network in networks.items():
+            for options in self._devices(task):
+                converted, device = copy.deepcopy(network).float(), options.build()
+                task.convert(converted, options)
+                converted.to(trainer.strategy.root_device).eval()
+                size = network_size(converted, data.predict, data.calibration(1))
+                levels = sum(age_s > 0 for age_s in ages_to_evaluate(device, self.ages_s))
+                for method in self.methods:
+                    yield {
+                        **{"network": name, "mapping": device.mapping, "device": device.name},
+                        **{"method": method.name, "method_params": method.params},
+                        **asdict(method.cost(size, levels)),
+                    }
 
     def _devices(self, task: HardwareAwareTask) -> list[DeviceOptions]:
         devices = self.devices or [task.device_options]

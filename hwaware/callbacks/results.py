@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ from torch import nn
 
 from hwaware.chip import CHIP_SEED_START, Chip
 from hwaware.devices import Device
-from hwaware.evaluation import Row, ages_to_evaluate
+from hwaware.evaluation import Row, ages_to_evaluate, commit
 from hwaware.nn import analog_layers
 from hwaware.report.labels import line_labels, settings, slug, varying_params
 from hwaware.report.plots import plot_accuracy, plot_conductances, plot_transform
-from hwaware.report.rows import COLUMNS, write_rows
+from hwaware.report.rows import COLUMNS, write_csv, write_rows
 from hwaware.report.summary import LINE, summarise, write_summary
 from hwaware.report.tables import accuracy_tables
 
@@ -39,6 +40,12 @@ def write_results(rows: Sequence[Row], folder: Path, n_classes: int | None = Non
     return [
         plot_accuracy(same, folder / "plots" / f"accuracy_{slug(same, rows)}.png", varying) for same in settings(rows)
     ]
+
+
+def write_costs(folder: Path, costs: Iterable[dict[str, Any]]) -> Path:
+    """Writes ``costs.csv``: what each repair of each network costs, with the commit and version that counted it."""
+    lines = [cost | {"commit": commit(), "version": version("hwaware")} for cost in costs]
+    return write_csv(folder / "costs.csv", lines[0], (line.values() for line in lines))
 
 
 def plot_device(network: nn.Module, device: Device, ages_s: Sequence[float], folder: Path, name: str) -> list[Path]:

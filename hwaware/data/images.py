@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
+from itertools import count
 from typing import Any, Literal
 
 import numpy as np
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader
+from torch import Tensor
+from torch.utils.data import DataLoader, default_collate
 
 from hwaware.data.datasets import EvalDataset, TrainDataset, in_memory
 from hwaware.data.loading import EverySampleSampler, ImageLoader, ResumableLoader, ResumableSampler
 from hwaware.data.sources import Images, Source, Subset, open_source
-from hwaware.data.subsets import TEST_SUBSET_SEED, VALIDATION_SEED, row_range, stratified_subset
+from hwaware.data.subsets import CALIBRATION_SEED, TEST_SUBSET_SEED, VALIDATION_SEED, row_range, stratified_subset
 from hwaware.data.transforms import check_augment, eval_transform, train_transform
 from hwaware.errors import UserError
 
@@ -119,6 +122,26 @@ class ImageData(LightningDataModule):
     def test_dataloader(self) -> DataLoader:
         """Every image on every rank: evaluation gives ranks different chips, not different images."""
         return self._eval_loader("test")
+
+    def fitting_batches(self, seed: int) -> Iterator[list[Tensor]]:
+        """Endless training batches, whole on every rank: of what is fitted to the device rather than trained."""
+        sampler = ResumableSampler(self._datasets["train"], self.batch_size, seed)
+        loader = ImageLoader(self._datasets["train"], self.batch_size, sampler=sampler, drop_last=True)
+        for epoch in count():
+            sampler.set_epoch(epoch)
+            yield from loader
+
+    def calibration_batch(self, n: int) -> list[Tensor]:
+        """The first ``n`` of the validation images in a fixed order, preprocessed as for evaluation, and their labels.
+
+        Raises:
+            UserError: there are fewer.
+        """
+        dataset = self._datasets["val"]
+        if n > len(dataset):
+            raise UserError(f"{n} calibration images were asked for, and there are {len(dataset)} to validate on")
+        order = np.random.RandomState(CALIBRATION_SEED).permutation(len(dataset))[:n]
+        return default_collate([dataset[int(index)] for index in order])
 
     @property
     def num_classes(self) -> int:

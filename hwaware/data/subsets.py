@@ -11,6 +11,7 @@ from hwaware.errors import UserError
 # Seeds of the fixed choices. They are constants, not options: a number measured on "2,000 images" means these images.
 TEST_SUBSET_SEED = 20_001  # the --data.test_subset of a test set
 VALIDATION_SEED = 20_002  # the tenth of a training set kept for validation
+CALIBRATION_SEED = 20_004  # the order in which validation images are taken to calibrate with
 DIGITS_TEST_SEED = 20_003  # the fifth of scikit-learn's digits kept for testing
 
 

@@ -41,6 +41,7 @@ class AnalogLayer:
     """
 
     digital_class: ClassVar[type[nn.Module]]
+    channel_dim: ClassVar[int]  #: of the output
 
     weight: nn.Parameter
     device: Device
@@ -49,6 +50,19 @@ class AnalogLayer:
     weight_error: Tensor | None = None
     stuck_cells: bool = False
     _installed: Tensor | None = None
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self.apply_weight(input, self.realised_weight(), self.bias)
+
+    def apply_weight(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """What the layer computes with any other weights: same stride, padding and groups, any number of rows."""
+        raise NotImplementedError
+
+    def along_channels(self, values: Tensor, output: Tensor) -> Tensor:
+        """Values ``[C_out]`` as a view that broadcasts over an output of the layer."""
+        shape = [1] * output.ndim
+        shape[self.channel_dim] = -1
+        return values.view(shape)
 
     def realised_weight(self) -> Tensor:
         """The weights of one forward pass, of the latents' shape; fp32 unless a chip installed otherwise."""
@@ -91,18 +105,20 @@ class AnalogLinear(AnalogLayer, nn.Linear):
     """:class:`torch.nn.Linear` on crossbars."""
 
     digital_class = nn.Linear
+    channel_dim = -1
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.linear(input, self.realised_weight(), self.bias)
+    def apply_weight(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return F.linear(input, weight, bias)
 
 
 class AnalogConv2d(AnalogLayer, nn.Conv2d):
     """:class:`torch.nn.Conv2d` (any stride, padding mode, dilation, groups) on crossbars."""
 
     digital_class = nn.Conv2d
+    channel_dim = 1
 
-    def forward(self, input: Tensor) -> Tensor:
-        return self._conv_forward(input, self.realised_weight(), self.bias)
+    def apply_weight(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return self._conv_forward(input, weight, bias)
 
 
 #: Digital class -> analog class. Exact types only: a subclass may compute something else with its weight.

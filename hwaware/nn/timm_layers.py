@@ -16,11 +16,11 @@ class AnalogConv2dSame(AnalogLayer, Conv2dSame):
     """:class:`timm.layers.Conv2dSame`: TensorFlow's input-dependent, asymmetric padding."""
 
     digital_class = Conv2dSame
+    channel_dim = 1
 
-    def forward(self, x: Tensor) -> Tensor:
-        weight = self.realised_weight()
-        x = pad_same(x, weight.shape[-2:], self.stride, self.dilation)
-        return F.conv2d(x, weight, self.bias, self.stride, (0, 0), self.dilation, self.groups)
+    def apply_weight(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        input = pad_same(input, weight.shape[-2:], self.stride, self.dilation)
+        return F.conv2d(input, weight, bias, self.stride, (0, 0), self.dilation, self.groups)
 
 
 @register_analog
@@ -28,6 +28,7 @@ class AnalogTimmLinear(AnalogLayer, TimmLinear):
     """:class:`timm.layers.Linear`."""
 
     digital_class = TimmLinear
+    channel_dim = -1
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.linear(input, self.realised_weight(), self.bias)
+    def apply_weight(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return F.linear(input, weight, bias)

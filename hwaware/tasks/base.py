@@ -42,7 +42,7 @@ class HardwareAwareTask(LightningModule, ABC):
     """A network that is trained in the knowledge of the memory which is to hold it.
 
     A subclass says what the network is (:meth:`build_network`), what is scored and what is minimised
-    (:meth:`configure_losses`, :meth:`configure_metrics`, :meth:`loss`); this class converts, adds training noise and
+    (:meth:`configure_losses`, :meth:`configure_metrics`, :meth:`loss_of`); this class converts, adds training noise and
     the retention loss, and optimises. Validation and test run the exact effective weights: no noise, no drift.
 
     Args:
@@ -115,8 +115,16 @@ class HardwareAwareTask(LightningModule, ABC):
         """Sets up the metrics of validation and test."""
 
     @abstractmethod
+    def predict(self, network: nn.Module, batch: Any) -> Any:
+        """The output of any network (not only this task's) for a batch, whose labels are not looked at."""
+
+    @abstractmethod
+    def loss_of(self, network: nn.Module, batch: Any) -> Tensor:
+        """The task's loss of any network on one batch, a scalar."""
+
     def loss(self, batch: Any) -> Tensor:
-        """The task's loss of one batch, a scalar."""
+        """The task's loss of its own network on one batch."""
+        return self.loss_of(self.network, batch)
 
     @abstractmethod
     def score(self, network: nn.Module, batches: Iterable[Any]) -> dict[str, float]:

@@ -87,9 +87,11 @@ class ImageClassification(HardwareAwareTask):
     def forward(self, images: Tensor) -> Tensor:
         return self.network(images)
 
-    def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        images, labels = batch
-        return self.criterion(self(images), labels)
+    def predict(self, network: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return network(batch[0])
+
+    def loss_of(self, network: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return self.criterion(self.predict(network, batch), batch[1])
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self._evaluate(batch, "val", self.validation_metrics)

@@ -1,0 +1,42 @@
+"""What repairs are fitted on: the run's own data, loss and precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import LightningDataModule, Trainer
+from torch import Tensor, nn
+
+from hwaware.compensation import FitData
+from hwaware.tasks import HardwareAwareTask
+
+
+def fit_data(trainer: Trainer, task: HardwareAwareTask, datamodule: LightningDataModule) -> FitData:
+    """Training and validation samples on the run's device; every rank gets the same."""
+    datamodule.setup("fit")
+    device = trainer.strategy.root_device
+
+    def there(batch: Any) -> list[Tensor]:
+        return [part.to(device, non_blocking=True) for part in batch]
+
+    def loss(network: nn.Module, batch: Any) -> Tensor:
+        with trainer.precision_plugin.forward_context():
+            return task.loss_of(network, batch)
+
+    def predict(network: nn.Module, batch: Any) -> Any:
+        with trainer.precision_plugin.forward_context():
+            return task.predict(network, batch)
+
+    stored: dict[int, list[Tensor]] = {}
+
+    def calibration(n: int) -> list[Tensor]:
+        if n not in stored:
+            stored[n] = there(datamodule.calibration_batch(n))
+        return stored[n]
+
+    return FitData(
+        training=lambda seed: map(there, datamodule.fitting_batches(seed)),
+        calibration=calibration,
+        loss=loss,
+        predict=predict,
+    )

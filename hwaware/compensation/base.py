@@ -1,0 +1,124 @@
+"""What all ways of repairing a drifted chip have in common: fit, install, cost. A method is one file beside this."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from hwaware.chip import Chip
+from hwaware.compensation.costs import Cost, NetworkSize
+from hwaware.devices import Device
+from hwaware.nn import AnalogLayer, analog_layers
+
+State = dict[str, Tensor]
+"""What a method has to keep for one drift level, or for one chip: tensors by ``layer/what``, as they are stored."""
+
+
+@dataclass(frozen=True)
+class FitData:
+    """What methods may learn from; never a reported image or chip.
+
+    Attributes:
+        training: endless training batches for a seed.
+        calibration: this many stored samples, the same ones for every method, as one batch.
+        loss: of a network on a batch, a scalar.
+        predict: a network's output for a batch, without its labels.
+    """
+
+    training: Callable[[int], Iterator[Any]]
+    calibration: Callable[[int], Any]
+    loss: Callable[[nn.Module, Any], Tensor]
+    predict: Callable[[nn.Module, Any], Any]
+
+
+class Compensation(ABC):
+    """A way of repairing an aged chip without rewriting its cells. Subclasses are frozen dataclasses of settings."""
+
+    name: ClassVar[str]
+
+    @property
+    def params(self) -> str:
+        """The settings that tell this from another fit of the same method, as a JSON object for ``method_params``."""
+        return json.dumps(asdict(self), sort_keys=True)  # type: ignore[call-overload]
+
+    def check(self, model: nn.Module) -> None:  # noqa: B027 - most methods apply to every network
+        """Raises UserError where the method does not apply to a network: which layer, why, and what does."""
+
+    @abstractmethod
+    def installed(self, model: nn.Module, state: State) -> AbstractContextManager[None]:
+        """Within the context the network runs repaired; its cells are not touched, and it is restored on leaving."""
+
+    @abstractmethod
+    def cost(self, size: NetworkSize, levels: int) -> Cost:
+        """What keeping and applying the repair costs.
+
+        Args:
+            size: of the network.
+            levels: drift levels that have a state each; 1 for a method that is fitted in the field.
+        """
+
+
+class OfflineCompensation(Compensation):
+    """Fitted once against the device model, before chips are sold: all chips of an age share a state."""
+
+    @abstractmethod
+    def fit(
+        self, model: nn.Module, device: Device, ages_s: tuple[float, float], data: FitData, seed: int, start: State
+    ) -> State:
+        """A state for one drift level.
+
+        Args:
+            model: a converted network in eval mode, whose parameters are left alone.
+            device: the chips' technology.
+            ages_s: youngest and oldest age (s) of the level.
+            data: what to learn from.
+            seed: of batches, ages and chips; these are fresh ones, never those that results are reported on.
+            start: the state of the level before, to start from; empty for the first.
+        """
+
+
+class InFieldCompensation(Compensation):
+    """Fitted for each chip by itself, at the age at which it is then used."""
+
+    @abstractmethod
+    def fit(self, chip: Chip, age_s: float, data: FitData) -> State:
+        """A state for one chip at one age (s), from what can be measured on that chip.
+
+        Args:
+            chip: holds the network, in eval mode.
+            age_s: the age at which the chip is calibrated.
+            data: of which only ``calibration`` and ``predict`` are used: there is no training set in the field.
+        """
+
+
+@contextmanager
+def on_outputs(model: nn.Module, change: Callable[[str, AnalogLayer, Tensor, Tensor], Tensor]) -> Iterator[None]:
+    """Within the context, ``change(name, layer, input, output)`` replaces the output of each analog layer."""
+    handles = [
+        layer.register_forward_hook(lambda layer, args, output, name=name: change(name, layer, args[0], output))
+        for name, layer in analog_layers(model).items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Within the context no parameter of the network asks for a gradient: backward is that of the inputs alone."""
+    asked = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in asked:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in asked:
+            parameter.requires_grad_(True)

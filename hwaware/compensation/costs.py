@@ -1,0 +1,142 @@
+"""What a repair costs, counted from the network's own layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hwaware.nn import analog_layers
+
+#: Time (s) to write one parameter of digital memory (Charan et al. 2020, 10.1109/JXCDC.2020.2987605).
+SRAM_WRITE_S = 1e-9
+
+
+@dataclass(frozen=True)
+class LayerSize:
+    """One analog layer.
+
+    Attributes:
+        out_channels: C_out.
+        in_channels: of one group.
+        kernel: positions of the kernel; 1 for linear layers.
+        groups: of a convolution; 1 otherwise.
+        outputs: output values for one sample.
+        cells: that hold its weights.
+    """
+
+    out_channels: int
+    in_channels: int
+    kernel: int
+    groups: int
+    outputs: int
+    cells: int
+
+    @property
+    def weights(self) -> int:
+        return self.out_channels * self.in_channels * self.kernel
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates for one sample."""
+        return self.outputs * self.in_channels * self.kernel
+
+    @property
+    def positions(self) -> int:
+        """Output positions for one sample."""
+        return self.outputs // self.out_channels
+
+
+@dataclass(frozen=True)
+class NetworkSize:
+    """A converted network.
+
+    Attributes:
+        layers: its analog layers by name.
+        norm_channels: channels of all batch norms together.
+        parameters: all of the network's.
+        sample_bytes: of one stored input sample, a byte for each value (images as they come from a camera).
+    """
+
+    layers: dict[str, LayerSize]
+    norm_channels: int
+    parameters: int
+    sample_bytes: int
+
+    @property
+    def macs(self) -> int:
+        return sum(layer.macs for layer in self.layers.values())
+
+    @property
+    def cells(self) -> int:
+        return sum(layer.cells for layer in self.layers.values())
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one method costs.
+
+    Attributes:
+        bytes_stored: parameters of all drift levels and samples kept, in digital memory.
+        extra_macs_percent: multiply-accumulates per inference, of those of the network.
+        images_kept, labels_kept: samples and labels that have to be kept in the field.
+        cell_reads, cell_writes: per calibration, beside running inference.
+        update_time_s: of one calibration, by its writes to digital memory alone (``SRAM_WRITE_S`` each).
+        trainable_percent: parameters fitted, of the network's.
+    """
+
+    bytes_stored: float
+    extra_macs_percent: float
+    images_kept: int = 0
+    labels_kept: int = 0
+    cell_reads: int = 0
+    cell_writes: int = 0
+    update_time_s: float = 0.0
+    trainable_percent: float = 0.0
+
+
+@torch.no_grad()
+def network_size(model: nn.Module, predict: Callable[[nn.Module, Any], Any], batch: Any) -> NetworkSize:
+    """Measures a converted network by one forward pass.
+
+    Args:
+        model: in eval mode.
+        predict: runs it on a batch.
+        batch: samples, whose first tensor is the input.
+    """
+    samples, outputs = len(batch[0]), {}
+
+    def count(name: str, layer: nn.Module, y: Tensor) -> None:
+        outputs[name] = outputs.get(name, 0) + y.numel() // samples
+
+    layers = analog_layers(model)
+    handles = [
+        layer.register_forward_hook(lambda layer, _, y, name=name: count(name, layer, y))
+        for name, layer in layers.items()
+    ]
+    try:
+        predict(model, batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    sizes = {}
+    for name, layer in layers.items():
+        rows, columns, *kernel = layer.weight.shape
+        sizes[name] = LayerSize(
+            out_channels=rows,
+            in_channels=columns,
+            kernel=torch.Size(kernel).numel(),
+            groups=getattr(layer, "groups", 1),
+            outputs=outputs[name],
+            cells=layer.weight.numel() * layer.device.layout.cells_per_weight,
+        )
+    norms = (m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+    return NetworkSize(
+        layers=sizes,
+        norm_channels=sum(norm.num_features for norm in norms),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        sample_bytes=batch[0][0].numel(),
+    )

@@ -1,0 +1,185 @@
+"""DoRA calibration: layer by layer, on a handful of unlabelled images, towards the features of the digital network.
+
+W. Dong et al., arXiv 2504.03763, on DoRA (Liu et al., arXiv 2402.09353). The full text is not public: optimiser, steps
+and the place of the features (before batch norm) are reconstructions.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hwaware.chip import Chip, drift_free
+from hwaware.compensation.base import FitData, InFieldCompensation, State, frozen, on_outputs
+from hwaware.compensation.costs import SRAM_WRITE_S, Cost, NetworkSize
+from hwaware.errors import UserError
+from hwaware.nn import AnalogLayer
+
+#: Bytes of a stored value, a half-precision float.
+_VALUE_BYTES = 2
+
+
+@dataclass(frozen=True)
+class Dora(InFieldCompensation):
+    """``W' = m·(W + BA)/‖W + BA‖`` in each analog layer, one norm per output channel; deployed as a scale, B and A.
+
+    W are the weights read from the chip at calibration; the norm is a constant in back-propagation. A layer is fitted
+    to the digital network's output, from the inputs that the calibrated layers before it give, and then left alone.
+
+    Attributes:
+        images: calibration samples.
+        rank: rows of A.
+        steps, lr: of Adam, per layer.
+        seed: of A.
+    """
+
+    name: ClassVar[str] = "dora"
+    magnitude: ClassVar[bool] = True
+    normalised: ClassVar[bool] = True
+
+    images: int = 10
+    rank: int = 1
+    steps: int = 100
+    lr: float = 0.01
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for field, least in (("images", 1), ("rank", 0 if self.magnitude else 1), ("steps", 1)):
+            if getattr(self, field) < least:
+                raise UserError(f"{self.name}: {field}={getattr(self, field)} must be at least {least}.")
+
+    def fit(self, chip: Chip, age_s: float, data: FitData) -> State:
+        batch = data.calibration(self.images)
+        targets: dict[str, list[Tensor]] = {}
+
+        def record(name: str, layer: AnalogLayer, x: Tensor, y: Tensor) -> Tensor:
+            targets.setdefault(name, []).append(y)
+            return y
+
+        model, state = chip.model, {}
+        with torch.no_grad(), frozen(model):
+            with drift_free(model), on_outputs(model, record):
+                data.predict(model, batch)
+
+            def fit_then_apply(name: str, layer: AnalogLayer, x: Tensor, y: Tensor) -> Tensor:
+                target = targets[name].pop(0)
+                if f"{name}/scale" not in state:  # a module that is used twice is fitted at its first use
+                    for what, value in self._fit_layer(layer, x, y, target).items():
+                        state[f"{name}/{what}"] = value
+                return _apply(state, name, layer, x, y)
+
+            with chip.at(age_s, purpose="calibration"), on_outputs(model, fit_then_apply):
+                data.predict(model, batch)
+        return state
+
+    @torch.enable_grad()
+    def _fit_layer(self, layer: AnalogLayer, x: Tensor, y: Tensor, target: Tensor) -> dict[str, Tensor]:
+        weight = layer.realised_weight().detach().float()
+        x, y, target = x.float(), y.float(), target.float()
+        if layer.bias is not None:
+            bias = layer.along_channels(layer.bias.detach().float(), y)
+            y, target = y - bias, target - bias
+        rows, columns, *kernel = weight.shape
+        draw = torch.Generator().manual_seed(self.seed)
+        bound = math.sqrt(3 / max(weight[0].numel(), 1))  # as torch's linear layers, and peft, start A
+        start = (2 * torch.rand((self.rank, columns, *kernel), generator=draw) - 1) * bound
+        a = start.to(weight.device).requires_grad_(True)
+        b = weight.new_zeros(rows, self.rank).requires_grad_(True)
+        magnitude = _norms(weight).requires_grad_(self.magnitude)
+        parameters = [p for p in (a, b, magnitude) if p.requires_grad and p.numel()]
+        optimizer = torch.optim.Adam(parameters, lr=self.lr)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
+        unit = target.square().mean().clamp(min=1e-12)  # so that one learning rate does for all layers
+
+        def scale() -> Tensor:
+            if not self.normalised:
+                return torch.ones_like(magnitude)
+            return magnitude / _norms(weight + _product(layer, a, b)).clamp(min=1e-12)
+
+        for _ in range(self.steps):
+            with torch.no_grad():
+                norms = _norms(weight + _product(layer, a, b)).clamp(min=1e-12)
+            k = magnitude / norms if self.normalised else torch.ones_like(norms)
+            out = layer.along_channels(k, y) * (y + _branch(layer, x, a, b))
+            loss = (out - target).square().mean() / unit
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        with torch.no_grad():
+            stored = {"scale": scale(), "a": a, "b": b}
+            return {what: value.detach().half().float() for what, value in stored.items()}
+
+    def installed(self, model: nn.Module, state: State) -> AbstractContextManager[None]:
+        return on_outputs(model, lambda name, layer, x, y: _apply(state, name, layer, x, y))
+
+    def cost(self, size: NetworkSize, levels: int) -> Cost:
+        layers = size.layers.values()
+        values = sum(self.rank * (layer.in_channels * layer.kernel + layer.out_channels) for layer in layers)
+        values += sum(layer.out_channels for layer in layers) * self.normalised
+        macs = sum(layer.positions * self.rank * layer.groups * layer.in_channels * layer.kernel for layer in layers)
+        macs += sum(layer.outputs * (self.rank + self.normalised) for layer in layers)
+        return Cost(
+            bytes_stored=values * _VALUE_BYTES + self.images * size.sample_bytes,
+            extra_macs_percent=100 * macs / size.macs,
+            images_kept=self.images,
+            cell_reads=size.cells,
+            update_time_s=self.steps * values * SRAM_WRITE_S,
+            trainable_percent=100 * values / size.parameters,
+        )
+
+
+@dataclass(frozen=True)
+class DoraMagnitude(Dora):
+    """The magnitude alone: a scale for each output channel."""
+
+    name: ClassVar[str] = "dora_magnitude"
+    rank: int = 0
+
+
+@dataclass(frozen=True)
+class DoraLowRank(Dora):
+    """The low-rank part alone: magnitudes stay those that were read."""
+
+    name: ClassVar[str] = "dora_lowrank"
+    magnitude: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class Lora(Dora):
+    """LoRA, ``W' = W + BA``, calibrated in the same way."""
+
+    name: ClassVar[str] = "lora"
+    magnitude: ClassVar[bool] = False
+    normalised: ClassVar[bool] = False
+
+
+def _norms(weight: Tensor) -> Tensor:
+    """L2 norm of each output channel's weights."""
+    return weight.flatten(1).norm(dim=1)
+
+
+def _product(layer: AnalogLayer, a: Tensor, b: Tensor) -> Tensor:
+    return (b @ a.flatten(1)).view_as(layer.weight)
+
+
+def _branch(layer: AnalogLayer, x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """``BAx`` with the layer's stride and padding; 0 for rank 0."""
+    if not len(a):
+        return x.new_zeros(())
+    groups = getattr(layer, "groups", 1)
+    hidden = layer.apply_weight(x, a.repeat(groups, *[1] * (a.ndim - 1)).to(x.dtype))
+    b = b.to(x.dtype)
+    return F.linear(hidden, b) if b.ndim == a.ndim else F.conv2d(hidden, b[:, :, None, None], groups=groups)
+
+
+def _apply(state: State, name: str, layer: AnalogLayer, x: Tensor, y: Tensor) -> Tensor:
+    scale, a, b = (state[f"{name}/{what}"] for what in ("scale", "a", "b"))
+    bias = 0 if layer.bias is None else layer.along_channels(layer.bias, y)
+    return layer.along_channels(scale, y) * (y - bias + _branch(layer, x, a, b)) + bias

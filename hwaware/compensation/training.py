@@ -1,0 +1,54 @@
+"""Training a few vectors offline against fresh simulated chips; the network's weights stay as they are."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from hwaware.chip import Chip
+from hwaware.compensation.base import FitData, OfflineCompensation, State, frozen
+from hwaware.devices import Device
+
+
+def train_vectors(
+    method: OfflineCompensation,
+    model: nn.Module,
+    device: Device,
+    ages_s: tuple[float, float],
+    data: FitData,
+    seed: int,
+    start: State,
+    *,
+    steps: int,
+    lr: float,
+) -> State:
+    """Minimises the task loss over a state with Adam, one fresh chip at a log-uniform age per step.
+
+    Args:
+        method: how the state acts.
+        start: initial values, not changed.
+        steps, lr: optimiser steps, and the learning rate that falls to zero along half a cosine.
+        Others: as for :meth:`OfflineCompensation.fit`. Chips have the seeds ``1000·seed + step``.
+
+    Returns:
+        The trained state, detached.
+    """
+    low, high = (math.log(age_s) for age_s in ages_s)
+    draw = torch.Generator().manual_seed(seed)
+    state = {name: value.detach().clone().requires_grad_(True) for name, value in start.items()}
+    optimizer = torch.optim.Adam(state.values(), lr=lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    batches = data.training(seed)
+    with frozen(model), torch.enable_grad():
+        for step in range(steps):
+            age_s = math.exp(low + (high - low) * torch.rand((), generator=draw).item())
+            chip = Chip.program(model, device, 1000 * seed + step)
+            with chip.at(age_s, purpose="fitting"), method.installed(model, state):
+                loss = data.loss(model, next(batches))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return {name: value.detach() for name, value in state.items()}

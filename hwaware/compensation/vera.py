@@ -1,0 +1,141 @@
+"""VeRA+: two small vectors per layer and drift level around frozen projections that all layers and levels share.
+
+W. Dong et al., arXiv 2603.26016, on VeRA (Kopiczko et al., arXiv 2310.11454). The full text is not public: rank,
+kernels and training are reconstructions.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hwaware.compensation.base import FitData, OfflineCompensation, State, on_outputs
+from hwaware.compensation.costs import Cost, LayerSize, NetworkSize
+from hwaware.compensation.quantise import quantised, vector_bytes
+from hwaware.compensation.training import train_vectors
+from hwaware.devices import Device
+from hwaware.errors import UserError
+from hwaware.nn import AnalogLayer, analog_layers
+
+#: Bytes of the seed from which the frozen projections are made again.
+SEED_BYTES = 8
+
+
+@dataclass(frozen=True)
+class VeraPlus(OfflineCompensation):
+    """``y ← y + b ⊙ B(d ⊙ A x)`` beside each analog layer.
+
+    A and B are random, frozen, and shared: a layer takes the first channels of the largest. A convolution's A has the
+    layer's stride and sees the centre of its kernel only, or all of it with ``full_kernel``.
+
+    ``constant`` adds one row of ones to A, over the whole kernel, and one column of ones to B. It costs no storage and
+    hardly an operation (a sum over channels, then over the kernel), and holds what random rows cannot: a drift that
+    moves every conductance alike shifts every weight of a one-cell mapping by the same amount, which is exactly a
+    multiple of ones ⊗ ones.
+
+    Attributes:
+        rank: random rows of A.
+        constant: whether there is a constant row beside them.
+        full_kernel: whether the random rows see the whole kernel.
+        bits: stored bits of the vectors' values.
+        steps, lr: of the training.
+        projection_seed: of A and B.
+    """
+
+    name: ClassVar[str] = "vera_plus"
+
+    rank: int = 1
+    constant: bool = True
+    full_kernel: bool = False
+    bits: int = 8
+    steps: int = 200
+    lr: float = 0.01
+    projection_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.rank < 0 or self.rank + self.constant < 1:
+            raise UserError(f"vera_plus: rank={self.rank} must be at least {0 if self.constant else 1}.")
+        if not 2 <= self.bits <= 16:
+            raise UserError(f"vera_plus: bits={self.bits} must lie in [2, 16].")
+
+    @property
+    def rows(self) -> int:
+        """Rows of A, the constant one included."""
+        return self.rank + self.constant
+
+    def fit(
+        self, model: nn.Module, device: Device, ages_s: tuple[float, float], data: FitData, seed: int, start: State
+    ) -> State:
+        fresh = {}
+        for name, layer in analog_layers(model).items():
+            fresh[f"{name}/b"] = layer.weight.new_zeros(len(layer.weight), dtype=torch.float32)
+            fresh[f"{name}/d"] = layer.weight.new_full((self.rows,), 0.1, dtype=torch.float32)
+        return train_vectors(self, model, device, ages_s, data, seed, fresh | start, steps=self.steps, lr=self.lr)
+
+    def installed(self, model: nn.Module, state: State) -> AbstractContextManager[None]:
+        projections = self._projections(model)
+        vectors = {name: quantised(value, self.bits) for name, value in state.items()}
+
+        def change(name: str, layer: AnalogLayer, x: Tensor, y: Tensor) -> Tensor:
+            down, up = projections[name]
+            b, d = vectors[f"{name}/b"], vectors[f"{name}/d"]
+            groups = getattr(layer, "groups", 1)
+            hidden = layer.apply_weight(x, down)
+            hidden = hidden * layer.along_channels(d.repeat(groups), hidden)
+            branch = F.linear(hidden, up) if up.ndim == 2 else F.conv2d(hidden, up, groups=groups)
+            return y + branch * layer.along_channels(b, y)
+
+        return on_outputs(model, change)
+
+    def _projections(self, model: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
+        """For each layer its A, in the shape of a weight of the layer with ``groups·rows`` outputs, and its B."""
+        layers = analog_layers(model)
+        kernels = {name: tuple(layer.weight.shape[2:]) for name, layer in layers.items()}
+        inputs = max(layer.weight.shape[1] for layer in layers.values())
+        outputs = max(len(layer.weight) for layer in layers.values())
+        draw = torch.Generator().manual_seed(self.projection_seed)
+        # Kaiming's uniform distribution, by the fan-in of the shared matrices, as in VeRA.
+        largest = [1, 1]
+        if self.full_kernel:
+            largest = [max((kernel[i] for kernel in kernels.values() if kernel), default=1) for i in (0, 1)]
+        shape = (self.rank, inputs, *largest)
+        shared_a = (2 * torch.rand(shape, generator=draw) - 1) * math.sqrt(6 / (inputs * math.prod(largest)))
+        shared_b = (2 * torch.rand((outputs, self.rank), generator=draw) - 1) * math.sqrt(6 / max(self.rank, 1))
+        found = {}
+        for name, layer in layers.items():
+            rows, columns, *kernel = layer.weight.shape
+            down = layer.weight.new_zeros(self.rows, columns, *(kernel or (1, 1)))
+            up = layer.weight.new_ones(rows, self.rows)
+            if self.full_kernel and kernel:
+                down[: self.rank] = shared_a[:, :columns, : kernel[0], : kernel[1]]
+            else:  # the centre alone, written as a kernel, so that padding and stride are the layer's own
+                down[: self.rank, :, down.shape[2] // 2, down.shape[3] // 2] = shared_a[:, :columns, 0, 0]
+            if self.constant:
+                down[-1] = 1 / math.sqrt(down[-1].numel())
+            up[:, : self.rank] = shared_b[:rows]
+            if kernel:
+                found[name] = down.repeat(layer.groups, 1, 1, 1), up.view(rows, self.rows, 1, 1)
+            else:
+                found[name] = down.flatten(1), up
+        return found
+
+    def cost(self, size: NetworkSize, levels: int) -> Cost:
+        layers = size.layers.values()
+        values = sum(layer.out_channels + self.rows for layer in layers)
+        return Cost(
+            bytes_stored=SEED_BYTES + levels * vector_bytes(values, 2 * len(layers), self.bits),
+            extra_macs_percent=100 * sum(map(self._macs, layers)) / size.macs,
+            trainable_percent=100 * values / size.parameters,
+        )
+
+    def _macs(self, layer: LayerSize) -> int:
+        taps = layer.in_channels * (layer.kernel if self.full_kernel else 1)
+        down = layer.positions * layer.groups * (self.rank * taps + self.constant * layer.kernel)
+        scaled = layer.positions * layer.groups * self.rows
+        return down + scaled + layer.outputs * (self.rows + 1)

@@ -1,0 +1,47 @@
+import csv
+import json
+
+import pytest
+
+from hwaware.cli import main
+from tests.commands import FINETUNE, measured, pretrained_weights, run
+
+METHODS = "[{class_path: BnStats, init_args: {batches: 2}}, {class_path: Dora, init_args: {images: 3, steps: 2}}]"
+
+
+def _arguments(folder):
+    return [
+        *("compare", "--config", FINETUNE, "--model.weights", str(pretrained_weights())),
+        *("--trainer.default_root_dir", str(folder), "--evaluation.networks", "[base]"),
+    ]
+
+
+def test_every_method_meets_the_same_chips(tmp_path, capsys):
+    run(*_arguments(tmp_path), "--evaluation.methods", METHODS)
+    rows = measured(tmp_path / "finetune" / "version_0" / "rows.csv")
+    keys = {(row.chip_seed, row.age_s, row.metric) for row in rows}
+    assert len(rows) == 3 * len(keys) == 3 * 2 * 2 * 2
+    by_method = {name: [row for row in rows if row.method == name] for name in ("none", "bn_stats", "dora")}
+    assert all({(row.chip_seed, row.age_s, row.metric) for row in own} == keys for own in by_method.values())
+    assert json.loads(by_method["dora"][0].method_params)["images"] == 3
+    fresh = {name: [row.value for row in own if row.age_s == 0] for name, own in by_method.items()}
+    assert fresh["none"] == fresh["bn_stats"] == fresh["dora"]  # a chip just written is not repaired
+    with (tmp_path / "finetune" / "version_0" / "costs.csv").open() as file:
+        costs = {line["method"]: line for line in csv.DictReader(file)}
+    assert costs.keys() == {"bn_stats", "dora"} and costs["dora"]["images_kept"] == "3"
+    assert float(costs["bn_stats"]["bytes_stored"]) > 0 == float(costs["bn_stats"]["extra_macs_percent"])
+    assert "base + dora" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("methods", "reason"),
+    [
+        ("[]", "nothing to compare"),
+        ("[{class_path: Dora, init_args: {images: 100000}}]", "100000 calibration images were asked for"),
+        ("[{class_path: Dorra}]", "Did you mean 'Dora'?"),
+        ("[{class_path: Dora, init_args: {rnk: 2}}]", "Did you mean 'rank'?"),
+    ],
+)
+def test_bad_input(tmp_path, capsys, methods, reason):
+    assert main([*_arguments(tmp_path), "--evaluation.methods", methods]) == 2
+    assert reason in capsys.readouterr().err

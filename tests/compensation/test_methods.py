@@ -1,0 +1,131 @@
+"""What every method must hold: it repairs, leaves no trace, is deterministic, and counts its cost."""
+
+import copy
+import json
+
+import pytest
+import torch
+
+from hwaware.chip import Chip
+from hwaware.compensation import (
+    BnStats,
+    ChannelAffine,
+    Dora,
+    DoraLowRank,
+    DoraMagnitude,
+    Lora,
+    OfflineCompensation,
+    VeraPlus,
+)
+from hwaware.compensation.costs import network_size
+from hwaware.devices import load_device
+from hwaware.errors import UserError
+from hwaware.nn import convert, to_digital
+
+TEN_YEARS_S = 315_360_000.0
+METHODS = [
+    BnStats(batches=8),
+    ChannelAffine(steps=60),
+    VeraPlus(steps=60),
+    VeraPlus(rank=2, full_kernel=True, constant=False, steps=60),
+    Dora(steps=40),
+    DoraMagnitude(steps=40),
+    DoraLowRank(steps=40),
+    Lora(steps=40),
+]
+IDS = [f"{method.name}{i}" for i, method in enumerate(METHODS)]
+
+
+def _fit(method, model, device, data, chip):
+    if isinstance(method, OfflineCompensation):
+        return method.fit(model, device, (TEN_YEARS_S / 10, TEN_YEARS_S), data, 3, {})
+    return method.fit(chip, TEN_YEARS_S, data)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=IDS)
+def test_repairs_a_chip_and_leaves_no_trace(method, data, device, model, error):
+    relaxed = load_device("reram_cmo", mapping="offset")  # every weight falls: far off, and structured
+    model = to_digital(model)
+    convert(model, relaxed)
+    before, modes = copy.deepcopy(model.state_dict()), [m.training for m in model.modules()]
+    chip = Chip.program(model, relaxed, seed=2_000_000)
+    state = _fit(method, model, relaxed, data, chip)
+    with chip.at(TEN_YEARS_S):
+        broken = error(model)
+        with method.installed(model, state):
+            repaired = error(model)
+        assert error(model) == broken
+    assert repaired < (1.0 if method.name == "bn_stats" else 0.9) * broken  # one batch norm is all there is
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert [m.training for m in model.modules()] == modes
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("method", METHODS, ids=IDS)
+def test_the_same_seed_gives_the_same_state(method, data, device, model):
+    chip = Chip.program(model, device, seed=2_000_000)
+    first, second = (_fit(method, model, device, data, chip) for _ in range(2))
+    assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=IDS)
+def test_a_state_that_repairs_nothing_changes_nothing(method, data, device, model, error):
+    """As a method starts: VeRA with b = 0, an affine of 0, the network's own statistics."""
+    chip = Chip.program(model, device, seed=2_000_000)
+    state = _fit(method, model, device, data, chip)
+    if method.name == "bn_stats":
+        own = dict(model.named_buffers())
+        neutral = {name: own[name.replace("/", ".")] for name in state}
+    else:
+        neutral = {name: torch.zeros_like(value) for name, value in state.items()}
+        neutral |= {name: torch.ones_like(value) for name, value in state.items() if name.endswith(("/scale", "/d"))}
+    with chip.at(TEN_YEARS_S):
+        broken = error(model)
+        with method.installed(model, neutral):
+            assert error(model) == pytest.approx(broken, rel=1e-4)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=IDS)
+def test_counted_cost(method, data, device, model):
+    size = network_size(model, data.predict, data.calibration(2))
+    cost = method.cost(size, levels=3)
+    chip = Chip.program(model, device, seed=2_000_000)
+    values = sum(value.numel() for value in _fit(method, model, device, data, chip).values())
+    if method.name == "lora":
+        values -= sum(layer.out_channels for layer in size.layers.values())  # its scale is 1, and not stored
+    assert cost.trainable_percent == pytest.approx(100 * values / size.parameters)
+    if isinstance(method, OfflineCompensation):
+        bits = getattr(method, "bits", 16)
+        scales = 0 if method.name == "bn_stats" else 2 * 2 * len(size.layers)
+        seed = 8 if method.name == "vera_plus" else 0
+        assert cost.bytes_stored == seed + 3 * (values * bits / 8 + scales)
+        assert cost.images_kept == cost.cell_reads == 0
+    else:
+        assert cost.bytes_stored == 2 * values + 10 * 3 * 12 * 12
+        assert cost.images_kept == 10 and cost.cell_reads == size.cells
+    assert json.loads(method.params).keys() >= {"lr", "steps"} or method.name == "bn_stats"
+
+
+def test_operations_are_counted_from_the_layers(data, model):
+    size = network_size(model, data.predict, data.calibration(2))
+    assert size.layers["stem"].macs == 8 * 36 * 27 and size.layers["depthwise"].macs == 8 * 36 * 9
+    assert size.layers["twice"].macs == 2 * 8 * 36 * 8  # used twice
+    assert size.layers["head"].macs == 32 and size.cells == 2 * sum(layer.weights for layer in size.layers.values())
+    affine = ChannelAffine().cost(size, 1).extra_macs_percent
+    assert affine == pytest.approx(100 * (4 * 36 * 8 + 36 * 8 + 4) / size.macs)
+
+
+def test_bad_settings_and_networks_are_refused(device):
+    with pytest.raises(UserError, match="rank=0"):
+        VeraPlus(rank=0, constant=False)
+    with pytest.raises(UserError, match="bits=1 "):
+        VeraPlus(bits=1)
+    with pytest.raises(UserError, match="images=0"):
+        Dora(images=0)
+    with pytest.raises(UserError, match="lora: rank=0"):
+        Lora(rank=0)
+    plain = torch.nn.Sequential(torch.nn.Linear(4, 4))
+    convert(plain, device)
+    with pytest.raises(UserError, match="no batch norm"):
+        BnStats().check(plain)
