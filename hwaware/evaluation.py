@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from hwaware.chip import CHIP_SEED_START, Chip, drift_free
-from hwaware.compensation import Compensation, Repaired
+from hwaware.compensation import Compensation, Repair
 from hwaware.devices import Device
 from hwaware.errors import UserError
 from hwaware.nn import analog_layers
@@ -85,7 +85,7 @@ def evaluate(
     labels: RunLabels,
     ages_s: Sequence[float] = DEFAULT_AGES_S,
     chip_seeds: Iterable[int] = range(CHIP_SEED_START, CHIP_SEED_START + 10),
-    repaired: Repaired | None = None,
+    repaired: Repair | None = None,
     on_chip: Callable[[], None] = lambda: None,
 ) -> list[Row]:
     """Programs chips with a converted network and scores each at each age.

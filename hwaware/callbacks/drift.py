@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
@@ -17,10 +16,9 @@ from torch import nn
 from hwaware.callbacks.batches import Batches, gather
 from hwaware.callbacks.fitting import fit_data
 from hwaware.callbacks.record import run_folder, wandb_loggers
-from hwaware.callbacks.results import device_slugs, plot_device, print_tables, track, write_costs, write_results
+from hwaware.callbacks.results import device_slugs, plot_device, print_tables, track, write_repairs, write_results
 from hwaware.chip import CHIP_SEED_START, VALIDATION_CHIP_SEED_START
-from hwaware.compensation import Compensation, repairing
-from hwaware.compensation.costs import network_size
+from hwaware.compensation import Compensation, Repair, Schedule
 from hwaware.errors import UserError, nearest
 from hwaware.evaluation import DEFAULT_AGES_S, Row, RunLabels, ages_to_evaluate, evaluate
 from hwaware.nn import to_digital
@@ -48,6 +46,7 @@ class DriftEvaluation(Callback):
         every_n_epochs: also evaluate this run's network after every so many epochs, and log its mean accuracies.
         methods: ways of repairing the chips (:mod:`hwaware.compensation`); each network is scored without any, and with
             each of them.
+        schedule: when the methods that are fitted offline begin a new drift level; None: each age ends one.
         recipe, seed: the run's name and seed, for the rows.
     """
 
@@ -61,6 +60,7 @@ class DriftEvaluation(Callback):
         split: Literal["test", "val"] = "test",
         every_n_epochs: int | None = None,
         methods: list[Compensation] | None = None,
+        schedule: Schedule | None = None,
         recipe: str = "run",
         seed: int = 0,
     ) -> None:
@@ -76,7 +76,7 @@ class DriftEvaluation(Callback):
         self.ages_s, self.n_chips = tuple(ages_s), n_chips
         self.networks = tuple(network for network in NETWORKS if network in networks)
         self.finetuned_as, self.devices, self.split = finetuned_as, devices, split
-        self.methods = tuple(methods or ())
+        self.methods, self.schedule = tuple(methods or ()), schedule
         self.every_n_epochs, self.recipe, self.seed = every_n_epochs, recipe, seed
 
     # What Lightning calls.
@@ -147,7 +147,7 @@ class DriftEvaluation(Callback):
         self._report(trainer, task, rows, [*networks.values()][-1])
         folder = run_folder(trainer)
         if self.methods and folder is not None and trainer.is_global_zero:
-            print(f"costs: {write_costs(folder, self._costs(trainer, task, datamodule, networks))}", flush=True)
+            print(*write_repairs(folder, self._repairs), sep="\n", flush=True)
         return rows
 
     def rows(
@@ -176,6 +176,7 @@ class DriftEvaluation(Callback):
         chip_seeds = range(start, start + self.n_chips)[trainer.global_rank :: trainer.world_size]
         n_ages = sum(len(ages_to_evaluate(options.build(), self.ages_s)) for options in devices)
         data = fit_data(trainer, task, datamodule) if methods else None
+        self._repairs: list[tuple[Row, Repair]] = []
         rows = []
         n_scores = len(networks) * (1 + len(methods)) * n_ages * len(chip_seeds)
         with _progress("ageing chips", n_scores, trainer.is_global_zero) as advance:
@@ -186,6 +187,9 @@ class DriftEvaluation(Callback):
                     task.convert(converted, options, corrected=name != "base_uncorrected")
                     converted, device = converted.to(torch_device).eval(), options.build()
                     for method in (None, *methods):
+                        repair = None
+                        if method is not None:
+                            repair = Repair(method, converted, device, self.ages_s, data, self.seed, self.schedule)
                         own = evaluate(
                             converted,
                             device,
@@ -195,35 +199,14 @@ class DriftEvaluation(Callback):
                             labels=labels if method is None else labels.repaired_by(method),
                             ages_s=self.ages_s,
                             chip_seeds=chip_seeds,
-                            repaired=method and repairing(method, converted, device, self.ages_s, data, self.seed),
+                            repaired=repair,
                             on_chip=advance,
                         )
                         # Stable: within a chip the order stays.
                         rows += sorted(gather(own), key=lambda row: row.chip_seed)
+                        if repair is not None:
+                            self._repairs.append((rows[-1], repair))
         return rows
-
-    def _costs(
-        self,
-        trainer: Trainer,
-        task: HardwareAwareTask,
-        datamodule: LightningDataModule,
-        networks: Mapping[str, nn.Module],
-    ) -> Iterator[dict[str, Any]]:
-        """What each repair of each network costs, one table row each."""
-        data = fit_data(trainer, task, datamodule)
-        for name, network in networks.items():
-            for options in self._devices(task):
-                converted, device = copy.deepcopy(network).float(), options.build()
-                task.convert(converted, options)
-                converted.to(trainer.strategy.root_device).eval()
-                size = network_size(converted, data.predict, data.calibration(1))
-                levels = sum(age_s > 0 for age_s in ages_to_evaluate(device, self.ages_s))
-                for method in self.methods:
-                    yield {
-                        **{"network": name, "mapping": device.mapping, "device": device.name},
-                        **{"method": method.name, "method_params": method.params},
-                        **asdict(method.cost(size, levels)),
-                    }
 
     def _devices(self, task: HardwareAwareTask) -> list[DeviceOptions]:
         devices = self.devices or [task.device_options]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, Trainer
@@ -9,6 +10,9 @@ from torch import Tensor, nn
 
 from hwaware.compensation import FitData
 from hwaware.tasks import HardwareAwareTask
+
+#: Validation samples by which a schedule decides.
+ACCURACY_SAMPLES = 1000
 
 
 def fit_data(trainer: Trainer, task: HardwareAwareTask, datamodule: LightningDataModule) -> FitData:
@@ -27,16 +31,24 @@ def fit_data(trainer: Trainer, task: HardwareAwareTask, datamodule: LightningDat
         with trainer.precision_plugin.forward_context():
             return task.predict(network, batch)
 
-    stored: dict[int, list[Tensor]] = {}
-
+    @cache
     def calibration(n: int) -> list[Tensor]:
-        if n not in stored:
-            stored[n] = there(datamodule.calibration_batch(n))
-        return stored[n]
+        return there(datamodule.calibration_batch(n))
+
+    @cache
+    def validation() -> list[Any]:
+        n = min(ACCURACY_SAMPLES, datamodule.n_val)
+        pieces = (part.split(250) for part in datamodule.calibration_batch(n))
+        return [there(batch) for batch in zip(*pieces, strict=True)]
+
+    def accuracy(network: nn.Module) -> float:
+        with trainer.precision_plugin.forward_context():
+            return next(iter(task.score(network, validation()).values()))
 
     return FitData(
         training=lambda seed: map(there, datamodule.fitting_batches(seed)),
         calibration=calibration,
         loss=loss,
         predict=predict,
+        accuracy=accuracy,
     )

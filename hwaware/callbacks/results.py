@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from importlib.metadata import version
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ from rich.console import Console
 from torch import nn
 
 from hwaware.chip import CHIP_SEED_START, Chip
+from hwaware.compensation import Repair
+from hwaware.compensation.costs import network_size
 from hwaware.devices import Device
-from hwaware.evaluation import Row, ages_to_evaluate, commit
+from hwaware.evaluation import Row, ages_to_evaluate
 from hwaware.nn import analog_layers
 from hwaware.report.labels import line_labels, settings, slug, varying_params
 from hwaware.report.plots import plot_accuracy, plot_conductances, plot_transform
@@ -42,10 +44,27 @@ def write_results(rows: Sequence[Row], folder: Path, n_classes: int | None = Non
     ]
 
 
-def write_costs(folder: Path, costs: Iterable[dict[str, Any]]) -> Path:
-    """Writes ``costs.csv``: what each repair of each network costs, with the commit and version that counted it."""
-    lines = [cost | {"commit": commit(), "version": version("hwaware")} for cost in costs]
-    return write_csv(folder / "costs.csv", lines[0], (line.values() for line in lines))
+def write_repairs(folder: Path, repairs: Iterable[tuple[Row, Repair]]) -> list[Path]:
+    """Writes what repairs cost (``costs.csv``) and when their parameters change (``timetable.csv``, with a schedule).
+
+    Args:
+        folder: the run's.
+        repairs: each with one of the rows that were measured with it.
+    """
+    costs, levels = [], []
+    for row, repair in repairs:
+        size = network_size(repair.model, repair.data.predict, repair.data.calibration(1))
+        names = ("network", "mapping", "device", "method", "method_params")
+        what = {name: getattr(row, name) for name in names}
+        about = {"commit": row.commit, "version": row.version}
+        costs.append(what | {"sets": repair.n_sets} | asdict(repair.method.cost(size, repair.n_sets)) | about)
+        for level in repair.levels:
+            measured = {name: getattr(level, name) for name in ("start_s", "mean", "std", "reached")}
+            levels.append(what | measured | {"target_percent": repair.schedule.target_percent} | about)
+    tables = {"costs.csv": costs, "timetable.csv": levels}
+    return [
+        write_csv(folder / name, lines[0], (line.values() for line in lines)) for name, lines in tables.items() if lines
+    ]
 
 
 def plot_device(network: nn.Module, device: Device, ages_s: Sequence[float], folder: Path, name: str) -> list[Path]:

@@ -4,7 +4,8 @@ from hwaware.compensation.base import Compensation, FitData, InFieldCompensation
 from hwaware.compensation.bn_stats import BnStats
 from hwaware.compensation.channel_affine import ChannelAffine
 from hwaware.compensation.dora import Dora, DoraLowRank, DoraMagnitude, Lora
-from hwaware.compensation.repair import Repaired, repairing
+from hwaware.compensation.repair import Repair
+from hwaware.compensation.schedule import Level, Schedule, Timetable, plan
 from hwaware.compensation.vera import VeraPlus
 
 __all__ = [
@@ -16,9 +17,12 @@ __all__ = [
     "DoraMagnitude",
     "FitData",
     "InFieldCompensation",
+    "Level",
     "Lora",
     "OfflineCompensation",
-    "Repaired",
+    "Repair",
+    "Schedule",
+    "Timetable",
     "VeraPlus",
-    "repairing",
+    "plan",
 ]

@@ -29,12 +29,14 @@ class FitData:
         calibration: this many stored samples, the same ones for every method, as one batch.
         loss: of a network on a batch, a scalar.
         predict: a network's output for a batch, without its labels.
+        accuracy: of a network in percent, on samples to choose by.
     """
 
     training: Callable[[int], Iterator[Any]]
     calibration: Callable[[int], Any]
     loss: Callable[[nn.Module, Any], Tensor]
     predict: Callable[[nn.Module, Any], Any]
+    accuracy: Callable[[nn.Module], float]
 
 
 class Compensation(ABC):

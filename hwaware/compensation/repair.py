@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from torch import nn
 
 from hwaware.chip import Chip
 from hwaware.compensation.base import Compensation, FitData, OfflineCompensation, State
+from hwaware.compensation.schedule import Level, Schedule, Timetable, plan
 from hwaware.devices import Device
 from hwaware.errors import UserError
 
-Repaired = Callable[[Chip, float], AbstractContextManager[None]]
-"""Given a chip and the age (s) at which it is to run: may calibrate it, and gives the context of its repair."""
 
+class Repair:
+    """One method for one network on one device; what :func:`hwaware.evaluation.evaluate` takes as ``repaired``.
 
-def repairing(
-    method: Compensation, model: nn.Module, device: Device, ages_s: Sequence[float], data: FitData, seed: int
-) -> Repaired:
-    """What :func:`hwaware.evaluation.evaluate` takes as ``repaired``.
-
-    A method that is fitted offline gets one state for each drift level, which ends at one of the ages and starts at the
-    one before; it is fitted when a chip first asks for it, from the state of the level before. A method that is fitted
-    in the field gets one for each chip and age. A chip just written (age 0) is not repaired.
+    A method that is fitted offline has one state for each drift level: as a schedule plans them, or else one for each
+    of the given ages, where its level ends. They are fitted when a chip first asks for one, each from the state of the
+    level before. A method that is fitted in the field has a state for each chip and age. A chip just written (age 0) is
+    not repaired.
 
     Args:
         method: how to repair.
@@ -32,28 +29,67 @@ def repairing(
         ages_s: all ages (s) that will be asked for.
         data: what to learn from.
         seed: of offline fits; see :class:`OfflineCompensation`.
+        schedule: when a drift level begins; None: one level for each age.
 
     Raises:
         UserError: the method does not apply to the network.
     """
-    method.check(model)
-    ends = sorted(age_s for age_s in ages_s if age_s > 0)
-    states: dict[float, State] = {0.0: {}}
 
-    def level(age_s: float) -> State:
-        if age_s not in states:
-            if age_s not in ends:
-                raise UserError(f"age_s={age_s} is none of the ages that {method.name} was to be fitted for: {ends}.")
-            place = ends.index(age_s)
-            youngest = ends[place - 1] if place else age_s
-            start = level(youngest) if place else {}
-            states[age_s] = method.fit(model, device, (youngest, age_s), data, 100 * seed + place, start)
-        return states[age_s]
+    def __init__(
+        self,
+        method: Compensation,
+        model: nn.Module,
+        device: Device,
+        ages_s: Sequence[float],
+        data: FitData,
+        seed: int,
+        schedule: Schedule | None = None,
+    ) -> None:
+        method.check(model)
+        self.method, self.model, self.device, self.data, self.seed = method, model, device, data, seed
+        self.schedule = schedule
+        self._ends = sorted(float(age_s) for age_s in ages_s if age_s > 0)
+        self._states: dict[float, State] = {}
+        self._timetable: Timetable | None = None
 
-    def repaired(chip: Chip, age_s: float) -> AbstractContextManager[None]:
+    def __call__(self, chip: Chip, age_s: float) -> AbstractContextManager[None]:
+        """The context in which a chip is repaired at an age (s); calibrates it, where the method does so."""
         if age_s == 0:
             return nullcontext()
-        state = level(age_s) if isinstance(method, OfflineCompensation) else method.fit(chip, age_s, data)
-        return method.installed(model, state)
+        if not isinstance(self.method, OfflineCompensation):
+            state = self.method.fit(chip, age_s, self.data)
+        elif self.schedule is not None:
+            state = self.timetable.at(age_s).state
+        else:
+            state = self._level(age_s)
+        return nullcontext() if state is None else self.method.installed(self.model, state)
 
-    return repaired
+    @property
+    def timetable(self) -> Timetable:
+        """The drift levels that a schedule gives."""
+        if self._timetable is None:
+            self._timetable = plan(self.method, self.model, self.device, self.schedule, self.data, self.seed)
+        return self._timetable
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """What a schedule planned; nothing without one."""
+        return self.timetable.levels if self.schedule and isinstance(self.method, OfflineCompensation) else ()
+
+    @property
+    def n_sets(self) -> int:
+        """States that have to be stored: those of all levels, or that of one chip."""
+        if not isinstance(self.method, OfflineCompensation):
+            return 1
+        return self.timetable.n_sets if self.schedule is not None else len(self._ends)
+
+    def _level(self, age_s: float) -> State:
+        if age_s not in self._states:
+            if age_s not in self._ends:
+                raise UserError(f"age_s={age_s} is none that {self.method.name} is fitted for: {self._ends}.")
+            place = self._ends.index(age_s)
+            youngest = self._ends[place - 1] if place else age_s
+            start = self._level(youngest) if place else {}
+            ages_s, seed = (youngest, age_s), 100 * self.seed + place
+            self._states[age_s] = self.method.fit(self.model, self.device, ages_s, self.data, seed, start)
+        return self._states[age_s]

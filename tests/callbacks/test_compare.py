@@ -33,6 +33,22 @@ def test_every_method_meets_the_same_chips(tmp_path, capsys):
     assert "base + dora" in capsys.readouterr().out
 
 
+def test_a_schedule_gives_a_timetable(tmp_path):
+    methods = "[{class_path: ChannelAffine, init_args: {steps: 2}}]"
+    run(
+        *(*_arguments(tmp_path), "--evaluation.methods", methods, "--evaluation.schedule.target_percent", 99.9),
+        *("--evaluation.schedule.per_decade", 1, "--evaluation.schedule.youngest_s", 1e7),
+        *("--evaluation.schedule.instances", 2),
+    )
+    folder = tmp_path / "finetune" / "version_0"
+    with (folder / "timetable.csv").open() as file:
+        levels = list(csv.DictReader(file))
+    assert float(levels[0]["start_s"]) == 0
+    with (folder / "costs.csv").open() as file:
+        (cost,) = csv.DictReader(file)
+    assert int(cost["sets"]) == len(levels) - 1
+
+
 @pytest.mark.parametrize(
     ("methods", "reason"),
     [

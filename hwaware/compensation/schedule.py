@@ -1,0 +1,165 @@
+"""The drift-aware schedule: a new set of parameters only when the one in use no longer reaches the target.
+
+After VeRA+ (arXiv 2603.26016), which gives no procedure in public: walking the logarithm of time, and the test of mean
+minus spread over simulated chips, are reconstructions. Works for every method that is fitted offline.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from hwaware.chip import Chip, drift_free
+from hwaware.compensation.base import FitData, OfflineCompensation, State
+from hwaware.devices import Device
+from hwaware.errors import UserError
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When a new drift level begins.
+
+    Attributes:
+        target_percent: accuracy to keep, in percent of the drift-free network's.
+        safety: standard deviations over chips that the mean must stay above the target.
+        instances: simulated chips per measurement.
+        per_decade: ages looked at per decade of time.
+        youngest_s, oldest_s: the first and the last of them (s).
+    """
+
+    target_percent: float = 99.0
+    safety: float = 1.0
+    instances: int = 10
+    per_decade: int = 2
+    youngest_s: float = 1.0
+    oldest_s: float = 315_360_000.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.target_percent < 100:
+            raise UserError(
+                f"schedule target_percent={self.target_percent} must lie in (0, 100): no repair is better than a chip "
+                "without drift."
+            )
+        if not 0 < self.youngest_s < self.oldest_s:
+            raise UserError(
+                f"schedule youngest_s={self.youngest_s} must be above 0 and below oldest_s={self.oldest_s}."
+            )
+        for field, least in (("instances", 2), ("per_decade", 1)):
+            if getattr(self, field) < least:
+                raise UserError(f"schedule {field}={getattr(self, field)} must be at least {least}.")
+        if not self.safety >= 0:
+            raise UserError(f"schedule safety={self.safety} must be 0 or more standard deviations.")
+
+    @property
+    def grid_s(self) -> tuple[float, ...]:
+        """The ages (s) that are looked at, evenly spaced in their logarithm."""
+        decades = math.log10(self.oldest_s / self.youngest_s)
+        steps = max(1, math.ceil(decades * self.per_decade - 1e-9))
+        return tuple(self.youngest_s * 10 ** (decades * step / steps) for step in range(steps + 1))
+
+
+@dataclass(frozen=True)
+class Level:
+    """One drift level.
+
+    Attributes:
+        start_s: age (s) from which its state is in use, until the next level's.
+        state: what the method then applies; None: no repair is needed yet.
+        mean, std: accuracy (percent) over simulated chips at its start, with its state.
+        reached: whether that meets the target; where not, the state is the best there is.
+    """
+
+    start_s: float
+    state: State | None
+    mean: float
+    std: float
+    reached: bool
+
+
+@dataclass(frozen=True)
+class Timetable:
+    """All drift levels of a network, youngest first. In the field the age alone chooses among them.
+
+    Attributes:
+        levels: the first starts when the chip has been written.
+    """
+
+    levels: tuple[Level, ...]
+
+    def __post_init__(self) -> None:
+        starts = [level.start_s for level in self.levels]
+        if not starts or starts != sorted(set(starts)) or starts[0] != 0:
+            raise UserError(f"a timetable's levels must start at age 0 and follow one another, not start at {starts}.")
+
+    @property
+    def n_sets(self) -> int:
+        """States that have to be stored."""
+        return sum(level.state is not None for level in self.levels)
+
+    def at(self, age_s: float) -> Level:
+        """The level in use at an age (s).
+
+        Raises:
+            UserError: the age lies before programming.
+        """
+        if not age_s >= 0:
+            raise UserError(f"age_s={age_s} lies before the chip was written.")
+        return next(level for level in reversed(self.levels) if level.start_s <= age_s)
+
+
+def plan(
+    method: OfflineCompensation,
+    model: nn.Module,
+    device: Device,
+    schedule: Schedule,
+    data: FitData,
+    seed: int,
+) -> Timetable:
+    """Walks through time and fits a new state wherever the current one falls below the target.
+
+    Args:
+        method: what is fitted, see :meth:`OfflineCompensation.fit`; from the state before, for the step of the grid
+            that begins.
+        model: a converted network in eval mode.
+        device: the chips' technology.
+        schedule: target and grid.
+        data: what to fit on, and to measure accuracy on.
+        seed: of chips, which are neither those that are fitted on nor those that results are reported on.
+
+    Returns:
+        The timetable; its first level is the chip as it was written.
+
+    Raises:
+        UserError: the method does not apply to the network.
+    """
+    method.check(model)
+    chips = [Chip.program(model, device, 500_000 + 1000 * seed + number) for number in range(schedule.instances)]
+
+    @torch.no_grad()
+    def measure(age_s: float, state: State | None) -> tuple[float, float, bool]:
+        values = []
+        for chip in chips:
+            with chip.at(age_s, purpose="schedule"):
+                if state is None:
+                    values.append(data.accuracy(model))
+                    continue
+                with method.installed(model, state):
+                    values.append(data.accuracy(model))
+        mean, std = statistics.fmean(values), statistics.stdev(values)
+        return mean, std, mean - schedule.safety * std >= target
+
+    with torch.no_grad(), drift_free(model):
+        target = schedule.target_percent / 100 * data.accuracy(model)
+    levels, grid = [Level(0.0, None, *measure(0.0, None))], schedule.grid_s
+    for step, age_s in enumerate(grid):
+        current = levels[-1].state
+        if measure(age_s, current)[2]:
+            continue
+        ages_s = (age_s, grid[min(step + 1, len(grid) - 1)])
+        state = method.fit(model, device, ages_s, data, 100 * seed + step, current or {})
+        levels.append(Level(age_s, state, *measure(age_s, state)))
+    return Timetable(tuple(levels))
