@@ -14,6 +14,7 @@ from torch import nn
 from hwaware.chip import Chip
 from hwaware.compensation.base import FitData, OfflineCompensation, State
 from hwaware.compensation.costs import Cost, NetworkSize
+from hwaware.compensation.seeds import fitting_chip
 from hwaware.devices import Device
 from hwaware.errors import UserError
 
@@ -59,7 +60,8 @@ class BnStats(OfflineCompensation):
                     norm.train()
                 for step in range(self.batches):
                     age_s = math.exp(low + (high - low) * torch.rand((), generator=draw).item())
-                    with Chip.program(model, device, 1000 * seed + step).at(age_s, purpose="fitting"):
+                    chip = Chip.program(model, device, fitting_chip(seed, step))
+                    with chip.at(age_s, purpose="fitting"):
                         data.predict(model, next(batches))
                 return {f"{n}/{k}": getattr(norm, k).half().float() for n, norm in norms.items() for k in _KINDS}
             finally:

@@ -79,6 +79,8 @@ class Dora(InFieldCompensation):
         return state
 
     @torch.enable_grad()
+    @torch.autocast("cpu", enabled=False)  # in single precision, whatever the network runs in
+    @torch.autocast("cuda", enabled=False)
     def _fit_layer(self, layer: AnalogLayer, x: Tensor, y: Tensor, target: Tensor) -> dict[str, Tensor]:
         weight = layer.realised_weight().detach().float()
         x, y, target = x.float(), y.float(), target.float()

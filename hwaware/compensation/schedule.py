@@ -15,6 +15,7 @@ from torch import nn
 
 from hwaware.chip import Chip, drift_free
 from hwaware.compensation.base import FitData, OfflineCompensation, State
+from hwaware.compensation.seeds import planning_chip
 from hwaware.devices import Device
 from hwaware.errors import UserError
 
@@ -137,7 +138,7 @@ def plan(
         UserError: the method does not apply to the network.
     """
     method.check(model)
-    chips = [Chip.program(model, device, 500_000 + 1000 * seed + number) for number in range(schedule.instances)]
+    chips = [Chip.program(model, device, planning_chip(seed, number)) for number in range(schedule.instances)]
 
     @torch.no_grad()
     def measure(age_s: float, state: State | None) -> tuple[float, float, bool]:

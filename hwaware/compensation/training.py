@@ -9,6 +9,7 @@ from torch import nn
 
 from hwaware.chip import Chip
 from hwaware.compensation.base import FitData, OfflineCompensation, State, frozen
+from hwaware.compensation.seeds import fitting_chip
 from hwaware.devices import Device
 
 
@@ -30,7 +31,7 @@ def train_vectors(
         method: how the state acts.
         start: initial values, not changed.
         steps, lr: optimiser steps, and the learning rate that falls to zero along half a cosine.
-        Others: as for :meth:`OfflineCompensation.fit`. Chips have the seeds ``1000·seed + step``.
+        Others: as for :meth:`OfflineCompensation.fit`.
 
     Returns:
         The trained state, detached.
@@ -44,7 +45,7 @@ def train_vectors(
     with frozen(model), torch.enable_grad():
         for step in range(steps):
             age_s = math.exp(low + (high - low) * torch.rand((), generator=draw).item())
-            chip = Chip.program(model, device, 1000 * seed + step)
+            chip = Chip.program(model, device, fitting_chip(seed, step))
             with chip.at(age_s, purpose="fitting"), method.installed(model, state):
                 loss = data.loss(model, next(batches))
             optimizer.zero_grad()

@@ -1,8 +1,10 @@
 import pytest
 import torch
 
+from hwaware.chip import CHIP_SEED_START, VALIDATION_CHIP_SEED_START
 from hwaware.compensation import ChannelAffine
 from hwaware.compensation.schedule import Level, Schedule, Timetable, plan
+from hwaware.compensation.seeds import fitting_chip, planning_chip
 from hwaware.devices import load_device
 from hwaware.errors import UserError
 from hwaware.nn import convert, to_digital
@@ -74,3 +76,10 @@ def test_bad_settings(settings, reason):
 def test_levels_must_be_in_order():
     with pytest.raises(UserError, match="start at age 0"):
         Timetable((Level(60.0, None, 90.0, 1.0, True),))
+
+
+def test_chips_to_fit_and_to_plan_on_are_never_those_to_judge_by():
+    fitted = {fitting_chip(seed, step) for seed in range(200) for step in range(200)}
+    planned = {planning_chip(seed, number) for seed in range(200) for number in range(10)}
+    assert max(fitted | planned) < VALIDATION_CHIP_SEED_START < CHIP_SEED_START
+    assert not fitted & planned and len(fitted) > 35_000
