@@ -223,7 +223,7 @@ class DriftEvaluation(Callback):
             return
         plots = write_results(rows, folder, getattr(task, "num_classes", None))
         for options, name in zip(self._devices(task), device_slugs(rows), strict=True):
-            converted = copy.deepcopy(network)
+            converted = copy.deepcopy(network).float()
             task.convert(converted, options)
             plots += plot_device(converted, options.build(), self.ages_s, folder, name)
         for logger in wandb_loggers(trainer):
