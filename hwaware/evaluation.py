@@ -6,7 +6,7 @@ import json
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from hwaware.chip import CHIP_SEED_START, Chip, drift_free
-from hwaware.compensation import Compensation, Repair
+from hwaware.compensation import Repair
 from hwaware.devices import Device
 from hwaware.errors import UserError
 from hwaware.nn import analog_layers
@@ -44,10 +44,6 @@ class RunLabels:
     seed: int
     method: str = "none"
     method_params: str = "{}"
-
-    def repaired_by(self, method: Compensation) -> RunLabels:
-        """The same run with its chips repaired."""
-        return replace(self, method=method.name, method_params=method.params)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -15,6 +16,7 @@ from torch import nn
 
 from hwaware.callbacks.batches import Batches, gather
 from hwaware.callbacks.fitting import fit_data
+from hwaware.callbacks.partial import PartialRows
 from hwaware.callbacks.record import run_folder, wandb_loggers
 from hwaware.callbacks.results import device_slugs, plot_device, print_tables, track, write_repairs, write_results
 from hwaware.chip import CHIP_SEED_START, VALIDATION_CHIP_SEED_START
@@ -47,6 +49,7 @@ class DriftEvaluation(Callback):
         methods: ways of repairing the chips (:mod:`hwaware.compensation`); each network is scored without any, and with
             each of them.
         schedule: when the methods that are fitted offline begin a new drift level; None: each age ends one.
+        resume: ``rows.partial.csv`` of a comparison that was killed, to go on from; what it had finished is taken over.
         recipe, seed: the run's name and seed, for the rows.
     """
 
@@ -61,6 +64,7 @@ class DriftEvaluation(Callback):
         every_n_epochs: int | None = None,
         methods: list[Compensation] | None = None,
         schedule: Schedule | None = None,
+        resume: str | None = None,
         recipe: str = "run",
         seed: int = 0,
     ) -> None:
@@ -76,7 +80,7 @@ class DriftEvaluation(Callback):
         self.ages_s, self.n_chips = tuple(ages_s), n_chips
         self.networks = tuple(network for network in NETWORKS if network in networks)
         self.finetuned_as, self.devices, self.split = finetuned_as, devices, split
-        self.methods, self.schedule = tuple(methods or ()), schedule
+        self.methods, self.schedule, self.resume = tuple(methods or ()), schedule, resume
         self.every_n_epochs, self.recipe, self.seed = every_n_epochs, recipe, seed
 
     # What Lightning calls.
@@ -148,6 +152,7 @@ class DriftEvaluation(Callback):
         folder = run_folder(trainer)
         if self.methods and folder is not None and trainer.is_global_zero:
             print(*write_repairs(folder, self._repairs), sep="\n", flush=True)
+            PartialRows.done(folder)
         return rows
 
     def rows(
@@ -173,12 +178,14 @@ class DriftEvaluation(Callback):
         devices = self._devices(task)
         dataset = datamodule.dataset_name + ("" if self.split == "test" else f" ({self.split})")
         start = {"test": CHIP_SEED_START, "val": VALIDATION_CHIP_SEED_START}[self.split]
-        chip_seeds = range(start, start + self.n_chips)[trainer.global_rank :: trainer.world_size]
+        chip_seeds = range(start, start + self.n_chips)
+        own_chips = chip_seeds[trainer.global_rank :: trainer.world_size]
         n_ages = sum(len(ages_to_evaluate(options.build(), self.ages_s)) for options in devices)
         data = fit_data(trainer, task, datamodule) if methods else None
+        partial = PartialRows(run_folder(trainer) if methods else None, self.resume)
         self._repairs: list[tuple[Row, Repair]] = []
         rows = []
-        n_scores = len(networks) * (1 + len(methods)) * n_ages * len(chip_seeds)
+        n_scores = len(networks) * (1 + len(methods)) * n_ages * len(own_chips)
         with _progress("ageing chips", n_scores, trainer.is_global_zero) as advance:
             for name, network in networks.items():
                 labels = RunLabels(self.recipe, task.network_name, name, dataset, self.seed)
@@ -187,23 +194,30 @@ class DriftEvaluation(Callback):
                     task.convert(converted, options, corrected=name != "base_uncorrected")
                     converted, device = converted.to(torch_device).eval(), options.build()
                     for method in (None, *methods):
-                        repair = None
+                        repair, how = None, labels
                         if method is not None:
                             repair = Repair(method, converted, device, self.ages_s, data, self.seed, self.schedule)
-                        own = evaluate(
-                            converted,
-                            device,
-                            score=score,
-                            base_digital=base_digital,
-                            n_samples=batches.n_samples,
-                            labels=labels if method is None else labels.repaired_by(method),
-                            ages_s=self.ages_s,
-                            chip_seeds=chip_seeds,
-                            repaired=repair,
-                            on_chip=advance,
-                        )
-                        # Stable: within a chip the order stays.
-                        rows += sorted(gather(own), key=lambda row: row.chip_seed)
+                            how = replace(labels, method=method.name, method_params=repair.params)
+                        ages_s = ages_to_evaluate(device, self.ages_s)
+                        known = partial.group(how, device, base_digital, batches.n_samples, ages_s, chip_seeds)
+                        if known is None:
+                            own = evaluate(
+                                converted,
+                                device,
+                                score=score,
+                                base_digital=base_digital,
+                                n_samples=batches.n_samples,
+                                labels=how,
+                                ages_s=ages_s,
+                                chip_seeds=own_chips,
+                                repaired=repair,
+                                on_chip=advance,
+                            )
+                            # Stable: within a chip the order stays.
+                            known = sorted(gather(own), key=lambda row: row.chip_seed)
+                        rows += known
+                        if trainer.is_global_zero:
+                            partial.keep(rows)
                         if repair is not None:
                             self._repairs.append((rows[-1], repair))
         return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -63,6 +64,14 @@ class Repair:
         else:
             state = self._level(age_s)
         return nullcontext() if state is None else self.method.installed(self.model, state)
+
+    @property
+    def params(self) -> str:
+        """The method's settings, and the schedule's target, as a JSON object for ``method_params``."""
+        if self.schedule is None or not isinstance(self.method, OfflineCompensation):
+            return self.method.params
+        settings = json.loads(self.method.params) | {"target_percent": self.schedule.target_percent}
+        return json.dumps(settings, sort_keys=True)
 
     @property
     def timetable(self) -> Timetable:

@@ -1,9 +1,11 @@
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 
 from hwaware.cli import main
+from hwaware.report.rows import read_rows, write_rows
 from tests.commands import FINETUNE, measured, pretrained_weights, run
 
 METHODS = "[{class_path: BnStats, init_args: {batches: 2}}, {class_path: Dora, init_args: {images: 3, steps: 2}}]"
@@ -31,6 +33,28 @@ def test_every_method_meets_the_same_chips(tmp_path, capsys):
     assert costs.keys() == {"bn_stats", "dora"} and costs["dora"]["images_kept"] == "3"
     assert float(costs["bn_stats"]["bytes_stored"]) > 0 == float(costs["bn_stats"]["extra_macs_percent"])
     assert "base + dora" in capsys.readouterr().out
+
+
+def test_a_killed_comparison_goes_on_at_the_first_missing_rows(tmp_path):
+    """Its rows are those of an uninterrupted one, and what was measured is not measured again."""
+    run(*_arguments(tmp_path), "--evaluation.methods", METHODS)
+    folder = tmp_path / "finetune" / "version_0"
+    assert not (folder / "rows.partial.csv").exists()
+    whole = read_rows(folder / "rows.csv")
+    left = tmp_path / "rows.partial.csv"  # as a kill in the midst of the third method leaves it
+    taken = [replace(row, value=row.value + 1) if row.method == "bn_stats" else row for row in whole]
+    write_rows(left, [row for row in taken if row.method != "dora" or row.chip_seed % 2])
+    run(*_arguments(tmp_path), "--evaluation.methods", METHODS, "--evaluation.resume", left)
+    again = measured(tmp_path / "finetune" / "version_1" / "rows.csv")
+    assert again == [replace(row, commit="") for row in taken]
+
+
+def test_rows_of_another_run_are_refused(tmp_path, capsys):
+    run(*_arguments(tmp_path), "--evaluation.methods", METHODS, "--evaluation.n_chips", 1)
+    rows = str(tmp_path / "finetune" / "version_0" / "rows.csv")
+    other = ["--evaluation.methods", METHODS, "--evaluation.resume", rows, "--seed_everything", "1"]
+    assert main([*_arguments(tmp_path), *other]) == 2
+    assert "rows of another run: seed is 0 there, 1 here" in capsys.readouterr().err
 
 
 def test_a_schedule_gives_a_timetable(tmp_path):

@@ -1,0 +1,75 @@
+"""Rows of an evaluation under way, so that one that is killed can go on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from itertools import product
+from pathlib import Path
+
+from hwaware.devices import Device
+from hwaware.errors import UserError
+from hwaware.evaluation import Row, RunLabels
+from hwaware.report.rows import read_rows, write_rows
+
+#: Stands where rows.csv will, until all rows are there.
+NAME = "rows.partial.csv"
+
+
+class PartialRows:
+    """What a killed evaluation had measured, and what this one has so far.
+
+    Args:
+        folder: where to keep the latter; None: nowhere.
+        resume: the file of a killed evaluation; None: there was none.
+
+    Raises:
+        FileNotFoundError, UserError: that file is not there, or is not one of rows.
+    """
+
+    def __init__(self, folder: Path | None, resume: str | None) -> None:
+        self._path = None if folder is None else folder / NAME
+        self._resume = resume
+        self._known = read_rows(resume) if resume else []
+
+    def group(
+        self,
+        labels: RunLabels,
+        device: Device,
+        base_digital: Mapping[str, float],
+        n_samples: int,
+        ages_s: Sequence[float],
+        chip_seeds: Sequence[int],
+    ) -> list[Row] | None:
+        """The rows that :func:`evaluate` would give for these, in its order, where all of them are known.
+
+        Raises:
+            UserError: the file's rows belong to another run.
+        """
+        run = {name: getattr(labels, name) for name in ("recipe", "model", "dataset", "seed")}
+        run |= {"n_samples": n_samples, "version": version("hwaware")}
+        group = {name: getattr(labels, name) for name in ("network", "method", "method_params")}
+        group |= {"device": device.name, "device_params": json.dumps(device.params(), sort_keys=True)}
+        group |= {"mapping": device.mapping}
+        found = {}
+        for row in self._known:
+            for name, mine in (*run.items(), ("base_digital", base_digital.get(row.metric))):
+                if getattr(row, name) != mine:
+                    theirs = getattr(row, name)
+                    raise UserError(f"'{self._resume}' has rows of another run: {name} is {theirs} there, {mine} here.")
+            if all(getattr(row, name) == value for name, value in group.items()):
+                found[row.chip_seed, row.age_s, row.metric] = row
+        wanted = list(product(chip_seeds, ages_s, base_digital))
+        return [found[key] for key in wanted] if all(key in found for key in wanted) else None
+
+    def keep(self, rows: Sequence[Row]) -> None:
+        """Writes the rows so far."""
+        if self._path is not None:
+            write_rows(self._path, rows)
+
+    @staticmethod
+    def done(folder: Path) -> None:
+        """Removes what was kept: the whole is there."""
+        (folder / NAME).unlink(missing_ok=True)
+
