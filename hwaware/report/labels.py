@@ -68,7 +68,8 @@ def heading(rows: Sequence[Row], varying: Sequence[str] = (), swept: Sequence[st
     first = rows[0]
     params = {name: value for name, value in json.loads(first.device_params).items() if name not in swept}
     title = f"{first.model} on {first.dataset} · {first.device}, {first.mapping}"
-    extra = [f"{name} = {_short(params.get(name))}" for name in varying if name not in _IN_HEADING]
+    named = [name for name in varying if name in params and name not in _IN_HEADING]
+    extra = [f"{name} = {_short(params[name])}" for name in named]
     return ", ".join([title, *extra]), " · ".join([*_usual(params), *_sampling(rows)])
 
 
@@ -89,7 +90,7 @@ def slug(rows: Sequence[Row], among: Sequence[Row]) -> str:
     params = json.loads(first.device_params)
     parts = [str(getattr(first, name)) for name in ("model", "dataset") if _differ(among, name)]
     parts += [first.device, first.mapping]
-    parts += [f"{name}={_short(params.get(name))}" for name in varying_params(among)]
+    parts += [f"{name}={_short(params[name])}" for name in varying_params(among) if name in params]
     parts += [first.metric] + [f"n={first.n_samples}"] * _differ(among, "n_samples")
     return re.sub(r"[^\w.=+-]+", "-", "_".join(parts))
 
