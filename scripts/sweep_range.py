@@ -74,6 +74,7 @@ def main() -> None:
             ages_s=AGES_S,
             chip_seeds=range(CHIP_SEED_START, CHIP_SEED_START + arguments.chips),
         )
+    rows = [row for row in rows if row.metric == "top1"]
     write_rows(arguments.out / "rows.csv", rows)
     for age_s in AGES_S:
         print(plot_range_sweep(rows, arguments.out / f"range_{age_s:.0f}s.png", age_s))
