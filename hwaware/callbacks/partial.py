@@ -25,12 +25,14 @@ class PartialRows:
         resume: the file of a killed evaluation; None: there was none.
 
     Raises:
-        FileNotFoundError, UserError: that file is not there, or is not one of rows.
+        UserError: that file is not there, or is not one of rows.
     """
 
     def __init__(self, folder: Path | None, resume: str | None) -> None:
         self._path = None if folder is None else folder / NAME
         self._resume = resume
+        if resume and not Path(resume).is_file():
+            raise UserError(f"evaluation.resume: there is no file '{resume}'.")
         self._known = read_rows(resume) if resume else []
 
     def group(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from hwaware.chip import Chip
 from hwaware.compensation.costs import Cost, NetworkSize
 from hwaware.devices import Device
-from hwaware.nn import AnalogLayer, analog_layers
 
 State = dict[str, Tensor]
 """What a method has to keep for one drift level, or for one chip: tensors by ``layer/what``, as they are stored."""
@@ -97,30 +96,3 @@ class InFieldCompensation(Compensation):
             age_s: the age at which the chip is calibrated.
             data: of which only ``calibration`` and ``predict`` are used: there is no training set in the field.
         """
-
-
-@contextmanager
-def on_outputs(model: nn.Module, change: Callable[[str, AnalogLayer, Tensor, Tensor], Tensor]) -> Iterator[None]:
-    """Within the context, ``change(name, layer, input, output)`` replaces the output of each analog layer."""
-    handles = [
-        layer.register_forward_hook(lambda layer, args, output, name=name: change(name, layer, args[0], output))
-        for name, layer in analog_layers(model).items()
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """Within the context no parameter of the network asks for a gradient: backward is that of the inputs alone."""
-    asked = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in asked:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in asked:
-            parameter.requires_grad_(True)

@@ -9,7 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from hwaware.compensation.base import FitData, OfflineCompensation, State, on_outputs
+from hwaware.compensation.access import on_outputs
+from hwaware.compensation.base import FitData, OfflineCompensation, State
 from hwaware.compensation.costs import Cost, NetworkSize
 from hwaware.compensation.quantise import quantised, vector_bytes
 from hwaware.compensation.training import train_vectors
@@ -35,10 +36,12 @@ class ChannelAffine(OfflineCompensation):
     def fit(
         self, model: nn.Module, device: Device, ages_s: tuple[float, float], data: FitData, seed: int, start: State
     ) -> State:
-        for name, layer in analog_layers(model).items():
-            for what in ("gain", "shift"):
-                start = {f"{name}/{what}": torch.zeros(len(layer.weight), device=layer.weight.device)} | start
-        return train_vectors(self, model, device, ages_s, data, seed, start, steps=self.steps, lr=self.lr)
+        fresh = {
+            f"{name}/{what}": torch.zeros(len(layer.weight), device=layer.weight.device)
+            for name, layer in analog_layers(model).items()
+            for what in ("gain", "shift")
+        }
+        return train_vectors(self, model, device, ages_s, data, seed, fresh | start, steps=self.steps, lr=self.lr)
 
     def installed(self, model: nn.Module, state: State) -> AbstractContextManager[None]:
         values = {name: quantised(value, self.bits) for name, value in state.items()}

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hwaware.nn import analog_layers
+from hwaware.compensation.access import on_outputs
+from hwaware.nn import AnalogLayer, analog_layers
 
 #: Time (s) to write one parameter of digital memory (Charan et al. 2020, 10.1109/JXCDC.2020.2987605).
 SRAM_WRITE_S = 1e-9
@@ -109,21 +110,14 @@ def network_size(model: nn.Module, predict: Callable[[nn.Module, Any], Any], bat
     """
     samples, outputs = len(batch[0]), {}
 
-    def count(name: str, layer: nn.Module, y: Tensor) -> None:
+    def count(name: str, layer: AnalogLayer, x: Tensor, y: Tensor) -> Tensor:
         outputs[name] = outputs.get(name, 0) + y.numel() // samples
+        return y
 
-    layers = analog_layers(model)
-    handles = [
-        layer.register_forward_hook(lambda layer, _, y, name=name: count(name, layer, y))
-        for name, layer in layers.items()
-    ]
-    try:
+    with on_outputs(model, count):
         predict(model, batch)
-    finally:
-        for handle in handles:
-            handle.remove()
     sizes = {}
-    for name, layer in layers.items():
+    for name, layer in analog_layers(model).items():
         rows, columns, *kernel = layer.weight.shape
         sizes[name] = LayerSize(
             out_channels=rows,

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwaware.chip import Chip, drift_free
-from hwaware.compensation.base import FitData, InFieldCompensation, State, frozen, on_outputs
+from hwaware.compensation.access import frozen, on_outputs
+from hwaware.compensation.base import FitData, InFieldCompensation, State
 from hwaware.compensation.costs import SRAM_WRITE_S, Cost, NetworkSize
 from hwaware.errors import UserError
 from hwaware.nn import AnalogLayer
@@ -102,13 +103,12 @@ class Dora(InFieldCompensation):
         def scale() -> Tensor:
             if not self.normalised:
                 return torch.ones_like(magnitude)
-            return magnitude / _norms(weight + _product(layer, a, b)).clamp(min=1e-12)
-
-        for _ in range(self.steps):
             with torch.no_grad():
                 norms = _norms(weight + _product(layer, a, b)).clamp(min=1e-12)
-            k = magnitude / norms if self.normalised else torch.ones_like(norms)
-            out = layer.along_channels(k, y) * (y + _branch(layer, x, a, b))
+            return magnitude / norms
+
+        for _ in range(self.steps):
+            out = layer.along_channels(scale(), y) * (y + _branch(layer, x, a, b))
             loss = (out - target).square().mean() / unit
             optimizer.zero_grad()
             loss.backward()

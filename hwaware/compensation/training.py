@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from hwaware.chip import Chip
-from hwaware.compensation.base import FitData, OfflineCompensation, State, frozen
+from hwaware.compensation.access import frozen
+from hwaware.compensation.base import FitData, OfflineCompensation, State
 from hwaware.compensation.seeds import fitting_chip
 from hwaware.devices import Device
 

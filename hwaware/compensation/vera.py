@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hwaware.compensation.base import FitData, OfflineCompensation, State, on_outputs
+from hwaware.compensation.access import on_outputs
+from hwaware.compensation.base import FitData, OfflineCompensation, State
 from hwaware.compensation.costs import Cost, LayerSize, NetworkSize
 from hwaware.compensation.quantise import quantised, vector_bytes
 from hwaware.compensation.training import train_vectors

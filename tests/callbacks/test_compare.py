@@ -57,6 +57,11 @@ def test_rows_of_another_run_are_refused(tmp_path, capsys):
     assert "rows of another run: seed is 0 there, 1 here" in capsys.readouterr().err
 
 
+def test_nothing_to_go_on_from(tmp_path, capsys):
+    assert main([*_arguments(tmp_path), "--evaluation.methods", METHODS, "--evaluation.resume", "nowhere.csv"]) == 2
+    assert "evaluation.resume: there is no file 'nowhere.csv'" in capsys.readouterr().err
+
+
 def test_a_schedule_gives_a_timetable(tmp_path):
     methods = "[{class_path: ChannelAffine, init_args: {steps: 2}}]"
     run(
