@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from hwaware.devices import Device, iv
 from hwaware.devices.faults import stick
 from hwaware.errors import UserError
-from hwaware.nn import AnalogLayer, analog_layers
+from hwaware.nn import analog_layers, installed_weights
 from hwaware.nn.layers import weight_scale
 
 #: Chips to choose between settings by have seeds from here on; training seeds stay below.
@@ -107,7 +107,7 @@ class Chip:
             UserError: the device's law does not cover the age.
         """
         self.device.check_age(age_s)
-        with _install(self.model, lambda name, layer: self.weight_at(name, age_s, purpose)):
+        with installed_weights(self.model, lambda name, layer: self.weight_at(name, age_s, purpose)):
             yield self.model
 
     @torch.no_grad()
@@ -129,14 +129,26 @@ class Chip:
         blocks = zip(*self._aged_blocks(name, age_s, purpose), strict=True)
         return tuple(torch.cat(cells).view(self.targets[name].latent.shape) for cells in blocks)
 
+    def stuck_cells(self, name: str) -> tuple[Tensor, ...]:
+        """Which of a layer's cells keep their conductance whatever is written, one tensor per cell of a weight."""
+        device, target = self.device, self.targets[name]
+        blocks, found = target.latent.flatten().split(_BLOCK), []
+        for draws in self._draws(target):
+            uniform = torch.cat([torch.rand(block.shape, generator=draws.stuck) for block in blocks])
+            stuck = (uniform < device.stuck_on) | (uniform >= 1 - device.stuck_off)
+            found.append(stuck.view(target.latent.shape))
+        return tuple(found)
+
+    def _draws(self, target: Target, read: str = "") -> list[_Draws]:
+        """The random numbers of a layer's cells, one for each cell of a weight."""
+        cells = range(self.device.layout.cells_per_weight)
+        return [_Draws(f"{self.seed}/{target.owner}/{index}", read) for index in cells]
+
     def _aged_blocks(self, name: str, age_s: float, purpose: str) -> Iterator[tuple[Tensor, ...]]:
         """The flattened layer's conductances block by block: a whole layer's would leave the cache at every step."""
         device, target = self.device, self.targets[name]
         v = (target.latent.float() / target.scale * device.range_fraction).cpu()
-        draws = [
-            _Draws(f"{self.seed}/{target.owner}/{index}", read=f"read/{float(age_s)!r}/{purpose}")
-            for index in range(device.layout.cells_per_weight)
-        ]
+        draws = self._draws(target, read=f"read/{float(age_s)!r}/{purpose}")
         for block in v.flatten().split(_BLOCK):
             targets = device.layout.encode(block, device.g_min_us, device.g_max_us)
             yield tuple(_age(device, g, draw, age_s) for g, draw in zip(targets, draws, strict=True))
@@ -186,18 +198,5 @@ def _add_noise(g: Tensor, std: Tensor | float, stream: torch.Generator) -> Tenso
 @contextmanager
 def drift_free(model: nn.Module) -> Iterator[nn.Module]:
     """The exact network on the chip: the cells' curve on; programming error, drift, faults and read noise off."""
-    with _install(model, lambda name, layer: layer.effective_weight()):
+    with installed_weights(model, lambda name, layer: layer.effective_weight()):
         yield model
-
-
-@contextmanager
-def _install(model: nn.Module, weight_of: Callable[[str, AnalogLayer], Tensor]) -> Iterator[None]:
-    layers = analog_layers(model)
-    before = {name: layer._installed for name, layer in layers.items()}
-    try:
-        for name, layer in layers.items():
-            layer._installed = weight_of(name, layer)
-        yield
-    finally:
-        for name, layer in layers.items():
-            layer._installed = before[name]

@@ -9,6 +9,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from torch import Tensor, nn
 
 from hwaware.compensation import FitData
+from hwaware.compensation.base import split_batch
 from hwaware.tasks import HardwareAwareTask
 
 #: Validation samples by which a schedule decides.
@@ -38,8 +39,7 @@ def fit_data(trainer: Trainer, task: HardwareAwareTask, datamodule: LightningDat
     @cache
     def validation() -> list[Any]:
         n = min(ACCURACY_SAMPLES, datamodule.n_val)
-        pieces = (part.split(250) for part in datamodule.calibration_batch(n))
-        return [there(batch) for batch in zip(*pieces, strict=True)]
+        return list(map(there, split_batch(datamodule.calibration_batch(n), 250)))
 
     def accuracy(network: nn.Module) -> float:
         with trainer.precision_plugin.forward_context():

@@ -57,7 +57,7 @@ def write_repairs(folder: Path, repairs: Iterable[tuple[Row, Repair]]) -> list[P
         names = ("network", "mapping", "device", "method", "method_params")
         what = {name: getattr(row, name) for name in names}
         about = {"commit": row.commit, "version": row.version}
-        costs.append(what | {"sets": repair.n_sets} | asdict(repair.method.cost(size, repair.n_sets)) | about)
+        costs.append(what | {"sets": repair.n_sets} | asdict(repair.cost(size)) | about)
         for level in repair.levels:
             measured = {name: getattr(level, name) for name in ("start_s", "mean", "std", "reached")}
             levels.append(what | measured | {"target_percent": repair.schedule.target_percent} | about)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
@@ -36,6 +36,16 @@ class FitData:
     loss: Callable[[nn.Module, Any], Tensor]
     predict: Callable[[nn.Module, Any], Any]
     accuracy: Callable[[nn.Module], float]
+
+    def calibration_batches(self, n: int, size: int) -> Iterator[Any]:
+        """The stored samples in parts of about equal length, at most ``size``."""
+        return split_batch(self.calibration(n), size)
+
+
+def split_batch(batch: Sequence[Tensor], size: int) -> Iterator[list[Tensor]]:
+    """A batch in parts of about equal length, at most ``size``."""
+    parts = -(-len(batch[0]) // size)
+    return map(list, zip(*(tensor.tensor_split(parts) for tensor in batch), strict=True))
 
 
 class Compensation(ABC):
@@ -94,5 +104,10 @@ class InFieldCompensation(Compensation):
         Args:
             chip: holds the network, in eval mode.
             age_s: the age at which the chip is calibrated.
-            data: of which only ``calibration`` and ``predict`` are used: there is no training set in the field.
+            data: of which only stored samples are used, with ``predict`` or ``loss``: there is no training set in the
+                field.
         """
+
+    def counted(self, cost: Cost, state: State) -> Cost:
+        """A calibration's cost where that depends on the chip, from the state that it gave."""
+        return cost

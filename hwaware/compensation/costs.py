@@ -10,10 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from hwaware.compensation.access import on_outputs
+from hwaware.compensation.norms import batch_norms, layer_norms
 from hwaware.nn import AnalogLayer, analog_layers
 
 #: Time (s) to write one parameter of digital memory (Charan et al. 2020, 10.1109/JXCDC.2020.2987605).
 SRAM_WRITE_S = 1e-9
+
+#: Time (s) to write a cell of resistive memory: the fastest and the slowest that the same source states.
+CELL_WRITE_S = (6.5e-6, 4.5e-3)
+
+#: Bytes of a seed from which random numbers are made again where they are needed.
+SEED_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -58,12 +65,15 @@ class NetworkSize:
     Attributes:
         layers: its analog layers by name.
         norm_channels: channels of all batch norms together.
+        layer_norms, layer_norm_channels: how many layer norms there are, and their channels together.
         parameters: all of the network's.
         sample_bytes: of one stored input sample, a byte for each value (images as they come from a camera).
     """
 
     layers: dict[str, LayerSize]
     norm_channels: int
+    layer_norms: int
+    layer_norm_channels: int
     parameters: int
     sample_bytes: int
 
@@ -85,7 +95,9 @@ class Cost:
         extra_macs_percent: multiply-accumulates per inference, of those of the network.
         images_kept, labels_kept: samples and labels that have to be kept in the field.
         cell_reads, cell_writes: per calibration, beside running inference.
-        update_time_s: of one calibration, by its writes to digital memory alone (``SRAM_WRITE_S`` each).
+        update_time_s: of one calibration, by its writes alone: ``SRAM_WRITE_S`` for each value in digital memory, the
+            faster of ``CELL_WRITE_S`` for each cell.
+        update_time_slow_s: the same with the slower of them.
         trainable_percent: parameters fitted, of the network's.
     """
 
@@ -96,7 +108,12 @@ class Cost:
     cell_reads: int = 0
     cell_writes: int = 0
     update_time_s: float = 0.0
+    update_time_slow_s: float = 0.0
     trainable_percent: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.cell_writes:  # digital memory is as fast on every chip
+            object.__setattr__(self, "update_time_slow_s", self.update_time_s)
 
 
 @torch.no_grad()
@@ -127,10 +144,12 @@ def network_size(model: nn.Module, predict: Callable[[nn.Module, Any], Any], bat
             outputs=outputs[name],
             cells=layer.weight.numel() * layer.device.layout.cells_per_weight,
         )
-    norms = (m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+    of_batches, of_layers = batch_norms(model).values(), layer_norms(model).values()
     return NetworkSize(
         layers=sizes,
-        norm_channels=sum(norm.num_features for norm in norms),
+        norm_channels=sum(norm.num_features for norm in of_batches),
+        layer_norms=len(of_layers),
+        layer_norm_channels=sum(norm.weight.numel() for norm in of_layers),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         sample_bytes=batch[0][0].numel(),
     )

@@ -8,8 +8,9 @@ from contextlib import AbstractContextManager, nullcontext
 
 from torch import nn
 
-from hwaware.chip import Chip
-from hwaware.compensation.base import Compensation, FitData, OfflineCompensation, State
+from hwaware.chip import CHIP_SEED_START, Chip
+from hwaware.compensation.base import Compensation, FitData, InFieldCompensation, OfflineCompensation, State
+from hwaware.compensation.costs import Cost, NetworkSize
 from hwaware.compensation.schedule import Level, Schedule, Timetable, plan
 from hwaware.devices import Device
 from hwaware.errors import UserError
@@ -91,6 +92,16 @@ class Repair:
         if not isinstance(self.method, OfflineCompensation):
             return 1
         return self.timetable.n_sets if self.schedule is not None else len(self._ends)
+
+    def cost(self, size: NetworkSize) -> Cost:
+        """What it costs, for a network of a size; where that depends on the chip, by the first reported one."""
+        cost = self.method.cost(size, self.n_sets)
+        if isinstance(self.method, OfflineCompensation):
+            return cost
+        if type(self.method).counted is InFieldCompensation.counted:
+            return cost
+        chip = Chip.program(self.model, self.device, CHIP_SEED_START)
+        return self.method.counted(cost, self.method.fit(chip, self._ends[-1], self.data))
 
     def _level(self, age_s: float) -> State:
         if age_s not in self._states:

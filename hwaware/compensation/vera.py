@@ -17,15 +17,12 @@ from torch import Tensor, nn
 
 from hwaware.compensation.access import on_outputs
 from hwaware.compensation.base import FitData, OfflineCompensation, State
-from hwaware.compensation.costs import Cost, LayerSize, NetworkSize
+from hwaware.compensation.costs import SEED_BYTES, Cost, LayerSize, NetworkSize
 from hwaware.compensation.quantise import quantised, vector_bytes
 from hwaware.compensation.training import train_vectors
 from hwaware.devices import Device
 from hwaware.errors import UserError
 from hwaware.nn import AnalogLayer, analog_layers
-
-#: Bytes of the seed from which the frozen projections are made again.
-SEED_BYTES = 8
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from hwaware.nn.convert import (
     effective_state_dict,
     to_digital,
 )
+from hwaware.nn.install import installed_weights
 from hwaware.nn.layers import AnalogConv2d, AnalogLayer, AnalogLinear, register_analog
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "analog_layers",
     "convert",
     "effective_state_dict",
+    "installed_weights",
     "register_analog",
     "to_digital",
 ]

@@ -11,7 +11,7 @@ from hwaware.nn import convert
 
 
 class Small(nn.Module):
-    """Convolutions of several kinds, batch norm, a linear head; one convolution is used twice."""
+    """Convolutions of several kinds, both norms, a linear head; one convolution is used twice."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -20,13 +20,14 @@ class Small(nn.Module):
         self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
         self.grouped = nn.Conv2d(8, 8, 3, padding=1, groups=2, padding_mode="reflect")
         self.twice = nn.Conv2d(8, 8, 1)
+        self.last = nn.LayerNorm(8)
         self.head = nn.Linear(8, 4)
 
     def forward(self, x):
         x = F.relu(self.norm(self.stem(x)))
         x = F.relu(self.grouped(F.relu(self.depthwise(x))))
         x = F.relu(self.twice(F.relu(self.twice(x))))
-        return self.head(x.mean((2, 3)))
+        return self.head(self.last(x.mean((2, 3))))
 
 
 @pytest.fixture

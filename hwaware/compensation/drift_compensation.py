@@ -1,0 +1,73 @@
+"""Global and per-column drift compensation: what a known input gives now, against what it gave right after writing.
+
+As in IBM's aihwkit, with one tile per layer: a scale corrects a decay, not a shift that all cells have in common.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from hwaware.chip import Chip
+from hwaware.compensation.base import FitData, InFieldCompensation, State
+from hwaware.compensation.costs import SRAM_WRITE_S, Cost, NetworkSize
+from hwaware.nn import analog_layers, installed_weights
+
+#: Bytes of a stored value, a half-precision float.
+_VALUE_BYTES = 2
+
+#: A tile that has lost all of its current is not scaled up without bound.
+_LEAST = 1e-4
+
+
+@dataclass(frozen=True)
+class GlobalDriftCompensation(InFieldCompensation):
+    """One digital scale per layer: ``mean|ŵ|`` right after writing over that at calibration, both read one-hot."""
+
+    name: ClassVar[str] = "gdc"
+
+    @torch.no_grad()
+    def fit(self, chip: Chip, age_s: float, data: FitData) -> State:
+        state = {}
+        for name in analog_layers(chip.model):
+            written = self._current(chip.weight_at(name, 0.0, purpose="reference"))
+            now = self._current(chip.weight_at(name, age_s, purpose="calibration"))
+            floor = (_LEAST * written).clamp(min=torch.finfo(torch.float32).tiny)
+            state[f"{name}/scale"] = (written / torch.maximum(now, floor)).half().float()
+        return state
+
+    def installed(self, model: nn.Module, state: State) -> AbstractContextManager[None]:
+        return installed_weights(model, lambda name, layer: layer.realised_weight() * state[f"{name}/scale"])
+
+    def cost(self, size: NetworkSize, levels: int) -> Cost:
+        scales = self._scales(size)
+        return Cost(
+            bytes_stored=2 * scales * _VALUE_BYTES,  # the reference and the scale
+            extra_macs_percent=100 * sum(layer.outputs for layer in size.layers.values()) / size.macs,
+            cell_reads=size.cells,
+            update_time_s=scales * SRAM_WRITE_S,
+            trainable_percent=100 * scales / size.parameters,
+        )
+
+    def _current(self, weight: Tensor) -> Tensor:
+        return weight.float().abs().mean()
+
+    def _scales(self, size: NetworkSize) -> int:
+        return len(size.layers)
+
+
+@dataclass(frozen=True)
+class ColumnDriftCompensation(GlobalDriftCompensation):
+    """The same with one scale per output channel."""
+
+    name: ClassVar[str] = "column_dc"
+
+    def _current(self, weight: Tensor) -> Tensor:
+        return weight.float().abs().flatten(1).mean(1).view(-1, *[1] * (weight.ndim - 1))
+
+    def _scales(self, size: NetworkSize) -> int:
+        return sum(layer.out_channels for layer in size.layers.values())

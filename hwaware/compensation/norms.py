@@ -1,0 +1,84 @@
+"""A network's normalisation layers: their statistics and their affine parameters, for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+
+_STATISTICS = ("running_mean", "running_var")
+_AFFINE = ("weight", "bias")
+
+
+def batch_norms(model: nn.Module) -> dict[str, nn.modules.batchnorm._BatchNorm]:
+    """The network's batch norms that keep statistics, by name."""
+    found = {n: m for n, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
+    return {name: module for name, module in found.items() if module.running_mean is not None}
+
+
+def layer_norms(model: nn.Module) -> dict[str, nn.LayerNorm]:
+    """The network's layer norms that have a scale and a shift, by name."""
+    found = {name: module for name, module in model.named_modules() if isinstance(module, nn.LayerNorm)}
+    return {name: norm for name, norm in found.items() if norm.weight is not None and norm.bias is not None}
+
+
+@contextmanager
+def measuring_statistics(model: nn.Module) -> Iterator[Callable[[], dict[str, Tensor]]]:
+    """Within the context batch norms normalise by each batch, and average its statistics over all batches.
+
+    Yields a function that gives the averages so far, in half precision. The network is restored on leaving.
+    """
+    norms = batch_norms(model)
+    before = {name: (norm.momentum, norm.num_batches_tracked.clone()) for name, norm in norms.items()}
+    with installed_statistics(model, {}):
+        try:
+            for norm in norms.values():
+                norm.reset_running_stats()
+                norm.momentum = None  # a plain average over batches
+                norm.train()
+            yield lambda: {
+                f"{name}/{what}": getattr(norm, what).half().float()
+                for name, norm in norms.items()
+                for what in _STATISTICS
+            }
+        finally:
+            for name, norm in norms.items():
+                norm.eval()
+                norm.momentum, tracked = before[name]
+                norm.num_batches_tracked.copy_(tracked)
+
+
+@contextmanager
+def installed_statistics(model: nn.Module, state: dict[str, Tensor]) -> Iterator[None]:
+    """Within the context batch norms use a state's statistics, where it has any."""
+    norms = batch_norms(model)
+    before = {name: [getattr(norm, what).clone() for what in _STATISTICS] for name, norm in norms.items()}
+    try:
+        for name, norm in norms.items():
+            for what in _STATISTICS:
+                getattr(norm, what).copy_(state.get(f"{name}/{what}", getattr(norm, what)))
+        yield
+    finally:
+        for name, norm in norms.items():
+            for what, value in zip(_STATISTICS, before[name], strict=True):
+                getattr(norm, what).copy_(value)
+
+
+def affine_state(norms: dict[str, nn.Module]) -> dict[str, Tensor]:
+    """Scales and shifts of normalisation layers as they are."""
+    return {f"{name}/{what}": getattr(norm, what).detach().clone() for name, norm in norms.items() for what in _AFFINE}
+
+
+@contextmanager
+def installed_affine(norms: dict[str, nn.Module], state: dict[str, Tensor]) -> Iterator[None]:
+    """Within the context normalisation layers use a state's scales and shifts; gradients reach the state."""
+    before = {name: [norm._parameters[what] for what in _AFFINE] for name, norm in norms.items()}
+    try:
+        for name, norm in norms.items():
+            for what in _AFFINE:
+                norm._parameters[what] = state[f"{name}/{what}"]  # a plain tensor, so that it may be another's result
+        yield
+    finally:
+        for name, norm in norms.items():
+            norm._parameters.update(zip(_AFFINE, before[name], strict=True))

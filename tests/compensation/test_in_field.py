@@ -1,0 +1,120 @@
+"""What methods that are fitted on one chip do to it, beside repairing it."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+from hwaware.chip import Chip
+from hwaware.compensation import (
+    BnAdaBs,
+    ColumnDriftCompensation,
+    GlobalDriftCompensation,
+    RandomSparseAdaptation,
+    ReadVerifyWrite,
+)
+from hwaware.compensation.norms import batch_norms, installed_statistics
+from hwaware.devices import Device
+from hwaware.nn import analog_layers, convert, to_digital
+
+AGE_S = 315_360_000.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decaying(Device):
+    """Every cell keeps the same share of its conductance, and nothing else happens."""
+
+    kept: float = 0.4
+
+    def programming_std_us(self, g_us):
+        return 0.0
+
+    def drift_mean_us(self, g_us, age_s):
+        return (self.kept - 1) * g_us
+
+    def drift_std_us(self, g_us, age_s):
+        return 0.0
+
+
+@pytest.mark.parametrize("method", [GlobalDriftCompensation(), ColumnDriftCompensation()])
+def test_a_scale_undoes_a_common_decay(method, model, data, error):
+    decaying = Decaying(name="decaying", g_min_us=0.0, g_max_us=50.0, clamp="zero", kappa=None)
+    convert(to_digital(model), decaying)
+    chip = Chip.program(model, decaying, seed=2_000_000)
+    state = method.fit(chip, AGE_S, data)
+    assert all(torch.allclose(value, torch.tensor(2.5), rtol=1e-3) for value in state.values())
+    with chip.at(AGE_S):
+        broken = error(model)
+        with method.installed(model, state):
+            assert error(model) < 1e-5 * broken
+
+
+def test_a_column_that_lost_its_current_is_not_scaled_without_bound(model, device, data):
+    with torch.no_grad():
+        model.head.weight[0] = 0
+    chip = Chip.program(model, device, seed=2_000_000)
+    state = ColumnDriftCompensation().fit(chip, AGE_S, data)
+    assert all(value.isfinite().all() and (value <= 1e4).all() for value in state.values())
+
+
+def test_adabs_measures_what_torch_would(model, device, data):
+    chip = Chip.program(model, device, seed=2_000_000)
+    state = BnAdaBs(images=200).fit(chip, AGE_S, data)
+    with installed_statistics(model, {}), chip.at(AGE_S, purpose="calibration"), torch.no_grad():
+        for norm in batch_norms(model).values():
+            norm.train()
+            norm.momentum = 1.0
+        model(data.calibration(200)[0])
+        for name, norm in batch_norms(model).items():
+            torch.testing.assert_close(state[f"{name}/running_mean"], norm.running_mean, rtol=1e-3, atol=1e-3)
+            torch.testing.assert_close(state[f"{name}/running_var"], norm.running_var, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("mask", ["random", "importance"])
+def test_adaptation_touches_its_share_of_weights_only(mask, model, device, data):
+    chips = [Chip.program(model, device, seed=2_000_000 + number) for number in range(2)]
+    method = RandomSparseAdaptation(share=0.1, mask=mask, images=50, epochs=1, batch_size=25)
+    states = [method.fit(chip, AGE_S, data) for chip in chips]
+    assert not torch.equal(states[0]["grouped/where"], states[1]["grouped/where"])  # each chip has its own mask
+    with chips[0].at(AGE_S):
+        before = {name: layer.realised_weight().clone() for name, layer in analog_layers(model).items()}
+        with method.installed(model, states[0]):
+            for name, layer in analog_layers(model).items():
+                moved = (layer.realised_weight() != before[name]).sum().item()
+                assert 0 < moved <= max(1, round(0.1 * layer.weight.numel())) == len(states[0][f"{name}/where"])
+    if mask == "importance":
+        picked = model.grouped.weight.flatten()[states[0]["grouped/where"]].abs().mean()
+        assert picked > 1.2 * model.grouped.weight.abs().mean()
+
+
+def test_rewriting_reaches_the_tolerance_and_stuck_cells_stay(model, device, data):
+    device = replace(device, stuck_on=0.05, stuck_off=0.1, kappa=None, scale="tensor")
+    convert(to_digital(model), device)
+    chip = Chip.program(model, device, seed=2_000_000)
+    method = ReadVerifyWrite(share=0.5, tolerance=0.02, max_writes=40)
+    state = method.fit(chip, AGE_S, data)
+    stuck_before = 0
+    for name, target in chip.targets.items():
+        exact, aged = target.latent.flatten(), chip.weight_at(name, AGE_S, "calibration").flatten()
+        where = state[f"{name}/where"]
+        assert exact[where].abs().min() >= exact.abs().kthvalue(len(exact) - len(where) + 1).values - 1e-7
+        stuck = (chip.stuck_cells(name)[0] | chip.stuck_cells(name)[1]).flatten()[where]
+        left = (state[f"{name}/values"] - exact[where]).abs() / target.scale
+        assert (left[~stuck] <= 2 * 0.02 + 1e-5).all()  # two cells, each within its tolerance
+        both = (chip.stuck_cells(name)[0] & chip.stuck_cells(name)[1]).flatten()[where]
+        torch.testing.assert_close(state[f"{name}/values"][both], aged[where][both], rtol=1e-4, atol=1e-5)
+        stuck_before += int(stuck.sum())
+    assert stuck_before > 10
+
+
+def test_stuck_cells_are_those_that_do_not_move(model, device):
+    device = replace(device, stuck_on=0.1, stuck_off=0.2)
+    chip = Chip.program(model, device, seed=2_000_000)
+    for name in chip.targets:
+        for young, old, stuck in zip(
+            chip.conductances_at(name, 0.0), chip.conductances_at(name, AGE_S), chip.stuck_cells(name), strict=True
+        ):
+            assert torch.equal(young[stuck], old[stuck])
+            assert (young[stuck] == device.g_min_us).logical_or(young[stuck] == device.g_max_us).all()
+    stuck = torch.cat([cells.flatten() for name in chip.targets for cells in chip.stuck_cells(name)])
+    assert 0.2 < stuck.float().mean() < 0.4
