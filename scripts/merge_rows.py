@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Merges runs' rows into one folder's, with their summary and plots; a measurement that is there already is replaced.
+"""Merges runs' rows into one folder's, with their summary, costs and plots; what is there already is replaced.
 
     python scripts/merge_rows.py results/cifar10_resnet20 runs/*/version_*/rows.csv
 """
@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hwaware.callbacks.results import write_results
+from hwaware.callbacks.results import TIMETABLE, write_results
+from hwaware.report.costs import KEY, merge_lines
+from hwaware.report.costs import NAME as COSTS
 from hwaware.report.rows import merge_rows, read_rows
 
 
@@ -23,6 +25,8 @@ def main() -> None:
     rows = read_rows(target) if target.exists() else []
     for source in arguments.sources:
         rows = merge_rows(rows, read_rows(source))
+    for name in (COSTS, TIMETABLE):
+        merge_lines(arguments.folder / name, [source.parent / name for source in arguments.sources], KEY)
     plots = write_results(rows, arguments.folder, arguments.classes)
     print(f"{len(rows)} rows: {target}", *plots, sep="\n")
 

@@ -6,8 +6,9 @@
 A table stands between `<!-- table: results/cifar10_resnet20/rows.csv mapping=offset metric=top1 kappa=2.0 -->` and
 `<!-- /table -->`. What is equated is a field of the rows or a device parameter (null: it has none);
 `networks=base,finetuned` chooses networks and their order, `against=NETWORK` the one that gains are counted over
-(base). `<!-- table: results/bench_step.csv columns=workload,ratio_cpu -->` shows columns of any CSV file as they are.
-Paths are relative to the file's folder.
+(base); `costs=results/…/costs.csv` adds what repairs cost.
+`<!-- table: results/bench_step.csv columns=workload,ratio_cpu -->` shows columns of any CSV file as they are. Paths are
+relative to the file's folder.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 
 from hwaware.errors import UserError, nearest
 from hwaware.evaluation import Row
+from hwaware.report.costs import read_costs
 from hwaware.report.labels import varying_params
 from hwaware.report.rows import COLUMNS, read_rows
 from hwaware.report.tables import markdown_table
@@ -92,6 +94,7 @@ def table(block: Block, folder: Path) -> str:
         if "columns" in wanted:
             return plain_table(folder / path, wanted["columns"].split(","))
         every = rows = read_rows(folder / path)
+        costs = read_costs(folder / wanted.pop("costs")) if "costs" in wanted else {}
         networks, against = wanted.pop("networks", None), wanted.pop("against", "base")
         for name, value in wanted.items():
             rows = keep(rows, name, value)
@@ -99,7 +102,7 @@ def table(block: Block, folder: Path) -> str:
             rows = [row for network in networks.split(",") for row in keep(rows, "network", network)]
         named = [name for name in wanted if name not in COLUMNS]
         varying = varying_params(row for row in every if row.device == rows[0].device)
-        return markdown_table(rows, (*named, *varying), against)
+        return markdown_table(rows, (*named, *varying), against, costs)
     except (UserError, FileNotFoundError) as error:
         raise type(error)(f"line {block.line}: {error}") from error
     except ValueError as error:

@@ -149,10 +149,6 @@ class DriftEvaluation(Callback):
         """
         rows = self.rows(trainer, task, datamodule, networks, base, self.methods)
         self._report(trainer, task, rows, [*networks.values()][-1])
-        folder = run_folder(trainer)
-        if self.methods and folder is not None and trainer.is_global_zero:
-            print(*write_repairs(folder, self._repairs), sep="\n", flush=True)
-            PartialRows.done(folder)
         return rows
 
     def rows(
@@ -235,14 +231,16 @@ class DriftEvaluation(Callback):
         print_tables(rows)
         if folder is None:
             return
+        found = write_repairs(folder, self._repairs) if self._repairs else []
         plots = write_results(rows, folder, getattr(task, "num_classes", None))
+        PartialRows.done(folder)
         for options, name in zip(self._devices(task), device_slugs(rows), strict=True):
             converted = copy.deepcopy(network).float()
             task.convert(converted, options)
             plots += plot_device(converted, options.build(), self.ages_s, folder, name)
         for logger in wandb_loggers(trainer):
             track(logger.experiment, rows, plots)
-        found = [f"{len(rows)} rows: {folder / 'rows.csv'}", f"summary: {folder / 'summary.csv'}"]
+        found = [f"{len(rows)} rows: {folder / 'rows.csv'}", f"summary: {folder / 'summary.csv'}", *found]
         print(*found, *(f"plot: {plot}" for plot in plots), sep="\n", flush=True)
 
 

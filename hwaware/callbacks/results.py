@@ -17,11 +17,15 @@ from hwaware.compensation.costs import network_size
 from hwaware.devices import Device
 from hwaware.evaluation import Row, ages_to_evaluate
 from hwaware.nn import analog_layers
+from hwaware.report.costs import KEY, cost_of, read_costs
+from hwaware.report.costs import NAME as COSTS
 from hwaware.report.labels import line_labels, settings, slug, varying_params
-from hwaware.report.plots import plot_accuracy, plot_conductances, plot_transform
+from hwaware.report.plots import plot_accuracy, plot_conductances, plot_costs, plot_transform
 from hwaware.report.rows import COLUMNS, write_csv, write_rows
-from hwaware.report.summary import LINE, summarise, write_summary
+from hwaware.report.summary import LINE, group_by, summarise, write_summary
 from hwaware.report.tables import accuracy_tables
+
+TIMETABLE = "timetable.csv"
 
 #: Cells in a conductance histogram; more would not change the picture.
 _HISTOGRAM_CELLS = 200_000
@@ -35,13 +39,25 @@ def print_tables(rows: Sequence[Row]) -> None:
 
 
 def write_results(rows: Sequence[Row], folder: Path, n_classes: int | None = None) -> list[Path]:
-    """Writes ``rows.csv``, ``summary.csv`` (ratios, A*, yield, lifetime) and the accuracy plots; returns the plots."""
+    """Writes ``rows.csv``, ``summary.csv`` (ratios, A*, yield, lifetime) and the plots; returns the plots.
+
+    With a ``costs.csv`` in the folder, accuracy is also drawn against what repairs store.
+    """
     write_rows(folder / "rows.csv", rows)
     write_summary(folder / "summary.csv", rows, n_classes)
-    varying = varying_params(rows)
-    return [
-        plot_accuracy(same, folder / "plots" / f"accuracy_{slug(same, rows)}.png", varying) for same in settings(rows)
-    ]
+    costs = read_costs(folder / COSTS) if (folder / COSTS).exists() else {}
+    varying, plots = varying_params(rows), []
+    for same in settings(rows):
+        # A figure has one network where it is repaired in several ways, else all of them.
+        figures = {"": same}
+        if any(row.method != "none" for row in same):
+            figures = {f"_{network}": lines for network, lines in group_by(same, ["network"]).items()}
+        for suffix, lines in figures.items():
+            name = f"{slug(same, rows)}{suffix}.png"
+            plots.append(plot_accuracy(lines, folder / "plots" / f"accuracy_{name}", varying))
+            if any(cost_of(row, costs) for row in lines):
+                plots.append(plot_costs(lines, costs, folder / "plots" / f"costs_{name}", varying))
+    return plots
 
 
 def write_repairs(folder: Path, repairs: Iterable[tuple[Row, Repair]]) -> list[Path]:
@@ -54,14 +70,13 @@ def write_repairs(folder: Path, repairs: Iterable[tuple[Row, Repair]]) -> list[P
     costs, levels = [], []
     for row, repair in repairs:
         size = network_size(repair.model, repair.data.predict, repair.data.calibration(1))
-        names = ("network", "mapping", "device", "method", "method_params")
-        what = {name: getattr(row, name) for name in names}
+        what = {name: getattr(row, name) for name in KEY}
         about = {"commit": row.commit, "version": row.version}
         costs.append(what | {"sets": repair.n_sets} | asdict(repair.cost(size)) | about)
         for level in repair.levels:
             measured = {name: getattr(level, name) for name in ("start_s", "mean", "std", "reached")}
             levels.append(what | measured | {"target_percent": repair.schedule.target_percent} | about)
-    tables = {"costs.csv": costs, "timetable.csv": levels}
+    tables = {COSTS: costs, TIMETABLE: levels}
     return [
         write_csv(folder / name, lines[0], (line.values() for line in lines)) for name, lines in tables.items() if lines
     ]

@@ -102,11 +102,11 @@ def line_labels(rows: Iterable[Row]) -> dict[tuple[str, ...], str]:
     for recipe, network, method, params in lines:
         label = network if method == "none" else f"{network} + {method}"
         same = [line for line in lines if line[1:3] == (network, method)]
-        if len({line[3] for line in same}) > 1:
-            label += " " + ", ".join(f"{name}={_short(value)}" for name, value in json.loads(params).items())
-        if len({line[0] for line in same}) > 1:
-            label += f" ({recipe})"
-        labels[recipe, network, method, params] = label.rstrip()
+        varied = [json.loads(text) for text in dict.fromkeys(line[3] for line in same)]
+        own = json.loads(params).items()
+        settings = ", ".join(f"{k}={_short(v)}" for k, v in own if any(other.get(k) != v for other in varied))
+        where = f"({recipe})" if len({line[0] for line in same}) > 1 else ""
+        labels[recipe, network, method, params] = " ".join(filter(None, (label, settings, where)))
     return labels
 
 

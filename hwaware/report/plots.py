@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hwaware.errors import UserError
 from hwaware.evaluation import Row
+from hwaware.report.costs import Costs, bytes_label, cost_of
 from hwaware.report.labels import age_label, device_heading, heading, line_labels, metric_label
 from hwaware.report.summary import LINE, SETTING, Summary, group_by, summarise
 
@@ -28,6 +29,7 @@ _OWN = {"finetuned": "#0072B2", "base": "#D55E00", "base_uncorrected": "#CC79A7"
 _GREY = "#555555"
 
 _MARKERS = "os^Dv"
+_DASHES = ("-", "--", ":", "-.")
 
 #: A curve further below base digital than this many points would flatten those that stay above.
 _ZOOM_POINTS = 12.0
@@ -52,12 +54,87 @@ def plot_accuracy(rows: Iterable[Row], path: str | Path, varying: Sequence[str] 
     colours = _colours(list(labels.items()))
     positions = _age_positions(row.age_s for row in rows)
     figure, axes = _accuracy_figure(list(lines.values()))
+    crowded = len(lines) > len(_COLOURS)  # then only means and bands, and dashes tell lines of a colour apart
     for axis in axes:
-        for line, summaries in lines.items():
-            _draw_line(axis, [positions[one.age_s] for one in summaries], summaries, labels[line], colours[line])
+        for number, (line, summaries) in enumerate(lines.items()):
+            x = [positions[one.age_s] for one in summaries]
+            if crowded:
+                dashes = _DASHES[number // (len(_COLOURS) - 1) % len(_DASHES)]
+                _draw_mean(axis, x, summaries, colours[line], labels[line], dashes)
+            else:
+                _draw_line(axis, x, summaries, labels[line], colours[line])
     _age_axis(axes[-1], positions)
-    _legend(figure, axes[0], several_chips=any(one.n_chips > 1 for line in lines.values() for one in line))
+    several = any(one.n_chips > 1 for line in lines.values() for one in line)
+    _legend(figure, axes[0], several_chips=None if crowded else several)
     return _save(figure, axes[0], heading(rows, varying), path)
+
+
+def plot_costs(rows: Iterable[Row], costs: Costs, path: str | Path, varying: Sequence[str] = ()) -> Path:
+    """Accuracy at the greatest age against the bytes that each repair stores, with the Pareto front.
+
+    Mean over chips, ± one standard deviation. Bytes are logarithmic; what stores nothing stands left of a break.
+
+    Args:
+        rows: measurements of one setting and one network.
+        costs: what repairs cost; a method without a line is left out, no repair stores nothing.
+        path: the PNG file to write.
+        varying: device parameters to name in the title besides the usual ones.
+    """
+    rows = list(rows)
+    last = max(row.age_s for row in rows)
+    rows = [row for row in rows if row.age_s == last]
+    labels, points = line_labels(rows), []
+    for line, same in group_by(rows, LINE).items():
+        cost = {"bytes_stored": "0"} if same[0].method == "none" else cost_of(same[0], costs)
+        if cost is not None:
+            points.append((float(cost["bytes_stored"]), summarise(same)[0], labels[line]))
+    stored = [count for count, _, _ in points if count > 0]
+    if not stored:
+        raise UserError("no repair with a cost: there is nothing to draw accuracy against.")
+    nothing = 10 ** (math.floor(math.log10(min(stored))) - 0.5)
+    figure, (axis,) = _figure(height=5.6)
+    base = points[0][1].base_digital
+    axis.axhline(base, color="black", linewidth=1.2, label="base digital", zorder=0.9)
+    front, best = [], -math.inf
+    for count, summary, _ in sorted(points, key=lambda point: (point[0], -point[1].mean)):
+        if summary.mean > best:
+            best = summary.mean
+            front.append((count or nothing, best))
+    edge = 10 ** (math.log10(max(stored)) + 0.5)
+    axis.step(*zip(*front, (edge, best), strict=True), where="post", color=_GREY, linewidth=1.2, label="Pareto front")
+    for number, (count, summary, label) in enumerate(points):
+        colour = _COLOURS[number % len(_COLOURS)]
+        axis.errorbar(count or nothing, summary.mean, _band(summary), color=colour, marker=_MARKERS[number % 5],
+                      capsize=3, linestyle="none")  # fmt: skip
+        text = label.partition(" + ")[2] or "none"
+        axis.annotate(text, (count or nothing, summary.mean), xytext=(6, 4), textcoords="offset points", fontsize=8)
+    axis.set_xscale("log")
+    low = [summary.mean - _band(summary) for _, summary, _ in points]
+    high = [summary.mean + _band(summary) for _, summary, _ in points]
+    axis.set(ylim=_limits([base, *low, *high]), xlim=(nothing / 2, edge))
+    axis.set(ylabel=_sentence(f"{metric_label(rows[0].metric)} at {age_label(last)} (%)"))
+    axis.set_xlabel(f"bytes stored (log scale); left of {bytes_label(nothing * 10**0.5)}: none")
+    _legend(figure, axis)
+    return _save(figure, axis, heading(rows, varying), path)
+
+
+def plot_sets(points: Mapping[str, Sequence[tuple[float, int]]], path: str | Path, title: tuple[str, str]) -> Path:
+    """How many sets a drift-aware schedule needs for an accuracy target.
+
+    Args:
+        points: for each line, targets (percent of the drift-free accuracy) and sets.
+        path: the PNG file to write.
+        title: heading and second line.
+    """
+    figure, (axis,) = _figure(height=4.6, width=6.5)
+    for number, (label, line) in enumerate(points.items()):
+        colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
+        axis.plot(*zip(*sorted(line), strict=True), color=colour, marker=marker, linewidth=1.9, label=label)
+    axis.yaxis.get_major_locator().set_params(integer=True)
+    axis.set(xlabel="target (% of the drift-free accuracy)", ylabel="sets of vectors stored")
+    axis.set_ylim(bottom=0)
+    _legend(figure, axis)
+    return _save(figure, axis, title, path)
 
 
 def plot_conductances(samples: Mapping[float, Any], path: str | Path, device: Device) -> Path:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
 from rich.text import Text
 
 from hwaware.evaluation import Row
+from hwaware.report.costs import Costs, bytes_label, cost_of
 from hwaware.report.labels import age_label, constants, heading, line_labels, settings, varying_params
 from hwaware.report.summary import LINE, LOSS_POINTS, SETTING, Summary, group_by, lifetime, paired_gain, summarise
 
@@ -34,6 +35,7 @@ class _Grid:
     lifetimes: tuple[str, ...]
     gain_over: str
     gains: tuple[str, ...]
+    costs: dict[str, tuple[str, ...]]
 
 
 def accuracy_tables(rows: Iterable[Row]) -> list[Table]:
@@ -42,7 +44,9 @@ def accuracy_tables(rows: Iterable[Row]) -> list[Table]:
     return [_rich(_grid(same, varying_params(rows), _of_network(rows, "base"))) for same in settings(rows)]
 
 
-def markdown_table(rows: Iterable[Row], varying: Sequence[str] = (), against: str = "base") -> str:
+def markdown_table(
+    rows: Iterable[Row], varying: Sequence[str] = (), against: str = "base", costs: Costs | None = None
+) -> str:
     """One table per setting as GitHub markdown, a row per network and a column per age.
 
     Args:
@@ -50,10 +54,12 @@ def markdown_table(rows: Iterable[Row], varying: Sequence[str] = (), against: st
         varying: device parameters that the headings name, besides the usual ones and those that differ among ``rows``.
         against: the network that gains are counted over, where it was measured on the same chips; its cells may have
             other parameters (an ablation's), since a chip is known by its seed.
+        costs: what repairs cost, for further columns.
     """
     rows = list(rows)
     named = tuple(dict.fromkeys((*varying, *varying_params(rows))))
-    return "\n\n".join(_markdown(_grid(same, named, _of_network(rows, against))) for same in settings(rows))
+    reference = _of_network(rows, against)
+    return "\n\n".join(_markdown(_grid(same, named, reference, costs or {})) for same in settings(rows))
 
 
 def _of_network(rows: Iterable[Row], name: str) -> list[Row]:
@@ -68,7 +74,7 @@ def _comparable(reference: Iterable[Row], to: Row, age_s: float) -> list[Row]:
     return by_params.get(to.device_params) or (found if len(by_params) == 1 else [])
 
 
-def _grid(rows: Sequence[Row], varying: Sequence[str], reference: Sequence[Row]) -> _Grid:
+def _grid(rows: Sequence[Row], varying: Sequence[str], reference: Sequence[Row], costs: Costs | None = None) -> _Grid:
     title, conditions = heading(rows, varying)
     lines = group_by(rows, LINE)
     labels = line_labels(rows)
@@ -90,7 +96,24 @@ def _grid(rows: Sequence[Row], varying: Sequence[str], reference: Sequence[Row])
         lifetimes=tuple(_life(lines[line]) for line in lines),
         gain_over=f"over {reference[0].network} at {age_label(last)}" if reference else "",
         gains=tuple(_gain([row for row in lines[line] if row.age_s == last], reference) for line in lines),
+        costs=_cost_columns([cost_of(same[0], costs) for same in lines.values()]) if costs else {},
     )
+
+
+def _cost_columns(lines: Sequence[Mapping[str, str] | None]) -> dict[str, tuple[str, ...]]:
+    """What is stored and added, a column each; those that say 0 for all are left out."""
+
+    def cells(text: Callable[[Mapping[str, str]], str]) -> tuple[str, ...]:
+        return tuple("" if line is None else text(line) for line in lines)
+
+    columns = {
+        "stored": cells(lambda line: bytes_label(float(line["bytes_stored"]))),
+        "extra MACs (%)": cells(lambda line: f"{float(line['extra_macs_percent']):.3g}"),
+        "images kept": cells(lambda line: line["images_kept"]),
+        "labels kept": cells(lambda line: line["labels_kept"]),
+        "cell writes": cells(lambda line: line["cell_writes"]),
+    }
+    return {name: column for name, column in columns.items() if set(column) - {"", "0"}}
 
 
 def _cell(summary: Summary | None) -> str:
@@ -135,10 +158,11 @@ def _rich(grid: _Grid) -> Table:
 
 def _markdown(grid: _Grid) -> str:
     gained = any(grid.gains)
-    header = ["network", "drift-free", *grid.ages, _LIFE, *[f"{grid.gain_over} (95 %)"] * gained]
+    header = ["network", "drift-free", *grid.ages, _LIFE, *[f"{grid.gain_over} (95 %)"] * gained, *grid.costs]
     base = ["base digital", " / ".join(dict.fromkeys(grid.base_digital)), *("" for _ in header[2:])]
     networks = [name.replace("|", "\\|") for name in grid.networks]
     columns = (networks, grid.drift_free, *grid.ages.values(), grid.lifetimes, *[grid.gains] * gained)
+    columns += tuple(grid.costs.values())
     body = [header, ["---", *("---:" for _ in header[1:])], base, *zip(*columns, strict=True)]
     lines = [f"| {' | '.join(cells)} |" for cells in body]
     footnote = ["", f"Device: {grid.constants}."] if grid.constants else []
