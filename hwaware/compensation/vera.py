@@ -7,12 +7,12 @@ kernels and training are reconstructions.
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwaware.compensation.access import on_outputs
@@ -22,7 +22,7 @@ from hwaware.compensation.quantise import quantised, vector_bytes
 from hwaware.compensation.training import train_vectors
 from hwaware.devices import Device
 from hwaware.errors import UserError
-from hwaware.nn import AnalogLayer, analog_layers
+from hwaware.nn import AnalogLayer, analog_layers, installed_weights
 
 
 @dataclass(frozen=True)
@@ -76,23 +76,45 @@ class VeraPlus(OfflineCompensation):
             fresh[f"{name}/d"] = layer.weight.new_full((self.rows,), 0.1, dtype=torch.float32)
         return train_vectors(self, model, device, ages_s, data, seed, fresh | start, steps=self.steps, lr=self.lr)
 
-    def installed(self, model: nn.Module, state: State) -> AbstractContextManager[None]:
+    @contextmanager
+    def installed(self, model: nn.Module, state: State) -> Iterator[None]:
+        # The branch is part of the layer's weight here, which saves its passes over the activations: the same function.
         projections = self._projections(model)
         vectors = {name: quantised(value, self.bits) for name, value in state.items()}
 
-        def change(name: str, layer: AnalogLayer, x: Tensor, y: Tensor) -> Tensor:
+        @torch.no_grad()
+        def with_branch(name: str, layer: AnalogLayer) -> Tensor:
             down, up = projections[name]
-            b, d = vectors[f"{name}/b"], vectors[f"{name}/d"]
-            groups = getattr(layer, "groups", 1)
-            hidden = layer.apply_weight(x, down)
-            hidden = hidden * layer.along_channels(d.repeat(groups), hidden)
-            branch = F.linear(hidden, up) if up.ndim == 2 else F.conv2d(hidden, up, groups=groups)
-            return y + branch * layer.along_channels(b, y)
+            branch = (vectors[f"{name}/b"][:, None] * up * vectors[f"{name}/d"]) @ down.flatten(1)
+            weight = layer.realised_weight()
+            return weight + branch.view_as(weight).to(weight.dtype)
 
-        return on_outputs(model, change)
+        def let_learn(name: str, layer: AnalogLayer, x: Tensor, y: Tensor) -> Tensor:
+            down, up = projections[name]
+            with torch.no_grad():
+                hidden = self._hidden(layer, x, down.to(x.dtype))
+            return _Learn.apply(y, hidden, vectors[f"{name}/b"], vectors[f"{name}/d"], up, layer)
+
+        learning = torch.is_grad_enabled() and any(vector.requires_grad for vector in vectors.values())
+        with installed_weights(model, with_branch), on_outputs(model, let_learn) if learning else nullcontext():
+            yield
+
+    def _hidden(self, layer: AnalogLayer, x: Tensor, down: Tensor) -> Tensor:
+        """``A x``, with the layer's stride and padding."""
+        kernel, groups = down.shape[2:], getattr(layer, "groups", 1)
+        if self.full_kernel or not kernel or groups > 1:
+            return layer.apply_weight(x, down.repeat(groups, *[1] * (down.ndim - 1)))
+        # First over channels, then over the kernel: several times as fast as a convolution with so few outputs.
+        rows, centre = down[:, :, kernel[0] // 2, kernel[1] // 2], x.new_zeros(1, 1, *kernel)
+        centre[..., kernel[0] // 2, kernel[1] // 2] = 1
+        mixed = (rows @ x.flatten(2)).unflatten(2, x.shape[2:])
+        parts = [layer.apply_weight(row, centre) for row in mixed[:, : self.rank].split(1, dim=1)]
+        if self.constant:
+            parts.append(layer.apply_weight(mixed[:, -1:], torch.ones_like(centre)))
+        return torch.cat(parts, dim=1)
 
     def _projections(self, model: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
-        """For each layer its A, in the shape of a weight of the layer with ``groups·rows`` outputs, and its B."""
+        """For each layer its A, in the shape of a weight with so many rows, and its B ``[C_out, rows]``."""
         layers = analog_layers(model)
         kernels = {name: tuple(layer.weight.shape[2:]) for name, layer in layers.items()}
         inputs = max(layer.weight.shape[1] for layer in layers.values())
@@ -117,10 +139,7 @@ class VeraPlus(OfflineCompensation):
             if self.constant:
                 down[-1] = 1 / math.sqrt(down[-1].numel())
             up[:, : self.rank] = shared_b[:rows]
-            if kernel:
-                found[name] = down.repeat(layer.groups, 1, 1, 1), up.view(rows, self.rows, 1, 1)
-            else:
-                found[name] = down.flatten(1), up
+            found[name] = down if kernel else down.flatten(1), up
         return found
 
     def cost(self, size: NetworkSize, levels: int) -> Cost:
@@ -137,3 +156,30 @@ class VeraPlus(OfflineCompensation):
         down = layer.positions * layer.groups * (self.rank * taps + self.constant * layer.kernel)
         scaled = layer.positions * layer.groups * self.rows
         return down + scaled + layer.outputs * (self.rows + 1)
+
+
+class _Learn(torch.autograd.Function):
+    """Passes a layer's output on, and in backward gives b and d their gradients.
+
+    With ``G = Σ g ⊗ Ax`` over samples and positions, g the output's gradient: ``∂b = Σ_r B·d·G``, ``∂d = Σ_o b·B·G``,
+    thin products, where differentiating the layer's weight would cost as much as its forward pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, hidden: Tensor, b: Tensor, d: Tensor, up: Tensor, layer: AnalogLayer) -> Tensor:
+        ctx.save_for_backward(hidden, b, d, up)
+        ctx.groups, ctx.channel_dim = getattr(layer, "groups", 1), layer.channel_dim
+        return y.view_as(y)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, b, d, up = ctx.saved_tensors
+        rows, columns = up.shape
+        if ctx.channel_dim == -1:
+            products = grad.reshape(-1, rows).T @ hidden.reshape(-1, columns).to(grad.dtype)
+        else:
+            per_group = (grad.shape[0], ctx.groups, -1, grad[0, 0].numel())
+            left, right = grad.reshape(per_group), hidden.reshape(per_group).to(grad.dtype)
+            products = (left @ right.transpose(2, 3)).float().sum(0).view(rows, columns)
+        weighted = products.float() * up
+        return grad, None, weighted @ d, b @ weighted, None, None

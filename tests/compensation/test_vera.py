@@ -8,7 +8,7 @@ from torch import nn
 from hwaware.compensation import VeraPlus
 from hwaware.compensation.quantise import quantised
 from hwaware.devices import load_device
-from hwaware.nn import convert
+from hwaware.nn import analog_layers, convert, installed_weights
 
 
 def _converted(*layers):
@@ -53,10 +53,10 @@ def test_a_convolutions_branch_sees_the_centre_with_the_layers_stride(padding):
         before = model(x)
         with method.installed(model, state):
             branch = model(x) - before
-        a, b = (p[0] if p.ndim == 5 else p for p in method._projections(model)["0"])
+        a, b = method._projections(model)["0"]
         inner = x if padding else x[..., 1:-1, 1:-1]
         hidden = F.conv2d(inner, a[:, :, 1:2, 1:2], stride=model[0].stride)
-        wanted = F.conv2d(hidden * state["0/d"].view(1, 2, 1, 1), b) * state["0/b"].view(1, 4, 1, 1)
+        wanted = F.conv2d(hidden * state["0/d"].view(1, 2, 1, 1), b[:, :, None, None]) * state["0/b"].view(1, 4, 1, 1)
     torch.testing.assert_close(branch, wanted, rtol=1e-2, atol=5e-3)  # scales are stored in half precision
 
 
@@ -73,12 +73,40 @@ def test_the_constant_row_holds_a_uniform_shift_exactly():
         state[f"{name}/d"] = torch.tensor([0.0, 1.0])
     with torch.no_grad():
         exact = model(x)
-        for name in ("0", "2"):
-            layer = model.get_submodule(name)
-            layer._installed = layer.effective_weight() + shift
-        assert (model(x) - exact).abs().max() > 0.01
-        with method.installed(model, state):
-            torch.testing.assert_close(model(x), exact, rtol=1e-3, atol=1e-3)
+        with installed_weights(model, lambda name, layer: layer.effective_weight() + shift):
+            assert (model(x) - exact).abs().max() > 0.01
+            with method.installed(model, state):
+                torch.testing.assert_close(model(x), exact, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("full_kernel", [False, True])
+def test_the_vectors_gradients_are_those_of_the_branch(full_kernel, model, data):
+    """Against automatic differentiation of the weight, on grouped, depthwise, reused, strided and linear layers."""
+    method = VeraPlus(rank=2, full_kernel=full_kernel, bits=16)
+    draw = torch.Generator().manual_seed(0)
+    state = {}
+    for name, layer in analog_layers(model).items():
+        state[f"{name}/b"] = 0.1 * torch.randn(len(layer.weight), generator=draw)
+        state[f"{name}/d"] = torch.rand(method.rows, generator=draw)
+    state = {name: value.requires_grad_(True) for name, value in state.items()}
+    batch = data.calibration(8)
+    with method.installed(model, state):
+        loss = data.loss(model, batch)
+    mine = torch.autograd.grad(loss, list(state.values()))
+
+    projections = method._projections(model)
+    vectors = {name: quantised(value, 16) for name, value in state.items()}
+
+    def weight(name, layer):
+        down, up = projections[name]
+        branch = (vectors[f"{name}/b"][:, None] * up * vectors[f"{name}/d"]) @ down.flatten(1)
+        return layer.effective_weight() + branch.view_as(layer.weight)
+
+    with installed_weights(model, weight):
+        same = data.loss(model, batch)
+    assert loss.item() == pytest.approx(same.item(), rel=1e-5)
+    for name, one, other in zip(state, mine, torch.autograd.grad(same, list(state.values())), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6, msg=name)
 
 
 def test_stored_vectors():
