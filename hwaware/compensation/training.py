@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -12,6 +13,31 @@ from hwaware.compensation.access import frozen
 from hwaware.compensation.base import FitData, OfflineCompensation, State
 from hwaware.compensation.seeds import fitting_chip
 from hwaware.devices import Device
+
+#: Batches, each on a chip of its own, by which one start is preferred to another.
+_TRIALS = 4
+
+
+@torch.no_grad()
+def best_start(
+    method: OfflineCompensation,
+    model: nn.Module,
+    device: Device,
+    ages_s: tuple[float, float],
+    data: FitData,
+    seed: int,
+    candidates: Sequence[State],
+) -> State:
+    """The candidate with the least task loss on a few fresh chips at the level's last age."""
+    losses, batches = [0.0] * len(candidates), data.training(seed)
+    for trial in range(_TRIALS):
+        batch = next(batches)
+        chip = Chip.program(model, device, fitting_chip(seed, -1 - trial))
+        with chip.at(ages_s[1], purpose="fitting"):
+            for number, state in enumerate(candidates):
+                with method.installed(model, state):
+                    losses[number] += data.loss(model, batch).item()
+    return candidates[min(range(len(candidates)), key=losses.__getitem__)]
 
 
 def train_vectors(

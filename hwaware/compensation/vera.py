@@ -19,10 +19,12 @@ from hwaware.compensation.access import on_outputs
 from hwaware.compensation.base import FitData, OfflineCompensation, State
 from hwaware.compensation.costs import SEED_BYTES, Cost, LayerSize, NetworkSize
 from hwaware.compensation.quantise import quantised, vector_bytes
-from hwaware.compensation.training import train_vectors
+from hwaware.compensation.training import best_start, train_vectors
 from hwaware.devices import Device
 from hwaware.errors import UserError
 from hwaware.nn import AnalogLayer, analog_layers, installed_weights
+
+_ALTERNATIONS = 20
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,9 @@ class VeraPlus(OfflineCompensation):
     hardly an operation (a sum over channels, then over the kernel), and holds what random rows cannot: a drift that
     moves every conductance alike shifts every weight of a one-cell mapping by the same amount, which is exactly a
     multiple of ones ⊗ ones.
+
+    A level's training starts from the best of three by the task loss: nothing (b = 0, d = 0.1, as in VeRA), the level
+    before, and the vectors that undo the mean error of the weights by the device's law.
 
     Attributes:
         rank: random rows of A.
@@ -70,11 +75,38 @@ class VeraPlus(OfflineCompensation):
     def fit(
         self, model: nn.Module, device: Device, ages_s: tuple[float, float], data: FitData, seed: int, start: State
     ) -> State:
-        fresh = {}
+        nothing = {}
         for name, layer in analog_layers(model).items():
-            fresh[f"{name}/b"] = layer.weight.new_zeros(len(layer.weight), dtype=torch.float32)
-            fresh[f"{name}/d"] = layer.weight.new_full((self.rows,), 0.1, dtype=torch.float32)
-        return train_vectors(self, model, device, ages_s, data, seed, fresh | start, steps=self.steps, lr=self.lr)
+            nothing[f"{name}/b"] = layer.weight.new_zeros(len(layer.weight), dtype=torch.float32)
+            nothing[f"{name}/d"] = layer.weight.new_full((self.rows,), 0.1, dtype=torch.float32)
+        by_law = self._against_mean_error(model, device, math.sqrt(ages_s[0] * ages_s[1]))
+        best = best_start(self, model, device, ages_s, data, seed, [nothing, by_law, *[start] * bool(start)])
+        return train_vectors(self, model, device, ages_s, data, seed, best, steps=self.steps, lr=self.lr)
+
+    @torch.no_grad()
+    def _against_mean_error(self, model: nn.Module, device: Device, age_s: float) -> State:
+        """Vectors that undo the mean error of the weights as far as the branch can, by alternating least squares.
+
+        Training finds them hardly ever where drift has broken the network, nor in few steps where they are large.
+        """
+        state, projections = {}, self._projections(model)
+        for name, layer in analog_layers(model).items():
+            down, up = (matrix.flatten(1).double() for matrix in projections[name])
+            scale = layer.weight_scale().double()
+            mean, _ = device.weight_moments(layer.weight.double() / scale, age_s, read_noise=False)
+            products, gram = (mean * scale).flatten(1) @ down.T, down @ down.T
+            d = up.new_full((self.rows,), 0.1)
+            for _ in range(_ALTERNATIONS):
+                basis = up * d
+                b = -(products * basis).sum(1) / ((basis @ gram) * basis).sum(1).clamp(min=1e-12)
+                if not b.any():
+                    break
+                basis = b[:, None] * up
+                d = torch.linalg.pinv(gram * (basis.T @ basis), hermitian=True) @ -(products * basis).sum(0)
+            # Large vectors would hardly move in training: its steps are as long for all.
+            size = b.square().mean().sqrt().clamp(min=1.0)
+            state |= {f"{name}/b": (b / size).float(), f"{name}/d": (d * size).float()}
+        return state
 
     @contextmanager
     def installed(self, model: nn.Module, state: State) -> Iterator[None]:
