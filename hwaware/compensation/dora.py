@@ -25,6 +25,9 @@ from hwaware.nn import AnalogLayer
 #: Bytes of a stored value, a half-precision float.
 _VALUE_BYTES = 2
 
+#: Inputs laid out at a time, for the memory's sake.
+_ELEMENTS = 2**25
+
 
 @dataclass(frozen=True)
 class Dora(InFieldCompensation):
@@ -71,7 +74,7 @@ class Dora(InFieldCompensation):
             def fit_then_apply(name: str, layer: AnalogLayer, x: Tensor, y: Tensor) -> Tensor:
                 target = targets[name].pop(0)
                 if f"{name}/scale" not in state:  # a module that is used twice is fitted at its first use
-                    for what, value in self._fit_layer(layer, x, y, target).items():
+                    for what, value in self._fit_layer(layer, x, target).items():
                         state[f"{name}/{what}"] = value
                 return _apply(state, name, layer, x, y)
 
@@ -82,23 +85,23 @@ class Dora(InFieldCompensation):
     @torch.enable_grad()
     @torch.autocast("cpu", enabled=False)  # in single precision, whatever the network runs in
     @torch.autocast("cuda", enabled=False)
-    def _fit_layer(self, layer: AnalogLayer, x: Tensor, y: Tensor, target: Tensor) -> dict[str, Tensor]:
+    def _fit_layer(self, layer: AnalogLayer, x: Tensor, target: Tensor) -> dict[str, Tensor]:
+        groups = getattr(layer, "groups", 1)
         weight = layer.realised_weight().detach().float()
-        x, y, target = x.float(), y.float(), target.float()
-        if layer.bias is not None:
-            bias = layer.along_channels(layer.bias.detach().float(), y)
-            y, target = y - bias, target - bias
-        rows, columns, *kernel = weight.shape
+        w = weight.flatten(1).unflatten(0, (groups, -1))
+        # The squared error depends on the images through these alone, so that a step costs the same for any number.
+        xx, tx, tt = _second_moments(layer, x, target)
+        wxx = w @ xx
+        wxxw, wtx = (wxx * w).sum(-1), (w * tx).sum(-1)
         draw = torch.Generator().manual_seed(self.seed)
         bound = math.sqrt(3 / max(weight[0].numel(), 1))  # as torch's linear layers, and peft, start A
-        start = (2 * torch.rand((self.rank, columns, *kernel), generator=draw) - 1) * bound
+        start = (2 * torch.rand((self.rank, *weight.shape[1:]), generator=draw) - 1) * bound
         a = start.to(weight.device).requires_grad_(True)
-        b = weight.new_zeros(rows, self.rank).requires_grad_(True)
+        b = weight.new_zeros(len(weight), self.rank).requires_grad_(True)
         magnitude = _norms(weight).requires_grad_(self.magnitude)
         parameters = [p for p in (a, b, magnitude) if p.requires_grad and p.numel()]
         optimizer = torch.optim.Adam(parameters, lr=self.lr)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
-        unit = target.square().mean().clamp(min=1e-12)  # so that one learning rate does for all layers
 
         def scale() -> Tensor:
             if not self.normalised:
@@ -108,8 +111,13 @@ class Dora(InFieldCompensation):
             return magnitude / norms
 
         for _ in range(self.steps):
-            out = layer.along_channels(scale(), y) * (y + _branch(layer, x, a, b))
-            loss = (out - target).square().mean() / unit
+            rows, by_group = a.flatten(1), b.unflatten(0, (groups, -1))
+            branch = 2 * wxx @ rows.T + by_group @ (rows @ xx @ rows.T)
+            out_out = wxxw + (by_group * branch).sum(-1)
+            out_target = wtx + (by_group * (tx @ rows.T)).sum(-1)
+            by_channel = scale().view_as(out_out)
+            # Relative to the target, so that one learning rate does for all layers.
+            loss = (by_channel.square() * out_out - 2 * by_channel * out_target).sum() / tt
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -160,6 +168,34 @@ class Lora(Dora):
     name: ClassVar[str] = "lora"
     magnitude: ClassVar[bool] = False
     normalised: ClassVar[bool] = False
+
+
+@torch.no_grad()
+def _second_moments(layer: AnalogLayer, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums over samples and positions: of what each weight is multiplied with, ``[groups, n, n]``, of targets with it,
+    ``[groups, C_out/groups, n]``, and of the targets' squares; the bias taken off the targets."""
+    rows, *kernel = layer.weight.shape[1:]
+    groups, n = getattr(layer, "groups", 1), math.prod((rows, *kernel))
+    xx, tx = x.new_zeros(groups, n, n, dtype=torch.float32), x.new_zeros(groups, len(layer.weight) // groups, n).float()
+    tt = xx.new_zeros(())
+    # A weight that picks each input in turn lays them out with the layer's own stride and padding.
+    pick = torch.eye(n, device=x.device).view(n, rows, *kernel).repeat(groups, *[1] * (1 + len(kernel)))
+    size = max(1, _ELEMENTS * len(x) // (n * groups * (target.numel() // len(layer.weight))))
+    for part, wanted in zip(x.split(size), target.split(size), strict=True):
+        wanted = wanted.float()
+        if layer.bias is not None:
+            wanted = wanted - layer.along_channels(layer.bias.detach().float(), wanted)
+        picked = layer.apply_weight(part.float(), pick) if kernel else part.float()
+        picked, wanted = (_by_group(layer, value, groups) for value in (picked, wanted))
+        xx += picked @ picked.mT
+        tx += wanted @ picked.mT
+        tt += wanted.square().sum()
+    return xx, tx, tt.clamp(min=1e-12)
+
+
+def _by_group(layer: AnalogLayer, values: Tensor, groups: int) -> Tensor:
+    """Outputs of a layer as ``[groups, channels of a group, samples and positions]``."""
+    return values.movedim(layer.channel_dim, 0).reshape(groups, values.shape[layer.channel_dim] // groups, -1)
 
 
 def _norms(weight: Tensor) -> Tensor:

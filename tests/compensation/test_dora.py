@@ -4,7 +4,7 @@ from torch import nn
 
 from hwaware.chip import Chip
 from hwaware.compensation import Dora
-from hwaware.compensation.dora import _apply, _norms
+from hwaware.compensation.dora import _apply, _norms, _second_moments
 from hwaware.devices import load_device
 from hwaware.nn import convert
 
@@ -54,3 +54,27 @@ def test_more_images_and_rank_repair_more(model, data, error):
 
     few, many = left(Dora(images=2, rank=1, steps=60)), left(Dora(images=128, rank=4, steps=60))
     assert many < 0.7 * few
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Linear(6, 8),
+        nn.Conv2d(4, 8, 3, stride=2, padding=1),
+        nn.Conv2d(4, 8, 3, padding=1, groups=2, padding_mode="reflect"),
+        nn.Conv2d(4, 4, (3, 1), padding="same", groups=4, bias=False),
+    ],
+)
+def test_second_moments_give_the_squared_error(layer, monkeypatch):
+    """Also where the images are taken in parts: what training would compute from inputs and outputs themselves."""
+    monkeypatch.setattr("hwaware.compensation.dora._ELEMENTS", 500)
+    torch.manual_seed(0)
+    model = nn.Sequential(layer).eval()
+    convert(model, load_device("reram_cmo", kappa=None))
+    layer, x = model[0], torch.randn(5, 7, 6) if isinstance(model[0], nn.Linear) else torch.randn(5, 4, 9, 9)
+    with torch.no_grad():
+        target, changed = layer(x), 0.7 * layer.weight + 0.1
+        wanted = (layer.apply_weight(x, changed, layer.bias) - target).square().sum()
+        xx, tx, tt = _second_moments(layer, x, target)
+        w = changed.flatten(1).unflatten(0, (len(xx), -1))
+        torch.testing.assert_close((w @ xx * w).sum() - 2 * (w * tx).sum() + tt, wanted, rtol=1e-4, atol=1e-3)
