@@ -81,6 +81,7 @@ class HardwareCLI(LightningCLI):
             "test": {"model", "dataloaders", "datamodule", "weights_only"},
             "drift": {"model", "datamodule"},
             "compare": {"model", "datamodule"},
+            "export": {"model", "datamodule"},
         }
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
@@ -119,7 +120,7 @@ class HardwareCLI(LightningCLI):
     def _choose_loggers(self, config: Namespace) -> None:
         """Makes a CSVLogger the first logger, whose folder is the run's; none where nothing is to be written."""
         chosen = config.trainer.logger
-        if chosen is False or (chosen in (None, True) and self.config.subcommand in ("validate", "test")):
+        if chosen is False or (chosen in (None, True) and self.config.subcommand in ("validate", "test", "export")):
             config.trainer.logger = False
             return
         loggers = chosen if isinstance(chosen, list) else [chosen] if isinstance(chosen, Namespace) else []

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning.pytorch import LightningDataModule, Trainer
 
 from hwaware.callbacks import DriftEvaluation, RunRecord
+from hwaware.callbacks.export import export
 from hwaware.checkpoint import load_weights
+from hwaware.compensation import Schedule
 from hwaware.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class HardwareTrainer(Trainer):
-    """A Trainer with ``drift`` and ``compare`` beside ``fit``, ``validate`` and ``test``."""
+    """A Trainer with ``drift``, ``compare`` and ``export`` beside ``fit``, ``validate`` and ``test``."""
 
     def drift(
         self,
@@ -52,6 +55,45 @@ class HardwareTrainer(Trainer):
         if not any(callback.methods for callback in self.callbacks if isinstance(callback, DriftEvaluation)):
             raise UserError("there is nothing to compare: evaluation.methods names no way of repairing a chip.")
         return self.drift(model, datamodule, weights, ckpt_path)
+
+    def export(
+        self,
+        model: HardwareAwareTask,
+        datamodule: LightningDataModule,
+        out: str,
+        weights: str | None = None,
+        ckpt_path: str | None = None,
+    ) -> Path:
+        """Writes what a chip team needs of a network: conductance targets, scales, repairs with their timetable.
+
+        Repairs are those of the recipe's ``evaluation.methods`` that are fitted offline, planned by
+        ``evaluation.schedule`` or its defaults.
+
+        Args:
+            model: the task; its pretrained weights are exported where no others are given.
+            datamodule: the data that repairs are fitted on.
+            out: the bundle's folder, which must not exist yet.
+            weights: a run's ``model.safetensors``, or a plain timm file.
+            ckpt_path: a run's ``.ckpt`` instead; ``last`` is the recipe's latest.
+        """
+        if weights and ckpt_path:
+            raise UserError("--weights and --ckpt_path exclude each other: give the one network to export.")
+        if self.world_size > 1:
+            raise UserError(f"export runs in one process, not in {self.world_size}: --trainer.devices 1.")
+        own = [callback for callback in self.callbacks if isinstance(callback, DriftEvaluation)]
+        evaluation = own[0] if own else DriftEvaluation()
+        self.strategy.connect(model)
+        self.strategy.setup_environment()
+        model.trainer = datamodule.trainer = self
+        file = weights or ckpt_path
+        if not file and not model.is_pretrained:
+            raise UserError("there is no network to export: give --weights, --ckpt_path or model.weights.")
+        network = load_weights(model, file)[1] if file else model.build_network()
+        datamodule.prepare_data()
+        schedule = evaluation.schedule or Schedule()
+        path = export(self, model, datamodule, network, out, evaluation.methods, schedule, evaluation.seed)
+        print(f"bundle: {path}", flush=True)
+        return path
 
     def _drift(self, task: HardwareAwareTask, datamodule: LightningDataModule, file: str | None) -> list[Row]:
         own = [callback for callback in self.callbacks if isinstance(callback, DriftEvaluation)]

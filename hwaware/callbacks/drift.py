@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
 
 from hwaware.callbacks.batches import Batches, gather
 from hwaware.callbacks.fitting import fit_data
 from hwaware.callbacks.partial import PartialRows
+from hwaware.callbacks.progress import progress
 from hwaware.callbacks.record import run_folder, wandb_loggers
 from hwaware.callbacks.results import device_slugs, plot_device, print_tables, track, write_repairs, write_results
 from hwaware.chip import CHIP_SEED_START, VALIDATION_CHIP_SEED_START
@@ -182,7 +180,7 @@ class DriftEvaluation(Callback):
         self._repairs: list[tuple[Row, Repair]] = []
         rows = []
         n_scores = len(networks) * (1 + len(methods)) * n_ages * len(own_chips)
-        with _progress("ageing chips", n_scores, trainer.is_global_zero) as advance:
+        with progress("ageing chips", n_scores, trainer.is_global_zero) as advance:
             for name, network in networks.items():
                 labels = RunLabels(self.recipe, task.network_name, name, dataset, self.seed)
                 for options in devices:
@@ -247,17 +245,3 @@ class DriftEvaluation(Callback):
 def finetuned_network(task: HardwareAwareTask) -> nn.Module:
     """A digital copy of the task's network, with its effective weights."""
     return to_digital(copy.deepcopy(task.network))
-
-
-@contextlib.contextmanager
-def _progress(what: str, total: int, shown: bool) -> Iterator[Callable[[], None]]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), disable=not shown) as progress:
-        bar = progress.add_task(what, total=total)
-        yield lambda: progress.advance(bar)

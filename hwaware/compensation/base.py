@@ -76,7 +76,17 @@ class Compensation(ABC):
 
 
 class OfflineCompensation(Compensation):
-    """Fitted once against the device model, before chips are sold: all chips of an age share a state."""
+    """Fitted once against the device model, before chips are sold: all chips of an age share a state.
+
+    Attributes:
+        bits: stored bits of a value; None: half precision.
+    """
+
+    bits: int | None = None
+
+    def shared(self, model: nn.Module) -> State:
+        """What all drift levels share, beside the network."""
+        return {}
 
     @abstractmethod
     def fit(

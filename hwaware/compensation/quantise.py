@@ -9,13 +9,19 @@ from torch import Tensor
 SCALE_BYTES = 2
 
 
-def quantised(vector: Tensor, bits: int) -> Tensor:
-    """The values that ``bits``-bit signed integers and a half-precision scale can hold; gradients pass straight."""
+@torch.no_grad()
+def codes(vector: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    """``bits``-bit signed integers and the scale, a half-precision number in fp32, that store a vector."""
     levels = 2 ** (bits - 1) - 1
-    with torch.no_grad():
-        scale = (vector.abs().amax() / levels).half().float().clamp(min=2**-24)  # the smallest half above zero
-        stored = (vector / scale).round_().clamp_(-levels, levels).mul_(scale)
-    return vector + (stored - vector).detach()
+    scale = (vector.abs().amax() / levels).half().float().clamp(min=2**-24)  # the smallest half above zero
+    whole = (vector / scale).round_().clamp_(-levels, levels)
+    return whole.to(torch.int8 if bits <= 8 else torch.int16), scale
+
+
+def quantised(vector: Tensor, bits: int) -> Tensor:
+    """The values that :func:`codes` can hold; gradients pass straight."""
+    whole, scale = codes(vector, bits)
+    return vector + (whole * scale - vector).detach()
 
 
 def vector_bytes(values: int, vectors: int, bits: int) -> float:

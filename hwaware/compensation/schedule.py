@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -119,6 +120,7 @@ def plan(
     schedule: Schedule,
     data: FitData,
     seed: int,
+    on_age: Callable[[], None] = lambda: None,
 ) -> Timetable:
     """Walks through time and fits a new state wherever the current one falls below the target.
 
@@ -130,6 +132,7 @@ def plan(
         schedule: target and grid.
         data: what to fit on, and to measure accuracy on.
         seed: of chips, which are neither those that are fitted on nor those that results are reported on.
+        on_age: called after each age of the grid, for progress.
 
     Returns:
         The timetable; its first level is the chip as it was written.
@@ -158,9 +161,9 @@ def plan(
     levels, grid = [Level(0.0, None, *measure(0.0, None))], schedule.grid_s
     for step, age_s in enumerate(grid):
         current = levels[-1].state
-        if measure(age_s, current)[2]:
-            continue
-        ages_s = (age_s, grid[min(step + 1, len(grid) - 1)])
-        state = method.fit(model, device, ages_s, data, 100 * seed + step, current or {})
-        levels.append(Level(age_s, state, *measure(age_s, state)))
+        if not measure(age_s, current)[2]:
+            ages_s = (age_s, grid[min(step + 1, len(grid) - 1)])
+            state = method.fit(model, device, ages_s, data, 100 * seed + step, current or {})
+            levels.append(Level(age_s, state, *measure(age_s, state)))
+        on_age()
     return Timetable(tuple(levels))

@@ -147,6 +147,24 @@ class VeraPlus(OfflineCompensation):
 
     def _projections(self, model: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
         """For each layer its A, in the shape of a weight with so many rows, and its B ``[C_out, rows]``."""
+        shared = self.shared(model)
+        found = {}
+        for name, layer in analog_layers(model).items():
+            rows, columns, *kernel = layer.weight.shape
+            down = layer.weight.new_zeros(self.rows, columns, *(kernel or (1, 1)))
+            up = layer.weight.new_ones(rows, self.rows)
+            if self.full_kernel and kernel:
+                down[: self.rank] = shared["a"][:, :columns, : kernel[0], : kernel[1]]
+            else:  # the centre alone, written as a kernel, so that padding and stride are the layer's own
+                down[: self.rank, :, down.shape[2] // 2, down.shape[3] // 2] = shared["a"][:, :columns, 0, 0]
+            if self.constant:
+                down[-1] = 1 / math.sqrt(down[-1].numel())
+            up[:, : self.rank] = shared["b"][:rows]
+            found[name] = down if kernel else down.flatten(1), up
+        return found
+
+    def shared(self, model: nn.Module) -> State:
+        """The frozen A ``[rank, C_in, …]`` and B ``[C_out, rank]`` of the largest layer, without the constant row."""
         layers = analog_layers(model)
         kernels = {name: tuple(layer.weight.shape[2:]) for name, layer in layers.items()}
         inputs = max(layer.weight.shape[1] for layer in layers.values())
@@ -157,22 +175,9 @@ class VeraPlus(OfflineCompensation):
         if self.full_kernel:
             largest = [max((kernel[i] for kernel in kernels.values() if kernel), default=1) for i in (0, 1)]
         shape = (self.rank, inputs, *largest)
-        shared_a = (2 * torch.rand(shape, generator=draw) - 1) * math.sqrt(6 / (inputs * math.prod(largest)))
-        shared_b = (2 * torch.rand((outputs, self.rank), generator=draw) - 1) * math.sqrt(6 / max(self.rank, 1))
-        found = {}
-        for name, layer in layers.items():
-            rows, columns, *kernel = layer.weight.shape
-            down = layer.weight.new_zeros(self.rows, columns, *(kernel or (1, 1)))
-            up = layer.weight.new_ones(rows, self.rows)
-            if self.full_kernel and kernel:
-                down[: self.rank] = shared_a[:, :columns, : kernel[0], : kernel[1]]
-            else:  # the centre alone, written as a kernel, so that padding and stride are the layer's own
-                down[: self.rank, :, down.shape[2] // 2, down.shape[3] // 2] = shared_a[:, :columns, 0, 0]
-            if self.constant:
-                down[-1] = 1 / math.sqrt(down[-1].numel())
-            up[:, : self.rank] = shared_b[:rows]
-            found[name] = down if kernel else down.flatten(1), up
-        return found
+        a = (2 * torch.rand(shape, generator=draw) - 1) * math.sqrt(6 / (inputs * math.prod(largest)))
+        b = (2 * torch.rand((outputs, self.rank), generator=draw) - 1) * math.sqrt(6 / max(self.rank, 1))
+        return {"a": a, "b": b}
 
     def cost(self, size: NetworkSize, levels: int) -> Cost:
         layers = size.layers.values()

@@ -1,0 +1,258 @@
+"""What a chip team needs of a network, in a folder that is read back and checked.
+
+Schema 1. ``bundle.json`` has ``schema`` (``hwaware-bundle``), ``version``, ``network``, ``device`` (law and all
+parameters; conductances in µS), ``crossbar`` (its largest number of rows and columns), ``layers`` and ``repairs``:
+
+* a layer has ``shape``, ``scale`` (the key of ``s`` in ``digital.safetensors``) and ``crossbars``: each with ``key`` in
+  ``conductances.safetensors``, ``cell`` (which of a weight's cells), ``group`` (of a grouped convolution), ``rows``
+  and ``columns`` (first and one past the last input and output of the group that it holds). A crossbar is a matrix of
+  target conductances, inputs by outputs; inputs run over channels, then the kernel, as in the layer's weight.
+* a cell at window position v realises ``s·sinh(κv)/sinh(rκ)`` (κ, r: the device's ``kappa``, ``range_fraction``;
+  ``s·v/r`` where kappa is null); v follows from the cells by the device's mapping.
+* ``digital.safetensors`` also holds everything that stays digital, under the network's own keys.
+* a repair has ``key``, ``method``, ``params``, ``cost`` and ``timetable``: ``start_s`` (age from which a level holds),
+  ``level`` (its name, null: no repair yet) and the accuracy it was planned with. In ``repairs.safetensors`` a level's
+  values are ``KEY/LEVEL/NAME`` in half precision, or ``…/codes`` (whole numbers) times ``…/scale``. What all levels
+  share is ``KEY/shared/NAME``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hwaware import compensation
+from hwaware.compensation import Level, OfflineCompensation, Timetable
+from hwaware.compensation.costs import Cost
+from hwaware.compensation.quantise import codes
+from hwaware.devices import Device, device_from_dict, device_to_dict
+from hwaware.errors import UserError
+from hwaware.evaluation import commit
+from hwaware.nn import analog_layers, convert
+from hwaware.nn.layers import weight_scale
+
+SCHEMA, SCHEMA_VERSION = "hwaware-bundle", 1
+
+#: Rows and columns of the largest crossbar.
+CROSSBAR = 512
+
+_MANIFEST = "bundle.json"
+
+
+@dataclass(frozen=True)
+class PlannedRepair:
+    """A repair that is shipped with a chip.
+
+    Attributes:
+        method: fitted offline.
+        timetable: its drift levels.
+        cost: of all of them.
+    """
+
+    method: OfflineCompensation
+    timetable: Timetable
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What :func:`read_bundle` found.
+
+    Attributes:
+        network: the network's name.
+        device: the chips' technology.
+        targets: conductances (µS) of each layer's cells, each in the shape of the layer's weight.
+        digital: everything else, and each layer's scale.
+        repairs: shipped with it.
+    """
+
+    network: str
+    device: Device
+    targets: dict[str, tuple[Tensor, ...]]
+    digital: dict[str, Tensor]
+    repairs: tuple[PlannedRepair, ...]
+
+    @torch.no_grad()
+    def install(self, model: nn.Module) -> None:
+        """Converts a digital network of the same architecture, and gives it the bundle's weights.
+
+        Raises:
+            UserError: it is another network.
+        """
+        modules = dict(model.named_modules())
+        for name, cells in self.targets.items():
+            shape = getattr(getattr(modules.get(name), "weight", None), "shape", None)
+            if shape != cells[0].shape:
+                here = "none" if shape is None else list(shape)
+                raise UserError(f"the bundle's layer '{name}' has shape {list(cells[0].shape)}, the network's {here}.")
+        convert(model, self.device, include=list(self.targets))
+        state = {key: value for key, value in self.digital.items() if not key.endswith("/scale")}
+        for name, cells in self.targets.items():
+            v = self.device.layout.decode(cells, self.device.g_min_us, self.device.g_max_us)
+            state[f"{name}.weight"] = v / self.device.range_fraction * self.digital[f"{name}/scale"]
+        try:
+            model.load_state_dict(state)
+        except RuntimeError as error:
+            raise UserError(f"the bundle is of another network: {' '.join(str(error).split())[:160]}") from None
+
+
+def write_bundle(
+    folder: str | Path, model: nn.Module, device: Device, network: str, repairs: Sequence[PlannedRepair] = ()
+) -> Path:
+    """Writes a converted network as a bundle, all or nothing, and returns the folder.
+
+    Raises:
+        UserError: there is something at that path already.
+    """
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    if folder.exists():
+        raise UserError(f"'{folder}' is there already: give a folder that is not.")
+    layers, conductances = {}, {}
+    digital = {key: value.detach().cpu() for key, value in model.state_dict().items()}
+    for name, layer in analog_layers(model).items():
+        del digital[f"{name}.weight"]
+        latent = layer.weight.detach().float().cpu()
+        scale = weight_scale(latent, per_channel=device.scale == "channel")
+        digital[f"{name}/scale"] = scale
+        cells = device.layout.encode(latent / scale * device.range_fraction, device.g_min_us, device.g_max_us)
+        crossbars = []
+        for entry, matrix in _crossbars(name, cells, getattr(layer, "groups", 1)):
+            crossbars.append(entry)
+            conductances[entry["key"]] = matrix
+        layers[name] = {"shape": list(latent.shape), "scale": f"{name}/scale", "crossbars": crossbars}
+    stored: dict[str, Tensor] = {}
+    manifest = {
+        "schema": SCHEMA,
+        "version": SCHEMA_VERSION,
+        "network": network,
+        "device": device_to_dict(device),
+        "crossbar": [CROSSBAR, CROSSBAR],
+        "layers": layers,
+        "repairs": [_stored_repair(f"{i}_{one.method.name}", one, model, stored) for i, one in enumerate(repairs)],
+        "hwaware": version("hwaware"),
+        "commit": commit(),
+    }
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        for name, tensors in (("conductances", conductances), ("digital", digital), ("repairs", stored)):
+            own = {key: value.contiguous().clone() for key, value in tensors.items()}  # safetensors refuses ties
+            save_file(own, temporary / f"{name}.safetensors")
+        (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=1))
+        os.chmod(temporary, 0o755)  # mkdtemp makes it private
+        os.replace(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return folder
+
+
+def read_bundle(folder: str | Path) -> Bundle:
+    """Reads what :func:`write_bundle` wrote.
+
+    Raises:
+        UserError: it is missing, damaged, or of a later schema.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    folder = Path(folder)
+    if not (folder / _MANIFEST).is_file():
+        raise UserError(f"'{folder}' is no bundle: it has no {_MANIFEST}.")
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text())
+        if manifest.get("schema") != SCHEMA or manifest.get("version") != SCHEMA_VERSION:
+            found = f"{manifest.get('schema')} {manifest.get('version')}"
+            raise UserError(f"'{folder}' has the schema {found}; this package reads {SCHEMA} {SCHEMA_VERSION}.")
+        names = ("conductances", "digital", "repairs")
+        conductances, digital, stored = (load_file(folder / f"{name}.safetensors") for name in names)
+        device = device_from_dict(manifest["device"])
+        targets = {
+            name: _cells(layer, conductances, device.layout.cells_per_weight)
+            for name, layer in manifest["layers"].items()
+        }
+        repairs = tuple(_read_repair(entry, stored) for entry in manifest["repairs"])
+        return Bundle(manifest["network"], device, targets, digital, repairs)
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"bundle '{folder}' is damaged: {' '.join(str(error).split())[:160]}") from None
+
+
+def _crossbars(name: str, cells: Sequence[Tensor], groups: int) -> Iterator[tuple[dict[str, Any], Tensor]]:
+    """Each layer's crossbars: entries of the manifest, and matrices of inputs by outputs."""
+    for cell, conductance in enumerate(cells):
+        for group, weight in enumerate(conductance.flatten(1).chunk(groups)):
+            for row in range(0, weight.shape[1], CROSSBAR):
+                for column in range(0, weight.shape[0], CROSSBAR):
+                    matrix = weight.T[row : row + CROSSBAR, column : column + CROSSBAR]
+                    entry = {"key": f"{name}/{cell}/{group}/{row}_{column}", "cell": cell, "group": group}
+                    entry["rows"] = [row, row + matrix.shape[0]]
+                    entry["columns"] = [column, column + matrix.shape[1]]
+                    yield entry, matrix
+
+
+def _cells(layer: dict[str, Any], conductances: dict[str, Tensor], cells_per_weight: int) -> tuple[Tensor, ...]:
+    groups = 1 + max(crossbar["group"] for crossbar in layer["crossbars"])
+    outputs, *inputs = layer["shape"]
+    found = torch.full((cells_per_weight, groups, outputs // groups, torch.Size(inputs).numel()), torch.nan)
+    for crossbar in layer["crossbars"]:
+        rows, columns = (slice(*crossbar[what]) for what in ("rows", "columns"))
+        found[crossbar["cell"], crossbar["group"], columns, rows] = conductances[crossbar["key"]].T
+    if found.isnan().any():
+        raise ValueError(f"crossbars of a layer of shape {layer['shape']} do not cover it")
+    return tuple(found.view(cells_per_weight, *layer["shape"]))
+
+
+def _stored_repair(prefix: str, repair: PlannedRepair, model: nn.Module, stored: dict[str, Tensor]) -> dict[str, Any]:
+    method = repair.method
+    for name, tensor in method.shared(model).items():
+        stored[f"{prefix}/shared/{name}"] = tensor.cpu()
+    timetable = []
+    for number, level in enumerate(repair.timetable.levels):
+        for name, value in (level.state or {}).items():
+            key = f"{prefix}/{number}/{name}"
+            if method.bits is None:
+                stored[key] = value.half().cpu()
+            else:
+                whole, scale = codes(value.cpu(), method.bits)
+                stored |= {f"{key}/codes": whole, f"{key}/scale": scale.half()}
+        planned = {what: getattr(level, what) for what in ("start_s", "mean", "std", "reached")}
+        timetable.append(planned | {"level": None if level.state is None else str(number)})
+    return {
+        "key": prefix,
+        "method": type(method).__name__,
+        "params": json.loads(method.params),
+        "cost": asdict(repair.cost),
+        "timetable": timetable,
+    }
+
+
+def _read_repair(entry: dict[str, Any], stored: dict[str, Tensor]) -> PlannedRepair:
+    kind = getattr(compensation, entry["method"], None)
+    if not (isinstance(kind, type) and issubclass(kind, OfflineCompensation)):
+        raise ValueError(f"there is no method {entry['method']}")
+    method, levels = kind(**entry["params"]), []
+    for line in entry["timetable"]:
+        state = None
+        if line["level"] is not None:
+            prefix, state = f"{entry['key']}/{line['level']}/", {}
+            own = {key.removeprefix(prefix): value for key, value in stored.items() if key.startswith(prefix)}
+            for key, value in own.items():
+                if method.bits is None:
+                    state[key] = value.float()
+                elif key.endswith("/codes"):
+                    name = key.removesuffix("/codes")
+                    state[name] = value.float() * own[f"{name}/scale"].float()
+        levels.append(Level(line["start_s"], state, line["mean"], line["std"], line["reached"]))
+    return PlannedRepair(method, Timetable(tuple(levels)), Cost(**entry["cost"]))
