@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwaware.chip import Chip, drift_free
@@ -20,7 +19,7 @@ from hwaware.compensation.access import frozen, on_outputs
 from hwaware.compensation.base import FitData, InFieldCompensation, State
 from hwaware.compensation.costs import SRAM_WRITE_S, Cost, NetworkSize
 from hwaware.errors import UserError
-from hwaware.nn import AnalogLayer
+from hwaware.nn import AnalogLayer, installed_weights
 
 #: Bytes of a stored value, a half-precision float.
 _VALUE_BYTES = 2
@@ -76,7 +75,7 @@ class Dora(InFieldCompensation):
                 if f"{name}/scale" not in state:  # a module that is used twice is fitted at its first use
                     for what, value in self._fit_layer(layer, x, target).items():
                         state[f"{name}/{what}"] = value
-                return _apply(state, name, layer, x, y)
+                return layer.apply_weight(x, _calibrated(state, name, layer.realised_weight()), layer.bias)
 
             with chip.at(age_s, purpose="calibration"), on_outputs(model, fit_then_apply):
                 data.predict(model, batch)
@@ -107,7 +106,7 @@ class Dora(InFieldCompensation):
             if not self.normalised:
                 return torch.ones_like(magnitude)
             with torch.no_grad():
-                norms = _norms(weight + _product(layer, a, b)).clamp(min=1e-12)
+                norms = _norms(weight + _product(weight, a, b)).clamp(min=1e-12)
             return magnitude / norms
 
         for _ in range(self.steps):
@@ -127,7 +126,8 @@ class Dora(InFieldCompensation):
             return {what: value.detach().half().float() for what, value in stored.items()}
 
     def installed(self, model: nn.Module, state: State) -> AbstractContextManager[None]:
-        return on_outputs(model, lambda name, layer, x, y: _apply(state, name, layer, x, y))
+        # Deployed beside the cells; as part of the weights it is the same function in fewer passes over activations.
+        return installed_weights(model, lambda name, layer: _calibrated(state, name, layer.realised_weight()))
 
     def cost(self, size: NetworkSize, levels: int) -> Cost:
         layers = size.layers.values()
@@ -203,21 +203,13 @@ def _norms(weight: Tensor) -> Tensor:
     return weight.flatten(1).norm(dim=1)
 
 
-def _product(layer: AnalogLayer, a: Tensor, b: Tensor) -> Tensor:
-    return (b @ a.flatten(1)).view_as(layer.weight)
+def _product(weight: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """``BA`` in the shape of the weight."""
+    return (b @ a.flatten(1)).view_as(weight)
 
 
-def _branch(layer: AnalogLayer, x: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """``BAx`` with the layer's stride and padding; 0 for rank 0."""
-    if not len(a):
-        return x.new_zeros(())
-    groups = getattr(layer, "groups", 1)
-    hidden = layer.apply_weight(x, a.repeat(groups, *[1] * (a.ndim - 1)).to(x.dtype))
-    b = b.to(x.dtype)
-    return F.linear(hidden, b) if b.ndim == a.ndim else F.conv2d(hidden, b[:, :, None, None], groups=groups)
-
-
-def _apply(state: State, name: str, layer: AnalogLayer, x: Tensor, y: Tensor) -> Tensor:
+def _calibrated(state: State, name: str, weight: Tensor) -> Tensor:
+    """``m·(W + BA)/‖W + BA‖`` of a layer, its fraction stored as a scale per output channel."""
     scale, a, b = (state[f"{name}/{what}"] for what in ("scale", "a", "b"))
-    bias = 0 if layer.bias is None else layer.along_channels(layer.bias, y)
-    return layer.along_channels(scale, y) * (y - bias + _branch(layer, x, a, b)) + bias
+    changed = weight + _product(weight, a, b).to(weight.dtype)
+    return changed * scale.view(-1, *[1] * (weight.ndim - 1)).to(weight.dtype)
