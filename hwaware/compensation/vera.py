@@ -140,7 +140,7 @@ class VeraPlus(OfflineCompensation):
         rows, centre = down[:, :, kernel[0] // 2, kernel[1] // 2], x.new_zeros(1, 1, *kernel)
         centre[..., kernel[0] // 2, kernel[1] // 2] = 1
         mixed = (rows @ x.flatten(2)).unflatten(2, x.shape[2:])
-        parts = [layer.apply_weight(row, centre) for row in mixed[:, : self.rank].split(1, dim=1)]
+        parts = [layer.apply_weight(mixed[:, row : row + 1], centre) for row in range(self.rank)]
         if self.constant:
             parts.append(layer.apply_weight(mixed[:, -1:], torch.ones_like(centre)))
         return torch.cat(parts, dim=1)

@@ -98,10 +98,10 @@ def test_training_starts_from_what_the_devices_law_says(model):
     assert left(VeraPlus(rank=1, bits=16)) < 0.02 < 0.5 < left(VeraPlus(rank=1, constant=False, bits=16))
 
 
-@pytest.mark.parametrize("full_kernel", [False, True])
-def test_the_vectors_gradients_are_those_of_the_branch(full_kernel, model, data):
+@pytest.mark.parametrize(("rank", "full_kernel"), [(0, False), (2, False), (2, True)])
+def test_the_vectors_gradients_are_those_of_the_branch(rank, full_kernel, model, data):
     """Against automatic differentiation of the weight, on grouped, depthwise, reused, strided and linear layers."""
-    method = VeraPlus(rank=2, full_kernel=full_kernel, bits=16)
+    method = VeraPlus(rank=rank, full_kernel=full_kernel, bits=16)
     draw = torch.Generator().manual_seed(0)
     state = {}
     for name, layer in analog_layers(model).items():
