@@ -237,7 +237,7 @@ class DriftEvaluation(Callback):
             task.convert(converted, options)
             plots += plot_device(converted, options.build(), self.ages_s, folder, name)
         for logger in wandb_loggers(trainer):
-            track(logger.experiment, rows, plots)
+            track(logger.experiment, rows, plots, folder)
         found = [f"{len(rows)} rows: {folder / 'rows.csv'}", f"summary: {folder / 'summary.csv'}", *found]
         print(*found, *(f"plot: {plot}" for plot in plots), sep="\n", flush=True)
 

@@ -100,14 +100,25 @@ def plot_device(network: nn.Module, device: Device, ages_s: Sequence[float], fol
     ]
 
 
-def track(run: Any, rows: Sequence[Row], plots: Sequence[Path]) -> None:
-    """Logs rows as a table, mean accuracies as curves over age, and the plots to a Weights & Biases run."""
+def track(run: Any, rows: Sequence[Row], plots: Sequence[Path], folder: Path) -> None:
+    """Logs rows and costs as tables, mean accuracies as curves over age, and the plots to a Weights & Biases run.
+
+    The CSV files of the run's folder are logged as an artefact.
+    """
     import wandb
 
     data = [[getattr(row, column) for column in COLUMNS] for row in rows]
     logged: dict[str, Any] = {"drift/rows": wandb.Table(columns=list(COLUMNS), data=data)}
     logged |= {f"drift/{plot.stem}": wandb.Image(str(plot)) for plot in plots}
+    if (folder / COSTS).exists():
+        costs = [*read_costs(folder / COSTS).values()]
+        logged["drift/costs"] = wandb.Table(columns=[*costs[0]], data=[[*line.values()] for line in costs])
     run.log(logged)
+    artefact = wandb.Artifact(f"rows-{run.id}", type="rows")
+    for file in (folder / name for name in ("rows.csv", "summary.csv", COSTS, TIMETABLE)):
+        if file.exists():
+            artefact.add_file(str(file))
+    run.log_artifact(artefact)
     run.define_metric("drift/age_s")
     run.define_metric("drift/mean/*", step_metric="drift/age_s")
     for same in settings(rows):

@@ -66,24 +66,28 @@ def test_weights_and_biases_run_reads_back(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     logger = "{class_path: WandbLogger, init_args: {offline: true, project: tests}}"
     options = ("--trainer.logger", logger, "--evaluation.n_chips", 1, "--trainer.max_epochs", 1)
+    options += ("--evaluation.methods", "[{class_path: GlobalDriftCompensation}]")
     run("fit", "--config", FINETUNE, "--model.weights", pretrained_weights(), *options)
     (file,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
     for _ in range(100):  # wandb's own process may still be writing
         if any(record.WhichOneof("record_type") == "exit" for record in _records(file)):
             break
         time.sleep(0.1)
-    config, keys = {}, set()
+    config, keys, artefacts = {}, set(), []
     for record in _records(file):
         kind = record.WhichOneof("record_type")
         if kind in ("config", "run"):  # what is set early enough is in the run's own record
             update = record.config.update if kind == "config" else record.run.config.update
             config |= {item.key: json.loads(item.value_json) for item in update}
+        if kind == "artifact" and record.artifact.type == "rows":
+            artefacts += [entry.path for entry in record.artifact.manifest.contents]
         if kind == "history":
             keys |= {item.key or item.nested_key[0] for item in record.history.item}
     assert config["trainer"]["max_epochs"] == 1
     assert config["model"]["init_args"]["optimizer"]["init_args"]["lr"] == 0.02
-    assert {"train/task_loss", "train/retention", "train/lambda", "train/age_s", "drift/rows"} <= keys
-    assert {"drift/accuracy_reram_cmo_differential_top1", "drift/transform_reram_cmo_differential"} <= keys
+    assert {"train/task_loss", "train/retention", "train/lambda", "train/age_s", "drift/rows", "drift/costs"} <= keys
+    assert {"drift/accuracy_reram_cmo_differential_top1_finetuned", "drift/transform_reram_cmo_differential"} <= keys
+    assert sorted(artefacts) == ["costs.csv", "rows.csv", "summary.csv"]
     assert "drift/mean/reram_cmo_differential_top1/finetuned" in keys
     media = {path.suffix for path in file.parent.rglob("media/**/*") if path.is_file()}
     assert {".png", ".json"} <= media
