@@ -6,7 +6,8 @@ parameters; conductances in µS), ``crossbar`` (its largest number of rows and c
 * a layer has ``shape``, ``scale`` (the key of ``s`` in ``digital.safetensors``) and ``crossbars``: each with ``key`` in
   ``conductances.safetensors``, ``cell`` (which of a weight's cells), ``group`` (of a grouped convolution), ``rows``
   and ``columns`` (first and one past the last input and output of the group that it holds). A crossbar is a matrix of
-  target conductances, inputs by outputs; inputs run over channels, then the kernel, as in the layer's weight.
+  target conductances, inputs by outputs; inputs run over channels, then the kernel, as in the layer's weight. Layers
+  whose weights are tied name the same crossbars.
 * a cell at window position v realises ``s·sinh(κv)/sinh(rκ)`` (κ, r: the device's ``kappa``, ``range_fraction``;
   ``s·v/r`` where kappa is null); v follows from the cells by the device's mapping.
 * ``digital.safetensors`` also holds everything that stays digital, under the network's own keys.
@@ -32,6 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from hwaware import compensation
+from hwaware.chip import Chip
 from hwaware.compensation import Level, OfflineCompensation, Timetable
 from hwaware.compensation.costs import Cost
 from hwaware.compensation.quantise import codes
@@ -39,7 +41,6 @@ from hwaware.devices import Device, device_from_dict, device_to_dict
 from hwaware.errors import UserError
 from hwaware.evaluation import commit
 from hwaware.nn import analog_layers, convert
-from hwaware.nn.layers import weight_scale
 
 SCHEMA, SCHEMA_VERSION = "hwaware-bundle", 1
 
@@ -72,13 +73,15 @@ class Bundle:
         network: the network's name.
         device: the chips' technology.
         targets: conductances (µS) of each layer's cells, each in the shape of the layer's weight.
-        digital: everything else, and each layer's scale.
+        scales: of each layer, ``s``.
+        digital: everything that is not in cells, under the network's own keys.
         repairs: shipped with it.
     """
 
     network: str
     device: Device
     targets: dict[str, tuple[Tensor, ...]]
+    scales: dict[str, Tensor]
     digital: dict[str, Tensor]
     repairs: tuple[PlannedRepair, ...]
 
@@ -96,14 +99,18 @@ class Bundle:
                 here = "none" if shape is None else list(shape)
                 raise UserError(f"the bundle's layer '{name}' has shape {list(cells[0].shape)}, the network's {here}.")
         convert(model, self.device, include=list(self.targets))
-        state = {key: value for key, value in self.digital.items() if not key.endswith("/scale")}
-        for name, cells in self.targets.items():
-            v = self.device.layout.decode(cells, self.device.g_min_us, self.device.g_max_us)
-            state[f"{name}.weight"] = v / self.device.range_fraction * self.digital[f"{name}/scale"]
+        state, layers = dict(self.digital), analog_layers(model)
+        analog = {id(layer.weight) for layer in layers.values()}
+        for key, value in model.state_dict(keep_vars=True).items():
+            if id(value) in analog:  # under whichever of its names
+                state[key] = value.detach()
         try:
             model.load_state_dict(state)
         except RuntimeError as error:
             raise UserError(f"the bundle is of another network: {' '.join(str(error).split())[:160]}") from None
+        for name, cells in self.targets.items():
+            v = self.device.layout.decode(cells, self.device.g_min_us, self.device.g_max_us)
+            layers[name].weight.copy_(v / self.device.range_fraction * self.scales[name])
 
 
 def write_bundle(
@@ -112,23 +119,26 @@ def write_bundle(
     """Writes a converted network as a bundle, all or nothing, and returns the folder.
 
     Raises:
-        UserError: there is something at that path already.
+        UserError: there is something at that path already; the network was converted for another device.
     """
     from safetensors.torch import save_file
 
     folder = Path(folder)
     if folder.exists():
         raise UserError(f"'{folder}' is there already: give a folder that is not.")
-    layers, conductances = {}, {}
-    digital = {key: value.detach().cpu() for key, value in model.state_dict().items()}
-    for name, layer in analog_layers(model).items():
-        del digital[f"{name}.weight"]
-        latent = layer.weight.detach().float().cpu()
-        scale = weight_scale(latent, per_channel=device.scale == "channel")
+    layers, conductances, analog = {}, {}, analog_layers(model)
+    held = {id(layer.weight) for layer in analog.values()}
+    variables = model.state_dict(keep_vars=True).items()
+    digital = {key: value.detach().cpu() for key, value in variables if id(value) not in held}
+    for name, target in Chip.program(model, device, seed=0).targets.items():  # which checks the device
+        if target.owner != name:  # tied: the same cells
+            layers[name] = layers[target.owner]
+            continue
+        latent, scale = target.latent.float().cpu(), target.scale.cpu()
         digital[f"{name}/scale"] = scale
         cells = device.layout.encode(latent / scale * device.range_fraction, device.g_min_us, device.g_max_us)
         crossbars = []
-        for entry, matrix in _crossbars(name, cells, getattr(layer, "groups", 1)):
+        for entry, matrix in _crossbars(name, cells, getattr(analog[name], "groups", 1)):
             crossbars.append(entry)
             conductances[entry["key"]] = matrix
         layers[name] = {"shape": list(latent.shape), "scale": f"{name}/scale", "crossbars": crossbars}
@@ -173,9 +183,12 @@ def read_bundle(folder: str | Path) -> Bundle:
         raise UserError(f"'{folder}' is no bundle: it has no {_MANIFEST}.")
     try:
         manifest = json.loads((folder / _MANIFEST).read_text())
-        if manifest.get("schema") != SCHEMA or manifest.get("version") != SCHEMA_VERSION:
-            found = f"{manifest.get('schema')} {manifest.get('version')}"
-            raise UserError(f"'{folder}' has the schema {found}; this package reads {SCHEMA} {SCHEMA_VERSION}.")
+        found = manifest["schema"], manifest["version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"'{folder}/{_MANIFEST}' is damaged: {' '.join(str(error).split())[:160]}") from None
+    if found != (SCHEMA, SCHEMA_VERSION):
+        raise UserError(f"'{folder}' has schema {found[0]} {found[1]}; this package reads {SCHEMA} {SCHEMA_VERSION}.")
+    try:
         names = ("conductances", "digital", "repairs")
         conductances, digital, stored = (load_file(folder / f"{name}.safetensors") for name in names)
         device = device_from_dict(manifest["device"])
@@ -183,9 +196,11 @@ def read_bundle(folder: str | Path) -> Bundle:
             name: _cells(layer, conductances, device.layout.cells_per_weight)
             for name, layer in manifest["layers"].items()
         }
+        scales = {name: digital[layer["scale"]] for name, layer in manifest["layers"].items()}
+        digital = {key: value for key, value in digital.items() if not key.endswith("/scale")}
         repairs = tuple(_read_repair(entry, stored) for entry in manifest["repairs"])
-        return Bundle(manifest["network"], device, targets, digital, repairs)
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        return Bundle(manifest["network"], device, targets, scales, digital, repairs)
+    except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
         raise UserError(f"bundle '{folder}' is damaged: {' '.join(str(error).split())[:160]}") from None
 
 

@@ -58,6 +58,29 @@ def test_a_reloaded_bundle_is_the_same_chip(tmp_path, mapping, settings):
         torch.testing.assert_close(other(x), model(x), rtol=1e-3, atol=1e-4)
 
 
+def test_tied_weights_and_second_names_are_held_once(tmp_path):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.c = nn.Linear(6, 6), nn.Linear(6, 6)
+            self.b, self.c.weight = self.a, self.a.weight
+
+        def forward(self, x):
+            return self.c(self.b(self.a(x)))
+
+    device = load_device("reram_cmo")
+    torch.manual_seed(0)
+    model, other = Tied().eval(), Tied().eval()
+    convert(model, device)
+    bundle = read_bundle(write_bundle(tmp_path / "bundle", model, device, "tied"))
+    assert sorted(bundle.digital) == ["a.bias", "b.bias", "c.bias"]
+    bundle.install(other)
+    assert other.c.weight is other.a.weight
+    torch.testing.assert_close(other.a.weight, model.a.weight)
+    with pytest.raises(UserError, match="convert the network for that device"):
+        write_bundle(tmp_path / "other", model, load_device("reram_cmo", kappa=1.0), "tied")
+
+
 def test_crossbars_have_their_size_and_conductances_their_window(tmp_path):
     device = load_device("reram_cmo", mapping="differential")
     folder = write_bundle(tmp_path / "bundle", _converted(device), device, "net")
@@ -112,8 +135,14 @@ def test_bundles_that_are_not(tmp_path):
         read_bundle(folder).install(nn.Sequential(nn.Linear(3, 3)))
     manifest = json.loads((folder / "bundle.json").read_text())
     (folder / "bundle.json").write_text(json.dumps(manifest | {"version": 2}))
-    with pytest.raises(UserError, match="has the schema hwaware-bundle 2; this package reads hwaware-bundle 1"):
+    with pytest.raises(UserError, match=r"^'.*' has schema hwaware-bundle 2; this package reads hwaware-bundle 1"):
         read_bundle(folder)
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    layers = manifest["layers"] | {"conv": {"shape": [8, 3, 3, 3], "scale": "conv/scale", "crossbars": []}}
+    for damaged in (manifest | {"layers": layers}, manifest | {"layers": []}, []):
+        (folder / "bundle.json").write_text(json.dumps(damaged))
+        with pytest.raises(UserError, match="is damaged"):
+            read_bundle(folder)
     (folder / "bundle.json").write_text(json.dumps(manifest))
     weights = folder / "conductances.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])

@@ -18,7 +18,7 @@ from hwaware.callbacks.progress import progress
 from hwaware.callbacks.record import run_folder, wandb_loggers
 from hwaware.callbacks.results import device_slugs, plot_device, print_tables, track, write_repairs, write_results
 from hwaware.chip import CHIP_SEED_START, VALIDATION_CHIP_SEED_START
-from hwaware.compensation import Compensation, Repair, Schedule
+from hwaware.compensation import Compensation, OfflineCompensation, Repair, Schedule
 from hwaware.errors import UserError, nearest
 from hwaware.evaluation import DEFAULT_AGES_S, Row, RunLabels, ages_to_evaluate, evaluate
 from hwaware.nn import to_digital
@@ -110,7 +110,14 @@ class DriftEvaluation(Callback):
         return bool(self.devices) or task.device_options is not None
 
     def check(self, task: HardwareAwareTask) -> None:
-        """Raises UserError for what would otherwise fail after training."""
+        """Raises UserError for what would otherwise fail after training, or say something untrue."""
+        learning = [method.name for method in self.methods if not isinstance(method, OfflineCompensation)]
+        if self.split == "val" and self.methods and (learning or self.schedule):
+            what = learning[0] if learning else "a schedule"
+            raise UserError(
+                f"evaluation.split val: {what} learns from validation images, and would be scored on the same ones. "
+                "Compare it on the test images, or choose by methods that are fitted offline without a schedule."
+            )
         for options in self._devices(task):
             ages_to_evaluate(options.build(), self.ages_s)
 
@@ -187,12 +194,12 @@ class DriftEvaluation(Callback):
                     converted = copy.deepcopy(network).float()
                     task.convert(converted, options, corrected=name != "base_uncorrected")
                     converted, device = converted.to(torch_device).eval(), options.build()
+                    ages_s = ages_to_evaluate(device, self.ages_s)
                     for method in (None, *methods):
                         repair, how = None, labels
                         if method is not None:
-                            repair = Repair(method, converted, device, self.ages_s, data, self.seed, self.schedule)
+                            repair = Repair(method, converted, device, ages_s, data, self.seed, self.schedule)
                             how = replace(labels, method=method.name, method_params=repair.params)
-                        ages_s = ages_to_evaluate(device, self.ages_s)
                         known = partial.group(how, device, base_digital, batches.n_samples, ages_s, chip_seeds)
                         if known is None:
                             own = evaluate(

@@ -89,7 +89,8 @@ def _check(
             for repair in bundle.repairs:
                 level = repair.timetable.at(age_s)
                 if level.state is not None:
-                    with repair.method.installed(network, level.state):
+                    state = {name: value.to(trainer.strategy.root_device) for name, value in level.state.items()}
+                    with repair.method.installed(network, state):
                         score(f"the same with {repair.method.name}", network)
     table = Table(title=f"{path}: accuracy (%) on validation images")
     for column in ("", "exported", "reloaded"):

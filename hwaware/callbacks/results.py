@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def write_results(rows: Sequence[Row], folder: Path, n_classes: int | None = Non
         for suffix, lines in figures.items():
             name = f"{slug(same, rows)}{suffix}.png"
             plots.append(plot_accuracy(lines, folder / "plots" / f"accuracy_{name}", varying))
-            if any(cost_of(row, costs) for row in lines):
+            if any(float(line["bytes_stored"]) for line in map(partial(cost_of, costs=costs), lines) if line):
                 plots.append(plot_costs(lines, costs, folder / "plots" / f"costs_{name}", varying))
     return plots
 

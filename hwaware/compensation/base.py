@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from hwaware.chip import Chip
 from hwaware.compensation.costs import Cost, NetworkSize
 from hwaware.devices import Device
+from hwaware.errors import UserError
 
 State = dict[str, Tensor]
 """What a method has to keep for one drift level, or for one chip: tensors by ``layer/what``, as they are stored."""
@@ -73,6 +75,18 @@ class Compensation(ABC):
             size: of the network.
             levels: drift levels that have a state each; 1 for a method that is fitted in the field.
         """
+
+
+def check_settings(method: Compensation, **least: int) -> None:
+    """Raises UserError for whole numbers below their least, a learning rate that is none, and unusable ``bits``."""
+    for field, low in least.items():
+        if getattr(method, field) < low:
+            raise UserError(f"{method.name}: {field}={getattr(method, field)} must be at least {low}.")
+    lr, bits = getattr(method, "lr", 1.0), getattr(method, "bits", None)
+    if not 0 < lr < math.inf:
+        raise UserError(f"{method.name}: lr={lr} must be a learning rate above 0.")
+    if bits is not None and not 2 <= bits <= 16:
+        raise UserError(f"{method.name}: bits={bits} must lie in [2, 16].")
 
 
 class OfflineCompensation(Compensation):

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from hwaware.chip import Chip
-from hwaware.compensation.base import FitData, InFieldCompensation, OfflineCompensation, State
+from hwaware.compensation.base import FitData, InFieldCompensation, OfflineCompensation, State, check_settings
 from hwaware.compensation.costs import SRAM_WRITE_S, Cost, NetworkSize
 from hwaware.compensation.norms import batch_norms, installed_statistics, measuring_statistics
 from hwaware.compensation.seeds import fitting_chip
@@ -49,6 +49,9 @@ class BnStats(_Statistics, OfflineCompensation):
     name: ClassVar[str] = "bn_stats"
 
     batches: int = 40
+
+    def __post_init__(self) -> None:
+        check_settings(self, batches=1)
 
     @torch.no_grad()
     def fit(
@@ -89,8 +92,7 @@ class BnAdaBs(_Statistics, InFieldCompensation):
     images: int = 2600
 
     def __post_init__(self) -> None:
-        if self.images < 2:
-            raise UserError(f"bn_adabs: images={self.images} must be at least 2: one has no variance.")
+        check_settings(self, images=2)  # one has no variance
 
     @torch.no_grad()
     def fit(self, chip: Chip, age_s: float, data: FitData) -> State:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hwaware.compensation.access import on_outputs
-from hwaware.compensation.base import FitData, OfflineCompensation, State
+from hwaware.compensation.base import FitData, OfflineCompensation, State, check_settings
 from hwaware.compensation.costs import Cost, NetworkSize
 from hwaware.compensation.quantise import quantised, vector_bytes
 from hwaware.compensation.training import train_vectors
@@ -32,6 +32,9 @@ class ChannelAffine(OfflineCompensation):
     bits: int = 8
     steps: int = 200
     lr: float = 0.01
+
+    def __post_init__(self) -> None:
+        check_settings(self, steps=1)
 
     def fit(
         self, model: nn.Module, device: Device, ages_s: tuple[float, float], data: FitData, seed: int, start: State

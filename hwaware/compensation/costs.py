@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hwaware.compensation.access import on_outputs
 from hwaware.compensation.norms import batch_norms, layer_norms
+from hwaware.errors import UserError
 from hwaware.nn import AnalogLayer, analog_layers
 
 #: Time (s) to write one parameter of digital memory (Charan et al. 2020, 10.1109/JXCDC.2020.2987605).
@@ -94,7 +95,7 @@ class Cost:
         bytes_stored: parameters of all drift levels and samples kept, in digital memory.
         extra_macs_percent: multiply-accumulates per inference, of those of the network.
         images_kept, labels_kept: samples and labels that have to be kept in the field.
-        cell_reads, cell_writes: per calibration, beside running inference.
+        cell_reads, cell_writes: per calibration, beside running the network forward and backward on the crossbars.
         update_time_s: of one calibration, by its writes alone: ``SRAM_WRITE_S`` for each value in digital memory, the
             faster of ``CELL_WRITE_S`` for each cell.
         update_time_slow_s: the same with the slower of them.
@@ -134,6 +135,8 @@ def network_size(model: nn.Module, predict: Callable[[nn.Module, Any], Any], bat
     with on_outputs(model, count):
         predict(model, batch)
     sizes = {}
+    if unused := [name for name in analog_layers(model) if name not in outputs]:
+        raise UserError(f"layer '{unused[0]}' was converted, but the network never calls it: exclude it.")
     for name, layer in analog_layers(model).items():
         rows, columns, *kernel = layer.weight.shape
         sizes[name] = LayerSize(

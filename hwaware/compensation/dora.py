@@ -16,9 +16,8 @@ from torch import Tensor, nn
 
 from hwaware.chip import Chip, drift_free
 from hwaware.compensation.access import frozen, on_outputs
-from hwaware.compensation.base import FitData, InFieldCompensation, State
+from hwaware.compensation.base import FitData, InFieldCompensation, State, check_settings
 from hwaware.compensation.costs import SRAM_WRITE_S, Cost, NetworkSize
-from hwaware.errors import UserError
 from hwaware.nn import AnalogLayer, installed_weights
 
 #: Bytes of a stored value, a half-precision float.
@@ -53,16 +52,14 @@ class Dora(InFieldCompensation):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for field, least in (("images", 1), ("rank", 0 if self.magnitude else 1), ("steps", 1)):
-            if getattr(self, field) < least:
-                raise UserError(f"{self.name}: {field}={getattr(self, field)} must be at least {least}.")
+        check_settings(self, images=1, rank=0 if self.magnitude else 1, steps=1)
 
     def fit(self, chip: Chip, age_s: float, data: FitData) -> State:
         batch = data.calibration(self.images)
         targets: dict[str, list[Tensor]] = {}
 
         def record(name: str, layer: AnalogLayer, x: Tensor, y: Tensor) -> Tensor:
-            targets.setdefault(name, []).append(y)
+            targets.setdefault(name, []).append(y.clone())  # an activation may follow in place
             return y
 
         model, state = chip.model, {}
@@ -93,7 +90,7 @@ class Dora(InFieldCompensation):
         wxx = w @ xx
         wxxw, wtx = (wxx * w).sum(-1), (w * tx).sum(-1)
         draw = torch.Generator().manual_seed(self.seed)
-        bound = math.sqrt(3 / max(weight[0].numel(), 1))  # as torch's linear layers, and peft, start A
+        bound = math.sqrt(3 / weight[0].numel())  # so that A's rows have unit norm on average
         start = (2 * torch.rand((self.rank, *weight.shape[1:]), generator=draw) - 1) * bound
         a = start.to(weight.device).requires_grad_(True)
         b = weight.new_zeros(len(weight), self.rank).requires_grad_(True)
@@ -135,8 +132,11 @@ class Dora(InFieldCompensation):
         values += sum(layer.out_channels for layer in layers) * self.normalised
         macs = sum(layer.positions * self.rank * layer.groups * layer.in_channels * layer.kernel for layer in layers)
         macs += sum(layer.outputs * (self.rank + self.normalised) for layer in layers)
+        # The digital network's features for the images, or the weights that give them.
+        features = self.images * sum(layer.outputs for layer in layers)
+        teacher = min(features, sum(layer.weights for layer in layers))
         return Cost(
-            bytes_stored=values * _VALUE_BYTES + self.images * size.sample_bytes,
+            bytes_stored=(values + teacher) * _VALUE_BYTES + self.images * size.sample_bytes,
             extra_macs_percent=100 * macs / size.macs,
             images_kept=self.images,
             cell_reads=size.cells,

@@ -11,7 +11,7 @@ from torch import nn
 
 from hwaware.chip import Chip
 from hwaware.compensation.access import frozen
-from hwaware.compensation.base import FitData, InFieldCompensation, OfflineCompensation, State
+from hwaware.compensation.base import FitData, InFieldCompensation, OfflineCompensation, State, check_settings
 from hwaware.compensation.costs import SRAM_WRITE_S, Cost, NetworkSize
 from hwaware.compensation.norms import affine_state, batch_norms, installed_affine, layer_norms
 from hwaware.compensation.quantise import quantised, vector_bytes
@@ -48,9 +48,7 @@ class BnFinetune(InFieldCompensation):
     batch_size: int = 100
 
     def __post_init__(self) -> None:
-        for field in ("images", "epochs", "batch_size"):
-            if getattr(self, field) < 1:
-                raise UserError(f"bn_finetune: {field}={getattr(self, field)} must be at least 1.")
+        check_settings(self, images=1, epochs=1, batch_size=1)
 
     def check(self, model: nn.Module) -> None:
         if not _affine_batch_norms(model):
@@ -103,6 +101,9 @@ class LnAffine(OfflineCompensation):
     bits: int = 8
     steps: int = 200
     lr: float = 0.003
+
+    def __post_init__(self) -> None:
+        check_settings(self, steps=1)
 
     def check(self, model: nn.Module) -> None:
         if not layer_norms(model):

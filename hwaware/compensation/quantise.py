@@ -13,7 +13,11 @@ SCALE_BYTES = 2
 def codes(vector: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """``bits``-bit signed integers and the scale, a half-precision number in fp32, that store a vector."""
     levels = 2 ** (bits - 1) - 1
-    scale = (vector.abs().amax() / levels).half().float().clamp(min=2**-24)  # the smallest half above zero
+    exact = vector.abs().amax() / levels
+    scale = exact.half()
+    # Rounded up: a scale that is too small would clip the vector, by much where halves are coarse.
+    scale = torch.where(scale.float() < exact, (scale.view(torch.int16) + 1).view(torch.half), scale).float()
+    scale = scale.clamp(min=2**-24)  # the smallest half above zero
     whole = (vector / scale).round_().clamp_(-levels, levels)
     return whole.to(torch.int8 if bits <= 8 else torch.int16), scale
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 
 from torch import nn
 
@@ -50,7 +51,7 @@ class Repair:
         method.check(model)
         self.method, self.model, self.device, self.data, self.seed = method, model, device, data, seed
         self.schedule = schedule
-        self._ends = sorted(float(age_s) for age_s in ages_s if age_s > 0)
+        self._ends = sorted({float(age_s) for age_s in ages_s if age_s > 0})
         self._states: dict[float, State] = {}
         self._timetable: Timetable | None = None
 
@@ -68,10 +69,10 @@ class Repair:
 
     @property
     def params(self) -> str:
-        """The method's settings, and the schedule's target, as a JSON object for ``method_params``."""
+        """The method's settings, and the schedule's, as a JSON object for ``method_params``."""
         if self.schedule is None or not isinstance(self.method, OfflineCompensation):
             return self.method.params
-        settings = json.loads(self.method.params) | {"target_percent": self.schedule.target_percent}
+        settings = json.loads(self.method.params) | asdict(self.schedule)
         return json.dumps(settings, sort_keys=True)
 
     @property
@@ -98,7 +99,7 @@ class Repair:
         cost = self.method.cost(size, self.n_sets)
         if isinstance(self.method, OfflineCompensation):
             return cost
-        if type(self.method).counted is InFieldCompensation.counted:
+        if not self._ends or type(self.method).counted is InFieldCompensation.counted:
             return cost
         chip = Chip.program(self.model, self.device, CHIP_SEED_START)
         return self.method.counted(cost, self.method.fit(chip, self._ends[-1], self.data))

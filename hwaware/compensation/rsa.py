@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hwaware.chip import Chip
 from hwaware.compensation.access import frozen
-from hwaware.compensation.base import FitData, InFieldCompensation, State
+from hwaware.compensation.base import FitData, InFieldCompensation, State, check_settings
 from hwaware.compensation.costs import SEED_BYTES, SRAM_WRITE_S, Cost, NetworkSize
 from hwaware.errors import UserError
 from hwaware.nn import AnalogLayer, analog_layers, installed_weights
@@ -49,9 +49,7 @@ class RandomSparseAdaptation(InFieldCompensation):
             raise UserError(f"rsa: share={self.share} must lie in (0, 1]; 0.05 is usual.")
         if self.mask not in ("random", "importance"):
             raise UserError(f"rsa: mask '{self.mask}' is unknown: random or importance.")
-        for field in ("images", "epochs", "batch_size"):
-            if getattr(self, field) < 1:
-                raise UserError(f"rsa: {field}={getattr(self, field)} must be at least 1.")
+        check_settings(self, images=1, epochs=1, batch_size=1)
 
     @torch.enable_grad()
     def fit(self, chip: Chip, age_s: float, data: FitData) -> State:

@@ -11,11 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from hwaware.chip import Chip
-from hwaware.compensation.base import FitData, InFieldCompensation, State
+from hwaware.compensation.base import FitData, InFieldCompensation, State, check_settings
 from hwaware.compensation.costs import CELL_WRITE_S, Cost, NetworkSize
 from hwaware.devices import iv
 from hwaware.errors import UserError
 from hwaware.nn import AnalogLayer, analog_layers, installed_weights
+
+#: Bytes of a stored value, a half-precision float.
+_VALUE_BYTES = 2
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,7 @@ class ReadVerifyWrite(InFieldCompensation):
             raise UserError(f"rvw: share={self.share} must lie in (0, 1]; 1 rewrites the whole chip.")
         if not self.tolerance > 0:
             raise UserError(f"rvw: tolerance={self.tolerance} must be above 0; 0.01 of the window is usual.")
-        if self.max_writes < 1:
-            raise UserError(f"rvw: max_writes={self.max_writes} must be at least 1.")
+        check_settings(self, max_writes=1)
 
     @torch.no_grad()
     def fit(self, chip: Chip, age_s: float, data: FitData) -> State:
@@ -68,22 +70,25 @@ class ReadVerifyWrite(InFieldCompensation):
         u = (target.latent.float() / target.scale).cpu().flatten()[where]
         wanted = device.layout.encode(u * device.range_fraction, device.g_min_us, device.g_max_us)
         found, stuck = chip.conductances_at(name, age_s, purpose="calibration"), chip.stuck_cells(name)
+        later = chip.conductances_at(name, age_s)  # what cells that are left alone are read as, when the network runs
         key = f"{chip.seed}/{target.owner}/rewrite/{float(age_s)!r}"
         draw = torch.Generator().manual_seed(int.from_bytes(hashlib.blake2b(key.encode(), digest_size=7).digest()))
         limit = self.tolerance * (device.g_max_us - device.g_min_us)
         cells, writes, reads = [], 0, 0
-        for goal, now, fixed in zip(wanted, found, stuck, strict=True):
+        for goal, now, then, fixed in zip(wanted, found, later, stuck, strict=True):
             g, fixed = now.flatten()[where], fixed.flatten()[where]
             reads += len(g)
+            written = torch.zeros_like(fixed)
             for _ in range(self.max_writes):
                 wrong = (g - goal).abs() > limit
                 if not wrong.any():
                     break
                 error = torch.randn(goal.shape, generator=draw) * device.programming_std_us(goal)
                 g = torch.where(wrong & ~fixed, (goal + error).clamp(*device.limits_us), g)
+                written |= wrong & ~fixed
                 writes += int(wrong.sum())
                 reads += int(wrong.sum())
-            cells.append(g)
+            cells.append(torch.where(written, g, then.flatten()[where]))
         v = device.layout.decode(tuple(cells), device.g_min_us, device.g_max_us)
         return iv.realised(v, device.kappa, device.range_fraction), writes, reads
 
@@ -95,7 +100,8 @@ class ReadVerifyWrite(InFieldCompensation):
         return installed_weights(model, rewritten)
 
     def cost(self, size: NetworkSize, levels: int) -> Cost:
-        return Cost(bytes_stored=0.0, extra_macs_percent=0.0)
+        rewritten = self.share * size.cells
+        return Cost(bytes_stored=rewritten * _VALUE_BYTES, extra_macs_percent=0.0)  # their target conductances
 
     def counted(self, cost: Cost, state: State) -> Cost:
         writes, reads = torch.stack([value for key, value in state.items() if key.endswith("/counts")]).sum(0).tolist()

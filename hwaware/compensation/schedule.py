@@ -72,7 +72,7 @@ class Level:
         start_s: age (s) from which its state is in use, until the next level's.
         state: what the method then applies; None: no repair is needed yet.
         mean, std: accuracy (percent) over simulated chips at its start, with its state.
-        reached: whether that meets the target; where not, the state is the best there is.
+        reached: whether that meets the target; where not, it is at least better than the state before.
     """
 
     start_s: float
@@ -161,9 +161,12 @@ def plan(
     levels, grid = [Level(0.0, None, *measure(0.0, None))], schedule.grid_s
     for step, age_s in enumerate(grid):
         current = levels[-1].state
-        if not measure(age_s, current)[2]:
+        mean, _, reached = measure(age_s, current)
+        if not reached:
             ages_s = (age_s, grid[min(step + 1, len(grid) - 1)])
             state = method.fit(model, device, ages_s, data, 100 * seed + step, current or {})
-            levels.append(Level(age_s, state, *measure(age_s, state)))
+            level = Level(age_s, state, *measure(age_s, state))
+            if level.mean > mean:  # else it would cost another set for nothing
+                levels.append(level)
         on_age()
     return Timetable(tuple(levels))

@@ -16,12 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from hwaware.compensation.access import on_outputs
-from hwaware.compensation.base import FitData, OfflineCompensation, State
+from hwaware.compensation.base import FitData, OfflineCompensation, State, check_settings
 from hwaware.compensation.costs import SEED_BYTES, Cost, LayerSize, NetworkSize
 from hwaware.compensation.quantise import quantised, vector_bytes
 from hwaware.compensation.training import best_start, train_vectors
 from hwaware.devices import Device
-from hwaware.errors import UserError
 from hwaware.nn import AnalogLayer, analog_layers, installed_weights
 
 _ALTERNATIONS = 20
@@ -35,9 +34,9 @@ class VeraPlus(OfflineCompensation):
     layer's stride and sees the centre of its kernel only, or all of it with ``full_kernel``.
 
     ``constant`` adds one row of ones to A, over the whole kernel, and one column of ones to B. It costs no storage and
-    hardly an operation (a sum over channels, then over the kernel), and holds what random rows cannot: a drift that
-    moves every conductance alike shifts every weight of a one-cell mapping by the same amount, which is exactly a
-    multiple of ones ⊗ ones.
+    few operations (a sum over channels, then over the kernel), and holds what random rows cannot: a drift that moves
+    every conductance alike shifts every weight of a one-cell mapping by the same amount, which is exactly a multiple of
+    ones ⊗ ones.
 
     A level's training starts from the best of three by the task loss: nothing (b = 0, d = 0.1, as in VeRA), the level
     before, and the vectors that undo the mean error of the weights by the device's law.
@@ -62,10 +61,7 @@ class VeraPlus(OfflineCompensation):
     projection_seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.rank < 0 or self.rank + self.constant < 1:
-            raise UserError(f"vera_plus: rank={self.rank} must be at least {0 if self.constant else 1}.")
-        if not 2 <= self.bits <= 16:
-            raise UserError(f"vera_plus: bits={self.bits} must lie in [2, 16].")
+        check_settings(self, rank=0 if self.constant else 1, steps=1)
 
     @property
     def rows(self) -> int:
@@ -190,7 +186,8 @@ class VeraPlus(OfflineCompensation):
 
     def _macs(self, layer: LayerSize) -> int:
         taps = layer.in_channels * (layer.kernel if self.full_kernel else 1)
-        down = layer.positions * layer.groups * (self.rank * taps + self.constant * layer.kernel)
+        constant = layer.in_channels + layer.kernel  # additions, counted as if they were more
+        down = layer.positions * layer.groups * (self.rank * taps + self.constant * constant)
         scaled = layer.positions * layer.groups * self.rows
         return down + scaled + layer.outputs * (self.rows + 1)
 
@@ -206,7 +203,8 @@ class _Learn(torch.autograd.Function):
     def forward(ctx: Any, y: Tensor, hidden: Tensor, b: Tensor, d: Tensor, up: Tensor, layer: AnalogLayer) -> Tensor:
         ctx.save_for_backward(hidden, b, d, up)
         ctx.groups, ctx.channel_dim = getattr(layer, "groups", 1), layer.channel_dim
-        return y.view_as(y)
+        ctx.mark_dirty(y)  # a view could not be changed in place by the activation that follows
+        return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:

@@ -98,9 +98,7 @@ class ImageData(LightningDataModule):
                 self._datasets[split] = self._dataset(split, self._split(split))
 
     def train_dataloader(self) -> DataLoader:
-        per_process = self.n_train // self._replicas()["num_replicas"]
-        if per_process < self.batch_size:  # incomplete batches are dropped, so that there would be no step at all
-            raise UserError(f"batch_size={self.batch_size} is above the {per_process} training images of a process")
+        self._check_batch_size(self.n_train // self._replicas()["num_replicas"])
         sampler = ResumableSampler(self._datasets["train"], self.batch_size, self.seed or 0, **self._replicas())
         loader = ResumableLoader(
             self._datasets["train"],
@@ -125,11 +123,16 @@ class ImageData(LightningDataModule):
 
     def fitting_batches(self, seed: int) -> Iterator[list[Tensor]]:
         """Endless training batches, whole on every rank: of what is fitted to the device rather than trained."""
+        self._check_batch_size(self.n_train)
         sampler = ResumableSampler(self._datasets["train"], self.batch_size, seed)
         loader = ImageLoader(self._datasets["train"], self.batch_size, sampler=sampler, drop_last=True)
         for epoch in count():
             sampler.set_epoch(epoch)
             yield from loader
+
+    def _check_batch_size(self, per_process: int) -> None:
+        if per_process < self.batch_size:  # incomplete batches are dropped, so that there would be no step at all
+            raise UserError(f"batch_size={self.batch_size} is above the {per_process} training images of a process")
 
     def calibration_batch(self, n: int) -> list[Tensor]:
         """The first ``n`` of the validation images in a fixed order, preprocessed as for evaluation, and their labels.

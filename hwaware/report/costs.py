@@ -13,7 +13,7 @@ from hwaware.report.rows import write_csv
 NAME = "costs.csv"
 
 #: What identifies a line: one method for one network on one device.
-KEY = ("network", "mapping", "device", "method", "method_params")
+KEY = ("model", "network", "mapping", "device", "device_params", "method", "method_params")
 
 Costs = Mapping[tuple[str, ...], Mapping[str, str]]
 

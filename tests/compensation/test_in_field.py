@@ -1,5 +1,6 @@
 """What methods that are fitted on one chip do to it, beside repairing it."""
 
+import copy
 from dataclasses import dataclass, replace
 
 import pytest
@@ -8,10 +9,15 @@ import torch
 from hwaware.chip import Chip
 from hwaware.compensation import (
     BnAdaBs,
+    BnFinetune,
     ColumnDriftCompensation,
+    Dora,
     GlobalDriftCompensation,
+    LnAffine,
+    OfflineCompensation,
     RandomSparseAdaptation,
     ReadVerifyWrite,
+    VeraPlus,
 )
 from hwaware.compensation.norms import batch_norms, installed_statistics
 from hwaware.devices import Device
@@ -49,12 +55,44 @@ def test_a_scale_undoes_a_common_decay(method, model, data, error):
             assert error(model) < 1e-5 * broken
 
 
-def test_a_column_that_lost_its_current_is_not_scaled_without_bound(model, device, data):
+def test_a_column_that_lost_its_current_is_not_scaled_without_bound(model, data):
+    gone = Decaying(name="gone", g_min_us=0.0, g_max_us=50.0, clamp="zero", kappa=None, kept=0.0)
+    convert(to_digital(model), gone)
     with torch.no_grad():
-        model.head.weight[0] = 0
+        model.head.weight[0] = 0  # nor was there any
+    state = ColumnDriftCompensation().fit(Chip.program(model, gone, seed=2_000_000), AGE_S, data)
+    assert all(value.isfinite().all() and (value <= 1.01e4).all() for value in state.values())
+    assert state["head/scale"][0] == 0 and state["head/scale"][1] > 9e3
+
+
+def test_an_error_inside_leaves_no_trace(model, device, data):
     chip = Chip.program(model, device, seed=2_000_000)
-    state = ColumnDriftCompensation().fit(chip, AGE_S, data)
-    assert all(value.isfinite().all() and (value <= 1e4).all() for value in state.values())
+    methods = [BnAdaBs(images=50), BnFinetune(images=50), Dora(steps=2), RandomSparseAdaptation(images=50)]
+    methods += [VeraPlus(steps=2), LnAffine(steps=2)]
+    states = {}
+    for method in methods:
+        offline = isinstance(method, OfflineCompensation)
+        ages_s = (AGE_S, AGE_S)
+        states[method] = method.fit(model, device, ages_s, data, 0, {}) if offline else method.fit(chip, AGE_S, data)
+    before = copy.deepcopy(model.state_dict())
+
+    def fails(*_):
+        raise RuntimeError("midway")
+
+    broken = replace(data, loss=fails, predict=fails)
+    for method, state in states.items():
+        with pytest.raises(RuntimeError, match="midway"):
+            with method.installed(model, state):
+                fails()
+        with pytest.raises(RuntimeError, match="midway"):
+            if isinstance(method, OfflineCompensation):
+                method.fit(model, device, (AGE_S, AGE_S), broken, 0, {})
+            else:
+                method.fit(chip, AGE_S, broken)
+        assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+        assert all(layer._installed is None for layer in analog_layers(model).values())
+        assert all(p.requires_grad for p in model.parameters()) and model.norm.momentum == 0.1
+        assert not any(m.training or m._forward_hooks for m in model.modules())
 
 
 def test_adabs_measures_what_torch_would(model, device, data):

@@ -1,0 +1,59 @@
+#!/usr/bin/env python
+"""Counts what repairs cost for the rows of a comparison that is there, and writes its costs.csv.
+
+    python scripts/count_costs.py --weights resnet20_cifar10.safetensors results/compare_cifar10_resnet20
+
+For rows without a schedule: a set of parameters for each age. Costs follow from the network's layers and the method's
+settings; what read-verify-write writes also from the weights, which are those given, on the first reported chip.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from hwaware.compensation import Compensation, FitData, Repair
+from hwaware.compensation.costs import network_size
+from hwaware.devices import load_device
+from hwaware.evaluation import commit
+from hwaware.nn import convert
+from hwaware.report.costs import KEY, NAME
+from hwaware.report.rows import read_rows, write_csv
+from hwaware.report.summary import group_by
+from hwaware.tasks import ImageClassification
+from hwaware.usage import subclasses
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--weights", required=True)
+    arguments = parser.parse_args()
+
+    kinds = {kind.name: kind for kind in subclasses(Compensation) if hasattr(kind, "name")}
+    lines = []
+    for key, rows in group_by(read_rows(arguments.folder / "rows.csv"), KEY).items():
+        row = rows[0]
+        if row.method == "none":
+            continue
+        task = ImageClassification(row.model, weights=arguments.weights)
+        model = task.network.eval()
+        device = load_device(row.device, mapping=row.mapping, **json.loads(row.device_params))
+        convert(model, device)
+        images = torch.zeros(1, *task.data_config["input_size"])
+        data = FitData(None, lambda n, images=images: (images,), None, task.predict, None)
+        method = kinds[row.method](**json.loads(row.method_params))
+        repair = Repair(method, model, device, sorted({one.age_s for one in rows}), data, seed=0)
+        cost = asdict(repair.cost(network_size(model, task.predict, (images,))))
+        about = {"sets": repair.n_sets, **cost, "commit": commit(), "version": version("hwaware")}
+        lines.append(dict(zip(KEY, key, strict=True)) | about)
+    print(write_csv(arguments.folder / NAME, lines[0], (line.values() for line in lines)))
+
+
+if __name__ == "__main__":
+    main()
