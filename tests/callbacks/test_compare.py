@@ -90,3 +90,25 @@ def test_a_schedule_gives_a_timetable(tmp_path):
 def test_bad_input(tmp_path, capsys, methods, reason):
     assert main([*_arguments(tmp_path), "--evaluation.methods", methods]) == 2
     assert reason in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("extra", "reason"),
+    [
+        (["--evaluation.methods", METHODS], "dora learns from validation images"),
+        (
+            ["--evaluation.methods", "[{class_path: ChannelAffine}]", "--evaluation.schedule.target_percent", "99"],
+            "a schedule learns from validation images",
+        ),
+    ],
+)
+def test_what_learns_from_validation_images_is_not_scored_on_them(tmp_path, capsys, extra, reason):
+    assert main([*_arguments(tmp_path), "--evaluation.split", "val", *extra]) == 2
+    assert reason in capsys.readouterr().err
+    run(*_arguments(tmp_path), "--evaluation.split", "val", "--evaluation.methods", "[{class_path: BnStats}]")
+
+
+def test_fitting_needs_a_whole_batch(tmp_path, capsys):
+    methods = "[{class_path: ChannelAffine, init_args: {steps: 1}}]"
+    assert main([*_arguments(tmp_path), "--evaluation.methods", methods, "--data.batch_size", "4000"]) == 2
+    assert "batch_size=4000 is above the 1295 training images" in capsys.readouterr().err

@@ -7,7 +7,7 @@ from hwaware.compensation.schedule import Level, Schedule, Timetable, plan
 from hwaware.compensation.seeds import fitting_chip, planning_chip
 from hwaware.devices import load_device
 from hwaware.errors import UserError
-from hwaware.nn import convert, to_digital
+from hwaware.nn import analog_layers, convert, to_digital
 
 
 @pytest.fixture
@@ -83,3 +83,19 @@ def test_chips_to_fit_and_to_plan_on_are_never_those_to_judge_by():
     planned = {planning_chip(seed, number) for seed in range(200) for number in range(10)}
     assert max(fitted | planned) < VALIDATION_CHIP_SEED_START < CHIP_SEED_START
     assert not fitted & planned and len(fitted) > 35_000
+
+
+def test_a_set_that_is_no_better_is_not_stored(drifting, data, monkeypatch):
+    model, device = drifting
+    method = ChannelAffine(steps=1)
+    monkeypatch.setattr(ChannelAffine, "fit", lambda self, *_: _useless(model))
+    table = plan(method, model, device, Schedule(99.9, instances=2, per_decade=1, youngest_s=1e6), data, seed=0)
+    assert table.n_sets == 0 and not table.levels[0].reached
+
+
+def _useless(model):
+    return {
+        f"{name}/{what}": torch.full((len(layer.weight),), 5.0)
+        for name, layer in analog_layers(model).items()
+        for what in ("gain", "shift")
+    }
