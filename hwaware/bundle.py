@@ -40,6 +40,7 @@ from hwaware.compensation.quantise import codes
 from hwaware.devices import Device, device_from_dict, device_to_dict
 from hwaware.errors import UserError
 from hwaware.evaluation import commit
+from hwaware.files import replacing
 from hwaware.nn import analog_layers, convert
 
 SCHEMA, SCHEMA_VERSION = "hwaware-bundle", 1
@@ -121,7 +122,7 @@ def write_bundle(
     Raises:
         UserError: there is something at that path already; the network was converted for another device.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     folder = Path(folder)
     if folder.exists():
@@ -159,7 +160,8 @@ def write_bundle(
     try:
         for name, tensors in (("conductances", conductances), ("digital", digital), ("repairs", stored)):
             own = {key: value.contiguous().clone() for key, value in tensors.items()}  # safetensors refuses ties
-            save_file(own, temporary / f"{name}.safetensors")
+            with replacing(temporary / f"{name}.safetensors") as file:
+                file.write(save(own))
         (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=1))
         os.chmod(temporary, 0o755)  # mkdtemp makes it private
         os.replace(temporary, folder)
