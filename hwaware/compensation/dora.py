@@ -31,8 +31,9 @@ _ELEMENTS = 2**25
 class Dora(InFieldCompensation):
     """``W' = m·(W + BA)/‖W + BA‖`` in each analog layer, one norm per output channel; deployed as a scale, B and A.
 
-    W are the weights read from the chip at calibration; the norm is a constant in back-propagation. A layer is fitted
-    to the digital network's output, from the inputs that the calibrated layers before it give, and then left alone.
+    W are the weights read from the chip at calibration; the norm is a constant in back-propagation (but not in
+    :class:`DoraLowRank`). A layer is fitted to the digital network's output, from the inputs that the calibrated layers
+    before it give, and then left alone.
 
     Attributes:
         images: calibration samples.
@@ -102,9 +103,10 @@ class Dora(InFieldCompensation):
         def scale() -> Tensor:
             if not self.normalised:
                 return torch.ones_like(magnitude)
-            with torch.no_grad():
-                norms = _norms(weight + _product(weight, a, b)).clamp(min=1e-12)
-            return magnitude / norms
+            norms = _norms(weight + _product(weight, a, b)).clamp(min=1e-12)
+            # A constant in back-propagation, as in DoRA, where the magnitude can answer for it. Where it is fixed,
+            # gradients that take the norm for a constant would grow BA for ever to scale what the norm scales back.
+            return magnitude / (norms.detach() if self.magnitude else norms)
 
         for _ in range(self.steps):
             rows, by_group = a.flatten(1), b.unflatten(0, (groups, -1))
