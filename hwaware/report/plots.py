@@ -91,31 +91,25 @@ def plot_costs(rows: Iterable[Row], costs: Costs, path: str | Path, varying: Seq
     stored = [count for count, _, _ in points if count > 0]
     if not stored:
         raise UserError("no repair with a cost: there is nothing to draw accuracy against.")
-    nothing = 10 ** (math.floor(math.log10(min(stored))) - 0.5)
-    figure, (axis,) = _figure(height=5.6)
-    base = points[0][1].base_digital
-    axis.axhline(base, color="black", linewidth=1.2, label="base digital", zorder=0.9)
+    nothing, edge = 10 ** (math.floor(math.log10(min(stored))) - 0.5), max(stored) * 10**0.5
     front, best = [], -math.inf
     for count, summary, _ in sorted(points, key=lambda point: (point[0], -point[1].mean)):
         if summary.mean > best:
             best = summary.mean
             front.append((count or nothing, best))
-    edge = 10 ** (math.log10(max(stored)) + 0.5)
-    axis.step(*zip(*front, (edge, best), strict=True), where="post", color=_GREY, linewidth=1.2, label="Pareto front")
-    for number, (count, summary, label) in enumerate(points):
-        colour = _COLOURS[number % len(_COLOURS)]
-        axis.errorbar(count or nothing, summary.mean, _band(summary), color=colour, marker=_MARKERS[number % 5],
-                      capsize=3, linestyle="none")  # fmt: skip
-        text = label.partition(" + ")[2] or "none"
-        axis.annotate(text, (count or nothing, summary.mean), xytext=(6, 4), textcoords="offset points", fontsize=8)
-    axis.set_xscale("log")
-    low = [summary.mean - _band(summary) for _, summary, _ in points]
-    high = [summary.mean + _band(summary) for _, summary, _ in points]
-    axis.set(ylim=_limits([base, *low, *high]), xlim=(nothing / 2, edge))
-    axis.set(ylabel=_sentence(f"{metric_label(rows[0].metric)} at {age_label(last)} (%)"))
-    axis.set_xlabel(f"bytes stored (log scale); left of {bytes_label(nothing * 10**0.5)}: none")
-    _legend(figure, axis)
-    return _save(figure, axis, heading(rows, varying), path)
+    figure, axes = _accuracy_figure([[summary] for _, summary, _ in points])
+    for axis in axes:
+        axis.step(*zip(*front, (edge, best), strict=True), where="post", color=_GREY, label="Pareto front", zorder=0.9)
+        for number, (count, summary, label) in enumerate(points):
+            colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
+            axis.errorbar(count or nothing, summary.mean, _band(summary), color=colour, marker=marker, capsize=3,
+                          markersize=7, linestyle="none", label=label)  # fmt: skip
+        axis.set_xscale("log")
+        axis.set_xlim(nothing / 2, edge)
+    axes[0].set_ylabel(_sentence(f"{metric_label(rows[0].metric)} at {age_label(last)} (%)"))
+    axes[-1].set_xlabel(f"bytes stored (log scale); left of {bytes_label(nothing * 10**0.5)}: none")
+    _legend(figure, axes[0])
+    return _save(figure, axes[0], heading(rows, varying), path)
 
 
 def plot_sets(points: Mapping[str, Sequence[tuple[float, int]]], path: str | Path, title: tuple[str, str]) -> Path:
