@@ -33,6 +33,7 @@ _PUBLIC = {
     "install_noise": "hwaware.training",
     "install_retention": "hwaware.training",
     "load_device": "hwaware.devices",
+    "read_bundle": "hwaware.bundle",
     "remove_noise": "hwaware.training",
     "retention_loss": "hwaware.training",
     "to_digital": "hwaware.nn",

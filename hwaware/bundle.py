@@ -8,13 +8,16 @@ parameters; conductances in µS), ``crossbar`` (its largest number of rows and c
   and ``columns`` (first and one past the last input and output of the group that it holds). A crossbar is a matrix of
   target conductances, inputs by outputs; inputs run over channels, then the kernel, as in the layer's weight. Layers
   whose weights are tied name the same crossbars.
-* a cell at window position v realises ``s·sinh(κv)/sinh(rκ)`` (κ, r: the device's ``kappa``, ``range_fraction``;
-  ``s·v/r`` where kappa is null); v follows from the cells by the device's mapping.
+* a weight at window position v realises ``s·sinh(κv)/sinh(rκ)`` (κ, r: the device's ``kappa``, ``range_fraction``;
+  ``s·v/r`` where kappa is null). ``v = (2·g₀ - g_max - g_min)/(g_max - g_min)`` with the mapping ``offset``, else
+  ``v = (g₀ - g₁)/(g_max - g_min)``.
 * ``digital.safetensors`` also holds everything that stays digital, under the network's own keys.
-* a repair has ``key``, ``method``, ``params``, ``cost`` and ``timetable``: ``start_s`` (age from which a level holds),
-  ``level`` (its name, null: no repair yet) and the accuracy it was planned with. In ``repairs.safetensors`` a level's
-  values are ``KEY/LEVEL/NAME`` in half precision, or ``…/codes`` (whole numbers) times ``…/scale``. What all levels
-  share is ``KEY/shared/NAME``.
+* a repair has ``key``, ``method``, ``params``, ``schedule``, ``cost`` (:class:`hwaware.compensation.costs.Cost`) and
+  ``timetable``: ``start_s`` (age from which a level holds), ``level`` (its name, null: no repair yet) and the accuracy
+  there: mean and standard deviation in percent over simulated chips, on validation samples. In
+  ``repairs.safetensors`` a level's values are ``KEY/LEVEL/NAME`` in half precision, or ``…/codes`` (whole numbers)
+  times ``…/scale``. What all levels share is ``KEY/shared/NAME``. What the values do to a layer is in the docstring of
+  the method's class.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -34,7 +38,7 @@ from torch import Tensor, nn
 
 from hwaware import compensation
 from hwaware.chip import Chip
-from hwaware.compensation import Level, OfflineCompensation, Timetable
+from hwaware.compensation import Level, OfflineCompensation, Schedule, Timetable
 from hwaware.compensation.costs import Cost
 from hwaware.compensation.quantise import codes
 from hwaware.devices import Device, device_from_dict, device_to_dict
@@ -59,11 +63,21 @@ class PlannedRepair:
         method: fitted offline.
         timetable: its drift levels.
         cost: of all of them.
+        schedule: what the timetable was planned by.
     """
 
     method: OfflineCompensation
     timetable: Timetable
     cost: Cost
+    schedule: Schedule
+
+    def __call__(self, chip: Chip, age_s: float) -> AbstractContextManager[None]:
+        """The context in which a chip's network runs as the timetable repairs it at an age (s)."""
+        state = self.timetable.at(age_s).state
+        if state is None:
+            return nullcontext()
+        device = next(chip.model.parameters()).device
+        return self.method.installed(chip.model, {name: value.to(device) for name, value in state.items()})
 
 
 @dataclass(frozen=True)
@@ -250,6 +264,7 @@ def _stored_repair(prefix: str, repair: PlannedRepair, model: nn.Module, stored:
         "key": prefix,
         "method": type(method).__name__,
         "params": json.loads(method.params),
+        "schedule": asdict(repair.schedule),
         "cost": asdict(repair.cost),
         "timetable": timetable,
     }
@@ -272,4 +287,4 @@ def _read_repair(entry: dict[str, Any], stored: dict[str, Tensor]) -> PlannedRep
                     name = key.removesuffix("/codes")
                     state[name] = value.float() * own[f"{name}/scale"].float()
         levels.append(Level(line["start_s"], state, line["mean"], line["std"], line["reached"]))
-    return PlannedRepair(method, Timetable(tuple(levels)), Cost(**entry["cost"]))
+    return PlannedRepair(method, Timetable(tuple(levels)), Cost(**entry["cost"]), Schedule(**entry["schedule"]))

@@ -7,7 +7,7 @@ from torch import nn
 from hwaware.bundle import PlannedRepair, read_bundle, write_bundle
 from hwaware.chip import Chip, drift_free
 from hwaware.cli import main
-from hwaware.compensation import BnStats, ChannelAffine, Level, Timetable, VeraPlus
+from hwaware.compensation import BnStats, ChannelAffine, Level, Schedule, Timetable, VeraPlus
 from hwaware.compensation.costs import Cost
 from hwaware.devices import load_device
 from hwaware.errors import UserError
@@ -109,18 +109,22 @@ def test_a_repair_is_the_same_after_reloading(tmp_path, method):
             for one in what
         }
     timetable = Timetable((Level(0.0, None, 91.0, 0.1, True), Level(60.0, state, 90.0, 0.2, False)))
-    repair = PlannedRepair(method, timetable, Cost(bytes_stored=10.0, extra_macs_percent=1.0))
+    repair = PlannedRepair(method, timetable, Cost(bytes_stored=10.0, extra_macs_percent=1.0), Schedule(98.0))
     (found,) = read_bundle(write_bundle(tmp_path / "b", model, device, "net", [repair])).repairs
-    assert found.method == method and found.cost == repair.cost
+    assert found.method == method and found.cost == repair.cost and found.schedule == repair.schedule
     assert [(level.start_s, level.mean, level.reached) for level in found.timetable.levels] == [
         (0.0, 91.0, True), (60.0, 90.0, False),
     ]  # fmt: skip
     x = torch.randn(4, 3, 12, 12)
     with torch.no_grad(), method.installed(model, state):
         wanted = model(x)
-    with torch.no_grad(), found.method.installed(model, found.timetable.at(61.0).state):
-        assert torch.equal(model(x), wanted)
-    assert found.timetable.at(59.0).state is None
+    chip = Chip.program(model, device, 2_000_000)
+    with torch.no_grad():
+        exact = model(x)
+        with found(chip, 61.0):
+            assert torch.equal(model(x), wanted)
+        with found(chip, 59.0):  # no repair yet
+            assert torch.equal(model(x), exact)
 
 
 def test_bundles_that_are_not(tmp_path):
@@ -170,3 +174,13 @@ def test_the_command_exports_what_it_reads_back(tmp_path, capsys):
     assert not (tmp_path / "runs").exists()
     assert main([str(argument) for argument in arguments]) == 2
     assert "is there already" in capsys.readouterr().err
+
+
+def test_bad_input(tmp_path, capsys):
+    base = ["export", "--config", FINETUNE, "--model.weights", str(pretrained_weights())]
+    assert main(base) == 2
+    assert "give --out FOLDER" in capsys.readouterr().err
+    methods = ["--evaluation.methods", "[{class_path: Dora}]"]
+    assert main([*base, "--out", str(tmp_path / "bundle"), *methods]) == 2
+    assert "dora is fitted on each chip in the field" in capsys.readouterr().err
+    assert not (tmp_path / "bundle").exists()

@@ -120,6 +120,21 @@ class DriftEvaluation(Callback):
             )
         for options in self._devices(task):
             ages_to_evaluate(options.build(), self.ages_s)
+        for method in self.methods:
+            method.check(task.network)
+
+    def check_data(self, datamodule: LightningDataModule) -> None:
+        """Raises UserError where methods ask for more stored images than there are, or there is nothing to resume."""
+        PartialRows(None, self.resume)
+        if not self.methods:
+            return
+        datamodule.setup("fit")
+        for method in self.methods:
+            if getattr(method, "images", 0) > datamodule.n_val:
+                raise UserError(
+                    f"{method.name}: images={method.images}, but there are only {datamodule.n_val} validation images, "
+                    "which stored images are taken from."
+                )
 
     @property
     def stage(self) -> str:

@@ -20,6 +20,7 @@ from hwaware.chip import VALIDATION_CHIP_SEED_START, Chip, drift_free
 from hwaware.compensation import Compensation, OfflineCompensation, Schedule, plan
 from hwaware.compensation.costs import network_size
 from hwaware.errors import UserError
+from hwaware.report.costs import bytes_label
 from hwaware.report.labels import age_label
 from hwaware.tasks import HardwareAwareTask
 
@@ -47,6 +48,8 @@ def export(
     task.convert(model, task.device_options)
     model = model.to(trainer.strategy.root_device).eval()
     offline = [method for method in methods if isinstance(method, OfflineCompensation)]
+    if methods and not offline:
+        raise UserError(f"{methods[0].name} is fitted on each chip in the field: there is nothing of it to export.")
     if left := sorted({method.name for method in methods} - {method.name for method in offline}):
         print(f"left out, since they are fitted on each chip in the field: {', '.join(left)}", flush=True)
     data = fit_data(trainer, task, datamodule)
@@ -54,10 +57,23 @@ def export(
     with progress("planning repairs", len(offline) * len(schedule.grid_s), trainer.is_global_zero) as advance:
         for method in offline:
             timetable = plan(method, model, device, schedule, data, seed, on_age=advance)
-            repairs.append(PlannedRepair(method, timetable, method.cost(size, timetable.n_sets)))
+            cost = method.cost(size, timetable.n_sets)
+            repairs.append(PlannedRepair(method, timetable, cost, schedule))
+    for repair in repairs:
+        Console().print(_levels(repair))
     path = write_bundle(folder, model, device, task.network_name, repairs)
     _check(trainer, task, datamodule, model, path, schedule.oldest_s)
     return path
+
+
+def _levels(repair: PlannedRepair) -> Table:
+    target, stored = repair.schedule.target_percent, bytes_label(repair.cost.bytes_stored)
+    title = f"{repair.method.name}: target {target:g} % of drift-free, {repair.timetable.n_sets} sets, {stored}"
+    table = Table("from", "accuracy there (%)", "target", title=title)
+    for level in repair.timetable.levels:
+        reached = "reached" if level.reached else "missed"
+        table.add_row(age_label(level.start_s), f"{level.mean:.2f} ± {level.std:.2f}", reached)
+    return table
 
 
 def _check(
@@ -87,11 +103,8 @@ def _check(
         with chip.at(age_s):
             score(f"a chip at {age_label(age_s)}", network)
             for repair in bundle.repairs:
-                level = repair.timetable.at(age_s)
-                if level.state is not None:
-                    state = {name: value.to(trainer.strategy.root_device) for name, value in level.state.items()}
-                    with repair.method.installed(network, state):
-                        score(f"the same with {repair.method.name}", network)
+                with repair(chip, age_s):
+                    score(f"the same with {repair.method.name}", network)
     table = Table(title=f"{path}: accuracy (%) on validation images")
     for column in ("", "exported", "reloaded"):
         table.add_column(column, justify="right" if column else "left")

@@ -100,7 +100,7 @@ class ReadVerifyWrite(InFieldCompensation):
         return installed_weights(model, rewritten)
 
     def cost(self, size: NetworkSize, levels: int) -> Cost:
-        rewritten = self.share * size.cells
+        rewritten = round(self.share * size.cells)
         return Cost(bytes_stored=rewritten * _VALUE_BYTES, extra_macs_percent=0.0)  # their target conductances
 
     def counted(self, cost: Cost, state: State) -> Cost:

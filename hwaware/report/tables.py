@@ -128,7 +128,10 @@ def _life(rows: Sequence[Row]) -> str:
     age_s = lifetime(rows)
     if age_s is not None and math.isnan(age_s):
         return "–"
-    return f"> {age_label(max(row.age_s for row in rows))}" if age_s is None else age_label(age_s)
+    if age_s is None:
+        return f"> {age_label(max(row.age_s for row in rows))}"
+    first = min(row.age_s for row in rows)
+    return f"< {age_label(age_s)}" if age_s == first > 0 else age_label(age_s)
 
 
 def _gain(rows: Sequence[Row], reference: Sequence[Row]) -> str:

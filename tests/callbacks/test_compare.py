@@ -60,6 +60,7 @@ def test_rows_of_another_run_are_refused(tmp_path, capsys):
 def test_nothing_to_go_on_from(tmp_path, capsys):
     assert main([*_arguments(tmp_path), "--evaluation.methods", METHODS, "--evaluation.resume", "nowhere.csv"]) == 2
     assert "evaluation.resume: there is no file 'nowhere.csv'" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_schedule_gives_a_timetable(tmp_path):
@@ -82,7 +83,8 @@ def test_a_schedule_gives_a_timetable(tmp_path):
     ("methods", "reason"),
     [
         ("[]", "nothing to compare"),
-        ("[{class_path: Dora, init_args: {images: 100000}}]", "100000 calibration images were asked for"),
+        ("[{class_path: Dora, init_args: {images: 100000}}]", "dora: images=100000, but there are only"),
+        ("[{class_path: LnAffine}]", "no layer norm"),
         ("[{class_path: Dorra}]", "Did you mean 'Dora'?"),
         ("[{class_path: Dora, init_args: {rnk: 2}}]", "Did you mean 'rank'?"),
     ],
@@ -90,6 +92,7 @@ def test_a_schedule_gives_a_timetable(tmp_path):
 def test_bad_input(tmp_path, capsys, methods, reason):
     assert main([*_arguments(tmp_path), "--evaluation.methods", methods]) == 2
     assert reason in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
