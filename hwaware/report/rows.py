@@ -19,7 +19,7 @@ COLUMNS = tuple(field.name for field in fields(Row))
 #: What identifies a measurement: two rows that agree here are the same measurement made twice.
 IDENTITY = (
     "recipe", "model", "network", "dataset", "device", "device_params", "mapping",
-    "method", "method_params", "age_s", "chip_seed", "metric", "seed",
+    "method", "method_params", "age_s", "chip_seed", "metric", "n_samples", "seed",
 )  # fmt: skip
 
 

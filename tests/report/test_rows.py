@@ -147,6 +147,7 @@ def test_merging_replaces_what_was_measured_again(make_row):
     [
         {"mapping": "offset"}, {"age_s": 1.0}, {"metric": "top5"}, {"network": "finetuned"}, {"seed": 1},
         {"device_params": "{}"}, {"method": "m"}, {"method_params": '{"a": 1}'}, {"dataset": "d"}, {"recipe": "r"},
+        {"n_samples": 2000},
     ],
 )  # fmt: skip
 def test_merging_keeps_another_measurement(make_row, change):
