@@ -84,10 +84,11 @@ def plot_costs(rows: Iterable[Row], costs: Costs, path: str | Path, varying: Seq
     last = max(row.age_s for row in rows)
     rows = [row for row in rows if row.age_s == last]
     labels, points = line_labels(rows), []
+    colours = _colours(list(labels.items()))  # as in the figure of accuracy against age
     for line, same in group_by(rows, LINE).items():
         cost = {"bytes_stored": "0"} if same[0].method == "none" else cost_of(same[0], costs)
         if cost is not None:
-            points.append((float(cost["bytes_stored"]), summarise(same)[0], labels[line]))
+            points.append((float(cost["bytes_stored"]), summarise(same)[0], line))
     stored = [count for count, _, _ in points if count > 0]
     if not stored:
         raise UserError("no repair with a cost: there is nothing to draw accuracy against.")
@@ -100,10 +101,10 @@ def plot_costs(rows: Iterable[Row], costs: Costs, path: str | Path, varying: Seq
     figure, axes = _accuracy_figure([[summary] for _, summary, _ in points])
     for axis in axes:
         axis.step(*zip(*front, (edge, best), strict=True), where="post", color=_GREY, label="Pareto front", zorder=0.9)
-        for number, (count, summary, label) in enumerate(points):
-            colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
-            axis.errorbar(count or nothing, summary.mean, _band(summary), color=colour, marker=marker, capsize=3,
-                          markersize=7, linestyle="none", label=label)  # fmt: skip
+        for number, (count, summary, line) in enumerate(points):
+            marker = _MARKERS[number % len(_MARKERS)]
+            axis.errorbar(count or nothing, summary.mean, _band(summary), color=colours[line], marker=marker, capsize=3,
+                          markersize=7, linestyle="none", label=labels[line])  # fmt: skip
         axis.set_xscale("log")
         axis.set_xlim(nothing / 2, edge)
     axes[0].set_ylabel(_sentence(f"{metric_label(rows[0].metric)} at {age_label(last)} (%)"))
