@@ -85,7 +85,7 @@ def _check(
     age_s: float,
 ) -> None:
     """Scores what was exported and what the files give, exact and on one chip, on validation images."""
-    bundle, reloaded = read_bundle(path), copy.deepcopy(task.build_network()).float()
+    bundle, reloaded = read_bundle(path), task.build_network().float()
     bundle.install(reloaded)
     reloaded = reloaded.to(trainer.strategy.root_device).eval()
     batches = Batches(datamodule, "val", trainer.strategy.root_device)

@@ -12,14 +12,11 @@ from torch import nn
 
 from hwaware.chip import Chip
 from hwaware.compensation.base import FitData, InFieldCompensation, OfflineCompensation, State, check_settings
-from hwaware.compensation.costs import SRAM_WRITE_S, Cost, NetworkSize
+from hwaware.compensation.costs import HALF_BYTES, SRAM_WRITE_S, Cost, NetworkSize
 from hwaware.compensation.norms import batch_norms, installed_statistics, measuring_statistics
 from hwaware.compensation.seeds import fitting_chip
 from hwaware.devices import Device
 from hwaware.errors import UserError
-
-#: Bytes of a stored value, a half-precision float.
-_VALUE_BYTES = 2
 
 #: Stored images that run through the chip at a time; large enough that the spread between batches hardly counts.
 _BATCH = 200
@@ -70,7 +67,7 @@ class BnStats(_Statistics, OfflineCompensation):
 
     def cost(self, size: NetworkSize, levels: int) -> Cost:
         return Cost(
-            bytes_stored=levels * 2 * size.norm_channels * _VALUE_BYTES,
+            bytes_stored=levels * 2 * size.norm_channels * HALF_BYTES,
             extra_macs_percent=0.0,
             trainable_percent=100 * 2 * size.norm_channels / size.parameters,
         )
@@ -104,7 +101,7 @@ class BnAdaBs(_Statistics, InFieldCompensation):
     def cost(self, size: NetworkSize, levels: int) -> Cost:
         values = 2 * size.norm_channels
         return Cost(
-            bytes_stored=values * _VALUE_BYTES + self.images * size.sample_bytes,
+            bytes_stored=values * HALF_BYTES + self.images * size.sample_bytes,
             extra_macs_percent=0.0,
             images_kept=self.images,
             update_time_s=values * SRAM_WRITE_S,

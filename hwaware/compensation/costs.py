@@ -20,6 +20,9 @@ SRAM_WRITE_S = 1e-9
 #: Time (s) to write a cell of resistive memory: the fastest and the slowest that the same source states.
 CELL_WRITE_S = (6.5e-6, 4.5e-3)
 
+#: Bytes of a half-precision float, as which values are stored that have no bits of their own.
+HALF_BYTES = 2
+
 #: Bytes of a seed from which random numbers are made again where they are needed.
 SEED_BYTES = 8
 

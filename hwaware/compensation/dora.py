@@ -17,11 +17,8 @@ from torch import Tensor, nn
 from hwaware.chip import Chip, drift_free
 from hwaware.compensation.access import frozen, on_outputs
 from hwaware.compensation.base import FitData, InFieldCompensation, State, check_settings
-from hwaware.compensation.costs import SRAM_WRITE_S, Cost, NetworkSize
+from hwaware.compensation.costs import HALF_BYTES, SRAM_WRITE_S, Cost, NetworkSize
 from hwaware.nn import AnalogLayer, installed_weights
-
-#: Bytes of a stored value, a half-precision float.
-_VALUE_BYTES = 2
 
 #: Inputs laid out at a time, for the memory's sake.
 _ELEMENTS = 2**25
@@ -138,7 +135,7 @@ class Dora(InFieldCompensation):
         features = self.images * sum(layer.outputs for layer in layers)
         teacher = min(features, sum(layer.weights for layer in layers))
         return Cost(
-            bytes_stored=(values + teacher) * _VALUE_BYTES + self.images * size.sample_bytes,
+            bytes_stored=(values + teacher) * HALF_BYTES + self.images * size.sample_bytes,
             extra_macs_percent=100 * macs / size.macs,
             images_kept=self.images,
             cell_reads=size.cells,

@@ -14,11 +14,8 @@ from torch import Tensor, nn
 
 from hwaware.chip import Chip
 from hwaware.compensation.base import FitData, InFieldCompensation, State
-from hwaware.compensation.costs import SRAM_WRITE_S, Cost, NetworkSize
+from hwaware.compensation.costs import HALF_BYTES, SRAM_WRITE_S, Cost, NetworkSize
 from hwaware.nn import analog_layers, installed_weights
-
-#: Bytes of a stored value, a half-precision float.
-_VALUE_BYTES = 2
 
 #: A tile that has lost all of its current is not scaled up without bound.
 _LEAST = 1e-4
@@ -46,7 +43,7 @@ class GlobalDriftCompensation(InFieldCompensation):
     def cost(self, size: NetworkSize, levels: int) -> Cost:
         scales = self._scales(size)
         return Cost(
-            bytes_stored=2 * scales * _VALUE_BYTES,  # the reference and the scale
+            bytes_stored=2 * scales * HALF_BYTES,  # the reference and the scale
             extra_macs_percent=100 * sum(layer.outputs for layer in size.layers.values()) / size.macs,
             cell_reads=size.cells,
             update_time_s=scales * SRAM_WRITE_S,

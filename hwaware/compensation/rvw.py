@@ -12,13 +12,10 @@ from torch import Tensor, nn
 
 from hwaware.chip import Chip
 from hwaware.compensation.base import FitData, InFieldCompensation, State, check_settings
-from hwaware.compensation.costs import CELL_WRITE_S, Cost, NetworkSize
+from hwaware.compensation.costs import CELL_WRITE_S, HALF_BYTES, Cost, NetworkSize
 from hwaware.devices import iv
 from hwaware.errors import UserError
 from hwaware.nn import AnalogLayer, analog_layers, installed_weights
-
-#: Bytes of a stored value, a half-precision float.
-_VALUE_BYTES = 2
 
 
 @dataclass(frozen=True)
@@ -101,7 +98,7 @@ class ReadVerifyWrite(InFieldCompensation):
 
     def cost(self, size: NetworkSize, levels: int) -> Cost:
         rewritten = round(self.share * size.cells)
-        return Cost(bytes_stored=rewritten * _VALUE_BYTES, extra_macs_percent=0.0)  # their target conductances
+        return Cost(bytes_stored=rewritten * HALF_BYTES, extra_macs_percent=0.0)  # their target conductances
 
     def counted(self, cost: Cost, state: State) -> Cost:
         writes, reads = torch.stack([value for key, value in state.items() if key.endswith("/counts")]).sum(0).tolist()
