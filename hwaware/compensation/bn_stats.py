@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import islice
 from typing import ClassVar
 
 import torch
@@ -14,7 +14,7 @@ from hwaware.chip import Chip
 from hwaware.compensation.base import FitData, InFieldCompensation, OfflineCompensation, State, check_settings
 from hwaware.compensation.costs import HALF_BYTES, SRAM_WRITE_S, Cost, NetworkSize
 from hwaware.compensation.norms import batch_norms, installed_statistics, measuring_statistics
-from hwaware.compensation.seeds import fitting_chip
+from hwaware.compensation.training import fresh_chips
 from hwaware.devices import Device
 from hwaware.errors import UserError
 
@@ -54,13 +54,9 @@ class BnStats(_Statistics, OfflineCompensation):
     def fit(
         self, model: nn.Module, device: Device, ages_s: tuple[float, float], data: FitData, seed: int, start: State
     ) -> State:
-        low, high = (math.log(age_s) for age_s in ages_s)
-        draw = torch.Generator().manual_seed(seed)
-        batches = data.training(seed)
+        batches, chips = data.training(seed), fresh_chips(model, device, ages_s, seed)
         with measuring_statistics(model) as found:
-            for step in range(self.batches):
-                age_s = math.exp(low + (high - low) * torch.rand((), generator=draw).item())
-                chip = Chip.program(model, device, fitting_chip(seed, step))
+            for chip, age_s in islice(chips, self.batches):
                 with chip.at(age_s, purpose="fitting"):
                     data.predict(model, next(batches))
             return found()

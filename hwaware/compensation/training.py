@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import count, islice
 
 import torch
 from torch import nn
@@ -13,6 +14,18 @@ from hwaware.compensation.access import frozen
 from hwaware.compensation.base import FitData, OfflineCompensation, State
 from hwaware.compensation.seeds import fitting_chip
 from hwaware.devices import Device
+
+
+def fresh_chips(
+    model: nn.Module, device: Device, ages_s: tuple[float, float], seed: int
+) -> Iterator[tuple[Chip, float]]:
+    """Endless simulated chips to fit on, each with an age (s), log-uniform between the youngest and the oldest."""
+    low, high = (math.log(age_s) for age_s in ages_s)
+    draw = torch.Generator().manual_seed(seed)
+    for step in count():
+        age_s = math.exp(low + (high - low) * torch.rand((), generator=draw).item())
+        yield Chip.program(model, device, fitting_chip(seed, step)), age_s
+
 
 #: Batches, each on a chip of its own, by which one start is preferred to another.
 _TRIALS = 4
@@ -63,16 +76,12 @@ def train_vectors(
     Returns:
         The trained state, detached.
     """
-    low, high = (math.log(age_s) for age_s in ages_s)
-    draw = torch.Generator().manual_seed(seed)
     state = {name: value.detach().clone().requires_grad_(True) for name, value in start.items()}
     optimizer = torch.optim.Adam(state.values(), lr=lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    batches = data.training(seed)
+    batches, chips = data.training(seed), fresh_chips(model, device, ages_s, seed)
     with frozen(model), torch.enable_grad():
-        for step in range(steps):
-            age_s = math.exp(low + (high - low) * torch.rand((), generator=draw).item())
-            chip = Chip.program(model, device, fitting_chip(seed, step))
+        for chip, age_s in islice(chips, steps):
             with chip.at(age_s, purpose="fitting"), method.installed(model, state):
                 loss = data.loss(model, next(batches))
             optimizer.zero_grad()
