@@ -18,7 +18,8 @@ from PIL import Image
 from hwaware.data.subsets import DIGITS_TEST_SEED, stratified_subset
 from hwaware.errors import UserError, nearest
 
-_SPLIT_NAMES = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
+# Images set aside to calibrate with are what there is to fit on, where there is no training set.
+_SPLIT_NAMES = {"train": ("train", "calibration"), "val": ("val", "validation", "valid"), "test": ("test",)}
 
 
 class Images(ABC):
