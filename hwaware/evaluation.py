@@ -105,10 +105,8 @@ def evaluate(
         UserError: an age is not covered; a layer's weight is never used through the layer, so that no chip could act.
     """
     ages_s = ages_to_evaluate(device, ages_s)
-    rows = []
+    exact, rows = score_drift_free(model, score), []
     with _eval_mode(model):
-        with drift_free(model), _all_used(model):
-            exact = score(model)
         for seed in chip_seeds:
             chip = Chip.program(model, device, seed)
             for age_s in ages_s:
@@ -141,6 +139,16 @@ def evaluate(
                     for metric, value in values.items()
                 ]
     return rows
+
+
+def score_drift_free(model: nn.Module, score: Score) -> dict[str, float]:
+    """Metrics in percent of the exact network placed on a chip: as it is written, without errors, drift or noise.
+
+    Raises:
+        UserError: a layer's weight is never used through the layer, so that no chip could act.
+    """
+    with _eval_mode(model), drift_free(model), _all_used(model):
+        return score(model)
 
 
 def ages_to_evaluate(device: Device, ages_s: Sequence[float]) -> tuple[float, ...]:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""Merges runs' rows into one folder's, with their summary, costs and plots; what is there already is replaced.
+"""Merges runs' rows into one folder's, with their summary, costs, plots and report; what is there already is replaced.
 
-    python scripts/merge_rows.py results/cifar10_resnet20 runs/*/version_*/rows.csv
+python scripts/merge_rows.py results/cifar10_resnet20 runs/*/version_*/rows.csv
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hwaware.callbacks.results import TIMETABLE, write_results
+from hwaware.callbacks.results import TIMETABLE, costs_in, write_results
 from hwaware.report.costs import KEY, merge_lines
 from hwaware.report.costs import NAME as COSTS
+from hwaware.report.html import write_report
 from hwaware.report.rows import merge_rows, read_rows
 
 
@@ -27,8 +28,9 @@ def main() -> None:
         rows = merge_rows(rows, read_rows(source))
     for name in (COSTS, TIMETABLE):
         merge_lines(arguments.folder / name, [source.parent / name for source in arguments.sources], KEY)
-    plots = write_results(rows, arguments.folder, arguments.classes)
-    print(f"{len(rows)} rows: {target}", *plots, sep="\n")
+    sections = write_results(rows, arguments.folder, arguments.classes)
+    report = write_report(arguments.folder, sections, costs=costs_in(arguments.folder))
+    print(f"{len(rows)} rows: {target}", *(plot for section in sections for plot in section.figures), report, sep="\n")
 
 
 if __name__ == "__main__":

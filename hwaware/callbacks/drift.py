@@ -16,12 +16,21 @@ from hwaware.callbacks.fitting import fit_data
 from hwaware.callbacks.partial import PartialRows
 from hwaware.callbacks.progress import progress
 from hwaware.callbacks.record import run_folder, wandb_loggers
-from hwaware.callbacks.results import device_slugs, plot_device, print_tables, track, write_repairs, write_results
+from hwaware.callbacks.results import (
+    costs_in,
+    device_slugs,
+    plot_device,
+    print_tables,
+    track,
+    write_repairs,
+    write_results,
+)
 from hwaware.chip import CHIP_SEED_START, VALIDATION_CHIP_SEED_START
 from hwaware.compensation import Compensation, OfflineCompensation, Repair, Schedule
 from hwaware.errors import UserError, nearest
-from hwaware.evaluation import DEFAULT_AGES_S, Row, RunLabels, ages_to_evaluate, evaluate
+from hwaware.evaluation import DEFAULT_AGES_S, Row, RunLabels, ages_to_evaluate, evaluate, score_drift_free
 from hwaware.nn import to_digital
+from hwaware.report.html import write_report
 from hwaware.report.labels import age_label
 from hwaware.tasks import DeviceOptions, HardwareAwareTask
 
@@ -119,7 +128,9 @@ class DriftEvaluation(Callback):
                 "Compare it on the test images, or choose by methods that are fitted offline without a schedule."
             )
         for options in self._devices(task):
-            ages_to_evaluate(options.build(), self.ages_s)
+            ages_s = ages_to_evaluate(options.build(), self.ages_s)
+            if self.methods and ages_s[-1] == 0:
+                raise UserError("evaluation.ages_s [0]: a chip just written is not repaired; give an age above 0.")
         for method in self.methods:
             method.check(task.network)
 
@@ -210,12 +221,13 @@ class DriftEvaluation(Callback):
                     task.convert(converted, options, corrected=name != "base_uncorrected")
                     converted, device = converted.to(torch_device).eval(), options.build()
                     ages_s = ages_to_evaluate(device, self.ages_s)
+                    exact = score_drift_free(converted, score) if partial else {}
                     for method in (None, *methods):
                         repair, how = None, labels
                         if method is not None:
                             repair = Repair(method, converted, device, ages_s, data, self.seed, self.schedule)
                             how = replace(labels, method=method.name, method_params=repair.params)
-                        known = partial.group(how, device, base_digital, batches.n_samples, ages_s, chip_seeds)
+                        known = partial.group(how, device, base_digital, exact, batches.n_samples, ages_s, chip_seeds)
                         if known is None:
                             own = evaluate(
                                 converted,
@@ -252,16 +264,19 @@ class DriftEvaluation(Callback):
         if folder is None:
             return
         found = write_repairs(folder, self._repairs) if self._repairs else []
-        plots = write_results(rows, folder, getattr(task, "num_classes", None))
+        sections = write_results(rows, folder, getattr(task, "num_classes", None))
         PartialRows.done(folder)
+        cells = []
         for options, name in zip(self._devices(task), device_slugs(rows), strict=True):
             converted = copy.deepcopy(network).float()
             task.convert(converted, options)
-            plots += plot_device(converted, options.build(), self.ages_s, folder, name)
+            cells += plot_device(converted, options.build(), self.ages_s, folder, name)
+        report = write_report(folder, sections, cells, costs_in(folder))
+        plots = [figure for section in sections for figure in section.figures] + cells
         for logger in wandb_loggers(trainer):
             track(logger.experiment, rows, plots, folder)
         found = [f"{len(rows)} rows: {folder / 'rows.csv'}", f"summary: {folder / 'summary.csv'}", *found]
-        print(*found, *(f"plot: {plot}" for plot in plots), sep="\n", flush=True)
+        print(*found, *(f"plot: {plot}" for plot in plots), f"report: {report}", sep="\n", flush=True)
 
 
 def finetuned_network(task: HardwareAwareTask) -> nn.Module:

@@ -35,11 +35,16 @@ class PartialRows:
             raise UserError(f"evaluation.resume: there is no file '{resume}'.")
         self._known = read_rows(resume) if resume else []
 
+    def __bool__(self) -> bool:
+        """Whether there is anything to go on from."""
+        return bool(self._known)
+
     def group(
         self,
         labels: RunLabels,
         device: Device,
         base_digital: Mapping[str, float],
+        drift_free: Mapping[str, float],
         n_samples: int,
         ages_s: Sequence[float],
         chip_seeds: Sequence[int],
@@ -61,6 +66,11 @@ class PartialRows:
                     theirs = getattr(row, name)
                     raise UserError(f"'{self._resume}' has rows of another run: {name} is {theirs} there, {mine} here.")
             if all(getattr(row, name) == value for name, value in group.items()):
+                if row.drift_free != drift_free.get(row.metric):
+                    raise UserError(
+                        f"'{self._resume}' has rows of another network: '{row.network}' has {row.drift_free} % "
+                        f"drift-free {row.metric} there, {drift_free.get(row.metric)} % here."
+                    )
                 found[row.chip_seed, row.age_s, row.metric] = row
         wanted = list(product(chip_seeds, ages_s, base_digital))
         return [found[key] for key in wanted] if all(key in found for key in wanted) else None
@@ -74,4 +84,3 @@ class PartialRows:
     def done(folder: Path) -> None:
         """Removes what was kept: the whole is there."""
         (folder / NAME).unlink(missing_ok=True)
-

@@ -18,8 +18,10 @@ from hwaware.compensation.costs import network_size
 from hwaware.devices import Device
 from hwaware.evaluation import Row, ages_to_evaluate
 from hwaware.nn import analog_layers
-from hwaware.report.costs import KEY, cost_of, read_costs
+from hwaware.report.costs import KEY, Costs, cost_of, read_costs
 from hwaware.report.costs import NAME as COSTS
+from hwaware.report.html import NAME as REPORT
+from hwaware.report.html import Section
 from hwaware.report.labels import line_labels, settings, slug, varying_params
 from hwaware.report.plots import plot_accuracy, plot_conductances, plot_costs, plot_transform
 from hwaware.report.rows import COLUMNS, write_csv, write_rows
@@ -39,18 +41,17 @@ def print_tables(rows: Sequence[Row]) -> None:
         console.print(table)
 
 
-def write_results(rows: Sequence[Row], folder: Path, n_classes: int | None = None) -> list[Path]:
-    """Writes ``rows.csv``, ``summary.csv`` (ratios, A*, yield, lifetime) and the plots; returns the plots.
+def write_results(rows: Sequence[Row], folder: Path, n_classes: int | None = None) -> list[Section]:
+    """Writes ``rows.csv``, ``summary.csv`` (ratios, A*, yield, lifetime) and the plots; returns the latter by setting.
 
     With a ``costs.csv`` in the folder, accuracy is also drawn against what repairs store.
     """
     write_rows(folder / "rows.csv", rows)
     write_summary(folder / "summary.csv", rows, n_classes)
-    costs = read_costs(folder / COSTS) if (folder / COSTS).exists() else {}
-    varying, plots = varying_params(rows), []
+    costs, varying, sections = costs_in(folder), varying_params(rows), []
     for same in settings(rows):
         # A figure has one network where it is repaired in several ways, else all of them.
-        figures = {"": same}
+        figures, plots = {"": same}, []
         if any(row.method != "none" for row in same):
             figures = {f"_{network}": lines for network, lines in group_by(same, ["network"]).items()}
         for suffix, lines in figures.items():
@@ -58,7 +59,13 @@ def write_results(rows: Sequence[Row], folder: Path, n_classes: int | None = Non
             plots.append(plot_accuracy(lines, folder / "plots" / f"accuracy_{name}", varying))
             if any(float(line["bytes_stored"]) for line in map(partial(cost_of, costs=costs), lines) if line):
                 plots.append(plot_costs(lines, costs, folder / "plots" / f"costs_{name}", varying))
-    return plots
+        sections.append(Section(same, plots))
+    return sections
+
+
+def costs_in(folder: Path) -> Costs:
+    """What a run's folder says of the costs of repairs."""
+    return read_costs(folder / COSTS) if (folder / COSTS).exists() else {}
 
 
 def write_repairs(folder: Path, repairs: Iterable[tuple[Row, Repair]]) -> list[Path]:
@@ -104,15 +111,16 @@ def plot_device(network: nn.Module, device: Device, ages_s: Sequence[float], fol
 def track(run: Any, rows: Sequence[Row], plots: Sequence[Path], folder: Path) -> None:
     """Logs rows and costs as tables, mean accuracies as curves over age, and the plots to a Weights & Biases run.
 
-    The CSV files of the run's folder are logged as an artefact.
+    So is the report; the CSV files of the run's folder are logged as an artefact.
     """
     import wandb
 
     data = [[getattr(row, column) for column in COLUMNS] for row in rows]
     logged: dict[str, Any] = {"drift/rows": wandb.Table(columns=list(COLUMNS), data=data)}
     logged |= {f"drift/{plot.stem}": wandb.Image(str(plot)) for plot in plots}
-    if (folder / COSTS).exists():
-        costs = [*read_costs(folder / COSTS).values()]
+    if (folder / REPORT).exists():
+        logged["drift/report"] = wandb.Html((folder / REPORT).read_text(encoding="utf-8"))
+    if costs := [*costs_in(folder).values()]:
         logged["drift/costs"] = wandb.Table(columns=[*costs[0]], data=[[*line.values()] for line in costs])
     run.log(logged)
     artefact = wandb.Artifact(f"rows-{run.id}", type="rows")

@@ -72,9 +72,7 @@ class Device(ABC):
                 f"and below g_max_us={self.g_max_us}."
             )
         if self.kappa is not None and not 0 < self.kappa < math.inf:
-            raise UserError(
-                f"kappa={self.kappa} is not a non-linearity: it must be above 0 (2.0 is usual)."
-            )
+            raise UserError(f"kappa={self.kappa} is not a non-linearity: it must be above 0 (2.0 is usual).")
         if not 0 < self.range_fraction <= 1:
             raise UserError(f"range_fraction={self.range_fraction} must lie in (0, 1]; 1.0 uses the whole window.")
         if self.kappa is not None and not CURVES[0] <= self.curve <= CURVES[1]:

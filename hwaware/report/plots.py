@@ -1,10 +1,12 @@
-"""Figures as PNG files, drawn without a display."""
+"""Figures as PNG files, drawn without a display, and beside each the same as SVG, which follows the reader's theme."""
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import math
+import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, replace
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from hwaware.errors import UserError
 from hwaware.evaluation import Row
+from hwaware.files import replacing
 from hwaware.report.costs import Costs, bytes_label, cost_of
 from hwaware.report.labels import age_label, device_heading, heading, line_labels, metric_label
 from hwaware.report.summary import LINE, SETTING, Summary, group_by, summarise
@@ -267,7 +270,30 @@ def _save(figure: Figure, top: Axes, heading: tuple[str, str], path: str | Path)
     figure.draw_without_rendering()  # places the axes, whose edge both headings keep to
     title.set_x(top.get_position().x0)
     figure.savefig(path, dpi=150)
+    _save_svg(figure, path.with_suffix(".svg"))
     return path
+
+
+#: Colours of text, lines and paper, which a reader's dark theme changes; those of networks suit both.
+_THEME = """
+<style>
+svg { --ink: #1b1f24; --muted: #555555; --paper: #ffffff; fill: var(--ink) }
+@media (prefers-color-scheme: dark) { svg { --ink: #e6e8eb; --muted: #a3a9b1; --paper: #1a1d21 } }
+</style>
+"""
+_THEMED = {"#000000": "var(--ink)", _GREY: "var(--muted)", "#ffffff": "var(--paper)"}
+
+
+def _save_svg(figure: Figure, path: Path) -> None:
+    from matplotlib import rc_context
+
+    drawn = io.StringIO()
+    with rc_context({"svg.hashsalt": path.stem}):  # the same file for the same figure
+        figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
+    text = re.sub("|".join(_THEMED), lambda colour: _THEMED[colour[0]], drawn.getvalue())
+    head, tag, rest = text.partition("<defs>")
+    with replacing(path) as file:
+        file.write((head + _THEME + tag + rest).encode())
 
 
 def _splits(lines: Iterable[list[Summary]], floor: float) -> bool:

@@ -18,20 +18,35 @@ _EXPLANATION = (
     "Mean ± standard deviation over chips (5th-percentile chip), in percent. "
     "Gains: mean paired difference ± 95 % confidence, in points."
 )
-_LIFE = f"life to −{LOSS_POINTS:g} point"
+#: Heading of the lifetimes.
+LIFE = f"life to −{LOSS_POINTS:g} point"
+
+
+#: So many lines stand side by side in a terminal; more stand below one another.
+_SIDE_BY_SIDE = 3
 
 
 @dataclass(frozen=True)
-class _Grid:
-    """One setting's table as text: for each network in turn, its references, its cell per age, its lifetime."""
+class Grid:
+    """One setting's table: for each line (a network, repaired or not) in turn, its references, ages, life and costs.
+
+    Attributes:
+        title, conditions, constants: what was measured, on what, and the device's remaining parameters.
+        lines: what each line is called.
+        base_digital, drift_free: accuracies (percent) as text.
+        ages: for each age as text, each line's summary; None where it was not measured.
+        lifetimes: as text.
+        gain_over, gains: over what, and by how much at the last age; empty without a reference.
+        costs: columns that say what repairs cost; empty cells for what is no repair.
+    """
 
     title: str
     conditions: str
     constants: str
-    networks: tuple[str, ...]
+    lines: tuple[str, ...]
     base_digital: tuple[str, ...]
     drift_free: tuple[str, ...]
-    ages: dict[str, tuple[str, ...]]
+    ages: dict[str, tuple[Summary | None, ...]]
     lifetimes: tuple[str, ...]
     gain_over: str
     gains: tuple[str, ...]
@@ -39,9 +54,8 @@ class _Grid:
 
 
 def accuracy_tables(rows: Iterable[Row]) -> list[Table]:
-    """One table for the terminal per setting, a column per network; print them with a ``rich.console.Console``."""
-    rows = list(rows)
-    return [_rich(_grid(same, varying_params(rows), _of_network(rows, "base"))) for same in settings(rows)]
+    """One table for the terminal per setting; print them with a ``rich.console.Console``."""
+    return [_rich(grid) for grid in grids(rows)]
 
 
 def markdown_table(
@@ -56,10 +70,17 @@ def markdown_table(
             other parameters (an ablation's), since a chip is known by its seed.
         costs: what repairs cost, for further columns.
     """
+    return "\n\n".join(map(_markdown, grids(rows, varying, against, costs)))
+
+
+def grids(
+    rows: Iterable[Row], varying: Sequence[str] = (), against: str = "base", costs: Costs | None = None
+) -> list[Grid]:
+    """One table per setting, in order of appearance; arguments as for :func:`markdown_table`."""
     rows = list(rows)
     named = tuple(dict.fromkeys((*varying, *varying_params(rows))))
     reference = _of_network(rows, against)
-    return "\n\n".join(_markdown(_grid(same, named, reference, costs or {})) for same in settings(rows))
+    return [_grid(same, named, reference, costs or {}) for same in settings(rows)]
 
 
 def _of_network(rows: Iterable[Row], name: str) -> list[Row]:
@@ -74,7 +95,7 @@ def _comparable(reference: Iterable[Row], to: Row, age_s: float) -> list[Row]:
     return by_params.get(to.device_params) or (found if len(by_params) == 1 else [])
 
 
-def _grid(rows: Sequence[Row], varying: Sequence[str], reference: Sequence[Row], costs: Costs | None = None) -> _Grid:
+def _grid(rows: Sequence[Row], varying: Sequence[str], reference: Sequence[Row], costs: Costs) -> Grid:
     title, conditions = heading(rows, varying)
     lines = group_by(rows, LINE)
     labels = line_labels(rows)
@@ -82,15 +103,15 @@ def _grid(rows: Sequence[Row], varying: Sequence[str], reference: Sequence[Row],
     last = max(row.age_s for row in rows)
     reference = _comparable(reference, rows[0], last)
     first = [next(iter(ages.values())) for ages in summaries.values()]
-    return _Grid(
+    return Grid(
         title=title,
         conditions=conditions,
         constants=constants(rows[0]),
-        networks=tuple(labels[line] for line in lines),
+        lines=tuple(labels[line] for line in lines),
         base_digital=tuple(f"{one.base_digital:.2f}" for one in first),
         drift_free=tuple(f"{one.drift_free:.2f}" for one in first),
         ages={
-            age_label(age): tuple(_cell(summaries[line].get(age)) for line in lines)
+            age_label(age): tuple(summaries[line].get(age) for line in lines)
             for age in sorted({row.age_s for row in rows})
         },
         lifetimes=tuple(_life(lines[line]) for line in lines),
@@ -116,7 +137,8 @@ def _cost_columns(lines: Sequence[Mapping[str, str] | None]) -> dict[str, tuple[
     return {name: column for name, column in columns.items() if set(column) - {"", "0"}}
 
 
-def _cell(summary: Summary | None) -> str:
+def accuracy_text(summary: Summary | None) -> str:
+    """``mean ± std (5th-percentile chip)``; a dash for what was not measured."""
     if summary is None:
         return "–"
     if math.isnan(summary.std):
@@ -141,32 +163,45 @@ def _gain(rows: Sequence[Row], reference: Sequence[Row]) -> str:
     return f"{gain.mean:+.2f}" + ("" if math.isnan(gain.margin) else f" ± {gain.margin:.2f}")
 
 
-def _rich(grid: _Grid) -> Table:
+def _rich(grid: Grid) -> Table:
     title = Text.assemble((grid.title, "bold"), "\n", (grid.conditions, "dim"))
     footnote = f"{_EXPLANATION} Device: {grid.constants}." if grid.constants else _EXPLANATION
     table = Table(title=title, caption=Text(footnote), title_style="")
-    table.add_column("age", no_wrap=True)
-    for network in grid.networks:
-        table.add_column(Text(network), justify="right")
-    table.add_row("base digital", *grid.base_digital)
-    table.add_row("drift-free", *grid.drift_free, end_section=True)
-    for age, cells in grid.ages.items():
-        table.add_row(age, *cells)
-    table.add_section()
-    table.add_row(_LIFE, *grid.lifetimes)
+    ages = {age: list(map(accuracy_text, summaries)) for age, summaries in grid.ages.items()}
+    columns = {"drift-free": grid.drift_free, **ages, LIFE: grid.lifetimes}
     if any(grid.gains):
-        table.add_row(grid.gain_over, *grid.gains)
+        columns[grid.gain_over] = grid.gains
+    if len(grid.lines) > _SIDE_BY_SIDE:
+        table.add_column("network", overflow="fold")
+        for name in columns:
+            table.add_column(Text(name), justify="right")
+        table.add_row("base digital", " / ".join(dict.fromkeys(grid.base_digital)), end_section=True)
+        for line, *cells in zip(grid.lines, *columns.values(), strict=True):
+            table.add_row(Text(line), *cells)
+        return table
+    table.add_column("age", no_wrap=True)
+    for line in grid.lines:
+        table.add_column(Text(line), justify="right")
+    table.add_row("base digital", *grid.base_digital)
+    sections = ("drift-free", list(ages)[-1])
+    for name, cells in columns.items():
+        table.add_row(name, *cells, end_section=name in sections)
     return table
 
 
-def _markdown(grid: _Grid) -> str:
+def _markdown(grid: Grid) -> str:
     gained = any(grid.gains)
-    header = ["network", "drift-free", *grid.ages, _LIFE, *[f"{grid.gain_over} (95 %)"] * gained, *grid.costs]
+    header = ["network", "drift-free", *grid.ages, LIFE, *[f"{grid.gain_over} (95 %)"] * gained, *grid.costs]
     base = ["base digital", " / ".join(dict.fromkeys(grid.base_digital)), *("" for _ in header[2:])]
-    networks = [name.replace("|", "\\|") for name in grid.networks]
-    columns = (networks, grid.drift_free, *grid.ages.values(), grid.lifetimes, *[grid.gains] * gained)
-    columns += tuple(grid.costs.values())
+    lines = [name.replace("|", "\\|") for name in grid.lines]
+    columns = (
+        lines,
+        grid.drift_free,
+        *(map(accuracy_text, summaries) for summaries in grid.ages.values()),
+        grid.lifetimes,
+    )
+    columns += (*[grid.gains] * gained, *grid.costs.values())
     body = [header, ["---", *("---:" for _ in header[1:])], base, *zip(*columns, strict=True)]
-    lines = [f"| {' | '.join(cells)} |" for cells in body]
+    text = [f"| {' | '.join(cells)} |" for cells in body]
     footnote = ["", f"Device: {grid.constants}."] if grid.constants else []
-    return "\n".join([f"**{grid.title}** · {grid.conditions}", "", *lines, *footnote])
+    return "\n".join([f"**{grid.title}** · {grid.conditions}", "", *text, *footnote])

@@ -32,7 +32,11 @@ def test_every_method_meets_the_same_chips(tmp_path, capsys):
         costs = {line["method"]: line for line in csv.DictReader(file)}
     assert costs.keys() == {"bn_stats", "dora"} and costs["dora"]["images_kept"] == "3"
     assert float(costs["bn_stats"]["bytes_stored"]) > 0 == float(costs["bn_stats"]["extra_macs_percent"])
-    assert "base + dora" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "base + dora" in printed and f"report: {tmp_path / 'finetune' / 'version_0' / 'report.html'}" in printed
+    page = (tmp_path / "finetune" / "version_0" / "report.html").read_text()
+    for shown in ("base + bn_stats", "conv1", "hwaware.tasks", "stored"):
+        assert shown in page
 
 
 def test_a_killed_comparison_goes_on_at_the_first_missing_rows(tmp_path):
@@ -55,6 +59,14 @@ def test_rows_of_another_run_are_refused(tmp_path, capsys):
     other = ["--evaluation.methods", METHODS, "--evaluation.resume", rows, "--seed_everything", "1"]
     assert main([*_arguments(tmp_path), *other]) == 2
     assert "rows of another run: seed is 0 there, 1 here" in capsys.readouterr().err
+
+
+def test_rows_of_other_weights_are_refused(tmp_path, capsys):
+    run(*_arguments(tmp_path), "--evaluation.methods", METHODS, "--evaluation.n_chips", 1)
+    rows = tmp_path / "finetune" / "version_0" / "rows.csv"
+    write_rows(rows, [replace(row, drift_free=row.drift_free - 1) for row in read_rows(rows)])
+    assert main([*_arguments(tmp_path), "--evaluation.methods", METHODS, "--evaluation.resume", str(rows)]) == 2
+    assert "has rows of another network: 'base' has" in capsys.readouterr().err
 
 
 def test_nothing_to_go_on_from(tmp_path, capsys):
@@ -93,6 +105,11 @@ def test_bad_input(tmp_path, capsys, methods, reason):
     assert main([*_arguments(tmp_path), "--evaluation.methods", methods]) == 2
     assert reason in capsys.readouterr().err
     assert not any(tmp_path.iterdir())
+
+
+def test_a_chip_just_written_is_not_repaired(tmp_path, capsys):
+    assert main([*_arguments(tmp_path), "--evaluation.methods", METHODS, "--evaluation.ages_s", "[0]"]) == 2
+    assert "a chip just written is not repaired" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

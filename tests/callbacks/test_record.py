@@ -86,11 +86,12 @@ def test_weights_and_biases_run_reads_back(tmp_path, monkeypatch):
     assert config["trainer"]["max_epochs"] == 1
     assert config["model"]["init_args"]["optimizer"]["init_args"]["lr"] == 0.02
     assert {"train/task_loss", "train/retention", "train/lambda", "train/age_s", "drift/rows", "drift/costs"} <= keys
+    assert "drift/report" in keys
     assert {"drift/accuracy_reram_cmo_differential_top1_finetuned", "drift/transform_reram_cmo_differential"} <= keys
     assert sorted(artefacts) == ["costs.csv", "rows.csv", "summary.csv"]
     assert "drift/mean/reram_cmo_differential_top1/finetuned" in keys
     media = {path.suffix for path in file.parent.rglob("media/**/*") if path.is_file()}
-    assert {".png", ".json"} <= media
+    assert {".png", ".json", ".html"} <= media
     assert (tmp_path / "runs" / "finetune" / "version_0" / "rows.csv").is_file()  # CSV stands beside it
     import wandb
 

@@ -21,10 +21,7 @@ def drifting(model):
 def test_a_set_is_fitted_only_when_the_target_is_missed(drifting, data):
     model, device = drifting
     method, settings = ChannelAffine(steps=40), {"instances": 3, "per_decade": 1, "oldest_s": 1e8}
-    tables = [
-        plan(method, model, device, Schedule(target, **settings), data, seed=0)
-        for target in (1.0, 80.0, 95.0)
-    ]
+    tables = [plan(method, model, device, Schedule(target, **settings), data, seed=0) for target in (1.0, 80.0, 95.0)]
     sets = [table.n_sets for table in tables]
     assert sets[0] == 0 and 0 < sets[1] <= sets[2] <= 9
     for table in tables[1:]:
@@ -43,9 +40,7 @@ def test_age_alone_chooses_the_set():
 def test_the_same_seed_gives_the_same_timetable(drifting, data):
     model, device = drifting
     settings = Schedule(90.0, instances=2, per_decade=1, youngest_s=1e6, oldest_s=1e8)
-    first, second = (
-        plan(ChannelAffine(steps=5), model, device, settings, data, seed=1) for _ in range(2)
-    )
+    first, second = (plan(ChannelAffine(steps=5), model, device, settings, data, seed=1) for _ in range(2))
     assert [level.start_s for level in first.levels] == [level.start_s for level in second.levels]
     for one, other in zip(first.levels, second.levels, strict=True):
         assert one.mean == other.mean

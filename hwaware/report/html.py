@@ -1,0 +1,128 @@
+"""A run's results as one page that opens without a network."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import math
+import platform
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from hwaware.evaluation import Row
+from hwaware.files import replacing
+from hwaware.report.costs import Costs
+from hwaware.report.labels import varying_params
+from hwaware.report.summary import LOSS_POINTS, Summary
+from hwaware.report.tables import LIFE, grids
+from hwaware.report.words import in_words
+
+NAME = "report.html"
+
+#: Points below base digital up to which a cell of the table counts as near.
+_NEAR_POINTS = 5.0
+
+#: What a result depends on besides this package.
+_PACKAGES = ("torch", "lightning", "timm", "torchmetrics", "numpy")
+
+
+@dataclass(frozen=True)
+class Section:
+    """One setting: its rows, and the figures (PNG files with an SVG beside each) that show them."""
+
+    rows: Sequence[Row]
+    figures: Sequence[Path]
+
+
+def write_report(
+    folder: Path, sections: Sequence[Section], device_figures: Sequence[Path] = (), costs: Costs | None = None
+) -> Path:
+    """Writes ``report.html`` with all figures in it, and returns its path.
+
+    What else the run's folder holds is shown too: ``conversion.csv`` (layers), ``config.yaml``.
+
+    Args:
+        folder: the run's.
+        sections: what was measured, most important first.
+        device_figures: of the cells.
+        costs: what repairs cost.
+    """
+    from jinja2 import Environment, PackageLoader
+
+    costs, every = costs or {}, [row for section in sections for row in section.rows]
+    template = Environment(
+        loader=PackageLoader("hwaware.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    ).get_template("report.html.j2")
+    tables = grids(every, varying_params(every), costs=costs)
+    page = template.render(
+        title=" · ".join(dict.fromkeys(row.recipe for row in every)),
+        sections=[
+            {
+                "folded": section.rows[0].metric != every[0].metric,
+                "words": in_words(section.rows, costs),
+                "table": table,
+                "figures": list(map(_figure, section.figures)),
+            }
+            for section, table in zip(sections, tables, strict=True)
+        ],
+        device_figures=list(map(_figure, device_figures)),
+        shade=_shade,
+        life=LIFE,
+        loss_points=LOSS_POINTS,
+        near_points=_NEAR_POINTS,
+        isnan=math.isnan,
+        layers=_read(folder / "conversion.csv"),
+        config=_text(folder / "config.yaml"),
+        facts=_facts(every),
+    )
+    path = folder / NAME
+    with replacing(path) as file:
+        file.write(page.encode())
+    return path
+
+
+def _shade(summary: Summary) -> str:
+    """How a cell is tinted: by points lost against the digital network."""
+    loss = summary.base_digital - summary.mean
+    return "good" if loss <= LOSS_POINTS else "near" if loss <= _NEAR_POINTS else "far"
+
+
+def _figure(png: Path) -> dict[str, str]:
+    svg = base64.b64encode(png.with_suffix(".svg").read_bytes()).decode()
+    return {"source": f"data:image/svg+xml;base64,{svg}", "name": png.stem.replace("_", " ")}
+
+
+def _facts(rows: Sequence[Row]) -> dict[str, str]:
+    """What the figures follow from."""
+    facts = {
+        "recipe": _listed(row.recipe for row in rows),
+        "data": _listed(f"{row.dataset} ({row.n_samples:,} samples)" for row in rows),
+        "training seeds": _listed(row.seed for row in rows),
+        "chip seeds": _span(row.chip_seed for row in rows),
+        "hwaware": _listed(f"{row.version}, commit {row.commit or 'unknown'}" for row in rows),
+        "Python": platform.python_version(),
+    }
+    return facts | {name: version(name) for name in _PACKAGES}
+
+
+def _listed(values: Iterable[Any]) -> str:
+    return ", ".join(dict.fromkeys(map(str, values)))
+
+
+def _span(values: Iterable[int]) -> str:
+    values = sorted(set(values))
+    return f"{values[0]} … {values[-1]}" if len(values) > 1 else str(values[0])
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""

@@ -1,0 +1,89 @@
+"""What a setting's rows amount to, in sentences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from hwaware.evaluation import Row
+from hwaware.report.costs import Costs, bytes_label, cost_of
+from hwaware.report.labels import age_label, line_labels, metric_label
+from hwaware.report.summary import LINE, LOSS_POINTS, Summary, group_by, lifetime, summarise
+
+#: Points that an accuracy may lie below the best to count as one of the good ones, of which the cheapest is named.
+_NEAR_POINTS = 0.5
+
+
+def in_words(rows: Sequence[Row], costs: Costs) -> list[str]:
+    """Sentences on the networks of one setting, then on their repairs, most important first.
+
+    Args:
+        rows: measurements of one setting.
+        costs: what repairs cost.
+    """
+    last = max(row.age_s for row in rows)
+    labels, lines = line_labels(rows), group_by(rows, LINE)
+    ends = {line: summarise([row for row in same if row.age_s == last]) for line, same in lines.items()}
+    ends = {line: found[0] for line, found in ends.items() if found}
+    alone = [line for line in ends if lines[line][0].method == "none"]
+    sentences = [_network(labels[line], lines[line], ends[line]) for line in alone]
+    for network in dict.fromkeys(one.network for one in ends.values()):
+        repaired = {line: one for line, one in ends.items() if one.network == network and one.method != "none"}
+        if repaired:
+            unrepaired = next((ends[line] for line in alone if ends[line].network == network), None)
+            stored = {line: _bytes(lines[line][0], costs) for line in repaired}
+            sentences.append(_repairs(labels, repaired, unrepaired, stored))
+    return sentences
+
+
+def _network(label: str, rows: Sequence[Row], end: Summary) -> str:
+    metric, loss = metric_label(end.metric), end.base_digital - end.mean
+    against = (
+        f"{abs(loss):.2f} points {'below' if loss > 0 else 'above'} the digital network's {end.base_digital:.2f} %"
+    )
+    text = f"{label}: {end.mean:.2f} % {metric} {_at(end.age_s)}, {against}"
+    if end.n_chips > 1:
+        good = round(end.yield_percent * end.n_chips / 100)
+        text += f"; {good} of {end.n_chips} chips lose at most {LOSS_POINTS:g} point"
+    age_s = lifetime(rows)
+    if age_s is None:
+        return f"{text}. The mean keeps within that all the time."
+    if math.isnan(age_s):
+        return f"{text}."
+    return f"{text}. The mean keeps within that {'for ' + age_label(age_s) if age_s > 0 else 'at no age'}."
+
+
+def _repairs(
+    labels: dict[tuple[str, ...], str],
+    repaired: dict[tuple[str, ...], Summary],
+    unrepaired: Summary | None,
+    stored: dict[tuple[str, ...], float],
+) -> str:
+    best = max(repaired, key=lambda line: repaired[line].mean)
+    top = repaired[best]
+    if unrepaired is not None and unrepaired.mean >= top.mean:
+        return f"No repair is better than none {_at(top.age_s)}: {unrepaired.network} has {unrepaired.mean:.2f} %."
+    text = f"Repaired, {labels[best]} is the best {_at(top.age_s)}: {top.mean:.2f} %"
+    if unrepaired is not None:
+        text += f", {top.mean - unrepaired.mean:.2f} points more than without"
+    text += _for(stored[best]) + "."
+    near = [line for line, one in repaired.items() if one.mean >= top.mean - _NEAR_POINTS]
+    cheapest = min(near, key=stored.__getitem__)
+    if cheapest != best and stored[cheapest] < stored[best]:
+        one = repaired[cheapest]
+        text += f" Within {_NEAR_POINTS:g} points of it, {labels[cheapest]} stores least: {one.mean:.2f} %"
+        text += _for(stored[cheapest]) + "."
+    return text
+
+
+def _bytes(row: Row, costs: Costs) -> float:
+    line = cost_of(row, costs)
+    return math.inf if line is None else float(line["bytes_stored"])
+
+
+def _for(stored: float) -> str:
+    return "" if math.isinf(stored) else f", for {bytes_label(stored)}"
+
+
+def _at(age_s: float) -> str:
+    return "just written" if age_s == 0 else f"after {age_label(age_s)}"

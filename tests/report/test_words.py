@@ -1,0 +1,58 @@
+"""What rows amount to, in sentences."""
+
+from __future__ import annotations
+
+import pytest
+
+from hwaware.report.costs import KEY
+from hwaware.report.words import in_words
+
+
+@pytest.fixture
+def repaired(make_row):
+    """A network, and two repairs of it, at one hour and ten years on two chips; what the repairs cost."""
+    accuracies = {"none": (91.0, 80.0), "dora": (91.5, 91.0), "vera_plus": (91.4, 90.8)}
+    rows = [
+        make_row(method=method, age_s=age_s, value=value + chip, chip_seed=2_000_000 + chip)
+        for method, values in accuracies.items()
+        for age_s, value in zip((3600.0, 315_360_000.0), values, strict=True)
+        for chip in (0, 1)
+    ]
+    stored = {"dora": "582000", "vera_plus": "2460"}
+    costs = {
+        tuple(getattr(row, name) for name in KEY): {"bytes_stored": stored[row.method]}
+        for row in rows
+        if row.method != "none"
+    }
+    return rows, costs
+
+
+def test_the_best_repair_and_the_cheapest_near_it(repaired):
+    base, repairs = in_words(*repaired)
+    assert base.startswith(
+        "base: 80.50 % top-1 accuracy after 10 years, 11.23 points below the digital network's 91.73 %"
+    )
+    assert "0 of 2 chips lose at most 1 point" in base
+    assert repairs == (
+        "Repaired, base + dora is the best after 10 years: 91.50 %, 11.00 points more than without, for 582 kB. "
+        "Within 0.5 points of it, base + vera_plus stores least: 91.30 %, for 2.46 kB."
+    )
+
+
+def test_costs_may_be_unknown(repaired):
+    rows, _ = repaired
+    assert in_words(rows, {})[1] == (
+        "Repaired, base + dora is the best after 10 years: 91.50 %, 11.00 points more than without."
+    )
+
+
+def test_a_repair_that_harms(repaired):
+    rows, costs = repaired
+    worse = [row for row in rows if row.method in ("none", "dora")]
+    worse = [row if row.method == "none" else type(row)(**{**row.__dict__, "value": 10.0}) for row in worse]
+    assert in_words(worse, costs)[1] == "No repair is better than none after 10 years: base has 80.50 %."
+
+
+def test_a_single_chip_has_no_yield(make_row):
+    (sentence,) = in_words([make_row(age_s=3600.0, value=92.0)], {})
+    assert sentence == ("base: 92.00 % top-1 accuracy after 1 h, 0.27 points above the digital network's 91.73 %.")
