@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,9 +19,11 @@ from hwaware.errors import UserError
 from hwaware.nn import ConversionReport, analog_layers, convert
 from hwaware.tasks.options import DeviceOptions
 from hwaware.training import (
+    Distillation,
     RetentionLoss,
     TrainingNoise,
     clip_weights_,
+    distillation_loss,
     install_noise,
     install_retention,
     remove_noise,
@@ -42,8 +45,9 @@ class HardwareAwareTask(LightningModule, ABC):
     """A network that is trained in the knowledge of the memory which is to hold it.
 
     A subclass says what the network is (:meth:`build_network`), what is scored and what is minimised
-    (:meth:`configure_losses`, :meth:`configure_metrics`, :meth:`loss_of`); this class converts, adds training noise and
-    the retention loss, and optimises. Validation and test run the exact effective weights: no noise, no drift.
+    (:meth:`configure_losses`, :meth:`configure_metrics`, :meth:`task_loss`); this class converts, adds training noise,
+    the retention loss and distillation, and optimises. Validation and test run the exact effective weights: no noise,
+    no drift.
 
     Args:
         device: memory technology; None trains a plain digital network.
@@ -51,6 +55,7 @@ class HardwareAwareTask(LightningModule, ABC):
         corrected: whether the network's weights are pre-distorted for the cell's non-linearity.
         noise: training noise; None for none.
         retention: retention loss; None for none.
+        distillation: learn from the digital network that this one starts from; None: from labels alone.
         clip_alpha: clip each layer's weights at this many of their standard deviations after each step; None: never.
         freeze_bn_statistics: keep a pretrained network's batch-norm statistics while its affine parameters train.
         optimizer: from parameters to an optimiser; None is SGD with learning rate 0.01 and momentum 0.9.
@@ -62,6 +67,8 @@ class HardwareAwareTask(LightningModule, ABC):
     conversion: ConversionReport | None = None
     #: λ, resolved at the first step from the retention loss's share of the task loss.
     retention_weight: float | None = None
+    #: The digital network's output for a batch, while training with distillation.
+    _teach: Callable[[Any], Any] | None = None
 
     def __init__(
         self,
@@ -71,6 +78,7 @@ class HardwareAwareTask(LightningModule, ABC):
         corrected: bool = True,
         noise: TrainingNoise | None = None,
         retention: RetentionLoss | None = None,
+        distillation: Distillation | None = None,
         clip_alpha: float | None = None,
         freeze_bn_statistics: bool = True,
         optimizer: OptimizerCallable | None = None,
@@ -87,6 +95,7 @@ class HardwareAwareTask(LightningModule, ABC):
         self.device_options = device
         self.include, self.exclude, self.corrected = tuple(include), tuple(exclude), corrected
         self.noise, self.retention, self.clip_alpha = noise, retention, clip_alpha
+        self.distillation = distillation
         self.freeze_bn_statistics = freeze_bn_statistics
         self.optimizer_callable, self.scheduler_callable = optimizer, scheduler
 
@@ -119,12 +128,23 @@ class HardwareAwareTask(LightningModule, ABC):
         """The output of any network (not only this task's) for a batch, whose labels are not looked at."""
 
     @abstractmethod
+    def task_loss(self, output: Any, batch: Any) -> Tensor:
+        """The task's loss, a scalar, of what :meth:`predict` gave for a batch."""
+
     def loss_of(self, network: nn.Module, batch: Any) -> Tensor:
-        """The task's loss of any network on one batch, a scalar."""
+        """The task's loss of any network on one batch."""
+        return self.task_loss(self.predict(network, batch), batch)
 
     def loss(self, batch: Any) -> Tensor:
-        """The task's loss of its own network on one batch."""
-        return self.loss_of(self.network, batch)
+        """What its own network is trained by on one batch: the task's loss, mixed with the distillation's."""
+        output = self.predict(self.network, batch)
+        loss = self.task_loss(output, batch)
+        if self._teach is None:
+            return loss
+        with torch.no_grad():
+            taught = self._teach(batch)
+        a = self.distillation.weight
+        return (1 - a) * loss + a * distillation_loss(output, taught, self.distillation.temperature)
 
     @abstractmethod
     def score(self, network: nn.Module, batches: Iterable[Any]) -> dict[str, float]:
@@ -157,10 +177,14 @@ class HardwareAwareTask(LightningModule, ABC):
         self.train()  # Lightning leaves the modes that it finds
         if self.retention is not None:  # here, because by now the weights are on their device
             install_retention(self.network, self.retention)
+        if self.distillation is not None:
+            teacher = self.build_network().to(self.device).eval().requires_grad_(False)
+            self._teach = partial(self.predict, teacher)  # no submodule: it is neither trained nor saved
 
     def on_train_end(self) -> None:
         self.settle()
         remove_retention(self.network)
+        self._teach = None
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         # The seeding callback has just seeded torch's global generator for this very step.

@@ -90,8 +90,8 @@ class ImageClassification(HardwareAwareTask):
     def predict(self, network: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
         return network(batch[0])
 
-    def loss_of(self, network: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-        return self.criterion(self.predict(network, batch), batch[1])
+    def task_loss(self, output: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return self.criterion(output, batch[1])
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self._evaluate(batch, "val", self.validation_metrics)

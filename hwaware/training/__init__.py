@@ -1,15 +1,18 @@
-"""What a training step adds: device noise, retention loss, weight clipping."""
+"""What a training step adds: device noise, retention loss, distillation, weight clipping."""
 
 from hwaware.training.ages import AgeDistribution
 from hwaware.training.clipping import clip_weights_
+from hwaware.training.distillation import Distillation, distillation_loss
 from hwaware.training.noise import TrainingNoise, install_noise, remove_noise
 from hwaware.training.retention import RetentionLoss, install_retention, remove_retention, retention_loss
 
 __all__ = [
     "AgeDistribution",
+    "Distillation",
     "RetentionLoss",
     "TrainingNoise",
     "clip_weights_",
+    "distillation_loss",
     "install_noise",
     "install_retention",
     "remove_noise",

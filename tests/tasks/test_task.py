@@ -16,7 +16,7 @@ from hwaware.errors import UserError
 from hwaware.models import build_model
 from hwaware.nn import analog_layers, effective_state_dict
 from hwaware.tasks import DeviceOptions, ImageClassification, WarmupCosine
-from hwaware.training import AgeDistribution, RetentionLoss, TrainingNoise, retention_loss
+from hwaware.training import AgeDistribution, Distillation, RetentionLoss, TrainingNoise, retention_loss
 from tests.commands import pretrained_weights
 
 CMO = DeviceOptions("reram_cmo")
@@ -222,3 +222,29 @@ def test_linear_cells_by_name():
     assert DeviceOptions("reram_cmo", kappa="linear").build().kappa is None
     assert DeviceOptions("reram_cmo").build().kappa == 2.0
     assert DeviceOptions("reram_cmo", overrides={"stuck_on": 0.1}).build().stuck_on == 0.1
+
+
+def test_distillation_pulls_towards_the_digital_network():
+    """With nothing but the teacher, the exact network has nothing to learn, and a noisy one keeps what it knew."""
+    still = make(device=CMO, distillation=Distillation(weight=1.0))
+    spy = Spy()
+    fit(still, spy)
+    assert max(step["train/task_loss"] for step in spy.steps) < 1e-5
+    digital, x = make().eval(), next(iter(images()))[0]
+
+    def distance(distillation):
+        task = make(device=CMO, noise=OLD, distillation=distillation)
+        fit(task, max_epochs=4)
+        with torch.no_grad():
+            return (task.eval()(x) - digital(x)).square().mean().item()
+
+    assert distance(Distillation(weight=1.0)) < 0.5 * distance(None)  # the labels here are random
+
+
+def test_the_teacher_is_neither_trained_nor_saved(tmp_path):
+    task = make(device=CMO, distillation=Distillation())
+    trainer = fit(task)
+    assert task._teach is None
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    keys = torch.load(tmp_path / "a.ckpt", weights_only=True)["state_dict"]
+    assert keys.keys() == make(device=CMO).state_dict().keys()
