@@ -14,6 +14,7 @@ COMMANDS = {
     "test": "accuracy on the test images, exact weights",
     "drift": "accuracy on simulated chips, from the first second to ten years",
     "compare": "the same for every way of repairing the chips, with what each costs",
+    "sensitivity": "which layers lose most, and what keeping them digital gives back",
     "export": "conductance targets, scales and planned repairs, for whoever writes the chips",
 }
 
@@ -29,7 +30,7 @@ commands:
   --KEY VALUE          any key of the recipe, e.g. --model.device.mapping offset --trainer.max_steps 100
   --print_config       the whole configuration, without running it
   --ckpt_path PATH     fit: resume a killed run, bit for bit; 'last' finds the recipe's latest
-  --weights FILE       drift, compare, export: the weights (a run's model.safetensors, or any plain timm file)
+  --weights FILE       drift, compare, sensitivity, export: a run's model.safetensors, or any plain timm file
   --out FOLDER         export: where to write
 
 hwaware COMMAND --help lists a command's keys, hwaware fit --model.help ImageClassification those of a class.

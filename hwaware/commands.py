@@ -81,6 +81,7 @@ class HardwareCLI(LightningCLI):
             "test": {"model", "dataloaders", "datamodule", "weights_only"},
             "drift": {"model", "datamodule"},
             "compare": {"model", "datamodule"},
+            "sensitivity": {"model", "datamodule"},
             "export": {"model", "datamodule"},
         }
 

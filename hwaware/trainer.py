@@ -9,17 +9,21 @@ from lightning.pytorch import LightningDataModule, Trainer
 
 from hwaware.callbacks import DriftEvaluation, RunRecord
 from hwaware.callbacks.export import export
+from hwaware.callbacks.sensitivity import check_ranking, rank_layers
 from hwaware.checkpoint import load_weights
 from hwaware.compensation import Schedule
 from hwaware.errors import UserError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from hwaware.evaluation import Row
+    from hwaware.sensitivity import LayerSensitivity
     from hwaware.tasks import HardwareAwareTask
 
 
 class HardwareTrainer(Trainer):
-    """A Trainer with ``drift``, ``compare`` and ``export`` beside ``fit``, ``validate`` and ``test``."""
+    """A Trainer with ``drift``, ``compare``, ``sensitivity``, ``export`` beside ``fit``, ``validate`` and ``test``."""
 
     def drift(
         self,
@@ -76,24 +80,69 @@ class HardwareTrainer(Trainer):
             weights: a run's ``model.safetensors``, or a plain timm file.
             ckpt_path: a run's ``.ckpt`` instead; ``last`` is the recipe's latest.
         """
-        if weights and ckpt_path:
-            raise UserError("--weights and --ckpt_path exclude each other: give the one network to export.")
-        if self.world_size > 1:
-            raise UserError(f"export runs in one process, not in {self.world_size}: --trainer.devices 1.")
         own = [callback for callback in self.callbacks if isinstance(callback, DriftEvaluation)]
         evaluation = own[0] if own else DriftEvaluation()
-        self.strategy.connect(model)
-        self.strategy.setup_environment()
-        model.trainer = datamodule.trainer = self
-        file = weights or ckpt_path
-        if not file and not model.is_pretrained:
-            raise UserError("there is no network to export: give --weights, --ckpt_path or model.weights.")
-        network = load_weights(model, file)[1] if file else model.build_network()
-        datamodule.prepare_data()
+        network = self._alone(model, datamodule, weights, ckpt_path)
         schedule = evaluation.schedule or Schedule()
         path = export(self, model, datamodule, network, out, evaluation.methods, schedule, evaluation.seed)
         print(f"bundle: {path}", flush=True)
         return path
+
+    def sensitivity(
+        self,
+        model: HardwareAwareTask,
+        datamodule: LightningDataModule,
+        weights: str | None = None,
+        ckpt_path: str | None = None,
+        age_s: float = 315_360_000.0,
+        chips: int = 3,
+        most: int = 8,
+    ) -> list[LayerSensitivity]:
+        """Which layers a network's accuracy depends on: one at a time in aged cells, on validation images and chips.
+
+        Args:
+            model: the task; its pretrained weights are ranked where no others are given.
+            datamodule: the data.
+            weights: a run's ``model.safetensors``, or a plain timm file.
+            ckpt_path: a run's ``.ckpt`` instead; ``last`` is the recipe's latest.
+            age_s: age of the chips (s).
+            chips: how many.
+            most: of how many layers to keep digital at most the accuracy is measured.
+        """
+        check_ranking(model, age_s, chips, most)
+        network = self._alone(model, datamodule, weights, ckpt_path)
+        datamodule.setup("fit")
+        for callback in self.callbacks:
+            if isinstance(callback, RunRecord):
+                callback.write(self, model)
+        try:
+            return rank_layers(self, model, datamodule, network, age_s, chips, most)
+        finally:
+            self._finish(model)
+
+    def _alone(
+        self, task: HardwareAwareTask, datamodule: LightningDataModule, weights: str | None, ckpt_path: str | None
+    ) -> nn.Module:
+        """The digital network of a command that runs in one process, which this sets up."""
+        if weights and ckpt_path:
+            raise UserError("--weights and --ckpt_path exclude each other: give the one network.")
+        if self.world_size > 1:
+            raise UserError(f"this command runs in one process, not in {self.world_size}: --trainer.devices 1.")
+        self.strategy.connect(task)
+        self.strategy.setup_environment()
+        task.trainer = datamodule.trainer = self
+        file = weights or ckpt_path
+        if not file and not task.is_pretrained:
+            raise UserError("there is no network: give --weights, --ckpt_path or model.weights.")
+        network = load_weights(task, file)[1] if file else task.build_network()
+        datamodule.prepare_data()
+        return network
+
+    def _finish(self, task: HardwareAwareTask) -> None:
+        for logger in self.loggers:
+            logger.finalize("success")
+        for callback in self.callbacks:
+            callback.teardown(self, task, "test")
 
     def _drift(self, task: HardwareAwareTask, datamodule: LightningDataModule, file: str | None) -> list[Row]:
         own = [callback for callback in self.callbacks if isinstance(callback, DriftEvaluation)]
@@ -118,7 +167,4 @@ class HardwareTrainer(Trainer):
         try:
             return evaluation.run(self, task, datamodule, networks, base)
         finally:
-            for logger in self.loggers:
-                logger.finalize("success")
-            for callback in self.callbacks:
-                callback.teardown(self, task, "test")
+            self._finish(task)

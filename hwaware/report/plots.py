@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from hwaware.devices.device import Device
+    from hwaware.sensitivity import LayerSensitivity
 
 # Okabe and Ito's colours, which the colour-blind can tell apart. A network keeps its colour from figure to figure.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -33,6 +34,9 @@ _GREY = "#555555"
 
 _MARKERS = "os^Dv"
 _DASHES = ("-", "--", ":", "-.")
+
+#: Layers in the figure of their sensitivities.
+_LAYERS_SHOWN = 25
 
 #: A curve further below base digital than this many points would flatten those that stay above.
 _ZOOM_POINTS = 12.0
@@ -132,6 +136,32 @@ def plot_sets(points: Mapping[str, Sequence[tuple[float, int]]], path: str | Pat
     axis.set(xlabel="target (% of the drift-free accuracy)", ylabel="sets of vectors stored")
     axis.set_ylim(bottom=0)
     _legend(figure, axis)
+    return _save(figure, axis, title, path)
+
+
+def plot_sensitivity(found: Sequence[LayerSensitivity], path: str | Path, title: tuple[str, str]) -> Path:
+    """Points that each layer loses by itself, most first, and the accuracy with the first of them kept digital.
+
+    Args:
+        found: layers by rank.
+        path: the PNG file to write.
+        title: heading and second line.
+    """
+    shown = found[:_LAYERS_SHOWN]
+    figure, (axis,) = _figure(height=1.6 + 0.27 * len(shown))
+    places = range(len(shown))
+    losses, spreads = [one.loss_points for one in shown], [one.loss_std for one in shown]
+    axis.barh(places, losses, xerr=spreads, color=_COLOURS[0], height=0.7, error_kw={"ecolor": _GREY})
+    axis.set_yticks(places, [one.layer for one in shown], fontsize=8)
+    axis.invert_yaxis()
+    for place, one in zip(places, shown, strict=True):
+        if not math.isnan(one.kept_accuracy):
+            text = f"{one.kept_accuracy:.1f} % without {one.kept_cells_percent:.2g} % of the cells"
+            at = max(one.loss_points, 0.0) + one.loss_std
+            axis.annotate(text, (at, place), (6, 0), textcoords="offset points", va="center", fontsize=7.5)
+    axis.margins(x=0.35)
+    axis.grid(axis="y", visible=False)
+    axis.set_xlabel("points lost with this layer alone in cells; beside it: this and all above kept digital")
     return _save(figure, axis, title, path)
 
 

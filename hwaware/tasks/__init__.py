@@ -2,7 +2,7 @@
 
 from hwaware.tasks.base import HardwareAwareTask
 from hwaware.tasks.image_classification import ImageClassification
-from hwaware.tasks.options import DeviceOptions
+from hwaware.tasks.options import DeviceOptions, KeepDigital
 from hwaware.tasks.schedule import WarmupCosine
 
-__all__ = ["DeviceOptions", "HardwareAwareTask", "ImageClassification", "WarmupCosine"]
+__all__ = ["DeviceOptions", "HardwareAwareTask", "ImageClassification", "KeepDigital", "WarmupCosine"]

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from hwaware.devices import device_to_dict
 from hwaware.errors import UserError
 from hwaware.nn import ConversionReport, analog_layers, convert
-from hwaware.tasks.options import DeviceOptions
+from hwaware.tasks.options import DeviceOptions, KeepDigital
 from hwaware.training import (
     Distillation,
     RetentionLoss,
@@ -52,6 +52,7 @@ class HardwareAwareTask(LightningModule, ABC):
     Args:
         device: memory technology; None trains a plain digital network.
         include, exclude: patterns of layers that are, or are not, to be held in cells.
+        keep_digital: further layers that are not, by how sensitive they are.
         corrected: whether the network's weights are pre-distorted for the cell's non-linearity.
         noise: training noise; None for none.
         retention: retention loss; None for none.
@@ -75,6 +76,7 @@ class HardwareAwareTask(LightningModule, ABC):
         device: DeviceOptions | None = None,
         include: Sequence[str] = ("*",),
         exclude: Sequence[str] = (),
+        keep_digital: KeepDigital | None = None,
         corrected: bool = True,
         noise: TrainingNoise | None = None,
         retention: RetentionLoss | None = None,
@@ -93,7 +95,8 @@ class HardwareAwareTask(LightningModule, ABC):
         if clip_alpha is not None and not clip_alpha > 0:
             raise UserError(f"clip_alpha={clip_alpha} must be above 0 (2.5 is usual); null turns clipping off.")
         self.device_options = device
-        self.include, self.exclude, self.corrected = tuple(include), tuple(exclude), corrected
+        kept = keep_digital.names() if keep_digital is not None else ()
+        self.include, self.exclude, self.corrected = tuple(include), (*exclude, *kept), corrected
         self.noise, self.retention, self.clip_alpha = noise, retention, clip_alpha
         self.distillation = distillation
         self.freeze_bn_statistics = freeze_bn_statistics

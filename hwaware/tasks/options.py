@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from hwaware.devices import Device, load_device
@@ -49,3 +51,33 @@ class DeviceOptions:
         if given.get("kappa") == "linear":
             given["kappa"] = None
         return load_device(self.name, **given, **self.overrides)
+
+
+@dataclass(frozen=True)
+class KeepDigital:
+    """The most sensitive layers, which are left out of the cells.
+
+    Attributes:
+        ranking: ``sensitivity.csv`` of ``hwaware sensitivity``.
+        layers: how many.
+    """
+
+    ranking: str
+    layers: int
+
+    def names(self) -> tuple[str, ...]:
+        """The layers.
+
+        Raises:
+            UserError: there is no such file, it is no ranking, or it names fewer layers.
+        """
+        if not Path(self.ranking).is_file():
+            raise UserError(f"keep_digital.ranking: there is no file '{self.ranking}'; hwaware sensitivity writes it.")
+        with open(self.ranking, newline="", encoding="utf-8") as file:
+            lines = list(csv.DictReader(file))
+        if not lines or not {"rank", "layer"} <= lines[0].keys():
+            raise UserError(f"keep_digital.ranking: '{self.ranking}' has no columns 'rank' and 'layer'.")
+        if not 1 <= self.layers < len(lines):
+            raise UserError(f"keep_digital.layers={self.layers} must lie in [1, {len(lines) - 1}], of {len(lines)}.")
+        ranked = sorted(lines, key=lambda line: int(line["rank"]))
+        return tuple(line["layer"] for line in ranked[: self.layers])
