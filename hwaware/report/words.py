@@ -50,7 +50,9 @@ def _network(label: str, rows: Sequence[Row], end: Summary) -> str:
         return f"{text}. The mean keeps within that all the time."
     if math.isnan(age_s):
         return f"{text}."
-    return f"{text}. The mean keeps within that {'for ' + age_label(age_s) if age_s > 0 else 'at no age'}."
+    if age_s == min(row.age_s for row in rows):
+        return f"{text}. The mean is below that from the first age on."
+    return f"{text}. The mean keeps within that for {age_label(age_s)}."
 
 
 def _repairs(

@@ -32,11 +32,16 @@ def test_the_best_repair_and_the_cheapest_near_it(repaired):
     assert base.startswith(
         "base: 80.50 % top-1 accuracy after 10 years, 11.23 points below the digital network's 91.73 %"
     )
-    assert "0 of 2 chips lose at most 1 point" in base
+    assert "0 of 2 chips lose at most 1 point. The mean keeps within that for" in base
     assert repairs == (
         "Repaired, base + dora is the best after 10 years: 91.50 %, 11.00 points more than without, for 582 kB. "
         "Within 0.5 points of it, base + vera_plus stores least: 91.30 %, for 2.46 kB."
     )
+
+
+def test_a_network_that_is_lost_at_once(make_row):
+    (sentence,) = in_words([make_row(age_s=age_s, value=10.0) for age_s in (3600.0, 315_360_000.0)], {})
+    assert sentence.endswith("The mean is below that from the first age on.")
 
 
 def test_costs_may_be_unknown(repaired):
