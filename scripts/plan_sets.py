@@ -70,8 +70,8 @@ def main() -> None:
                     "method_params": method.params,
                     "target_percent": str(target),
                     "start_s": level.start_s,
-                    "mean": level.mean,
-                    "std": level.std,
+                    "mean": round(level.mean, 4),
+                    "std": round(level.std, 4),
                     "reached": level.reached,
                     "sets": table.n_sets,
                     "bytes_stored": method.cost(size, table.n_sets).bytes_stored,
@@ -80,11 +80,15 @@ def main() -> None:
                 }
             )
         write_csv(path, lines[0], (line.values() for line in lines))
-    points: dict[str, dict[float, int]] = {}
+    levels: dict[tuple[str, float], list[dict]] = {}
     for line in lines:
-        points.setdefault(line["mapping"], {})[float(line["target_percent"])] = int(line["sets"])
-    title = f"{arguments.model}: sets of VeRA+ vectors for ten years", f"{lines[0]['device']} · {method.params}"
-    curves = {mapping: list(line.items()) for mapping, line in points.items()}
+        levels.setdefault((line["mapping"], float(line["target_percent"])), []).append(line)
+    curves: dict[str, list[tuple[float, int, bool]]] = {}
+    for (mapping, target), own in levels.items():
+        reached = all(str(line["reached"]) == "True" for line in own)
+        curves.setdefault(mapping, []).append((target, int(own[0]["sets"]), reached))
+    settings = f"{lines[0]['device']} · rank {method.rank} and a constant row, {method.bits} bit"
+    title = f"{arguments.model}: sets of VeRA+ vectors for ten years", settings
     print(plot_sets(curves, arguments.out / "sets.png", title))
 
 

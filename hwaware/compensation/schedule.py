@@ -59,9 +59,9 @@ class Schedule:
     @property
     def grid_s(self) -> tuple[float, ...]:
         """The ages (s) that are looked at, evenly spaced in their logarithm."""
-        decades = math.log10(self.oldest_s / self.youngest_s)
-        steps = max(1, math.ceil(decades * self.per_decade - 1e-9))
-        return tuple(self.youngest_s * 10 ** (decades * step / steps) for step in range(steps + 1))
+        ratio = self.oldest_s / self.youngest_s
+        steps = max(1, math.ceil(math.log10(ratio) * self.per_decade - 1e-9))
+        return tuple(self.youngest_s * ratio ** (step / steps) for step in range(steps + 1))
 
 
 @dataclass(frozen=True)

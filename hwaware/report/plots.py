@@ -120,18 +120,25 @@ def plot_costs(rows: Iterable[Row], costs: Costs, path: str | Path, varying: Seq
     return _save(figure, axes[0], heading(rows, varying), path)
 
 
-def plot_sets(points: Mapping[str, Sequence[tuple[float, int]]], path: str | Path, title: tuple[str, str]) -> Path:
-    """How many sets a drift-aware schedule needs for an accuracy target.
+def plot_sets(
+    points: Mapping[str, Sequence[tuple[float, int, bool]]], path: str | Path, title: tuple[str, str]
+) -> Path:
+    """How many sets a drift-aware schedule needs for an accuracy target; ringed where even they miss it at some age.
 
     Args:
-        points: for each line, targets (percent of the drift-free accuracy) and sets.
+        points: for each line, targets (percent of the drift-free accuracy), sets, and whether they reach the target.
         path: the PNG file to write.
         title: heading and second line.
     """
     figure, (axis,) = _figure(height=4.6, width=6.5)
     for number, (label, line) in enumerate(points.items()):
         colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
-        axis.plot(*zip(*sorted(line), strict=True), color=colour, marker=marker, linewidth=1.9, label=label)
+        targets, sets, _ = zip(*sorted(line), strict=True)
+        axis.plot(targets, sets, color=colour, marker=marker, linewidth=1.9, label=label)
+        missed = [(target, count) for target, count, reached in line if not reached]
+        if missed:
+            axis.plot(*zip(*missed, strict=True), color=colour, marker=marker, linestyle="none", fillstyle="none",
+                      markersize=12, label=f"{label}: target missed")  # fmt: skip
     axis.yaxis.get_major_locator().set_params(integer=True)
     axis.set(xlabel="target (% of the drift-free accuracy)", ylabel="sets of vectors stored")
     axis.set_ylim(bottom=0)

@@ -103,5 +103,6 @@ def test_many_methods_in_one_figure(tmp_path, compared, make_row):
 
 
 def test_sets_against_targets(tmp_path):
-    path = plot_sets({"differential": [(97.0, 1), (99.0, 3)], "offset": [(97.0, 5)]}, tmp_path / "s.png", ("a", "b"))
+    points = {"differential": [(97.0, 1, True), (99.0, 3, False)], "offset": [(97.0, 5, True)]}
+    path = plot_sets(points, tmp_path / "s.png", ("a", "b"))
     assert min(_pixels(path).shape[:2]) > 500
