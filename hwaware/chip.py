@@ -178,9 +178,8 @@ def _age(device: Device, target_us: Tensor, draws: _Draws, age_s: float) -> Tens
     """Conductances at an age; ``target_us`` may be overwritten (in place, since memory costs more than arithmetic)."""
     g = _add_noise(target_us, device.programming_std_us(target_us), draws.programming)
     if age_s > 0:
-        g = _add_noise(g, device.drift_std_us(target_us, age_s), draws.drift)
-        g = g.add_(device.drift_mean_us(target_us, age_s))
-        g = _add_noise(g, device.read_std_us(g, age_s), draws.read)
+        g = device.drifted_us(g, target_us, age_s, lambda: torch.randn(target_us.shape, generator=draws.drift))
+        g = _add_noise(g, device.read_std_us(g, age_s, target_us), draws.read)
     g = g.clamp_(*device.limits_us)
     if device.stuck_on or device.stuck_off:
         uniform = torch.rand(g.shape, generator=draws.stuck)

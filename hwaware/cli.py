@@ -15,6 +15,7 @@ COMMANDS = {
     "drift": "accuracy on simulated chips, from the first second to ten years",
     "compare": "the same for every way of repairing the chips, with what each costs",
     "sensitivity": "which layers lose most, and what keeping them digital gives back",
+    "device": "memory technologies: device list, device show NAME, device plot NAME",
     "export": "conductance targets, scales and planned repairs, for whoever writes the chips",
 }
 
@@ -54,7 +55,12 @@ def main(args: list[str] | None = None) -> int:
     try:
         if arguments[0] not in COMMANDS:
             raise UserError(f"there is no command '{arguments[0]}'. {nearest(arguments[0], COMMANDS)}")
-        _run(arguments)
+        if arguments[0] == "device":
+            from hwaware.device_command import run
+
+            run(arguments[1:])
+        else:
+            _run(arguments)
     except UserError as error:
         print(f"hwaware: {error}", file=sys.stderr)
         return 2

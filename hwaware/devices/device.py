@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -59,9 +60,9 @@ class Device(ABC):
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, float) and not math.isfinite(value):
-                raise UserError(f"{field.name}={value} of device '{self.name}' is not a finite number.")
+            for value in _flat(getattr(self, field.name)):
+                if isinstance(value, float) and not math.isfinite(value):
+                    raise UserError(f"{field.name}={value} of device '{self.name}' is not a finite number.")
         for field, options in (("mapping", MAPPINGS), ("scale", SCALES), ("clamp", CLAMPS)):
             if getattr(self, field) not in options:
                 given = getattr(self, field)
@@ -99,8 +100,22 @@ class Device(ABC):
     def drift_std_us(self, g_us: Tensor, age_s: float) -> Tensor | float:
         """Standard deviation of that change between cells."""
 
-    def read_std_us(self, g_us: Tensor, age_s: float) -> Tensor | float:
-        """Standard deviation of read noise for a cell that conducts ``g_us`` at an age (s) above 0."""
+    def drifted_us(self, g_us: Tensor, target_us: Tensor, age_s: float, draw: Callable[[], Tensor]) -> Tensor:
+        """Conductances at an age (s) above 0, of cells that were programmed to ``g_us``, which may be overwritten.
+
+        Args:
+            g_us: with the programming error.
+            target_us: without it.
+            age_s: the age.
+            draw: gives the cells' own standard Gaussians, the same at every age; called at most once.
+        """
+        std = self.drift_std_us(target_us, age_s)
+        if isinstance(std, Tensor) or std:
+            g_us = draw().mul_(std).add_(g_us)
+        return g_us.add_(self.drift_mean_us(target_us, age_s))
+
+    def read_std_us(self, g_us: Tensor, age_s: float, target_us: Tensor) -> Tensor | float:
+        """Standard deviation of read noise for a cell with a target that conducts ``g_us`` at an age (s) above 0."""
         return 0.0
 
     def check_age(self, age_s: float) -> None:
@@ -144,7 +159,7 @@ class Device(ABC):
             mean = g_us + self.drift_mean_us(g_us, age_s)
             variance = variance + self.drift_std_us(g_us, age_s) ** 2
             if read_noise:
-                variance = variance + self.read_std_us(mean, age_s) ** 2
+                variance = variance + self.read_std_us(mean, age_s, g_us) ** 2
         # A cell without any spread (an idle one at 0 µS) would have an infinite derivative.
         return censored_moments(mean, variance.clamp(min=_SMALLEST_VARIANCE).sqrt(), *self.limits_us)
 
@@ -162,3 +177,12 @@ class Device(ABC):
         spread = sum(std * std for _, std in moments).clamp(min=_SMALLEST_VARIANCE).sqrt() * gain
         slope = iv.realised_slope(v, self.kappa, self.range_fraction)
         return shift * slope, spread * slope
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    """The values in nested tuples."""
+    if not isinstance(value, tuple):
+        yield value
+        return
+    for one in value:
+        yield from _flat(one)

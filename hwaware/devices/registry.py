@@ -10,8 +10,20 @@ from typing import Any
 import yaml
 
 from hwaware.devices.device import Device
-from hwaware.devices.retention import LAWS
+from hwaware.devices.pcm import PowerLawDecay
+from hwaware.devices.power_law import MirroredPowerLaw
+from hwaware.devices.relaxation import MeasuredRelaxation
+from hwaware.devices.retention import LogTimeDrift, RelativeDrift
 from hwaware.errors import UserError, nearest
+
+#: Families of laws by the name that device files use.
+LAWS = {
+    "log_time": LogTimeDrift,
+    "relative": RelativeDrift,
+    "measured_relaxation": MeasuredRelaxation,
+    "power_law_decay": PowerLawDecay,
+    "mirrored_power_law": MirroredPowerLaw,
+}
 
 _TEXTS = ("name", "source", "mapping", "scale", "clamp")
 
@@ -76,11 +88,16 @@ def device_from_dict(values: dict[str, Any]) -> Device:
             raise UserError(f"device '{name}' lacks the parameter '{key}'.")
         if key in values and key not in _TEXTS and not (values[key] is None and field.default is not MISSING):
             values[key] = _number(values[key], f"{key} of device '{name}'")
+            if isinstance(values[key], tuple) != str(field.type).startswith("tuple"):
+                wanted = "a number" if isinstance(values[key], tuple) else "a list of numbers"
+                raise UserError(f"{key} of device '{name}' must be {wanted}.")
     return law(**values)
 
 
-def _number(value: Any, what: str) -> float:
-    """YAML reads '1e-6' as text; a number it is."""
+def _number(value: Any, what: str) -> float | tuple:
+    """YAML reads '1e-6' as text; a number it is. Lists of numbers become tuples."""
+    if isinstance(value, list | tuple):
+        return tuple(_number(one, what) for one in value)
     try:
         return float(value)
     except (TypeError, ValueError):

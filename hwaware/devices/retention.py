@@ -1,4 +1,4 @@
-"""Families of retention laws."""
+"""Families of retention laws in which a cell's change is a Gaussian."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class LogTimeDrift(Device):
     def drift_std_us(self, g_us: Tensor, age_s: float) -> float:
         return self.drift_std_slope_us * math.log(age_s) + self.drift_std_offset_us
 
-    def read_std_us(self, g_us: Tensor, age_s: float) -> Tensor | float:
+    def read_std_us(self, g_us: Tensor, age_s: float, target_us: Tensor) -> Tensor | float:
         if not self.read_coefficient_us:
             return 0.0
         bandwidth = math.sqrt(math.log((age_s + self.read_time_s) / (2 * self.read_time_s)))
@@ -107,6 +107,3 @@ class RelativeDrift(Device):
 
     def drift_std_us(self, g_us: Tensor, age_s: float) -> Tensor:
         return g_us * self.relative_drift
-
-
-LAWS = {"log_time": LogTimeDrift, "relative": RelativeDrift}

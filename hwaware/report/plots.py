@@ -203,6 +203,31 @@ def plot_conductances(samples: Mapping[float, Any], path: str | Path, device: De
     return _save(figure, axes[0], device_heading(device), path)
 
 
+def plot_device_law(device: Device, ages_s: Sequence[float], path: str | Path) -> Path:
+    """How cells of a device change: mean shift and spread (µS) against the target, a line for each age.
+
+    Args:
+        device: whose cells they are.
+        ages_s: ages in s.
+        path: the PNG file to write.
+    """
+    import torch
+
+    targets = torch.linspace(device.g_min_us, device.g_max_us, 200, dtype=torch.float64)
+    figure, axes = _figure(rows=2, height=6.4, heights=(1, 1))
+    for age_s, colour in zip(sorted(ages_s), _shades(len(ages_s)), strict=True):
+        mean, std = device.cell_moments(targets, age_s)
+        axes[0].plot(targets, mean - targets, color=colour, linewidth=1.7, label=age_label(age_s))
+        axes[1].plot(targets, std, color=colour, linewidth=1.7)
+    axes[0].axhline(0, color=_GREY, linewidth=0.8)
+    axes[0].set_ylabel("mean shift (µS)")
+    axes[1].set_ylabel("standard deviation (µS)")
+    axes[1].set_ylim(bottom=0)
+    axes[1].set_xlabel("target conductance (µS)")
+    _legend(figure, axes[0])
+    return _save(figure, axes[0], device_heading(device), path)
+
+
 def plot_transform(device: Device, path: str | Path) -> Path:
     """The range-shrunk sinh curve: effective weight ``sinh(rκu)/sinh(rκ)`` against latent weight ``u ∈ [-1, 1]``."""
     import numpy as np

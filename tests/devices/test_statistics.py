@@ -10,7 +10,7 @@ from scipy import integrate, stats
 from torch import nn
 
 from hwaware.chip import Chip
-from hwaware.devices import iv, load_device
+from hwaware.devices import device_names, iv, load_device
 from hwaware.devices.noise import censored_moments
 from hwaware.errors import UserError
 from hwaware.nn import convert
@@ -59,8 +59,10 @@ def _cells_at(device, age_s, n=200_000):
 
 @pytest.mark.parametrize("age_s", [0.0, 1.0, 3600.0, 10 * YEAR_S])
 @pytest.mark.parametrize("clamp", ["window", "zero"])
-@pytest.mark.parametrize("name", ["reram_cmo", "reram_cmo_acc0.2", "reram_relative"])
+@pytest.mark.parametrize("name", device_names())
 def test_samples_agree_with_the_closed_form(name, clamp, age_s):
+    if (name, clamp) == ("pcm", "window"):
+        pytest.skip("its law takes the clamp 'zero' only")
     device = load_device(name, clamp=clamp)
     for target, g in _cells_at(device, age_s):
         mean, std = (m.item() for m in device.cell_moments(torch.tensor([target]).double(), age_s))
@@ -76,19 +78,23 @@ def test_samples_agree_with_the_closed_form(name, clamp, age_s):
 def test_against_another_simulator(shared_dir):
     """IBM's aihwkit, 200,000 samples a point, within 5 standard errors + 1 %."""
     presets = {"ReRamCMO_acc2": "reram_cmo", "ReRamCMO_acc0.2": "reram_cmo_acc0.2"}
+    presets |= {"ReRamWan2022_g40": "reram_wan2022", "PCMLike_g25": "pcm"}
     compared = 0
     with open(shared_dir / "reference" / "aihwkit_conductance.csv") as file:
         for row in csv.DictReader(file):
             if row["model"] not in presets:
                 continue
-            # It does not clamp what is just programmed.
-            device = load_device(presets[row["model"]], clamp="zero" if row["stage"] == "prog" else "window")
+            # It does not clamp CMO cells that are just programmed to the window.
+            window = "CMO" in row["model"] and row["stage"] != "prog"
+            device = load_device(presets[row["model"]], clamp="window" if window else "zero")
             target = torch.tensor([float(row["g_target_uS"])]).double()
             mean, std = (m.item() for m in device.cell_moments(target, float(row["t_s"])))
-            assert abs(mean - float(row["mean_uS"])) < 5 * float(row["se_mean"]) + 0.01 * std, row
-            assert abs(std - float(row["std_uS"])) < 5 * float(row["se_std"]) + 0.01 * std, row
+            # Its read noise of idle PCM cells follows what was programmed, ours the target.
+            apart = 0.025 if row["model"] == "PCMLike_g25" and target == 0 else 0.0
+            assert abs(mean - float(row["mean_uS"])) < 5 * float(row["se_mean"]) + 0.01 * std + apart, row
+            assert abs(std - float(row["std_uS"])) < 5 * float(row["se_std"]) + 0.01 * std + apart, row
             compared += 1
-    assert compared == 220
+    assert compared == 374
 
 
 def test_known_drift_of_cmo():
@@ -143,3 +149,41 @@ def test_weight_moments_against_chips(mapping, kappa, range_fraction):
         mean = mean + kappa**2 / 2 * iv.realised(v, kappa, range_fraction) * ((mean / slope) ** 2 + (std / slope) ** 2)
     np.testing.assert_allclose(error.mean(1), mean, atol=1e-3 + 5 * std.max().item() / math.sqrt(n))
     np.testing.assert_allclose(error.std(1), std, rtol=0.08, atol=1e-3)
+
+
+def test_wan_interpolates_in_log_time_and_goes_on_beyond_two_days():
+    device, g = load_device("reram_wan2022"), torch.tensor([20.0]).double()
+    spread = {age_s: device.cell_moments(g, age_s)[1].item() for age_s in (1.0, math.sqrt(86400.0), 86400.0, 172800.0)}
+    first, middle, day, two_days = spread.values()
+    assert first == pytest.approx(device.cell_moments(g, 0.0)[1].item()) == pytest.approx(2.0229, abs=1e-3)
+    assert middle == pytest.approx((first + day) / 2, rel=1e-6) and day == pytest.approx(3.909, abs=1e-3)
+    later = device.cell_moments(g, 172800.0**2)[1].item()  # twice the logarithm of the last time
+    assert later - first == pytest.approx(2 * (two_days - first), rel=0.01)  # but for the clamp at 0
+    with pytest.raises(UserError, match="at least 1 s"):
+        device.check_age(0.1)
+
+
+@pytest.mark.parametrize("name", ["reram_wan2022", "pcm", "reram_powerlaw"])
+def test_a_cell_keeps_its_path(name):
+    """What a cell is at one age says much about what it is later: not drawn anew."""
+    device = load_device(name, mapping="offset")
+    model = nn.Sequential(nn.Linear(5000, 1, bias=False))
+    model[0].weight.data.fill_(0.1)
+    model[0].weight.data[0, 0] = 1.0
+    convert(model, device, corrected=False)
+    chip = Chip.program(model, device, seed=5)
+    (day,), (year,) = (chip.conductances_at("0", age_s, purpose) for age_s, purpose in ((86400.0, "a"), (YEAR_S, "b")))
+    assert np.corrcoef(day[0, 1:], year[0, 1:])[0, 1] > 0.6
+
+
+def test_power_law_goes_up_or_down_with_the_state():
+    device = load_device("reram_powerlaw", programming_std_slope=0.0, mapping="offset", clamp="zero")
+    model = nn.Sequential(nn.Linear(2000, 1, bias=False))
+    model[0].weight.data.fill_(0.5)
+    model[0].weight.data[0, 0] = 1.0
+    convert(model, device, corrected=False)
+    (g,) = Chip.program(model, device, seed=5).conductances_at("0", YEAR_S)
+    (target,) = device.layout.encode(torch.tensor([0.5]), device.g_min_us, device.g_max_us)
+    factors = (g[0, 1:] / target).unique()
+    grown = YEAR_S**0.01
+    assert len(factors) == 2 and factors.tolist() == pytest.approx([1 / grown, grown], rel=1e-5)

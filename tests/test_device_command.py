@@ -1,0 +1,75 @@
+"""hwaware device list, show, plot."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+from PIL import Image
+
+from hwaware.cli import main
+from hwaware.devices import device_names, load_device
+
+OWN = """\
+law: mirrored_power_law
+source: measured here
+g_min_us: 2
+g_max_us: 50
+exponent: 0.02
+"""
+
+
+def test_list_names_every_preset_with_its_source(capsys):
+    assert main(["device", "list"]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in device_names()) and "2502.04524" in printed
+
+
+@pytest.mark.parametrize("name", device_names())
+def test_show_gives_constants_that_read_back(name, capsys, tmp_path):
+    assert main(["device", "show", name]) == 0
+    printed = capsys.readouterr().out
+    text, _, table = printed.partition(f"{name}: a cell's conductance")
+    assert "10 years" in table and " ± " in table
+    text = text[: text.rindex("\n")] if text.rstrip() else text
+    (tmp_path / "copy.yaml").write_text(yaml.safe_dump({**yaml.safe_load(text), "name": name}))
+    assert load_device(str(tmp_path / "copy.yaml")) == load_device(name)
+
+
+def test_plot_of_an_own_device(capsys, tmp_path):
+    (tmp_path / "mine.yaml").write_text(OWN)
+    assert main(["device", "plot", str(tmp_path / "mine.yaml"), "--out", str(tmp_path / "a.png")]) == 0
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.format == "PNG"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ([], "device: no command ''"),
+        (["lst"], "Did you mean 'list'?"),
+        (["show"], "device: the following arguments are required: name"),
+        (["show", "reram_cm"], "Did you mean 'reram_cmo'?"),
+        (["plot", "pcm", "--out", "a.jpg"], "must end in .png"),
+    ],
+)
+def test_bad_input(arguments, reason, capsys):
+    assert main(["device", *arguments]) == 2
+    assert reason in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("times_s: 5", "times_s of device 'mine' must be a list of numbers"),
+        ("times_s: [1, 1]", "must be above 0 and ascend"),
+        ("times_s: [1, .nan]", "is not a finite number"),
+        ("std_us: [[1, 2]]", "needs std_us for each"),
+        ("g_max_us: [1, 2]", "g_max_us of device 'mine' must be a number"),
+    ],
+)
+def test_wrong_lists_in_a_device_file(tmp_path, capsys, change, reason):
+    good = {"law": "measured_relaxation", "g_min_us": 0, "g_max_us": 40, "fitted_g_max_us": 40}
+    good |= {"times_s": [1, 100], "std_us": [[1], [2]]}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(good | yaml.safe_load(change)))
+    assert main(["device", "show", str(tmp_path / "mine.yaml")]) == 2
+    assert reason in capsys.readouterr().err
