@@ -10,7 +10,9 @@ parameters; conductances in µS), ``crossbar`` (its largest number of rows and c
   whose weights are tied name the same crossbars.
 * a weight at window position v realises ``s·sinh(κv)/sinh(rκ)`` (κ, r: the device's ``kappa``, ``range_fraction``;
   ``s·v/r`` where kappa is null). ``v = (2·g₀ - g_max - g_min)/(g_max - g_min)`` with the mapping ``offset``, else
-  ``v = (g₀ - g₁)/(g_max - g_min)``.
+  ``v = (g₀ - g₁)/(g_max - g_min)``. With ``offset_reference`` each crossbar has one more column, which is not listed:
+  its cells all have the target ``(g_max + g_min)/2``, and what they conduct, g_r, is taken off,
+  ``v = 2·(g₀ - g_r)/(g_max - g_min)``.
 * ``digital.safetensors`` also holds everything that stays digital, under the network's own keys.
 * a repair has ``key``, ``method``, ``params``, ``schedule``, ``cost`` (:class:`hwaware.compensation.costs.Cost`) and
   ``timetable``: ``start_s`` (age from which a level holds), ``level`` (its name, null: no repair yet) and the accuracy
@@ -42,15 +44,13 @@ from hwaware.compensation import Level, OfflineCompensation, Schedule, Timetable
 from hwaware.compensation.costs import Cost
 from hwaware.compensation.quantise import codes
 from hwaware.devices import Device, device_from_dict, device_to_dict
+from hwaware.devices.conductance import CROSSBAR
 from hwaware.errors import UserError
 from hwaware.evaluation import commit
 from hwaware.files import replacing
 from hwaware.nn import analog_layers, convert
 
 SCHEMA, SCHEMA_VERSION = "hwaware-bundle", 1
-
-#: Rows and columns of the largest crossbar.
-CROSSBAR = 512
 
 _MANIFEST = "bundle.json"
 

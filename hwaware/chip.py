@@ -6,11 +6,13 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import repeat
 
 import torch
 from torch import Tensor, nn
 
 from hwaware.devices import Device, iv
+from hwaware.devices.conductance import CROSSBAR
 from hwaware.devices.faults import stick
 from hwaware.errors import UserError
 from hwaware.nn import analog_layers, installed_weights
@@ -33,11 +35,13 @@ class Target:
         owner: the layer under whose name the cells draw; tied layers share it.
         latent: the latent weights.
         scale: their scale ``s``, broadcastable to them.
+        groups: of a convolution; 1 otherwise.
     """
 
     owner: str
     latent: Tensor
     scale: Tensor
+    groups: int = 1
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ class Chip:
             scale = weight_scale(layer.weight, per_channel=device.scale == "channel")
             if not scale.isfinite().all():  # the largest weight is NaN or infinite where any is
                 raise UserError(f"the weight of layer '{name}' has values that are not finite (NaN or infinite).")
-            targets[name] = Target(name, layer.weight.detach().clone(), scale)
+            targets[name] = Target(name, layer.weight.detach().clone(), scale, getattr(layer, "groups", 1))
         return cls(model, device, seed, targets)
 
     @contextmanager
@@ -113,13 +117,12 @@ class Chip:
     @torch.no_grad()
     def weight_at(self, name: str, age_s: float, purpose: str = "evaluation") -> Tensor:
         """Weights ``ŵ = s·sinh(κv̂)/sinh(rκ)`` that a layer has at an age (s); its shape, dtype and torch device."""
-        device, target = self.device, self.targets[name]
-        blocks = [
-            iv.realised(
-                device.layout.decode(cells, device.g_min_us, device.g_max_us), device.kappa, device.range_fraction
-            )
-            for cells in self._aged_blocks(name, age_s, purpose)
-        ]
+        device, target, blocks = self.device, self.targets[name], []
+        reference = self.reference_at(name, age_s, purpose)
+        references = repeat(()) if reference is None else ((part,) for part in reference.flatten().split(_BLOCK))
+        for cells, against in zip(self._aged_blocks(name, age_s, purpose), references, strict=False):
+            v = device.layout.decode((*cells, *against), device.g_min_us, device.g_max_us)
+            blocks.append(iv.realised(v, device.kappa, device.range_fraction))
         weight = torch.cat(blocks).view(target.latent.shape).to(target.latent.device)
         return weight.mul_(target.scale).to(target.latent.dtype)
 
@@ -128,6 +131,22 @@ class Chip:
         """Conductances (µS, fp32, on the CPU) of a layer's cells at an age (s), one tensor per cell of a weight."""
         blocks = zip(*self._aged_blocks(name, age_s, purpose), strict=True)
         return tuple(torch.cat(cells).view(self.targets[name].latent.shape) for cells in blocks)
+
+    @torch.no_grad()
+    def reference_at(self, name: str, age_s: float, purpose: str = "evaluation") -> Tensor | None:
+        """Conductances (µS, fp32, on the CPU) that a layer's cells are read against at an age (s), as its weight.
+
+        All columns of a crossbar share its reference column, whose cells have errors and a path of their own. None for
+        a mapping without.
+        """
+        device, target = self.device, self.targets[name]
+        if not device.layout.reference:
+            return None
+        shape = device.layout.reference_shape(target.latent.shape, target.groups)
+        draws = _Draws(f"{self.seed}/{target.owner}/reference", _reading(age_s, purpose))
+        g = _age(device, torch.full(shape, (device.g_min_us + device.g_max_us) / 2), draws, age_s)
+        outputs = len(target.latent) // target.groups
+        return g[:, torch.arange(outputs) // CROSSBAR].reshape(target.latent.shape)
 
     def stuck_cells(self, name: str) -> tuple[Tensor, ...]:
         """Which of a layer's cells keep their conductance whatever is written, one tensor per cell of a weight."""
@@ -148,7 +167,7 @@ class Chip:
         """The flattened layer's conductances block by block: a whole layer's would leave the cache at every step."""
         device, target = self.device, self.targets[name]
         v = (target.latent.float() / target.scale * device.range_fraction).cpu()
-        draws = self._draws(target, read=f"read/{float(age_s)!r}/{purpose}")
+        draws = self._draws(target, read=_reading(age_s, purpose))
         for block in v.flatten().split(_BLOCK):
             targets = device.layout.encode(block, device.g_min_us, device.g_max_us)
             yield tuple(_age(device, g, draw, age_s) for g, draw in zip(targets, draws, strict=True))
@@ -158,6 +177,11 @@ def _transform(device: Device) -> str:
     """What a network's latent weights depend on."""
     text = f"kappa={device.kappa}, range_fraction={device.range_fraction}"
     return f"{text}, scale='{device.scale}'" if device.curve else text
+
+
+def _reading(age_s: float, purpose: str) -> str:
+    """What tells one reading of a chip from another."""
+    return f"read/{float(age_s)!r}/{purpose}"
 
 
 class _Draws:

@@ -84,7 +84,8 @@ def sensitivity(
 
     losses = {name: [exact - value for value in score([name])] for name in layers}
     ranked = sorted(layers, key=lambda name: -statistics.fmean(losses[name]))
-    cells = {name: layer.weight.numel() * device.layout.cells_per_weight for name, layer in layers.items()}
+    n_cells = device.layout.n_cells
+    cells = {name: n_cells(layer.weight.shape, getattr(layer, "groups", 1)) for name, layer in layers.items()}
     found, kept = [], 0
     for rank, name in enumerate(ranked, start=1):
         kept += cells[name]

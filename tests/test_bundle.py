@@ -9,7 +9,7 @@ from hwaware.chip import Chip, drift_free
 from hwaware.cli import main
 from hwaware.compensation import BnStats, ChannelAffine, Level, Schedule, Timetable, VeraPlus
 from hwaware.compensation.costs import Cost
-from hwaware.devices import load_device
+from hwaware.devices import MAPPINGS, load_device
 from hwaware.errors import UserError
 from hwaware.nn import analog_layers, convert
 from tests.commands import FINETUNE, pretrained_weights, run
@@ -42,7 +42,7 @@ def _converted(device, exclude=()):
     return model
 
 
-@pytest.mark.parametrize("mapping", ["offset", "differential", "differential_symmetric"])
+@pytest.mark.parametrize("mapping", MAPPINGS)
 @pytest.mark.parametrize("settings", [{}, {"scale": "channel", "kappa": None}, {"range_fraction": 0.5}])
 def test_a_reloaded_bundle_is_the_same_chip(tmp_path, mapping, settings):
     device = load_device("reram_cmo", mapping=mapping, **settings)

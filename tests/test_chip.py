@@ -169,3 +169,45 @@ def test_drift_free_is_the_exact_network(model, images):
         assert torch.equal(model.train()[0].realised_weight(), model[0].effective_weight())
         torch.testing.assert_close(model.eval()(images), expected)
     assert model[0]._installed is None
+
+
+def _errors(layer, mapping, age_s=315_360_000.0):
+    """Errors of a layer's normalised weights on a chip, outputs by inputs."""
+    layer.weight.data.uniform_(-0.5, 0.5)
+    layer.weight.data.flatten()[0] = 1.0
+    device = load_device("reram_cmo", mapping=mapping, kappa=None)
+    model = nn.Sequential(layer)
+    convert(model, device)
+    error = Chip.program(model, device, seed=9).weight_at("0", age_s) - layer.weight.data
+    return error.flatten(1)
+
+
+def test_a_reference_column_cancels_what_all_cells_have_in_common():
+    alone, against = (_errors(nn.Linear(300, 200), mapping) for mapping in ("offset", "offset_reference"))
+    assert alone.mean().item() == pytest.approx(-1.742 * 2 / 79.2, rel=0.02)
+    assert abs(against.mean().item()) < 0.1 * abs(alone.mean().item())
+    assert against.std().item() == pytest.approx(2**0.5 * alone.std().item(), rel=0.05)
+
+
+def test_columns_of_a_crossbar_share_its_reference():
+    error = _errors(nn.Linear(400, 600), "offset_reference")
+    first, second = error[:512].mean(0), error[512:].mean(0)  # what the outputs of a crossbar have in common
+    spread = _errors(nn.Linear(400, 600), "offset").std().item()
+    assert first.std().item() == pytest.approx(spread, rel=0.15) and second.std().item() == pytest.approx(
+        spread, rel=0.2
+    )
+    assert abs(torch.corrcoef(torch.stack([first, second]))[0, 1].item()) < 0.2
+    grouped = _errors(nn.Conv2d(400, 400, 1, groups=400), "offset_reference")
+    assert grouped.std().item() == pytest.approx(2**0.5 * spread, rel=0.15)  # a reference of their own each
+
+
+def test_a_reference_has_a_path_of_its_own_and_only_where_there_is_one():
+    model = nn.Sequential(nn.Linear(50, 10))
+    device = load_device("reram_cmo", mapping="offset_reference")
+    convert(model, device)
+    chip = Chip.program(model, device, seed=9)
+    day, year = (chip.reference_at("0", age_s) for age_s in (86400.0, 31536000.0))
+    assert day.shape == (10, 50) and (day == day[:1]).all()
+    assert torch.corrcoef(torch.stack([day[0], year[0]]))[0, 1] > 0.8
+    convert(plain := nn.Sequential(nn.Linear(50, 10)), load_device("reram_cmo", mapping="offset"))
+    assert Chip.program(plain, load_device("reram_cmo", mapping="offset"), seed=9).reference_at("0", 1.0) is None

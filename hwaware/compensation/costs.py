@@ -148,7 +148,7 @@ def network_size(model: nn.Module, predict: Callable[[nn.Module, Any], Any], bat
             kernel=torch.Size(kernel).numel(),
             groups=getattr(layer, "groups", 1),
             outputs=outputs[name],
-            cells=layer.weight.numel() * layer.device.layout.cells_per_weight,
+            cells=layer.device.layout.n_cells(layer.weight.shape, getattr(layer, "groups", 1)),
         )
     of_batches, of_layers = batch_norms(model).values(), layer_norms(model).values()
     return NetworkSize(

@@ -86,6 +86,9 @@ class ReadVerifyWrite(InFieldCompensation):
                 writes += int(wrong.sum())
                 reads += int(wrong.sum())
             cells.append(torch.where(written, g, then.flatten()[where]))
+        reference = chip.reference_at(name, age_s)
+        if reference is not None:
+            cells.append(reference.flatten()[where])
         v = device.layout.decode(tuple(cells), device.g_min_us, device.g_max_us)
         return iv.realised(v, device.kappa, device.range_fraction), writes, reads
 

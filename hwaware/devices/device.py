@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from hwaware.devices import iv
@@ -35,7 +36,7 @@ class Device(ABC):
         name: the preset's name in results.
         source: where the constants come from.
         g_min_us, g_max_us: the conductance window in µS.
-        mapping: ``offset``, ``differential`` or ``differential_symmetric``.
+        mapping: ``offset``, ``offset_reference``, ``differential`` or ``differential_symmetric``.
         scale: what shares one weight scale ``s = max|w|``: a whole ``tensor``, or each output ``channel``.
         clamp: what a cell can hold: the programming ``window``, or anything above ``zero``.
         kappa: non-linearity κ = V_read/V_0 of the cell's current; None is a linear cell.
@@ -170,6 +171,8 @@ class Device(ABC):
         """
         v = u * self.range_fraction
         cells = self.layout.encode(v, self.g_min_us, self.g_max_us)
+        if self.layout.reference:
+            cells = (*cells, torch.full_like(v, (self.g_min_us + self.g_max_us) / 2))
         moments = [self.cell_moments(g, age_s, read_noise) for g in cells]
         # Decoding is linear, with the same gain for every cell of a weight.
         shift = self.layout.decode(tuple(mean for mean, _ in moments), self.g_min_us, self.g_max_us) - v

@@ -123,7 +123,7 @@ def convert(
         seen.add(id(weight))
         if corrected and device.curve:
             module.set_effective_weight(weight.detach().clone())
-        cells = weight.numel() * device.layout.cells_per_weight
+        cells = device.layout.n_cells(weight.shape, getattr(module, "groups", 1))
         rows.append(ConvertedLayer(name, kind, tuple(weight.shape), weight.numel(), cells))
     total = sum(parameter.numel() for parameter in model.parameters())
     return ConversionReport(device, tuple(rows), total - sum(row.n_weights for row in rows))

@@ -17,7 +17,8 @@ class DeviceOptions:
 
     Attributes:
         name: a preset (``reram_cmo``, ``reram_relative``, …) or the path of a device's YAML file.
-        mapping: ``offset``, ``differential`` or ``differential_symmetric``. None: the preset's, as for all below.
+        mapping: ``offset``, ``offset_reference``, ``differential`` or ``differential_symmetric``. None: the preset's,
+            as for all below.
         scale: one weight scale per ``tensor`` or per output ``channel``.
         clamp: cells hold values of the programming ``window``, or anything above ``zero``.
         kappa: non-linearity κ of the cell's current; ``linear`` for none.

@@ -10,7 +10,7 @@ from scipy import integrate, stats
 from torch import nn
 
 from hwaware.chip import Chip
-from hwaware.devices import device_names, iv, load_device
+from hwaware.devices import MAPPINGS, device_names, iv, load_device
 from hwaware.devices.noise import censored_moments
 from hwaware.errors import UserError
 from hwaware.nn import convert
@@ -129,7 +129,7 @@ def test_an_age_below_the_laws_first_second_is_refused():
 
 @pytest.mark.parametrize("range_fraction", [1.0, 0.5])
 @pytest.mark.parametrize("kappa", [None, 1.0, 2.0])
-@pytest.mark.parametrize("mapping", ["offset", "differential", "differential_symmetric"])
+@pytest.mark.parametrize("mapping", MAPPINGS)
 def test_weight_moments_against_chips(mapping, kappa, range_fraction):
     """The moments that training uses, against the realised weights of a chip with the curve exactly applied."""
     device = load_device("reram_cmo", mapping=mapping, kappa=kappa, range_fraction=range_fraction)

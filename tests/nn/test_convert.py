@@ -214,6 +214,18 @@ def test_report_counts_weights_and_cells():
     assert convert(single, load_device("reram_cmo", mapping="offset")).n_cells == 8
 
 
+def test_reference_columns_are_counted():
+    """One per crossbar of at most 512 columns, as long as it has rows; each group has crossbars of its own."""
+    device = load_device("reram_cmo", mapping="offset_reference")
+    for layer, cells in (
+        (nn.Linear(4, 2), 8 + 4),
+        (nn.Linear(4, 513), 4 * 513 + 2 * 4),
+        (nn.Linear(1025, 512), 1025 * 513),
+        (nn.Conv2d(6, 6, 3, groups=6), 2 * 6 * 9),
+    ):
+        assert convert(nn.Sequential(layer), device).n_cells == cells
+
+
 def test_nan_weights_are_refused_by_name():
     model = nn.Sequential(nn.Linear(4, 4))
     model[0].weight.data[1, 2] = float("nan")

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from hwaware.chip import Chip
-from hwaware.devices import load_device
+from hwaware.devices import MAPPINGS, load_device
 from hwaware.errors import UserError
 from hwaware.nn import convert
 from hwaware.training import AgeDistribution, TrainingNoise, clip_weights_, install_noise, remove_noise
@@ -24,7 +24,7 @@ def _model(device, u, n=100_000):
 
 
 @pytest.mark.parametrize(("name", "kappa"), [("reram_cmo", 1.0), ("reram_relative", None)])
-@pytest.mark.parametrize("mapping", ["offset", "differential", "differential_symmetric"])
+@pytest.mark.parametrize("mapping", MAPPINGS)
 def test_training_noise_has_the_statistics_of_chips(name, kappa, mapping):
     """What training draws, against what chips do, at one age, over the whole range of weights."""
     device = load_device(name, mapping=mapping, kappa=kappa)
@@ -89,7 +89,7 @@ def test_table_is_the_closed_form():
     assert positions()[len(table) // 2] == 0
 
 
-@pytest.mark.parametrize("mapping", ["offset", "differential", "differential_symmetric"])
+@pytest.mark.parametrize("mapping", MAPPINGS)
 def test_tables_between_tabulated_ages_are_close(mapping):
     device = load_device("reram_cmo", mapping=mapping)
     ages = AgeDistribution("log_uniform", (2.0, 10 * YEAR_S))

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from hwaware.devices import load_device
+from hwaware.devices import MAPPINGS, load_device
 from hwaware.errors import UserError
 from hwaware.nn import convert
 from hwaware.training import RetentionLoss, TrainingNoise, install_noise, install_retention, retention_loss
@@ -34,7 +34,7 @@ def _by_hand(weight, device, ages_s):
 
 
 @pytest.mark.parametrize("scale", ["tensor", "channel"])
-@pytest.mark.parametrize("mapping", ["offset", "differential", "differential_symmetric"])
+@pytest.mark.parametrize("mapping", MAPPINGS)
 def test_value_and_gradient_against_the_definition(mapping, scale):
     device = load_device("reram_cmo", mapping=mapping, scale=scale)
     model = _model(device)
@@ -51,7 +51,7 @@ def test_value_and_gradient_against_the_definition(mapping, scale):
     assert got.norm().item() == pytest.approx(wanted.norm().item(), rel=0.03)
 
 
-@pytest.mark.parametrize("mapping", ["offset", "differential", "differential_symmetric"])
+@pytest.mark.parametrize("mapping", MAPPINGS)
 @pytest.mark.parametrize("name", ["reram_cmo", "reram_relative"])
 def test_a_cell_at_zero_conductance_has_a_finite_gradient(name, mapping):
     device = load_device(name, mapping=mapping, g_min_us=0.0)
