@@ -1,0 +1,83 @@
+"""A sample of timm's architectures: scripts/census.py tries them all."""
+
+from __future__ import annotations
+
+import csv
+import re
+import subprocess
+import sys
+
+import pytest
+import timm
+from torch import nn
+
+from hwaware.census import TOLERANCE, examine
+from hwaware.devices import load_device
+from tests.conftest import ROOT
+
+DEVICE = load_device("reram_cmo")
+
+SAMPLE = (
+    "resnet18", "mobilenetv3_small_050", "convnext_atto", "efficientnet_b0", "vit_tiny_patch16_224", "repvgg_a0",
+    "xcit_nano_12_p16_224", "levit_128s", "edgenext_xx_small", "poolformerv2_s12", "tf_mobilenetv3_small_minimal_100",
+    "resmlp_12_224", "test_vit", "test_resnet", "test_efficientnet", "test_convnext",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+def test_into_cells_and_back(name):
+    found = examine(name, DEVICE)
+    assert found.status == "ok", found.reason
+    assert max(found.converted_error, found.returned_error) < TOLERANCE and found.aged_change > 1e-3
+    assert found.cells >= 2 * found.layers > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("nf_regnet_b0", "ScaledStdConv2d.* has weights, but no analog form is known"),  # standardises its weights
+        ("test_beit", "the network never calls it"),  # reads layer.weight past the layer
+    ],
+)
+def test_what_cannot_is_refused_and_named(name, reason, monkeypatch):
+    if name == "test_beit":
+        name = "beitv2_base_patch16_224"
+        small = timm.create_model(name, depth=1, embed_dim=24, num_heads=2)
+        monkeypatch.setattr(timm, "create_model", lambda *_: small)
+    found = examine(name, DEVICE)
+    assert found.status == "refused"
+    assert re.search(reason, found.reason), found.reason
+
+
+def test_a_large_one_is_converted_without_memory():
+    found = examine("vit_giant_patch14_224", DEVICE, max_parameters=1e8)
+    assert found.status == "large" and found.cells > 2e9 and found.parameters > 1e9
+
+
+def test_another_function_is_a_failure(monkeypatch):
+    class Odd(nn.Module):
+        """Changes its mind with every call."""
+
+        def __init__(self):
+            super().__init__()
+            self.pretrained_cfg = {"input_size": (3, 8, 8)}
+            self.linear, self.calls = nn.Linear(192, 4), 0
+
+        def forward(self, x):
+            self.calls += 1
+            return self.linear(x.flatten(1)) * self.calls
+
+    monkeypatch.setattr(timm, "create_model", lambda *_: Odd())
+    assert examine("resnet18", DEVICE).status == "failed"
+
+
+def test_the_script_goes_on_where_it_stopped(tmp_path):
+    command = [sys.executable, "scripts/census.py", "--out", str(tmp_path / "c.csv"), "--filter", "test_resnet*"]
+    first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert first.returncode == 0 and "1 architectures: 1 ok" in first.stdout, first.stdout + first.stderr
+    with (tmp_path / "c.csv").open() as file:
+        (line,) = csv.DictReader(file)
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    with (tmp_path / "c.csv").open() as file:
+        assert list(csv.DictReader(file)) == [line]
+    assert again.returncode == 0
