@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -18,8 +18,14 @@ from PIL import Image
 from hwaware.data.subsets import DIGITS_TEST_SEED, stratified_subset
 from hwaware.errors import UserError, nearest
 
+if TYPE_CHECKING:
+    import datasets
+
 # Images set aside to calibrate with are what there is to fit on, where there is no training set.
 _SPLIT_NAMES = {"train": ("train", "calibration"), "val": ("val", "validation", "valid"), "test": ("test",)}
+
+_IMAGE_COLUMNS = ("img", "image")
+_LABEL_COLUMNS = ("label", "fine_label")  # CIFAR-100 has coarse ones beside
 
 
 class Images(ABC):
@@ -89,8 +95,36 @@ class DigitsImages(Images):
         return f"digit {index}"
 
 
-class ParquetImages(Images):
-    """Parquet files of one split: an image column {bytes, path} and a label column, as the hub's data sets have."""
+class TableImages(Images):
+    """A table with an image column {bytes, path} and a label column, as the hub's data sets have.
+
+    Raises:
+        UserError: a column is missing.
+    """
+
+    def __init__(self, table: datasets.Dataset, where: str) -> None:
+        column = next((c for c in _IMAGE_COLUMNS if c in table.column_names), None)
+        label = next((c for c in _LABEL_COLUMNS if c in table.column_names), None)
+        if column is None or label is None:
+            raise UserError(
+                f"{where} has columns {', '.join(table.column_names)}; wanted 'img' or 'image', and 'label'"
+            )
+        self.labels = np.asarray(table[label][:], dtype=np.int64)
+        self.class_names = tuple(getattr(table.features[label], "names", None) or ()) or None
+        self.table = table.select_columns([column]).with_format("arrow")
+        self.column, self.name = column, where
+
+    def open(self, index: int) -> Image.Image:
+        cell = self.table[index][self.column][0].as_py()
+        # An image that is not in the table lies beside it, as a file.
+        return Image.open(io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else cell["path"])
+
+    def where(self, index: int) -> str:
+        return f"{self.name}, row {index}"
+
+
+class ParquetImages(TableImages):
+    """Parquet files of one split."""
 
     def __init__(self, files: Sequence[Path], split: str = "train") -> None:
         import datasets
@@ -109,19 +143,7 @@ class ParquetImages(Images):
             names = ", ".join(file.name for file in files)
             reason = str(error.__cause__ or error).splitlines()[0]
             raise UserError(f"cannot read {names} in {files[0].parent}: {reason}") from error
-        column = next((c for c in ("img", "image") if c in table.column_names), None)
-        if column is None or "label" not in table.column_names:
-            raise UserError(
-                f"{files[0]} has columns {', '.join(table.column_names)}; wanted 'img' or 'image', and 'label'"
-            )
-        self.labels = np.asarray(table["label"][:], dtype=np.int64)
-        self.class_names = tuple(getattr(table.features["label"], "names", None) or ()) or None
-        self.table = table.select_columns([column]).with_format("arrow")
-        self.column = column
-
-    def open(self, index: int) -> Image.Image:
-        cell = self.table[index][self.column][0].as_py()
-        return Image.open(io.BytesIO(cell["bytes"]))
+        super().__init__(table, str(files[0]))
 
     def where(self, index: int) -> str:
         for file, rows in zip(self.files, self.rows_of_file, strict=True):
@@ -173,6 +195,8 @@ def open_source(source: str | None, path: str | None) -> Source:
         if source in (None, "digits"):
             return _open_digits(None)
         raise UserError(f"data source '{source}' needs the folder that holds it: --data.path DIR")
+    if source == "hub":
+        return _open_hub(path)
     folder = Path(path)
     if source == "digits":
         raise UserError(f"data source 'digits' has no path (given: {path})")
@@ -199,6 +223,34 @@ def _open_digits(_: Any) -> Source:
     return Source("digits", {"train": lambda: Subset(digits, train), "test": lambda: Subset(digits, test)})
 
 
+def _open_hub(name: str) -> Source:
+    """A data set of the Hugging Face hub, or its cached copy."""
+    import datasets
+
+    def found(what: str, load: Callable[[], Any]) -> Any:
+        try:
+            return load()
+        except Exception as error:  # the hub's, the network's and the file formats' errors have no common base
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise UserError(
+                f"cannot get {what} from the hub: {reason}\n"
+                "Without a network, give a local copy: --data.source parquet (or folder) --data.path DIR"
+            ) from error
+
+    available = found(f"the data set '{name}'", lambda: datasets.get_dataset_split_names(name))
+    splits: dict[str, Callable[[], Images]] = {}
+    for split, names in _SPLIT_NAMES.items():
+        theirs = next((one for one in names if one in available), None)
+        if theirs is not None:
+            what = f"the {theirs} images of '{name}'"
+            splits[split] = lambda theirs=theirs, what=what: TableImages(
+                found(what, lambda: datasets.load_dataset(name, split=theirs)), f"{name} ({theirs})"
+            )
+    if not splits:
+        raise UserError(f"the data set '{name}' has no split to fit or test on: it has {', '.join(available)}.")
+    return Source(name.rpartition("/")[2], splits)
+
+
 def _open_parquet(folder: Path) -> Source:
     splits = {}
     for split, names in _SPLIT_NAMES.items():
@@ -220,6 +272,7 @@ def _open_folder(folder: Path) -> Source:
 
 SOURCES: dict[str, Callable[[Any], Source]] = {
     "digits": _open_digits,
+    "hub": _open_hub,
     "parquet": _open_parquet,
     "folder": _open_folder,
 }

@@ -378,3 +378,48 @@ def test_cifar10_as_the_hub_has_it(shared_dir):
 
 FIRST_TEST_DIGITS = [2, 3, 6, 8, 15, 19]
 FIRST_VALIDATION_DIGITS = [7, 11, 20, 46, 51, 53]
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """The hub's client with one data set, whose splits are those that are given."""
+    import datasets
+
+    table = datasets.Dataset.from_dict(
+        {"image": pixels(12), "label": np.arange(12) % 3},
+        features=datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(NAMES))}),
+    )
+    asked = []
+
+    def give(*splits):
+        monkeypatch.setattr(datasets, "get_dataset_split_names", lambda name: list(splits))
+        monkeypatch.setattr(datasets, "load_dataset", lambda name, split: asked.append((name, split)) or table)
+        return asked
+
+    return give
+
+
+def test_a_data_set_of_the_hub(hub):
+    asked = hub("train", "validation")
+    data = ready(source="hub", path="them/theirs", batch_size=2)
+    assert data.dataset_name == "theirs" and data.class_names == tuple(NAMES)
+    assert sorted(set(asked)) == [("them/theirs", "train"), ("them/theirs", "validation")]  # each when it is needed
+    assert data.n_test == 12 and next(iter(data.train_dataloader()))[0].shape[0] == 2
+
+
+def test_a_data_set_of_the_hub_without_a_split_to_use(hub):
+    hub("everything")
+    with pytest.raises(UserError, match="has no split to fit or test on: it has everything"):
+        ready(source="hub", path="them/theirs")
+
+
+def test_a_name_on_the_hub_without_a_network(monkeypatch):
+    import datasets
+
+    def offline(*_, **__):
+        raise ConnectionError("Couldn't reach 'them/theirs' on the Hub")
+
+    monkeypatch.setattr(datasets, "get_dataset_split_names", offline)
+    reason = r"cannot get the data set 'them/theirs' from the hub: Couldn't(.|\n)*--data.path DIR"
+    with pytest.raises(UserError, match=reason):
+        ready(source="hub", path="them/theirs")
