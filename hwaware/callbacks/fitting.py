@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -24,9 +25,13 @@ def fit_data(trainer: Trainer, task: HardwareAwareTask, datamodule: LightningDat
     def there(batch: Any) -> list[Tensor]:
         return [part.to(device, non_blocking=True) for part in batch]
 
+    @cache
+    def teacher() -> Callable[[Any], Any] | None:
+        return task.teacher(device)
+
     def loss(network: nn.Module, batch: Any) -> Tensor:
         with trainer.precision_plugin.forward_context():
-            return task.loss_of(network, batch)
+            return task.loss_of(network, batch, teacher())
 
     def predict(network: nn.Module, batch: Any) -> Any:
         with trainer.precision_plugin.forward_context():

@@ -56,7 +56,8 @@ class HardwareAwareTask(LightningModule, ABC):
         corrected: whether the network's weights are pre-distorted for the cell's non-linearity.
         noise: training noise; None for none.
         retention: retention loss; None for none.
-        distillation: learn from the digital network that this one starts from; None: from labels alone.
+        distillation: learn from the digital network that this one starts from; None: from labels alone. Repairs that
+            are trained by the loss do so too.
         clip_alpha: clip each layer's weights at this many of their standard deviations after each step; None: never.
         freeze_bn_statistics: keep a pretrained network's batch-norm statistics while its affine parameters train.
         optimizer: from parameters to an optimiser; None is SGD with learning rate 0.01 and momentum 0.9.
@@ -134,20 +135,28 @@ class HardwareAwareTask(LightningModule, ABC):
     def task_loss(self, output: Any, batch: Any) -> Tensor:
         """The task's loss, a scalar, of what :meth:`predict` gave for a batch."""
 
-    def loss_of(self, network: nn.Module, batch: Any) -> Tensor:
-        """The task's loss of any network on one batch."""
-        return self.task_loss(self.predict(network, batch), batch)
+    def loss_of(self, network: nn.Module, batch: Any, teach: Callable[[Any], Any] | None = None) -> Tensor:
+        """What any network is trained by on one batch: the task's loss, mixed with the distillation's.
 
-    def loss(self, batch: Any) -> Tensor:
-        """What its own network is trained by on one batch: the task's loss, mixed with the distillation's."""
-        output = self.predict(self.network, batch)
+        Args:
+            network: not only this task's.
+            batch: of training.
+            teach: see :meth:`teacher`; None leaves the distillation out.
+        """
+        output = self.predict(network, batch)
         loss = self.task_loss(output, batch)
-        if self._teach is None:
+        if teach is None:
             return loss
         with torch.no_grad():
-            taught = self._teach(batch)
+            taught = teach(batch)
         a = self.distillation.weight
         return (1 - a) * loss + a * distillation_loss(output, taught, self.distillation.temperature)
+
+    def teacher(self, device: torch.device) -> Callable[[Any], Any] | None:
+        """What the digital network that this one starts from says to a batch; None without distillation."""
+        if self.distillation is None:
+            return None
+        return partial(self.predict, self.build_network().to(device).eval().requires_grad_(False))
 
     @abstractmethod
     def score(self, network: nn.Module, batches: Iterable[Any]) -> dict[str, float]:
@@ -180,9 +189,7 @@ class HardwareAwareTask(LightningModule, ABC):
         self.train()  # Lightning leaves the modes that it finds
         if self.retention is not None:  # here, because by now the weights are on their device
             install_retention(self.network, self.retention)
-        if self.distillation is not None:
-            teacher = self.build_network().to(self.device).eval().requires_grad_(False)
-            self._teach = partial(self.predict, teacher)  # no submodule: it is neither trained nor saved
+        self._teach = self.teacher(self.device)  # no submodule: it is neither trained nor saved
 
     def on_train_end(self) -> None:
         self.settle()
@@ -192,7 +199,7 @@ class HardwareAwareTask(LightningModule, ABC):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         # The seeding callback has just seeded torch's global generator for this very step.
         age_s = install_noise(self.network, self.noise) if self.noise is not None else None
-        task_loss = self.loss(batch)
+        task_loss = self.loss_of(self.network, batch, self._teach)
         logged, total = {"train/task_loss": task_loss.detach()}, task_loss
         if age_s is not None:
             logged["train/age_s"] = torch.tensor(age_s)

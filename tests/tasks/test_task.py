@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningDataModule, Trainer
 from torch import nn
 from torch.optim import SGD, AdamW
 from torch.utils.data import DataLoader, TensorDataset
@@ -248,3 +248,19 @@ def test_the_teacher_is_neither_trained_nor_saved(tmp_path):
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     keys = torch.load(tmp_path / "a.ckpt", weights_only=True)["state_dict"]
     assert keys.keys() == make(device=CMO).state_dict().keys()
+
+
+def test_repairs_learn_from_the_digital_network_too():
+    """With nothing but the teacher, a repair's loss on the exact network is none, whatever the labels."""
+    from hwaware.callbacks.fitting import fit_data
+
+    class Data(LightningDataModule):
+        def setup(self, stage):
+            pass
+
+    batch = next(iter(images()))
+    for distillation, low in ((Distillation(weight=1.0), True), (None, False)):
+        task = make(device=CMO, distillation=distillation)
+        trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+        loss = fit_data(trainer, task, Data()).loss(task.network.eval(), batch).item()
+        assert (loss < 1e-5) == low
