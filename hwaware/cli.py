@@ -33,6 +33,7 @@ commands:
   --ckpt_path PATH     fit: resume a killed run, bit for bit; 'last' finds the recipe's latest
   --weights FILE       drift, compare, sensitivity, export: a run's model.safetensors, or any plain timm file
   --out FOLDER         export: where to write
+  --chips N, --age_s S sensitivity: how many chips (3), of which age (ten years)
 
 hwaware COMMAND --help lists a command's keys, hwaware fit --model.help ImageClassification those of a class.
 """

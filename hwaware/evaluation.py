@@ -18,7 +18,7 @@ from hwaware.chip import CHIP_SEED_START, Chip, drift_free
 from hwaware.compensation import Repair
 from hwaware.devices import Device
 from hwaware.errors import UserError
-from hwaware.nn import analog_layers
+from hwaware.nn import analog_layers, digital_layers
 
 #: Just written, an hour, a day, a week, a month, a year, ten years.
 DEFAULT_AGES_S = (0.0, 3600.0, 86400.0, 604800.0, 2592000.0, 31536000.0, 315360000.0)
@@ -105,7 +105,7 @@ def evaluate(
         UserError: an age is not covered; a layer's weight is never used through the layer, so that no chip could act.
     """
     ages_s = ages_to_evaluate(device, ages_s)
-    exact, rows = score_drift_free(model, score), []
+    exact, held, rows = score_drift_free(model, score), held_by(model, device), []
     with _eval_mode(model):
         for seed in chip_seeds:
             chip = Chip.program(model, device, seed)
@@ -121,7 +121,7 @@ def evaluate(
                         network=labels.network,
                         dataset=labels.dataset,
                         device=device.name,
-                        device_params=json.dumps(device.params(), sort_keys=True),
+                        device_params=held,
                         mapping=device.mapping,
                         method=labels.method,
                         method_params=labels.method_params,
@@ -139,6 +139,13 @@ def evaluate(
                     for metric, value in values.items()
                 ]
     return rows
+
+
+def held_by(model: nn.Module, device: Device) -> str:
+    """What holds a converted network, as the JSON object ``device_params``: the device's parameters and, where layers
+    are left out of the cells, their names as ``digital``."""
+    left_out = digital_layers(model)
+    return json.dumps(device.params() | ({"digital": left_out} if left_out else {}), sort_keys=True)
 
 
 def score_drift_free(model: nn.Module, score: Score) -> dict[str, float]:

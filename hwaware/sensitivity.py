@@ -28,6 +28,7 @@ class LayerSensitivity:
         loss_std: over chips; 0 for a single one.
         kept_accuracy: with this layer and all that lose more kept digital, and the others in cells.
         kept_cells_percent: of the network's cells that are then saved, as the layers need digital memory instead.
+        exact_accuracy, all_accuracy: of the exact network, and with every layer in cells.
     """
 
     rank: int
@@ -39,6 +40,8 @@ class LayerSensitivity:
     loss_std: float
     kept_accuracy: float
     kept_cells_percent: float
+    exact_accuracy: float
+    all_accuracy: float
 
 
 @torch.no_grad()
@@ -82,6 +85,7 @@ def sensitivity(
             on_score()
         return values
 
+    every = statistics.fmean(score(list(layers)))
     losses = {name: [exact - value for value in score([name])] for name in layers}
     ranked = sorted(layers, key=lambda name: -statistics.fmean(losses[name]))
     n_cells = device.layout.n_cells
@@ -101,6 +105,8 @@ def sensitivity(
                 loss_std=statistics.stdev(losses[name]) if len(chips) > 1 else 0.0,
                 kept_accuracy=statistics.fmean(score(ranked[rank:])) if rank <= most else float("nan"),
                 kept_cells_percent=100 * kept / sum(cells.values()),
+                exact_accuracy=exact,
+                all_accuracy=every,
             )
         )
     return found

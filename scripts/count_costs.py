@@ -43,8 +43,10 @@ def main() -> None:
             continue
         task = ImageClassification(row.model, weights=arguments.weights)
         model = task.network.eval()
-        device = load_device(row.device, mapping=row.mapping, **json.loads(row.device_params))
-        convert(model, device)
+        params = json.loads(row.device_params)
+        left_out = params.pop("digital", [])
+        device = load_device(row.device, mapping=row.mapping, **params)
+        convert(model, device, exclude=left_out)
         images = torch.zeros(1, *task.data_config["input_size"])
         data = FitData(None, lambda n, images=images: (images,), None, task.predict, None)
         method = kinds[row.method](**json.loads(row.method_params))

@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import timm
 import yaml
+from PIL import Image
+from safetensors.torch import save_file
 
 from hwaware.cli import main
 from hwaware.errors import UserError
 from hwaware.recipes import with_ancestors
+from tests.commands import measured, run
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").rglob("*.yaml"))
 
@@ -88,3 +93,49 @@ def test_a_later_config_and_the_command_line_win(tmp_path, capsys):
     config = parsed(recipe, capsys, "--config", str(tmp_path / "more.yaml"), "--trainer.log_every_n_steps", "5")
     assert (config["trainer"]["max_steps"], config["trainer"]["log_every_n_steps"]) == (7, 5)
     assert config["model"]["init_args"]["device"]["name"] == "reram_cmo"
+
+
+IMAGENET = [path for path in RECIPES if path.parent.name == "recipes" and path.stem.startswith("imagenet_")]
+
+
+@pytest.fixture(scope="module")
+def few_images(tmp_path_factory):
+    """A folder of two classes with training and validation images."""
+    folder = tmp_path_factory.mktemp("images")
+    for split, n in (("train", 4), ("val", 1)):
+        for label in ("cat", "dog"):
+            (folder / split / label).mkdir(parents=True)
+            for number in range(n):
+                pixels = np.random.RandomState(number).randint(0, 256, (240, 260, 3)).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / split / label / f"{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize("recipe", IMAGENET, ids=lambda path: path.stem)
+def test_imagenet_recipe_runs_two_steps(recipe, few_images, tmp_path):
+    """Random weights and a few images; nothing is said of its accuracy."""
+    name = next(yaml.safe_load(path.read_text())["model"]["init_args"]["name"] for path in with_ancestors(recipe)[::-1])
+    save_file(timm.create_model(name, num_classes=2).state_dict(), tmp_path / "random.safetensors")
+    run(
+        *("fit", "--config", recipe, "--model.weights", tmp_path / "random.safetensors", "--model.num_classes", 2),
+        *("--data.source", "folder", "--data.path", few_images, "--data.val_rows", "[0,2]", "--data.batch_size", 2),
+        *(
+            "--data.num_workers",
+            0,
+            "--trainer.accelerator",
+            "cpu",
+            "--trainer.devices",
+            1,
+            "--trainer.strategy",
+            "auto",
+        ),
+        *("--trainer.max_steps", 2, "--trainer.max_epochs", -1, "--trainer.default_root_dir", tmp_path),
+        *("--evaluation.n_chips", 1, "--evaluation.ages_s", "[315360000]", "--evaluation.networks", "[finetuned]"),
+    )
+    folder = tmp_path / recipe.stem / "version_0"
+    assert (folder / "model.safetensors").is_file() and len(measured(folder / "rows.csv")) == 1
+
+
+def test_there_are_the_imagenet_recipes():
+    names = ("resnet18", "resnet50", "deit_tiny", "mobilenetv3_large", "mobilenetv3_small")
+    assert {path.stem for path in IMAGENET} == {f"imagenet_{name}" for name in names}

@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import nn
 
 from hwaware.callbacks.batches import Batches, gather
@@ -26,9 +27,9 @@ from hwaware.callbacks.results import (
     write_results,
 )
 from hwaware.chip import CHIP_SEED_START, VALIDATION_CHIP_SEED_START
-from hwaware.compensation import Compensation, OfflineCompensation, Repair, Schedule
+from hwaware.compensation import Compensation, Repair, Schedule
 from hwaware.errors import UserError, nearest
-from hwaware.evaluation import DEFAULT_AGES_S, Row, RunLabels, ages_to_evaluate, evaluate, score_drift_free
+from hwaware.evaluation import DEFAULT_AGES_S, Row, RunLabels, ages_to_evaluate, evaluate, held_by, score_drift_free
 from hwaware.nn import to_digital
 from hwaware.report.html import write_report
 from hwaware.report.labels import age_label
@@ -120,7 +121,7 @@ class DriftEvaluation(Callback):
 
     def check(self, task: HardwareAwareTask) -> None:
         """Raises UserError for what would otherwise fail after training, or say something untrue."""
-        learning = [method.name for method in self.methods if not isinstance(method, OfflineCompensation)]
+        learning = [method.name for method in self.methods if getattr(method, "images", 0)]
         if self.split == "val" and self.methods and (learning or self.schedule):
             what = learning[0] if learning else "a schedule"
             raise UserError(
@@ -160,6 +161,9 @@ class DriftEvaluation(Callback):
             for name in self.networks
             if given[name] is not None
         }
+        missing = [name for name in self.networks if given[name] is None]
+        if missing and networks:
+            rank_zero_info(f"left out, since no such weights are given: {', '.join(missing)}")
         if not networks:
             raise UserError("there is no network to age: evaluation.networks names none of those that are given.")
         return networks
@@ -209,7 +213,7 @@ class DriftEvaluation(Callback):
         own_chips = chip_seeds[trainer.global_rank :: trainer.world_size]
         n_ages = sum(len(ages_to_evaluate(options.build(), self.ages_s)) for options in devices)
         data = fit_data(trainer, task, datamodule) if methods else None
-        partial = PartialRows(run_folder(trainer) if methods else None, self.resume)
+        partial = PartialRows(run_folder(trainer) if methods else None, self.resume, networks)
         self._repairs: list[tuple[Row, Repair]] = []
         rows = []
         n_scores = len(networks) * (1 + len(methods)) * n_ages * len(own_chips)
@@ -221,14 +225,20 @@ class DriftEvaluation(Callback):
                     task.convert(converted, options, corrected=name != "base_uncorrected")
                     converted, device = converted.to(torch_device).eval(), options.build()
                     ages_s = ages_to_evaluate(device, self.ages_s)
+                    held = held_by(converted, device)
                     exact = score_drift_free(converted, score) if partial else {}
                     for method in (None, *methods):
                         repair, how = None, labels
                         if method is not None:
                             repair = Repair(method, converted, device, ages_s, data, self.seed, self.schedule)
                             how = replace(labels, method=method.name, method_params=repair.params)
-                        known = partial.group(how, device, base_digital, exact, batches.n_samples, ages_s, chip_seeds)
-                        if known is None:
+                        known = partial.group(
+                            how, device, held, base_digital, exact, batches.n_samples, ages_s, chip_seeds
+                        )
+                        if known is not None:
+                            for _ in range(len(ages_s) * len(own_chips)):
+                                advance()
+                        else:
                             own = evaluate(
                                 converted,
                                 device,
@@ -264,6 +274,12 @@ class DriftEvaluation(Callback):
         if folder is None:
             return
         found = write_repairs(folder, self._repairs) if self._repairs else []
+        found += [
+            f"{row.network} + {row.method}: {repair.n_sets} sets miss the target of {repair.schedule.target_percent:g} % "
+            f"from {age_label(next(level.start_s for level in repair.levels if not level.reached))} on"
+            for row, repair in self._repairs
+            if not all(level.reached for level in repair.levels)
+        ]
         sections = write_results(rows, folder, getattr(task, "num_classes", None))
         PartialRows.done(folder)
         cells = []

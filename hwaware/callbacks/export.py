@@ -52,6 +52,9 @@ def export(
         raise UserError(f"{methods[0].name} is fitted on each chip in the field: there is nothing of it to export.")
     if left := sorted({method.name for method in methods} - {method.name for method in offline}):
         print(f"left out, since they are fitted on each chip in the field: {', '.join(left)}", flush=True)
+    for method in offline:
+        ages, chips = len(schedule.grid_s), schedule.instances
+        print(f"planning {method.name}: {ages} ages, {chips} simulated chips each (evaluation.schedule)", flush=True)
     data = fit_data(trainer, task, datamodule)
     size, repairs = network_size(model, data.predict, data.calibration(1)), []
     with progress("planning repairs", len(offline) * len(schedule.grid_s), trainer.is_global_zero) as advance:

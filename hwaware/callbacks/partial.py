@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 
+import torch
+from torch import nn
+
 from hwaware.devices import Device
 from hwaware.errors import UserError
 from hwaware.evaluation import Row, RunLabels
+from hwaware.files import replacing
 from hwaware.report.rows import read_rows, write_rows
 
-#: Stands where rows.csv will, until all rows are there.
-NAME = "rows.partial.csv"
+#: Stands where rows.csv will, until all rows are there; beside it, which weights they are of.
+NAME, WEIGHTS = "rows.partial.csv", "rows.partial.json"
 
 
 class PartialRows:
@@ -23,17 +28,23 @@ class PartialRows:
     Args:
         folder: where to keep the latter; None: nowhere.
         resume: the file of a killed evaluation; None: there was none.
+        networks: that are evaluated, by name; rows of other weights are refused.
 
     Raises:
         UserError: that file is not there, or is not one of rows.
     """
 
-    def __init__(self, folder: Path | None, resume: str | None) -> None:
+    def __init__(
+        self, folder: Path | None, resume: str | None, networks: Mapping[str, nn.Module] | None = None
+    ) -> None:
         self._path = None if folder is None else folder / NAME
         self._resume = resume
         if resume and not Path(resume).is_file():
             raise UserError(f"evaluation.resume: there is no file '{resume}'.")
         self._known = read_rows(resume) if resume else []
+        self._weights = {name: _fingerprint(network) for name, network in (networks or {}).items()}
+        if resume:
+            self._refuse_other_weights(Path(resume).parent / WEIGHTS)
 
     def __bool__(self) -> bool:
         """Whether there is anything to go on from."""
@@ -43,6 +54,7 @@ class PartialRows:
         self,
         labels: RunLabels,
         device: Device,
+        held: str,
         base_digital: Mapping[str, float],
         drift_free: Mapping[str, float],
         n_samples: int,
@@ -57,7 +69,7 @@ class PartialRows:
         run = {name: getattr(labels, name) for name in ("recipe", "model", "dataset", "seed")}
         run |= {"n_samples": n_samples, "version": version("hwaware")}
         group = {name: getattr(labels, name) for name in ("network", "method", "method_params")}
-        group |= {"device": device.name, "device_params": json.dumps(device.params(), sort_keys=True)}
+        group |= {"device": device.name, "device_params": held}
         group |= {"mapping": device.mapping}
         found = {}
         for row in self._known:
@@ -78,9 +90,32 @@ class PartialRows:
     def keep(self, rows: Sequence[Row]) -> None:
         """Writes the rows so far."""
         if self._path is not None:
+            with replacing(self._path.parent / WEIGHTS) as file:
+                file.write(json.dumps(self._weights).encode())
             write_rows(self._path, rows)
 
     @staticmethod
     def done(folder: Path) -> None:
         """Removes what was kept: the whole is there."""
-        (folder / NAME).unlink(missing_ok=True)
+        for name in (NAME, WEIGHTS):
+            (folder / name).unlink(missing_ok=True)
+
+    def _refuse_other_weights(self, file: Path) -> None:
+        try:
+            theirs = json.loads(file.read_text())
+        except (OSError, ValueError):
+            raise UserError(
+                f"evaluation.resume: there is no '{file}', which says what weights its rows are of."
+            ) from None
+        for name, mine in self._weights.items():
+            if theirs.get(name, mine) != mine:
+                raise UserError(f"'{self._resume}' has rows of another network: '{name}' had other weights there.")
+
+
+def _fingerprint(network: nn.Module) -> str:
+    """A digest of all weights."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -22,6 +22,7 @@ from hwaware.nn import analog_layers
 from hwaware.report.labels import age_label, device_heading
 from hwaware.report.plots import plot_sensitivity
 from hwaware.report.rows import write_csv
+from hwaware.report.summary import known
 from hwaware.sensitivity import LayerSensitivity, sensitivity
 from hwaware.tasks import HardwareAwareTask
 
@@ -46,7 +47,7 @@ def rank_layers(
     model = model.to(trainer.strategy.root_device).eval()
     data, layers = fit_data(trainer, task, datamodule), len(analog_layers(model))
     seeds = range(VALIDATION_CHIP_SEED_START, VALIDATION_CHIP_SEED_START + chips)
-    with progress("drifting layers", chips * (layers + min(most, layers)), trainer.is_global_zero) as advance:
+    with progress("drifting layers", chips * (1 + layers + min(most, layers)), trainer.is_global_zero) as advance:
         found = sensitivity(
             model, device, accuracy=data.accuracy, age_s=age_s, chip_seeds=seeds, most=most, on_score=advance
         )
@@ -56,7 +57,8 @@ def rank_layers(
         about = {"model": task.network_name, "dataset": datamodule.dataset_name, "device": device.name}
         about |= {"mapping": device.mapping, "n_chips": chips, "commit": commit(), "version": version("hwaware")}
         lines = [asdict(one) | about for one in found]
-        path = write_csv(folder / NAME, lines[0], (line.values() for line in lines))
+        cells = ([known(value) for value in line.values()] for line in lines)
+        path = write_csv(folder / NAME, lines[0], cells)
         heading = (f"{task.network_name}, {age_label(age_s)}, one layer at a time", " · ".join(device_heading(device)))
         plot = plot_sensitivity(found, folder / "plots" / "sensitivity.png", heading)
         for logger in wandb_loggers(trainer):
@@ -78,7 +80,11 @@ def check_ranking(task: HardwareAwareTask, age_s: float, chips: int, most: int) 
 def _table(found: list[LayerSensitivity], network: str) -> Table:
     shown = found[:_SHOWN]
     title = f"{network} after {age_label(found[0].age_s)}: the {len(shown)} most sensitive of {len(found)} layers"
-    caption = "Points lost with this layer alone in cells. Kept: accuracy with it and all above it digital."
+    exact, every = found[0].exact_accuracy, found[0].all_accuracy
+    caption = (
+        f"Validation images and chips: {exact:.2f} % exact, {every:.2f} % with every layer in cells. Points lost with "
+        "this layer alone in cells. Kept: accuracy with it and all above it digital."
+    )
     table = Table(title=title, caption=caption)
     for number, name in enumerate(("layer", "cells", "points lost", "kept (%)", "cells saved (%)")):
         table.add_column(name, justify="right" if number else "left", overflow="fold")

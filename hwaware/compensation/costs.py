@@ -23,6 +23,9 @@ CELL_WRITE_S = (6.5e-6, 4.5e-3)
 #: Bytes of a half-precision float, as which values are stored that have no bits of their own.
 HALF_BYTES = 2
 
+#: Bytes of a stored label: up to 65,536 classes.
+LABEL_BYTES = 2
+
 #: Bytes of a seed from which random numbers are made again where they are needed.
 SEED_BYTES = 8
 
@@ -37,7 +40,8 @@ class LayerSize:
         kernel: positions of the kernel; 1 for linear layers.
         groups: of a convolution; 1 otherwise.
         outputs: output values for one sample.
-        cells: that hold its weights.
+        cells: that hold its weights, reference columns included.
+        cells_per_weight: without them.
     """
 
     out_channels: int
@@ -46,6 +50,7 @@ class LayerSize:
     groups: int
     outputs: int
     cells: int
+    cells_per_weight: int
 
     @property
     def weights(self) -> int:
@@ -148,6 +153,7 @@ def network_size(model: nn.Module, predict: Callable[[nn.Module, Any], Any], bat
             kernel=torch.Size(kernel).numel(),
             groups=getattr(layer, "groups", 1),
             outputs=outputs[name],
+            cells_per_weight=layer.device.layout.cells_per_weight,
             cells=layer.device.layout.n_cells(layer.weight.shape, getattr(layer, "groups", 1)),
         )
     of_batches, of_layers = batch_norms(model).values(), layer_norms(model).values()

@@ -100,7 +100,8 @@ class ReadVerifyWrite(InFieldCompensation):
         return installed_weights(model, rewritten)
 
     def cost(self, size: NetworkSize, levels: int) -> Cost:
-        rewritten = round(self.share * size.cells)
+        layers = size.layers.values()
+        rewritten = sum(max(1, round(self.share * layer.weights)) * layer.cells_per_weight for layer in layers)
         return Cost(bytes_stored=rewritten * HALF_BYTES, extra_macs_percent=0.0)  # their target conductances
 
     def counted(self, cost: Cost, state: State) -> Cost:

@@ -27,9 +27,9 @@ class ImageData(LightningDataModule):
     module, and its number of classes from ``task.num_classes``; without a Trainer set ``data_config`` (and
     ``model_classes``) here before ``setup``.
 
-    Splits: the data's own test set, else its validation set, is for testing. Validation uses ``val_rows`` of the
-    training set; else a validation set that is not used for testing; else the training rows that ``train_rows`` leaves;
-    else a fixed stratified tenth of them.
+    Splits: the data's own test set, else its validation set, is for testing (``test_split`` says which). Validation
+    uses ``val_rows`` of the training set; else a validation set that is not used for testing; else the training rows
+    that ``train_rows`` leaves; else a fixed stratified tenth of them.
 
     Args:
         source: ``digits`` (scikit-learn's, upscaled), ``parquet`` (files as the hub has them: train.parquet or
@@ -43,6 +43,7 @@ class ImageData(LightningDataModule):
         augment: none, crop, crop_flip or resized_crop_flip.
         train_rows: [start, stop], the rows of the training set to fit on.
         val_rows: [start, stop], the rows of the training set to validate on.
+        test_split: ``val`` to test on the validation set although there is a test set, whose answers are not public.
         test_subset: this many test images, always the same and stratified by class; None is all of them.
         num_classes: of data whose files do not name the classes and lack some.
         seed: of order and augmentation; None is the run's (0 without a run).
@@ -65,6 +66,7 @@ class ImageData(LightningDataModule):
         augment: str = "none",
         train_rows: list[int] | None = None,
         val_rows: list[int] | None = None,
+        test_split: Literal["test", "val"] | None = None,
         test_subset: int | None = None,
         num_classes: int | None = None,
         seed: int | None = None,
@@ -81,7 +83,7 @@ class ImageData(LightningDataModule):
         self.source, self.path, self.name = source, path, name
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.augment, self.train_rows, self.val_rows, self.test_subset = augment, train_rows, val_rows, test_subset
-        self.seed = seed
+        self.test_split, self.seed = test_split, seed
         self.data_config: dict[str, Any] | None = None
         self.model_classes: int | None = None
         self._given_classes = num_classes
@@ -189,14 +191,24 @@ class ImageData(LightningDataModule):
             self._opened[split] = images
         return self._opened[split]
 
-    def _split(self, split: str) -> Images:
+    @property
+    def _tested(self) -> str:
+        """The stored split that is tested on."""
         has = self._source.splits
+        return self.test_split or ("val" if "test" not in has and "val" in has else "test")
+
+    @property
+    def _has_validation(self) -> bool:
+        """Whether a validation set is stored that is not tested on."""
+        return "val" in self._source.splits and self._tested != "val"
+
+    def _split(self, split: str) -> Images:
         if split == "test":
-            images = self._stored("val" if "test" not in has and "val" in has else "test")
+            images = self._stored(self._tested)
             if self.test_subset is None:
                 return images
             return Subset(images, stratified_subset(images.labels, self.test_subset, TEST_SUBSET_SEED))
-        if split == "val" and self.val_rows is None and "val" in has and "test" in has:
+        if split == "val" and self.val_rows is None and self._has_validation:
             return self._stored("val")
         train, val = self._train_and_val_rows()
         return Subset(self._stored("train"), train if split == "train" else val)
@@ -215,7 +227,7 @@ class ImageData(LightningDataModule):
                     "on says nothing about others"
                 )
             return rows, val
-        if "val" in self._source.splits and "test" in self._source.splits:
+        if self._has_validation:
             return rows, rows[:0]
         rest = np.setdiff1d(np.arange(n), rows)
         if len(rest) > 0:

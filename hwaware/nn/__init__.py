@@ -5,6 +5,7 @@ from hwaware.nn.convert import (
     ConvertedLayer,
     analog_layers,
     convert,
+    digital_layers,
     effective_state_dict,
     to_digital,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "ConvertedLayer",
     "analog_layers",
     "convert",
+    "digital_layers",
     "effective_state_dict",
     "installed_weights",
     "register_analog",

@@ -68,6 +68,11 @@ def analog_layers(model: nn.Module) -> dict[str, AnalogLayer]:
     return {name: module for name, module in model.named_modules() if isinstance(module, AnalogLayer)}
 
 
+def digital_layers(model: nn.Module) -> list[str]:
+    """Names of a converted model's layers that could be analog, and are not."""
+    return [name for name, module in model.named_modules() if type(module) in ANALOG_CLASSES]
+
+
 def convert(
     model: nn.Module,
     device: Device,

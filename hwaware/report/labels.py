@@ -21,7 +21,7 @@ _UNITS = (
 )
 
 #: Parameters that every heading spells out in its own way.
-_IN_HEADING = ("g_min_us", "g_max_us", "scale", "clamp", "kappa", "range_fraction", "stuck_on", "stuck_off")
+_IN_HEADING = ("digital", "g_min_us", "g_max_us", "scale", "clamp", "kappa", "range_fraction", "stuck_on", "stuck_off")
 
 
 def age_label(age_s: float) -> str:
@@ -90,7 +90,8 @@ def slug(rows: Sequence[Row], among: Sequence[Row]) -> str:
     params = json.loads(first.device_params)
     parts = [str(getattr(first, name)) for name in ("model", "dataset") if _differ(among, name)]
     parts += [first.device, first.mapping]
-    parts += [f"{name}={_short(params[name])}" for name in varying_params(among) if name in params]
+    varying = [name for name in varying_params(among) if name in params]
+    parts += [f"{name}={len(params[name]) if name == 'digital' else _short(params[name])}" for name in varying]
     parts += [first.metric] + [f"n={first.n_samples}"] * _differ(among, "n_samples")
     return re.sub(r"[^\w.=+-]+", "-", "_".join(parts))
 
@@ -122,6 +123,9 @@ def _usual(params: dict[str, Any]) -> list[str]:
         parts.append("linear cells" if params["kappa"] is None else f"κ = {_short(params['kappa'])}")
     if "range_fraction" in params:
         parts.append(f"r = {_short(params['range_fraction'])}")
+    if params.get("digital"):
+        count = len(params["digital"])
+        parts.append(f"{count} layer{'s' * (count > 1)} digital")
     stuck = [params.get("stuck_on", 0), params.get("stuck_off", 0)]
     return parts + [f"stuck on/off {stuck[0]:.3g}/{stuck[1]:.3g}"] * any(stuck)
 

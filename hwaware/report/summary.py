@@ -200,8 +200,9 @@ def write_summary(path: str | Path, rows: Iterable[Row], n_classes: int | None =
         life = (summaries[-1].age_s, "true") if age_s is None else (age_s, "" if math.isnan(age_s) else "false")
         lines += [(*astuple(one), *life) for one in summaries]
     header = [field.name for field in fields(Summary)] + ["lifetime_s", "survived"]
-    return write_csv(path, header, ([_known(value) for value in line] for line in lines))
+    return write_csv(path, header, ([known(value) for value in line] for line in lines))
 
 
-def _known(value: Any) -> Any:
+def known(value: Any) -> Any:
+    """A value as CSV files have it: what is not known, NaN, is an empty cell."""
     return "" if isinstance(value, float) and math.isnan(value) else value

@@ -4,11 +4,18 @@ from dataclasses import replace
 
 import pytest
 
+from hwaware.callbacks.partial import PartialRows
 from hwaware.cli import main
 from hwaware.report.rows import read_rows, write_rows
 from tests.commands import FINETUNE, measured, pretrained_weights, run
 
 METHODS = "[{class_path: BnStats, init_args: {batches: 2}}, {class_path: Dora, init_args: {images: 3, steps: 2}}]"
+
+
+@pytest.fixture
+def killed(monkeypatch):
+    """Runs end as if they had been killed just before they tidy up."""
+    monkeypatch.setattr(PartialRows, "done", staticmethod(lambda folder: None))
 
 
 def _arguments(folder):
@@ -39,13 +46,17 @@ def test_every_method_meets_the_same_chips(tmp_path, capsys):
         assert shown in page
 
 
-def test_a_killed_comparison_goes_on_at_the_first_missing_rows(tmp_path):
+def test_nothing_partial_is_left(tmp_path):
+    run(*_arguments(tmp_path), "--evaluation.methods", METHODS, "--evaluation.n_chips", 1)
+    assert not list((tmp_path / "finetune" / "version_0").glob("*partial*"))
+
+
+def test_a_killed_comparison_goes_on_at_the_first_missing_rows(tmp_path, killed):
     """Its rows are those of an uninterrupted one, and what was measured is not measured again."""
     run(*_arguments(tmp_path), "--evaluation.methods", METHODS)
     folder = tmp_path / "finetune" / "version_0"
-    assert not (folder / "rows.partial.csv").exists()
     whole = read_rows(folder / "rows.csv")
-    left = tmp_path / "rows.partial.csv"  # as a kill in the midst of the third method leaves it
+    left = folder / "rows.partial.csv"  # as a kill in the midst of the third method leaves it
     taken = [replace(row, value=row.value + 1) if row.method == "bn_stats" else row for row in whole]
     write_rows(left, [row for row in taken if row.method != "dora" or row.chip_seed % 2])
     run(*_arguments(tmp_path), "--evaluation.methods", METHODS, "--evaluation.resume", left)
@@ -53,20 +64,42 @@ def test_a_killed_comparison_goes_on_at_the_first_missing_rows(tmp_path):
     assert again == [replace(row, commit="") for row in taken]
 
 
-def test_rows_of_another_run_are_refused(tmp_path, capsys):
+def test_rows_of_another_run_are_refused(tmp_path, capsys, killed):
     run(*_arguments(tmp_path), "--evaluation.methods", METHODS, "--evaluation.n_chips", 1)
-    rows = str(tmp_path / "finetune" / "version_0" / "rows.csv")
+    rows = str(tmp_path / "finetune" / "version_0" / "rows.partial.csv")
     other = ["--evaluation.methods", METHODS, "--evaluation.resume", rows, "--seed_everything", "1"]
     assert main([*_arguments(tmp_path), *other]) == 2
     assert "rows of another run: seed is 0 there, 1 here" in capsys.readouterr().err
 
 
-def test_rows_of_other_weights_are_refused(tmp_path, capsys):
+def test_rows_of_other_weights_are_refused(tmp_path, capsys, killed):
     run(*_arguments(tmp_path), "--evaluation.methods", METHODS, "--evaluation.n_chips", 1)
-    rows = tmp_path / "finetune" / "version_0" / "rows.csv"
+    rows = tmp_path / "finetune" / "version_0" / "rows.partial.csv"
+    again = [*_arguments(tmp_path), "--evaluation.methods", METHODS, "--evaluation.resume", str(rows)]
+    weights = rows.with_suffix(".json").read_text()
     write_rows(rows, [replace(row, drift_free=row.drift_free - 1) for row in read_rows(rows)])
-    assert main([*_arguments(tmp_path), "--evaluation.methods", METHODS, "--evaluation.resume", str(rows)]) == 2
+    assert main(again) == 2
     assert "has rows of another network: 'base' has" in capsys.readouterr().err
+    rows.with_suffix(".json").write_text(weights.replace(weights[12], "x"))
+    assert main(again) == 2
+    assert "has rows of another network: 'base' had other weights there" in capsys.readouterr().err
+    rows.with_suffix(".json").unlink()
+    assert main(again) == 2
+    assert "which says what weights its rows are of" in capsys.readouterr().err
+
+
+def test_a_network_with_digital_layers_is_another_one(tmp_path, capsys, killed):
+    """Rows of the whole network in cells are not taken for those of one with a layer left out, nor labelled alike."""
+    arguments = [*_arguments(tmp_path), "--evaluation.methods", "[{class_path: GlobalDriftCompensation}]"]
+    run(*arguments, "--evaluation.n_chips", 1)
+    partial = tmp_path / "finetune" / "version_0" / "rows.partial.csv"
+    hybrid = [*arguments, "--evaluation.n_chips", 1, "--model.exclude", "[conv1]"]
+    run(*hybrid)
+    run(*hybrid, "--evaluation.resume", partial)
+    whole, alone, resumed = (read_rows(tmp_path / "finetune" / f"version_{i}" / "rows.csv") for i in (0, 1, 2))
+    assert [row.value for row in resumed] == [row.value for row in alone]
+    assert json.loads(alone[0].device_params)["digital"] == ["conv1"] and "digital" not in whole[0].device_params
+    assert "1 layer digital" in capsys.readouterr().out
 
 
 def test_nothing_to_go_on_from(tmp_path, capsys):
@@ -116,6 +149,7 @@ def test_a_chip_just_written_is_not_repaired(tmp_path, capsys):
     ("extra", "reason"),
     [
         (["--evaluation.methods", METHODS], "dora learns from validation images"),
+        (["--evaluation.methods", "[{class_path: BnFinetune}]"], "bn_finetune learns from validation images"),
         (
             ["--evaluation.methods", "[{class_path: ChannelAffine}]", "--evaluation.schedule.target_percent", "99"],
             "a schedule learns from validation images",
@@ -125,7 +159,8 @@ def test_a_chip_just_written_is_not_repaired(tmp_path, capsys):
 def test_what_learns_from_validation_images_is_not_scored_on_them(tmp_path, capsys, extra, reason):
     assert main([*_arguments(tmp_path), "--evaluation.split", "val", *extra]) == 2
     assert reason in capsys.readouterr().err
-    run(*_arguments(tmp_path), "--evaluation.split", "val", "--evaluation.methods", "[{class_path: BnStats}]")
+    methods = "[{class_path: BnStats, init_args: {batches: 1}}, {class_path: ReadVerifyWrite}]"  # from no such image
+    run(*_arguments(tmp_path), "--evaluation.split", "val", "--evaluation.methods", methods)
 
 
 def test_fitting_needs_a_whole_batch(tmp_path, capsys):

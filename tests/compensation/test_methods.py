@@ -136,9 +136,9 @@ def test_counted_cost(method, data, device, model):
     mask = {"random": 8, "importance": weights / 8}[method.mask] if method.name == "rsa" else 0
     images = getattr(method, "images", 0)
     teacher = 2 * weights if "ora" in method.name else 0  # fewer than its features for the images
-    assert cost.bytes_stored == 2 * values + reference + mask + teacher + images * 3 * 12 * 12
-    assert cost.images_kept == images
-    assert cost.labels_kept == (images if method.name in ("rsa", "bn_finetune") else 0)
+    labels = images if method.name in ("rsa", "bn_finetune") else 0
+    assert cost.bytes_stored == 2 * values + reference + mask + teacher + images * 3 * 12 * 12 + 2 * labels
+    assert (cost.images_kept, cost.labels_kept) == (images, labels)
     reads = 0 if method.name in ("rsa", "bn_finetune", "bn_adabs") else size.cells
     assert cost.cell_reads == reads and cost.cell_writes == 0
 
