@@ -274,12 +274,11 @@ class DriftEvaluation(Callback):
         if folder is None:
             return
         found = write_repairs(folder, self._repairs) if self._repairs else []
-        found += [
-            f"{row.network} + {row.method}: {repair.n_sets} sets miss the target of {repair.schedule.target_percent:g} % "
-            f"from {age_label(next(level.start_s for level in repair.levels if not level.reached))} on"
-            for row, repair in self._repairs
-            if not all(level.reached for level in repair.levels)
-        ]
+        for row, repair in self._repairs:
+            missed = next((level for level in repair.levels if not level.reached), None)
+            if missed is not None:
+                what = f"{row.network} + {row.method}: {repair.n_sets} sets miss {repair.schedule.target_percent:g} %"
+                found.append(f"{what} of the drift-free accuracy from {age_label(missed.start_s)} on")
         sections = write_results(rows, folder, getattr(task, "num_classes", None))
         PartialRows.done(folder)
         cells = []
