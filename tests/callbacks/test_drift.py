@@ -92,10 +92,12 @@ def test_everything_a_run_leaves(fitted):
         "conversion.csv",
         "metrics.csv",
         "model.safetensors",
+        "report.html",
         "rows.csv",
         "summary.csv",
         *(
-            f"plots/{name}.png"
+            f"plots/{name}.{kind}"
+            for kind in ("png", "svg")
             for name in (
                 "accuracy_reram_cmo_differential_top1",
                 "accuracy_reram_cmo_differential_top5",
