@@ -82,6 +82,7 @@ def evaluate(
     ages_s: Sequence[float] = DEFAULT_AGES_S,
     chip_seeds: Iterable[int] = range(CHIP_SEED_START, CHIP_SEED_START + 10),
     repaired: Repair | None = None,
+    exact: Mapping[str, float] | None = None,
     on_chip: Callable[[], None] = lambda: None,
 ) -> list[Row]:
     """Programs chips with a converted network and scores each at each age.
@@ -96,6 +97,7 @@ def evaluate(
         ages_s: ages in s. Of a device without a law of time only age 0 and the largest are evaluated.
         chip_seeds: one chip each; a rank of several may give its own share.
         repaired: how chips are repaired before they are scored; None: not at all.
+        exact: what :func:`score_drift_free` gives, where it is known already.
         on_chip: called after each score, for progress.
 
     Returns:
@@ -105,7 +107,8 @@ def evaluate(
         UserError: an age is not covered; a layer's weight is never used through the layer, so that no chip could act.
     """
     ages_s = ages_to_evaluate(device, ages_s)
-    exact, held, rows = score_drift_free(model, score), held_by(model, device), []
+    exact = score_drift_free(model, score) if exact is None else exact
+    held, rows = held_by(model, device), []
     with _eval_mode(model):
         for seed in chip_seeds:
             chip = Chip.program(model, device, seed)

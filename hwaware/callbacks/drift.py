@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
@@ -211,6 +211,12 @@ class DriftEvaluation(Callback):
         start = {"test": CHIP_SEED_START, "val": VALIDATION_CHIP_SEED_START}[self.split]
         chip_seeds = range(start, start + self.n_chips)
         own_chips = chip_seeds[trainer.global_rank :: trainer.world_size]
+
+        def measure(*what: Any, **how: Any) -> list[Row]:
+            how |= {"score": score, "base_digital": base_digital, "n_samples": batches.n_samples}
+            own = evaluate(*what, chip_seeds=own_chips, **how)
+            return sorted(gather(own), key=lambda row: row.chip_seed)  # stable: within a chip the order stays
+
         n_ages = sum(len(ages_to_evaluate(options.build(), self.ages_s)) for options in devices)
         data = fit_data(trainer, task, datamodule) if methods else None
         partial = PartialRows(run_folder(trainer) if methods else None, self.resume, networks)
@@ -226,7 +232,7 @@ class DriftEvaluation(Callback):
                     converted, device = converted.to(torch_device).eval(), options.build()
                     ages_s = ages_to_evaluate(device, self.ages_s)
                     held = held_by(converted, device)
-                    exact = score_drift_free(converted, score) if partial else {}
+                    exact = score_drift_free(converted, score)
                     for method in (None, *methods):
                         repair, how = None, labels
                         if method is not None:
@@ -235,25 +241,11 @@ class DriftEvaluation(Callback):
                         known = partial.group(
                             how, device, held, base_digital, exact, batches.n_samples, ages_s, chip_seeds
                         )
-                        if known is not None:
-                            for _ in range(len(ages_s) * len(own_chips)):
-                                advance()
-                        else:
-                            own = evaluate(
-                                converted,
-                                device,
-                                score=score,
-                                base_digital=base_digital,
-                                n_samples=batches.n_samples,
-                                labels=how,
-                                ages_s=ages_s,
-                                chip_seeds=own_chips,
-                                repaired=repair,
-                                on_chip=advance,
-                            )
-                            # Stable: within a chip the order stays.
-                            known = sorted(gather(own), key=lambda row: row.chip_seed)
-                        rows += known
+                        for _ in range(len(ages_s) * len(own_chips) if known is not None else 0):
+                            advance()
+                        rows += known or measure(
+                            converted, device, labels=how, ages_s=ages_s, repaired=repair, exact=exact, on_chip=advance
+                        )
                         if trainer.is_global_zero:
                             partial.keep(rows)
                         if repair is not None:

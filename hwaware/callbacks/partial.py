@@ -46,10 +46,6 @@ class PartialRows:
         if resume:
             self._refuse_other_weights(Path(resume).parent / WEIGHTS)
 
-    def __bool__(self) -> bool:
-        """Whether there is anything to go on from."""
-        return bool(self._known)
-
     def group(
         self,
         labels: RunLabels,
