@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import timm
 import torch
@@ -74,7 +74,7 @@ def examine(name: str, device: Device, max_parameters: float = float("inf")) -> 
     except Exception as error:  # of other people's architectures anything may come
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
         found = Finding(**known, status="failed", reason=reason)
-    return Finding(**{**found.__dict__, "seconds": round(time.perf_counter() - start, 2)})
+    return replace(found, seconds=round(time.perf_counter() - start, 2))
 
 
 def _structure(name: str, device: Device, known: dict) -> Finding:

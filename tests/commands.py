@@ -15,6 +15,12 @@ from hwaware.cli import main
 from hwaware.evaluation import Row
 from hwaware.report.rows import read_rows
 
+#: Options that leave a recipe's task without a device, and without what only a device has.
+NO_DEVICE = [
+    *("--model.device", "null", "--model.noise", "null"),
+    *("--model.retention", "null", "--model.clip_alpha", "null"),
+]
+
 ROOT = Path(__file__).parent.parent
 CONF = ROOT / "tests" / "conf"
 PRETRAIN = str(CONF / "pretrain.yaml")

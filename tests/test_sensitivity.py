@@ -16,7 +16,7 @@ from hwaware.errors import UserError
 from hwaware.nn import convert
 from hwaware.sensitivity import sensitivity
 from hwaware.tasks import KeepDigital
-from tests.commands import FINETUNE, pretrained_weights, run
+from tests.commands import FINETUNE, NO_DEVICE, pretrained_weights, run
 
 AGE_S = 315_360_000.0
 
@@ -85,16 +85,7 @@ def test_the_command_ranks_and_a_recipe_keeps(tmp_path, capsys):
         (["--chips", "0"], "chips=0 must be at least 1"),
         (["--age_s", "-1"], "age_s=-1"),
         (
-            [
-                "--model.device",
-                "null",
-                "--model.noise",
-                "null",
-                "--model.retention",
-                "null",
-                "--model.clip_alpha",
-                "null",
-            ],
+            NO_DEVICE,
             "there is no device to drift",
         ),
     ],

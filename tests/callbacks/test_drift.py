@@ -14,7 +14,7 @@ from hwaware.data import ImageData
 from hwaware.models import build_model
 from hwaware.nn import convert
 from hwaware.tasks import DeviceOptions, ImageClassification
-from tests.commands import FINETUNE, measured, pretrained_weights, run
+from tests.commands import FINETUNE, NO_DEVICE, measured, pretrained_weights, run
 
 
 @pytest.fixture(scope="module")
@@ -161,16 +161,7 @@ def test_validation_images_and_chips_for_choosing(tmp_path):
         (["--evaluation.n_chips", "0"], "n_chips=0"),
         (["--evaluation.ages_s", "[0.5]"], "0.5"),
         (
-            [
-                "--model.device",
-                "null",
-                "--model.noise",
-                "null",
-                "--model.retention",
-                "null",
-                "--model.clip_alpha",
-                "null",
-            ],
+            NO_DEVICE,
             "no device to age",
         ),
     ],
