@@ -16,7 +16,8 @@ parameters; conductances in µS), ``crossbar`` (its largest number of rows and c
 * ``digital.safetensors`` also holds everything that stays digital, under the network's own keys.
 * a repair has ``key``, ``method``, ``params``, ``schedule``, ``cost`` (:class:`hwaware.compensation.costs.Cost`) and
   ``timetable``: ``start_s`` (age from which a level holds), ``level`` (its name, null: no repair yet) and the accuracy
-  there: mean and standard deviation in percent over simulated chips, on validation samples. In
+  there: mean and standard deviation in percent over simulated chips, on validation samples; ``drift_free`` is that of
+  the exact network. In
   ``repairs.safetensors`` a level's values are ``KEY/LEVEL/NAME`` in half precision, or ``…/codes`` (whole numbers)
   times ``…/scale``. What all levels share is ``KEY/shared/NAME``. What the values do to a layer is in the docstring of
   the method's class.
@@ -25,6 +26,7 @@ parameters; conductances in µS), ``crossbar`` (its largest number of rows and c
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -267,6 +269,7 @@ def _stored_repair(prefix: str, repair: PlannedRepair, model: nn.Module, stored:
         "schedule": asdict(repair.schedule),
         "cost": asdict(repair.cost),
         "timetable": timetable,
+        "drift_free": repair.timetable.drift_free,
     }
 
 
@@ -287,4 +290,5 @@ def _read_repair(entry: dict[str, Any], stored: dict[str, Tensor]) -> PlannedRep
                     name = key.removesuffix("/codes")
                     state[name] = value.float() * own[f"{name}/scale"].float()
         levels.append(Level(line["start_s"], state, line["mean"], line["std"], line["reached"]))
-    return PlannedRepair(method, Timetable(tuple(levels)), Cost(**entry["cost"]), Schedule(**entry["schedule"]))
+    timetable = Timetable(tuple(levels), entry.get("drift_free", math.nan))  # which the first bundles lack
+    return PlannedRepair(method, timetable, Cost(**entry["cost"]), Schedule(**entry["schedule"]))

@@ -199,7 +199,7 @@ class HardwareCLI(LightningCLI):
                 "model.pretrained true; to pretrain one, set model.device null."
             )
         self.datamodule.setup(evaluation.stage)
-        evaluation.check_data(self.datamodule)
+        evaluation.check_data(self.model, self.datamodule)
 
     def _try_optimizer(self) -> None:
         """Raises UserError for settings that the optimiser or the schedule would refuse at the first step."""

@@ -160,7 +160,7 @@ class HardwareTrainer(Trainer):
         networks = evaluation.choose(base, finetuned)
         datamodule.prepare_data()
         datamodule.setup(evaluation.stage)
-        evaluation.check_data(datamodule)
+        evaluation.check_data(task, datamodule)
         for callback in self.callbacks:
             if isinstance(callback, RunRecord):
                 callback.write(self, task)

@@ -58,7 +58,7 @@ def main() -> None:
         model = ImageClassification(arguments.model, weights=arguments.weights).network.eval()
         convert(model, device)
         table = plan(method, model, device, Schedule(target_percent=target), learnt, seed=0)
-        size = network_size(model, learnt.predict, learnt.calibration(1))
+        size = network_size(model, learnt.predict, learnt.calibration(1), learnt.distillation)
         for level in table.levels:
             lines.append(
                 {

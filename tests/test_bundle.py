@@ -108,13 +108,14 @@ def test_a_repair_is_the_same_after_reloading(tmp_path, method):
             for name, layer in analog_layers(model).items()
             for one in what
         }
-    timetable = Timetable((Level(0.0, None, 91.0, 0.1, True), Level(60.0, state, 90.0, 0.2, False)))
+    timetable = Timetable((Level(0.0, None, 91.0, 0.1, True), Level(60.0, state, 90.0, 0.2, False)), 91.5)
     repair = PlannedRepair(method, timetable, Cost(bytes_stored=10.0, extra_macs_percent=1.0), Schedule(98.0))
     (found,) = read_bundle(write_bundle(tmp_path / "b", model, device, "net", [repair])).repairs
     assert found.method == method and found.cost == repair.cost and found.schedule == repair.schedule
     assert [(level.start_s, level.mean, level.reached) for level in found.timetable.levels] == [
         (0.0, 91.0, True), (60.0, 90.0, False),
     ]  # fmt: skip
+    assert found.timetable.drift_free == 91.5
     x = torch.randn(4, 3, 12, 12)
     with torch.no_grad(), method.installed(model, state):
         wanted = model(x)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -135,9 +136,9 @@ class DriftEvaluation(Callback):
         for method in self.methods:
             method.check(task.network)
 
-    def check_data(self, datamodule: LightningDataModule) -> None:
+    def check_data(self, task: HardwareAwareTask, datamodule: LightningDataModule) -> None:
         """Raises UserError where methods ask for more stored images than there are, or there is nothing to resume."""
-        PartialRows(None, self.resume)
+        self._partial(task, datamodule)
         if not self.methods:
             return
         datamodule.setup("fit")
@@ -207,7 +208,6 @@ class DriftEvaluation(Callback):
         # In single precision, or autocast from it, whatever the parameters were trained in: as chips are programmed.
         base_digital = score(copy.deepcopy(base).to(torch_device, torch.float32).eval())
         devices = self._devices(task)
-        dataset = datamodule.dataset_name + ("" if self.split == "test" else f" ({self.split})")
         start = {"test": CHIP_SEED_START, "val": VALIDATION_CHIP_SEED_START}[self.split]
         chip_seeds = range(start, start + self.n_chips)
         own_chips = chip_seeds[trainer.global_rank :: trainer.world_size]
@@ -219,13 +219,13 @@ class DriftEvaluation(Callback):
 
         n_ages = sum(len(ages_to_evaluate(options.build(), self.ages_s)) for options in devices)
         data = fit_data(trainer, task, datamodule) if methods else None
-        partial = PartialRows(run_folder(trainer) if methods else None, self.resume, networks)
+        partial = self._partial(task, datamodule, run_folder(trainer) if methods else None, networks)
         self._repairs: list[tuple[Row, Repair]] = []
         rows = []
         n_scores = len(networks) * (1 + len(methods)) * n_ages * len(own_chips)
         with progress("ageing chips", n_scores, trainer.is_global_zero) as advance:
             for name, network in networks.items():
-                labels = RunLabels(self.recipe, task.network_name, name, dataset, self.seed)
+                labels = RunLabels(network=name, **self._labels(task, datamodule))
                 for options in devices:
                     converted = copy.deepcopy(network).float()
                     task.convert(converted, options, corrected=name != "base_uncorrected")
@@ -251,6 +251,21 @@ class DriftEvaluation(Callback):
                         if repair is not None:
                             self._repairs.append((rows[-1], repair))
         return rows
+
+    def _labels(self, task: HardwareAwareTask, datamodule: LightningDataModule) -> dict[str, Any]:
+        """What all rows of the run have in common."""
+        dataset = datamodule.dataset_name + ("" if self.split == "test" else f" ({self.split})")
+        return {"recipe": self.recipe, "model": task.network_name, "dataset": dataset, "seed": self.seed}
+
+    def _partial(
+        self,
+        task: HardwareAwareTask,
+        datamodule: LightningDataModule,
+        folder: Path | None = None,
+        networks: Mapping[str, nn.Module] | None = None,
+    ) -> PartialRows:
+        devices = [options.build() for options in self._devices(task)]
+        return PartialRows(folder, self.resume, self._labels(task, datamodule), devices, networks)
 
     def _devices(self, task: HardwareAwareTask) -> list[DeviceOptions]:
         devices = self.devices or [task.device_options]

@@ -56,7 +56,7 @@ def export(
         ages, chips = len(schedule.grid_s), schedule.instances
         print(f"planning {method.name}: {ages} ages, {chips} simulated chips each (evaluation.schedule)", flush=True)
     data = fit_data(trainer, task, datamodule)
-    size, repairs = network_size(model, data.predict, data.calibration(1)), []
+    size, repairs = network_size(model, data.predict, data.calibration(1), data.distillation), []
     with progress("planning repairs", len(offline) * len(schedule.grid_s), trainer.is_global_zero) as advance:
         for method in offline:
             timetable = plan(method, model, device, schedule, data, seed, on_age=advance)

@@ -56,4 +56,5 @@ def fit_data(trainer: Trainer, task: HardwareAwareTask, datamodule: LightningDat
         loss=loss,
         predict=predict,
         accuracy=accuracy,
+        distillation=0.0 if task.distillation is None else task.distillation.weight,
     )

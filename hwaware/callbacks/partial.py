@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -28,20 +29,35 @@ class PartialRows:
     Args:
         folder: where to keep the latter; None: nowhere.
         resume: the file of a killed evaluation; None: there was none.
+        run: what all rows must have in common, by column.
+        devices: at least one of which a row must be of.
         networks: that are evaluated, by name; rows of other weights are refused.
 
     Raises:
-        UserError: that file is not there, or is not one of rows.
+        UserError: that file is not there, is not one of rows, or has those of another run.
     """
 
     def __init__(
-        self, folder: Path | None, resume: str | None, networks: Mapping[str, nn.Module] | None = None
+        self,
+        folder: Path | None,
+        resume: str | None,
+        run: Mapping[str, Any],
+        devices: Sequence[Device],
+        networks: Mapping[str, nn.Module] | None = None,
     ) -> None:
         self._path = None if folder is None else folder / NAME
         self._resume = resume
         if resume and not Path(resume).is_file():
             raise UserError(f"evaluation.resume: there is no file '{resume}'.")
         self._known = read_rows(resume) if resume else []
+        self._refuse_other_rows({**run, "version": version("hwaware")})
+        ours, theirs = (
+            {(one.name, one.mapping) for one in devices},
+            {(row.device, row.mapping) for row in self._known},
+        )
+        if theirs and not ours & theirs:
+            there, here = (", ".join(sorted(f"{name} {mapping}" for name, mapping in some)) for some in (theirs, ours))
+            raise UserError(f"'{resume}' has rows of another device: {there} there, {here} here.")
         self._weights = {name: _fingerprint(network) for name, network in (networks or {}).items()}
         if resume:
             self._refuse_other_weights(Path(resume).parent / WEIGHTS)
@@ -62,17 +78,14 @@ class PartialRows:
         Raises:
             UserError: the file's rows belong to another run.
         """
-        run = {name: getattr(labels, name) for name in ("recipe", "model", "dataset", "seed")}
-        run |= {"n_samples": n_samples, "version": version("hwaware")}
+        self._refuse_other_rows({"n_samples": n_samples})
         group = {name: getattr(labels, name) for name in ("network", "method", "method_params")}
         group |= {"device": device.name, "device_params": held}
         group |= {"mapping": device.mapping}
         found = {}
         for row in self._known:
-            for name, mine in (*run.items(), ("base_digital", base_digital.get(row.metric))):
-                if getattr(row, name) != mine:
-                    theirs = getattr(row, name)
-                    raise UserError(f"'{self._resume}' has rows of another run: {name} is {theirs} there, {mine} here.")
+            if row.base_digital != (mine := base_digital.get(row.metric)):
+                raise self._other_run("base_digital", row.base_digital, mine)
             if all(getattr(row, name) == value for name, value in group.items()):
                 if row.drift_free != drift_free.get(row.metric):
                     raise UserError(
@@ -95,6 +108,15 @@ class PartialRows:
         """Removes what was kept: the whole is there."""
         for name in (NAME, WEIGHTS):
             (folder / name).unlink(missing_ok=True)
+
+    def _refuse_other_rows(self, run: Mapping[str, Any]) -> None:
+        for row in self._known:
+            for name, mine in run.items():
+                if getattr(row, name) != mine:
+                    raise self._other_run(name, getattr(row, name), mine)
+
+    def _other_run(self, name: str, theirs: Any, mine: Any) -> UserError:
+        return UserError(f"'{self._resume}' has rows of another run: {name} is {theirs} there, {mine} here.")
 
     def _refuse_other_weights(self, file: Path) -> None:
         try:

@@ -77,13 +77,15 @@ def write_repairs(folder: Path, repairs: Iterable[tuple[Row, Repair]]) -> list[P
     """
     costs, levels = [], []
     for row, repair in repairs:
-        size = network_size(repair.model, repair.data.predict, repair.data.calibration(1))
+        data = repair.data
+        size = network_size(repair.model, data.predict, data.calibration(1), data.distillation)
         what = {name: getattr(row, name) for name in KEY}
         about = {"commit": row.commit, "version": row.version}
         costs.append(what | {"sets": repair.n_sets} | asdict(repair.cost(size)) | about)
         for level in repair.levels:
             measured = {name: getattr(level, name) for name in ("start_s", "mean", "std", "reached")}
-            levels.append(what | measured | {"target_percent": repair.schedule.target_percent} | about)
+            target = {"target_percent": repair.schedule.target_percent, "drift_free": repair.timetable.drift_free}
+            levels.append(what | measured | target | about)
     tables = {COSTS: costs, TIMETABLE: levels}
     return [
         write_csv(folder / name, lines[0], (line.values() for line in lines)) for name, lines in tables.items() if lines

@@ -31,6 +31,7 @@ class FitData:
         loss: of a network on a batch, a scalar.
         predict: a network's output for a batch, without its labels.
         accuracy: of a network in percent, on samples to choose by.
+        distillation: the share of ``loss`` that comes from the digital network's outputs, instead of labels.
     """
 
     training: Callable[[int], Iterator[Any]]
@@ -38,6 +39,7 @@ class FitData:
     loss: Callable[[nn.Module, Any], Tensor]
     predict: Callable[[nn.Module, Any], Any]
     accuracy: Callable[[nn.Module], float]
+    distillation: float = 0.0
 
     def calibration_batches(self, n: int, size: int) -> Iterator[Any]:
         """The stored samples in parts of about equal length, at most ``size``."""

@@ -77,6 +77,9 @@ class NetworkSize:
         layer_norms, layer_norm_channels: how many layer norms there are, and their channels together.
         parameters: all of the network's.
         sample_bytes: of one stored input sample, a byte for each value (images as they come from a camera).
+        answer_bytes: of what is stored with a sample to learn from it by the loss: its label and, under distillation,
+            the digital network's outputs, in half precision.
+        labelled: whether that has a label in it.
     """
 
     layers: dict[str, LayerSize]
@@ -85,6 +88,8 @@ class NetworkSize:
     layer_norm_channels: int
     parameters: int
     sample_bytes: int
+    answer_bytes: int = LABEL_BYTES
+    labelled: bool = True
 
     @property
     def macs(self) -> int:
@@ -126,13 +131,16 @@ class Cost:
 
 
 @torch.no_grad()
-def network_size(model: nn.Module, predict: Callable[[nn.Module, Any], Any], batch: Any) -> NetworkSize:
+def network_size(
+    model: nn.Module, predict: Callable[[nn.Module, Any], Any], batch: Any, distillation: float = 0.0
+) -> NetworkSize:
     """Measures a converted network by one forward pass.
 
     Args:
         model: in eval mode.
         predict: runs it on a batch.
         batch: samples, whose first tensor is the input.
+        distillation: see :class:`FitData`; 0 learns from labels alone, 1 without them.
     """
     samples, outputs = len(batch[0]), {}
 
@@ -141,7 +149,7 @@ def network_size(model: nn.Module, predict: Callable[[nn.Module, Any], Any], bat
         return y
 
     with on_outputs(model, count):
-        predict(model, batch)
+        predicted = predict(model, batch)
     sizes = {}
     if unused := [name for name in analog_layers(model) if name not in outputs]:
         raise UserError(f"layer '{unused[0]}' was converted, but the network never calls it: exclude it.")
@@ -156,6 +164,8 @@ def network_size(model: nn.Module, predict: Callable[[nn.Module, Any], Any], bat
             cells_per_weight=layer.device.layout.cells_per_weight,
             cells=layer.device.layout.n_cells(layer.weight.shape, getattr(layer, "groups", 1)),
         )
+    parts = [predicted] if isinstance(predicted, Tensor) else predicted
+    taught = HALF_BYTES * sum(part.numel() for part in parts) // samples if distillation else 0
     of_batches, of_layers = batch_norms(model).values(), layer_norms(model).values()
     return NetworkSize(
         layers=sizes,
@@ -164,4 +174,6 @@ def network_size(model: nn.Module, predict: Callable[[nn.Module, Any], Any], bat
         layer_norm_channels=sum(norm.weight.numel() for norm in of_layers),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         sample_bytes=batch[0][0].numel(),
+        answer_bytes=taught + (LABEL_BYTES if distillation < 1 else 0),
+        labelled=distillation < 1,
     )

@@ -12,7 +12,7 @@ from torch import nn
 from hwaware.chip import Chip
 from hwaware.compensation.access import frozen
 from hwaware.compensation.base import FitData, InFieldCompensation, OfflineCompensation, State, check_settings
-from hwaware.compensation.costs import HALF_BYTES, LABEL_BYTES, SRAM_WRITE_S, Cost, NetworkSize
+from hwaware.compensation.costs import HALF_BYTES, SRAM_WRITE_S, Cost, NetworkSize
 from hwaware.compensation.norms import affine_state, batch_norms, installed_affine, layer_norms
 from hwaware.compensation.quantise import quantised, vector_bytes
 from hwaware.compensation.training import train_vectors
@@ -73,10 +73,10 @@ class BnFinetune(InFieldCompensation):
         values = 2 * size.norm_channels
         updates = self.epochs * -(-self.images // self.batch_size)
         return Cost(
-            bytes_stored=values * HALF_BYTES + self.images * (size.sample_bytes + LABEL_BYTES),
+            bytes_stored=values * HALF_BYTES + self.images * (size.sample_bytes + size.answer_bytes),
             extra_macs_percent=0.0,
             images_kept=self.images,
-            labels_kept=self.images,
+            labels_kept=self.images if size.labelled else 0,
             update_time_s=updates * values * SRAM_WRITE_S,
             trainable_percent=100 * values / size.parameters,
         )

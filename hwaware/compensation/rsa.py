@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from hwaware.chip import Chip
 from hwaware.compensation.access import frozen
 from hwaware.compensation.base import FitData, InFieldCompensation, State, check_settings
-from hwaware.compensation.costs import HALF_BYTES, LABEL_BYTES, SEED_BYTES, SRAM_WRITE_S, Cost, NetworkSize
+from hwaware.compensation.costs import HALF_BYTES, SEED_BYTES, SRAM_WRITE_S, Cost, NetworkSize
 from hwaware.errors import UserError
 from hwaware.nn import AnalogLayer, analog_layers, installed_weights
 
@@ -85,10 +85,10 @@ class RandomSparseAdaptation(InFieldCompensation):
         mask = SEED_BYTES if self.mask == "random" else sum(layer.weights for layer in size.layers.values()) / 8
         updates = self.epochs * -(-self.images // self.batch_size)
         return Cost(
-            bytes_stored=values * HALF_BYTES + mask + self.images * (size.sample_bytes + LABEL_BYTES),
+            bytes_stored=values * HALF_BYTES + mask + self.images * (size.sample_bytes + size.answer_bytes),
             extra_macs_percent=100 * macs / size.macs,
             images_kept=self.images,
-            labels_kept=self.images,
+            labels_kept=self.images if size.labelled else 0,
             update_time_s=updates * values * SRAM_WRITE_S,
             trainable_percent=100 * values / size.parameters,
         )

@@ -88,9 +88,11 @@ class Timetable:
 
     Attributes:
         levels: the first starts when the chip has been written.
+        drift_free: accuracy (percent) of the exact network, which the target is a share of; nan where not known.
     """
 
     levels: tuple[Level, ...]
+    drift_free: float = math.nan
 
     def __post_init__(self) -> None:
         starts = [level.start_s for level in self.levels]
@@ -157,7 +159,8 @@ def plan(
         return mean, std, mean - schedule.safety * std >= target
 
     with torch.no_grad(), drift_free(model):
-        target = schedule.target_percent / 100 * data.accuracy(model)
+        exact = data.accuracy(model)
+    target = schedule.target_percent / 100 * exact
     levels, grid = [Level(0.0, None, *measure(0.0, None))], schedule.grid_s
     for step, age_s in enumerate(grid):
         current = levels[-1].state
@@ -169,4 +172,4 @@ def plan(
             if level.mean > mean:  # else it would cost another set for nothing
                 levels.append(level)
         on_age()
-    return Timetable(tuple(levels))
+    return Timetable(tuple(levels), exact)

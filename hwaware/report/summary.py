@@ -185,9 +185,9 @@ def lifetime(rows: Iterable[Row], loss_points: float = LOSS_POINTS) -> float | N
 def write_summary(path: str | Path, rows: Iterable[Row], n_classes: int | None = None) -> Path:
     """Writes what the rows amount to as CSV, a line per network and age, and returns the path.
 
-    Columns are the fields of ``Summary`` and, the same for all ages of a network, ``lifetime_s`` with ``survived``:
-    where that is true, the mean had not fallen by more than ``LOSS_POINTS`` at the last age, and ``lifetime_s`` is that
-    age. What is not known is an empty cell.
+    Columns are the fields of ``Summary`` and, the same for all ages of a network, ``lifetime_s`` with ``lifetime_is``:
+    ``at`` that age the mean falls more than ``LOSS_POINTS`` below base digital; or the lifetime is ``below`` the first
+    age that was evaluated, or ``above`` the last. What is not known is an empty cell.
 
     Args:
         path: the file, replaced as a whole.
@@ -197,9 +197,14 @@ def write_summary(path: str | Path, rows: Iterable[Row], n_classes: int | None =
     lines = []
     for line in group_by(rows, SETTING + LINE).values():
         summaries, age_s = summarise(line, n_classes), lifetime(line)
-        life = (summaries[-1].age_s, "true") if age_s is None else (age_s, "" if math.isnan(age_s) else "false")
+        if age_s is None:
+            life = summaries[-1].age_s, "above"
+        elif math.isnan(age_s):
+            life = age_s, ""
+        else:
+            life = age_s, "below" if age_s == summaries[0].age_s else "at"
         lines += [(*astuple(one), *life) for one in summaries]
-    header = [field.name for field in fields(Summary)] + ["lifetime_s", "survived"]
+    header = [field.name for field in fields(Summary)] + ["lifetime_s", "lifetime_is"]
     return write_csv(path, header, ([known(value) for value in line] for line in lines))
 
 

@@ -70,6 +70,10 @@ def test_rows_of_another_run_are_refused(tmp_path, capsys, killed):
     other = ["--evaluation.methods", METHODS, "--evaluation.resume", rows, "--seed_everything", "1"]
     assert main([*_arguments(tmp_path), *other]) == 2
     assert "rows of another run: seed is 0 there, 1 here" in capsys.readouterr().err
+    other[-2:] = ["--model.device.mapping", "offset"]
+    assert main([*_arguments(tmp_path), *other]) == 2
+    assert "another device: reram_cmo differential there, reram_cmo offset here" in capsys.readouterr().err
+    assert not (tmp_path / "finetune" / "version_1").exists()  # nothing left of what was refused
 
 
 def test_rows_of_other_weights_are_refused(tmp_path, capsys, killed):
@@ -119,6 +123,11 @@ def test_a_schedule_gives_a_timetable(tmp_path):
     with (folder / "timetable.csv").open() as file:
         levels = list(csv.DictReader(file))
     assert float(levels[0]["start_s"]) == 0
+    exact, target = float(levels[0]["drift_free"]), 0.999
+    assert all(
+        (level["reached"] == "True") == (float(level["mean"]) - float(level["std"]) >= target * exact)
+        for level in levels
+    )
     with (folder / "costs.csv").open() as file:
         (cost,) = csv.DictReader(file)
     assert int(cost["sets"]) == len(levels) - 1

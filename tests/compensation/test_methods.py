@@ -143,6 +143,15 @@ def test_counted_cost(method, data, device, model):
     assert cost.cell_reads == reads and cost.cell_writes == 0
 
 
+@pytest.mark.parametrize(("weight", "answer"), [(0.5, 2 * 4 + 2), (1.0, 2 * 4)])
+def test_what_a_teacher_says_is_kept_with_the_images(data, model, weight, answer):
+    method = RandomSparseAdaptation(images=10)
+    plain = method.cost(network_size(model, data.predict, data.calibration(2)), levels=1)
+    taught = method.cost(network_size(model, data.predict, data.calibration(2), weight), levels=1)
+    assert taught.bytes_stored - plain.bytes_stored == 10 * (answer - 2)
+    assert (plain.labels_kept, taught.labels_kept) == (10, 10 if weight < 1 else 0)
+
+
 def test_operations_are_counted_from_the_layers(data, model):
     size = network_size(model, data.predict, data.calibration(2))
     assert size.layers["stem"].macs == 8 * 36 * 27 and size.layers["depthwise"].macs == 8 * 36 * 9

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from hwaware.chip import CHIP_SEED_START, VALIDATION_CHIP_SEED_START
+from hwaware.chip import CHIP_SEED_START, VALIDATION_CHIP_SEED_START, drift_free
 from hwaware.compensation import ChannelAffine
 from hwaware.compensation.schedule import Level, Schedule, Timetable, plan
 from hwaware.compensation.seeds import fitting_chip, planning_chip
@@ -24,6 +24,8 @@ def test_a_set_is_fitted_only_when_the_target_is_missed(drifting, data):
     tables = [plan(method, model, device, Schedule(target, **settings), data, seed=0) for target in (1.0, 80.0, 95.0)]
     sets = [table.n_sets for table in tables]
     assert sets[0] == 0 and 0 < sets[1] <= sets[2] <= 9
+    with drift_free(model):
+        assert tables[0].drift_free == data.accuracy(model)
     for table in tables[1:]:
         assert table.levels[0] == Level(0.0, None, *(getattr(table.levels[0], f) for f in ("mean", "std", "reached")))
         assert all(level.state is not None for level in table.levels[1:])

@@ -115,7 +115,7 @@ def _read(path):
 
 def test_summary_file(tmp_path, rows):
     lines = _read(write_summary(tmp_path / "run" / "summary.csv", rows, n_classes=10))
-    assert list(lines[0]) == [*(field.name for field in fields(Summary)), "lifetime_s", "survived"]
+    assert list(lines[0]) == [*(field.name for field in fields(Summary)), "lifetime_s", "lifetime_is"]
     summaries = summarise(rows, 10)
     assert len(lines) == len(summaries) == 21
     for line, one in zip(lines, summaries, strict=True):
@@ -123,12 +123,13 @@ def test_summary_file(tmp_path, rows):
             assert type(getattr(one, name))(line[name]) == getattr(one, name)
         of_network = [row for row in rows if row.network == one.network]
         age_s = lifetime(of_network, LOSS_POINTS)
-        assert line["survived"] == ("true" if age_s is None else "false")
+        first = min(row.age_s for row in of_network)
+        assert line["lifetime_is"] == ("above" if age_s is None else "below" if age_s == first else "at")
         assert float(line["lifetime_s"]) == (10 * YEAR if age_s is None else age_s)
-    assert {line["survived"] for line in lines} == {"true", "false"}
+    assert {line["lifetime_is"] for line in lines} == {"above", "at", "below"}
 
 
 def test_summary_file_leaves_empty_what_is_not_known(tmp_path, make_row):
     (line,) = _read(write_summary(tmp_path / "summary.csv", [make_row()]))
     unknown = {name for name, text in line.items() if not text}
-    assert unknown == {"std", "normalised", "lifetime_s", "survived"}
+    assert unknown == {"std", "normalised", "lifetime_s", "lifetime_is"}
