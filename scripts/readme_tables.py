@@ -1,14 +1,15 @@
 #!/usr/bin/env python
-"""Regenerates the README's tables from the committed rows; --check says which are out of date and exits with 1.
+"""Regenerates the tables of README.md and results/README.md; --check says which are out of date and exits with 1.
 
-    python scripts/readme_tables.py [--check] [FILE.md]
+    python scripts/readme_tables.py [--check] [FILE.md …]
 
 A table stands between `<!-- table: results/cifar10_resnet20/rows.csv mapping=offset metric=top1 kappa=2.0 -->` and
-`<!-- /table -->`. What is equated is a field of the rows or a device parameter (null: it has none);
+`<!-- /table -->`. What is equated is a field of the rows, or a parameter of device or method (null: it has none);
 `networks=base,finetuned` chooses networks and their order, `against=NETWORK` the one that gains are counted over
 (base); `costs=results/…/costs.csv` adds what repairs cost.
-`<!-- table: results/bench_step.csv columns=workload,ratio_cpu -->` shows columns of any CSV file as they are. Paths are
-relative to the file's folder.
+`<!-- table: results/bench_step.csv columns=workload,ratio_cpu -->` shows columns of any CSV file as they are, and
+`<!-- table: results/headline.yaml -->` one line for each comparison that the YAML file lists. Paths are relative to the
+file's folder.
 """
 
 from __future__ import annotations
@@ -23,14 +24,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from hwaware.errors import UserError, nearest
 from hwaware.evaluation import Row
 from hwaware.report.costs import read_costs
 from hwaware.report.labels import varying_params
 from hwaware.report.rows import COLUMNS, read_rows
+from hwaware.report.summary import summarise
 from hwaware.report.tables import markdown_table
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+_ROOT = Path(__file__).resolve().parents[1]
+FILES = (_ROOT / "README.md", _ROOT / "results" / "README.md")
+TEN_YEARS_S = 315_360_000.0
 _MARKER = re.compile(r"^<!-- (?:table: (?P<source>.*?)|(?P<close>/table)) -->$", flags=re.MULTILINE)
 
 
@@ -45,29 +51,33 @@ class Block:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Rewrites the file, or with --check compares it; returns the exit status."""
+    """Rewrites the files, or with --check compares them; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("file", type=Path, nargs="?", default=README)
+    parser.add_argument("files", type=Path, nargs="*", default=FILES)
     parser.add_argument("--check", action="store_true", help="change nothing, exit with 1 if a table is out of date")
     options = parser.parse_args(arguments)
+    return max(_renew(file, options.check) for file in options.files)
+
+
+def _renew(file: Path, check: bool) -> int:
     try:
-        text = options.file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
         found = list(blocks(text))
         if not found:
             raise UserError("there is no '<!-- table: … -->' in it.")
-        tables = [f"\n\n{table(block, options.file.parent)}\n\n" for block in found]
+        tables = [f"\n\n{table(block, file.parent)}\n\n" for block in found]
     except (UserError, FileNotFoundError) as error:
-        print(f"{options.file}: {error}", file=sys.stderr)
+        print(f"{file}: {error}", file=sys.stderr)
         return 2
     stale = [block for block, new in zip(found, tables, strict=True) if text[block.start : block.end] != new]
     for block in stale:
-        print(f"{options.file}, line {block.line}: {'out of date' if options.check else 'rewritten'}: {block.source}")
-    if options.check:
+        print(f"{file}, line {block.line}: {'out of date' if check else 'rewritten'}: {block.source}")
+    if check:
         return 1 if stale else 0
     for block, new in reversed(list(zip(found, tables, strict=True))):
         text = text[: block.start] + new + text[block.end :]
     if stale:
-        options.file.write_text(text, encoding="utf-8")
+        file.write_text(text, encoding="utf-8")
     return 0
 
 
@@ -90,6 +100,8 @@ def table(block: Block, folder: Path) -> str:
     """The markdown that a block asks for."""
     try:
         path, *conditions = block.source.split()
+        if path.endswith(".yaml"):
+            return headline(folder / path)
         wanted = dict(condition.split("=", 1) for condition in conditions)
         if "columns" in wanted:
             return plain_table(folder / path, wanted["columns"].split(","))
@@ -109,6 +121,31 @@ def table(block: Block, folder: Path) -> str:
         raise UserError(f"line {block.line}: '{block.source}' is not 'PATH field=value …'.") from error
 
 
+def headline(path: Path) -> str:
+    """One line per comparison: the digital network, its chips at ten years as they are, and repaired.
+
+    The YAML file is a list of ``what`` (network and data), ``by`` (the repair), ``rows`` (a path from its folder),
+    ``where`` (conditions on all rows), ``chip`` and ``repaired`` (further ones, which leave one line of rows each).
+    """
+    header = ["network and data", "mapping", "digital", "chip at ten years", "repaired", "of digital", "by"]
+    body = [header, ["---", "---", "---:", "---:", "---:", "---:", "---"]]
+    for one in yaml.safe_load(path.read_text(encoding="utf-8")):
+        rows, sides = read_rows(path.parent / one["rows"]), []
+        for side in ("chip", "repaired"):
+            kept = rows
+            for name, value in {"age_s": TEN_YEARS_S, "metric": "top1", **one["where"], **one[side]}.items():
+                kept = keep(kept, name, _text(value))
+            found = summarise(kept)
+            if len(found) != 1:
+                raise UserError(f"'{one['what']}', {side}: {len(found)} lines of rows are left, not one.")
+            sides.append(found[0])
+        chip, repaired = sides
+        values = [f"{chip.base_digital:.2f}", *(f"{side.mean:.2f} ± {side.std:.2f}" for side in sides)]
+        share = f"{100 * repaired.ratio_base_digital:.1f} %"
+        body.append([one["what"], chip.mapping, *values, share, one["by"]])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in body)
+
+
 def plain_table(path: Path, columns: list[str]) -> str:
     """Columns of a CSV file as markdown."""
     with path.open(newline="", encoding="utf-8") as file:
@@ -121,13 +158,17 @@ def plain_table(path: Path, columns: list[str]) -> str:
 
 
 def keep(rows: list[Row], name: str, value: str) -> list[Row]:
-    """The rows with this value in a field or device parameter; UserError, with the values there are, if none has it."""
-    params = {text: json.loads(text) for text in dict.fromkeys(row.device_params for row in rows)}
+    """The rows with this value in a field or parameter; UserError, with the values there are, if none has it."""
+    texts = dict.fromkeys(text for row in rows for text in (row.device_params, row.method_params))
+    params = {text: json.loads(text) for text in texts}
     if name not in COLUMNS and not any(name in one for one in params.values()):
         options = (*COLUMNS, *(name for one in params.values() for name in one))
         hint = nearest(name, dict.fromkeys(options))
-        raise UserError(f"rows have neither field nor device parameter '{name}'. {hint}")
-    values = [getattr(row, name) if name in COLUMNS else params[row.device_params].get(name) for row in rows]
+        raise UserError(f"rows have neither field nor parameter '{name}'. {hint}")
+    values = [
+        getattr(row, name) if name in COLUMNS else (params[row.device_params] | params[row.method_params]).get(name)
+        for row in rows
+    ]
     kept = [row for row, found in zip(rows, values, strict=True) if _same(found, value)]
     if not kept:
         there = ", ".join(dict.fromkeys(_text(found) for found in values))

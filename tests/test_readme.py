@@ -63,6 +63,12 @@ def test_scripts_that_the_readme_names_are_there():
         assert (ROOT / script).is_file(), script
 
 
+def test_recipes_that_the_readme_names_are_there():
+    table = README[README.index("## Recipes") : README.index("## In plain Python")]
+    for name in re.findall(r"`([a-z0-9_/*]+\.yaml)`", table):
+        assert list((ROOT / "recipes").glob(name)), name
+
+
 def test_tables_are_those_of_the_committed_rows():
     command = [sys.executable, "scripts/readme_tables.py", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from hwaware.report.rows import write_rows
+from hwaware.report.summary import summarise
 from hwaware.report.tables import markdown_table
 from tests.conftest import ROOT
 
@@ -110,7 +111,7 @@ def test_check_names_what_is_out_of_date_and_writes_nothing(readme, capsys, tmp_
             "results/x/rows.csv mapping=offsett",
             "no row that is left has mapping=offsett; there is differential, offset.",
         ),
-        ("results/x/rows.csv kapa=2.0", "neither field nor device parameter 'kapa'. Did you mean 'kappa'?"),
+        ("results/x/rows.csv kapa=2.0", "neither field nor parameter 'kapa'. Did you mean 'kappa'?"),
         ("results/x/rows.csv kappa=3", "no row that is left has kappa=3; there is 2.0, null."),
         ("results/x/rows.csv mapping=offset kappa=null", "no row that is left has kappa=null; there is 2.0."),
         ("results/x/rows.csv networks=base,other", "no row that is left has network=other"),
@@ -141,6 +142,32 @@ def test_markers_come_in_pairs(tmp_path, capsys, text, message):
     path.write_text(text)
     assert _run(path) == 2
     assert re.search(message, capsys.readouterr().err)
+
+
+HEADLINE = """
+- what: a network
+  rows: x/rows.csv
+  where: {mapping: offset, age_s: 3600}
+  chip: {network: base}
+  repaired: {network: finetuned}
+  by: training
+"""
+
+
+def test_a_line_for_each_comparison(readme, every, capsys):
+    path = readme("results/headline.yaml")
+    file = path.parent / "results" / "headline.yaml"
+    file.write_text(HEADLINE)
+    assert _run(path) == 0
+    (table,) = _contents(path)
+    wanted = [row for row in every if row.mapping == "offset" and row.age_s == 3600 and row.metric == "top1"]
+    chip, repaired = (summarise([row for row in wanted if row.network == name])[0] for name in ("base", "finetuned"))
+    mean = f"{chip.mean:.2f} ± {chip.std:.2f} | {repaired.mean:.2f} ± {repaired.std:.2f}"
+    share = f"{100 * repaired.mean / repaired.base_digital:.1f} %"
+    assert table.splitlines()[2] == f"| a network | offset | {chip.base_digital:.2f} | {mean} | {share} | training |"
+    file.write_text(HEADLINE.replace("chip: {network: base}", "chip: {}"))
+    assert _run(path) == 2
+    assert "'a network', chip: 3 lines of rows are left, not one" in capsys.readouterr().err
 
 
 def test_a_missing_readme(tmp_path, capsys):
