@@ -10,9 +10,11 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwaware.compensation.access import on_outputs
@@ -21,7 +23,7 @@ from hwaware.compensation.costs import SEED_BYTES, Cost, LayerSize, NetworkSize
 from hwaware.compensation.quantise import quantised, vector_bytes
 from hwaware.compensation.training import best_start, train_vectors
 from hwaware.devices import Device
-from hwaware.nn import AnalogLayer, analog_layers, installed_weights
+from hwaware.nn import AnalogConv2d, AnalogLayer, analog_layers, installed_weights
 
 _ALTERNATIONS = 20
 
@@ -133,9 +135,17 @@ class VeraPlus(OfflineCompensation):
         if self.full_kernel or not kernel or groups > 1:
             return layer.apply_weight(x, down.repeat(groups, *[1] * (down.ndim - 1)))
         # First over channels, then over the kernel: several times as fast as a convolution with so few outputs.
-        rows, centre = down[:, :, kernel[0] // 2, kernel[1] // 2], x.new_zeros(1, 1, *kernel)
-        centre[..., kernel[0] // 2, kernel[1] // 2] = 1
+        rows = down[:, :, kernel[0] // 2, kernel[1] // 2]
         mixed = (rows @ x.flatten(2)).unflatten(2, x.shape[2:])
+        if type(layer) is AnalogConv2d and layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
+            padded = F.pad(mixed, [pad for pad in reversed(layer.padding) for _ in (0, 1)])
+            parts = [padded[:, : self.rank], padded[:, self.rank :]]
+            for axis in (2, 3):
+                centre, every = (list(_taps(part, layer, axis)) for part in parts)
+                parts = [centre[len(centre) // 2], reduce(torch.add, every)]
+            return torch.cat(parts, dim=1)
+        centre = x.new_zeros(1, 1, *kernel)
+        centre[..., kernel[0] // 2, kernel[1] // 2] = 1
         parts = [layer.apply_weight(mixed[:, row : row + 1], centre) for row in range(self.rank)]
         if self.constant:
             parts.append(layer.apply_weight(mixed[:, -1:], torch.ones_like(centre)))
@@ -190,6 +200,15 @@ class VeraPlus(OfflineCompensation):
         down = layer.positions * layer.groups * (self.rank * taps + self.constant * constant)
         scaled = layer.positions * layer.groups * self.rows
         return down + scaled + layer.outputs * (self.rows + 1)
+
+
+def _taps(padded: Tensor, layer: AnalogConv2d, axis: int) -> Iterator[Tensor]:
+    """What each position of a convolution's kernel meets along an axis (2 or 3) of its padded input."""
+    kernel, stride, dilation = (of[axis - 2] for of in (layer.kernel_size, layer.stride, layer.dilation))
+    reach = padded.shape[axis] - dilation * (kernel - 1)
+    for tap in range(kernel):
+        steps = padded.narrow(axis, tap * dilation, reach)
+        yield steps[:, :, ::stride] if axis == 2 else steps[..., ::stride]
 
 
 class _Learn(torch.autograd.Function):
