@@ -34,6 +34,7 @@ from hwaware.evaluation import DEFAULT_AGES_S, Row, RunLabels, ages_to_evaluate,
 from hwaware.nn import to_digital
 from hwaware.report.html import write_report
 from hwaware.report.labels import age_label
+from hwaware.report.summary import LOSS_POINTS
 from hwaware.tasks import DeviceOptions, HardwareAwareTask
 
 NETWORKS = ("base_uncorrected", "base", "finetuned")
@@ -59,6 +60,7 @@ class DriftEvaluation(Callback):
             each of them.
         schedule: when the methods that are fitted offline begin a new drift level; None: each age ends one.
         resume: ``rows.partial.csv`` of a comparison that was killed, to go on from; what it had finished is taken over.
+        loss_points: points below base digital that end a network's life, and take a chip off the yield.
         recipe, seed: the run's name and seed, for the rows.
     """
 
@@ -74,6 +76,7 @@ class DriftEvaluation(Callback):
         methods: list[Compensation] | None = None,
         schedule: Schedule | None = None,
         resume: str | None = None,
+        loss_points: float = LOSS_POINTS,
         recipe: str = "run",
         seed: int = 0,
     ) -> None:
@@ -86,6 +89,9 @@ class DriftEvaluation(Callback):
             raise UserError(f"n_chips={n_chips} must be at least 1; 10 or more for a result.")
         if every_n_epochs is not None and every_n_epochs < 1:
             raise UserError(f"every_n_epochs={every_n_epochs} must be at least 1; null evaluates at the end only.")
+        if not 0 < loss_points < 100:
+            raise UserError(f"evaluation.loss_points={loss_points} must lie in (0, 100); 1 is usual.")
+        self.loss_points = loss_points
         self.ages_s, self.n_chips = tuple(ages_s), n_chips
         self.networks = tuple(network for network in NETWORKS if network in networks)
         self.finetuned_as, self.devices, self.split = finetuned_as, devices, split
@@ -277,7 +283,7 @@ class DriftEvaluation(Callback):
         folder = run_folder(trainer)
         if not trainer.is_global_zero:
             return
-        print_tables(rows)
+        print_tables(rows, self.loss_points)
         if folder is None:
             return
         found = write_repairs(folder, self._repairs) if self._repairs else []
@@ -286,14 +292,14 @@ class DriftEvaluation(Callback):
             if missed is not None:
                 what = f"{row.network} + {row.method}: {repair.n_sets} sets miss {repair.schedule.target_percent:g} %"
                 found.append(f"{what} of the drift-free accuracy from {age_label(missed.start_s)} on")
-        sections = write_results(rows, folder, getattr(task, "num_classes", None))
+        sections = write_results(rows, folder, getattr(task, "num_classes", None), self.loss_points)
         PartialRows.done(folder)
         cells = []
         for options, name in zip(self._devices(task), device_slugs(rows), strict=True):
             converted = copy.deepcopy(network).float()
             task.convert(converted, options)
             cells += plot_device(converted, options.build(), self.ages_s, folder, name)
-        report = write_report(folder, sections, cells, costs_in(folder))
+        report = write_report(folder, sections, cells, costs_in(folder), self.loss_points)
         plots = [figure for section in sections for figure in section.figures] + cells
         for logger in wandb_loggers(trainer):
             track(logger.experiment, rows, plots, folder)

@@ -25,7 +25,7 @@ from hwaware.report.html import Section
 from hwaware.report.labels import line_labels, settings, slug, varying_params
 from hwaware.report.plots import plot_accuracy, plot_conductances, plot_costs, plot_transform
 from hwaware.report.rows import COLUMNS, write_csv, write_rows
-from hwaware.report.summary import LINE, group_by, summarise, write_summary
+from hwaware.report.summary import LINE, LOSS_POINTS, group_by, summarise, write_summary
 from hwaware.report.tables import accuracy_tables
 
 TIMETABLE = "timetable.csv"
@@ -34,20 +34,22 @@ TIMETABLE = "timetable.csv"
 _HISTOGRAM_CELLS = 200_000
 
 
-def print_tables(rows: Sequence[Row]) -> None:
+def print_tables(rows: Sequence[Row], loss_points: float = LOSS_POINTS) -> None:
     """The accuracy tables, one per device and metric."""
     console = Console()
-    for table in accuracy_tables(rows):
+    for table in accuracy_tables(rows, loss_points):
         console.print(table)
 
 
-def write_results(rows: Sequence[Row], folder: Path, n_classes: int | None = None) -> list[Section]:
+def write_results(
+    rows: Sequence[Row], folder: Path, n_classes: int | None = None, loss_points: float = LOSS_POINTS
+) -> list[Section]:
     """Writes ``rows.csv``, ``summary.csv`` (ratios, A*, yield, lifetime) and the plots; returns the latter by setting.
 
     With a ``costs.csv`` in the folder, accuracy is also drawn against what repairs store.
     """
     write_rows(folder / "rows.csv", rows)
-    write_summary(folder / "summary.csv", rows, n_classes)
+    write_summary(folder / "summary.csv", rows, n_classes, loss_points)
     costs, varying, sections = costs_in(folder), varying_params(rows), []
     for same in settings(rows):
         # A figure has one network where it is repaired in several ways, else all of them.

@@ -8,6 +8,7 @@ import math
 import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ from typing import Any
 from hwaware.evaluation import Row
 from hwaware.files import replacing
 from hwaware.report.costs import Costs
-from hwaware.report.labels import varying_params
+from hwaware.report.labels import points_label, varying_params
 from hwaware.report.summary import LOSS_POINTS, Summary
-from hwaware.report.tables import LIFE, grids
+from hwaware.report.tables import grids, life_heading
 from hwaware.report.words import in_words
 
 NAME = "report.html"
@@ -38,7 +39,11 @@ class Section:
 
 
 def write_report(
-    folder: Path, sections: Sequence[Section], device_figures: Sequence[Path] = (), costs: Costs | None = None
+    folder: Path,
+    sections: Sequence[Section],
+    device_figures: Sequence[Path] = (),
+    costs: Costs | None = None,
+    loss_points: float = LOSS_POINTS,
 ) -> Path:
     """Writes ``report.html`` with all figures in it, and returns its path.
 
@@ -49,6 +54,7 @@ def write_report(
         sections: what was measured, most important first.
         device_figures: of the cells.
         costs: what repairs cost.
+        loss_points: points below base digital at which a chip no longer counts as good.
     """
     from jinja2 import Environment, PackageLoader
 
@@ -56,23 +62,23 @@ def write_report(
     template = Environment(
         loader=PackageLoader("hwaware.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
     ).get_template("report.html.j2")
-    tables = grids(every, varying_params(every), costs=costs)
+    tables = grids(every, varying_params(every), costs=costs, loss_points=loss_points)
     page = template.render(
         title=" · ".join(dict.fromkeys(row.recipe for row in every)),
         sections=[
             {
                 "folded": section.rows[0].metric != every[0].metric,
-                "words": in_words(section.rows, costs),
+                "words": in_words(section.rows, costs, loss_points),
                 "table": table,
                 "figures": list(map(_figure, section.figures)),
             }
             for section, table in zip(sections, tables, strict=True)
         ],
         device_figures=list(map(_figure, device_figures)),
-        shade=_shade,
-        life=LIFE,
-        loss_points=LOSS_POINTS,
-        near_points=_NEAR_POINTS,
+        shade=partial(_shade, loss_points=loss_points),
+        life=life_heading(loss_points),
+        loss=points_label(loss_points),
+        near=points_label(max(loss_points, _NEAR_POINTS)),
         isnan=math.isnan,
         layers=_read(folder / "conversion.csv"),
         config=_text(folder / "config.yaml"),
@@ -84,10 +90,10 @@ def write_report(
     return path
 
 
-def _shade(summary: Summary) -> str:
+def _shade(summary: Summary, loss_points: float) -> str:
     """How a cell is tinted: by points lost against the digital network."""
     loss = summary.base_digital - summary.mean
-    return "good" if loss <= LOSS_POINTS else "near" if loss <= _NEAR_POINTS else "far"
+    return "good" if loss <= loss_points else "near" if loss <= _NEAR_POINTS else "far"
 
 
 def _figure(png: Path) -> dict[str, str]:

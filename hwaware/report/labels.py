@@ -40,6 +40,11 @@ def age_label(age_s: float) -> str:
     return f"{number} {one if number == '1' else many}"
 
 
+def points_label(number: float) -> str:
+    """``1 point``, ``0.5 points``."""
+    return f"{number:g} point" + "s" * (number != 1)
+
+
 def metric_label(metric: str) -> str:
     """A metric's name in words: ``top1`` is 'top-1 accuracy'."""
     top = re.fullmatch(r"top(\d+)", metric)

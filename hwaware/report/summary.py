@@ -19,7 +19,7 @@ SETTING = ("model", "dataset", "device", "device_params", "mapping", "metric", "
 #: … and what makes two lines of it.
 LINE = ("recipe", "network", "method", "method_params")
 
-#: Points below base digital at which a chip no longer counts as good, and a network's life ends.
+#: Points below base digital at which a chip no longer counts as good, and a network's life ends, by default.
 LOSS_POINTS = 1.0
 
 Item = TypeVar("Item")
@@ -39,7 +39,7 @@ class Summary:
         normalised: A* = 1 - (err - err_base)/(err_chance - err_base), iso-accurate above 0.99
             (Rasch et al., "Hardware-aware training for large-scale and diverse deep learning inference workloads using
             in-memory computing-based accelerators", arXiv 2302.08469); nan where chance is not known.
-        yield_percent: the share of chips at most ``LOSS_POINTS`` below base digital.
+        yield_percent: the share of chips at most ``loss_points`` below base digital.
     """
 
     recipe: str
@@ -74,20 +74,21 @@ def group_by(items: Iterable[Item], names: Sequence[str]) -> dict[Hashable, list
     return groups
 
 
-def summarise(rows: Iterable[Row], n_classes: int | None = None) -> list[Summary]:
+def summarise(rows: Iterable[Row], n_classes: int | None = None, loss_points: float = LOSS_POINTS) -> list[Summary]:
     """One summary per setting, line and age, lines in order of appearance and ages ascending.
 
     Args:
         rows: measurements, any mixture.
         n_classes: classes of a classification dataset, which gives the accuracy of chance for A*.
+        loss_points: points that a good chip may lie below base digital.
     """
     summaries = []
     for line in group_by(rows, SETTING + LINE).values():
-        summaries += [_summary(same, n_classes) for _, same in sorted(group_by(line, ["age_s"]).items())]
+        summaries += [_summary(same, n_classes, loss_points) for _, same in sorted(group_by(line, ["age_s"]).items())]
     return summaries
 
 
-def _summary(rows: list[Row], n_classes: int | None) -> Summary:
+def _summary(rows: list[Row], n_classes: int | None, loss_points: float) -> Summary:
     values = [row.value for row in rows]
     several = len(values) > 1
     mean = statistics.fmean(values)
@@ -104,7 +105,7 @@ def _summary(rows: list[Row], n_classes: int | None) -> Summary:
         ratio_drift_free=_ratio(mean, drift_free),
         ratio_base_digital=_ratio(mean, base),
         normalised=1 - _ratio(base - mean, base - _chance_percent(rows[0].metric, n_classes)),
-        yield_percent=100.0 * sum(row.value >= row.base_digital - LOSS_POINTS for row in rows) / len(rows),
+        yield_percent=100.0 * sum(row.value >= row.base_digital - loss_points for row in rows) / len(rows),
     )
 
 
@@ -182,21 +183,23 @@ def lifetime(rows: Iterable[Row], loss_points: float = LOSS_POINTS) -> float | N
     return None
 
 
-def write_summary(path: str | Path, rows: Iterable[Row], n_classes: int | None = None) -> Path:
+def write_summary(
+    path: str | Path, rows: Iterable[Row], n_classes: int | None = None, loss_points: float = LOSS_POINTS
+) -> Path:
     """Writes what the rows amount to as CSV, a line per network and age, and returns the path.
 
     Columns are the fields of ``Summary`` and, the same for all ages of a network, ``lifetime_s`` with ``lifetime_is``:
-    ``at`` that age the mean falls more than ``LOSS_POINTS`` below base digital; or the lifetime is ``below`` the first
+    ``at`` that age the mean falls more than ``loss_points`` below base digital; or the lifetime is ``below`` the first
     age that was evaluated, or ``above`` the last. What is not known is an empty cell.
 
     Args:
         path: the file, replaced as a whole.
         rows: measurements, any mixture.
-        n_classes: see ``summarise``.
+        n_classes, loss_points: see ``summarise``.
     """
     lines = []
     for line in group_by(rows, SETTING + LINE).values():
-        summaries, age_s = summarise(line, n_classes), lifetime(line)
+        summaries, age_s = summarise(line, n_classes, loss_points), lifetime(line, loss_points)
         if age_s is None:
             life = summaries[-1].age_s, "above"
         elif math.isnan(age_s):

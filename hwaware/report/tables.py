@@ -11,17 +11,13 @@ from rich.text import Text
 
 from hwaware.evaluation import Row
 from hwaware.report.costs import Costs, bytes_label, cost_of
-from hwaware.report.labels import age_label, constants, heading, line_labels, settings, varying_params
+from hwaware.report.labels import age_label, constants, heading, line_labels, points_label, settings, varying_params
 from hwaware.report.summary import LINE, LOSS_POINTS, SETTING, Summary, group_by, lifetime, paired_gain, summarise
 
 _EXPLANATION = (
     "Mean ± standard deviation over chips (5th-percentile chip), in percent. "
     "Gains: mean paired difference ± 95 % confidence, in points."
 )
-#: Heading of the lifetimes.
-LIFE = f"life to −{LOSS_POINTS:g} point"
-
-
 #: So many lines stand side by side in a terminal; more stand below one another.
 _SIDE_BY_SIDE = 3
 
@@ -35,6 +31,7 @@ class Grid:
         lines: what each line is called.
         base_digital, drift_free: accuracies (percent) as text.
         ages: for each age as text, each line's summary; None where it was not measured.
+        life: heading of the lifetimes.
         lifetimes: as text.
         gain_over, gains: over what, and by how much at the last age; empty without a reference.
         costs: columns that say what repairs cost; empty cells for what is no repair.
@@ -47,15 +44,16 @@ class Grid:
     base_digital: tuple[str, ...]
     drift_free: tuple[str, ...]
     ages: dict[str, tuple[Summary | None, ...]]
+    life: str
     lifetimes: tuple[str, ...]
     gain_over: str
     gains: tuple[str, ...]
     costs: dict[str, tuple[str, ...]]
 
 
-def accuracy_tables(rows: Iterable[Row]) -> list[Table]:
+def accuracy_tables(rows: Iterable[Row], loss_points: float = LOSS_POINTS) -> list[Table]:
     """One table for the terminal per setting; print them with a ``rich.console.Console``."""
-    return [_rich(grid) for grid in grids(rows)]
+    return [_rich(grid) for grid in grids(rows, loss_points=loss_points)]
 
 
 def markdown_table(
@@ -74,13 +72,17 @@ def markdown_table(
 
 
 def grids(
-    rows: Iterable[Row], varying: Sequence[str] = (), against: str = "base", costs: Costs | None = None
+    rows: Iterable[Row],
+    varying: Sequence[str] = (),
+    against: str = "base",
+    costs: Costs | None = None,
+    loss_points: float = LOSS_POINTS,
 ) -> list[Grid]:
-    """One table per setting, in order of appearance; arguments as for :func:`markdown_table`."""
+    """One table per setting, in order of appearance; arguments as for :func:`markdown_table`, and ``summarise``."""
     rows = list(rows)
     named = tuple(dict.fromkeys((*varying, *varying_params(rows))))
     reference = _of_network(rows, against)
-    return [_grid(same, named, reference, costs or {}) for same in settings(rows)]
+    return [_grid(same, named, reference, costs or {}, loss_points) for same in settings(rows)]
 
 
 def _of_network(rows: Iterable[Row], name: str) -> list[Row]:
@@ -95,11 +97,13 @@ def _comparable(reference: Iterable[Row], to: Row, age_s: float) -> list[Row]:
     return by_params.get(to.device_params) or (found if len(by_params) == 1 else [])
 
 
-def _grid(rows: Sequence[Row], varying: Sequence[str], reference: Sequence[Row], costs: Costs) -> Grid:
+def _grid(
+    rows: Sequence[Row], varying: Sequence[str], reference: Sequence[Row], costs: Costs, loss_points: float
+) -> Grid:
     title, conditions = heading(rows, varying)
     lines = group_by(rows, LINE)
     labels = line_labels(rows)
-    summaries = {line: {one.age_s: one for one in summarise(lines[line])} for line in lines}
+    summaries = {line: {one.age_s: one for one in summarise(lines[line], loss_points=loss_points)} for line in lines}
     last = max(row.age_s for row in rows)
     reference = _comparable(reference, rows[0], last)
     first = [next(iter(ages.values())) for ages in summaries.values()]
@@ -114,7 +118,8 @@ def _grid(rows: Sequence[Row], varying: Sequence[str], reference: Sequence[Row],
             age_label(age): tuple(summaries[line].get(age) for line in lines)
             for age in sorted({row.age_s for row in rows})
         },
-        lifetimes=tuple(_life(lines[line]) for line in lines),
+        life=life_heading(loss_points),
+        lifetimes=tuple(_life(lines[line], loss_points) for line in lines),
         gain_over=f"over {reference[0].network} at {age_label(last)}" if reference else "",
         gains=tuple(_gain([row for row in lines[line] if row.age_s == last], reference) for line in lines),
         costs=_cost_columns([cost_of(same[0], costs) for same in lines.values()]) if costs else {},
@@ -146,8 +151,13 @@ def accuracy_text(summary: Summary | None) -> str:
     return f"{summary.mean:.2f} ± {summary.std:.2f} ({summary.p5:.2f})"
 
 
-def _life(rows: Sequence[Row]) -> str:
-    age_s = lifetime(rows)
+def life_heading(loss_points: float) -> str:
+    """Heading of the lifetimes."""
+    return f"life to −{points_label(loss_points)}"
+
+
+def _life(rows: Sequence[Row], loss_points: float) -> str:
+    age_s = lifetime(rows, loss_points)
     if age_s is not None and math.isnan(age_s):
         return "–"
     if age_s is None:
@@ -168,7 +178,7 @@ def _rich(grid: Grid) -> Table:
     footnote = f"{_EXPLANATION} Device: {grid.constants}." if grid.constants else _EXPLANATION
     table = Table(title=title, caption=Text(footnote), title_style="")
     ages = {age: list(map(accuracy_text, summaries)) for age, summaries in grid.ages.items()}
-    columns = {"drift-free": grid.drift_free, **ages, LIFE: grid.lifetimes}
+    columns = {"drift-free": grid.drift_free, **ages, grid.life: grid.lifetimes}
     if any(grid.gains):
         columns[grid.gain_over] = grid.gains
     if len(grid.lines) > _SIDE_BY_SIDE:
@@ -191,7 +201,7 @@ def _rich(grid: Grid) -> Table:
 
 def _markdown(grid: Grid) -> str:
     gained = any(grid.gains)
-    header = ["network", "drift-free", *grid.ages, LIFE, *[f"{grid.gain_over} (95 %)"] * gained, *grid.costs]
+    header = ["network", "drift-free", *grid.ages, grid.life, *[f"{grid.gain_over} (95 %)"] * gained, *grid.costs]
     base = ["base digital", " / ".join(dict.fromkeys(grid.base_digital)), *("" for _ in header[2:])]
     lines = [name.replace("|", "\\|") for name in grid.lines]
     columns = (

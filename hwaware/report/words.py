@@ -7,26 +7,30 @@ from collections.abc import Sequence
 
 from hwaware.evaluation import Row
 from hwaware.report.costs import Costs, bytes_label, cost_of
-from hwaware.report.labels import age_label, line_labels, metric_label
+from hwaware.report.labels import age_label, line_labels, metric_label, points_label
 from hwaware.report.summary import LINE, LOSS_POINTS, Summary, group_by, lifetime, summarise
 
 #: Points that an accuracy may lie below the best to count as one of the good ones, of which the cheapest is named.
 _NEAR_POINTS = 0.5
 
 
-def in_words(rows: Sequence[Row], costs: Costs) -> list[str]:
+def in_words(rows: Sequence[Row], costs: Costs, loss_points: float = LOSS_POINTS) -> list[str]:
     """Sentences on the networks of one setting, then on their repairs, most important first.
 
     Args:
         rows: measurements of one setting.
         costs: what repairs cost.
+        loss_points: that count as small.
     """
     last = max(row.age_s for row in rows)
     labels, lines = line_labels(rows), group_by(rows, LINE)
-    ends = {line: summarise([row for row in same if row.age_s == last]) for line, same in lines.items()}
+    ends = {
+        line: summarise([row for row in same if row.age_s == last], loss_points=loss_points)
+        for line, same in lines.items()
+    }
     ends = {line: found[0] for line, found in ends.items() if found}
     alone = [line for line in ends if lines[line][0].method == "none"]
-    sentences = [_network(labels[line], lines[line], ends[line]) for line in alone]
+    sentences = [_network(labels[line], lines[line], ends[line], loss_points) for line in alone]
     for network in dict.fromkeys(one.network for one in ends.values()):
         repaired = {line: one for line, one in ends.items() if one.network == network and one.method != "none"}
         if repaired:
@@ -36,7 +40,7 @@ def in_words(rows: Sequence[Row], costs: Costs) -> list[str]:
     return sentences
 
 
-def _network(label: str, rows: Sequence[Row], end: Summary) -> str:
+def _network(label: str, rows: Sequence[Row], end: Summary, loss_points: float) -> str:
     metric, loss = metric_label(end.metric), end.base_digital - end.mean
     against = (
         f"{abs(loss):.2f} points {'below' if loss > 0 else 'above'} the digital network's {end.base_digital:.2f} %"
@@ -44,8 +48,8 @@ def _network(label: str, rows: Sequence[Row], end: Summary) -> str:
     text = f"{label}: {end.mean:.2f} % {metric} {_at(end.age_s)}, {against}"
     if end.n_chips > 1:
         good = round(end.yield_percent * end.n_chips / 100)
-        text += f"; {good} of {end.n_chips} chips lose at most {LOSS_POINTS:g} point"
-    age_s = lifetime(rows)
+        text += f"; {good} of {end.n_chips} chips lose at most {points_label(loss_points)}"
+    age_s = lifetime(rows, loss_points)
     if age_s is None:
         return f"{text}. The mean keeps within that all the time."
     if math.isnan(age_s):

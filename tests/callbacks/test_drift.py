@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import pytest
@@ -170,3 +171,14 @@ def test_wrong_requests(tmp_path, capsys, arguments, reason):
     assert main([str(part) for part in _common("drift", tmp_path, *arguments)]) == 2
     assert reason in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loss_of_ones_own_ends_a_life(tmp_path, capsys):
+    arguments = ["drift", "--config", FINETUNE, "--model.weights", str(pretrained_weights())]
+    arguments += ["--trainer.default_root_dir", str(tmp_path), "--evaluation.networks", "[base]"]
+    run(*arguments, "--evaluation.loss_points", 30)
+    assert "life to −30" in capsys.readouterr().out
+    with (tmp_path / "finetune" / "version_0" / "summary.csv").open() as file:
+        assert {float(line["yield_percent"]) for line in csv.DictReader(file) if line["metric"] == "top1"} == {100.0}
+    assert main([*arguments, "--evaluation.loss_points", "0"]) == 2
+    assert "loss_points=0.0 must lie in (0, 100)" in capsys.readouterr().err

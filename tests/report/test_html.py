@@ -85,3 +85,12 @@ def test_figures_follow_the_readers_theme(page):
     svg = b64decode(Page(page).links[0].partition(",")[2]).decode()
     xml.dom.minidom.parseString(svg)
     assert "prefers-color-scheme: dark" in svg and "stroke: var(--ink)" in svg and "#000000" not in svg
+
+
+def test_a_loss_of_ones_own(tmp_path, rows):
+    section = Section(rows, [])
+    texts = [write_report(tmp_path, [section], loss_points=points).read_text() for points in (1.0, 2.5)]
+    for text, loss in zip(texts, ("1 point", "2.5 points"), strict=True):
+        assert f"life to −{loss}" in text and f"lose at most {loss} at the last age" in text.replace("\n", " ")
+    good = [text.count('class="good"') for text in texts]
+    assert good[1] > good[0]
