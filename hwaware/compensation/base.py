@@ -57,6 +57,9 @@ class Compensation(ABC):
 
     name: ClassVar[str]
 
+    #: Whether it is fitted by the task's loss, so that distillation is one of its settings.
+    by_loss: ClassVar[bool] = False
+
     @property
     def params(self) -> str:
         """The settings that tell this from another fit of the same method, as a JSON object for ``method_params``."""

@@ -28,6 +28,7 @@ class ChannelAffine(OfflineCompensation):
     """
 
     name: ClassVar[str] = "channel_affine"
+    by_loss: ClassVar[bool] = True
 
     bits: int = 8
     steps: int = 200

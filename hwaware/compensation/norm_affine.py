@@ -38,6 +38,7 @@ class BnFinetune(InFieldCompensation):
     """
 
     name: ClassVar[str] = "bn_finetune"
+    by_loss: ClassVar[bool] = True
 
     images: int = 2600
     epochs: int = 5
@@ -94,6 +95,7 @@ class LnAffine(OfflineCompensation):
     """
 
     name: ClassVar[str] = "ln_affine"
+    by_loss: ClassVar[bool] = True
 
     bits: int = 8
     steps: int = 200

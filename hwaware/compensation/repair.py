@@ -69,10 +69,15 @@ class Repair:
 
     @property
     def params(self) -> str:
-        """The method's settings, and the schedule's, as a JSON object for ``method_params``."""
-        if self.schedule is None or not isinstance(self.method, OfflineCompensation):
-            return self.method.params
-        settings = json.loads(self.method.params) | asdict(self.schedule)
+        """The method's settings as a JSON object for ``method_params``.
+
+        A schedule's belong to them and, where the method learns by distillation, its share of the loss.
+        """
+        settings = json.loads(self.method.params)
+        if self.method.by_loss and self.data.distillation:
+            settings["distillation"] = self.data.distillation
+        if self.schedule is not None and isinstance(self.method, OfflineCompensation):
+            settings |= asdict(self.schedule)
         return json.dumps(settings, sort_keys=True)
 
     @property

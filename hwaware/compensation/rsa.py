@@ -33,6 +33,7 @@ class RandomSparseAdaptation(InFieldCompensation):
     """
 
     name: ClassVar[str] = "rsa"
+    by_loss: ClassVar[bool] = True
 
     share: float = 0.05
     mask: Literal["random", "importance"] = "random"

@@ -53,6 +53,7 @@ class VeraPlus(OfflineCompensation):
     """
 
     name: ClassVar[str] = "vera_plus"
+    by_loss: ClassVar[bool] = True
 
     rank: int = 1
     constant: bool = True

@@ -46,6 +46,19 @@ def test_every_method_meets_the_same_chips(tmp_path, capsys):
         assert shown in page
 
 
+def test_rows_say_what_a_repair_learnt_from(tmp_path):
+    """By the teacher's answers or by labels: the same settings otherwise, and another repair."""
+    methods = (
+        "[{class_path: ChannelAffine, init_args: {steps: 2}}, {class_path: Dora, init_args: {images: 3, steps: 2}}]"
+    )
+    arguments = (*_arguments(tmp_path), "--evaluation.methods", methods, "--evaluation.n_chips", 1)
+    run(*arguments, "--model.distillation.temperature", 2, "--model.distillation.weight", 0.7)
+    rows = read_rows(tmp_path / "finetune" / "version_0" / "rows.csv")
+    settings = {row.method: json.loads(row.method_params) for row in rows}
+    assert settings["channel_affine"]["distillation"] == 0.7
+    assert "distillation" not in settings["dora"]  # layer by layer, without the loss
+
+
 def test_nothing_partial_is_left(tmp_path):
     run(*_arguments(tmp_path), "--evaluation.methods", METHODS, "--evaluation.n_chips", 1)
     assert not list((tmp_path / "finetune" / "version_0").glob("*partial*"))
