@@ -17,6 +17,7 @@ COMMANDS = {
     "sensitivity": "which layers lose most, and what keeping them digital gives back",
     "device": "memory technologies: device list, device show NAME, device plot NAME",
     "export": "conductance targets, scales and planned repairs, for whoever writes the chips",
+    "sweep": "a grid of settings, one run each, as one table: sweep FILE [--jobs N] [-- --KEY VALUE ...]",
 }
 
 HELP = """\
@@ -58,6 +59,10 @@ def main(args: list[str] | None = None) -> int:
             raise UserError(f"there is no command '{arguments[0]}'. {nearest(arguments[0], COMMANDS)}")
         if arguments[0] == "device":
             from hwaware.device_command import run
+
+            run(arguments[1:])
+        elif arguments[0] == "sweep":
+            from hwaware.sweep_command import run
 
             run(arguments[1:])
         else:
