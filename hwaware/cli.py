@@ -17,6 +17,8 @@ COMMANDS = {
     "sensitivity": "which layers lose most, and what keeping them digital gives back",
     "device": "memory technologies: device list, device show NAME, device plot NAME",
     "export": "conductance targets, scales and planned repairs, for whoever writes the chips",
+    "push": "a finetuned network as a repository of the Hugging Face hub, or as such a folder",
+    "onnx": "a network as an ONNX file, effective weights",
     "sweep": "a grid of settings, one run each, as one table: sweep FILE [--jobs N] [-- --KEY VALUE ...]",
 }
 
@@ -32,8 +34,10 @@ commands:
   --KEY VALUE          any key of the recipe, e.g. --model.device.mapping offset --trainer.max_steps 100
   --print_config       the whole configuration, without running it
   --ckpt_path PATH     fit: resume a killed run, bit for bit; 'last' finds the recipe's latest
-  --weights FILE       drift, compare, sensitivity, export: a run's model.safetensors, or any plain timm file
-  --out FOLDER         export: where to write
+  --weights FILE       drift, compare, sensitivity, export, onnx: a run's model.safetensors, or any plain timm file;
+                       also a folder that has one, or hf-hub:USER/NAME
+  --out PATH           export, push, onnx: where to write
+  --repo USER/NAME     push: on the Hugging Face hub
   --chips N, --age_s S sensitivity: how many chips (3), of which age (ten years)
 
 hwaware COMMAND --help lists a command's keys, hwaware fit --model.help ImageClassification those of a class.

@@ -1,7 +1,7 @@
 """Grids of settings: Weights & Biases' sweep files, run without its server, and their rows as one table.
 
-A sweep file names a command and the values of some of its options; ``wandb sweep FILE`` and ``wandb agent`` take it as it
-is. Here each point of the grid is a process of its own, with a folder named after its values.
+A sweep file names a command and the values of some of its options, in the format of ``wandb sweep``. Here each point of
+the grid is a process of its own, with a folder named after its values.
 """
 
 from __future__ import annotations

@@ -34,9 +34,7 @@ def run(arguments: Sequence[str]) -> None:
     own, more = arguments[:at], arguments[at + 1 :]
     parser = _Parser(prog="hwaware sweep", description=f"{__doc__} Finished points are kept.", allow_abbrev=False)
     parser.add_argument("file", type=Path, help="a sweep file as W&B's, method grid (recipes/sweeps/*.yaml)")
-    parser.add_argument(
-        "--out", type=Path, help="folder to write to, or to go on in (default: runs/sweeps/FILE's name)"
-    )
+    parser.add_argument("--out", type=Path, help="folder to write to, or to go on in (default: runs/sweeps/NAME)")
     parser.add_argument("--jobs", type=int, default=1, help="points to run at the same time (1)")
     options = parser.parse_args(list(own))
     if options.jobs < 1:
