@@ -41,6 +41,9 @@ class ImageData(LightningDataModule):
         eval_batch_size: images per evaluation step.
         num_workers: processes that load images (0: none beside the main one, best for small images).
         augment: none, crop, crop_flip or resized_crop_flip.
+        auto_augment: a policy in timm's words (``rand-m9-mstd0.5-inc1``, ``augmix-m5-w4``, ``original``).
+        color_jitter: brightness, contrast, saturation change by up to this share; most policies leave that out.
+        random_erasing: probability that a rectangle of an image is replaced by noise.
         train_rows: [start, stop], the rows of the training set to fit on.
         val_rows: [start, stop], the rows of the training set to validate on.
         test_split: ``val`` to test on the validation set although there is a test set, whose answers are not public.
@@ -64,6 +67,9 @@ class ImageData(LightningDataModule):
         eval_batch_size: int = 256,
         num_workers: int = 0,
         augment: str = "none",
+        auto_augment: str | None = None,
+        color_jitter: float | None = None,
+        random_erasing: float = 0.0,
         train_rows: list[int] | None = None,
         val_rows: list[int] | None = None,
         test_split: Literal["test", "val"] | None = None,
@@ -72,20 +78,19 @@ class ImageData(LightningDataModule):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        for option, value, least in (
-            ("batch_size", batch_size, 1),
-            ("eval_batch_size", eval_batch_size, 1),
-            ("num_workers", num_workers, 0),
-        ):
+        sizes = ("batch_size", batch_size, 1), ("eval_batch_size", eval_batch_size, 1), ("num_workers", num_workers, 0)
+        for option, value, least in sizes:
             if value < least:
                 raise UserError(f"{option}={value} is below {least}")
-        check_augment(augment)
+        check_augment(augment, auto_augment, color_jitter, random_erasing)
+        self._strong = {"policy": auto_augment, "color_jitter": color_jitter, "random_erasing": random_erasing}
         self.source, self.path, self.name = source, path, name
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.augment, self.train_rows, self.val_rows, self.test_subset = augment, train_rows, val_rows, test_subset
         self.test_split, self.seed = test_split, seed
         self.data_config: dict[str, Any] | None = None
         self.model_classes: int | None = None
+        self._mixes = False
         self._given_classes = num_classes
         self._classes: tuple[str, ...] | None = None
         self._opened: dict[str, Images] = {}
@@ -133,6 +138,8 @@ class ImageData(LightningDataModule):
             yield from loader
 
     def _check_batch_size(self, per_process: int) -> None:
+        if self._mixes and self.batch_size % 2:
+            raise UserError(f"batch_size={self.batch_size} must be even: model.mixing mixes images in pairs")
         if per_process < self.batch_size:  # incomplete batches are dropped, so that there would be no step at all
             raise UserError(f"batch_size={self.batch_size} is above the {per_process} training images of a process")
 
@@ -243,7 +250,8 @@ class ImageData(LightningDataModule):
             )
         show = self.trainer is None or self.trainer.is_global_zero
         if split == "train":
-            return TrainDataset(in_memory(images, show), train_transform(self.data_config, self.augment))
+            transform = train_transform(self.data_config, self.augment, **self._strong)
+            return TrainDataset(in_memory(images, show), transform, numpy=self._strong["policy"] is not None)
         return EvalDataset(images, eval_transform(self.data_config), show)
 
     def _eval_loader(self, split: str, **replicas: int) -> DataLoader:
@@ -263,6 +271,7 @@ class ImageData(LightningDataModule):
             task = self.trainer.lightning_module
             self.data_config = getattr(task, "data_config", self.data_config)
             self.model_classes = getattr(task, "num_classes", self.model_classes)
+            self._mixes = getattr(task, "mixing", None) is not None
 
     def _replicas(self) -> dict[str, int]:
         kwargs = self.trainer.distributed_sampler_kwargs if self.trainer is not None else None
