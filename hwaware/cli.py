@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.metadata import version
 from typing import Any
@@ -51,6 +52,8 @@ def main(args: list[str] | None = None) -> int:
         args: command line arguments; None takes the process's own.
     """
     arguments = sys.argv[1:] if args is None else list(args)
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # so that --data and --model.device.name may name a class in a file that lies here
     if arguments == ["--version"]:
         print(version("hwaware"))
         return 0

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import nn
 
 from hwaware.callbacks.batches import Batches, gather
-from hwaware.callbacks.fitting import fit_data
+from hwaware.callbacks.fitting import check_fits, dataset_name, fit_data
 from hwaware.callbacks.partial import PartialRows
 from hwaware.callbacks.progress import progress
 from hwaware.callbacks.record import run_folder, wandb_loggers
@@ -140,6 +140,7 @@ class DriftEvaluation(Callback):
         PartialRows(None, self.resume)
         if not self.methods:
             return
+        check_fits(datamodule)
         datamodule.setup("fit")
         for method in self.methods:
             if getattr(method, "images", 0) > datamodule.n_val:
@@ -207,7 +208,7 @@ class DriftEvaluation(Callback):
         # In single precision, or autocast from it, whatever the parameters were trained in: as chips are programmed.
         base_digital = score(copy.deepcopy(base).to(torch_device, torch.float32).eval())
         devices = self._devices(task)
-        dataset = datamodule.dataset_name + ("" if self.split == "test" else f" ({self.split})")
+        dataset = dataset_name(datamodule) + ("" if self.split == "test" else f" ({self.split})")
         start = {"test": CHIP_SEED_START, "val": VALIDATION_CHIP_SEED_START}[self.split]
         chip_seeds = range(start, start + self.n_chips)
         own_chips = chip_seeds[trainer.global_rank :: trainer.world_size]

@@ -167,7 +167,7 @@ class ImageData(LightningDataModule):
 
     @property
     def dataset_name(self) -> str:
-        return self.name or self._source.name
+        return self.name or self.origin.name
 
     @property
     def n_train(self) -> int:
@@ -181,19 +181,18 @@ class ImageData(LightningDataModule):
     def n_test(self) -> int:
         return len(self._datasets.get("test", ()))
 
-    # --- splits
-
     @cached_property
-    def _source(self) -> Source:
+    def origin(self) -> Source:
+        """The stored images; a data set of one's own is a subclass that has another."""
         return open_source(self.source, self.path)
 
     def _stored(self, split: str) -> Images:
         """A split as the source has it."""
         if split not in self._opened:
-            if split not in self._source.splits:
-                have = ", ".join(self._source.splits)
+            if split not in self.origin.splits:
+                have = ", ".join(self.origin.splits)
                 raise UserError(f"{self.path} holds no '{split}' images (only: {have})")
-            images = self._source.splits[split]()
+            images = self.origin.splits[split]()
             self._check_classes(images)
             self._opened[split] = images
         return self._opened[split]
@@ -201,13 +200,13 @@ class ImageData(LightningDataModule):
     @property
     def _tested(self) -> str:
         """The stored split that is tested on."""
-        has = self._source.splits
+        has = self.origin.splits
         return self.test_split or ("val" if "test" not in has and "val" in has else "test")
 
     @property
     def _has_validation(self) -> bool:
         """Whether a validation set is stored that is not tested on."""
-        return "val" in self._source.splits and self._tested != "val"
+        return "val" in self.origin.splits and self._tested != "val"
 
     def _split(self, split: str) -> Images:
         if split == "test":
@@ -280,7 +279,7 @@ class ImageData(LightningDataModule):
     # --- classes
 
     def _check_classes(self, images: Images) -> None:
-        labels, where = images.labels, self.path or self._source.name
+        labels, where = images.labels, self.path or self.origin.name
         if labels.min() < 0:
             raise UserError(f"{where} has labels below 0 ({labels.min()}): a test set whose answers are not public?")
         if images.class_names is not None:
