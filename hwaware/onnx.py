@@ -7,7 +7,9 @@ import io
 import json
 import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,11 +19,11 @@ from hwaware.files import replacing
 from hwaware.tasks import HardwareAwareTask, ImageClassification
 
 
-def write_onnx(task: HardwareAwareTask, network: nn.Module, path: str | Path) -> Path:
+def write_onnx(task: HardwareAwareTask, network: nn.Module, hardware: dict[str, Any] | None, path: str | Path) -> Path:
     """Writes a digital network: ``images`` (N, C, H, W), preprocessed, to ``logits`` (N, classes), float32, any N.
 
-    The file's metadata has ``network`` (its name), ``hardware`` (device and layers it is meant for, as JSON; null for
-    none) and ``preprocessing`` (timm's data config, as JSON).
+    The file's metadata has ``network`` (its name), ``hardware`` (device and layers that it was finetuned for, as JSON;
+    null for none) and ``preprocessing`` (timm's data config, as JSON).
 
     Raises:
         UserError: the packages for it are not installed; not an image classifier; the path does not end in ``.onnx``;
@@ -53,7 +55,7 @@ def write_onnx(task: HardwareAwareTask, network: nn.Module, path: str | Path) ->
     except torch.onnx.errors.OnnxExporterError as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise UserError(f"onnx: {task.network_name} can't be written: {reason}") from error
-    about = {"network": task.network_name, "hardware": task.hardware, "preprocessing": task.data_config}
+    about = {"network": task.network_name, "hardware": hardware, "preprocessing": task.data_config}
     about = {key: value if isinstance(value, str) else json.dumps(value) for key, value in about.items()}
     onnx.helper.set_model_props(model := program.model_proto, about)
     with replacing(path) as file:
@@ -62,7 +64,7 @@ def write_onnx(task: HardwareAwareTask, network: nn.Module, path: str | Path) ->
 
 
 @contextlib.contextmanager
-def _quiet():
+def _quiet() -> Iterator[None]:
     """Without the exporter's diary, which goes to the terminal whatever comes of it."""
     log, level = logging.getLogger("torch.onnx"), logging.getLogger("torch.onnx").level
     log.setLevel(logging.ERROR)

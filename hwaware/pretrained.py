@@ -109,20 +109,21 @@ def finetuned_for(weights: str | Path) -> dict[str, Any]:
     return hardware
 
 
-def hub_account() -> str:
-    """The user that the stored token of the Hugging Face hub belongs to.
-
-    Raises:
-        UserError: there is no token, it is not valid, or there is no network.
-    """
+def check_hub(repository: str) -> None:
+    """Raises UserError for no name of a repository, no valid token of the Hugging Face hub, or no network."""
     from huggingface_hub import HfApi, get_token
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
 
+    try:
+        validate_repo_id(repository)
+    except HFValidationError as error:
+        raise UserError(f"'{repository}' is no name of a repository, USER/NAME: {error}") from None
     local = "Without the hub, --out FOLDER writes the same."
     if get_token() is None:
         raise UserError(f"there is no token of the Hugging Face hub: log in with `hf auth login`. {local}")
     try:
         with no_retries_without_network():
-            return HfApi().whoami()["name"]
+            HfApi().whoami()
     except Exception as error:  # the hub's, the network's and its client's errors have no common base
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"the Hugging Face hub can't be reached, or refuses the token: {reason}\n{local}") from error

@@ -71,18 +71,16 @@ def _run_points(points: Sequence[Point], total: int, out: Path, jobs: int) -> li
 
 
 def _table(points: Sequence[Point], out: Path) -> Table:
-    """The first metric at the greatest age, a line per point and network."""
-    table = Table(*points[0].values)
-    for number, (point, file) in enumerate((point, point.rows(out)) for point in points):
-        found = summarise(read_rows(file)) if file else []
-        for one in found:
-            if one.age_s == found[-1].age_s and one.metric == found[0].metric:
-                if not table.title:
-                    table.title = f"{one.metric} at {age_label(one.age_s)} (%)"
-                    table.add_column("network")
-                    table.add_column("mean ± std over chips (5th percentile)", justify="right")
+    """The first metric at the greatest age, a line per finished point and network."""
+    found = [(point, summarise(read_rows(file))) for point in points if (file := point.rows(out))]
+    first = found[0][1]
+    metric, age_s = first[0].metric, max(one.age_s for one in first)
+    table = Table(*points[0].values, "network", title=f"{metric} at {age_label(age_s)} (%)")
+    table.add_column("mean ± std over chips (5th percentile)", justify="right")
+    for point, summaries in found:
+        for one in summaries:
+            if (one.metric, one.age_s) == (metric, age_s):
                 label = one.network if one.method == "none" else f"{one.network} + {one.method}"
                 table.add_row(*map(str, point.values.values()), label, accuracy_text(one))
-        if number + 1 < len(points):
-            table.add_section()
+        table.add_section()
     return table

@@ -11,7 +11,7 @@ from hwaware.callbacks import DriftEvaluation, RunRecord
 from hwaware.callbacks.export import export
 from hwaware.callbacks.hand_over import hand_over
 from hwaware.callbacks.sensitivity import check_ranking, rank_layers
-from hwaware.checkpoint import load_weights
+from hwaware.checkpoint import hardware_of, load_weights
 from hwaware.compensation import Schedule
 from hwaware.errors import UserError
 from hwaware.onnx import write_onnx
@@ -134,7 +134,8 @@ class HardwareTrainer(Trainer):
             weights: a run's ``model.safetensors``, or a plain timm file.
             ckpt_path: a run's ``.ckpt`` instead; ``last`` is the recipe's latest.
         """
-        print(f"network: {write_onnx(model, self._network(model, weights, ckpt_path), out)}", flush=True)
+        network, file = self._network(model, weights, ckpt_path), _the_one(weights, ckpt_path)
+        print(f"network: {write_onnx(model, network, hardware_of(file) if file else None, out)}", flush=True)
 
     def sensitivity(
         self,

@@ -141,6 +141,7 @@ def test_push_uploads_the_folder(finished, monkeypatch, capsys):
         ([], "give --repo USER/NAME"),
         (["--weights", "null", "--out", "a"], "give --weights"),
         (["--ckpt_path", "a.ckpt", "--out", "a"], "exclude each other"),
+        (["--repo", "someone/tiny/1"], "'someone/tiny/1' is no name of a repository"),
         (["--repo", "someone/tiny"], "no token of the Hugging Face hub"),
         (["--out", "{finished}"], "is there already"),
         (["--out", "a", "--rows", "nowhere.csv"], "no file of rows 'nowhere.csv'"),

@@ -8,7 +8,7 @@ from pathlib import Path
 from hwaware.checkpoint import load_weights
 from hwaware.errors import UserError
 from hwaware.models.hub import weights_file
-from hwaware.pretrained import finetuned_for, hub_account, push_folder, save_pretrained
+from hwaware.pretrained import check_hub, finetuned_for, push_folder, save_pretrained
 from hwaware.report.rows import read_rows
 from hwaware.tasks import HardwareAwareTask, ImageClassification
 
@@ -37,7 +37,7 @@ def hand_over(
     # The name is the hub's for its own weights; of a local file, only a tag says where they come from.
     base = network.pretrained_cfg.get("hf_hub_id") if task.pretrained or "." in task.network_name else None
     if repo:
-        hub_account()
+        check_hub(repo)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(out) if out else Path(scratch, repo.rpartition("/")[2])
         save_pretrained(folder, network, task.network_name, hardware, measured, repo, license, base)
