@@ -30,6 +30,7 @@ _PUBLIC = {
     "drift_free": "hwaware.chip",
     "effective_state_dict": "hwaware.nn",
     "evaluate": "hwaware.evaluation",
+    "from_pretrained": "hwaware.pretrained",
     "install_noise": "hwaware.training",
     "install_retention": "hwaware.training",
     "load_device": "hwaware.devices",

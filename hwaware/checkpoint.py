@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hwaware.devices import device_from_dict
 from hwaware.errors import UserError
 from hwaware.files import replacing
+from hwaware.models.hub import weights_file
 from hwaware.nn import convert, effective_state_dict, to_digital
 from hwaware.tasks.base import CHECKPOINT_KEY, HardwareAwareTask
 
@@ -26,19 +28,20 @@ _HEADER_KEY = "hwaware"
 
 
 def save_weights(task: HardwareAwareTask, path: str | Path) -> Path:
-    """Writes the task's effective weights as safetensors, all or nothing, and returns the path.
+    """Writes the task's effective weights (:func:`write_weights`), and returns the path."""
+    return write_weights(path, effective_state_dict(task.network), task.network_name, task.hardware)
+
+
+def write_weights(path: str | Path, state: Mapping[str, Tensor], network: str, hardware: dict[str, Any] | None) -> Path:
+    """Writes effective weights as safetensors, all or nothing, and returns the path.
 
     Header metadata ``hwaware`` is JSON: network, hardware (device, layers; null for a digital network), versions.
     """
     from safetensors.torch import save
 
     path = Path(path)
-    header = {
-        "network": task.network_name,
-        "hardware": task.hardware,
-        "versions": {package: version(package) for package in ("hwaware", "torch", "timm")},
-    }
-    state = effective_state_dict(task.network)
+    versions = {package: version(package) for package in ("hwaware", "torch", "timm")}
+    header = {"network": network, "hardware": hardware, "versions": versions}
     state = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}  # safetensors refuses ties
     data = save(state, {"format": "pt", _HEADER_KEY: json.dumps(header, sort_keys=True)})
     with replacing(path) as file:
@@ -73,8 +76,22 @@ def read_header(path: str | Path) -> dict[str, Any] | None:
         raise UserError(f"the header of '{path}' is not what this package writes; was it edited?") from None
 
 
+def hardware_of(path: str | Path) -> dict[str, Any] | None:
+    """The hardware that a file's weights were finetuned for, as :func:`write_weights` has it; None for none.
+
+    Raises:
+        UserError: see :func:`load_weights`.
+    """
+    if Path(path).suffix == ".ckpt":
+        return read_checkpoint(path)[CHECKPOINT_KEY]["hardware"]
+    header = read_header(weights_file(path))
+    return header and header["hardware"]
+
+
 def load_weights(task: HardwareAwareTask, path: str | Path) -> tuple[str, nn.Module]:
     """The digital network with the weights of any file: a run's ``.ckpt``, its ``model.safetensors``, or plain weights.
+
+    A folder and ``hf-hub:USER/NAME`` stand for their ``model.safetensors``.
 
     Returns:
         ``finetuned`` for weights trained for hardware, else ``base``; and the network, with effective weights.
@@ -84,6 +101,7 @@ def load_weights(task: HardwareAwareTask, path: str | Path) -> tuple[str, nn.Mod
     """
     if Path(path).suffix == ".ckpt":
         return _load_checkpoint(task, path)
+    path = weights_file(path)
     header = read_header(path)
     if header is not None and header["network"] != task.network_name:
         raise UserError(f"'{path}' holds weights of {header['network']}, the recipe's network is {task.network_name}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.metadata import version
 from typing import Any
@@ -17,6 +18,9 @@ COMMANDS = {
     "sensitivity": "which layers lose most, and what keeping them digital gives back",
     "device": "memory technologies: device list, device show NAME, device plot NAME",
     "export": "conductance targets, scales and planned repairs, for whoever writes the chips",
+    "push": "a finetuned network as a repository of the Hugging Face hub, or as such a folder",
+    "onnx": "a network as an ONNX file, effective weights",
+    "sweep": "a grid of settings, one run each, as one table: sweep FILE [--jobs N] [-- --KEY VALUE ...]",
 }
 
 HELP = """\
@@ -31,8 +35,10 @@ commands:
   --KEY VALUE          any key of the recipe, e.g. --model.device.mapping offset --trainer.max_steps 100
   --print_config       the whole configuration, without running it
   --ckpt_path PATH     fit: resume a killed run, bit for bit; 'last' finds the recipe's latest
-  --weights FILE       drift, compare, sensitivity, export: a run's model.safetensors, or any plain timm file
-  --out FOLDER         export: where to write
+  --weights FILE       drift, compare, sensitivity, export, onnx: a run's model.safetensors, or any plain timm file;
+                       also a folder that has one, or hf-hub:USER/NAME
+  --out PATH           export, push, onnx: where to write
+  --repo USER/NAME     push: on the Hugging Face hub
   --chips N, --age_s S sensitivity: how many chips (3), of which age (ten years)
 
 hwaware COMMAND --help lists a command's keys, hwaware fit --model.help ImageClassification those of a class.
@@ -46,6 +52,8 @@ def main(args: list[str] | None = None) -> int:
         args: command line arguments; None takes the process's own.
     """
     arguments = sys.argv[1:] if args is None else list(args)
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # so that --data and --model.device.name may name a class in a file that lies here
     if arguments == ["--version"]:
         print(version("hwaware"))
         return 0
@@ -58,6 +66,10 @@ def main(args: list[str] | None = None) -> int:
             raise UserError(f"there is no command '{arguments[0]}'. {nearest(arguments[0], COMMANDS)}")
         if arguments[0] == "device":
             from hwaware.device_command import run
+
+            run(arguments[1:])
+        elif arguments[0] == "sweep":
+            from hwaware.sweep_command import run
 
             run(arguments[1:])
         else:

@@ -33,6 +33,9 @@ warnings.filterwarnings("ignore", message=".*LeafSpec.*")
 # Small images are loaded faster without workers.
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 
+#: Commands that only write a network's files.
+_RUN_NOTHING = ("push", "onnx")
+
 _CSV_LOGGER = "lightning.pytorch.loggers.CSVLogger"
 
 
@@ -83,6 +86,8 @@ class HardwareCLI(LightningCLI):
             "compare": {"model", "datamodule"},
             "sensitivity": {"model", "datamodule"},
             "export": {"model", "datamodule"},
+            "push": {"model", "datamodule"},
+            "onnx": {"model", "datamodule"},
         }
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
@@ -114,6 +119,8 @@ class HardwareCLI(LightningCLI):
         config = self.config[self.config.subcommand]
         config.recipe = config.recipe or recipe_name(config.config or [])
         config.evaluation.recipe = config.recipe
+        if self.config.subcommand in _RUN_NOTHING:  # wherever, and however, the recipe's run is to run
+            config.trainer.update(Namespace(accelerator="cpu", devices=1, num_nodes=1, strategy="auto", logger=False))
         self._choose_loggers(config)
         if config.get("ckpt_path") == "last":
             config.ckpt_path = str(_latest_checkpoint(config))

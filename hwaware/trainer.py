@@ -9,10 +9,12 @@ from lightning.pytorch import LightningDataModule, Trainer
 
 from hwaware.callbacks import DriftEvaluation, RunRecord
 from hwaware.callbacks.export import export
+from hwaware.callbacks.hand_over import hand_over
 from hwaware.callbacks.sensitivity import check_ranking, rank_layers
-from hwaware.checkpoint import load_weights
+from hwaware.checkpoint import hardware_of, load_weights
 from hwaware.compensation import Schedule
 from hwaware.errors import UserError
+from hwaware.onnx import write_onnx
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,12 +43,11 @@ class HardwareTrainer(Trainer):
                 the place of ``base``.
             ckpt_path: a run's ``.ckpt`` to age instead; ``last`` is the recipe's latest.
         """
-        if weights and ckpt_path:
-            raise UserError("--weights and --ckpt_path exclude each other: give the one network to age.")
+        file = _the_one(weights, ckpt_path)
         launcher = self.strategy.launcher
         if launcher is None:
-            return self._drift(model, datamodule, weights or ckpt_path)
-        return launcher.launch(self._drift, model, datamodule, weights or ckpt_path, trainer=self)
+            return self._drift(model, datamodule, file)
+        return launcher.launch(self._drift, model, datamodule, file, trainer=self)
 
     def compare(
         self,
@@ -88,6 +89,54 @@ class HardwareTrainer(Trainer):
         print(f"bundle: {path}", flush=True)
         return path
 
+    def push(
+        self,
+        model: HardwareAwareTask,
+        datamodule: LightningDataModule,
+        weights: str | None = None,
+        ckpt_path: str | None = None,
+        repo: str | None = None,
+        out: str | None = None,
+        rows: str | None = None,
+        license: str | None = None,
+    ) -> None:
+        """Hands a finetuned network on: to the Hugging Face hub, or as the folder that would lie there.
+
+        Args:
+            model: the task whose network it is.
+            datamodule: not used.
+            weights: a run's ``model.safetensors``, or the run's folder.
+            ckpt_path: a run's ``.ckpt`` instead; ``last`` is the recipe's latest.
+            repo: ``USER/NAME`` on the hub; it is made, publicly, where it is not there yet.
+            out: a folder to write, which must not exist yet.
+            rows: measurements for the model card; by default ``rows.csv`` beside the weights, where there is one.
+            license: of the weights, by its name on the hub (``apache-2.0``).
+        """
+        file = _the_one(weights, ckpt_path)
+        if not file:
+            raise UserError("push: give --weights: a run's model.safetensors, or the run's folder.")
+        hand_over(model, file, repo, out, rows, license)
+
+    def onnx(
+        self,
+        model: HardwareAwareTask,
+        datamodule: LightningDataModule,
+        out: str,
+        weights: str | None = None,
+        ckpt_path: str | None = None,
+    ) -> None:
+        """Writes the exact network, with effective weights, as an ONNX file.
+
+        Args:
+            model: the task; its pretrained weights are written where no others are given.
+            datamodule: not used.
+            out: the file, which ends in ``.onnx``; one that is there is replaced.
+            weights: a run's ``model.safetensors``, or a plain timm file.
+            ckpt_path: a run's ``.ckpt`` instead; ``last`` is the recipe's latest.
+        """
+        network, file = self._network(model, weights, ckpt_path), _the_one(weights, ckpt_path)
+        print(f"network: {write_onnx(model, network, hardware_of(file) if file else None, out)}", flush=True)
+
     def sensitivity(
         self,
         model: HardwareAwareTask,
@@ -124,19 +173,22 @@ class HardwareTrainer(Trainer):
         self, task: HardwareAwareTask, datamodule: LightningDataModule, weights: str | None, ckpt_path: str | None
     ) -> nn.Module:
         """The digital network of a command that runs in one process, which this sets up."""
-        if weights and ckpt_path:
-            raise UserError("--weights and --ckpt_path exclude each other: give the one network.")
         if self.world_size > 1:
             raise UserError(f"this command runs in one process, not in {self.world_size}: --trainer.devices 1.")
         self.strategy.connect(task)
         self.strategy.setup_environment()
         task.trainer = datamodule.trainer = self
-        file = weights or ckpt_path
-        if not file and not task.is_pretrained:
-            raise UserError("there is no network: give --weights, --ckpt_path or model.weights.")
-        network = load_weights(task, file)[1] if file else task.build_network()
+        network = self._network(task, weights, ckpt_path)
         datamodule.prepare_data()
         return network
+
+    @staticmethod
+    def _network(task: HardwareAwareTask, weights: str | None, ckpt_path: str | None) -> nn.Module:
+        """The digital network that a command is given, or else the task's pretrained one."""
+        file = _the_one(weights, ckpt_path)
+        if not file and not task.is_pretrained:
+            raise UserError("there is no network: give --weights, --ckpt_path or model.weights.")
+        return load_weights(task, file)[1] if file else task.build_network()
 
     def _finish(self, task: HardwareAwareTask) -> None:
         for logger in self.loggers:
@@ -168,3 +220,9 @@ class HardwareTrainer(Trainer):
             return evaluation.run(self, task, datamodule, networks, base)
         finally:
             self._finish(task)
+
+
+def _the_one(weights: str | None, ckpt_path: str | None) -> str | None:
+    if weights and ckpt_path:
+        raise UserError("--weights and --ckpt_path exclude each other: give the one network.")
+    return weights or ckpt_path

@@ -52,7 +52,7 @@ def explain(message: str, parser: ArgumentParser | None, classes: list[str]) -> 
     key = ".".join(path)
     if reason.startswith("the following arguments are required"):
         if "out" in reason:
-            return "give --out FOLDER: where to write."
+            return "give --out: where to write."
         return "there is no recipe: give --config RECIPE (recipes/*.yaml)."
     if match := re.search(r"Got value: Namespace\(class_path='([^']+)'", reason):
         owner = match[1]

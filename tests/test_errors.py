@@ -114,6 +114,8 @@ CASES = {
     "smoothing": (["--model.label_smoothing", "1.5"], "label_smoothing=1.5"),
     "classes": (["--model.num_classes", "0"], "num_classes=0"),
     "batch": (["--data.batch_size", "5000"], "batch_size=5000 is above the "),
+    "odd batch": (["--model.mixing.mixup_alpha", "1", "--data.batch_size", "33"], "batch_size=33 must be even"),
+    "policy": (["--data.auto_augment", "rand-x9"], "auto_augment 'rand-x9' is not timm's"),
     "strategy": (["--trainer.strategy", "dpp"], "dpp"),
     "checkpoints": (["--checkpoint.save_top_k", "-5"], "save_top_k"),
     "no end": (["--trainer.max_epochs", "-1"], "never end"),

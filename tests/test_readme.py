@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from hwaware.cli import main
+from hwaware.sweep import read_grid
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -30,6 +31,9 @@ def test_there_are_commands():
 def test_commands_parse_against_the_command_line(command, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     arguments = shlex.split(command)[1:]
+    if arguments[0] == "sweep":
+        assert read_grid(arguments[1])
+        return
     if arguments != ["--help"] and arguments[0] != "device" and "--print_config" not in arguments:
         arguments.append("--print_config")
     if "--ckpt_path" in arguments:  # `last` asks for a run that is there

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 
@@ -51,6 +52,23 @@ def test_resume_by_path(tmp_path, uninterrupted):
     run(*common, "--ckpt_path", checkpoint)
     (weights,) = tmp_path.rglob("model.safetensors")
     assert_same_weights(weights, uninterrupted)
+
+
+def test_with_mixed_and_augmented_images(tmp_path):
+    """timm's Mixup and policies draw from numpy's generator, which no checkpoint holds."""
+    options = ("--model.mixing.mixup_alpha", 0.8, "--data.auto_augment", "rand-m9-mstd0.5-inc1")
+    common = [*COMMON, *options, "--data.random_erasing", 0.5, "--model.weights", pretrained_weights()]
+    run(*common, "--trainer.default_root_dir", tmp_path)
+    folder = tmp_path / "finetune"
+    np.random.seed(1)  # whatever ran before
+    run(
+        *common,
+        "--trainer.default_root_dir",
+        tmp_path,
+        "--ckpt_path",
+        folder / "version_0" / "checkpoints" / "last.ckpt",
+    )
+    assert_same_weights(*(folder / f"version_{number}" / "model.safetensors" for number in (0, 1)))
 
 
 def test_another_seed_ends_elsewhere(tmp_path, uninterrupted):

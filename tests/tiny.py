@@ -16,7 +16,7 @@ class TinyNet(nn.Module):
 
     def __init__(self, num_classes: int = 10, in_chans: int = 3) -> None:
         super().__init__()
-        self.num_classes = num_classes
+        self.num_classes, self.num_features = num_classes, 16 * 16
         self.conv1 = nn.Conv2d(in_chans, 8, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(8)
         self.conv2 = nn.Conv2d(8, 16, 3, stride=2, padding=1, bias=False)

@@ -14,7 +14,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import nn
 
 from hwaware.callbacks.batches import Batches, gather
-from hwaware.callbacks.fitting import fit_data
+from hwaware.callbacks.fitting import check_fits, dataset_name, fit_data
 from hwaware.callbacks.partial import PartialRows
 from hwaware.callbacks.progress import progress
 from hwaware.callbacks.record import run_folder, wandb_loggers
@@ -147,6 +147,7 @@ class DriftEvaluation(Callback):
         self._partial(task, datamodule)
         if not self.methods:
             return
+        check_fits(datamodule)
         datamodule.setup("fit")
         for method in self.methods:
             if getattr(method, "images", 0) > datamodule.n_val:
@@ -260,7 +261,7 @@ class DriftEvaluation(Callback):
 
     def _labels(self, task: HardwareAwareTask, datamodule: LightningDataModule) -> dict[str, Any]:
         """What all rows of the run have in common."""
-        dataset = datamodule.dataset_name + ("" if self.split == "test" else f" ({self.split})")
+        dataset = dataset_name(datamodule) + ("" if self.split == "test" else f" ({self.split})")
         return {"recipe": self.recipe, "model": task.network_name, "dataset": dataset, "seed": self.seed}
 
     def _partial(

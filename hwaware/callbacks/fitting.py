@@ -11,14 +11,33 @@ from torch import Tensor, nn
 
 from hwaware.compensation import FitData
 from hwaware.compensation.base import split_batch
+from hwaware.errors import UserError
 from hwaware.tasks import HardwareAwareTask
 
 #: Validation samples by which a schedule decides.
 ACCURACY_SAMPLES = 1000
 
 
+def check_fits(datamodule: LightningDataModule) -> None:
+    """Raises UserError for data that nothing can be fitted on, other than a network."""
+    if not (hasattr(datamodule, "calibration_batch") and hasattr(datamodule, "fitting_batches")):
+        raise UserError(
+            f"{type(datamodule).__name__} has no samples to fit repairs on: derive it from hwaware.data.ImageData."
+        )
+
+
+def dataset_name(datamodule: LightningDataModule) -> str:
+    """The data's name in results."""
+    return getattr(datamodule, "dataset_name", type(datamodule).__name__)
+
+
 def fit_data(trainer: Trainer, task: HardwareAwareTask, datamodule: LightningDataModule) -> FitData:
-    """Training and validation samples on the run's device; every rank gets the same."""
+    """Training and validation samples on the run's device; every rank gets the same.
+
+    Raises:
+        UserError: see :func:`check_fits`.
+    """
+    check_fits(datamodule)
     datamodule.setup("fit")
     device = trainer.strategy.root_device
 

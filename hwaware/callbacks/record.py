@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,22 @@ def wandb_loggers(trainer: Trainer) -> list[WandbLogger]:
     return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
 
 
+def log_files(run: Any, kind: str, files: Iterable[Path]) -> None:
+    """Logs those of the files that are there as an artefact of a Weights & Biases run, ``KIND-RUN``."""
+    import wandb
+
+    artefact = wandb.Artifact(f"{kind}-{run.id}", type=kind)
+    for file in files:
+        if file.exists():
+            artefact.add_file(str(file))
+    run.log_artifact(artefact)
+
+
 class RunRecord(SaveConfigCallback):
     """Writes ``config.yaml`` and ``conversion.csv`` when training starts, and ``model.safetensors`` when it is done.
 
     Nothing is written before data, network and checkpoint have been read, so that a mistake in them leaves no trace.
-    The whole configuration, trainer and optimiser included, also goes to Weights & Biases.
+    The whole configuration, trainer and optimiser included, also goes to Weights & Biases, and so do the weights.
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -42,8 +54,12 @@ class RunRecord(SaveConfigCallback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Not on_train_end, which a run that is resumed after its last step never reaches.
         folder = run_folder(trainer)
-        if folder is not None and trainer.is_global_zero:
-            print(f"finished weights: {save_weights(pl_module, folder / 'model.safetensors')}", flush=True)
+        if folder is None or not trainer.is_global_zero:
+            return
+        weights = save_weights(pl_module, folder / "model.safetensors")
+        print(f"finished weights: {weights}", flush=True)
+        for logger in wandb_loggers(trainer):
+            log_files(logger.experiment, "model", [weights])
 
     def write(self, trainer: Trainer, task: LightningModule) -> None:
         """Writes configuration and conversion report, and prints the latter."""

@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from hwaware.callbacks.record import log_files
 from hwaware.chip import CHIP_SEED_START, Chip
 from hwaware.compensation import Repair
 from hwaware.compensation.costs import network_size
@@ -127,11 +128,7 @@ def track(run: Any, rows: Sequence[Row], plots: Sequence[Path], folder: Path) ->
     if costs := [*costs_in(folder).values()]:
         logged["drift/costs"] = wandb.Table(columns=[*costs[0]], data=[[*line.values()] for line in costs])
     run.log(logged)
-    artefact = wandb.Artifact(f"rows-{run.id}", type="rows")
-    for file in (folder / name for name in ("rows.csv", "summary.csv", COSTS, TIMETABLE)):
-        if file.exists():
-            artefact.add_file(str(file))
-    run.log_artifact(artefact)
+    log_files(run, "rows", [folder / name for name in ("rows.csv", "summary.csv", COSTS, TIMETABLE)])
     run.define_metric("drift/age_s")
     run.define_metric("drift/mean/*", step_metric="drift/age_s")
     for same in settings(rows):

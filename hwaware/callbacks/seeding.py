@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -13,7 +14,7 @@ from hwaware.errors import UserError
 
 
 class SeedEachStep(Callback):
-    """Re-seeds torch's global generators before each training step by (seed, rank, step, micro-batch).
+    """Re-seeds torch's and numpy's global generators before each training step by (seed, rank, step, micro-batch).
 
     Lightning stores no generator state. Seeded like this, a step draws the same noise whether the run came here in one
     go or was resumed, activation checkpointing recomputes the same noise, and ranks draw different noise.
@@ -32,7 +33,9 @@ class SeedEachStep(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         micro_batch = batch_idx % trainer.accumulate_grad_batches
-        torch.manual_seed(step_seed(self.seed, trainer.global_rank, trainer.global_step, micro_batch))
+        seed = step_seed(self.seed, trainer.global_rank, trainer.global_step, micro_batch)
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)  # timm's Mixup draws from it
 
 
 def step_seed(seed: int, rank: int, step: int, micro_batch: int) -> int:

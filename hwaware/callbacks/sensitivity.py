@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from hwaware.callbacks.fitting import fit_data
+from hwaware.callbacks.fitting import dataset_name, fit_data
 from hwaware.callbacks.progress import progress
 from hwaware.callbacks.record import run_folder, wandb_loggers
 from hwaware.chip import VALIDATION_CHIP_SEED_START
@@ -54,7 +54,7 @@ def rank_layers(
     Console().print(_table(found, task.network_name))
     folder = run_folder(trainer)
     if folder is not None:
-        about = {"model": task.network_name, "dataset": datamodule.dataset_name, "device": device.name}
+        about = {"model": task.network_name, "dataset": dataset_name(datamodule), "device": device.name}
         about |= {"mapping": device.mapping, "n_chips": chips, "commit": commit(), "version": version("hwaware")}
         lines = [asdict(one) | about for one in found]
         cells = ([known(value) for value in line.values()] for line in lines)

@@ -50,10 +50,16 @@ def in_memory(images: Images, show_progress: bool = False) -> Images:
 
 
 class TrainDataset(Dataset):
-    """(index, key) → (float32 image (3, H, W), label), augmented by what the key alone decides."""
+    """(index, key) → (float32 image (3, H, W), label), augmented by what the key alone decides.
 
-    def __init__(self, images: Images, transform: Callable) -> None:
-        self.images, self.transform = images, transform
+    Args:
+        images: the split.
+        transform: from a PIL image to a tensor.
+        numpy: whether it draws from numpy's generator as well.
+    """
+
+    def __init__(self, images: Images, transform: Callable, numpy: bool = False) -> None:
+        self.images, self.transform, self.numpy = images, transform, numpy
 
     def __len__(self) -> int:
         return len(self.images)
@@ -61,7 +67,7 @@ class TrainDataset(Dataset):
     def __getitem__(self, item: tuple[int, int] | int) -> tuple[Tensor, int]:
         # a plain index comes where Lightning replaces the sampler (overfit_batches)
         index, key = item if isinstance(item, tuple) else (item, item)
-        with seeded(key):
+        with seeded(key, self.numpy):
             return self.transform(self.images.rgb(index)), int(self.images.labels[index])
 
 

@@ -41,6 +41,9 @@ class ImageData(LightningDataModule):
         eval_batch_size: images per evaluation step.
         num_workers: processes that load images (0: none beside the main one, best for small images).
         augment: none, crop, crop_flip or resized_crop_flip.
+        auto_augment: a policy in timm's words (``rand-m9-mstd0.5-inc1``, ``augmix-m5-w4``, ``original``).
+        color_jitter: brightness, contrast, saturation change by up to this share; most policies leave that out.
+        random_erasing: probability that a rectangle of an image is replaced by noise.
         train_rows: [start, stop], the rows of the training set to fit on.
         val_rows: [start, stop], the rows of the training set to validate on.
         test_split: ``val`` to test on the validation set although there is a test set, whose answers are not public.
@@ -64,6 +67,9 @@ class ImageData(LightningDataModule):
         eval_batch_size: int = 256,
         num_workers: int = 0,
         augment: str = "none",
+        auto_augment: str | None = None,
+        color_jitter: float | None = None,
+        random_erasing: float = 0.0,
         train_rows: list[int] | None = None,
         val_rows: list[int] | None = None,
         test_split: Literal["test", "val"] | None = None,
@@ -72,20 +78,19 @@ class ImageData(LightningDataModule):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        for option, value, least in (
-            ("batch_size", batch_size, 1),
-            ("eval_batch_size", eval_batch_size, 1),
-            ("num_workers", num_workers, 0),
-        ):
+        sizes = ("batch_size", batch_size, 1), ("eval_batch_size", eval_batch_size, 1), ("num_workers", num_workers, 0)
+        for option, value, least in sizes:
             if value < least:
                 raise UserError(f"{option}={value} is below {least}")
-        check_augment(augment)
+        check_augment(augment, auto_augment, color_jitter, random_erasing)
+        self._strong = {"policy": auto_augment, "color_jitter": color_jitter, "random_erasing": random_erasing}
         self.source, self.path, self.name = source, path, name
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.augment, self.train_rows, self.val_rows, self.test_subset = augment, train_rows, val_rows, test_subset
         self.test_split, self.seed = test_split, seed
         self.data_config: dict[str, Any] | None = None
         self.model_classes: int | None = None
+        self._mixes = False
         self._given_classes = num_classes
         self._classes: tuple[str, ...] | None = None
         self._opened: dict[str, Images] = {}
@@ -133,6 +138,8 @@ class ImageData(LightningDataModule):
             yield from loader
 
     def _check_batch_size(self, per_process: int) -> None:
+        if self._mixes and self.batch_size % 2:
+            raise UserError(f"batch_size={self.batch_size} must be even: model.mixing mixes images in pairs")
         if per_process < self.batch_size:  # incomplete batches are dropped, so that there would be no step at all
             raise UserError(f"batch_size={self.batch_size} is above the {per_process} training images of a process")
 
@@ -160,7 +167,7 @@ class ImageData(LightningDataModule):
 
     @property
     def dataset_name(self) -> str:
-        return self.name or self._source.name
+        return self.name or self.origin.name
 
     @property
     def n_train(self) -> int:
@@ -174,19 +181,18 @@ class ImageData(LightningDataModule):
     def n_test(self) -> int:
         return len(self._datasets.get("test", ()))
 
-    # --- splits
-
     @cached_property
-    def _source(self) -> Source:
+    def origin(self) -> Source:
+        """The stored images; a data set of one's own is a subclass that has another."""
         return open_source(self.source, self.path)
 
     def _stored(self, split: str) -> Images:
         """A split as the source has it."""
         if split not in self._opened:
-            if split not in self._source.splits:
-                have = ", ".join(self._source.splits)
+            if split not in self.origin.splits:
+                have = ", ".join(self.origin.splits)
                 raise UserError(f"{self.path} holds no '{split}' images (only: {have})")
-            images = self._source.splits[split]()
+            images = self.origin.splits[split]()
             self._check_classes(images)
             self._opened[split] = images
         return self._opened[split]
@@ -194,13 +200,13 @@ class ImageData(LightningDataModule):
     @property
     def _tested(self) -> str:
         """The stored split that is tested on."""
-        has = self._source.splits
+        has = self.origin.splits
         return self.test_split or ("val" if "test" not in has and "val" in has else "test")
 
     @property
     def _has_validation(self) -> bool:
         """Whether a validation set is stored that is not tested on."""
-        return "val" in self._source.splits and self._tested != "val"
+        return "val" in self.origin.splits and self._tested != "val"
 
     def _split(self, split: str) -> Images:
         if split == "test":
@@ -243,7 +249,8 @@ class ImageData(LightningDataModule):
             )
         show = self.trainer is None or self.trainer.is_global_zero
         if split == "train":
-            return TrainDataset(in_memory(images, show), train_transform(self.data_config, self.augment))
+            transform = train_transform(self.data_config, self.augment, **self._strong)
+            return TrainDataset(in_memory(images, show), transform, numpy=self._strong["policy"] is not None)
         return EvalDataset(images, eval_transform(self.data_config), show)
 
     def _eval_loader(self, split: str, **replicas: int) -> DataLoader:
@@ -263,6 +270,7 @@ class ImageData(LightningDataModule):
             task = self.trainer.lightning_module
             self.data_config = getattr(task, "data_config", self.data_config)
             self.model_classes = getattr(task, "num_classes", self.model_classes)
+            self._mixes = getattr(task, "mixing", None) is not None
 
     def _replicas(self) -> dict[str, int]:
         kwargs = self.trainer.distributed_sampler_kwargs if self.trainer is not None else None
@@ -271,7 +279,7 @@ class ImageData(LightningDataModule):
     # --- classes
 
     def _check_classes(self, images: Images) -> None:
-        labels, where = images.labels, self.path or self._source.name
+        labels, where = images.labels, self.path or self.origin.name
         if labels.min() < 0:
             raise UserError(f"{where} has labels below 0 ({labels.min()}): a test set whose answers are not public?")
         if images.class_names is not None:

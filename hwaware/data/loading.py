@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
@@ -27,17 +28,22 @@ def sample_key(seed: int, *what: int | str) -> int:
 
 
 @contextlib.contextmanager
-def seeded(key: int) -> Iterator[None]:
+def seeded(key: int, numpy: bool = False) -> Iterator[None]:
     """Run the body with torch's (CPU) and Python's generators seeded by ``key``; leave them as they were.
 
-    Numpy's is left out: no transform here draws from it, and saving its state costs as much as the transforms.
+    Numpy's only if asked: few transforms draw from it, and saving its state costs as much as the others.
     """
     states = torch.get_rng_state(), random.getstate()
     torch.default_generator.manual_seed(key)
     random.seed(key)
+    if numpy:
+        state = np.random.get_state()
+        np.random.seed(key % 2**32)
     try:
         yield
     finally:
+        if numpy:
+            np.random.set_state(state)
         torch.set_rng_state(states[0])
         random.setstate(states[1])
 

@@ -1,9 +1,14 @@
-"""Presets: a device is a YAML file that names a family of laws and gives its constants."""
+"""Presets: a device is a YAML file that names a family of laws and gives its constants.
+
+A family of one's own is a frozen dataclass derived from :class:`~hwaware.devices.Device`, in any module that can be
+imported (the working directory's too): ``module.Class`` is its name, as the ``law`` of a device file, or, where its
+constants have defaults, as a device by itself.
+"""
 
 from __future__ import annotations
 
 from dataclasses import MISSING, asdict, fields
-from importlib import resources
+from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +41,10 @@ def device_names() -> list[str]:
 
 
 def load_device(name: str, **overrides: Any) -> Device:
-    """A device by the name of a preset, or by the path of a YAML file of the same form.
+    """A device by the name of a preset, by the path of a YAML file of the same form, or by its class.
 
     Args:
-        name: one of :func:`device_names`, or a path that ends in ``.yaml``.
+        name: one of :func:`device_names`, a path that ends in ``.yaml``, or ``module.Class``.
         overrides: fields to set otherwise, e.g. ``mapping="offset"``, ``scale="channel"``, ``kappa=None``.
 
     Raises:
@@ -52,6 +57,8 @@ def load_device(name: str, **overrides: Any) -> Device:
         if not path.is_file():
             raise UserError(f"there is no device file '{path}'.")
         text, name_in_results = path.read_text(), path.stem
+    elif _is_class_path(name):
+        text, name_in_results = f"law: {name}", name.rpartition(".")[2]
     else:
         raise UserError(f"device '{name}' is unknown. {nearest(name, device_names())} A path must end in .yaml.")
     try:
@@ -60,25 +67,29 @@ def load_device(name: str, **overrides: Any) -> Device:
         raise UserError(f"device file '{name}' is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise UserError(f"device file '{name}' is no table of parameters and values.")
+    if _is_class_path(values.get("law")):
+        _import_law(values["law"])
     return device_from_dict({"name": name_in_results, **values, **overrides})
 
 
 def device_to_dict(device: Device) -> dict[str, Any]:
     """A device's law and all its parameters as plain types: what its YAML file would hold."""
-    return {"law": next(name for name, law in LAWS.items() if law is type(device)), **asdict(device)}
+    return {"law": next(name for name, law in _laws().items() if law is type(device)), **asdict(device)}
 
 
 def device_from_dict(values: dict[str, Any]) -> Device:
     """A device from what :func:`device_to_dict` or a device file gives.
 
     Raises:
-        UserError: the law or a field is unknown, or a value is missing or out of range.
+        UserError: the law or a field is unknown, or a value is missing or out of range. A law of one's own is known
+            once its module was imported, which this does not do, since a downloaded file may name any.
     """
-    values = dict(values)
+    values, laws = dict(values), _laws()
     name, named = values.get("name"), values.pop("law", None)
-    if not isinstance(named, str) or named not in LAWS:
-        raise UserError(f"device '{name}' names the law '{named}', which is unknown. {nearest(str(named), LAWS)}")
-    law = LAWS[named]
+    if not isinstance(named, str) or named not in laws:
+        hint = "Import its module first." if _is_class_path(named) else nearest(str(named), laws)
+        raise UserError(f"device '{name}' names the law '{named}', which is unknown. {hint}")
+    law = laws[named]
     known = {field.name: field for field in fields(law)}
     for key in values:
         if key not in known:
@@ -92,6 +103,33 @@ def device_from_dict(values: dict[str, Any]) -> Device:
                 wanted = "a number" if isinstance(values[key], tuple) else "a list of numbers"
                 raise UserError(f"{key} of device '{name}' must be {wanted}.")
     return law(**values)
+
+
+def _laws() -> dict[str, type[Device]]:
+    """This package's laws, and those of other modules that were imported, as ``module.Class``."""
+    found, classes = dict(LAWS), Device.__subclasses__()
+    while classes:
+        cls = classes.pop()
+        classes += cls.__subclasses__()
+        if cls not in LAWS.values():
+            found[f"{cls.__module__}.{cls.__qualname__}"] = cls
+    return found
+
+
+def _is_class_path(name: Any) -> bool:
+    return isinstance(name, str) and "." in name and all(map(str.isidentifier, name.split(".")))
+
+
+def _import_law(path: str) -> None:
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(import_module(module), name, None)
+    except ImportError as error:
+        raise UserError(f"device '{path}' can't be imported: {error}.") from None
+    if not (isinstance(found, type) and issubclass(found, Device)):
+        raise UserError(f"'{path}' is no device: it must be a class derived from hwaware.devices.Device.")
+    if found.__abstractmethods__:
+        raise UserError(f"device '{path}' does not say {', '.join(sorted(found.__abstractmethods__))}.")
 
 
 def _number(value: Any, what: str) -> float | tuple:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +12,7 @@ from timm.models import clean_state_dict
 from torch import Tensor, nn
 
 from hwaware.errors import UserError, nearest
+from hwaware.models.hub import HUB, no_retries_without_network, weights_file
 
 
 def build_model(
@@ -32,8 +29,9 @@ def build_model(
     Args:
         name: timm's name, with or without the tag of its weights (``resnet18.tv_in1k``); ``resnet20_cifar`` and the
             other networks of this package are registered there too.
-        weights: a local ``.safetensors`` or ``.pth`` file whose tensors must fit exactly; takes precedence over
-            ``pretrained``. Half precision is upcast.
+        weights: a local ``.safetensors`` or ``.pth`` file, or what has a ``model.safetensors`` (a folder,
+            ``hf-hub:USER/NAME``), whose tensors must fit exactly; takes precedence over ``pretrained``. Half precision
+            is upcast.
         new_head: where ``weights`` has another number of classes than ``num_classes``, leave the head as it is born
             rather than refuse.
         pretrained: take the weights that timm names on the hub. With another ``num_classes`` the head is new.
@@ -104,10 +102,12 @@ def _leave_head(model: nn.Module, state: dict[str, Tensor], own: dict[str, Tenso
 def read_weights(file: str | Path) -> dict[str, Tensor]:
     """Tensors of a ``.safetensors`` file or of a torch file without Python objects, floating ones as float32.
 
+    A folder and ``hf-hub:USER/NAME`` stand for their ``model.safetensors``.
+
     Raises:
         UserError: the file is missing, cut short, unsafe to load, or something else than weights.
     """
-    path = Path(file)
+    path = weights_file(file)
     if not path.is_file():
         raise UserError(f"no such weights file: {path}")
     state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
@@ -147,7 +147,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
 
 
 def _check_name(name: str, pretrained: bool) -> None:
-    if name.startswith(("hf-hub:", "hf_hub:", "local-dir:")):
+    if name.startswith((HUB, "hf_hub:", "local-dir:")):
         return
     base, _, tag = name.partition(".")
     if not timm.is_model(base):
@@ -161,7 +161,7 @@ def _check_name(name: str, pretrained: bool) -> None:
 
 def _from_hub(name: str, **kwargs: Any) -> nn.Module:
     try:
-        with _no_retries_without_network():
+        with no_retries_without_network():
             model = timm.create_model(name, pretrained=True, **kwargs)
     except (OSError, RuntimeError) as error:
         raise UserError(
@@ -181,21 +181,3 @@ def _check_finite(key: str, tensor: Tensor, origin: str) -> None:
     if tensor.is_floating_point() and not tensor.isfinite().all():
         bad = int((~tensor.isfinite()).sum())
         raise UserError(f"{origin}: tensor {key} has {bad} values that are NaN or infinite")
-
-
-@contextlib.contextmanager
-def _no_retries_without_network() -> Iterator[None]:
-    """Let the hub's client use its cache at once where the hub's name does not resolve; it retries 45 s otherwise."""
-    import huggingface_hub.constants as hub
-
-    host = hub.ENDPOINT.partition("://")[2].partition("/")[0].partition(":")[0]
-    before = hub.HF_HUB_OFFLINE
-    try:
-        if not urllib.request.getproxies():  # behind a proxy it is the proxy that resolves
-            socket.getaddrinfo(host, 443)
-    except OSError:
-        hub.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        hub.HF_HUB_OFFLINE = before

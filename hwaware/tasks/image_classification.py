@@ -15,6 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from hwaware.errors import UserError
 from hwaware.models import build_model
 from hwaware.tasks.base import HardwareAwareTask
+from hwaware.training import Mixing
 
 
 class ImageClassification(HardwareAwareTask):
@@ -27,6 +28,7 @@ class ImageClassification(HardwareAwareTask):
         num_classes: number of classes; None: as the network was trained. With another number than the weights have
             the head is new: train it first, without a device.
         label_smoothing: share of the target that is spread over all classes.
+        mixing: Mixup and CutMix of the images that the network is trained on; None for neither.
         **options: the device, the noise, the optimiser, …: see :class:`~hwaware.tasks.HardwareAwareTask`.
     """
 
@@ -37,6 +39,7 @@ class ImageClassification(HardwareAwareTask):
         pretrained: bool = False,
         num_classes: int | None = None,
         label_smoothing: float = 0.0,
+        mixing: Mixing | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -45,7 +48,7 @@ class ImageClassification(HardwareAwareTask):
         if not 0 <= label_smoothing < 1:
             raise UserError(f"label_smoothing={label_smoothing} must lie in [0, 1); 0.1 is usual.")
         self.name, self.weights, self.pretrained = name, weights, pretrained
-        self.num_classes, self.label_smoothing = num_classes, label_smoothing
+        self.num_classes, self.label_smoothing, self.mixing = num_classes, label_smoothing, mixing
         self.configure_models()
         self.configure_losses()
         self.configure_metrics()
@@ -78,7 +81,8 @@ class ImageClassification(HardwareAwareTask):
         self.num_classes = self.network.num_classes
 
     def configure_losses(self) -> None:
-        self.criterion = nn.CrossEntropyLoss(label_smoothing=self.label_smoothing)
+        self.criterion = nn.CrossEntropyLoss(label_smoothing=self.label_smoothing)  # of labels, or of mixed targets
+        self._mix = self.mixing.mixer(self.num_classes) if self.mixing is not None else None
 
     def configure_metrics(self) -> None:
         self.validation_metrics = self._accuracies().clone(prefix="val/")
@@ -92,6 +96,11 @@ class ImageClassification(HardwareAwareTask):
 
     def task_loss(self, output: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
         return self.criterion(output, batch[1])
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        if self._mix is not None:  # here, where the generators have just been seeded for the step
+            batch = self._mix(*batch)
+        return super().training_step(batch, batch_idx)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self._evaluate(batch, "val", self.validation_metrics)

@@ -16,7 +16,8 @@ class DeviceOptions:
     """A memory technology by name, and what is to differ from its preset.
 
     Attributes:
-        name: a preset (``reram_cmo``, ``reram_relative``, …) or the path of a device's YAML file.
+        name: a preset (``reram_cmo``, ``reram_relative``, …), the path of a device's YAML file, or the
+            ``module.Class`` of a device of one's own.
         mapping: ``offset``, ``offset_reference``, ``differential`` or ``differential_symmetric``. None: the preset's,
             as for all below.
         scale: one weight scale per ``tensor`` or per output ``channel``.

@@ -1,14 +1,16 @@
-"""What a training step adds: device noise, retention loss, distillation, weight clipping."""
+"""What a training step adds: device noise, retention loss, distillation, mixed images, weight clipping."""
 
 from hwaware.training.ages import AgeDistribution
 from hwaware.training.clipping import clip_weights_
 from hwaware.training.distillation import Distillation, distillation_loss
+from hwaware.training.mixing import Mixing
 from hwaware.training.noise import TrainingNoise, install_noise, remove_noise
 from hwaware.training.retention import RetentionLoss, install_retention, remove_retention, retention_loss
 
 __all__ = [
     "AgeDistribution",
     "Distillation",
+    "Mixing",
     "RetentionLoss",
     "TrainingNoise",
     "clip_weights_",

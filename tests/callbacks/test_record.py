@@ -73,14 +73,14 @@ def test_weights_and_biases_run_reads_back(tmp_path, monkeypatch):
         if any(record.WhichOneof("record_type") == "exit" for record in _records(file)):
             break
         time.sleep(0.1)
-    config, keys, artefacts = {}, set(), []
+    config, keys, artefacts = {}, set(), {}
     for record in _records(file):
         kind = record.WhichOneof("record_type")
         if kind in ("config", "run"):  # what is set early enough is in the run's own record
             update = record.config.update if kind == "config" else record.run.config.update
             config |= {item.key: json.loads(item.value_json) for item in update}
-        if kind == "artifact" and record.artifact.type == "rows":
-            artefacts += [entry.path for entry in record.artifact.manifest.contents]
+        if kind == "artifact":
+            artefacts[record.artifact.type] = sorted(entry.path for entry in record.artifact.manifest.contents)
         if kind == "history":
             keys |= {item.key or item.nested_key[0] for item in record.history.item}
     assert config["trainer"]["max_epochs"] == 1
@@ -88,7 +88,8 @@ def test_weights_and_biases_run_reads_back(tmp_path, monkeypatch):
     assert {"train/task_loss", "train/retention", "train/lambda", "train/age_s", "drift/rows", "drift/costs"} <= keys
     assert "drift/report" in keys
     assert {"drift/accuracy_reram_cmo_differential_top1_finetuned", "drift/transform_reram_cmo_differential"} <= keys
-    assert sorted(artefacts) == ["costs.csv", "rows.csv", "summary.csv"]
+    assert artefacts["rows"] == ["costs.csv", "rows.csv", "summary.csv"]
+    assert artefacts["model"] == ["model.safetensors"]
     assert "drift/mean/reram_cmo_differential_top1/finetuned" in keys
     media = {path.suffix for path in file.parent.rglob("media/**/*") if path.is_file()}
     assert {".png", ".json", ".html"} <= media

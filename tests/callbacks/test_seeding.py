@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,9 +16,9 @@ from hwaware.errors import UserError
 
 def drawn(seed: int = 0, rank: int = 0, step: int = 0, batch: int = 0, accumulate: int = 2) -> float:
     trainer = SimpleNamespace(global_rank=rank, global_step=step, accumulate_grad_batches=accumulate)
-    torch.rand(7)  # whatever ran before
+    torch.rand(7), np.random.rand(7)  # whatever ran before
     SeedEachStep(seed).on_train_batch_start(trainer, None, None, batch)
-    return torch.rand(()).item()
+    return torch.rand(()).item() + np.random.rand()
 
 
 def test_repeats_and_differs():

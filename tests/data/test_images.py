@@ -1,6 +1,7 @@
 """Image data: sources, splits, preprocessing, and what is said about bad data."""
 
 import io
+import random
 
 import numpy as np
 import pytest
@@ -219,6 +220,49 @@ def test_augmentations():
     resized = drawn("resized_crop_flip")
     assert all(x.shape == (3, 16, 16) for x in resized)
     assert sum(within(x, shifts + mirrored) for x in resized) < 10  # the whole image may be drawn
+
+
+STRONG = [{"auto_augment": "rand-m9-mstd0.5-inc1"}, {"auto_augment": "augmix-m5-w4"}, {"auto_augment": "original"}]
+STRONG += [{"color_jitter": 0.4}, {"random_erasing": 1.0}]
+
+
+@pytest.mark.parametrize("strong", STRONG, ids=lambda one: "-".join(map(str, one.values())))
+@pytest.mark.parametrize("augment", ["none", "crop_flip", "resized_crop_flip"])
+def test_strong_augmentation_follows_from_the_key(augment, strong):
+    """The same key gives the same image, whatever the generators did before; another one another."""
+    plain, augmented = (ready(source="digits", augment=augment, **options) for options in ({}, strong))
+    found = []
+    for key in (11, 12, 13, 11):
+        found.append(augmented._datasets["train"][3, key][0])
+        torch.rand(3), np.random.rand(3), random.random()
+    assert torch.equal(found[0], found[3])
+    assert not torch.equal(found[0], found[1]) or not torch.equal(found[1], found[2])
+    assert any(
+        not torch.equal(x, plain._datasets["train"][3, key][0]) for x, key in zip(found, (11, 12, 13), strict=False)
+    )
+    assert torch.equal(augmented._datasets["test"][0][0], plain._datasets["test"][0][0])
+
+
+@pytest.mark.parametrize("policy", ["rand-m10-n15-p1-inc1", "augmix-m10-w8-d8", "v0"])
+def test_policies_at_full_strength(policy):
+    """timm's own fail now and then: Pillow 13 takes no 0 bits."""
+    image, transform = Image.fromarray(pixels(1, size=8)[0]), train_transform(CONFIG, "none", policy)
+    for _ in range(60):
+        assert transform(image).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"auto_augment": "rand-x9"}, "auto_augment 'rand-x9' is not timm's"),
+        ({"auto_augment": "randd"}, "auto_augment 'randd' is not timm's"),
+        ({"color_jitter": 0.0}, "color_jitter=0.0"),
+        ({"random_erasing": 1.5}, "random_erasing=1.5"),
+    ],
+)
+def test_wrong_strong_augmentation(options, reason):
+    with pytest.raises(UserError, match=reason):
+        ImageData(**options)
 
 
 def test_small_sets_are_decoded_once_and_large_ones_when_used(tmp_path, monkeypatch):

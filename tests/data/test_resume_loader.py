@@ -3,6 +3,7 @@
 import random
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -220,6 +221,17 @@ def test_seeded_decides_all_draws_and_restores():
     assert torch.equal(torch.get_rng_state(), before[0]) and random.getstate() == before[1]
     with seeded(8):
         assert draws() != first
+
+
+def test_numpy_is_seeded_where_it_is_asked_for():
+    np.random.seed(0)
+    before = np.random.get_state()
+    found = []
+    for key in (7, 7, 8):
+        with seeded(key, numpy=True):
+            found.append(np.random.rand())
+    assert found[0] == found[1] != found[2]
+    assert all(np.array_equal(one, other) for one, other in zip(np.random.get_state(), before, strict=True))
 
 
 def test_loaders_leave_the_global_generator_alone():

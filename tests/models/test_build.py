@@ -112,7 +112,7 @@ def test_files_that_cannot_be_read(tmp_path, state):
         assert str(file) in str(error.value) and len(str(error.value).splitlines()) <= 2
 
     said(tmp_path / "none.pth", "no such weights file")
-    said(tmp_path, "no such weights file")
+    said(tmp_path, "has no model.safetensors")
     save_file(state, tmp_path / "w.safetensors")
     torch.save(state, tmp_path / "w.pth")
     for file in (tmp_path / "w.safetensors", tmp_path / "w.pth"):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import copy
+import math
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningDataModule, Trainer
+from timm.data import Mixup
+from timm.loss import SoftTargetCrossEntropy
 from torch import nn
 from torch.optim import SGD, AdamW
 from torch.utils.data import DataLoader, TensorDataset
@@ -16,7 +20,7 @@ from hwaware.errors import UserError
 from hwaware.models import build_model
 from hwaware.nn import analog_layers, effective_state_dict
 from hwaware.tasks import DeviceOptions, ImageClassification, WarmupCosine
-from hwaware.training import AgeDistribution, Distillation, RetentionLoss, TrainingNoise, retention_loss
+from hwaware.training import AgeDistribution, Distillation, Mixing, RetentionLoss, TrainingNoise, retention_loss
 from tests.commands import pretrained_weights
 
 CMO = DeviceOptions("reram_cmo")
@@ -239,6 +243,47 @@ def test_distillation_pulls_towards_the_digital_network():
             return (task.eval()(x) - digital(x)).square().mean().item()
 
     assert distance(Distillation(weight=1.0)) < 0.5 * distance(None)  # the labels here are random
+
+
+def test_mixed_targets_go_through_the_loss_as_in_timm():
+    """timm's own mixed and smoothed targets and its own loss, from the same draws."""
+    task = make(mixing=Mixing(), label_smoothing=0.1)
+    (x, labels), spy = next(iter(images())), []
+    task.predict = lambda network, batch: spy.append(batch[0]) or network(batch[0])
+    for seed in range(6):  # some mix, some cut
+        np.random.seed(seed)
+        mixed, targets = task._mix(x.clone(), labels)
+        ours = task.loss_of(task.network, (mixed, targets))
+        np.random.seed(seed)
+        theirs, soft = Mixup(0.8, 1.0, label_smoothing=0.1, num_classes=10)(x.clone(), labels)
+        torch.testing.assert_close(ours, SoftTargetCrossEntropy()(task.network(theirs), soft))
+        assert torch.equal(mixed, theirs) and not torch.equal(mixed, x)
+
+
+def test_mixing_acts_in_training_alone_and_teaches_on_the_mixture():
+    task = make(device=CMO, mixing=Mixing(), distillation=Distillation(weight=1.0))
+    seen = []
+    task.validation_step = lambda batch, _, step=task.validation_step: seen.append(batch[1].dtype) or step(batch, _)
+    spy = Spy()
+    fit(task, spy)
+    assert max(step["train/task_loss"] for step in spy.steps) < 1e-5  # teacher and student saw the same images
+    assert set(seen) == {torch.int64}
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+def test_mixing_in_half_precision(precision):
+    spy = Spy()
+    fit(make(mixing=Mixing()), spy, precision=precision)
+    assert all(math.isfinite(step["train/task_loss"]) for step in spy.steps)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [({"mixup_alpha": -1.0}, "mixup_alpha=-1.0"), ({"mixup_alpha": 0.0, "cutmix_alpha": 0.0}, "are both 0")],
+)
+def test_wrong_mixing(options, reason):
+    with pytest.raises(UserError, match=reason):
+        Mixing(**options)
 
 
 def test_the_teacher_is_neither_trained_nor_saved(tmp_path):

@@ -1,0 +1,247 @@
+"""A device and a data set of one's own, in one file each; these tests are the examples.
+
+The files lie in the working directory, as a user's would, and are named on the command line.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from torch import nn
+
+import hwaware
+from hwaware.cli import main
+from hwaware.report.rows import read_rows
+from hwaware.training import RetentionLoss
+from tests.commands import CONF, FINETUNE, ROOT, pretrained_weights, run
+
+# A device whose law is known: constants alone, in YAML.
+OWN_CONSTANTS = """\
+law: log_time
+source: measured in our laboratory
+g_min_us: 2
+g_max_us: 60
+mapping: offset
+programming_std_offset_us: 0.05
+programming_std_slope: 0.01
+drift_mean_slope_us: -0.03
+drift_std_offset_us: 0.1
+drift_std_slope_us: 0.02
+"""
+
+# A device with a law of its own: what a cell's error and drift are, by its target conductance and age.
+OWN_LAW = '''\
+import math
+from dataclasses import dataclass
+
+from hwaware.devices import Device
+
+
+@dataclass(frozen=True, kw_only=True)
+class Creep(Device):
+    """Each decade of time takes a share of a cell's conductance, more from some cells than from others."""
+
+    g_min_us: float = 1.0
+    g_max_us: float = 50.0
+    loss_per_decade: float = 0.01
+
+    def programming_std_us(self, g_us):
+        return 0.005 * g_us
+
+    def drift_mean_us(self, g_us, age_s):
+        return -self.loss_per_decade * math.log10(1 + age_s) * g_us
+
+    def drift_std_us(self, g_us, age_s):
+        return 0.2 * self.loss_per_decade * math.log10(1 + age_s) * g_us
+'''
+
+# Images from wherever they come: the rest (preprocessing, splits, subsets, repairs) is ImageData's.
+OWN_IMAGES = '''\
+from functools import cached_property
+
+import numpy as np
+from PIL import Image
+
+from hwaware.data import ImageData, Images, Source
+
+
+class Stripes(Images):
+    """Bars that lie or stand, on noise."""
+
+    class_names = ("lying", "standing")
+
+    def __init__(self, n, seed):
+        draw = np.random.RandomState(seed)
+        self.labels = draw.randint(0, 2, n)
+        self.pixels = draw.randint(0, 100, (n, 8, 8, 3)).astype(np.uint8)
+        for pixels, label in zip(self.pixels, self.labels):
+            where = draw.randint(1, 7)
+            pixels[(where,) if label == 0 else (slice(None), where)] = 255
+
+    def open(self, index):
+        return Image.fromarray(self.pixels[index])
+
+    def where(self, index):
+        return f"stripes {index}"
+
+
+class StripesData(ImageData):
+    """Stripes by the hundred."""
+
+    @cached_property
+    def origin(self):
+        return Source("stripes", {"train": lambda: Stripes(400, 0), "test": lambda: Stripes(100, 1)})
+'''
+
+# Or any LightningDataModule whose batches the task understands.
+OWN_MODULE = '''\
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, TensorDataset
+
+
+class Dots(LightningDataModule):
+    """Images of noise, the brighter ones of class 1.
+
+    Args:
+        n: images.
+    """
+
+    def __init__(self, n: int = 64):
+        super().__init__()
+        self.n = n
+
+    def _loader(self):
+        labels = torch.arange(self.n) % 2
+        images = torch.randn(self.n, 3, 8, 8, generator=torch.Generator().manual_seed(0)) + labels[:, None, None, None]
+        return DataLoader(TensorDataset(images, labels), batch_size=16)
+
+    train_dataloader = val_dataloader = test_dataloader = _loader
+'''
+
+AGE_S = 315_360_000.0
+FEW = ("--trainer.max_steps", 3, "--evaluation.n_chips", 1, "--evaluation.ages_s", f"[0,{AGE_S}]")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """The working directory, whose modules are forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    known = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - known:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+def newest_rows(folder):
+    return read_rows(max(folder.rglob("rows.csv"), key=lambda path: path.stat().st_mtime))
+
+
+def test_own_constants(here):
+    (here / "lab.yaml").write_text(OWN_CONSTANTS)
+    device = ("--model.device.name", "lab.yaml", "--model.device.mapping", "offset")  # what a recipe says would win
+    run("drift", "--config", FINETUNE, "--model.weights", pretrained_weights(), *device, *FEW[2:])
+    rows = newest_rows(here)
+    assert {(row.device, row.mapping) for row in rows} == {("lab", "offset")} and len(rows) == 2 * 2
+    assert json.loads(rows[0].device_params)["drift_mean_slope_us"] == -0.03
+
+
+def test_own_law_through_training_and_chips(here):
+    (here / "creep_law.py").write_text(OWN_LAW)
+    device = ("--model.device.name", "creep_law.Creep", "--model.device.overrides.loss_per_decade", 0.02)
+    common = ("--config", FINETUNE, "--model.weights", pretrained_weights(), *device, *FEW)
+    run("fit", *common)  # noise and retention loss at the law's own moments
+    finished = newest_rows(here)
+    assert {row.device for row in finished} == {"Creep"} and {row.network for row in finished} == {"base", "finetuned"}
+    assert json.loads(finished[0].device_params)["loss_per_decade"] == 0.02
+    (weights,) = here.rglob("model.safetensors")
+    run("drift", *common, "--recipe", "again", "--weights", weights)
+    assert [row.value for row in newest_rows(here)] == [row.value for row in finished]
+
+
+def test_own_law_in_python(here, monkeypatch):
+    """A chip's cells do what the law says; so does the retention loss, which knows its moments in closed form."""
+    (here / "creep_python.py").write_text(OWN_LAW)
+    monkeypatch.syspath_prepend(here)
+    device = hwaware.load_device("creep_python.Creep", mapping="offset", kappa=None, loss_per_decade=0.02)
+    model = nn.Sequential(nn.Linear(200, 200))
+    hwaware.convert(model, device)
+    chip = hwaware.Chip.program(model, device, seed=2_000_000)
+    new, old = (chip.conductances_at("0", age_s)[0] for age_s in (0.0, 999.0))
+    change = old / new - 1
+    inside = new > device.g_min_us * 1.5  # those at the edge are clamped
+    assert change[inside].mean().item() == pytest.approx(-0.06, rel=0.02)
+    assert change[inside].std().item() == pytest.approx(0.012, rel=0.05)
+    hwaware.install_retention(model, RetentionLoss(ages_s=(999.0,)))
+    assert 0 < hwaware.retention_loss(model).item() < 1
+    bundle = hwaware.devices.device_to_dict(device)
+    assert bundle["law"] == "creep_python.Creep" and hwaware.devices.device_from_dict(bundle) == device
+
+
+def test_own_images_are_compared_with_repairs(here):
+    (here / "stripes.py").write_text(OWN_IMAGES)
+    data = ("--data", "stripes.StripesData", "--data.batch_size", 50, "--model.num_classes", 2)
+    off = ("--model.device", "null", "--model.noise", "null", "--model.retention", "null", "--model.clip_alpha", "null")
+    run("fit", "--config", FINETUNE, *data, *off, "--recipe", "bars", "--data.augment", "crop")
+    (weights,) = here.rglob("model.safetensors")
+    methods = "[{class_path: Dora}, {class_path: ChannelAffine, init_args: {steps: 2}}]"
+    run("compare", "--config", FINETUNE, *data, *FEW[2:], "--model.weights", weights, "--evaluation.methods", methods)
+    rows = newest_rows(here)
+    assert {row.dataset for row in rows} == {"stripes"} and {row.n_samples for row in rows} == {100}
+    assert {row.method for row in rows} == {"none", "dora", "channel_affine"}
+    assert rows[0].base_digital > 70
+
+
+def test_own_data_module(here, capsys):
+    (here / "dots.py").write_text(OWN_MODULE)
+    data = ("--config", FINETUNE, "--data", "dots.Dots", "--data.n", 48, "--model.weights", pretrained_weights())
+    run("fit", *data, *FEW)
+    assert {(row.dataset, row.n_samples) for row in newest_rows(here)} == {("Dots", 48)}
+    assert main([*map(str, ("compare", *data)), "--evaluation.methods", "[{class_path: Dora}]"]) == 2
+    assert "Dots has no samples to fit repairs on" in capsys.readouterr().err
+
+
+def test_the_console_script_finds_the_files_as_well(here):
+    """Unlike ``python -m``, it does not look in the working directory by itself."""
+    (here / "dots_script.py").write_text(OWN_MODULE)
+    (here / "creep_script.py").write_text(OWN_LAW)
+    options = ["--data", "dots_script.Dots", "--model.device.name", "creep_script.Creep", "--print_config"]
+    code = (
+        "import sys; sys.path = [p for p in sys.path if p]; from hwaware.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-P", "-c", code, "fit", "--config", str(CONF / "finetune.yaml"), *options]
+    done = subprocess.run(
+        command, cwd=here, env={"PYTHONPATH": str(ROOT), "PATH": ""}, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert "dots_script.Dots" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("nowhere_law.Creep", "No module named 'nowhere_law'"),
+        ("math.pi", "must be a class derived from hwaware.devices.Device"),
+        ("reram_cmo_acc0.3", "Did you mean 'reram_cmo_acc0.2'?"),
+        ("half_law.Half", "does not say drift_mean_us, drift_std_us"),
+    ],
+)
+def test_bad_devices(name, reason, here, capsys):
+    (here / "half_law.py").write_text(OWN_LAW.replace("class Creep", "class Half").replace("def drift_", "def drift"))
+    arguments = ["fit", "--config", FINETUNE, "--model.weights", str(pretrained_weights()), "--model.device.name", name]
+    assert main(arguments) == 2
+    assert reason in capsys.readouterr().err
+
+
+def test_a_file_does_not_make_its_law_known(here):
+    """A downloaded header may name any module: reading it imports none."""
+    (here / "harmful.py").write_text("raise SystemExit")
+    sys.path.append(str(here))
+    with pytest.raises(hwaware.UserError, match=r"law 'harmful.Law', which is unknown. Import its module first"):
+        hwaware.devices.device_from_dict({"name": "a", "law": "harmful.Law"})
+    assert "harmful" not in sys.modules
