@@ -26,7 +26,6 @@ parameters; conductances in µS), ``crossbar`` (its largest number of rows and c
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import tempfile
@@ -251,17 +250,19 @@ def _stored_repair(prefix: str, repair: PlannedRepair, model: nn.Module, stored:
     method = repair.method
     for name, tensor in method.shared(model).items():
         stored[f"{prefix}/shared/{name}"] = tensor.cpu()
-    timetable = []
-    for number, level in enumerate(repair.timetable.levels):
-        for name, value in (level.state or {}).items():
+    timetable, numbers = [], {}
+    for number, state in enumerate(repair.timetable.states):
+        numbers[id(state)] = str(number)
+        for name, value in state.items():
             key = f"{prefix}/{number}/{name}"
             if method.bits is None:
                 stored[key] = value.half().cpu()
             else:
                 whole, scale = codes(value.cpu(), method.bits)
                 stored |= {f"{key}/codes": whole, f"{key}/scale": scale.half()}
+    for level in repair.timetable.levels:
         planned = {what: getattr(level, what) for what in ("start_s", "mean", "std", "reached")}
-        timetable.append(planned | {"level": None if level.state is None else str(number)})
+        timetable.append(planned | {"level": numbers.get(id(level.state))})
     return {
         "key": prefix,
         "method": type(method).__name__,
@@ -277,10 +278,9 @@ def _read_repair(entry: dict[str, Any], stored: dict[str, Tensor]) -> PlannedRep
     kind = getattr(compensation, entry["method"], None)
     if not (isinstance(kind, type) and issubclass(kind, OfflineCompensation)):
         raise ValueError(f"there is no method {entry['method']}")
-    method, levels = kind(**entry["params"]), []
+    method, levels, states = kind(**entry["params"]), [], {None: None}
     for line in entry["timetable"]:
-        state = None
-        if line["level"] is not None:
+        if line["level"] not in states:
             prefix, state = f"{entry['key']}/{line['level']}/", {}
             own = {key.removeprefix(prefix): value for key, value in stored.items() if key.startswith(prefix)}
             for key, value in own.items():
@@ -289,6 +289,7 @@ def _read_repair(entry: dict[str, Any], stored: dict[str, Tensor]) -> PlannedRep
                 elif key.endswith("/codes"):
                     name = key.removesuffix("/codes")
                     state[name] = value.float() * own[f"{name}/scale"].float()
-        levels.append(Level(line["start_s"], state, line["mean"], line["std"], line["reached"]))
-    timetable = Timetable(tuple(levels), entry.get("drift_free", math.nan))  # which the first bundles lack
+            states[line["level"]] = state
+        levels.append(Level(line["start_s"], states[line["level"]], line["mean"], line["std"], line["reached"]))
+    timetable = Timetable(tuple(levels), entry["drift_free"])
     return PlannedRepair(method, timetable, Cost(**entry["cost"]), Schedule(**entry["schedule"]))

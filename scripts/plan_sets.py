@@ -73,6 +73,7 @@ def main() -> None:
                     "mean": round(level.mean, 4),
                     "std": round(level.std, 4),
                     "reached": level.reached,
+                    "drift_free": round(table.drift_free, 4),
                     "sets": table.n_sets,
                     "bytes_stored": method.cost(size, table.n_sets).bytes_stored,
                     "commit": commit(),

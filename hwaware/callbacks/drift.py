@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +30,7 @@ from hwaware.callbacks.results import (
 )
 from hwaware.chip import CHIP_SEED_START, VALIDATION_CHIP_SEED_START
 from hwaware.compensation import Compensation, Repair, Schedule
+from hwaware.compensation.base import State
 from hwaware.errors import UserError, nearest
 from hwaware.evaluation import DEFAULT_AGES_S, Row, RunLabels, ages_to_evaluate, evaluate, held_by, score_drift_free
 from hwaware.nn import to_digital
@@ -38,6 +40,9 @@ from hwaware.report.summary import LOSS_POINTS
 from hwaware.tasks import DeviceOptions, HardwareAwareTask
 
 NETWORKS = ("base_uncorrected", "base", "finetuned")
+
+#: Lightning's word for each split.
+_STAGES = {"test": "test", "val": "validate"}
 
 
 class DriftEvaluation(Callback):
@@ -55,7 +60,8 @@ class DriftEvaluation(Callback):
         finetuned_as: what results call this run's network; an ablation's name.
         devices: memory technologies; None is the one that the task trains for.
         split: ``test``, or ``val`` while choosing between settings, which has other chips as well as other images.
-        every_n_epochs: also evaluate this run's network after every so many epochs, and log its mean accuracies.
+        every_n_epochs: also evaluate this run's network after every so many epochs, on validation images and chips, and
+            log its mean accuracies.
         methods: ways of repairing the chips (:mod:`hwaware.compensation`); each network is scored without any, and with
             each of them.
         schedule: when the methods that are fitted offline begin a new drift level; None: each age ends one.
@@ -106,7 +112,8 @@ class DriftEvaluation(Callback):
             return
         pl_module.settle()
         networks = {self.finetuned_as: finetuned_network(pl_module)}
-        rows = self.rows(trainer, pl_module, trainer.datamodule, networks, pl_module.build_network())
+        base = pl_module.build_network()
+        rows = self.rows(trainer, pl_module, trainer.datamodule, networks, base, split="val")
         values: dict[str, list[float]] = {}
         for row in rows:
             key = f"drift/{row.device}_{row.mapping}/{age_label(row.age_s)}/{row.metric}"
@@ -159,7 +166,7 @@ class DriftEvaluation(Callback):
     @property
     def stage(self) -> str:
         """Lightning's word for the split."""
-        return {"test": "test", "val": "validate"}[self.split]
+        return _STAGES[self.split]
 
     def choose(self, base: nn.Module, finetuned: nn.Module | None) -> dict[str, nn.Module]:
         """The digital networks to evaluate by their names in results; ``finetuned`` may be missing."""
@@ -202,34 +209,46 @@ class DriftEvaluation(Callback):
         networks: Mapping[str, nn.Module],
         base: nn.Module,
         methods: Sequence[Compensation] = (),
+        split: str | None = None,
     ) -> list[Row]:
         """One row per network, device, method, chip, age and metric, in this order, the same on every rank."""
-        torch_device = trainer.strategy.root_device
-        datamodule.setup(self.stage)
-        batches = Batches(datamodule, self.split, torch_device)
+        torch_device, split = trainer.strategy.root_device, split or self.split
+        datamodule.setup(_STAGES[split])
+        batches = Batches(datamodule, split, torch_device)
 
         def score(network: nn.Module) -> dict[str, float]:
             with trainer.precision_plugin.forward_context():  # as Lightning's own validation
                 return task.score(network, batches)
 
+        def shared(state: State) -> State:
+            there = {name: value.cpu() for name, value in state.items()}
+            return {name: value.to(torch_device) for name, value in trainer.strategy.broadcast(there).items()}
+
         # In single precision, or autocast from it, whatever the parameters were trained in: as chips are programmed.
         base_digital = score(copy.deepcopy(base).to(torch_device, torch.float32).eval())
         devices = self._devices(task)
-        start = {"test": CHIP_SEED_START, "val": VALIDATION_CHIP_SEED_START}[self.split]
+        start = {"test": CHIP_SEED_START, "val": VALIDATION_CHIP_SEED_START}[split]
         chip_seeds = range(start, start + self.n_chips)
-        own_chips = chip_seeds[trainer.global_rank :: trainer.world_size]
+        alone = trainer.world_size == 1
 
-        def measure(*what: Any, **how: Any) -> list[Row]:
+        def measure(*what: Any, chip_seeds: Sequence[int], **how: Any) -> Iterator[list[Row]]:
+            """The rows of one more chip at a time, or, of several processes, of all at once."""
             how |= {"score": score, "base_digital": base_digital, "n_samples": batches.n_samples}
-            own = evaluate(*what, chip_seeds=own_chips, **how)
-            return sorted(gather(own), key=lambda row: row.chip_seed)  # stable: within a chip the order stays
+            own = []
+            for seed in chip_seeds[trainer.global_rank :: trainer.world_size]:
+                own += evaluate(*what, chip_seeds=[seed], **how)
+                if alone:
+                    yield own
+            if not alone:
+                yield gather(own)
 
         n_ages = sum(len(ages_to_evaluate(options.build(), self.ages_s)) for options in devices)
         data = fit_data(trainer, task, datamodule) if methods else None
-        partial = self._partial(task, datamodule, run_folder(trainer) if methods else None, networks)
+        partial = self._partial(task, datamodule, run_folder(trainer), networks) if methods else None
         self._repairs: list[tuple[Row, Repair]] = []
         rows = []
-        n_scores = len(networks) * (1 + len(methods)) * n_ages * len(own_chips)
+        n_own = len(range(trainer.global_rank, self.n_chips, trainer.world_size))
+        n_scores = len(networks) * (1 + len(methods)) * n_ages * n_own
         with progress("ageing chips", n_scores, trainer.is_global_zero) as advance:
             for name, network in networks.items():
                 labels = RunLabels(network=name, **self._labels(task, datamodule))
@@ -245,16 +264,30 @@ class DriftEvaluation(Callback):
                         if method is not None:
                             repair = Repair(method, converted, device, ages_s, data, self.seed, self.schedule)
                             how = replace(labels, method=method.name, method_params=repair.params)
-                        known = partial.group(
-                            how, device, held, base_digital, exact, batches.n_samples, ages_s, chip_seeds
-                        )
-                        for _ in range(len(ages_s) * len(own_chips) if known is not None else 0):
+                        known = {}
+                        if partial is not None:
+                            known = partial.chips(
+                                how, device, held, base_digital, exact, batches.n_samples, ages_s, chip_seeds
+                            )
+                        for _ in range(len(ages_s) * len(known) // trainer.world_size):
                             advance()
-                        rows += known or measure(
-                            converted, device, labels=how, ages_s=ages_s, repaired=repair, exact=exact, on_chip=advance
-                        )
-                        if trainer.is_global_zero:
-                            partial.keep(rows)
+                        missing, before = [seed for seed in chip_seeds if seed not in known], rows
+                        if repair is not None and missing:
+                            repair.prepare(shared)
+                        rows = before + _in_order(known, [])
+                        for found in measure(
+                            converted,
+                            device,
+                            chip_seeds=missing,
+                            labels=how,
+                            ages_s=ages_s,
+                            repaired=repair,
+                            exact=exact,
+                            on_chip=advance,
+                        ):
+                            rows = before + _in_order(known, found)
+                            if partial is not None and trainer.is_global_zero:
+                                partial.keep(rows)
                         if repair is not None:
                             self._repairs.append((rows[-1], repair))
         return rows
@@ -306,6 +339,11 @@ class DriftEvaluation(Callback):
             track(logger.experiment, rows, plots, folder)
         found = [f"{len(rows)} rows: {folder / 'rows.csv'}", f"summary: {folder / 'summary.csv'}", *found]
         print(*found, *(f"plot: {plot}" for plot in plots), f"report: {report}", sep="\n", flush=True)
+
+
+def _in_order(known: Mapping[int, Sequence[Row]], found: Iterable[Row]) -> list[Row]:
+    """Rows chip by chip; within a chip their order stays."""
+    return sorted([*chain.from_iterable(known.values()), *found], key=lambda row: row.chip_seed)
 
 
 def finetuned_network(task: HardwareAwareTask) -> nn.Module:

@@ -62,7 +62,7 @@ class PartialRows:
         if resume:
             self._refuse_other_weights(Path(resume).parent / WEIGHTS)
 
-    def group(
+    def chips(
         self,
         labels: RunLabels,
         device: Device,
@@ -72,8 +72,8 @@ class PartialRows:
         n_samples: int,
         ages_s: Sequence[float],
         chip_seeds: Sequence[int],
-    ) -> list[Row] | None:
-        """The rows that :func:`evaluate` would give for these, in its order, where all of them are known.
+    ) -> dict[int, list[Row]]:
+        """The rows that :func:`evaluate` would give for these, in its order, by chip: of those that all are known of.
 
         Raises:
             UserError: the file's rows belong to another run.
@@ -93,8 +93,10 @@ class PartialRows:
                         f"drift-free {row.metric} there, {drift_free.get(row.metric)} % here."
                     )
                 found[row.chip_seed, row.age_s, row.metric] = row
-        wanted = list(product(chip_seeds, ages_s, base_digital))
-        return [found[key] for key in wanted] if all(key in found for key in wanted) else None
+        wanted = {seed: [(seed, *what) for what in product(ages_s, base_digital)] for seed in chip_seeds}
+        return {
+            seed: [found[key] for key in keys] for seed, keys in wanted.items() if all(key in found for key in keys)
+        }
 
     def keep(self, rows: Sequence[Row]) -> None:
         """Writes the rows so far."""

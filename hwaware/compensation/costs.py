@@ -39,7 +39,7 @@ class LayerSize:
         in_channels: of one group.
         kernel: positions of the kernel; 1 for linear layers.
         groups: of a convolution; 1 otherwise.
-        outputs: output values for one sample.
+        inputs, outputs: input and output values for one sample.
         cells: that hold its weights, reference columns included.
         cells_per_weight: without them.
     """
@@ -48,6 +48,7 @@ class LayerSize:
     in_channels: int
     kernel: int
     groups: int
+    inputs: int
     outputs: int
     cells: int
     cells_per_weight: int
@@ -142,9 +143,10 @@ def network_size(
         batch: samples, whose first tensor is the input.
         distillation: see :class:`FitData`; 0 learns from labels alone, 1 without them.
     """
-    samples, outputs = len(batch[0]), {}
+    samples, inputs, outputs = len(batch[0]), {}, {}
 
     def count(name: str, layer: AnalogLayer, x: Tensor, y: Tensor) -> Tensor:
+        inputs[name] = inputs.get(name, 0) + x.numel() // samples
         outputs[name] = outputs.get(name, 0) + y.numel() // samples
         return y
 
@@ -160,6 +162,7 @@ def network_size(
             in_channels=columns,
             kernel=torch.Size(kernel).numel(),
             groups=getattr(layer, "groups", 1),
+            inputs=inputs[name],
             outputs=outputs[name],
             cells_per_weight=layer.device.layout.cells_per_weight,
             cells=layer.device.layout.n_cells(layer.weight.shape, getattr(layer, "groups", 1)),

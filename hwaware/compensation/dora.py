@@ -127,8 +127,10 @@ class Dora(InFieldCompensation):
 
     def cost(self, size: NetworkSize, levels: int) -> Cost:
         layers = size.layers.values()
-        values = sum(self.rank * (layer.in_channels * layer.kernel + layer.out_channels) for layer in layers)
-        values += sum(layer.out_channels for layer in layers) * self.normalised
+        fitted = sum(self.rank * (layer.in_channels * layer.kernel + layer.out_channels) for layer in layers)
+        scales = sum(layer.out_channels for layer in layers)
+        values = fitted + scales * self.normalised  # the norm has to be stored, whether its magnitude is fitted or not
+        fitted += scales * self.magnitude
         macs = sum(layer.positions * self.rank * layer.groups * layer.in_channels * layer.kernel for layer in layers)
         macs += sum(layer.outputs * (self.rank + self.normalised) for layer in layers)
         # The digital network's features for the images, or the weights that give them.
@@ -139,8 +141,8 @@ class Dora(InFieldCompensation):
             extra_macs_percent=100 * macs / size.macs,
             images_kept=self.images,
             cell_reads=size.cells,
-            update_time_s=self.steps * values * SRAM_WRITE_S,
-            trainable_percent=100 * values / size.parameters,
+            update_time_s=(self.steps * fitted + scales * (self.normalised - self.magnitude)) * SRAM_WRITE_S,
+            trainable_percent=100 * fitted / size.parameters,
         )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from torch import nn
 
@@ -66,6 +66,24 @@ class Repair:
         else:
             state = self._level(age_s)
         return nullcontext() if state is None else self.method.installed(self.model, state)
+
+    def prepare(self, shared: Callable[[State], State] = lambda state: state) -> None:
+        """Fits all that is fitted offline, before a chip asks for it.
+
+        Args:
+            shared: gives every process what the first one has, so that their chips are repaired alike even where
+                computing is not deterministic; all processes have to call this, then.
+        """
+        if not isinstance(self.method, OfflineCompensation):
+            return
+        if self.schedule is None:
+            for age_s in self._ends:
+                self._states[age_s] = shared(self._level(age_s))
+            return
+        table = self.timetable
+        states = {id(state): shared(state) for state in table.states}
+        levels = tuple(replace(level, state=states.get(id(level.state))) for level in table.levels)
+        self._timetable = replace(table, levels=levels)
 
     @property
     def params(self) -> str:

@@ -70,9 +70,10 @@ class Level:
 
     Attributes:
         start_s: age (s) from which its state is in use, until the next level's.
-        state: what the method then applies; None: no repair is needed yet.
+        state: what the method then applies; None: no repair is needed yet. That of the level before, where the target
+            is missed and fitting anew did not help.
         mean, std: accuracy (percent) over simulated chips at its start, with its state.
-        reached: whether that meets the target; where not, it is at least better than the state before.
+        reached: whether that meets the target.
     """
 
     start_s: float
@@ -102,7 +103,12 @@ class Timetable:
     @property
     def n_sets(self) -> int:
         """States that have to be stored."""
-        return sum(level.state is not None for level in self.levels)
+        return len(self.states)
+
+    @property
+    def states(self) -> tuple[State, ...]:
+        """Those of all levels, each once."""
+        return tuple({id(level.state): level.state for level in self.levels if level.state is not None}.values())
 
     def at(self, age_s: float) -> Level:
         """The level in use at an age (s).
@@ -164,12 +170,12 @@ def plan(
     levels, grid = [Level(0.0, None, *measure(0.0, None))], schedule.grid_s
     for step, age_s in enumerate(grid):
         current = levels[-1].state
-        mean, _, reached = measure(age_s, current)
+        mean, std, reached = measure(age_s, current)
         if not reached:
             ages_s = (age_s, grid[min(step + 1, len(grid) - 1)])
             state = method.fit(model, device, ages_s, data, 100 * seed + step, current or {})
             level = Level(age_s, state, *measure(age_s, state))
-            if level.mean > mean:  # else it would cost another set for nothing
-                levels.append(level)
+            # A set that does not help would be stored for nothing; that the target is missed is said.
+            levels.append(level if level.mean > mean else Level(age_s, current, mean, std, reached))
         on_age()
     return Timetable(tuple(levels), exact)

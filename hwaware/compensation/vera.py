@@ -35,10 +35,10 @@ class VeraPlus(OfflineCompensation):
     A and B are random, frozen, and shared: a layer takes the first channels of the largest. A convolution's A has the
     layer's stride and sees the centre of its kernel only, or all of it with ``full_kernel``.
 
-    ``constant`` adds one row of ones to A, over the whole kernel, and one column of ones to B. It costs no storage and
-    few operations (a sum over channels, then over the kernel), and holds what random rows cannot: a drift that moves
-    every conductance alike shifts every weight of a one-cell mapping by the same amount, which is exactly a multiple of
-    ones ⊗ ones.
+    ``constant`` adds one row to A, ``1/√n`` for each of a weight's n inputs over the whole kernel (so that its norm is
+    1), and one column of ones to B. It costs no storage and few operations (a sum over channels, then over the kernel),
+    and holds what random rows cannot: a drift that moves every conductance alike shifts every weight of a one-cell
+    mapping by the same amount, which is exactly a multiple of ones ⊗ ones.
 
     A level's training starts from the best of three by the task loss: nothing (b = 0, d = 0.1, as in VeRA), the level
     before, and the vectors that undo the mean error of the weights by the device's law.
@@ -197,8 +197,9 @@ class VeraPlus(OfflineCompensation):
 
     def _macs(self, layer: LayerSize) -> int:
         taps = layer.in_channels * (layer.kernel if self.full_kernel else 1)
-        constant = layer.in_channels + layer.kernel  # additions, counted as if they were more
-        down = layer.positions * layer.groups * (self.rank * taps + self.constant * constant)
+        down = layer.positions * layer.groups * self.rank * taps
+        if self.constant:  # over channels at every input position, then over the kernel: additions, counted as if more
+            down += layer.inputs + layer.positions * layer.groups * layer.kernel
         scaled = layer.positions * layer.groups * self.rows
         return down + scaled + layer.outputs * (self.rows + 1)
 

@@ -12,8 +12,9 @@ from hwaware.report.rows import write_csv
 
 NAME = "costs.csv"
 
-#: What identifies a line: one method for one network on one device.
-KEY = ("model", "network", "mapping", "device", "device_params", "method", "method_params")
+#: What identifies a line: one method for one network on one device, in one comparison: one of another size may have
+#: other ages, and so another number of states to store.
+KEY = ("model", "network", "n_samples", "mapping", "device", "device_params", "method", "method_params")
 
 Costs = Mapping[tuple[str, ...], Mapping[str, str]]
 
@@ -52,7 +53,7 @@ def merge_lines(path: Path, sources: Iterable[Path], key: Iterable[str]) -> None
 
 def cost_of(row: Row, costs: Costs) -> Mapping[str, str] | None:
     """The line for the repair that a row was measured with; None for none."""
-    return costs.get(tuple(getattr(row, name) for name in KEY))
+    return costs.get(tuple(str(getattr(row, name)) for name in KEY))
 
 
 def bytes_label(count: float) -> str:
