@@ -70,7 +70,7 @@ class Chip:
         Args:
             model: a network after :func:`hwaware.nn.convert`; it is not changed.
             device: the chip's technology; mapping and constants may differ from those the network was converted for,
-                the transform (kappa, range_fraction, and the scale, where there is a curve) may not.
+                the transform (kappa, range_fraction, levels, and the scale, where there is a curve or levels) may not.
             seed: which chip.
 
         Raises:
@@ -166,7 +166,7 @@ class Chip:
     def _aged_blocks(self, name: str, age_s: float, purpose: str) -> Iterator[tuple[Tensor, ...]]:
         """The flattened layer's conductances block by block: a whole layer's would leave the cache at every step."""
         device, target = self.device, self.targets[name]
-        v = (target.latent.float() / target.scale * device.range_fraction).cpu()
+        v = device.window_position(target.latent.float() / target.scale).cpu()
         draws = self._draws(target, read=_reading(age_s, purpose))
         for block in v.flatten().split(_BLOCK):
             targets = device.layout.encode(block, device.g_min_us, device.g_max_us)
@@ -176,7 +176,8 @@ class Chip:
 def _transform(device: Device) -> str:
     """What a network's latent weights depend on."""
     text = f"kappa={device.kappa}, range_fraction={device.range_fraction}"
-    return f"{text}, scale='{device.scale}'" if device.curve else text
+    text += f", levels={device.levels}" if device.levels else ""
+    return f"{text}, scale='{device.scale}'" if device.curve or device.levels else text
 
 
 def _reading(age_s: float, purpose: str) -> str:

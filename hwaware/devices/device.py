@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hwaware.devices import iv
 from hwaware.devices.conductance import MAPPINGS, Mapping
+from hwaware.devices.levels import check_levels, quantise, steps_in_use
 from hwaware.devices.noise import censored_moments
 from hwaware.errors import UserError, nearest
 
@@ -42,6 +43,7 @@ class Device(ABC):
         kappa: non-linearity κ = V_read/V_0 of the cell's current; None is a linear cell.
         range_fraction: share r ∈ (0, 1] of the conductance window that weights may use.
         stuck_on, stuck_off: probability that a cell is stuck at g_max / at g_min.
+        levels: window positions that a weight can be written to (:mod:`hwaware.devices.levels`); None: all.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Device(ABC):
     range_fraction: float = 1.0
     stuck_on: float = 0.0
     stuck_off: float = 0.0
+    levels: int | None = None
 
     #: The same at every age above 0, so that one age says all there is to say.
     has_time_law = True
@@ -82,6 +85,7 @@ class Device(ABC):
                 f"kappa={self.kappa} times range_fraction={self.range_fraction} must lie in {list(CURVES)}. "
                 "A cell without a curve has kappa linear (null in a device file)."
             )
+        check_levels(self.levels, self.range_fraction)
         if self.stuck_on < 0 or self.stuck_off < 0 or self.stuck_on + self.stuck_off > 1:
             raise UserError(
                 f"stuck_on={self.stuck_on} and stuck_off={self.stuck_off} must be probabilities that sum to at most 1."
@@ -141,9 +145,27 @@ class Device(ABC):
         """Lowest and highest conductance that a cell can hold, by the clamp."""
         return (self.g_min_us, self.g_max_us) if self.clamp == "window" else (0.0, None)
 
+    @property
+    def steps(self) -> int:
+        """Levels between zero and the largest weight; 0 where weights are continuous."""
+        return steps_in_use(self.levels, self.range_fraction)
+
+    def written(self, u: Tensor) -> Tensor:
+        """Normalised latent weights ``u ∈ [-1, 1]`` as they can be written: each on its nearest level."""
+        return quantise(u, self.steps) if self.steps else u
+
+    def window_position(self, u: Tensor) -> Tensor:
+        """Window positions ``v`` that normalised latent weights ``u ∈ [-1, 1]`` are written to."""
+        return self.written(u) * self.range_fraction
+
+    def given(self) -> dict[str, Any]:
+        """Every field as plain types, but those that are None by default and as they are: what is not set."""
+        values = {field: getattr(self, field.name) for field in fields(self)}
+        return {field.name: value for field, value in values.items() if value is not None or field.default is not None}
+
     def params(self) -> dict[str, Any]:
-        """Every parameter but name, source and mapping, as plain types (for results and file headers)."""
-        return {key: value for key, value in asdict(self).items() if key not in ("name", "source", "mapping")}
+        """What is :meth:`given` but name, source and mapping (for results)."""
+        return {key: value for key, value in self.given().items() if key not in ("name", "source", "mapping")}
 
     def cell_moments(self, g_us: Tensor, age_s: float, read_noise: bool = True) -> tuple[Tensor, Tensor]:
         """Closed-form mean and standard deviation (µS) of a clamped, working cell.
@@ -167,9 +189,10 @@ class Device(ABC):
     def weight_moments(self, u: Tensor, age_s: float, read_noise: bool = True) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of ``(ŵ - w_eff)/s`` for normalised latent weights ``u ∈ [-1, 1]``.
 
-        Cell moments through the mapping, then through the slope of the cell's curve; differentiable in ``u``.
+        ``w_eff`` is what is written, on its level. Cell moments through the mapping, then through the slope of the
+        cell's curve; differentiable in ``u``.
         """
-        v = u * self.range_fraction
+        v = self.window_position(u)
         cells = self.layout.encode(v, self.g_min_us, self.g_max_us)
         if self.layout.reference:
             cells = (*cells, torch.full_like(v, (self.g_min_us + self.g_max_us) / 2))

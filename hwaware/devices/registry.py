@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, asdict, fields
+from dataclasses import MISSING, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ def load_device(name: str, **overrides: Any) -> Device:
 
 def device_to_dict(device: Device) -> dict[str, Any]:
     """A device's law and all its parameters as plain types: what its YAML file would hold."""
-    return {"law": next(name for name, law in LAWS.items() if law is type(device)), **asdict(device)}
+    return {"law": next(name for name, law in LAWS.items() if law is type(device)), **device.given()}
 
 
 def device_from_dict(values: dict[str, Any]) -> Device:
@@ -91,6 +91,10 @@ def device_from_dict(values: dict[str, Any]) -> Device:
             if isinstance(values[key], tuple) != str(field.type).startswith("tuple"):
                 wanted = "a number" if isinstance(values[key], tuple) else "a list of numbers"
                 raise UserError(f"{key} of device '{name}' must be {wanted}.")
+            if str(field.type).startswith("int"):
+                if not values[key].is_integer():
+                    raise UserError(f"{key}={values[key]} of device '{name}' must be a whole number.")
+                values[key] = int(values[key])
     return law(**values)
 
 

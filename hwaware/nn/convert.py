@@ -83,7 +83,7 @@ def convert(
     """Makes the model's linear and convolution layers analog, in place. Nothing is changed when it raises.
 
     A layer keeps its parameters, keys, hooks, ties, ``requires_grad``, mode, dtype and torch device: only its class
-    changes. Latent weights are set so that the network's function stays what it was.
+    changes. Latent weights are set so that the network's function stays what it was, but for the rounding to levels.
 
     Args:
         model: the network.

@@ -75,6 +75,7 @@ class AnalogLayer:
             curve=self.device.curve,
             noise=noise,
             error=error,
+            steps=self.device.steps,
         )
         if noise is not None and self.stuck_cells:
             weight = apply_stuck_cells(weight, self.weight, self.weight_scale(), self.device)
@@ -87,15 +88,17 @@ class AnalogLayer:
 
     @torch.no_grad()
     def effective_weight(self) -> Tensor:
-        """Exact effective weights ``w_eff = s·sinh(rκu)/sinh(rκ)`` in the parameter's dtype, detached."""
-        if not self.device.curve:
+        """Exact effective weights ``w_eff = s·sinh(rκu)/sinh(rκ)``, u on its level; the parameter's dtype, detached."""
+        device = self.device
+        if not device.curve and not device.steps:
             return self.weight.detach().clone()
         scale = self.weight_scale()
-        return (iv.effective(self.weight.detach().float() / scale, self.device.curve) * scale).to(self.weight.dtype)
+        u = device.written(self.weight.detach().float() / scale)
+        return (iv.effective(u, device.curve) * scale).to(self.weight.dtype)
 
     @torch.no_grad()
     def set_effective_weight(self, weight: Tensor) -> None:
-        """Sets the latents so that the effective weights are ``weight``."""
+        """Sets the latents so that the effective weights are ``weight``, or on the levels next to it."""
         self.weight.copy_(weight)
         scale = self.weight_scale()
         self.weight.copy_(iv.latent(self.weight.float() / scale, self.device.curve) * scale)

@@ -21,7 +21,9 @@ _UNITS = (
 )
 
 #: Parameters that every heading spells out in its own way.
-_IN_HEADING = ("digital", "g_min_us", "g_max_us", "scale", "clamp", "kappa", "range_fraction", "stuck_on", "stuck_off")
+_IN_HEADING = (
+    "digital", "g_min_us", "g_max_us", "scale", "clamp", "kappa", "range_fraction", "stuck_on", "stuck_off", "levels",
+)  # fmt: skip
 
 
 def age_label(age_s: float) -> str:
@@ -123,6 +125,8 @@ def _usual(params: dict[str, Any]) -> list[str]:
         parts.append("linear cells" if params["kappa"] is None else f"κ = {_short(params['kappa'])}")
     if "range_fraction" in params:
         parts.append(f"r = {_short(params['range_fraction'])}")
+    if params.get("levels"):
+        parts.append(f"{params['levels']} levels")
     if params.get("digital"):
         count = len(params["digital"])
         parts.append(f"{count} layer{'s' * (count > 1)} digital")
