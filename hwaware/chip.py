@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import repeat
@@ -201,9 +201,13 @@ class _Draws:
 
 def _age(device: Device, target_us: Tensor, draws: _Draws, age_s: float) -> Tensor:
     """Conductances at an age; ``target_us`` may be overwritten (in place, since memory costs more than arithmetic)."""
-    g = _add_noise(target_us, device.programming_std_us(target_us), draws.programming)
+
+    def draw(stream: torch.Generator) -> Callable[[], Tensor]:
+        return lambda: torch.randn(target_us.shape, generator=stream)
+
+    g = device.programmed_us(target_us, draw(draws.programming))
     if age_s > 0:
-        g = device.drifted_us(g, target_us, age_s, lambda: torch.randn(target_us.shape, generator=draws.drift))
+        g = device.drifted_us(g, target_us, age_s, draw(draws.drift))
         g = _add_noise(g, device.read_std_us(g, age_s, target_us), draws.read)
     g = g.clamp_(*device.limits_us)
     if device.stuck_on or device.stuck_off:

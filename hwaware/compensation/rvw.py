@@ -80,8 +80,8 @@ class ReadVerifyWrite(InFieldCompensation):
                 wrong = (g - goal).abs() > limit
                 if not wrong.any():
                     break
-                error = torch.randn(goal.shape, generator=draw) * device.programming_std_us(goal)
-                g = torch.where(wrong & ~fixed, (goal + error).clamp(*device.limits_us), g)
+                again = device.programmed_us(goal, lambda goal=goal: torch.randn(goal.shape, generator=draw))
+                g = torch.where(wrong & ~fixed, again.clamp(*device.limits_us), g)
                 written |= wrong & ~fixed
                 writes += int(wrong.sum())
                 reads += int(wrong.sum())

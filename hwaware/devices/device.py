@@ -105,6 +105,16 @@ class Device(ABC):
     def drift_std_us(self, g_us: Tensor, age_s: float) -> Tensor | float:
         """Standard deviation of that change between cells."""
 
+    def programmed_us(self, target_us: Tensor, draw: Callable[[], Tensor]) -> Tensor:
+        """Conductances just after writing, before the clamp; ``target_us`` itself where writing is exact.
+
+        Args:
+            target_us: what was to be written.
+            draw: gives the cells' standard Gaussians; called at most once.
+        """
+        std = self.programming_std_us(target_us)
+        return draw().mul_(std).add_(target_us) if isinstance(std, Tensor) or std else target_us
+
     def drifted_us(self, g_us: Tensor, target_us: Tensor, age_s: float, draw: Callable[[], Tensor]) -> Tensor:
         """Conductances at an age (s) above 0, of cells that were programmed to ``g_us``, which may be overwritten.
 

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from hwaware.devices.device import Device
+from hwaware.devices.lognormal import LognormalSpread
 from hwaware.devices.pcm import PowerLawDecay
 from hwaware.devices.power_law import MirroredPowerLaw
 from hwaware.devices.relaxation import MeasuredRelaxation
@@ -23,6 +24,7 @@ LAWS = {
     "measured_relaxation": MeasuredRelaxation,
     "power_law_decay": PowerLawDecay,
     "mirrored_power_law": MirroredPowerLaw,
+    "lognormal": LognormalSpread,
 }
 
 _TEXTS = ("name", "source", "mapping", "scale", "clamp")
