@@ -15,7 +15,7 @@ from hwaware.devices import Device, iv
 from hwaware.devices.conductance import CROSSBAR
 from hwaware.devices.faults import stick
 from hwaware.errors import UserError
-from hwaware.nn import analog_layers, installed_weights
+from hwaware.nn import AnalogLayer, analog_layers, installed_output_noise, installed_weights
 from hwaware.nn.layers import weight_scale
 
 #: Chips to choose between settings by have seeds from here on; training seeds stay below.
@@ -105,13 +105,19 @@ class Chip:
         Args:
             age_s: age in s; 0 is just written: programming error and stuck cells only.
             purpose: what the reading is for. Read noise is drawn once per (chip, age, purpose), so that it depends on
-                neither batch size nor rank, and differs between calibration and evaluation.
+                neither batch size nor rank, and differs between calibration and evaluation. Converters' output noise
+                is drawn for every output, from the same three, and so does depend on the order of the samples.
 
         Raises:
             UserError: the device's law does not cover the age.
         """
         self.device.check_age(age_s)
-        with installed_weights(self.model, lambda name, layer: self.weight_at(name, age_s, purpose)):
+
+        def output_draws(name: str, layer: AnalogLayer) -> torch.Generator:
+            return _stream(f"{self.seed}/{name}/output/{_reading(age_s, purpose)}", layer.weight.device)
+
+        weights = installed_weights(self.model, lambda name, layer: self.weight_at(name, age_s, purpose))
+        with weights, installed_output_noise(self.model, output_draws):
             yield self.model
 
     @torch.no_grad()
@@ -190,13 +196,13 @@ class _Draws:
 
     def __init__(self, key: str, read: str) -> None:
         self.programming, self.drift, self.stuck, self.read = (
-            self._stream(f"{key}/{quantity}") for quantity in ("programming", "drift", "stuck", read)
+            _stream(f"{key}/{quantity}") for quantity in ("programming", "drift", "stuck", read)
         )
 
-    @staticmethod
-    def _stream(key: str) -> torch.Generator:
-        digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
-        return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)  # seeds are signed
+
+def _stream(key: str, device: torch.device | str = "cpu") -> torch.Generator:
+    digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest, "little") >> 1)  # seeds are signed
 
 
 def _age(device: Device, target_us: Tensor, draws: _Draws, age_s: float) -> Tensor:

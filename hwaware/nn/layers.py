@@ -8,6 +8,7 @@ the exact effective weights.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -15,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwaware.devices import Device, iv
+from hwaware.errors import UserError
+from hwaware.nn.converters import Converters, Ranges
 from hwaware.nn.faults import apply_stuck_cells
 from hwaware.nn.realise import realise
 
@@ -38,6 +41,8 @@ class AnalogLayer:
         error: complex table of ``E[((ŵ - w_eff)/s)²]`` over u, value + i·derivative, for the retention loss; None: off.
         stuck_cells: whether training noise also draws the device's stuck cells.
         weight_error: ``Σ E[(ŵ - w_eff)²] / Σ w_eff²`` of the last training forward; None where ``error`` is.
+        converters: about the crossbars; None: inputs and outputs are exact.
+        ranges: that they span; kept by a layer that is made digital, and taken up again.
     """
 
     digital_class: ClassVar[type[nn.Module]]
@@ -49,10 +54,28 @@ class AnalogLayer:
     error: Tensor | None = None
     weight_error: Tensor | None = None
     stuck_cells: bool = False
+    converters: Converters | None = None
+    ranges: Ranges | None = None
     _installed: Tensor | None = None
+    _beside: Callable[[Tensor, Tensor], Tensor] | None = None
+    _output_draws: torch.Generator | None = None
 
     def forward(self, input: Tensor) -> Tensor:
-        return self.apply_weight(input, self.realised_weight(), self.bias)
+        if self.converters is None:
+            return self.apply_weight(input, self.realised_weight(), self.bias)
+        output = self._converted(input)
+        if self._beside is not None:
+            output = self._beside(input, output)
+        return output if self.bias is None else output + self.along_channels(self.bias, output).to(output.dtype)
+
+    def _converted(self, input: Tensor) -> Tensor:
+        """The crossbars' outputs by way of the converters, without bias."""
+        if self.ranges is None:
+            raise UserError("a layer has converters, but no ranges: calibrate(model, converters, predict, batches).")
+        driven = self.converters.inputs(input, self.ranges.x_max)
+        noisy = self.training or self._output_draws is not None
+        output = self.apply_weight(driven, self.realised_weight())
+        return self.converters.outputs(output, self.ranges.y_max, noisy, self._output_draws)
 
     def apply_weight(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """What the layer computes with any other weights: same stride, padding and groups, any number of rows."""

@@ -23,6 +23,7 @@ _UNITS = (
 #: Parameters that every heading spells out in its own way.
 _IN_HEADING = (
     "digital", "g_min_us", "g_max_us", "scale", "clamp", "kappa", "range_fraction", "stuck_on", "stuck_off", "levels",
+    "converters",
 )  # fmt: skip
 
 
@@ -127,6 +128,8 @@ def _usual(params: dict[str, Any]) -> list[str]:
         parts.append(f"r = {_short(params['range_fraction'])}")
     if params.get("levels"):
         parts.append(f"{params['levels']} levels")
+    if params.get("converters"):
+        parts.append(_short(params["converters"]))
     if params.get("digital"):
         count = len(params["digital"])
         parts.append(f"{count} layer{'s' * (count > 1)} digital")
@@ -156,4 +159,6 @@ def _differ(rows: Iterable[Row], name: str) -> bool:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} = {_short(one)}" for name, one in value.items())
     return f"{value:.4g}" if isinstance(value, float) else str(value)
