@@ -213,7 +213,7 @@ def _age(device: Device, target_us: Tensor, draws: _Draws, age_s: float) -> Tens
 
     g = device.programmed_us(target_us, draw(draws.programming))
     if age_s > 0:
-        g = device.drifted_us(g, target_us, age_s, draw(draws.drift))
+        g = device.drifted_us(g, target_us, device.equivalent_age_s(age_s), draw(draws.drift))
         g = _add_noise(g, device.read_std_us(g, age_s, target_us), draws.read)
     g = g.clamp_(*device.limits_us)
     if device.stuck_on or device.stuck_off:

@@ -15,6 +15,7 @@ from hwaware.devices import iv
 from hwaware.devices.conductance import MAPPINGS, Mapping
 from hwaware.devices.levels import check_levels, quantise, steps_in_use
 from hwaware.devices.noise import censored_moments
+from hwaware.devices.temperature import acceleration
 from hwaware.errors import UserError, nearest
 
 SCALES = ("tensor", "channel")
@@ -44,6 +45,9 @@ class Device(ABC):
         range_fraction: share r ∈ (0, 1] of the conductance window that weights may use.
         stuck_on, stuck_off: probability that a cell is stuck at g_max / at g_min.
         levels: window positions that a weight can be written to (:mod:`hwaware.devices.levels`); None: all.
+        temperature_c, activation_energy_ev: at which temperature (°C) chips age, and how much faster drift is there
+            (:mod:`hwaware.devices.temperature`); None: at the one that the law is stated for. Ages are real ones
+            everywhere; reading is as noisy as at that age, not at the equivalent one.
     """
 
     name: str
@@ -58,9 +62,16 @@ class Device(ABC):
     stuck_on: float = 0.0
     stuck_off: float = 0.0
     levels: int | None = None
+    temperature_c: float | None = None
+    activation_energy_ev: float | None = None
 
     #: The same at every age above 0, so that one age says all there is to say.
     has_time_law = True
+
+    @property
+    def youngest_s(self) -> float:
+        """The youngest age (s) above 0 that the law covers, at the temperature that it is stated for."""
+        return 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -86,12 +97,14 @@ class Device(ABC):
                 "A cell without a curve has kappa linear (null in a device file)."
             )
         check_levels(self.levels, self.range_fraction)
+        acceleration(self.temperature_c, self.activation_energy_ev)
         if self.stuck_on < 0 or self.stuck_off < 0 or self.stuck_on + self.stuck_off > 1:
             raise UserError(
                 f"stuck_on={self.stuck_on} and stuck_off={self.stuck_off} must be probabilities that sum to at most 1."
             )
 
-    # The family's laws. Conductances in and out are in µS; what does not depend on the state may be a float.
+    # The family's laws. Conductances in and out are in µS; what does not depend on the state may be a float. Ages of
+    # drift are those at the temperature that the law is stated for (equivalent_age_s).
 
     @abstractmethod
     def programming_std_us(self, g_us: Tensor) -> Tensor | float:
@@ -133,12 +146,22 @@ class Device(ABC):
         """Standard deviation of read noise for a cell with a target that conducts ``g_us`` at an age (s) above 0."""
         return 0.0
 
+    # What follows from them. Ages are real ones.
+
     def check_age(self, age_s: float) -> None:
         """Raises UserError for an age that the law does not cover."""
         if not 0 <= age_s < math.inf:
             raise UserError(f"age_s={age_s} is not an age: it must be 0 (just written) or more seconds.")
+        if 0 < self.equivalent_age_s(age_s) < self.youngest_s:
+            youngest_s = age_s * (self.youngest_s / self.equivalent_age_s(age_s))
+            raise UserError(
+                f"age_s={age_s} is below what the law of device '{self.name}' covers: "
+                f"use 0 (just written) or at least {youngest_s:.6g} s."
+            )
 
-    # What follows from them.
+    def equivalent_age_s(self, age_s: float) -> float:
+        """The age at the law's own temperature after which cells have drifted as much as after this one."""
+        return age_s * acceleration(self.temperature_c, self.activation_energy_ev)
 
     @property
     def layout(self) -> Mapping:
@@ -189,8 +212,9 @@ class Device(ABC):
         self.check_age(age_s)
         mean, variance = g_us, g_us.new_zeros(()) + self.programming_std_us(g_us) ** 2
         if age_s > 0:
-            mean = g_us + self.drift_mean_us(g_us, age_s)
-            variance = variance + self.drift_std_us(g_us, age_s) ** 2
+            drift_age_s = self.equivalent_age_s(age_s)
+            mean = g_us + self.drift_mean_us(g_us, drift_age_s)
+            variance = variance + self.drift_std_us(g_us, drift_age_s) ** 2
             if read_noise:
                 variance = variance + self.read_std_us(mean, age_s, g_us) ** 2
         # A cell without any spread (an idle one at 0 µS) would have an infinite derivative.

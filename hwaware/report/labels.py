@@ -23,7 +23,7 @@ _UNITS = (
 #: Parameters that every heading spells out in its own way.
 _IN_HEADING = (
     "digital", "g_min_us", "g_max_us", "scale", "clamp", "kappa", "range_fraction", "stuck_on", "stuck_off", "levels",
-    "converters",
+    "converters", "temperature_c", "activation_energy_ev",
 )  # fmt: skip
 
 
@@ -126,6 +126,8 @@ def _usual(params: dict[str, Any]) -> list[str]:
         parts.append("linear cells" if params["kappa"] is None else f"κ = {_short(params['kappa'])}")
     if "range_fraction" in params:
         parts.append(f"r = {_short(params['range_fraction'])}")
+    if params.get("temperature_c") is not None:
+        parts.append(f"{_short(params['temperature_c'])} °C, {_short(params['activation_energy_ev'])} eV")
     if params.get("levels"):
         parts.append(f"{params['levels']} levels")
     if params.get("converters"):
