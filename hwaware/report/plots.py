@@ -287,7 +287,8 @@ def plot_input_range_sweep(rows: Iterable[Row], path: str | Path) -> Path:
     rows = list(rows)
     if not rows or any("converters" not in json.loads(row.device_params) for row in rows):
         raise UserError("an input range sweep needs rows of networks with converters.")
-    if len({(*astuple(replace(row, age_s=0.0, **_UNSWEPT)), _swept_input(row)[1]) for row in rows}) > 1:
+    same = {(*astuple(replace(row, age_s=0.0, **_UNSWEPT)), row.network, _swept_input(row)[1]) for row in rows}
+    if len(same) > 1:
         raise UserError("rows of an input range sweep may differ in input_range and age only; select some first.")
     ages: dict[float, list[tuple[float, Summary]]] = {}
     for one in summarise(rows):
