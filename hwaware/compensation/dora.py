@@ -73,8 +73,7 @@ class Dora(InFieldCompensation):
                 repair = _beside(state, name)
                 if layer.converters is None:
                     return layer.apply_weight(x, repair.on_weight(layer.realised_weight()), layer.bias)
-                repaired = repair.on_output(layer, x, _without_bias(layer, y))
-                return repaired + (y - _without_bias(layer, y))
+                return layer.with_bias(repair.on_output(layer, x, layer.without_bias(y)))
 
             with chip.at(age_s, purpose="calibration"), on_outputs(model, fit_then_apply):
                 data.predict(model, batch)
@@ -94,7 +93,7 @@ class Dora(InFieldCompensation):
             wxxw, wtx = (wxx * w).sum(-1), (w * tx).sum(-1)
         else:  # what comes out of an ADC is not W x
             _, wxx, _ = _second_moments(layer, x, y)
-            out, wanted = (_by_group(layer, _without_bias(layer, v.float()), groups) for v in (y, target))
+            out, wanted = (_by_group(layer, layer.without_bias(v.float()), groups) for v in (y, target))
             wxxw, wtx = out.square().sum(-1), (out * wanted).sum(-1)
         draw = torch.Generator().manual_seed(self.seed)
         bound = math.sqrt(3 / weight[0].numel())  # so that A's rows have unit norm on average
@@ -190,7 +189,7 @@ def _second_moments(layer: AnalogLayer, x: Tensor, target: Tensor) -> tuple[Tens
     pick = torch.eye(n, device=x.device).view(n, rows, *kernel).repeat(groups, *[1] * (1 + len(kernel)))
     size = max(1, _ELEMENTS * len(x) // (n * groups * (target.numel() // len(layer.weight))))
     for part, wanted in zip(x.split(size), target.split(size), strict=True):
-        wanted = _without_bias(layer, wanted.float())
+        wanted = layer.without_bias(wanted.float())
         picked = layer.apply_weight(part.float(), pick) if kernel else part.float()
         picked, wanted = (_by_group(layer, value, groups) for value in (picked, wanted))
         xx += picked @ picked.mT
@@ -218,8 +217,3 @@ def _beside(state: State, name: str) -> Beside:
     """``m·(W + BA)/‖W + BA‖`` of a layer, its fraction stored as a scale per output channel."""
     scale, a, b = (state[f"{name}/{what}"] for what in ("scale", "a", "b"))
     return Beside(b @ a.flatten(1), scale)
-
-
-def _without_bias(layer: AnalogLayer, output: Tensor) -> Tensor:
-    """A layer's output less its bias."""
-    return output if layer.bias is None else output - layer.along_channels(layer.bias.detach().to(output), output)

@@ -47,7 +47,7 @@ def calibrate(
         def hook(layer: Any, args: tuple[Tensor, ...], output: Tensor) -> None:
             inputs, outputs = found[name]
             keep(inputs, args[0])
-            keep(outputs, output if layer.bias is None else output - layer.along_channels(layer.bias, output))
+            keep(outputs, layer.without_bias(output))
 
         return hook
 

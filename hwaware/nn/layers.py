@@ -66,7 +66,7 @@ class AnalogLayer:
         output = self._converted(input)
         if self._beside is not None:
             output = self._beside(input, output)
-        return output if self.bias is None else output + self.along_channels(self.bias, output).to(output.dtype)
+        return self.with_bias(output)
 
     def _converted(self, input: Tensor) -> Tensor:
         """The crossbars' outputs by way of the converters, without bias."""
@@ -80,6 +80,14 @@ class AnalogLayer:
     def apply_weight(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """What the layer computes with any other weights: same stride, padding and groups, any number of rows."""
         raise NotImplementedError
+
+    def with_bias(self, output: Tensor) -> Tensor:
+        """An output of the layer's weights, and its bias."""
+        return output if self.bias is None else output + self.along_channels(self.bias, output).to(output.dtype)
+
+    def without_bias(self, output: Tensor) -> Tensor:
+        """The reverse."""
+        return output if self.bias is None else output - self.along_channels(self.bias.detach(), output).to(output)
 
     def along_channels(self, values: Tensor, output: Tensor) -> Tensor:
         """Values ``[C_out]`` as a view that broadcasts over an output of the layer."""

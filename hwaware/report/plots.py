@@ -302,10 +302,9 @@ def plot_input_range_sweep(rows: Iterable[Row], path: str | Path) -> Path:
     axes[-1].set(xlabel="input range r (share of the voltage range in use)", xlim=(0, 1.02))
     _legend(figure, axes[0])
     title, conditions = heading(rows, swept=("converters",))
-    fixed = json.loads(_swept_input(rows[0])[1])["converters"]
-    return _save(
-        figure, axes[0], (title, f"{conditions} · {', '.join(f'{k} = {v:g}' for k, v in fixed.items())}"), path
-    )
+    fixed = json.loads(_swept_input(rows[0])[1])["converters"].items()
+    conditions = f"{conditions} · {', '.join(f'{name} = {value:g}' for name, value in fixed)}"
+    return _save(figure, axes[0], (title, conditions), path)
 
 
 def _swept_input(row: Row | Summary) -> tuple[float, str]:
