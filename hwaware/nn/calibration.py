@@ -81,10 +81,18 @@ def _percentile(values: Tensor, percentile: float) -> float:
 
 def ranges_of(model: nn.Module) -> dict[str, list[float]]:
     """The ranges of a network's layers by name, as plain types; of a digital network those that it carries along."""
-    return {name: list(module.ranges) for name, module in model.named_modules() if getattr(module, "ranges", None)}
+    found = {name: getattr(module, "ranges", None) for name, module in model.named_modules()}
+    return {name: list(ranges) for name, ranges in found.items() if isinstance(ranges, Ranges)}
 
 
 def set_ranges(model: nn.Module, ranges: Mapping[str, Iterable[float]]) -> None:
-    """Gives layers, analog or digital, ranges that :func:`ranges_of` gave."""
+    """Gives layers, analog or digital, ranges that :func:`ranges_of` gave.
+
+    Raises:
+        UserError: they are another network's.
+    """
+    modules = dict(model.named_modules())
     for name, limits in ranges.items():
-        model.get_submodule(name).ranges = Ranges(*limits)
+        if name not in modules:
+            raise UserError(f"converters' ranges are of a layer '{name}', which the network does not have.")
+        modules[name].ranges = Ranges(*limits)

@@ -137,6 +137,8 @@ def test_keys_are_those_of_the_digital_network_and_ranges_come_along():
     assert torch.equal(back(x), model(x))
     set_ranges(digital, ranges)
     assert ranges_of(digital) == ranges
+    with pytest.raises(UserError, match="are of a layer 'other', which the network does not have"):
+        set_ranges(digital, {"other": (1.0, 1.0)})
 
 
 def test_output_noise_is_the_chips_own_and_off_without_one():
