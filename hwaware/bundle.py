@@ -152,7 +152,7 @@ def write_bundle(
             continue
         latent, scale = target.latent.float().cpu(), target.scale.cpu()
         digital[f"{name}/scale"] = scale
-        cells = device.layout.encode(latent / scale * device.range_fraction, device.g_min_us, device.g_max_us)
+        cells = device.layout.encode(device.window_position(latent / scale), device.g_min_us, device.g_max_us)
         crossbars = []
         for entry, matrix in _crossbars(name, cells, getattr(analog[name], "groups", 1)):
             crossbars.append(entry)

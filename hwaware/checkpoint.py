@@ -21,7 +21,7 @@ from hwaware.devices import device_from_dict
 from hwaware.errors import UserError
 from hwaware.files import replacing
 from hwaware.models.hub import weights_file
-from hwaware.nn import convert, effective_state_dict, to_digital
+from hwaware.nn import convert, effective_state_dict, ranges_of, set_ranges, to_digital
 from hwaware.tasks.base import CHECKPOINT_KEY, HardwareAwareTask
 
 _HEADER_KEY = "hwaware"
@@ -29,19 +29,29 @@ _HEADER_KEY = "hwaware"
 
 def save_weights(task: HardwareAwareTask, path: str | Path) -> Path:
     """Writes the task's effective weights (:func:`write_weights`), and returns the path."""
-    return write_weights(path, effective_state_dict(task.network), task.network_name, task.hardware)
+    network = task.network
+    return write_weights(path, effective_state_dict(network), task.network_name, task.hardware, ranges_of(network))
 
 
-def write_weights(path: str | Path, state: Mapping[str, Tensor], network: str, hardware: dict[str, Any] | None) -> Path:
+def write_weights(
+    path: str | Path,
+    state: Mapping[str, Tensor],
+    network: str,
+    hardware: dict[str, Any] | None,
+    ranges: Mapping[str, Any] | None = None,
+) -> Path:
     """Writes effective weights as safetensors, all or nothing, and returns the path.
 
-    Header metadata ``hwaware`` is JSON: network, hardware (device, layers; null for a digital network), versions.
+    Header metadata ``hwaware`` is JSON: network, hardware (device, layers; null for a digital network), versions, and
+    the ranges of the layers' converters, where there are any.
     """
     from safetensors.torch import save
 
     path = Path(path)
     versions = {package: version(package) for package in ("hwaware", "torch", "timm")}
     header = {"network": network, "hardware": hardware, "versions": versions}
+    if ranges:
+        header["ranges"] = dict(ranges)
     state = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}  # safetensors refuses ties
     data = save(state, {"format": "pt", _HEADER_KEY: json.dumps(header, sort_keys=True)})
     with replacing(path) as file:
@@ -71,7 +81,7 @@ def read_header(path: str | Path) -> dict[str, Any] | None:
         return None
     try:
         header = json.loads(text)
-        return {key: header[key] for key in ("network", "hardware")}
+        return {key: header[key] for key in ("network", "hardware")} | {"ranges": header.get("ranges", {})}
     except (ValueError, TypeError, KeyError):
         raise UserError(f"the header of '{path}' is not what this package writes; was it edited?") from None
 
@@ -106,6 +116,7 @@ def load_weights(task: HardwareAwareTask, path: str | Path) -> tuple[str, nn.Mod
     if header is not None and header["network"] != task.network_name:
         raise UserError(f"'{path}' holds weights of {header['network']}, the recipe's network is {task.network_name}.")
     network = task.build_network(str(path))
+    set_ranges(network, header["ranges"] if header is not None else {})
     return ("finetuned" if header is not None and header["hardware"] else "base"), network
 
 
@@ -149,4 +160,5 @@ def _load_checkpoint(task: HardwareAwareTask, path: str | Path) -> tuple[str, nn
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"checkpoint '{path}' does not fit {task.network_name}: {reason}") from None
+    set_ranges(network, saved.get("ranges", {}))
     return ("finetuned" if hardware else "base"), to_digital(network)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import repeat
@@ -15,7 +15,7 @@ from hwaware.devices import Device, iv
 from hwaware.devices.conductance import CROSSBAR
 from hwaware.devices.faults import stick
 from hwaware.errors import UserError
-from hwaware.nn import analog_layers, installed_weights
+from hwaware.nn import AnalogLayer, analog_layers, installed_output_noise, installed_weights
 from hwaware.nn.layers import weight_scale
 
 #: Chips to choose between settings by have seeds from here on; training seeds stay below.
@@ -70,7 +70,7 @@ class Chip:
         Args:
             model: a network after :func:`hwaware.nn.convert`; it is not changed.
             device: the chip's technology; mapping and constants may differ from those the network was converted for,
-                the transform (kappa, range_fraction, and the scale, where there is a curve) may not.
+                the transform (kappa, range_fraction, levels, and the scale, where there is a curve or levels) may not.
             seed: which chip.
 
         Raises:
@@ -105,13 +105,19 @@ class Chip:
         Args:
             age_s: age in s; 0 is just written: programming error and stuck cells only.
             purpose: what the reading is for. Read noise is drawn once per (chip, age, purpose), so that it depends on
-                neither batch size nor rank, and differs between calibration and evaluation.
+                neither batch size nor rank, and differs between calibration and evaluation. Converters' output noise
+                is drawn for every output, from the same three, and so does depend on the order of the samples.
 
         Raises:
             UserError: the device's law does not cover the age.
         """
         self.device.check_age(age_s)
-        with installed_weights(self.model, lambda name, layer: self.weight_at(name, age_s, purpose)):
+
+        def output_draws(name: str, layer: AnalogLayer) -> torch.Generator:
+            return _stream(f"{self.seed}/{name}/output/{_reading(age_s, purpose)}", layer.weight.device)
+
+        weights = installed_weights(self.model, lambda name, layer: self.weight_at(name, age_s, purpose))
+        with weights, installed_output_noise(self.model, output_draws):
             yield self.model
 
     @torch.no_grad()
@@ -166,7 +172,7 @@ class Chip:
     def _aged_blocks(self, name: str, age_s: float, purpose: str) -> Iterator[tuple[Tensor, ...]]:
         """The flattened layer's conductances block by block: a whole layer's would leave the cache at every step."""
         device, target = self.device, self.targets[name]
-        v = (target.latent.float() / target.scale * device.range_fraction).cpu()
+        v = device.window_position(target.latent.float() / target.scale).cpu()
         draws = self._draws(target, read=_reading(age_s, purpose))
         for block in v.flatten().split(_BLOCK):
             targets = device.layout.encode(block, device.g_min_us, device.g_max_us)
@@ -176,7 +182,8 @@ class Chip:
 def _transform(device: Device) -> str:
     """What a network's latent weights depend on."""
     text = f"kappa={device.kappa}, range_fraction={device.range_fraction}"
-    return f"{text}, scale='{device.scale}'" if device.curve else text
+    text += f", levels={device.levels}" if device.levels else ""
+    return f"{text}, scale='{device.scale}'" if device.curve or device.levels else text
 
 
 def _reading(age_s: float, purpose: str) -> str:
@@ -189,20 +196,24 @@ class _Draws:
 
     def __init__(self, key: str, read: str) -> None:
         self.programming, self.drift, self.stuck, self.read = (
-            self._stream(f"{key}/{quantity}") for quantity in ("programming", "drift", "stuck", read)
+            _stream(f"{key}/{quantity}") for quantity in ("programming", "drift", "stuck", read)
         )
 
-    @staticmethod
-    def _stream(key: str) -> torch.Generator:
-        digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
-        return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)  # seeds are signed
+
+def _stream(key: str, device: torch.device | str = "cpu") -> torch.Generator:
+    digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest, "little") >> 1)  # seeds are signed
 
 
 def _age(device: Device, target_us: Tensor, draws: _Draws, age_s: float) -> Tensor:
     """Conductances at an age; ``target_us`` may be overwritten (in place, since memory costs more than arithmetic)."""
-    g = _add_noise(target_us, device.programming_std_us(target_us), draws.programming)
+
+    def draw(stream: torch.Generator) -> Callable[[], Tensor]:
+        return lambda: torch.randn(target_us.shape, generator=stream)
+
+    g = device.programmed_us(target_us, draw(draws.programming))
     if age_s > 0:
-        g = device.drifted_us(g, target_us, age_s, lambda: torch.randn(target_us.shape, generator=draws.drift))
+        g = device.drifted_us(g, target_us, device.equivalent_age_s(age_s), draw(draws.drift))
         g = _add_noise(g, device.read_std_us(g, age_s, target_us), draws.read)
     g = g.clamp_(*device.limits_us)
     if device.stuck_on or device.stuck_off:

@@ -145,10 +145,14 @@ def evaluate(
 
 
 def held_by(model: nn.Module, device: Device) -> str:
-    """What holds a converted network, as the JSON object ``device_params``: the device's parameters and, where layers
-    are left out of the cells, their names as ``digital``."""
-    left_out = digital_layers(model)
-    return json.dumps(device.params() | ({"digital": left_out} if left_out else {}), sort_keys=True)
+    """What holds a converted network, as the JSON object ``device_params``: the device's parameters; where layers are
+    left out of the cells, their names as ``digital``; where there are ``converters``, their settings."""
+    params, left_out = device.params(), digital_layers(model)
+    if left_out:
+        params["digital"] = left_out
+    if converters := next((layer.converters for layer in analog_layers(model).values() if layer.converters), None):
+        params["converters"] = converters.settings()
+    return json.dumps(params, sort_keys=True)
 
 
 def score_drift_free(model: nn.Module, score: Score) -> dict[str, float]:

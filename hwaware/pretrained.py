@@ -17,13 +17,13 @@ from typing import Any
 
 from torch import nn
 
-from hwaware.checkpoint import hardware_of, write_weights
+from hwaware.checkpoint import hardware_of, read_header, write_weights
 from hwaware.devices import Device, device_from_dict
 from hwaware.errors import UserError
 from hwaware.evaluation import Row
 from hwaware.models import build_model
 from hwaware.models.hub import HUB, WEIGHTS, no_retries_without_network
-from hwaware.nn import convert
+from hwaware.nn import Converters, convert, ranges_of, set_ranges
 from hwaware.report.labels import age_label, metric_label
 from hwaware.report.rows import write_rows
 from hwaware.report.summary import summarise
@@ -67,7 +67,8 @@ def save_pretrained(
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         save_for_hf(network, temporary, safe_serialization=True)
-        write_weights(temporary / WEIGHTS, network.state_dict(), name, hardware)  # once more, with a header
+        # Once more, with a header.
+        write_weights(temporary / WEIGHTS, network.state_dict(), name, hardware, ranges_of(network))
         (temporary / "hardware.json").write_text(json.dumps(hardware, indent=1))
         if rows:
             write_rows(temporary / "rows.csv", rows)
@@ -93,7 +94,9 @@ def from_pretrained(source: str | Path) -> tuple[nn.Module, Device]:
     hardware = finetuned_for(source)
     network = build_model(str(source) if str(source).startswith(HUB) else f"local-dir:{source}", pretrained=True)
     device = device_from_dict(hardware["device"])
-    convert(network, device, *(hardware[key] for key in ("include", "exclude", "corrected")))
+    converters = Converters(**hardware["converters"]) if "converters" in hardware else None
+    set_ranges(network, read_header(weights_file(source))["ranges"])
+    convert(network, device, *(hardware[key] for key in ("include", "exclude", "corrected")), converters)
     return network.eval(), device
 
 

@@ -35,6 +35,18 @@ def test_show_gives_constants_that_read_back(name, capsys, tmp_path):
     assert load_device(str(tmp_path / "copy.yaml")) == load_device(name)
 
 
+def test_show_names_levels_and_temperature_where_they_are_set(capsys, tmp_path):
+    (tmp_path / "mine.yaml").write_text(OWN + "levels: 15\ntemperature_c: 85\nactivation_energy_ev: 0.6\n")
+    assert main(["device", "show", str(tmp_path / "mine.yaml")]) == 0
+    hot = capsys.readouterr().out
+    assert all(line in hot for line in ("levels: 15\n", "temperature_c: 85.0\n", "activation_energy_ev: 0.6\n"))
+    (tmp_path / "mine.yaml").write_text(OWN)
+    assert main(["device", "show", str(tmp_path / "mine.yaml")]) == 0
+    cold = capsys.readouterr().out
+    assert "levels" not in cold and "temperature_c" not in cold
+    assert hot.splitlines()[-2] != cold.splitlines()[-2]  # ten years of drift are more at 85 °C
+
+
 def test_plot_of_an_own_device(capsys, tmp_path):
     (tmp_path / "mine.yaml").write_text(OWN)
     assert main(["device", "plot", str(tmp_path / "mine.yaml"), "--out", str(tmp_path / "a.png")]) == 0

@@ -13,9 +13,10 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load, load_file
 
 import hwaware
+from hwaware.checkpoint import read_header
 from hwaware.chip import Chip, drift_free
 from hwaware.cli import main
-from hwaware.nn import analog_layers
+from hwaware.nn import Converters, analog_layers, ranges_of
 from hwaware.report.rows import read_rows
 from tests.commands import FINETUNE, measured, pretrained_weights, run
 
@@ -61,6 +62,19 @@ def test_folder_loads_for_its_device(handed):
         torch.testing.assert_close(model(images()), plain(images()))
     with torch.no_grad(), Chip.program(model, device, seed=2_000_000).at(AGE_S):
         assert not torch.allclose(model(images()), plain(images()))
+
+
+def test_converters_are_handed_on_with_their_ranges(tmp_path):
+    arguments = ("--trainer.default_root_dir", tmp_path / "runs", "--model.converters", "{dac_bits: 6, adc_bits: 5}")
+    fit = ("--model.weights", pretrained_weights(), "--evaluation.networks", "[]", "--trainer.max_steps", 1)
+    run("fit", "--config", FINETUNE, *fit, *arguments)
+    finished = tmp_path / "runs" / "finetune" / "version_0"
+    weights = ("--weights", finished / "model.safetensors", "--out", tmp_path / "handed")
+    run("push", "--config", finished / "config.yaml", *weights)
+    model, _ = hwaware.from_pretrained(tmp_path / "handed")
+    header = read_header(finished / "model.safetensors")
+    assert ranges_of(model) == header["ranges"] != {}
+    assert {layer.converters for layer in analog_layers(model).values()} == {Converters(dac_bits=6, adc_bits=5)}
 
 
 def test_card_has_metadata_and_the_drift_table(handed):

@@ -144,6 +144,8 @@ class DriftEvaluation(Callback):
             )
         for options in self._devices(task):
             ages_s = ages_to_evaluate(options.build(), self.ages_s)
+            if task.converters is not None:
+                task.converters.check(options.build())
             if self.methods and ages_s[-1] == 0:
                 raise UserError("evaluation.ages_s [0]: a chip just written is not repaired; give an age above 0.")
         for method in self.methods:
@@ -256,6 +258,7 @@ class DriftEvaluation(Callback):
                     converted = copy.deepcopy(network).float()
                     task.convert(converted, options, corrected=name != "base_uncorrected")
                     converted, device = converted.to(torch_device).eval(), options.build()
+                    task.calibrate(converted, datamodule)
                     ages_s = ages_to_evaluate(device, self.ages_s)
                     held = held_by(converted, device)
                     exact = score_drift_free(converted, score)

@@ -42,6 +42,8 @@ def export(
     """
     if task.device_options is None:
         raise UserError("there is no device to export for: give one, e.g. --model.device.name reram_cmo.")
+    if task.converters is not None:
+        raise UserError("a bundle says nothing of converters: set --model.converters null to export.")
     if Path(folder).exists():
         raise UserError(f"'{folder}' is there already: give a folder that is not.")
     model, device = copy.deepcopy(network).float(), task.device_options.build()

@@ -18,7 +18,7 @@ from hwaware.chip import Chip, drift_free
 from hwaware.compensation.access import frozen, on_outputs
 from hwaware.compensation.base import FitData, InFieldCompensation, State, check_settings
 from hwaware.compensation.costs import HALF_BYTES, SRAM_WRITE_S, Cost, NetworkSize
-from hwaware.nn import AnalogLayer, installed_weights
+from hwaware.nn import AnalogLayer, Beside, installed_beside
 
 #: Inputs laid out at a time, for the memory's sake.
 _ELEMENTS = 2**25
@@ -68,9 +68,12 @@ class Dora(InFieldCompensation):
             def fit_then_apply(name: str, layer: AnalogLayer, x: Tensor, y: Tensor) -> Tensor:
                 target = targets[name].pop(0)
                 if f"{name}/scale" not in state:  # a module that is used twice is fitted at its first use
-                    for what, value in self._fit_layer(layer, x, target).items():
+                    for what, value in self._fit_layer(layer, x, y, target).items():
                         state[f"{name}/{what}"] = value
-                return layer.apply_weight(x, _calibrated(state, name, layer.realised_weight()), layer.bias)
+                repair = _beside(state, name)
+                if layer.converters is None:
+                    return layer.apply_weight(x, repair.on_weight(layer.realised_weight()), layer.bias)
+                return layer.with_bias(repair.on_output(layer, x, layer.without_bias(y)))
 
             with chip.at(age_s, purpose="calibration"), on_outputs(model, fit_then_apply):
                 data.predict(model, batch)
@@ -79,14 +82,19 @@ class Dora(InFieldCompensation):
     @torch.enable_grad()
     @torch.autocast("cpu", enabled=False)  # in single precision, whatever the network runs in
     @torch.autocast("cuda", enabled=False)
-    def _fit_layer(self, layer: AnalogLayer, x: Tensor, target: Tensor) -> dict[str, Tensor]:
+    def _fit_layer(self, layer: AnalogLayer, x: Tensor, y: Tensor, target: Tensor) -> dict[str, Tensor]:
         groups = getattr(layer, "groups", 1)
         weight = layer.realised_weight().detach().float()
         w = weight.flatten(1).unflatten(0, (groups, -1))
         # The squared error depends on the images through these alone, so that a step costs the same for any number.
         xx, tx, tt = _second_moments(layer, x, target)
-        wxx = w @ xx
-        wxxw, wtx = (wxx * w).sum(-1), (w * tx).sum(-1)
+        if layer.converters is None:
+            wxx = w @ xx
+            wxxw, wtx = (wxx * w).sum(-1), (w * tx).sum(-1)
+        else:  # what comes out of an ADC is not W x
+            _, wxx, _ = _second_moments(layer, x, y)
+            out, wanted = (_by_group(layer, layer.without_bias(v.float()), groups) for v in (y, target))
+            wxxw, wtx = out.square().sum(-1), (out * wanted).sum(-1)
         draw = torch.Generator().manual_seed(self.seed)
         bound = math.sqrt(3 / weight[0].numel())  # so that A's rows have unit norm on average
         start = (2 * torch.rand((self.rank, *weight.shape[1:]), generator=draw) - 1) * bound
@@ -123,7 +131,7 @@ class Dora(InFieldCompensation):
 
     def installed(self, model: nn.Module, state: State) -> AbstractContextManager[None]:
         # Deployed beside the cells; as part of the weights it is the same function in fewer passes over activations.
-        return installed_weights(model, lambda name, layer: _calibrated(state, name, layer.realised_weight()))
+        return installed_beside(model, lambda name, layer: _beside(state, name))
 
     def cost(self, size: NetworkSize, levels: int) -> Cost:
         layers = size.layers.values()
@@ -183,9 +191,7 @@ def _second_moments(layer: AnalogLayer, x: Tensor, target: Tensor) -> tuple[Tens
     pick = torch.eye(n, device=x.device).view(n, rows, *kernel).repeat(groups, *[1] * (1 + len(kernel)))
     size = max(1, _ELEMENTS * len(x) // (n * groups * (target.numel() // len(layer.weight))))
     for part, wanted in zip(x.split(size), target.split(size), strict=True):
-        wanted = wanted.float()
-        if layer.bias is not None:
-            wanted = wanted - layer.along_channels(layer.bias.detach().float(), wanted)
+        wanted = layer.without_bias(wanted.float())
         picked = layer.apply_weight(part.float(), pick) if kernel else part.float()
         picked, wanted = (_by_group(layer, value, groups) for value in (picked, wanted))
         xx += picked @ picked.mT
@@ -209,8 +215,7 @@ def _product(weight: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return (b @ a.flatten(1)).view_as(weight)
 
 
-def _calibrated(state: State, name: str, weight: Tensor) -> Tensor:
+def _beside(state: State, name: str) -> Beside:
     """``m·(W + BA)/‖W + BA‖`` of a layer, its fraction stored as a scale per output channel."""
     scale, a, b = (state[f"{name}/{what}"] for what in ("scale", "a", "b"))
-    changed = weight + _product(weight, a, b).to(weight.dtype)
-    return changed * scale.view(-1, *[1] * (weight.ndim - 1)).to(weight.dtype)
+    return Beside(b @ a.flatten(1), scale)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from hwaware.chip import Chip
 from hwaware.compensation.base import FitData, InFieldCompensation, State
 from hwaware.compensation.costs import HALF_BYTES, SRAM_WRITE_S, Cost, NetworkSize
-from hwaware.nn import analog_layers, installed_weights
+from hwaware.nn import Beside, analog_layers, installed_beside
 
 #: A tile that has lost all of its current is not scaled up without bound.
 _LEAST = 1e-4
@@ -38,7 +38,7 @@ class GlobalDriftCompensation(InFieldCompensation):
         return state
 
     def installed(self, model: nn.Module, state: State) -> AbstractContextManager[None]:
-        return installed_weights(model, lambda name, layer: layer.realised_weight() * state[f"{name}/scale"])
+        return installed_beside(model, lambda name, layer: Beside(gain=state[f"{name}/scale"]))
 
     def cost(self, size: NetworkSize, levels: int) -> Cost:
         scales = self._scales(size)

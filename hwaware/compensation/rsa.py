@@ -17,7 +17,7 @@ from hwaware.compensation.access import frozen
 from hwaware.compensation.base import FitData, InFieldCompensation, State, check_settings
 from hwaware.compensation.costs import HALF_BYTES, SEED_BYTES, SRAM_WRITE_S, Cost, NetworkSize
 from hwaware.errors import UserError
-from hwaware.nn import AnalogLayer, analog_layers, installed_weights
+from hwaware.nn import AnalogLayer, Beside, analog_layers, installed_beside
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,12 @@ class RandomSparseAdaptation(InFieldCompensation):
         return where | {f"{n}/values": (value.detach() * scales[n]).half().float() for n, value in values.items()}
 
     def installed(self, model: nn.Module, state: State) -> AbstractContextManager[None]:
-        def adapted(name: str, layer: AnalogLayer) -> Tensor:
-            weight = layer.realised_weight()
-            values = state[f"{name}/values"].to(weight.dtype)
-            return weight.flatten().index_add(0, state[f"{name}/where"], values).view_as(weight)
+        def kept(name: str, layer: AnalogLayer) -> Beside:
+            values = state[f"{name}/values"]
+            branch = values.new_zeros(layer.weight.numel()).index_add(0, state[f"{name}/where"], values)
+            return Beside(branch.view(layer.weight.shape))
 
-        return installed_weights(model, adapted)
+        return installed_beside(model, kept)
 
     def cost(self, size: NetworkSize, levels: int) -> Cost:
         values = sum(self._count(layer.weights) for layer in size.layers.values())

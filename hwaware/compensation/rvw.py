@@ -65,7 +65,7 @@ class ReadVerifyWrite(InFieldCompensation):
         """Normalised weights after writing, and how many writes and reads that took."""
         device, target = chip.device, chip.targets[name]
         u = (target.latent.float() / target.scale).cpu().flatten()[where]
-        wanted = device.layout.encode(u * device.range_fraction, device.g_min_us, device.g_max_us)
+        wanted = device.layout.encode(device.window_position(u), device.g_min_us, device.g_max_us)
         found, stuck = chip.conductances_at(name, age_s, purpose="calibration"), chip.stuck_cells(name)
         later = chip.conductances_at(name, age_s)  # what cells that are left alone are read as, when the network runs
         key = f"{chip.seed}/{target.owner}/rewrite/{float(age_s)!r}"
@@ -80,8 +80,8 @@ class ReadVerifyWrite(InFieldCompensation):
                 wrong = (g - goal).abs() > limit
                 if not wrong.any():
                     break
-                error = torch.randn(goal.shape, generator=draw) * device.programming_std_us(goal)
-                g = torch.where(wrong & ~fixed, (goal + error).clamp(*device.limits_us), g)
+                again = device.programmed_us(goal, lambda goal=goal: torch.randn(goal.shape, generator=draw))
+                g = torch.where(wrong & ~fixed, again.clamp(*device.limits_us), g)
                 written |= wrong & ~fixed
                 writes += int(wrong.sum())
                 reads += int(wrong.sum())

@@ -23,7 +23,7 @@ from hwaware.compensation.costs import SEED_BYTES, Cost, LayerSize, NetworkSize
 from hwaware.compensation.quantise import quantised, vector_bytes
 from hwaware.compensation.training import best_start, train_vectors
 from hwaware.devices import Device
-from hwaware.nn import AnalogConv2d, AnalogLayer, analog_layers, installed_weights
+from hwaware.nn import AnalogConv2d, AnalogLayer, Beside, analog_layers, installed_beside
 
 _ALTERNATIONS = 20
 
@@ -109,16 +109,15 @@ class VeraPlus(OfflineCompensation):
 
     @contextmanager
     def installed(self, model: nn.Module, state: State) -> Iterator[None]:
-        # The branch is part of the layer's weight here, which saves its passes over the activations: the same function.
+        # Part of the layer's weight where it can be, which saves its passes over the activations: the same function.
         projections = self._projections(model)
         vectors = {name: quantised(value, self.bits) for name, value in state.items()}
 
         @torch.no_grad()
-        def with_branch(name: str, layer: AnalogLayer) -> Tensor:
+        def branch(name: str, layer: AnalogLayer) -> Beside:
             down, up = projections[name]
-            branch = (vectors[f"{name}/b"][:, None] * up * vectors[f"{name}/d"]) @ down.flatten(1)
-            weight = layer.realised_weight()
-            return weight + branch.view_as(weight).to(weight.dtype)
+            matrix = (vectors[f"{name}/b"][:, None] * up * vectors[f"{name}/d"]) @ down.flatten(1)
+            return Beside(matrix.view_as(layer.weight))
 
         def let_learn(name: str, layer: AnalogLayer, x: Tensor, y: Tensor) -> Tensor:
             down, up = projections[name]
@@ -127,7 +126,7 @@ class VeraPlus(OfflineCompensation):
             return _Learn.apply(y, hidden, vectors[f"{name}/b"], vectors[f"{name}/d"], up, layer)
 
         learning = torch.is_grad_enabled() and any(vector.requires_grad for vector in vectors.values())
-        with installed_weights(model, with_branch), on_outputs(model, let_learn) if learning else nullcontext():
+        with installed_beside(model, branch), on_outputs(model, let_learn) if learning else nullcontext():
             yield
 
     def _hidden(self, layer: AnalogLayer, x: Tensor, down: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -13,7 +13,9 @@ from torch import Tensor
 
 from hwaware.devices import iv
 from hwaware.devices.conductance import MAPPINGS, Mapping
+from hwaware.devices.levels import check_levels, quantise, steps_in_use
 from hwaware.devices.noise import censored_moments
+from hwaware.devices.temperature import acceleration
 from hwaware.errors import UserError, nearest
 
 SCALES = ("tensor", "channel")
@@ -42,6 +44,10 @@ class Device(ABC):
         kappa: non-linearity κ = V_read/V_0 of the cell's current; None is a linear cell.
         range_fraction: share r ∈ (0, 1] of the conductance window that weights may use.
         stuck_on, stuck_off: probability that a cell is stuck at g_max / at g_min.
+        levels: window positions that a weight can be written to (:mod:`hwaware.devices.levels`); None: all.
+        temperature_c, activation_energy_ev: at which temperature (°C) chips age, and how much faster drift is there
+            (:mod:`hwaware.devices.temperature`); None: at the one that the law is stated for. Ages are real ones
+            everywhere; reading is as noisy as at that age, not at the equivalent one.
     """
 
     name: str
@@ -55,9 +61,17 @@ class Device(ABC):
     range_fraction: float = 1.0
     stuck_on: float = 0.0
     stuck_off: float = 0.0
+    levels: int | None = None
+    temperature_c: float | None = None
+    activation_energy_ev: float | None = None
 
     #: The same at every age above 0, so that one age says all there is to say.
     has_time_law = True
+
+    @property
+    def youngest_s(self) -> float:
+        """The youngest age (s) above 0 that the law covers, at the temperature that it is stated for."""
+        return 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -82,12 +96,15 @@ class Device(ABC):
                 f"kappa={self.kappa} times range_fraction={self.range_fraction} must lie in {list(CURVES)}. "
                 "A cell without a curve has kappa linear (null in a device file)."
             )
+        check_levels(self.levels, self.range_fraction)
+        acceleration(self.temperature_c, self.activation_energy_ev)
         if self.stuck_on < 0 or self.stuck_off < 0 or self.stuck_on + self.stuck_off > 1:
             raise UserError(
                 f"stuck_on={self.stuck_on} and stuck_off={self.stuck_off} must be probabilities that sum to at most 1."
             )
 
-    # The family's laws. Conductances in and out are in µS; what does not depend on the state may be a float.
+    # The family's laws. Conductances in and out are in µS; what does not depend on the state may be a float. Ages of
+    # drift are those at the temperature that the law is stated for (equivalent_age_s).
 
     @abstractmethod
     def programming_std_us(self, g_us: Tensor) -> Tensor | float:
@@ -100,6 +117,16 @@ class Device(ABC):
     @abstractmethod
     def drift_std_us(self, g_us: Tensor, age_s: float) -> Tensor | float:
         """Standard deviation of that change between cells."""
+
+    def programmed_us(self, target_us: Tensor, draw: Callable[[], Tensor]) -> Tensor:
+        """Conductances just after writing, before the clamp; ``target_us`` itself where writing is exact.
+
+        Args:
+            target_us: what was to be written.
+            draw: gives the cells' standard Gaussians; called at most once.
+        """
+        std = self.programming_std_us(target_us)
+        return draw().mul_(std).add_(target_us) if isinstance(std, Tensor) or std else target_us
 
     def drifted_us(self, g_us: Tensor, target_us: Tensor, age_s: float, draw: Callable[[], Tensor]) -> Tensor:
         """Conductances at an age (s) above 0, of cells that were programmed to ``g_us``, which may be overwritten.
@@ -119,12 +146,22 @@ class Device(ABC):
         """Standard deviation of read noise for a cell with a target that conducts ``g_us`` at an age (s) above 0."""
         return 0.0
 
+    # What follows from them. Ages are real ones.
+
     def check_age(self, age_s: float) -> None:
         """Raises UserError for an age that the law does not cover."""
         if not 0 <= age_s < math.inf:
             raise UserError(f"age_s={age_s} is not an age: it must be 0 (just written) or more seconds.")
+        if 0 < self.equivalent_age_s(age_s) < self.youngest_s:
+            youngest_s = age_s * (self.youngest_s / self.equivalent_age_s(age_s))
+            raise UserError(
+                f"age_s={age_s} is below what the law of device '{self.name}' covers: "
+                f"use 0 (just written) or at least {youngest_s:.6g} s."
+            )
 
-    # What follows from them.
+    def equivalent_age_s(self, age_s: float) -> float:
+        """The age at the law's own temperature after which cells have drifted as much as after this one."""
+        return age_s * acceleration(self.temperature_c, self.activation_energy_ev)
 
     @property
     def layout(self) -> Mapping:
@@ -141,9 +178,27 @@ class Device(ABC):
         """Lowest and highest conductance that a cell can hold, by the clamp."""
         return (self.g_min_us, self.g_max_us) if self.clamp == "window" else (0.0, None)
 
+    @property
+    def steps(self) -> int:
+        """Levels between zero and the largest weight; 0 where weights are continuous."""
+        return steps_in_use(self.levels, self.range_fraction)
+
+    def written(self, u: Tensor) -> Tensor:
+        """Normalised latent weights ``u ∈ [-1, 1]`` as they can be written: each on its nearest level."""
+        return quantise(u, self.steps) if self.steps else u
+
+    def window_position(self, u: Tensor) -> Tensor:
+        """Window positions ``v`` that normalised latent weights ``u ∈ [-1, 1]`` are written to."""
+        return self.written(u) * self.range_fraction
+
+    def given(self) -> dict[str, Any]:
+        """Every field as plain types, but those that are None by default and as they are: what is not set."""
+        values = {field: getattr(self, field.name) for field in fields(self)}
+        return {field.name: value for field, value in values.items() if value is not None or field.default is not None}
+
     def params(self) -> dict[str, Any]:
-        """Every parameter but name, source and mapping, as plain types (for results and file headers)."""
-        return {key: value for key, value in asdict(self).items() if key not in ("name", "source", "mapping")}
+        """What is :meth:`given` but name, source and mapping (for results)."""
+        return {key: value for key, value in self.given().items() if key not in ("name", "source", "mapping")}
 
     def cell_moments(self, g_us: Tensor, age_s: float, read_noise: bool = True) -> tuple[Tensor, Tensor]:
         """Closed-form mean and standard deviation (µS) of a clamped, working cell.
@@ -157,8 +212,9 @@ class Device(ABC):
         self.check_age(age_s)
         mean, variance = g_us, g_us.new_zeros(()) + self.programming_std_us(g_us) ** 2
         if age_s > 0:
-            mean = g_us + self.drift_mean_us(g_us, age_s)
-            variance = variance + self.drift_std_us(g_us, age_s) ** 2
+            drift_age_s = self.equivalent_age_s(age_s)
+            mean = g_us + self.drift_mean_us(g_us, drift_age_s)
+            variance = variance + self.drift_std_us(g_us, drift_age_s) ** 2
             if read_noise:
                 variance = variance + self.read_std_us(mean, age_s, g_us) ** 2
         # A cell without any spread (an idle one at 0 µS) would have an infinite derivative.
@@ -167,9 +223,10 @@ class Device(ABC):
     def weight_moments(self, u: Tensor, age_s: float, read_noise: bool = True) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of ``(ŵ - w_eff)/s`` for normalised latent weights ``u ∈ [-1, 1]``.
 
-        Cell moments through the mapping, then through the slope of the cell's curve; differentiable in ``u``.
+        ``w_eff`` is what is written, on its level. Cell moments through the mapping, then through the slope of the
+        cell's curve; differentiable in ``u``.
         """
-        v = u * self.range_fraction
+        v = self.window_position(u)
         cells = self.layout.encode(v, self.g_min_us, self.g_max_us)
         if self.layout.reference:
             cells = (*cells, torch.full_like(v, (self.g_min_us + self.g_max_us) / 2))

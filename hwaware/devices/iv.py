@@ -34,6 +34,15 @@ def realised(v: Tensor, kappa: float | None, range_fraction: float) -> Tensor:
     return growth.sub_(growth.reciprocal()).mul_(0.5 / math.sinh(range_fraction * kappa))
 
 
+def bent_input(x: Tensor, x_max: float, curve: float) -> Tensor:
+    """What an input counts for where the current is a sinh of the voltage: ``sinh(rκ·x/x_max)·x_max/(rκ)``.
+
+    The other place for the curve: of unit slope about 0, and with ``curve`` = rκ of the voltage range.
+    """
+    growth = (x * (curve / x_max)).exp()  # torch.sinh is slow, see above
+    return (growth - growth.reciprocal()) * (0.5 * x_max / curve)
+
+
 def realised_slope(v: Tensor, kappa: float | None, range_fraction: float) -> Tensor:
     """Derivative of :func:`realised` in ``v``: how much an error of the window position is amplified."""
     if kappa is None:

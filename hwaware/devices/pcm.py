@@ -81,7 +81,7 @@ class PowerLawDecay(Device):
         if age_s == 0:
             return mean, std
         second = mean.square() + std.square()
-        factors = [self._factor_moments(g_us, age_s)]
+        factors = [self._factor_moments(g_us, self.equivalent_age_s(age_s))]
         if read_noise:
             one = torch.ones_like(g_us)
             read_mean, read_std = censored_moments(one, self._relative_read_std(g_us, age_s), 0.0, None)

@@ -34,12 +34,9 @@ class MirroredPowerLaw(Device):
             if not getattr(self, field) >= 0:
                 raise UserError(f"{field}={getattr(self, field)} of device '{self.name}' must be 0 or more.")
 
-    def check_age(self, age_s: float) -> None:
-        super().check_age(age_s)
-        if 0 < age_s < 1:
-            raise UserError(
-                f"age_s={age_s} is below what device '{self.name}' covers: 0 (just written) or at least 1 s."
-            )
+    @property
+    def youngest_s(self) -> float:
+        return 1.0
 
     def programming_std_us(self, g_us: Tensor) -> Tensor:
         return g_us * self.programming_std_slope + self.programming_std_offset_us
@@ -57,7 +54,7 @@ class MirroredPowerLaw(Device):
         # Two clamped Gaussians, as likely as one another.
         self.check_age(age_s)
         std = self.programming_std_us(g_us)
-        growth = self._log_growth(age_s) if age_s > 0 else 0.0
+        growth = self._log_growth(self.equivalent_age_s(age_s)) if age_s > 0 else 0.0
         up, down = (
             censored_moments(g_us * factor, (std * factor).clamp_min(1e-12), *self.limits_us)
             for factor in (math.exp(growth), math.exp(-growth))

@@ -7,7 +7,7 @@ constants have defaults, as a device by itself.
 
 from __future__ import annotations
 
-from dataclasses import MISSING, asdict, fields
+from dataclasses import MISSING, fields
 from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from hwaware.devices.device import Device
+from hwaware.devices.lognormal import LognormalSpread
 from hwaware.devices.pcm import PowerLawDecay
 from hwaware.devices.power_law import MirroredPowerLaw
 from hwaware.devices.relaxation import MeasuredRelaxation
@@ -28,6 +29,7 @@ LAWS = {
     "measured_relaxation": MeasuredRelaxation,
     "power_law_decay": PowerLawDecay,
     "mirrored_power_law": MirroredPowerLaw,
+    "lognormal": LognormalSpread,
 }
 
 _TEXTS = ("name", "source", "mapping", "scale", "clamp")
@@ -74,7 +76,7 @@ def load_device(name: str, **overrides: Any) -> Device:
 
 def device_to_dict(device: Device) -> dict[str, Any]:
     """A device's law and all its parameters as plain types: what its YAML file would hold."""
-    return {"law": next(name for name, law in _laws().items() if law is type(device)), **asdict(device)}
+    return {"law": next(name for name, law in _laws().items() if law is type(device)), **device.given()}
 
 
 def device_from_dict(values: dict[str, Any]) -> Device:
@@ -102,6 +104,10 @@ def device_from_dict(values: dict[str, Any]) -> Device:
             if isinstance(values[key], tuple) != str(field.type).startswith("tuple"):
                 wanted = "a number" if isinstance(values[key], tuple) else "a list of numbers"
                 raise UserError(f"{key} of device '{name}' must be {wanted}.")
+            if str(field.type).startswith("int"):
+                if not values[key].is_integer():
+                    raise UserError(f"{key}={values[key]} of device '{name}' must be a whole number.")
+                values[key] = int(values[key])
     return law(**values)
 
 

@@ -43,13 +43,9 @@ class MeasuredRelaxation(Device):
         if not 0 < self.fitted_g_max_us < math.inf:
             raise UserError(f"fitted_g_max_us={self.fitted_g_max_us} of device '{self.name}' must be above 0.")
 
-    def check_age(self, age_s: float) -> None:
-        super().check_age(age_s)
-        if 0 < age_s < self.times_s[0]:
-            raise UserError(
-                f"age_s={age_s} is below what was measured of device '{self.name}': "
-                f"use 0 (just written) or at least {self.times_s[0]:g} s."
-            )
+    @property
+    def youngest_s(self) -> float:
+        return self.times_s[0]
 
     def programming_std_us(self, g_us: Tensor) -> Tensor:
         return self._measured(g_us, 0)

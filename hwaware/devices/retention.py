@@ -56,13 +56,9 @@ class LogTimeDrift(Device):
                 f"read_time_s={self.read_time_s} must be above 0 and shorter."
             )
 
-    def check_age(self, age_s: float) -> None:
-        super().check_age(age_s)
-        if 0 < age_s < self.min_age_s:
-            raise UserError(
-                f"age_s={age_s} is below what the law of device '{self.name}' covers: "
-                f"use 0 (just written) or at least {self.min_age_s:g} s."
-            )
+    @property
+    def youngest_s(self) -> float:
+        return self.min_age_s
 
     def programming_std_us(self, g_us: Tensor) -> Tensor:
         return (g_us * self.programming_std_slope).add_(self.programming_std_offset_us)

@@ -1,5 +1,6 @@
 """Analog layers, and the conversion of networks to and from them."""
 
+from hwaware.nn.calibration import calibrate, ranges_of, set_ranges
 from hwaware.nn.convert import (
     ConversionReport,
     ConvertedLayer,
@@ -9,20 +10,29 @@ from hwaware.nn.convert import (
     effective_state_dict,
     to_digital,
 )
-from hwaware.nn.install import installed_weights
+from hwaware.nn.converters import Converters, Ranges
+from hwaware.nn.install import Beside, installed_beside, installed_output_noise, installed_weights
 from hwaware.nn.layers import AnalogConv2d, AnalogLayer, AnalogLinear, register_analog
 
 __all__ = [
     "AnalogConv2d",
     "AnalogLayer",
     "AnalogLinear",
+    "Beside",
     "ConversionReport",
     "ConvertedLayer",
+    "Converters",
+    "Ranges",
     "analog_layers",
+    "calibrate",
     "convert",
     "digital_layers",
     "effective_state_dict",
+    "installed_beside",
+    "installed_output_noise",
     "installed_weights",
+    "ranges_of",
     "register_analog",
+    "set_ranges",
     "to_digital",
 ]

@@ -13,12 +13,17 @@ from torch import Tensor, nn
 
 from hwaware.devices import Device
 from hwaware.errors import UserError, nearest
+from hwaware.nn.converters import Converters
 from hwaware.nn.layers import ANALOG_CLASSES, AnalogLayer
 
 #: Weights of these are looked up, or scale element by element: no matrix product, so they stay digital.
 _ALWAYS_DIGITAL = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
 #: Modules that in some modes read their children's weights without calling them.
 _FAST_PATHS = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
+#: What a layer has only while it is analog. Its ranges stay: they are of its signals, and the next conversion's too.
+_OF_CELLS = (
+    "device", "noise", "error", "stuck_cells", "weight_error", "converters", "_installed", "_beside", "_output_draws",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -79,11 +84,12 @@ def convert(
     include: Sequence[str] = ("*",),
     exclude: Sequence[str] = (),
     corrected: bool = True,
+    converters: Converters | None = None,
 ) -> ConversionReport:
     """Makes the model's linear and convolution layers analog, in place. Nothing is changed when it raises.
 
     A layer keeps its parameters, keys, hooks, ties, ``requires_grad``, mode, dtype and torch device: only its class
-    changes. Latent weights are set so that the network's function stays what it was.
+    changes. Latent weights are set so that the network's function stays what it was, but for the rounding to levels.
 
     Args:
         model: the network.
@@ -92,11 +98,15 @@ def convert(
             everything inside it. Excluded layers stay digital.
         corrected: False leaves the weights as they are, so that the cell's non-linearity distorts them: the network
             that was never told about it.
+        converters: that inputs and outputs go through, once :func:`hwaware.nn.calibrate` has measured their ranges;
+            None: none.
 
     Raises:
         UserError: a pattern matches nothing; a layer with weights can't be converted and is not excluded; a weight is
             not finite, or is shared with a digital layer; nothing is left to convert.
     """
+    if converters is not None:
+        converters.check(device)
     if "timm" in sys.modules:
         import hwaware.nn.timm_layers  # noqa: F401 - registers its classes
     modules = dict(model.named_modules())
@@ -123,6 +133,8 @@ def convert(
         kind, weight = type(module).__name__, module.weight
         module.__class__ = ANALOG_CLASSES[type(module)]
         module.device = device
+        if converters is not None:
+            module.converters = converters
         if id(weight) in seen:  # tied to an earlier one: the same cells
             continue
         seen.add(id(weight))
@@ -141,7 +153,7 @@ def to_digital(model: nn.Module) -> nn.Module:
         with torch.no_grad():
             layer.weight.copy_(state[name])
         layer.__class__ = layer.digital_class
-        for attribute in ("device", "noise", "error", "stuck_cells", "weight_error", "_installed"):
+        for attribute in _OF_CELLS:
             layer.__dict__.pop(attribute, None)
     return model
 

@@ -18,7 +18,7 @@ def apply_stuck_cells(weight: Tensor, latent: Tensor, scale: Tensor, device: Dev
     """
     with torch.no_grad():
         window = device.g_min_us, device.g_max_us
-        targets = device.layout.encode(latent.float() / scale * device.range_fraction, *window)
+        targets = device.layout.encode(device.window_position(latent.float() / scale), *window)
         uniforms = [torch.rand_like(g) for g in targets]
         cells = tuple(
             stick(g, uniform, device.stuck_on, device.stuck_off, *window)

@@ -1,25 +1,93 @@
-"""Putting other weights into a converted network for a while: a chip's, a repaired chip's."""
+"""Putting other things into a converted network for a while: a chip's weights and noise, a repair's digital part."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from hwaware.nn.convert import analog_layers
 from hwaware.nn.layers import AnalogLayer
 
 
+@dataclass(frozen=True)
+class Beside:
+    """What digital memory does beside a layer's cells: ``y ← gain·(y + branch x)``, of the digital input x.
+
+    Attributes:
+        branch: in the shape of the layer's weight, or flattened from its second dimension on; None: nothing.
+        gain: one number, or one per output channel; None: 1.
+    """
+
+    branch: Tensor | None = None
+    gain: Tensor | None = None
+
+    def on_weight(self, weight: Tensor) -> Tensor:
+        """The same as part of the weights, which saves passes over the activations."""
+        if self.branch is not None:
+            weight = weight + self.branch.view_as(weight).to(weight.dtype)
+        if self.gain is not None:
+            weight = weight * self.gain.view(-1, *[1] * (weight.ndim - 1)).to(weight.dtype)
+        return weight
+
+    def on_output(self, layer: AnalogLayer, input: Tensor, output: Tensor) -> Tensor:
+        """The same on a layer's output without bias."""
+        if self.branch is not None:
+            output = output + layer.apply_weight(input, self.branch.view_as(layer.weight).to(input.dtype))
+        if self.gain is not None:
+            gain = self.gain if self.gain.numel() == 1 else layer.along_channels(self.gain.flatten(), output)
+            output = output * gain.to(output.dtype)
+        return output
+
+
 @contextmanager
 def installed_weights(model: nn.Module, weight_of: Callable[[str, AnalogLayer], Tensor]) -> Iterator[None]:
     """Within the context each analog layer multiplies with ``weight_of(name, layer)``; contexts may be nested."""
+    with _installed(model, "_installed", weight_of):
+        yield
+
+
+@contextmanager
+def installed_beside(model: nn.Module, beside_of: Callable[[str, AnalogLayer], Beside]) -> Iterator[None]:
+    """Within the context ``beside_of(name, layer)`` works beside each analog layer's cells.
+
+    Where nothing is converted, that is the same as other weights; behind an ADC it is not.
+    """
+
+    def weight(name: str, layer: AnalogLayer) -> Tensor | None:
+        return layer._installed if layer.converters else beside_of(name, layer).on_weight(layer.realised_weight())
+
+    def output(name: str, layer: AnalogLayer) -> Callable[[Tensor, Tensor], Tensor] | None:
+        return partial(beside_of(name, layer).on_output, layer) if layer.converters else None
+
+    with _installed(model, "_installed", weight), _installed(model, "_beside", output):
+        yield
+
+
+@contextmanager
+def installed_output_noise(model: nn.Module, draws_of: Callable[[str, AnalogLayer], torch.Generator]) -> Iterator[None]:
+    """Within the context converters draw their output noise from ``draws_of(name, layer)``; else only in training."""
+
+    def draws(name: str, layer: AnalogLayer) -> torch.Generator | None:
+        return draws_of(name, layer) if layer.converters is not None and layer.converters.output_noise else None
+
+    with _installed(model, "_output_draws", draws):
+        yield
+
+
+@contextmanager
+def _installed(model: nn.Module, attribute: str, value_of: Callable[[str, AnalogLayer], Any]) -> Iterator[None]:
     layers = analog_layers(model)
-    before = {name: layer._installed for name, layer in layers.items()}
+    before = {name: getattr(layer, attribute) for name, layer in layers.items()}
     try:
         for name, layer in layers.items():
-            layer._installed = weight_of(name, layer)
+            setattr(layer, attribute, value_of(name, layer))
         yield
     finally:
         for name, layer in layers.items():
-            layer._installed = before[name]
+            setattr(layer, attribute, before[name])

@@ -8,6 +8,7 @@ the exact effective weights.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -15,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwaware.devices import Device, iv
+from hwaware.errors import UserError
+from hwaware.nn.converters import Converters, Ranges
 from hwaware.nn.faults import apply_stuck_cells
 from hwaware.nn.realise import realise
 
@@ -38,6 +41,8 @@ class AnalogLayer:
         error: complex table of ``E[((ŵ - w_eff)/s)²]`` over u, value + i·derivative, for the retention loss; None: off.
         stuck_cells: whether training noise also draws the device's stuck cells.
         weight_error: ``Σ E[(ŵ - w_eff)²] / Σ w_eff²`` of the last training forward; None where ``error`` is.
+        converters: about the crossbars; None: inputs and outputs are exact.
+        ranges: that they span; kept by a layer that is made digital, and taken up again.
     """
 
     digital_class: ClassVar[type[nn.Module]]
@@ -49,14 +54,40 @@ class AnalogLayer:
     error: Tensor | None = None
     weight_error: Tensor | None = None
     stuck_cells: bool = False
+    converters: Converters | None = None
+    ranges: Ranges | None = None
     _installed: Tensor | None = None
+    _beside: Callable[[Tensor, Tensor], Tensor] | None = None
+    _output_draws: torch.Generator | None = None
 
     def forward(self, input: Tensor) -> Tensor:
-        return self.apply_weight(input, self.realised_weight(), self.bias)
+        if self.converters is None:
+            return self.apply_weight(input, self.realised_weight(), self.bias)
+        output = self._converted(input)
+        if self._beside is not None:
+            output = self._beside(input, output)
+        return self.with_bias(output)
+
+    def _converted(self, input: Tensor) -> Tensor:
+        """The crossbars' outputs by way of the converters, without bias."""
+        if self.ranges is None:
+            raise UserError("a layer has converters, but no ranges: calibrate(model, converters, predict, batches).")
+        driven = self.converters.inputs(input, self.ranges.x_max)
+        noisy = self.training or self._output_draws is not None
+        output = self.apply_weight(driven, self.realised_weight())
+        return self.converters.outputs(output, self.ranges.y_max, noisy, self._output_draws)
 
     def apply_weight(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """What the layer computes with any other weights: same stride, padding and groups, any number of rows."""
         raise NotImplementedError
+
+    def with_bias(self, output: Tensor) -> Tensor:
+        """An output of the layer's weights, and its bias."""
+        return output if self.bias is None else output + self.along_channels(self.bias, output).to(output.dtype)
+
+    def without_bias(self, output: Tensor) -> Tensor:
+        """The reverse."""
+        return output if self.bias is None else output - self.along_channels(self.bias.detach(), output).to(output)
 
     def along_channels(self, values: Tensor, output: Tensor) -> Tensor:
         """Values ``[C_out]`` as a view that broadcasts over an output of the layer."""
@@ -75,6 +106,7 @@ class AnalogLayer:
             curve=self.device.curve,
             noise=noise,
             error=error,
+            steps=self.device.steps,
         )
         if noise is not None and self.stuck_cells:
             weight = apply_stuck_cells(weight, self.weight, self.weight_scale(), self.device)
@@ -87,15 +119,17 @@ class AnalogLayer:
 
     @torch.no_grad()
     def effective_weight(self) -> Tensor:
-        """Exact effective weights ``w_eff = s·sinh(rκu)/sinh(rκ)`` in the parameter's dtype, detached."""
-        if not self.device.curve:
+        """Exact effective weights ``w_eff = s·sinh(rκu)/sinh(rκ)``, u on its level; the parameter's dtype, detached."""
+        device = self.device
+        if not device.curve and not device.steps:
             return self.weight.detach().clone()
         scale = self.weight_scale()
-        return (iv.effective(self.weight.detach().float() / scale, self.device.curve) * scale).to(self.weight.dtype)
+        u = device.written(self.weight.detach().float() / scale)
+        return (iv.effective(u, device.curve) * scale).to(self.weight.dtype)
 
     @torch.no_grad()
     def set_effective_weight(self, weight: Tensor) -> None:
-        """Sets the latents so that the effective weights are ``weight``."""
+        """Sets the latents so that the effective weights are ``weight``, or on the levels next to it."""
         self.weight.copy_(weight)
         scale = self.weight_scale()
         self.weight.copy_(iv.latent(self.weight.float() / scale, self.device.curve) * scale)

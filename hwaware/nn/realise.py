@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hwaware.devices.levels import quantise
 from hwaware.nn.gaussian import gaussian_blocks
 
 BLOCK = 147_456  # weights: a block's buffers (2 MB) stay in the cache between passes, and calls (1-2 µs each) stay few
@@ -30,7 +31,7 @@ for the device; ``[rows]`` or ``[rows, 1]`` per channel."""
 
 
 def realise(
-    latent: Tensor, *, per_channel: bool, curve: float, noise: Tensor | None, error: Tensor | None
+    latent: Tensor, *, per_channel: bool, curve: float, noise: Tensor | None, error: Tensor | None, steps: int = 0
 ) -> tuple[Tensor, Tensor | None]:
     """Effective weights with fresh device noise, and their expected error.
 
@@ -42,6 +43,7 @@ def realise(
             nearest position counts. Standard Gaussians come from torch's global generator.
         error: complex64 table of ``R(u) = E[((ŵ - w_eff)/s)²]`` + i·dR/du, read in the same way; None: not wanted.
             Neither table may be written to afterwards: what is derived from them is kept.
+        steps: of the levels on [0, 1] that u is rounded to; 0: none. The tables are then of the rounded u.
 
     Returns:
         The weights ``s·(f(u) + mean + std·z)``, fp32, in shape and memory format of ``latent``; and the normalised
@@ -51,12 +53,13 @@ def realise(
 
     Gradients go through u, by the slopes at the nearest position, and through ``s``, from which they reach the largest
     weights as through torch's ``amax`` (ties share). Mean, std and z are constants (straight-through): the noise grows
-    with ``s``, and the gradient says so. Without noise, error and curve the latent weights themselves are returned.
+    with ``s``, and the gradient says so. So does what is rounded. Without noise, error, curve and steps the latent
+    weights themselves are returned.
     """
-    if noise is None and error is None and curve == 0:
+    if noise is None and error is None and curve == 0 and not steps:
         return latent, None
     apply = _apply_uncompiled if torch.compiler.is_compiling() else _Realise.apply
-    return apply(latent, per_channel, float(curve), noise, error)
+    return apply(latent, per_channel, float(curve), noise, error, steps)
 
 
 class _Realise(torch.autograd.Function):
@@ -64,7 +67,7 @@ class _Realise(torch.autograd.Function):
     # All else is looked up again there, which is cheaper than writing it to memory and reading it back.
 
     @staticmethod
-    def forward(ctx, latent, per_channel, curve, noise, error):
+    def forward(ctx, latent, per_channel, curve, noise, error, steps):
         layout = _memory_format(latent)
         w = latent.float().contiguous(memory_format=layout)
         weight = torch.empty_like(w)
@@ -73,17 +76,17 @@ class _Realise(torch.autograd.Function):
         gaussians = repeat(None)
         if noise is not None:
             gaussians = gaussian_blocks([b.numel() for b in blocks], w.device)
-            shifted = _shifted_table(noise, curve)
+            shifted = _shifted_table(noise, curve, steps)
             if not per_channel:
                 shifted = shifted * scales[0]
         if error is not None:
-            squares = _squares_table(error, curve)
+            squares = _squares_table(error, curve, steps)
 
         sums = []
         for w_block, out, s, z in zip(blocks, _blocks(weight, per_channel), scales, gaussians, strict=False):
             x, index, values, first, second = _scratch(w_block.numel(), w.device)
             if noise is None:
-                _effective(w_block, s, curve, out)
+                _effective(w_block if not steps else _on_levels(w_block, s, steps), s, curve, out)
             else:
                 _nearest(w_block, s, len(noise), x, index)
                 torch.index_select(shifted, 0, index, out=values)
@@ -109,6 +112,7 @@ class _Realise(torch.autograd.Function):
             ctx.ratio = _divide(ctx.total.real, ctx.total.imag)
             ratio = torch.as_tensor(ctx.ratio, dtype=torch.float32, device=w.device).clone()
         ctx.per_channel, ctx.curve, ctx.layout, ctx.scales, ctx.extremes = per_channel, curve, layout, scales, extremes
+        ctx.steps = steps
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(latent, weight, error)
         return weight, ratio
@@ -127,7 +131,7 @@ class _Realise(torch.autograd.Function):
             weight_blocks = _blocks(weight, per_channel)
         table = None
         if g_ratio is not None:  # slope of f, and of the ratio in u over s
-            slope, gain, power_gain = _slope_tables(error, curve)
+            slope, gain, power_gain = _slope_tables(error, curve, ctx.steps)
             share = _divide(_number(g_ratio), ctx.total.imag)
             table = torch.complex(
                 slope, (gain - power_gain * ctx.ratio) * (share if per_channel else share * scales[0])
@@ -169,7 +173,7 @@ class _Realise(torch.autograd.Function):
                 if isinstance(extreme, Tensor) or extreme == sign * scales[0]
             ]
             _add_at_peaks(found, scales[0], sum(g_scales))
-        return grad.to(latent.dtype), None, None, None, None
+        return grad.to(latent.dtype), None, None, None, None, None
 
 
 _apply_uncompiled = torch.compiler.disable(_Realise.apply)
@@ -249,6 +253,13 @@ def _nearest(w: Tensor, s: Number, size: int, x: Tensor, index: Tensor) -> None:
     index.copy_(x)
 
 
+def _on_levels(w: Tensor, s: Number, steps: int) -> Tensor:
+    """The latent weights of the nearest levels."""
+    # A quotient, as for chips: a product with 1/s would decide otherwise halfway between two levels.
+    u = (w / s).nan_to_num_(0.0, 0.0, 0.0)  # all zero, or not finite, which s is then too
+    return u.mul_(steps).round_().div_(steps).mul_(s)
+
+
 def _effective(w: Tensor, s: Number, curve: float, out: Tensor) -> None:
     """Writes the exact effective weights: w times an even polynomial in u, by Horner's rule."""
     if not curve:
@@ -294,28 +305,29 @@ def _constant(value: float) -> Tensor:
 
 
 @lru_cache(maxsize=4)
-def _shifted_table(noise: Tensor, curve: float) -> Tensor:
+def _shifted_table(noise: Tensor, curve: float, steps: int) -> Tensor:
     """f(u) + mean + i·std."""
-    return noise + _effective_table(len(noise), curve, noise.device)
+    return noise + _effective_table(len(noise), curve, steps, noise.device)
 
 
 @lru_cache(maxsize=4)
-def _squares_table(error: Tensor, curve: float) -> Tensor:
+def _squares_table(error: Tensor, curve: float, steps: int) -> Tensor:
     """R(u) + i·f(u)²."""
-    return torch.complex(error.real, _effective_table(len(error), curve, error.device).square())
+    return torch.complex(error.real, _effective_table(len(error), curve, steps, error.device).square())
 
 
 @lru_cache(maxsize=4)
-def _slope_tables(error: Tensor, curve: float) -> tuple[Tensor, Tensor, Tensor]:
+def _slope_tables(error: Tensor, curve: float, steps: int) -> tuple[Tensor, Tensor, Tensor]:
     """f'(u), R'(u) and (f²)'(u)."""
     slope = _slope_table(len(error), curve, error.device).real.contiguous()
-    return slope, error.imag.contiguous(), 2 * slope * _effective_table(len(error), curve, error.device)
+    return slope, error.imag.contiguous(), 2 * slope * _effective_table(len(error), curve, steps, error.device)
 
 
 @lru_cache
-def _effective_table(size: int, curve: float, device: torch.device) -> Tensor:
-    """f(u)."""
+def _effective_table(size: int, curve: float, steps: int, device: torch.device) -> Tensor:
+    """f(u), of the u on its level."""
     u = torch.linspace(-1, 1, size, dtype=torch.float64, device="cpu")
+    u = quantise(u, steps) if steps else u
     return (torch.sinh(curve * u) / math.sinh(curve) if curve else u).float().to(device)
 
 

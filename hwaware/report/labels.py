@@ -21,7 +21,10 @@ _UNITS = (
 )
 
 #: Parameters that every heading spells out in its own way.
-_IN_HEADING = ("digital", "g_min_us", "g_max_us", "scale", "clamp", "kappa", "range_fraction", "stuck_on", "stuck_off")
+_IN_HEADING = (
+    "digital", "g_min_us", "g_max_us", "scale", "clamp", "kappa", "range_fraction", "stuck_on", "stuck_off", "levels",
+    "converters", "temperature_c", "activation_energy_ev",
+)  # fmt: skip
 
 
 def age_label(age_s: float) -> str:
@@ -128,6 +131,12 @@ def _usual(params: dict[str, Any]) -> list[str]:
         parts.append("linear cells" if params["kappa"] is None else f"κ = {_short(params['kappa'])}")
     if "range_fraction" in params:
         parts.append(f"r = {_short(params['range_fraction'])}")
+    if params.get("temperature_c") is not None:
+        parts.append(f"{_short(params['temperature_c'])} °C, {_short(params['activation_energy_ev'])} eV")
+    if params.get("levels"):
+        parts.append(f"{params['levels']} levels")
+    if params.get("converters"):
+        parts.append(_short(params["converters"]))
     if params.get("digital"):
         count = len(params["digital"])
         parts.append(f"{count} layer{'s' * (count > 1)} digital")
@@ -157,4 +166,6 @@ def _differ(rows: Iterable[Row], name: str) -> bool:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} = {_short(one)}" for name, one in value.items())
     return f"{value:.4g}" if isinstance(value, float) else str(value)

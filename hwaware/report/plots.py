@@ -279,6 +279,40 @@ def plot_range_sweep(rows: Iterable[Row], path: str | Path, age_s: float) -> Pat
     return _save(figure, axes[0], (f"{title}, age {age_label(age_s)}", conditions), path)
 
 
+def plot_input_range_sweep(rows: Iterable[Row], path: str | Path) -> Path:
+    """Accuracy against the share r of the input voltage range, one line for each age, ± std band.
+
+    ``rows`` differ in the converters' ``input_range``, in chips and in ages, and in nothing else.
+    """
+    rows = list(rows)
+    if not rows or any("converters" not in json.loads(row.device_params) for row in rows):
+        raise UserError("an input range sweep needs rows of networks with converters.")
+    same = {(*astuple(replace(row, age_s=0.0, **_UNSWEPT)), row.network, _swept_input(row)[1]) for row in rows}
+    if len(same) > 1:
+        raise UserError("rows of an input range sweep may differ in input_range and age only; select some first.")
+    ages: dict[float, list[tuple[float, Summary]]] = {}
+    for one in summarise(rows):
+        ages.setdefault(one.age_s, []).append((_swept_input(one)[0], one))
+
+    figure, axes = _accuracy_figure([[one for _, one in points] for points in ages.values()])
+    for index, age_s in enumerate(sorted(ages)):
+        r, summaries = zip(*sorted(ages[age_s], key=lambda point: point[0]), strict=True)
+        for axis in axes:
+            _draw_mean(axis, r, summaries, _COLOURS[index % 7], age_label(age_s), "-", _MARKERS[index % 5])
+    axes[-1].set(xlabel="input range r (share of the voltage range in use)", xlim=(0, 1.02))
+    _legend(figure, axes[0])
+    title, conditions = heading(rows, swept=("converters",))
+    fixed = json.loads(_swept_input(rows[0])[1])["converters"].items()
+    conditions = f"{conditions} · {', '.join(f'{name} = {value:g}' for name, value in fixed)}"
+    return _save(figure, axes[0], (title, conditions), path)
+
+
+def _swept_input(row: Row | Summary) -> tuple[float, str]:
+    """The input range of a row, and the rest of its device parameters."""
+    params = json.loads(row.device_params)
+    return params["converters"].pop("input_range"), json.dumps(params, sort_keys=True)
+
+
 #: Fields in which the rows of one sweep differ.
 _UNSWEPT = {"network": "", "device_params": "", "chip_seed": 0, "value": 0.0, "drift_free": 0.0, "commit": ""}
 

@@ -8,15 +8,16 @@ from functools import partial
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from hwaware.compensation.base import split_batch
 from hwaware.devices import device_to_dict
 from hwaware.errors import UserError
-from hwaware.nn import ConversionReport, analog_layers, convert
+from hwaware.nn import ConversionReport, Converters, analog_layers, calibrate, convert, ranges_of, set_ranges
 from hwaware.tasks.options import DeviceOptions, KeepDigital
 from hwaware.training import (
     Distillation,
@@ -38,6 +39,9 @@ SchedulerCallable = Callable[[Optimizer, int], LRScheduler]
 #: Where a ``.ckpt`` keeps what this package adds to it.
 CHECKPOINT_KEY = "hwaware"
 
+#: Samples that run through a network at a time while its converters' ranges are measured.
+_CALIBRATION_BATCH = 64
+
 _BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
 
 
@@ -54,6 +58,7 @@ class HardwareAwareTask(LightningModule, ABC):
         include, exclude: patterns of layers that are, or are not, to be held in cells.
         keep_digital: further layers that are not, by how sensitive they are.
         corrected: whether the network's weights are pre-distorted for the cell's non-linearity.
+        converters: DACs and ADCs about the cells, whose ranges are measured before training; None: none.
         noise: training noise; None for none.
         retention: retention loss; None for none.
         distillation: learn from the digital network that this one starts from; None: from labels alone. Repairs that
@@ -79,6 +84,7 @@ class HardwareAwareTask(LightningModule, ABC):
         exclude: Sequence[str] = (),
         keep_digital: KeepDigital | None = None,
         corrected: bool = True,
+        converters: Converters | None = None,
         noise: TrainingNoise | None = None,
         retention: RetentionLoss | None = None,
         distillation: Distillation | None = None,
@@ -88,7 +94,8 @@ class HardwareAwareTask(LightningModule, ABC):
         scheduler: SchedulerCallable | None = None,
     ) -> None:
         super().__init__()
-        for field, value in (("noise", noise), ("retention", retention), ("clip_alpha", clip_alpha)):
+        of_cells = {"converters": converters, "noise": noise, "retention": retention, "clip_alpha": clip_alpha}
+        for field, value in of_cells.items():
             if device is None and value is not None:
                 raise UserError(
                     f"{field} is for a network in memory cells, but there is no device: set it, or drop {field}."
@@ -98,6 +105,7 @@ class HardwareAwareTask(LightningModule, ABC):
         self.device_options = device
         kept = keep_digital.names() if keep_digital is not None else ()
         self.include, self.exclude, self.corrected = tuple(include), (*exclude, *kept), corrected
+        self.converters = converters
         self.noise, self.retention, self.clip_alpha = noise, retention, clip_alpha
         self.distillation = distillation
         self.freeze_bn_statistics = freeze_bn_statistics
@@ -174,7 +182,19 @@ class HardwareAwareTask(LightningModule, ABC):
 
     def convert(self, network: nn.Module, options: DeviceOptions, corrected: bool = True) -> ConversionReport:
         """Converts a digital network of this task for a device, with the task's choice of layers."""
-        return convert(network, options.build(), self.include, self.exclude, corrected)
+        return convert(network, options.build(), self.include, self.exclude, corrected, self.converters)
+
+    def calibrate(self, network: nn.Module, datamodule: LightningDataModule | None) -> None:
+        """Measures the ranges of a converted network's converters on validation images, where it has none yet."""
+        if self.converters is None or all(layer.ranges for layer in analog_layers(network).values()):
+            return
+        if not hasattr(datamodule, "calibration_batch"):
+            raise UserError("model.converters: their ranges are measured on calibration images: give a data module.")
+        datamodule.setup("fit")
+        device = next(network.parameters()).device
+        samples = datamodule.calibration_batch(min(self.converters.samples, datamodule.n_val))
+        batches = ([part.to(device) for part in batch] for batch in split_batch(samples, _CALIBRATION_BATCH))
+        calibrate(network, self.converters, self.predict, batches)
 
     # Training.
 
@@ -184,6 +204,9 @@ class HardwareAwareTask(LightningModule, ABC):
             for module in self._batch_norms():
                 module.eval()
         return self
+
+    def on_fit_start(self) -> None:
+        self._calibrate()
 
     def on_train_start(self) -> None:
         self.train()  # Lightning leaves the modes that it finds
@@ -234,9 +257,15 @@ class HardwareAwareTask(LightningModule, ABC):
 
     def on_validation_start(self) -> None:
         self.settle()
+        self._calibrate()
 
     def on_test_start(self) -> None:
         self.settle()
+        self._calibrate()
+
+    def _calibrate(self) -> None:
+        if self.converters is not None:
+            self.calibrate(self.network, self.trainer.datamodule)
 
     def settle(self) -> None:
         """Makes the network what it is to be judged by: no training noise, equal batch-norm statistics on all ranks."""
@@ -252,7 +281,8 @@ class HardwareAwareTask(LightningModule, ABC):
             return None
         device = self.device_options.build()  # its constants, since a device file may change
         layers = {"include": list(self.include), "exclude": list(self.exclude), "corrected": self.corrected}
-        return {"device": device_to_dict(device), **layers}
+        converters = {} if self.converters is None else {"converters": self.converters.settings()}
+        return {"device": device_to_dict(device), **layers, **converters}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # The file's tensors are the network's own, and only one rank's are written.
@@ -261,6 +291,7 @@ class HardwareAwareTask(LightningModule, ABC):
             "network": self.network_name,
             "hardware": self.hardware,
             "retention_weight": self.retention_weight,
+            "ranges": ranges_of(self.network),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -273,6 +304,7 @@ class HardwareAwareTask(LightningModule, ABC):
                     f"{_difference(saved.get(what), mine)}"
                 )
         self.retention_weight = saved["retention_weight"]
+        set_ranges(self.network, saved.get("ranges", {}))
 
     def _resolve_retention_weight(self, task_loss: Tensor, penalty: Tensor) -> float:
         losses = torch.stack([task_loss.detach().float(), penalty.detach().float()])

@@ -90,6 +90,7 @@ def retention_loss(model: nn.Module) -> Tensor:
                 curve=layer.device.curve,
                 noise=None,
                 error=layer.error,
+                steps=layer.device.steps,
             )
         errors.append(error)
     return torch.stack(errors).mean()

@@ -44,13 +44,16 @@ def error_table(size=K):
     return torch.complex(value.detach(), slope).to(torch.complex64)
 
 
-def reference(latent, per_channel, curve, z=None):
+def reference(latent, per_channel, curve, z=None, steps=0):
     """Weights and normalised error in double precision, by the definition; noise is constant relative to the scale."""
     w = latent.double()
     dims = tuple(range(1, w.ndim)) if per_channel else tuple(range(w.ndim))
     s = w.abs().amax(dims, keepdim=True)
     u = w / s
     f = torch.sinh(curve * u) / math.sinh(curve) if curve else u
+    if steps:  # the value on the level, the slope without
+        level = (u.detach() * steps).round() / steps
+        f = f + ((torch.sinh(curve * level) / math.sinh(curve) if curve else level) - f).detach()
     delta = 0 if z is None else (mean_law(u) + std_law(u) * z.double()).detach()
     return s * (f + delta), (s**2 * error_law(u)).sum() / (s * f).square().sum()
 
@@ -102,6 +105,40 @@ def test_weights_error_and_gradients(shape, per_channel, curve):
         (grad,) = torch.autograd.grad(loss(weight, error), latent, retain_graph=True)
         (expected,) = torch.autograd.grad(loss(expected_weight, expected_error), latent, retain_graph=True)
         close(grad, expected, 1e-3)
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("curve", [0.0, 2.0])
+@pytest.mark.parametrize("noisy", [False, True])
+def test_levels(noisy, curve, per_channel):
+    """Values on seven levels a side, slopes as without."""
+    latent = latents(300, 400)
+    noise = torch.zeros(K, dtype=torch.complex64) if noisy else None
+    for error in (None, error_table()):
+        weight, ratio = realise(latent, per_channel=per_channel, curve=curve, noise=noise, error=error, steps=7)
+        expected_weight, expected_ratio = reference(latent, per_channel, curve, steps=7)
+        if noisy:  # looked up: next to a boundary between levels the other side may be nearer
+            assert ((weight - expected_weight).abs() < 1e-5 * weight.abs().max()).float().mean() > 0.999
+        else:
+            close(weight, expected_weight, 5e-6)
+        downstream = torch.randn(300, 400)
+        loss, expected_loss = ((w * downstream.to(w)).sum() for w in (weight, expected_weight))
+        if error is not None:
+            close(ratio, expected_ratio, 5e-5)
+            loss, expected_loss = loss + 30 * ratio, expected_loss + 30 * expected_ratio
+        (grad,) = torch.autograd.grad(loss, latent)
+        (expected,) = torch.autograd.grad(expected_loss, latent)
+        close(grad, expected, 1e-3 if not noisy else 5e-2)
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_levels_of_weights_that_are_zero_or_not_finite(per_channel):
+    weight, _ = realise(torch.zeros(3, 4), per_channel=per_channel, curve=2.0, noise=None, error=None, steps=7)
+    assert torch.equal(weight, torch.zeros(3, 4))
+    latent = latents(3, 4).detach()
+    latent[1, 2] = math.nan
+    weight, _ = realise(latent, per_channel=per_channel, curve=2.0, noise=None, error=None, steps=7)
+    assert not weight[1].isfinite().any()
 
 
 def test_gradient_agrees_with_finite_differences():

@@ -31,6 +31,11 @@ def test_only_what_differs_within_a_device_varies(make_row):
     assert varying_params(rows) == ("kappa",)
 
 
+def test_heading_names_levels_where_there_are_any(make_row):
+    _, conditions = heading([make_row(params={"g_min_us": 0.0, "g_max_us": 1.0, "levels": 15})])
+    assert "15 levels" in conditions
+
+
 def test_heading_says_what_a_reader_must_know(rows):
     title, conditions = heading(rows, varying=["drift_mean_slope_us", "kappa"])
     assert title == "cifar_resnet20 on cifar10 · reram_cmo, differential, drift_mean_slope_us = -0.089"

@@ -6,7 +6,14 @@ from PIL import Image
 
 from hwaware.devices import load_device
 from hwaware.errors import UserError
-from hwaware.report.plots import _age_positions, plot_accuracy, plot_conductances, plot_range_sweep, plot_transform
+from hwaware.report.plots import (
+    _age_positions,
+    plot_accuracy,
+    plot_conductances,
+    plot_input_range_sweep,
+    plot_range_sweep,
+    plot_transform,
+)
 
 BLUE, ORANGE, PINK = (0, 114, 178), (213, 94, 0), (204, 121, 167)
 
@@ -145,3 +152,25 @@ def test_range_sweep_refuses_what_it_cannot_draw(tmp_path, make_row):
     for other in (make_row(mapping="offset"), make_row({"clamp": "zero"})):
         with pytest.raises(UserError, match="kappa and range_fraction only"):
             plot_range_sweep([*rows, other], tmp_path / "a.png", 0.0)
+
+
+def test_input_range_sweep_has_a_line_for_each_age(tmp_path, make_row):
+    def rows(optimum, **changes):
+        return [
+            make_row(
+                params={"kappa": None, "converters": {"adc_bits": 8, "input_kappa": 2.0, "input_range": r}},
+                age_s=age_s, chip_seed=chip, value=91 - 2 * abs(r - optimum) + 0.1 * chip - drop, **changes,
+            )
+            for r in (0.125, 0.25, 0.5, 0.75, 1.0) for age_s, drop in ((0.0, 0), (3e8, 3)) for chip in range(3)
+        ]  # fmt: skip
+
+    pixels = _pixels(plot_input_range_sweep(rows(0.25), tmp_path / "a.png"))
+    assert len(_where(pixels, BLUE)) > 300 and len(_where(pixels, ORANGE)) > 300
+    young = _where(pixels, BLUE)
+    young = young[young[:, 0] < 0.75]  # without the legend
+    assert young[young[:, 0].argmin(), 1] < 0.45  # the best, at a quarter of the range, is on the left
+    assert not _same(pixels, _pixels(plot_input_range_sweep(rows(0.75), tmp_path / "b.png")))
+    with pytest.raises(UserError, match="may differ in input_range and age only"):
+        plot_input_range_sweep(rows(0.25) + rows(0.25, network="finetuned"), tmp_path / "c.png")
+    with pytest.raises(UserError, match="needs rows of networks with converters"):
+        plot_input_range_sweep([make_row()], tmp_path / "c.png")

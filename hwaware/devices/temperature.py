@@ -1,0 +1,47 @@
+"""Ages at another temperature: an Arrhenius factor turns them into ages at the temperature that laws are stated for.
+
+``t_eq = t·exp(E_a/k_B·(1/T_ref - 1/T))``, T in kelvin: how retention is told from bakes (JEDEC JESD22-A117).
+"""
+
+from __future__ import annotations
+
+import math
+
+from hwaware.errors import UserError
+
+#: What the retention laws' constants are taken to hold for. Their sources measured at room temperature.
+REFERENCE_TEMPERATURE_C = 25.0
+
+_BOLTZMANN_EV_PER_K = 8.617333262e-5
+_ZERO_C_IN_K = 273.15
+
+_LARGEST = 1e12  # further off, an age of a second is one of tens of thousands of years
+
+
+def acceleration(temperature_c: float | None, activation_energy_ev: float | None) -> float:
+    """How many times as fast as at the reference temperature cells age; 1 where no temperature is given.
+
+    Raises:
+        UserError: only one of the two is given, or one can't be.
+    """
+    given = {"temperature_c": temperature_c, "activation_energy_ev": activation_energy_ev}
+    missing = [name for name, value in given.items() if value is None]
+    if len(missing) == 2:
+        return 1.0
+    if missing:
+        (name,) = (name for name in given if name not in missing)
+        raise UserError(
+            f"{name}={given[name]} needs {missing[0]} as well: together they say how much faster cells age."
+        )
+    if not temperature_c > -_ZERO_C_IN_K:
+        raise UserError(f"temperature_c={temperature_c} must be above {-_ZERO_C_IN_K} °C (85 is usual).")
+    if not activation_energy_ev > 0:
+        raise UserError(f"activation_energy_ev={activation_energy_ev} must be above 0 eV.")
+    reference, actual = (_ZERO_C_IN_K + value for value in (REFERENCE_TEMPERATURE_C, temperature_c))
+    exponent = activation_energy_ev / _BOLTZMANN_EV_PER_K * (1 / reference - 1 / actual)
+    if abs(exponent) > math.log(_LARGEST):
+        raise UserError(
+            f"temperature_c={temperature_c} with activation_energy_ev={activation_energy_ev}: "
+            f"ages would be off by more than a factor of {_LARGEST:g}."
+        )
+    return math.exp(exponent)

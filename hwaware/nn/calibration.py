@@ -1,0 +1,98 @@
+"""Measuring the ranges of converters on what the exact network computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hwaware.errors import UserError
+from hwaware.nn.convert import analog_layers
+from hwaware.nn.converters import Converters, Ranges
+
+#: Values of one batch from which a layer's percentile is estimated, and the seed of which ones.
+_SAMPLED, _SAMPLE_SEED = 2**16, 20_260_501
+
+
+@torch.no_grad()
+def calibrate(
+    model: nn.Module, converters: Converters, predict: Callable[[nn.Module, Any], Any], batches: Iterable[Any]
+) -> None:
+    """Measures the ranges of a converted network's layers, on what the exact network computes.
+
+    Args:
+        model: after :func:`hwaware.nn.convert`.
+        converters: whose percentile counts.
+        predict: runs a network on a batch.
+        batches: calibration samples; never those that results are reported on.
+
+    Raises:
+        UserError: a layer is never called.
+    """
+    layers = analog_layers(model)
+    found: dict[str, tuple[list[Tensor], list[Tensor]]] = {name: ([], []) for name in layers}
+    draw = torch.Generator().manual_seed(_SAMPLE_SEED)
+
+    def keep(kept: list[Tensor], values: Tensor) -> None:
+        values = values.abs().flatten()
+        if converters.percentile == 100:
+            values = values.amax().view(1)
+        elif len(values) > _SAMPLED:
+            values = values[torch.randint(len(values), (_SAMPLED,), generator=draw).to(values.device)]
+        kept.append(values.float())
+
+    def record(name: str) -> Callable[..., None]:
+        def hook(layer: Any, args: tuple[Tensor, ...], output: Tensor) -> None:
+            inputs, outputs = found[name]
+            keep(inputs, args[0])
+            keep(outputs, layer.without_bias(output))
+
+        return hook
+
+    training = {module: module.training for module in model.modules()}
+    handles = [layer.register_forward_hook(record(name)) for name, layer in layers.items()]
+    try:
+        model.eval()
+        for layer in layers.values():
+            layer.converters = None
+        for batch in batches:
+            predict(model, batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for layer in layers.values():
+            layer.converters = converters
+        for module, mode in training.items():
+            module.training = mode
+    for name, layer in layers.items():
+        if not found[name][0]:
+            raise UserError(f"layer '{name}' has converters, but the network never calls it: exclude it.")
+        limits = (_percentile(torch.cat(kept), converters.percentile) for kept in found[name])
+        layer.ranges = Ranges(*limits)
+
+
+def _percentile(values: Tensor, percentile: float) -> float:
+    if len(values) > 2**24:  # as many as torch.quantile takes
+        values = values[:: -(-len(values) // 2**24)]
+    return torch.quantile(values, percentile / 100).item() or 1.0  # a layer that gives nothing but zeros
+
+
+def ranges_of(model: nn.Module) -> dict[str, list[float]]:
+    """The ranges of a network's layers by name, as plain types; of a digital network those that it carries along."""
+    found = {name: getattr(module, "ranges", None) for name, module in model.named_modules()}
+    return {name: list(ranges) for name, ranges in found.items() if isinstance(ranges, Ranges)}
+
+
+def set_ranges(model: nn.Module, ranges: Mapping[str, Iterable[float]]) -> None:
+    """Gives layers, analog or digital, ranges that :func:`ranges_of` gave.
+
+    Raises:
+        UserError: they are another network's.
+    """
+    modules = dict(model.named_modules())
+    for name, limits in ranges.items():
+        if name not in modules:
+            raise UserError(f"converters' ranges are of a layer '{name}', which the network does not have.")
+        modules[name].ranges = Ranges(*limits)

@@ -1,0 +1,125 @@
+"""A run with converters: their ranges are measured once, kept with the weights, and used by every command."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from hwaware.checkpoint import load_weights, read_checkpoint, read_header
+from hwaware.cli import main
+from hwaware.nn import Converters, Ranges, analog_layers, ranges_of, set_ranges
+from hwaware.tasks import DeviceOptions, ImageClassification
+from tests.commands import FINETUNE, measured, pretrained_weights, run
+
+CONVERTERS = ("--model.converters.dac_bits", 6, "--model.converters.adc_bits", 6, "--model.converters.samples", 100)
+CONVERTERS += ("--model.converters.output_noise", 0.01)
+
+
+def _common(command, folder, *more):
+    weights = ("--model.weights", pretrained_weights(), "--trainer.default_root_dir", folder)
+    return (command, "--config", FINETUNE, *weights, *CONVERTERS, *more)
+
+
+def _task(**options):
+    options = {"device": DeviceOptions("reram_cmo"), "converters": Converters(dac_bits=6, adc_bits=6), **options}
+    return ImageClassification("tiny_test_net", weights=str(pretrained_weights()), num_classes=10, **options)
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """Folder of a run of two epochs, that was validated on the way and evaluated on chips."""
+    folder = tmp_path_factory.mktemp("fitted")
+    run(*_common("fit", folder))
+    return folder / "finetune" / "version_0"
+
+
+def test_rows_name_the_converters(fitted):
+    rows = measured(fitted / "rows.csv")
+    assert {row.network for row in rows} == {"base", "finetuned"}
+    for row in rows:
+        assert json.loads(row.device_params)["converters"] == {
+            "dac_bits": 6, "adc_bits": 6, "percentile": 99.9, "samples": 100, "input_range": 1.0, "output_noise": 0.01,
+        }  # fmt: skip
+
+
+def test_ranges_are_kept_with_the_weights(fitted):
+    file = fitted / "model.safetensors"
+    header, saved = read_header(file), read_checkpoint(fitted / "checkpoints" / "last.ckpt")["hwaware"]
+    assert header["hardware"]["converters"]["dac_bits"] == 6 and saved["hardware"] == header["hardware"]
+    assert set(header["ranges"]) == {"conv1", "conv2", "linear"} and saved["ranges"] == header["ranges"]
+    for path in (file, fitted / "checkpoints" / "last.ckpt"):
+        _, network = load_weights(_task(), path)
+        assert ranges_of(network) == header["ranges"]
+
+
+def test_drift_uses_the_ranges_of_the_run(fitted, tmp_path):
+    run(*_common("drift", tmp_path), "--weights", fitted / "model.safetensors")
+    assert measured(tmp_path / "finetune" / "version_0" / "rows.csv") == measured(fitted / "rows.csv")
+
+
+def test_a_run_goes_on_with_its_ranges(fitted):
+    task = _task(converters=Converters(dac_bits=6, adc_bits=6, samples=100, output_noise=0.01))
+    checkpoint = read_checkpoint(fitted / "checkpoints" / "last.ckpt")
+    task.noise, task.retention = None, None
+    task.on_load_checkpoint(checkpoint)
+    assert ranges_of(task.network) == checkpoint["hwaware"]["ranges"]
+    task.calibrate(task.network, None)  # nothing to measure
+
+
+def test_other_commands(fitted, tmp_path, capsys):
+    run(*_common("validate", tmp_path))
+    run(*_common("sensitivity", tmp_path, "--chips", 1, "--most", 0, "--weights", fitted / "model.safetensors"))
+    assert main([str(part) for part in _common("export", tmp_path, "--out", tmp_path / "bundle")]) == 2
+    assert "a bundle says nothing of converters: set --model.converters null" in capsys.readouterr().err
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_without_converters_nothing_of_them_is_recorded():
+    task, checkpoint = _task(converters=None), {"state_dict": {}}
+    task.on_save_checkpoint(checkpoint)
+    assert set(task.hardware) == {"device", "include", "exclude", "corrected"}
+    assert checkpoint["hwaware"]["ranges"] == {}
+    old = {key: value for key, value in checkpoint["hwaware"].items() if key != "ranges"}
+    task.on_load_checkpoint({"hwaware": old})
+    assert all(layer.ranges is None for layer in analog_layers(task.network).values())
+
+
+def test_a_task_calibrates_only_what_has_no_ranges_and_needs_data():
+    task = _task()
+    set_ranges(task.network, {name: (1.0, 2.0) for name in analog_layers(task.network)})
+    task.calibrate(task.network, None)
+    assert task.network.conv1.ranges == Ranges(1.0, 2.0)
+    task.network.conv1.ranges = None
+    with pytest.raises(ValueError, match="ranges are measured on calibration images: give a data module"):
+        task.calibrate(task.network, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--model.converters.dac_bits", "0"], "dac_bits=0 must be a whole number in [2, 16]"),
+        (["--model.converters.input_kappa", "2.0"], "converters.input_kappa=2.0 is the cell's curve, and device"),
+        (["--model.converters.percentil", "99"], "converters.percentil"),
+        (
+            [*("--model.device", "null", "--model.noise", "null"), *("--model.retention", "null")],
+            "converters is for a network in memory cells",
+        ),
+    ],
+)
+def test_bad_input(options, reason, tmp_path, capsys):
+    assert main([str(part) for part in _common("fit", tmp_path / "runs", *options)]) == 2
+    assert reason in capsys.readouterr().err and not (tmp_path / "runs").exists()
+
+
+def test_training_learns_through_the_converters():
+    """Gradients reach the first layer, and the noise of the outputs is fresh in every step."""
+    task = _task(converters=Converters(dac_bits=4, adc_bits=4, output_noise=0.05))
+    set_ranges(task.network, {name: (3.0, 3.0) for name in analog_layers(task.network)})
+    task.train()
+    images = torch.randn(8, 3, 8, 8)
+    first, second = task.network(images), task.network(images)
+    assert not torch.equal(first, second)
+    first.sum().backward()
+    assert task.network.conv1.weight.grad.abs().sum() > 0
