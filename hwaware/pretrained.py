@@ -22,7 +22,7 @@ from hwaware.devices import Device, device_from_dict
 from hwaware.errors import UserError
 from hwaware.evaluation import Row
 from hwaware.models import build_model
-from hwaware.models.hub import HUB, WEIGHTS, no_retries_without_network
+from hwaware.models.hub import HUB, WEIGHTS, no_retries_without_network, weights_file
 from hwaware.nn import Converters, convert, ranges_of, set_ranges
 from hwaware.report.labels import age_label, metric_label
 from hwaware.report.rows import write_rows
