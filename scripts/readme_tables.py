@@ -127,8 +127,8 @@ def headline(path: Path) -> str:
     The YAML file is a list of ``what`` (network and data), ``by`` (the repair), ``rows`` (a path from its folder),
     ``where`` (conditions on all rows), ``chip`` and ``repaired`` (further ones, which leave one line of rows each).
     """
-    header = ["network and data", "mapping", "digital", "chip at ten years", "repaired", "of digital", "by"]
-    body = [header, ["---", "---", "---:", "---:", "---:", "---:", "---"]]
+    header = ["network and data", "images", "mapping", "digital", "aged chip", "repaired", "of digital", "by"]
+    body = [header, ["---", "---:", "---", "---:", "---:", "---:", "---:", "---"]]
     for one in yaml.safe_load(path.read_text(encoding="utf-8")):
         rows, sides = read_rows(path.parent / one["rows"]), []
         for side in ("chip", "repaired"):
@@ -142,7 +142,7 @@ def headline(path: Path) -> str:
         chip, repaired = sides
         values = [f"{chip.base_digital:.2f}", *(f"{side.mean:.2f} ± {side.std:.2f}" for side in sides)]
         share = f"{100 * repaired.ratio_base_digital:.1f} %"
-        body.append([one["what"], chip.mapping, *values, share, one["by"]])
+        body.append([one["what"], f"{chip.n_samples:,}", chip.mapping, *values, share, one["by"]])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in body)
 
 

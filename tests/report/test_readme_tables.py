@@ -164,7 +164,10 @@ def test_a_line_for_each_comparison(readme, every, capsys):
     chip, repaired = (summarise([row for row in wanted if row.network == name])[0] for name in ("base", "finetuned"))
     mean = f"{chip.mean:.2f} ± {chip.std:.2f} | {repaired.mean:.2f} ± {repaired.std:.2f}"
     share = f"{100 * repaired.mean / repaired.base_digital:.1f} %"
-    assert table.splitlines()[2] == f"| a network | offset | {chip.base_digital:.2f} | {mean} | {share} | training |"
+    assert (
+        table.splitlines()[2]
+        == f"| a network | {chip.n_samples:,} | offset | {chip.base_digital:.2f} | {mean} | {share} | training |"
+    )
     file.write_text(HEADLINE.replace("chip: {network: base}", "chip: {}"))
     assert _run(path) == 2
     assert "'a network', chip: 3 lines of rows are left, not one" in capsys.readouterr().err
