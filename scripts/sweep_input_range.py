@@ -27,7 +27,7 @@ from hwaware.data import ImageData
 from hwaware.devices import load_device
 from hwaware.evaluation import RunLabels, evaluate
 from hwaware.nn import Converters, convert, ranges_of, set_ranges
-from hwaware.report.plots import plot_input_range_sweep
+from hwaware.report.sweep_plots import plot_input_range_sweep
 from hwaware.report.rows import write_rows
 from hwaware.tasks import DeviceOptions, ImageClassification
 
