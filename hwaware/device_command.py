@@ -47,7 +47,7 @@ def run(arguments: Sequence[str]) -> None:
         print(yaml.safe_dump(_plain(device_to_dict(device)), sort_keys=False, allow_unicode=True, width=1000))
         Console().print(_over_time(device))
         return
-    from hwaware.report.plots import plot_device_law
+    from hwaware.report.device_plots import plot_device_law
 
     out = options.out or Path(f"{device.name}.png")
     if out.suffix != ".png":

@@ -27,8 +27,8 @@ from hwaware.data import ImageData
 from hwaware.devices import load_device
 from hwaware.evaluation import RunLabels, evaluate
 from hwaware.nn import Converters, convert, ranges_of, set_ranges
-from hwaware.report.plots import plot_input_range_sweep
 from hwaware.report.rows import write_rows
+from hwaware.report.sweep_plots import plot_input_range_sweep
 from hwaware.tasks import DeviceOptions, ImageClassification
 
 AGES_S = (0.0, 3600.0, 315_360_000.0)

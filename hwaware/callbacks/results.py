@@ -21,10 +21,11 @@ from hwaware.evaluation import Row, ages_to_evaluate
 from hwaware.nn import analog_layers
 from hwaware.report.costs import KEY, Costs, cost_of, read_costs
 from hwaware.report.costs import NAME as COSTS
+from hwaware.report.device_plots import plot_conductances, plot_transform
 from hwaware.report.html import NAME as REPORT
 from hwaware.report.html import Section
 from hwaware.report.labels import line_labels, settings, slug, varying_params
-from hwaware.report.plots import plot_accuracy, plot_conductances, plot_costs, plot_transform
+from hwaware.report.plots import plot_accuracy, plot_costs
 from hwaware.report.rows import COLUMNS, write_csv, write_rows
 from hwaware.report.summary import LINE, LOSS_POINTS, group_by, summarise, write_summary
 from hwaware.report.tables import accuracy_tables

@@ -19,8 +19,8 @@ from hwaware.chip import VALIDATION_CHIP_SEED_START
 from hwaware.errors import UserError
 from hwaware.evaluation import commit
 from hwaware.nn import analog_layers
+from hwaware.report.device_plots import plot_sensitivity
 from hwaware.report.labels import age_label, device_heading
-from hwaware.report.plots import plot_sensitivity
 from hwaware.report.rows import write_csv
 from hwaware.report.summary import known
 from hwaware.sensitivity import LayerSensitivity, sensitivity

@@ -6,14 +6,9 @@ from PIL import Image
 
 from hwaware.devices import load_device
 from hwaware.errors import UserError
-from hwaware.report.plots import (
-    _age_positions,
-    plot_accuracy,
-    plot_conductances,
-    plot_input_range_sweep,
-    plot_range_sweep,
-    plot_transform,
-)
+from hwaware.report.device_plots import plot_conductances, plot_transform
+from hwaware.report.plots import _age_positions, plot_accuracy
+from hwaware.report.sweep_plots import plot_input_range_sweep, plot_range_sweep
 
 BLUE, ORANGE, PINK = (0, 114, 178), (213, 94, 0), (204, 121, 167)
 

@@ -1,0 +1,99 @@
+"""Figures of sweeps: accuracy against the share of a range that is in use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hwaware.errors import UserError
+from hwaware.evaluation import Row
+from hwaware.report.drawing import (
+    COLOURS,
+    MARKERS,
+    accuracy_figure,
+    draw_mean,
+    legend,
+    save,
+)
+from hwaware.report.labels import age_label, heading
+from hwaware.report.summary import Summary, summarise
+
+if TYPE_CHECKING:
+    pass
+
+
+def plot_range_sweep(rows: Iterable[Row], path: str | Path, age_s: float) -> Path:
+    """Accuracy against the range fraction r for each κ at one age: corrected solid, uncorrected dashed, ± std band.
+
+    ``rows`` differ in κ and r inside ``device_params`` and in nothing else of the device; networks other than ``base``
+    and ``base_uncorrected``, and other ages, are left out.
+    """
+    rows = [row for row in rows if row.age_s == age_s and row.network in ("base", "base_uncorrected")]
+    if not rows:
+        raise UserError(f"no row of 'base' or 'base_uncorrected' at age {age_label(age_s)}: nothing to sweep.")
+    swept = ("kappa", "range_fraction")
+    if len({(*astuple(replace(row, **_UNSWEPT)), _without(row.device_params, swept)) for row in rows}) > 1:
+        raise UserError("rows of a range sweep may differ in kappa and range_fraction only; select one device's first.")
+    curves: dict[tuple[float, bool], list[tuple[float, Summary]]] = {}
+    for one in summarise(rows):
+        params = json.loads(one.device_params)
+        curve = curves.setdefault((params["kappa"] or 0.0, one.network != "base"), [])
+        curve.append((params["range_fraction"], one))
+
+    kappas = sorted({kappa for kappa, _ in curves})  # linear cells first
+    figure, axes = accuracy_figure([[one for _, one in points] for points in curves.values()])
+    for kappa, uncorrected in sorted(curves):
+        r, summaries = zip(*sorted(curves[kappa, uncorrected], key=lambda point: point[0]), strict=True)
+        label = f"κ = {kappa:g}, {'un' * uncorrected}corrected" if kappa else "linear cells"
+        index = kappas.index(kappa)
+        for axis in axes:
+            draw_mean(axis, r, summaries, COLOURS[index % 7], label, "--" if uncorrected else "-", MARKERS[index % 5])
+    axes[-1].set(xlabel="range fraction r (share of the conductance window in use)", xlim=(0, 1.02))
+    legend(figure, axes[0])
+    title, conditions = heading(rows, swept=swept)
+    return save(figure, axes[0], (f"{title}, age {age_label(age_s)}", conditions), path)
+
+
+def plot_input_range_sweep(rows: Iterable[Row], path: str | Path) -> Path:
+    """Accuracy against the share r of the input voltage range, one line for each age, ± std band.
+
+    ``rows`` differ in the converters' ``input_range``, in chips and in ages, and in nothing else.
+    """
+    rows = list(rows)
+    if not rows or any("converters" not in json.loads(row.device_params) for row in rows):
+        raise UserError("an input range sweep needs rows of networks with converters.")
+    same = {(*astuple(replace(row, age_s=0.0, **_UNSWEPT)), row.network, _swept_input(row)[1]) for row in rows}
+    if len(same) > 1:
+        raise UserError("rows of an input range sweep may differ in input_range and age only; select some first.")
+    ages: dict[float, list[tuple[float, Summary]]] = {}
+    for one in summarise(rows):
+        ages.setdefault(one.age_s, []).append((_swept_input(one)[0], one))
+
+    figure, axes = accuracy_figure([[one for _, one in points] for points in ages.values()])
+    for index, age_s in enumerate(sorted(ages)):
+        r, summaries = zip(*sorted(ages[age_s], key=lambda point: point[0]), strict=True)
+        for axis in axes:
+            draw_mean(axis, r, summaries, COLOURS[index % 7], age_label(age_s), "-", MARKERS[index % 5])
+    axes[-1].set(xlabel="input range r (share of the voltage range in use)", xlim=(0, 1.02))
+    legend(figure, axes[0])
+    title, conditions = heading(rows, swept=("converters",))
+    fixed = json.loads(_swept_input(rows[0])[1])["converters"].items()
+    conditions = f"{conditions} · {', '.join(f'{name} = {value:g}' for name, value in fixed)}"
+    return save(figure, axes[0], (title, conditions), path)
+
+
+def _swept_input(row: Row | Summary) -> tuple[float, str]:
+    """The input range of a row, and the rest of its device parameters."""
+    params = json.loads(row.device_params)
+    return params["converters"].pop("input_range"), json.dumps(params, sort_keys=True)
+
+
+#: Fields in which the rows of one sweep differ.
+_UNSWEPT = {"network": "", "device_params": "", "chip_seed": 0, "value": 0.0, "drift_free": 0.0, "commit": ""}
+
+
+def _without(params: str, names: Sequence[str]) -> str:
+    return json.dumps({name: value for name, value in json.loads(params).items() if name not in names}, sort_keys=True)
