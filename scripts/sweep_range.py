@@ -38,8 +38,8 @@ def main() -> None:
     parser.add_argument("--weights", required=True)
     parser.add_argument("--data", required=True, help="folder with train.parquet and test.parquet")
     parser.add_argument("--mapping", default="differential")
-    parser.add_argument("--images", type=int, default=2000)
-    parser.add_argument("--chips", type=int, default=3)
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--chips", type=int, default=2)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
 

@@ -40,7 +40,7 @@ class LayerSize:
         kernel: positions of the kernel; 1 for linear layers.
         groups: of a convolution; 1 otherwise.
         inputs, outputs: input and output values for one sample.
-        cells: that hold its weights, reference columns included.
+        cells: that hold its weights, reference columns included; 0 where they are another layer's, tied to it.
         cells_per_weight: without them.
     """
 
@@ -152,20 +152,22 @@ def network_size(
 
     with on_outputs(model, count):
         predicted = predict(model, batch)
-    sizes = {}
+    sizes, held = {}, set()
     if unused := [name for name in analog_layers(model) if name not in outputs]:
         raise UserError(f"layer '{unused[0]}' was converted, but the network never calls it: exclude it.")
     for name, layer in analog_layers(model).items():
         rows, columns, *kernel = layer.weight.shape
+        groups, is_own = getattr(layer, "groups", 1), id(layer.weight) not in held
+        held.add(id(layer.weight))
         sizes[name] = LayerSize(
             out_channels=rows,
             in_channels=columns,
             kernel=torch.Size(kernel).numel(),
-            groups=getattr(layer, "groups", 1),
+            groups=groups,
             inputs=inputs[name],
             outputs=outputs[name],
             cells_per_weight=layer.device.layout.cells_per_weight,
-            cells=layer.device.layout.n_cells(layer.weight.shape, getattr(layer, "groups", 1)),
+            cells=layer.device.layout.n_cells(layer.weight.shape, groups) if is_own else 0,
         )
     parts = [predicted] if isinstance(predicted, Tensor) else predicted
     taught = HALF_BYTES * sum(part.numel() for part in parts) // samples if distillation else 0

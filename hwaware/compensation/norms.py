@@ -7,6 +7,9 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
+#: Largest half-precision numbers; a variance beyond would be stored as infinite.
+_HALF = (-65504.0, 65504.0)
+
 _STATISTICS = ("running_mean", "running_var")
 _AFFINE = ("weight", "bias")
 
@@ -38,7 +41,7 @@ def measuring_statistics(model: nn.Module) -> Iterator[Callable[[], dict[str, Te
                 norm.momentum = None  # a plain average over batches
                 norm.train()
             yield lambda: {
-                f"{name}/{what}": getattr(norm, what).half().float()
+                f"{name}/{what}": getattr(norm, what).clamp(*_HALF).half().float()
                 for name, norm in norms.items()
                 for what in _STATISTICS
             }

@@ -23,8 +23,8 @@ class ReadVerifyWrite(InFieldCompensation):
     """The cells of each layer's largest weights are written anew until they read as they should.
 
     A cell that is rewritten has no drift behind it: its error is that of writing, within the tolerance where it was
-    reached. Stuck cells stay. Ranking by ``|w|`` needs no reading; each of the chosen cells is read before every write
-    and after the last.
+    reached, and like any cell just written it has no read noise. Stuck cells stay. Ranking by ``|w|`` needs no reading;
+    each of the chosen cells is read before every write and after the last.
 
     Attributes:
         share: of each layer's weights.

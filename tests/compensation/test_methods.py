@@ -186,3 +186,11 @@ def test_bad_settings_and_networks_are_refused(device):
         ReadVerifyWrite(share=1.1)
     with pytest.raises(UserError, match="images=1 "):
         BnAdaBs(images=1)
+
+
+def test_tied_layers_share_their_cells(device):
+    net = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.ReLU(), torch.nn.Linear(4, 4))
+    net[2].weight = net[0].weight
+    report = convert(net, device)
+    size = network_size(net, lambda network, batch: network(batch[0]), (torch.randn(2, 4),))
+    assert size.cells == report.n_cells == 2 * 16
