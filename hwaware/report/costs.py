@@ -51,9 +51,14 @@ def merge_lines(path: Path, sources: Iterable[Path], key: Iterable[str]) -> None
         write_csv(path, header, (line.values() for lines in groups.values() for line in lines))
 
 
+def key_of(row: Row) -> tuple[str, ...]:
+    """What :data:`KEY` names of a row, as text."""
+    return tuple(str(getattr(row, name)) for name in KEY)
+
+
 def cost_of(row: Row, costs: Costs) -> Mapping[str, str] | None:
     """The line for the repair that a row was measured with; None for none."""
-    return costs.get(tuple(str(getattr(row, name)) for name in KEY))
+    return costs.get(key_of(row))
 
 
 def bytes_label(count: float) -> str:

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from hwaware.errors import UserError
-from hwaware.report.costs import KEY, cost_of, merge_lines, read_costs
+from hwaware.report.costs import KEY, cost_of, key_of, merge_lines, read_costs
 from hwaware.report.labels import line_labels
 from hwaware.report.plots import plot_accuracy, plot_costs, plot_sets
 from hwaware.report.rows import write_csv
@@ -40,7 +40,7 @@ def compared(make_row):
 def costs(tmp_path, compared):
     stored = {"none": None, "dora": 39_600, "vera_plus": 800, "gdc": 0}
     lines = {
-        tuple(getattr(row, name) for name in KEY): (stored[row.method], 1.5, 10 * (row.method == "dora"), 0, 0)
+        key_of(row): (stored[row.method], 1.5, 10 * (row.method == "dora"), 0, 0)
         for row in compared
         if row.method != "none"
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hwaware.report.costs import KEY
+from hwaware.report.costs import key_of
 from hwaware.report.words import in_words
 
 
@@ -19,11 +19,7 @@ def repaired(make_row):
         for chip in (0, 1)
     ]
     stored = {"dora": "582000", "vera_plus": "2460"}
-    costs = {
-        tuple(getattr(row, name) for name in KEY): {"bytes_stored": stored[row.method]}
-        for row in rows
-        if row.method != "none"
-    }
+    costs = {key_of(row): {"bytes_stored": stored[row.method]} for row in rows if row.method != "none"}
     return rows, costs
 
 
