@@ -37,7 +37,7 @@ def run_process(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
     """The same as a process of its own, started as a user does."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "hwaware", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def measured(file: Path) -> list[Row]:

@@ -49,3 +49,15 @@ def test_two_processes_train_and_their_drift_rows_equal_one_processs(tmp_path):
     again = measured(tmp_path / "again" / "finetune" / "version_0" / "rows.csv")
     assert again == [row for row in rows if row.chip_seed == 2000000]
     assert done.stdout.count("rows.csv") == 1
+
+
+def test_two_processes_repair_alike(tmp_path):
+    """What one process fits, both use; the rows are those of one process."""
+    methods = "[{class_path: ChannelAffine, init_args: {steps: 2}}]"
+    options = ("--evaluation.networks", "[base]", "--evaluation.n_chips", 3, "--evaluation.methods", methods)
+    done = run_process(*common("compare", tmp_path / "two"), *TWO, *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run(*common("compare", tmp_path / "one"), *options)
+    rows = measured(tmp_path / "one" / "finetune" / "version_0" / "rows.csv")
+    assert measured(tmp_path / "two" / "finetune" / "version_0" / "rows.csv") == rows
+    assert {row.method for row in rows} == {"none", "channel_affine"}
