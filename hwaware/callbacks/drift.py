@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +13,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import nn
 
-from hwaware.callbacks.batches import Batches, gather
+from hwaware.callbacks.batches import Batches
 from hwaware.callbacks.fitting import check_fits, dataset_name, fit_data
 from hwaware.callbacks.partial import PartialRows
 from hwaware.callbacks.progress import progress
@@ -28,11 +27,11 @@ from hwaware.callbacks.results import (
     write_repairs,
     write_results,
 )
+from hwaware.callbacks.scoring import ChipScorer
 from hwaware.chip import CHIP_SEED_START, VALIDATION_CHIP_SEED_START
 from hwaware.compensation import Compensation, Repair, Schedule
-from hwaware.compensation.base import State
 from hwaware.errors import UserError, nearest
-from hwaware.evaluation import DEFAULT_AGES_S, Row, RunLabels, ages_to_evaluate, evaluate, held_by, score_drift_free
+from hwaware.evaluation import DEFAULT_AGES_S, Row, RunLabels, ages_to_evaluate, score_drift_free
 from hwaware.nn import to_digital
 from hwaware.report.html import write_report
 from hwaware.report.labels import age_label
@@ -222,28 +221,11 @@ class DriftEvaluation(Callback):
             with trainer.precision_plugin.forward_context():  # as Lightning's own validation
                 return task.score(network, batches)
 
-        def shared(state: State) -> State:
-            there = {name: value.cpu() for name, value in state.items()}
-            return {name: value.to(torch_device) for name, value in trainer.strategy.broadcast(there).items()}
-
         # In single precision, or autocast from it, whatever the parameters were trained in: as chips are programmed.
         base_digital = score(copy.deepcopy(base).to(torch_device, torch.float32).eval())
         devices = self._devices(task)
         start = {"test": CHIP_SEED_START, "val": VALIDATION_CHIP_SEED_START}[split]
         chip_seeds = range(start, start + self.n_chips)
-        alone = trainer.world_size == 1
-
-        def measure(*what: Any, chip_seeds: Sequence[int], **how: Any) -> Iterator[list[Row]]:
-            """The rows of one more chip at a time, or, of several processes, of all at once."""
-            how |= {"score": score, "base_digital": base_digital, "n_samples": batches.n_samples}
-            own = []
-            for seed in chip_seeds[trainer.global_rank :: trainer.world_size]:
-                own += evaluate(*what, chip_seeds=[seed], **how)
-                if alone:
-                    yield own
-            if not alone:
-                yield gather(own)
-
         n_ages = sum(len(ages_to_evaluate(options.build(), self.ages_s)) for options in devices)
         data = fit_data(trainer, task, datamodule) if methods else None
         partial = self._partial(task, datamodule, run_folder(trainer), networks) if methods else None
@@ -252,6 +234,7 @@ class DriftEvaluation(Callback):
         n_own = len(range(trainer.global_rank, self.n_chips, trainer.world_size))
         n_scores = len(networks) * (1 + len(methods)) * n_ages * n_own
         with progress("ageing chips", n_scores, trainer.is_global_zero) as advance:
+            scorer = ChipScorer(trainer, score, base_digital, batches.n_samples, chip_seeds, partial, advance)
             for name, network in networks.items():
                 labels = RunLabels(network=name, **self._labels(task, datamodule))
                 for options in devices:
@@ -260,37 +243,13 @@ class DriftEvaluation(Callback):
                     converted, device = converted.to(torch_device).eval(), options.build()
                     task.calibrate(converted, datamodule)
                     ages_s = ages_to_evaluate(device, self.ages_s)
-                    held = held_by(converted, device)
                     exact = score_drift_free(converted, score)
                     for method in (None, *methods):
                         repair, how = None, labels
                         if method is not None:
                             repair = Repair(method, converted, device, ages_s, data, self.seed, self.schedule)
                             how = replace(labels, method=method.name, method_params=repair.params)
-                        known = {}
-                        if partial is not None:
-                            known = partial.chips(
-                                how, device, held, base_digital, exact, batches.n_samples, ages_s, chip_seeds
-                            )
-                        for _ in range(len(ages_s) * len(known) // trainer.world_size):
-                            advance()
-                        missing, before = [seed for seed in chip_seeds if seed not in known], rows
-                        if repair is not None and missing:
-                            repair.prepare(shared)
-                        rows = before + _in_order(known, [])
-                        for found in measure(
-                            converted,
-                            device,
-                            chip_seeds=missing,
-                            labels=how,
-                            ages_s=ages_s,
-                            repaired=repair,
-                            exact=exact,
-                            on_chip=advance,
-                        ):
-                            rows = before + _in_order(known, found)
-                            if partial is not None and trainer.is_global_zero:
-                                partial.keep(rows)
+                        rows += scorer.rows(converted, device, how, ages_s, exact, repair, rows)
                         if repair is not None:
                             self._repairs.append((rows[-1], repair))
         return rows
@@ -342,11 +301,6 @@ class DriftEvaluation(Callback):
             track(logger.experiment, rows, plots, folder)
         found = [f"{len(rows)} rows: {folder / 'rows.csv'}", f"summary: {folder / 'summary.csv'}", *found]
         print(*found, *(f"plot: {plot}" for plot in plots), f"report: {report}", sep="\n", flush=True)
-
-
-def _in_order(known: Mapping[int, Sequence[Row]], found: Iterable[Row]) -> list[Row]:
-    """Rows chip by chip; within a chip their order stays."""
-    return sorted([*chain.from_iterable(known.values()), *found], key=lambda row: row.chip_seed)
 
 
 def finetuned_network(task: HardwareAwareTask) -> nn.Module:
