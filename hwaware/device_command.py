@@ -45,7 +45,7 @@ def run(arguments: Sequence[str]) -> None:
     device = load_device(options.name)
     if options.command == "show":
         print(yaml.safe_dump(_plain(device_to_dict(device)), sort_keys=False, allow_unicode=True, width=1000))
-        Console().print(_over_time(device))
+        Console(stderr=True).print(_over_time(device))  # so that what goes to a file is a device file
         return
     from hwaware.report.device_plots import plot_device_law
 

@@ -166,10 +166,17 @@ def score_drift_free(model: nn.Module, score: Score) -> dict[str, float]:
 
 
 def ages_to_evaluate(device: Device, ages_s: Sequence[float]) -> tuple[float, ...]:
-    """The ages that tell something about a device, sorted; each is checked against its law."""
-    ages_s = sorted({float(age_s) for age_s in ages_s})
+    """The ages that tell something about a device; each is checked against its law.
+
+    Raises:
+        UserError: there is none, they do not ascend, or the law does not cover one.
+    """
+    ages_s = [float(age_s) for age_s in ages_s]
     if not ages_s:
         raise UserError("there is no age to evaluate at: give ages_s in seconds.")
+    if ages_s != (ascending := sorted(set(ages_s))):
+        given, wanted = ([int(age) if age.is_integer() else age for age in ages] for ages in (ages_s, ascending))
+        raise UserError(f"ages_s={given} must ascend: {wanted}.")
     for age_s in ages_s:
         device.check_age(age_s)
     if not device.has_time_law and ages_s[-1] > 0:

@@ -167,7 +167,7 @@ def model_card(
     from huggingface_hub import ModelCard, ModelCardData
 
     device = hardware["device"]
-    name = (repository or folder).rpartition("/")[2]
+    name = repository.rpartition("/")[2] if repository else f"{network} for {device['name']}"
     results = _results(rows)
     data = ModelCardData(
         library_name="timm",

@@ -69,7 +69,7 @@ def test_a_device_without_a_law_of_time_has_one_age_row(model):
     relative = load_device("reram_relative")
     assert ages_to_evaluate(relative, DEFAULT_AGES_S) == (0.0, 315360000.0)
     assert {row.age_s for row in _evaluate(model, relative, chip_seeds=[5])} == {0.0, 315360000.0}
-    assert ages_to_evaluate(relative, [60.0, 5.0]) == (60.0,)
+    assert ages_to_evaluate(relative, [5.0, 60.0]) == (60.0,)
 
 
 def test_bad_ages(model):
@@ -77,6 +77,8 @@ def test_bad_ages(model):
         _evaluate(model, ages_s=[])
     with pytest.raises(UserError, match="at least 1 s"):
         _evaluate(model, ages_s=[0.5])
+    with pytest.raises(UserError, match=r"ages_s=\[3600, 60\] must ascend: \[60, 3600\]"):
+        _evaluate(model, ages_s=[3600, 60])
 
 
 class _ReadsPastTheLayer(nn.Module):

@@ -17,7 +17,7 @@ from hwaware.checkpoint import read_header
 from hwaware.chip import Chip, drift_free
 from hwaware.cli import main
 from hwaware.nn import Converters, analog_layers, ranges_of
-from hwaware.report.rows import read_rows
+from hwaware.report.rows import read_rows, write_rows
 from tests.commands import FINETUNE, measured, pretrained_weights, run
 
 AGE_S = 315_360_000.0
@@ -75,6 +75,16 @@ def test_converters_are_handed_on_with_their_ranges(tmp_path):
     header = read_header(finished / "model.safetensors")
     assert ranges_of(model) == header["ranges"] != {}
     assert {layer.converters for layer in analog_layers(model).values()} == {Converters(dac_bits=6, adc_bits=5)}
+
+
+def test_rows_of_the_base_network_are_not_passed_off(finished, tmp_path, capsys):
+    rows = [row for row in read_rows(finished / "rows.csv") if row.network == "base"]
+    write_rows(tmp_path / "base.csv", rows)
+    weights = ("--weights", str(finished / "model.safetensors"), "--out", str(tmp_path / "handed"))
+    arguments = ["push", "--config", str(finished / "config.yaml"), *weights, "--rows", str(tmp_path / "base.csv")]
+    assert main(arguments) == 2
+    assert "has no rows of a finetuned network" in capsys.readouterr().err
+    assert not (tmp_path / "handed").exists()
 
 
 def test_card_has_metadata_and_the_drift_table(handed):

@@ -38,7 +38,8 @@ from hwaware.report.labels import age_label
 from hwaware.report.summary import LOSS_POINTS
 from hwaware.tasks import DeviceOptions, HardwareAwareTask
 
-NETWORKS = ("base_uncorrected", "base", "finetuned")
+UNTRAINED = ("base_uncorrected", "base")
+NETWORKS = (*UNTRAINED, "finetuned")
 
 #: Lightning's word for each split.
 _STAGES = {"test": "test", "val": "validate"}
@@ -88,7 +89,7 @@ class DriftEvaluation(Callback):
         for network in networks:
             if network not in NETWORKS:
                 raise UserError(f"evaluation network '{network}' is unknown. {nearest(network, NETWORKS)}")
-        if finetuned_as in NETWORKS[:2]:
+        if finetuned_as in UNTRAINED:
             raise UserError(f"finetuned_as='{finetuned_as}' is the name of another network; 'finetuned' is usual.")
         if n_chips < 1:
             raise UserError(f"n_chips={n_chips} must be at least 1; 10 or more for a result.")

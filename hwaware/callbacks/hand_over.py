@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from hwaware.callbacks.drift import UNTRAINED
 from hwaware.checkpoint import load_weights
 from hwaware.errors import UserError
 from hwaware.models.hub import weights_file
@@ -34,6 +35,12 @@ def hand_over(
     measured = read_rows(file) if file.is_file() else []
     if other := {row.model for row in measured} - {task.network_name}:
         raise UserError(f"push: '{file}' has rows of {other.pop()}, the recipe's network is {task.network_name}.")
+    if measured and all(row.network in UNTRAINED for row in measured):
+        reason = f"push: '{file}' has no rows of a finetuned network: age it first (hwaware drift --weights {weights})."
+        if rows:
+            raise UserError(reason)
+        print(f"{reason} The model card has no table.", flush=True)
+        measured = []
     # The name is the hub's for its own weights; of a local file, only a tag says where they come from.
     base = network.pretrained_cfg.get("hf_hub_id") if task.pretrained or "." in task.network_name else None
     if repo:
