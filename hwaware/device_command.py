@@ -70,7 +70,7 @@ def _presets() -> Table:
 
 def _over_time(device: Device) -> Table:
     targets = torch.tensor(_STATES, dtype=torch.float64) * (device.g_max_us - device.g_min_us) + device.g_min_us
-    table = Table(title=f"{device.name}: a cell's conductance (µS) by its target, mean ± standard deviation")
+    table = Table(title=f"{device.name}: a working cell's conductance (µS) by its target, mean ± standard deviation")
     table.add_column("age")
     for target in targets.tolist():
         table.add_column(f"{target:.4g}", justify="right")
