@@ -26,9 +26,6 @@ parameters; conductances in µS), ``crossbar`` (its largest number of rows and c
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
@@ -48,7 +45,7 @@ from hwaware.devices import Device, device_from_dict, device_to_dict
 from hwaware.devices.conductance import CROSSBAR
 from hwaware.errors import UserError
 from hwaware.evaluation import commit
-from hwaware.files import replacing
+from hwaware.files import new_folder, replacing
 from hwaware.nn import analog_layers, convert
 
 SCHEMA, SCHEMA_VERSION = "hwaware-bundle", 1
@@ -170,19 +167,12 @@ def write_bundle(
         "hwaware": version("hwaware"),
         "commit": commit(),
     }
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
+    with new_folder(folder) as temporary:
         for name, tensors in (("conductances", conductances), ("digital", digital), ("repairs", stored)):
             own = {key: value.contiguous().clone() for key, value in tensors.items()}  # safetensors refuses ties
             with replacing(temporary / f"{name}.safetensors") as file:
                 file.write(save(own))
         (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=1))
-        os.chmod(temporary, 0o755)  # mkdtemp makes it private
-        os.replace(temporary, folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
     return folder
 
 

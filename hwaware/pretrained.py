@@ -7,9 +7,6 @@ layers that they were trained for), ``rows.csv`` and a model card, ``README.md``
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +18,7 @@ from hwaware.checkpoint import hardware_of, read_header, write_weights
 from hwaware.devices import Device, device_from_dict
 from hwaware.errors import UserError
 from hwaware.evaluation import Row
+from hwaware.files import new_folder
 from hwaware.models import build_model
 from hwaware.models.hub import HUB, WEIGHTS, no_retries_without_network, weights_file
 from hwaware.nn import Converters, convert, ranges_of, set_ranges
@@ -63,9 +61,7 @@ def save_pretrained(
     folder = Path(folder)
     if folder.exists():
         raise UserError(f"'{folder}' is there already: give a folder that is not.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
+    with new_folder(folder) as temporary:
         save_for_hf(network, temporary, safe_serialization=True)
         # Once more, with a header.
         write_weights(temporary / WEIGHTS, network.state_dict(), name, hardware, ranges_of(network))
@@ -74,11 +70,6 @@ def save_pretrained(
             write_rows(temporary / "rows.csv", rows)
         card = model_card(str(folder), name, hardware, rows, repository, license, base_model)
         (temporary / "README.md").write_text(card, encoding="utf-8")
-        os.chmod(temporary, 0o755)  # mkdtemp makes it private
-        os.replace(temporary, folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
     return folder
 
 
