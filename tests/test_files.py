@@ -1,0 +1,22 @@
+"""Files and folders are there whole, or not at all."""
+
+from __future__ import annotations
+
+import pytest
+
+from hwaware.files import new_folder
+
+
+def test_a_folder_is_there_when_it_is_full(tmp_path):
+    with new_folder(tmp_path / "deep" / "out") as folder:
+        (folder / "a.txt").write_text("a")
+        assert not (tmp_path / "deep" / "out").exists()
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"]
+    assert (tmp_path / "deep" / "out" / "a.txt").read_text() == "a"
+
+
+def test_nothing_is_left_of_one_that_fails(tmp_path):
+    with pytest.raises(RuntimeError, match="half-way"), new_folder(tmp_path / "out") as folder:
+        (folder / "a.txt").write_text("a")
+        raise RuntimeError("half-way")
+    assert not any(tmp_path.iterdir())
