@@ -31,6 +31,15 @@ def test_a_set_is_fitted_only_when_the_target_is_missed(drifting, data):
         assert all(level.state is not None for level in table.levels[1:])
 
 
+def test_a_target_that_is_missed_is_said_and_stores_nothing(drifting, data):
+    """Where a new set does not help, the one before stays, age by age."""
+    model, device = drifting
+    settings = Schedule(95.0, instances=2, per_decade=1, youngest_s=1e6, oldest_s=1e8)
+    table = plan(ChannelAffine(steps=1, lr=1e-12), model, device, settings, data, seed=0)
+    assert [level.start_s for level in table.levels[1:]] == pytest.approx([1e6, 1e7, 1e8])
+    assert not any(level.reached for level in table.levels[1:]) and table.n_sets <= 1
+
+
 def test_age_alone_chooses_the_set():
     levels = [Level(start, {}, 90.0, 1.0, True) for start in (0.0, 60.0, 3600.0)]
     table = Timetable(tuple(levels))
