@@ -83,6 +83,10 @@ class EvalDataset(Dataset):
             for i in _progress(len(images), "preprocessing images", show_progress):
                 self.inputs[i] = transform(images.rgb(i))
 
+    @property
+    def in_memory(self) -> bool:
+        return self.inputs is not None
+
     def __len__(self) -> int:
         return len(self.images)
 

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cached_property
-from itertools import count
 from typing import Any, Literal
 
 import numpy as np
-from lightning import LightningDataModule
-from torch import Tensor
-from torch.utils.data import DataLoader, default_collate
 
+from hwaware.data.base import SampleData
 from hwaware.data.datasets import EvalDataset, TrainDataset, in_memory
-from hwaware.data.loading import EverySampleSampler, ImageLoader, ResumableLoader, ResumableSampler
 from hwaware.data.sources import Images, Source, Subset, open_source
-from hwaware.data.subsets import CALIBRATION_SEED, TEST_SUBSET_SEED, VALIDATION_SEED, row_range, stratified_subset
+from hwaware.data.subsets import TEST_SUBSET_SEED, VALIDATION_SEED, row_range, stratified_subset
 from hwaware.data.transforms import check_augment, eval_transform, train_transform
 from hwaware.errors import UserError
 
 
-class ImageData(LightningDataModule):
+class ImageData(SampleData):
     """Training, validation and test images with the preprocessing that the network's own data config names.
 
     The data config (timm's ``resolve_model_data_config(model)``) is read from ``task.data_config`` of the Trainer's
@@ -58,6 +53,8 @@ class ImageData(LightningDataModule):
     splits that were not needed).
     """
 
+    noun = "images"
+
     def __init__(
         self,
         source: str | None = None,
@@ -77,83 +74,23 @@ class ImageData(LightningDataModule):
         num_classes: int | None = None,
         seed: int | None = None,
     ) -> None:
-        super().__init__()
-        sizes = ("batch_size", batch_size, 1), ("eval_batch_size", eval_batch_size, 1), ("num_workers", num_workers, 0)
-        for option, value, least in sizes:
-            if value < least:
-                raise UserError(f"{option}={value} is below {least}")
+        super().__init__(batch_size, eval_batch_size, num_workers, seed)
         check_augment(augment, auto_augment, color_jitter, random_erasing)
         self._strong = {"policy": auto_augment, "color_jitter": color_jitter, "random_erasing": random_erasing}
         self.source, self.path, self.name = source, path, name
-        self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.augment, self.train_rows, self.val_rows, self.test_subset = augment, train_rows, val_rows, test_subset
-        self.test_split, self.seed = test_split, seed
+        self.test_split = test_split
         self.data_config: dict[str, Any] | None = None
         self.model_classes: int | None = None
         self._mixes = False
         self._given_classes = num_classes
         self._classes: tuple[str, ...] | None = None
         self._opened: dict[str, Images] = {}
-        self._datasets: dict[str, TrainDataset | EvalDataset] = {}
-
-    def setup(self, stage: Literal["fit", "validate", "test", "predict"] | str | None = None) -> None:
-        """Open, check and (where small) decode the splits that ``stage`` needs; None is all of them."""
-        self._read_task()
-        wanted = {"fit": ("train", "val"), "validate": ("val",), None: ("train", "val", "test")}.get(stage, ("test",))
-        for split in wanted:
-            if split not in self._datasets:
-                self._datasets[split] = self._dataset(split, self._split(split))
-
-    def train_dataloader(self) -> DataLoader:
-        self._check_batch_size(self.n_train // self._replicas()["num_replicas"])
-        sampler = ResumableSampler(self._datasets["train"], self.batch_size, self.seed or 0, **self._replicas())
-        loader = ResumableLoader(
-            self._datasets["train"],
-            batch_size=self.batch_size,
-            sampler=sampler,
-            drop_last=True,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-        )
-        if self.trainer is not None:
-            fit_loop = self.trainer.fit_loop
-            loader.batches_done = lambda: fit_loop.batch_idx + 1  # batch_idx: of the batch before the next one
-        return loader
-
-    def val_dataloader(self) -> DataLoader:
-        """Each image on one rank."""
-        return self._eval_loader("val", **self._replicas())
-
-    def test_dataloader(self) -> DataLoader:
-        """Every image on every rank: evaluation gives ranks different chips, not different images."""
-        return self._eval_loader("test")
-
-    def fitting_batches(self, seed: int) -> Iterator[list[Tensor]]:
-        """Endless training batches, whole on every rank: of what is fitted to the device rather than trained."""
-        self._check_batch_size(self.n_train)
-        sampler = ResumableSampler(self._datasets["train"], self.batch_size, seed)
-        loader = ImageLoader(self._datasets["train"], self.batch_size, sampler=sampler, drop_last=True)
-        for epoch in count():
-            sampler.set_epoch(epoch)
-            yield from loader
 
     def _check_batch_size(self, per_process: int) -> None:
         if self._mixes and self.batch_size % 2:
             raise UserError(f"batch_size={self.batch_size} must be even: model.mixing mixes images in pairs")
-        if per_process < self.batch_size:  # incomplete batches are dropped, so that there would be no step at all
-            raise UserError(f"batch_size={self.batch_size} is above the {per_process} training images of a process")
-
-    def calibration_batch(self, n: int) -> list[Tensor]:
-        """The first ``n`` of the validation images in a fixed order, preprocessed as for evaluation, and their labels.
-
-        Raises:
-            UserError: there are fewer.
-        """
-        dataset = self._datasets["val"]
-        if n > len(dataset):
-            raise UserError(f"{n} calibration images were asked for, and there are {len(dataset)} to validate on")
-        order = np.random.RandomState(CALIBRATION_SEED).permutation(len(dataset))[:n]
-        return default_collate([dataset[int(index)] for index in order])
+        super()._check_batch_size(per_process)
 
     @property
     def num_classes(self) -> int:
@@ -168,18 +105,6 @@ class ImageData(LightningDataModule):
     @property
     def dataset_name(self) -> str:
         return self.name or self.origin.name
-
-    @property
-    def n_train(self) -> int:
-        return len(self._datasets.get("train", ()))
-
-    @property
-    def n_val(self) -> int:
-        return len(self._datasets.get("val", ()))
-
-    @property
-    def n_test(self) -> int:
-        return len(self._datasets.get("test", ()))
 
     @cached_property
     def origin(self) -> Source:
@@ -241,27 +166,18 @@ class ImageData(LightningDataModule):
         val = stratified_subset(labels, max(1, n // 10), VALIDATION_SEED)
         return np.setdiff1d(rows, val), val
 
-    def _dataset(self, split: str, images: Images) -> TrainDataset | EvalDataset:
+    def _dataset(self, split: str) -> TrainDataset | EvalDataset:
         if self.data_config is None:
             raise UserError(
                 "ImageData does not know the network's preprocessing: use it with a Trainer, or set "
                 "data.data_config = timm.data.resolve_model_data_config(model)"
             )
+        images = self._split(split)
         show = self.trainer is None or self.trainer.is_global_zero
         if split == "train":
             transform = train_transform(self.data_config, self.augment, **self._strong)
             return TrainDataset(in_memory(images, show), transform, numpy=self._strong["policy"] is not None)
         return EvalDataset(images, eval_transform(self.data_config), show)
-
-    def _eval_loader(self, split: str, **replicas: int) -> DataLoader:
-        dataset = self._datasets[split]
-        return ImageLoader(
-            dataset,
-            batch_size=self.eval_batch_size,
-            sampler=EverySampleSampler(dataset, **replicas),
-            # what is in memory needs no workers
-            num_workers=self.num_workers if dataset.inputs is None else 0,
-        )
 
     # --- what the Trainer knows
 
@@ -271,10 +187,6 @@ class ImageData(LightningDataModule):
             self.data_config = getattr(task, "data_config", self.data_config)
             self.model_classes = getattr(task, "num_classes", self.model_classes)
             self._mixes = getattr(task, "mixing", None) is not None
-
-    def _replicas(self) -> dict[str, int]:
-        kwargs = self.trainer.distributed_sampler_kwargs if self.trainer is not None else None
-        return dict(kwargs or {"num_replicas": 1, "rank": 0})
 
     # --- classes
 

@@ -1,4 +1,4 @@
-"""Loaders that give the same images in the same order and with the same augmentation, whatever happens.
+"""Loaders that give the same samples in the same order and with the same augmentation, whatever happens.
 
 A training sample is fixed by (seed, epoch, index): not by the rank or worker that draws it, nor by what was drawn
 before. So a run that is killed and resumed sees what it would have seen.
@@ -83,7 +83,7 @@ class EverySampleSampler(DistributedSampler):
         return len(range(self.rank, len(self.dataset), self.num_replicas))
 
 
-class ImageLoader(DataLoader):
+class SampleLoader(DataLoader):
     """A DataLoader whose workers' UserErrors keep their one line, and which leaves torch's global generator alone."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -111,7 +111,7 @@ class ImageLoader(DataLoader):
         raise UserError(message)
 
 
-class ResumableLoader(ImageLoader):
+class ResumableLoader(SampleLoader):
     """A training loader that continues in the middle of an epoch.
 
     Lightning saves how many batches of the epoch are done, but then expects the loader to continue there; so the loader

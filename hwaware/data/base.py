@@ -1,0 +1,149 @@
+"""What all data modules share: three splits, each opened when it is needed, and their loaders."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from hwaware.data.loading import EverySampleSampler, ResumableLoader, ResumableSampler, SampleLoader
+from hwaware.data.subsets import CALIBRATION_SEED
+from hwaware.errors import UserError
+
+
+class SampleData(LightningDataModule, ABC):
+    """Training, validation and test samples; a batch is a list of tensors, the network's input first.
+
+    Args:
+        batch_size: samples per training step and device.
+        eval_batch_size: samples per evaluation step.
+        num_workers: processes that load samples (0: none beside the main one).
+        seed: of order and augmentation; None is the run's (0 without a run).
+
+    After ``setup``: ``n_train``, ``n_val``, ``n_test`` samples (0 for splits that were not needed).
+    """
+
+    #: What a sample is, for messages.
+    noun: ClassVar[str]
+    #: From samples to a batch.
+    collate: Callable[[Sequence[Any]], list[Tensor]] = staticmethod(default_collate)
+    #: Makes the order of training samples.
+    sampler: Callable[..., ResumableSampler] = ResumableSampler
+
+    def __init__(
+        self, batch_size: int = 128, eval_batch_size: int = 256, num_workers: int = 0, seed: int | None = None
+    ) -> None:
+        super().__init__()
+        sizes = ("batch_size", batch_size, 1), ("eval_batch_size", eval_batch_size, 1), ("num_workers", num_workers, 0)
+        for option, value, least in sizes:
+            if value < least:
+                raise UserError(f"{option}={value} is below {least}")
+        self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
+        self.seed = seed
+        self._datasets: dict[str, Dataset] = {}
+
+    @property
+    @abstractmethod
+    def dataset_name(self) -> str:
+        """The data's name in results."""
+
+    @abstractmethod
+    def _dataset(self, split: str) -> Dataset:
+        """Opens and checks ``train``, ``val`` or ``test``."""
+
+    def _read_task(self) -> None:
+        """Asks the Trainer's module, where there is one, how samples are to be prepared."""
+
+    def setup(self, stage: Literal["fit", "validate", "test", "predict"] | str | None = None) -> None:
+        """Open, check and (where small) prepare the splits that ``stage`` needs; None is all of them."""
+        self._read_task()
+        wanted = {"fit": ("train", "val"), "validate": ("val",), None: ("train", "val", "test")}.get(stage, ("test",))
+        for split in wanted:
+            if split not in self._datasets:
+                self._datasets[split] = self._dataset(split)
+
+    def train_dataloader(self) -> DataLoader:
+        dataset = self._datasets["train"]
+        self._check_batch_size(len(dataset) // self._replicas()["num_replicas"])
+        loader = ResumableLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=self.sampler(dataset, self.batch_size, self.seed or 0, **self._replicas()),
+            drop_last=True,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            collate_fn=self.collate,
+        )
+        if self.trainer is not None:
+            fit_loop = self.trainer.fit_loop
+            loader.batches_done = lambda: fit_loop.batch_idx + 1  # batch_idx: of the batch before the next one
+        return loader
+
+    def val_dataloader(self) -> DataLoader:
+        """Each sample on one rank."""
+        return self._eval_loader("val", **self._replicas())
+
+    def test_dataloader(self) -> DataLoader:
+        """Every sample on every rank: evaluation gives ranks different chips, not different samples."""
+        return self._eval_loader("test")
+
+    def fitting_batches(self, seed: int) -> Iterator[list[Tensor]]:
+        """Endless training batches, whole on every rank: of what is fitted to the device rather than trained."""
+        dataset = self._datasets["train"]
+        self._check_batch_size(len(dataset))
+        sampler = self.sampler(dataset, self.batch_size, seed)
+        loader = SampleLoader(dataset, self.batch_size, sampler=sampler, drop_last=True, collate_fn=self.collate)
+        for epoch in count():
+            sampler.set_epoch(epoch)
+            yield from loader
+
+    def calibration_batch(self, n: int) -> list[Tensor]:
+        """The first ``n`` of the validation samples in a fixed order, prepared as for evaluation, with their labels.
+
+        Raises:
+            UserError: there are fewer.
+        """
+        dataset = self._datasets["val"]
+        if n > len(dataset):
+            raise UserError(f"{n} calibration {self.noun} were asked for, and there are {len(dataset)} to validate on")
+        order = np.random.RandomState(CALIBRATION_SEED).permutation(len(dataset))[:n]
+        return self.collate([dataset[int(index)] for index in order])
+
+    @property
+    def n_train(self) -> int:
+        return len(self._datasets.get("train", ()))
+
+    @property
+    def n_val(self) -> int:
+        return len(self._datasets.get("val", ()))
+
+    @property
+    def n_test(self) -> int:
+        return len(self._datasets.get("test", ()))
+
+    def _check_batch_size(self, per_process: int) -> None:
+        if per_process < self.batch_size:  # incomplete batches are dropped, so that there would be no step at all
+            raise UserError(
+                f"batch_size={self.batch_size} is above the {per_process} training {self.noun} of a process"
+            )
+
+    def _eval_loader(self, split: str, **replicas: int) -> DataLoader:
+        dataset = self._datasets[split]
+        return SampleLoader(
+            dataset,
+            batch_size=self.eval_batch_size,
+            sampler=EverySampleSampler(dataset, **replicas),
+            # what is in memory needs no workers
+            num_workers=0 if getattr(dataset, "in_memory", False) else self.num_workers,
+            collate_fn=self.collate,
+        )
+
+    def _replicas(self) -> dict[str, int]:
+        kwargs = self.trainer.distributed_sampler_kwargs if self.trainer is not None else None
+        return dict(kwargs or {"num_replicas": 1, "rank": 0})
