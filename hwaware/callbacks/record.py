@@ -57,6 +57,7 @@ class RunRecord(SaveConfigCallback):
         if folder is None or not trainer.is_global_zero:
             return
         weights = save_weights(pl_module, folder / "model.safetensors")
+        pl_module.save_beside(folder)
         print(f"finished weights: {weights}", flush=True)
         for logger in wandb_loggers(trainer):
             log_files(logger.experiment, "model", [weights])

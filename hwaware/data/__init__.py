@@ -2,5 +2,6 @@
 
 from hwaware.data.images import ImageData
 from hwaware.data.sources import Images, Source
+from hwaware.data.squad import SquadData
 
-__all__ = ["ImageData", "Images", "Source"]
+__all__ = ["ImageData", "Images", "Source", "SquadData"]

@@ -91,7 +91,11 @@ class SampleData(LightningDataModule, ABC):
 
     def test_dataloader(self) -> DataLoader:
         """Every sample on every rank: evaluation gives ranks different chips, not different samples."""
-        return self._eval_loader("test")
+        return self.every_sample("test")
+
+    def every_sample(self, split: str) -> DataLoader:
+        """A split's loader with all samples on every rank."""
+        return self._eval_loader(split)
 
     def fitting_batches(self, seed: int) -> Iterator[list[Tensor]]:
         """Endless training batches, whole on every rank: of what is fitted to the device rather than trained."""

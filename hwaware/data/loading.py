@@ -66,8 +66,30 @@ class ResumableSampler(DistributedSampler):
         self.start_batch = 0
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        indices = list(super().__iter__())[self.start_batch * self.batch_size :]
+        indices = self.arranged(list(super().__iter__()))[self.start_batch * self.batch_size :]
         return iter([(index, sample_key(self.key_seed, self.epoch, index)) for index in indices])
+
+    def arranged(self, indices: list[int]) -> list[int]:
+        """The epoch's order, from the shuffled one."""
+        return indices
+
+
+class LengthGroupedSampler(ResumableSampler):
+    """Batches of samples of about equal length, in random order: less padding. For a dataset with ``lengths``."""
+
+    #: Batches among whose samples those of a length are looked for.
+    pool = 50
+
+    def arranged(self, indices: list[int]) -> list[int]:
+        size, lengths = self.batch_size, self.dataset.lengths
+        whole = len(indices) // size * size
+        batches = []
+        for begin in range(0, whole, self.pool * size):
+            alike = sorted(indices[begin : min(begin + self.pool * size, whole)], key=lambda index: -lengths[index])
+            batches += [alike[at : at + size] for at in range(0, len(alike), size)]
+        # The same order of batches on all ranks, whose lengths then are alike too: none waits long for the others.
+        random.Random(sample_key(self.key_seed, "batches", self.epoch)).shuffle(batches)
+        return [index for batch in batches for index in batch] + indices[whole:]
 
 
 class EverySampleSampler(DistributedSampler):

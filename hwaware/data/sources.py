@@ -223,28 +223,34 @@ def _open_digits(_: Any) -> Source:
     return Source("digits", {"train": lambda: Subset(digits, train), "test": lambda: Subset(digits, test)})
 
 
+def from_hub(what: str, load: Callable[[], Any], local: str) -> Any:
+    """What ``load`` gets from the Hugging Face hub, or from its cached copy.
+
+    Raises:
+        UserError: it can't be had; ``local`` are the options for a copy of one's own.
+    """
+    try:
+        return load()
+    except Exception as error:  # the hub's, the network's and the file formats' errors have no common base
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"cannot get {what} from the hub: {reason}\nWithout a network, give a local copy: {local}"
+        ) from error
+
+
 def _open_hub(name: str) -> Source:
     """A data set of the Hugging Face hub, or its cached copy."""
     import datasets
 
-    def found(what: str, load: Callable[[], Any]) -> Any:
-        try:
-            return load()
-        except Exception as error:  # the hub's, the network's and the file formats' errors have no common base
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise UserError(
-                f"cannot get {what} from the hub: {reason}\n"
-                "Without a network, give a local copy: --data.source parquet (or folder) --data.path DIR"
-            ) from error
-
-    available = found(f"the data set '{name}'", lambda: datasets.get_dataset_split_names(name))
+    local = "--data.source parquet (or folder) --data.path DIR"
+    available = from_hub(f"the data set '{name}'", lambda: datasets.get_dataset_split_names(name), local)
     splits: dict[str, Callable[[], Images]] = {}
     for split, names in _SPLIT_NAMES.items():
         theirs = next((one for one in names if one in available), None)
         if theirs is not None:
             what = f"the {theirs} images of '{name}'"
             splits[split] = lambda theirs=theirs, what=what: TableImages(
-                found(what, lambda: datasets.load_dataset(name, split=theirs)), f"{name} ({theirs})"
+                from_hub(what, lambda: datasets.load_dataset(name, split=theirs), local), f"{name} ({theirs})"
             )
     if not splits:
         raise UserError(f"the data set '{name}' has no split to fit or test on: it has {', '.join(available)}.")

@@ -3,6 +3,15 @@
 from hwaware.tasks.base import HardwareAwareTask
 from hwaware.tasks.image_classification import ImageClassification
 from hwaware.tasks.options import DeviceOptions, KeepDigital
-from hwaware.tasks.schedule import WarmupCosine
+from hwaware.tasks.question_answering import QuestionAnswering
+from hwaware.tasks.schedule import WarmupCosine, WarmupLinear
 
-__all__ = ["DeviceOptions", "HardwareAwareTask", "ImageClassification", "KeepDigital", "WarmupCosine"]
+__all__ = [
+    "DeviceOptions",
+    "HardwareAwareTask",
+    "ImageClassification",
+    "KeepDigital",
+    "QuestionAnswering",
+    "WarmupCosine",
+    "WarmupLinear",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -127,6 +128,9 @@ class HardwareAwareTask(LightningModule, ABC):
     def build_network(self, weights: str | None = None) -> nn.Module:
         """The digital network with the weights that it starts from, or with those of a file in the same form."""
 
+    def save_beside(self, folder: Path) -> None:  # noqa: B027 - timm needs the weights alone
+        """Writes what a folder needs beside ``model.safetensors`` for the network's own library to load it."""
+
     @abstractmethod
     def configure_losses(self) -> None:
         """Sets up what :meth:`loss` needs."""
@@ -243,7 +247,10 @@ class HardwareAwareTask(LightningModule, ABC):
 
     def make_optimizer(self) -> Optimizer:
         """A new optimiser over all parameters that ask for a gradient."""
-        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return self.optimizer_of([parameter for parameter in self.parameters() if parameter.requires_grad])
+
+    def optimizer_of(self, parameters: Iterable[Any]) -> Optimizer:
+        """The recipe's optimiser for parameters, or groups of them."""
         make = self.optimizer_callable or (lambda parameters: SGD(parameters, lr=0.01, momentum=0.9))
         return make(parameters)
 

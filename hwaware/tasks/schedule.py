@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -33,15 +34,39 @@ class WarmupCosine(LambdaLR):
     def __init__(
         self, optimizer: Optimizer, total_steps: int, warmup_steps: int = 0, final_fraction: float = 0.0
     ) -> None:
-        if warmup_steps < 0 or not 0 <= final_fraction <= 1:
-            raise UserError(
-                f"warmup_steps={warmup_steps} must be 0 or more, and final_fraction={final_fraction} in [0, 1]."
-            )
+        _check(warmup_steps, final_fraction)
 
-        def factor(step: int) -> float:
-            if step < warmup_steps:
-                return (step + 1) / warmup_steps
-            done = min((step - warmup_steps) / max(total_steps - warmup_steps, 1), 1.0)
+        def factor(done: float) -> float:
             return final_fraction + (1 - final_fraction) * 0.5 * (1 + math.cos(math.pi * done))
 
-        super().__init__(optimizer, factor)
+        super().__init__(optimizer, _after_warmup(total_steps, warmup_steps, factor))
+
+
+class WarmupLinear(LambdaLR):
+    """Linear warm-up, then linearly down to zero after the last step, as BERT is finetuned.
+
+    Args:
+        optimizer: whose learning rates are scaled.
+        total_steps: optimiser steps of the whole run; a task fills it in from its trainer.
+        warmup_steps: steps until the full rate; 0 starts with it.
+    """
+
+    def __init__(self, optimizer: Optimizer, total_steps: int, warmup_steps: int = 0) -> None:
+        _check(warmup_steps)
+        super().__init__(optimizer, _after_warmup(total_steps, warmup_steps, lambda done: 1 - done))
+
+
+def _check(warmup_steps: int, final_fraction: float = 0.0) -> None:
+    if warmup_steps < 0 or not 0 <= final_fraction <= 1:
+        raise UserError(f"warmup_steps={warmup_steps} must be 0 or more, and final_fraction={final_fraction} in [0, 1].")
+
+
+def _after_warmup(total_steps: int, warmup_steps: int, factor: Callable[[float], float]) -> Callable[[int], float]:
+    """Of the full rate at each step: rising, then a function of the share of the rest that is done."""
+
+    def at(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        return factor(min((step - warmup_steps) / max(total_steps - warmup_steps, 1), 1.0))
+
+    return at

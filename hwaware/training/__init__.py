@@ -1,8 +1,9 @@
-"""What a training step adds: device noise, retention loss, distillation, mixed images, weight clipping."""
+"""What a training step adds: device noise, retention loss, distillation, mixed images, weight clipping, layer-wise rates."""
 
 from hwaware.training.ages import AgeDistribution
 from hwaware.training.clipping import clip_weights_
 from hwaware.training.distillation import Distillation, distillation_loss
+from hwaware.training.layer_decay import layer_depths
 from hwaware.training.mixing import Mixing
 from hwaware.training.noise import TrainingNoise, install_noise, remove_noise
 from hwaware.training.retention import RetentionLoss, install_retention, remove_retention, retention_loss
@@ -17,6 +18,7 @@ __all__ = [
     "distillation_loss",
     "install_noise",
     "install_retention",
+    "layer_depths",
     "remove_noise",
     "remove_retention",
     "retention_loss",

@@ -1,0 +1,199 @@
+"""Questions about paragraphs (SQuAD v1.1 and v2), as a LightningDataModule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from hwaware.data.base import SampleData
+from hwaware.data.loading import LengthGroupedSampler
+from hwaware.data.squad_files import Question, find_files, hub_questions, read_questions
+from hwaware.data.subsets import TEST_SUBSET_SEED, VALIDATION_SEED, stratified_subset
+from hwaware.data.windows import Windows, make_windows
+from hwaware.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+#: Splits by their number in batches.
+SPLITS = ("train", "val", "test")
+
+
+class SquadData(SampleData):
+    """Training, validation and test windows of questions and paragraphs, tokenised by the network's own tokenizer.
+
+    A batch is ``[input_ids, attention_mask, token_type_ids (all [N, T]), start, end (both [N]), place [N, 2]]``. A
+    place is a split's number and a window's, by which :attr:`windows` has the texts; T is the batch's longest window.
+
+    Splits: ``dev`` is for testing; validation uses articles of the training set that are set aside, never trained on.
+    By them the threshold of "no answer" is chosen.
+
+    Args:
+        path: folder with train and dev files, SQuAD's JSON (v1.1 or v2) or the hub's parquet; with ``source: hub`` the
+            name there (``rajpurkar/squad_v2``).
+        source: ``local`` or ``hub``.
+        name: of the data set in the results (default: the folder's).
+        max_length: tokens of a window.
+        stride: tokens that consecutive windows of a long paragraph share.
+        batch_size: windows per training step and device.
+        eval_batch_size: windows per evaluation step.
+        num_workers: processes that load windows (0: none beside the main one, best for data in memory).
+        val_articles: titles of the training articles to set aside; None: a fixed tenth of them.
+        test_subset: this many test questions, always the same, stratified by whether they have an answer; None: all.
+        seed: of order; None is the run's (0 without a run).
+
+    Raises (in ``setup``, as UserError): no data, malformed files, an unknown article, windows too short for the stride.
+    """
+
+    noun = "windows"
+    sampler = LengthGroupedSampler
+
+    def __init__(
+        self,
+        path: str | None = None,
+        source: Literal["local", "hub"] = "local",
+        name: str | None = None,
+        max_length: int = 384,
+        stride: int = 128,
+        batch_size: int = 16,
+        eval_batch_size: int = 32,
+        num_workers: int = 0,
+        val_articles: list[str] | None = None,
+        test_subset: int | None = None,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(batch_size, eval_batch_size, num_workers, seed)
+        if source not in ("local", "hub"):
+            raise UserError(f"unknown source '{source}' of questions. {nearest(source, ('local', 'hub'))}")
+        self.path, self.source, self.name = path, source, name
+        self.max_length, self.stride = max_length, stride
+        self.val_articles, self.test_subset = val_articles, test_subset
+        #: The network's; read from the Trainer's module.
+        self.tokenizer: PreTrainedTokenizerFast | None = None
+        #: Windows by split number, of the splits that were set up.
+        self.windows: dict[int, Windows] = {}
+
+    @property
+    def dataset_name(self) -> str:
+        return self.name or str(self.path).rstrip("/").rpartition("/")[2]
+
+    def _read_task(self) -> None:
+        if self.trainer is None:
+            return
+        task = self.trainer.lightning_module
+        self.tokenizer = getattr(task, "tokenizer", self.tokenizer)
+        longest = getattr(task, "max_positions", None)
+        if longest is not None and self.max_length > longest:
+            raise UserError(f"max_length={self.max_length} is above the {longest} positions that the network knows.")
+        if hasattr(task, "windows"):
+            task.windows = self.windows  # it turns positions in windows into texts
+
+    def _dataset(self, split: str) -> WindowDataset:
+        if self.tokenizer is None:
+            raise UserError(
+                "SquadData does not know the network's tokenizer: use it with a Trainer, or set data.tokenizer = "
+                "AutoTokenizer.from_pretrained(…)"
+            )
+        number, questions = SPLITS.index(split), self._questions(split)
+        show = self.trainer is None or self.trainer.is_global_zero
+        windows = make_windows(questions, self.tokenizer, self.max_length, self.stride, show)
+        self.windows[number] = windows
+        return WindowDataset(windows, number)
+
+    def collate(self, samples: Sequence[tuple[int, int]]) -> list[Tensor]:
+        """From places to a batch, padded to its longest window on the tokenizer's side."""
+        windows = self.windows[samples[0][0]]
+        index = np.asarray([window for _, window in samples])
+        lengths = windows.length[index]
+        longest = int(lengths.max())
+        shift = longest - lengths if windows.pads_left else np.zeros_like(lengths)
+        ids, types = (np.full((len(index), longest), value, dtype=np.int64) for value in windows.pad)
+        mask = np.zeros_like(ids)
+        for row, (window, at, n) in enumerate(zip(index, shift, lengths, strict=True)):
+            here = slice(at, at + n)
+            ids[row, here], types[row, here] = windows.part(window)
+            mask[row, here] = 1
+        ends = (windows.start[index] + shift, windows.end[index] + shift)
+        return [torch.from_numpy(np.asarray(part, dtype=np.int64)) for part in (ids, mask, types, *ends, samples)]
+
+    def _questions(self, split: str) -> list[Question]:
+        if split == "test":
+            questions = self._stored("dev")
+            if self.test_subset is None:
+                return questions
+            kept = stratified_subset([bool(one.answers) for one in questions], self.test_subset, TEST_SUBSET_SEED)
+            return [questions[index] for index in kept]
+        aside = self._set_aside
+        questions = [one for one in self._stored("train") if (one.title in aside) == (split == "val")]
+        if split == "train":
+            lost = [one for one in questions if one.answers and one.span() is None]
+            if lost:
+                rank_zero_warn(
+                    f"{len(lost)} of {len(questions)} training questions are left out, since their paragraph does not "
+                    f"contain the answer; the first: '{lost[0].id}', '{lost[0].answers[0][:40]}'."
+                )
+                left_out = {one.id for one in lost}
+                questions = [one for one in questions if one.id not in left_out]
+        return questions
+
+    @cached_property
+    def _set_aside(self) -> set[str]:
+        """Titles of the articles to validate on."""
+        titles = sorted({one.title for one in self._stored("train")})
+        if self.val_articles is not None:
+            for title in self.val_articles:
+                if title not in titles:
+                    raise UserError(f"val_articles: there is no training article '{title}'. {nearest(title, titles)}")
+            chosen = set(self.val_articles)
+        else:
+            order = np.random.RandomState(VALIDATION_SEED).permutation(len(titles))
+            chosen = {titles[index] for index in order[: max(1, len(titles) // 10)]}
+        if not 0 < len(chosen) < len(titles):
+            raise UserError(
+                f"{len(chosen)} of {len(titles)} training articles are set aside to validate on: at least one must be, "
+                "and one left to train on."
+            )
+        return chosen
+
+    def _stored(self, part: str) -> list[Question]:
+        if part not in self._read:
+            if self.path is None:
+                raise UserError("data.path is missing: a folder with train.json and dev.json, or a name on the hub.")
+            if self.source == "hub":
+                self._read[part] = hub_questions(self.path, part)
+            else:
+                files = find_files(self.path)
+                if part not in files:
+                    raise UserError(f"'{self.path}' has no {part} file (train.json and dev.json are usual).")
+                self._read[part] = read_questions(files[part])
+        return self._read[part]
+
+    @cached_property
+    def _read(self) -> dict[str, list[Question]]:
+        return {}
+
+
+class WindowDataset(Dataset):
+    """Index → (split's number, window), windows by length, so that batches in this order have little padding."""
+
+    in_memory = True
+
+    def __init__(self, windows: Windows, number: int) -> None:
+        self.order = np.argsort(windows.length, kind="stable")
+        self.lengths, self.number = windows.length[self.order], number
+        #: What results count: questions, not windows.
+        self.n_samples = len(np.unique(windows.question))
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, item: tuple[int, int] | int) -> tuple[int, int]:
+        index = item[0] if isinstance(item, tuple) else item  # training samples come with a key
+        return self.number, int(self.order[index])

@@ -1,0 +1,222 @@
+"""Questions and their paragraphs as tokens: windows that a network can read, and where they lie in the text."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.progress import track
+
+from hwaware.data.squad_files import Question
+from hwaware.errors import UserError
+from hwaware.files import replacing
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+#: Longer questions are cut, as BERT's reference implementation does.
+MAX_QUESTION_TOKENS = 64
+
+#: Fewer questions are tokenised again rather than cached.
+CACHED_QUESTIONS = 2000
+
+_CHUNK = 500  # questions per call of the tokenizer
+_FORMAT = 1  # of cached files
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """A split's windows: each question with as much of its paragraph as fits, long paragraphs in overlapping parts.
+
+    Attributes:
+        questions: what is asked.
+        pads_left: whether shorter windows of a batch are padded on the left.
+        pad: id and type of the padding token.
+        tokens, types: token and token-type ids of all windows, one after the other.
+        begins: ``[F + 1]``, where each window begins in them.
+        question: ``[F]``, the question's place in ``questions``.
+        first, last: ``[F]``, first and last token of the paragraph's part, in the window without padding.
+        null: ``[F]``, the token that stands for "no answer here".
+        start, end: ``[F]``, first and last token of the answer to learn; ``null`` where the window does not have it.
+        characters: ``[…, 2]``, where the paragraph's tokens begin and end in its text, all windows one after the other.
+    """
+
+    questions: Sequence[Question]
+    pads_left: bool
+    pad: tuple[int, int]
+    tokens: np.ndarray
+    types: np.ndarray
+    begins: np.ndarray
+    question: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+    null: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+    characters: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.question)
+
+    @property
+    def length(self) -> np.ndarray:
+        """``[F]``, tokens of each window without padding."""
+        return np.diff(self.begins)
+
+    def part(self, window: int) -> tuple[np.ndarray, np.ndarray]:
+        """Token and token-type ids of a window."""
+        here = slice(self.begins[window], self.begins[window + 1])
+        return self.tokens[here], self.types[here]
+
+    def offsets(self, window: int) -> np.ndarray:
+        """``[last - first + 1, 2]``: where the paragraph's tokens begin and end in its text, in characters."""
+        return self.characters[self._places[window] : self._places[window + 1]]
+
+    def __post_init__(self) -> None:
+        places = np.concatenate([[0], np.cumsum(self.last - self.first + 1)])
+        object.__setattr__(self, "_places", places)
+
+
+def make_windows(
+    questions: Sequence[Question],
+    tokenizer: PreTrainedTokenizerFast,
+    max_length: int,
+    stride: int,
+    show_progress: bool = False,
+) -> Windows:
+    """Tokenises a split, or takes it from the cache, where exactly this was tokenised before.
+
+    Args:
+        questions: of the split.
+        tokenizer: the network's own.
+        max_length: tokens of a window, question and special tokens included.
+        stride: tokens that consecutive windows of a paragraph share.
+
+    Raises:
+        UserError: windows are too short for the stride.
+    """
+    special = tokenizer.num_special_tokens_to_add(pair=True)
+    room = max_length - stride - special - 1  # for the question, so that windows advance by a token at least
+    if stride < 0 or room < 1:
+        raise UserError(
+            f"max_length={max_length} is too short for stride={stride}: with {special} special tokens and a question "
+            f"it must be above {stride + special + 1} (384 and 128 are usual)."
+        )
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.backend_tokenizer.no_truncation()
+    file = None
+    if len(questions) >= CACHED_QUESTIONS:
+        file = _cache() / f"{_digest(questions, tokenizer, max_length, stride)}.npz"
+        if file.exists():
+            with np.load(file) as arrays:
+                return Windows(questions, *_padding(tokenizer), **arrays)
+    windows = _tokenise(questions, tokenizer, max_length, stride, min(room, MAX_QUESTION_TOKENS), show_progress)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as handle:
+            np.savez(handle, **{field.name: getattr(windows, field.name) for field in fields(Windows)[3:]})
+    return windows
+
+
+def _padding(tokenizer: PreTrainedTokenizerFast) -> tuple[bool, tuple[int, int]]:
+    # Some have no padding token: what stands there is masked anyway.
+    return tokenizer.padding_side == "left", (tokenizer.pad_token_id or 0, tokenizer.pad_token_type_id)
+
+
+def _tokenise(
+    questions: Sequence[Question],
+    tokenizer: PreTrainedTokenizerFast,
+    max_length: int,
+    stride: int,
+    max_question: int,
+    show_progress: bool,
+) -> Windows:
+    # The paragraph comes last where the padding does, as these networks were pretrained.
+    pads_left, pad = _padding(tokenizer)
+    side, how = (0, "only_first") if pads_left else (1, "only_second")
+    tokens, types, lengths, characters = [], [], [], []
+    places: list[tuple[int, ...]] = []
+    chunks = range(0, len(questions), _CHUNK)
+    for begin in track(chunks, "tokenising questions", transient=True, disable=not show_progress or len(chunks) < 4):
+        chunk = questions[begin : begin + _CHUNK]
+        pair = [_cut([one.text.strip() for one in chunk], tokenizer, max_question), [one.context for one in chunk]]
+        encoded = tokenizer(
+            *(reversed(pair) if pads_left else pair),
+            truncation=how,
+            max_length=max_length,
+            stride=stride,
+            return_overflowing_tokens=True,
+            return_offsets_mapping=True,
+        )
+        owners, spans = encoded["overflow_to_sample_mapping"], [one.span() for one in chunk]
+        for owner, window in zip(owners, encoded.encodings, strict=True):
+            ids = np.asarray(window.ids, dtype=np.int32)
+            mine = np.flatnonzero(np.asarray([part == side for part in window.sequence_ids]))
+            if not len(mine):
+                continue  # nothing of the paragraph, which is empty
+            first, last = int(mine[0]), int(mine[-1])
+            offsets = np.asarray(window.offsets[first : last + 1], dtype=np.int32)
+            null = _null(ids, tokenizer)
+            start, end = _answer(spans[owner], offsets)
+            here = (null, null) if start is None else (first + start, first + end)
+            tokens.append(ids)
+            types.append(np.asarray(window.type_ids, dtype=np.int8))
+            lengths.append(len(ids))
+            characters.append(offsets)
+            places.append((begin + owner, first, last, null, *here))
+    if not places:
+        raise UserError(f"the paragraphs of all {len(questions)} questions are empty.")
+    columns = np.asarray(places, dtype=np.int32).T
+    names = ("question", "first", "last", "null", "start", "end")
+    return Windows(
+        questions,
+        pads_left,
+        pad,
+        tokens=np.concatenate(tokens),
+        types=np.concatenate(types),
+        begins=np.concatenate([[0], np.cumsum(lengths)]),
+        characters=np.concatenate(characters),
+        **dict(zip(names, columns, strict=True)),
+    )
+
+
+def _cut(texts: list[str], tokenizer: PreTrainedTokenizerFast, most: int) -> list[str]:
+    """Questions that have at most so many tokens."""
+    encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    return [text if len(at) <= most else text[: at[most - 1][1]] for text, at in zip(texts, encoded, strict=True)]
+
+
+def _null(ids: np.ndarray, tokenizer: PreTrainedTokenizerFast) -> int:
+    for token in (tokenizer.cls_token_id, tokenizer.bos_token_id):
+        if token is not None and len(found := np.flatnonzero(ids == token)):
+            return int(found[0])
+    return 0
+
+
+def _answer(span: tuple[int, int] | None, offsets: np.ndarray) -> tuple[int | None, int | None]:
+    """First and last token of the paragraph's part that cover a span of characters; None where it is not all there."""
+    if span is None or offsets[0, 0] > span[0] or offsets[-1, 1] < span[1]:
+        return None, None
+    start = int(np.searchsorted(offsets[:, 0], span[0], side="right")) - 1
+    end = int(np.searchsorted(offsets[:, 1], span[1], side="left"))
+    return start, max(start, end)
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hwaware" / "windows"
+
+
+def _digest(questions: Sequence[Question], tokenizer: PreTrainedTokenizerFast, max_length: int, stride: int) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    about = [_FORMAT, max_length, stride, *_padding(tokenizer), tokenizer.backend_tokenizer.to_str()]
+    about += [tokenizer.cls_token_id, tokenizer.bos_token_id]
+    digest.update(json.dumps(about).encode())
+    for question in questions:
+        digest.update(json.dumps(astuple(question)).encode())
+    return digest.hexdigest()

@@ -1,0 +1,126 @@
+"""Networks of Hugging Face transformers that mark an answer in a paragraph, and their tokenizers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from torch import nn
+
+from hwaware.errors import UserError
+from hwaware.models.build import load_weights
+from hwaware.models.hub import no_retries_without_network
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerFast
+
+_T = TypeVar("_T")
+
+
+def build_reader(checkpoint: str, weights: str | None = None) -> nn.Module:
+    """Any ``AutoModelForQuestionAnswering``, in float32 and eval mode.
+
+    Args:
+        checkpoint: a name on the hub, or a folder as ``save_pretrained`` writes it.
+        weights: a file with all of the network's weights, in place of the checkpoint's.
+
+    Raises:
+        UserError: no such checkpoint, no such network for question answering, or weights of another network.
+    """
+    from transformers import AutoModelForQuestionAnswering
+
+    config = read_config(checkpoint)
+    if weights is not None:
+        network = _of(checkpoint, lambda: AutoModelForQuestionAnswering.from_config(config, dtype=torch.float32))
+        load_weights(network, weights, checkpoint)
+        return network.eval()
+    options = {"dtype": torch.float32, "output_loading_info": True}
+    with _quiet():
+        network, info = _of(checkpoint, lambda: AutoModelForQuestionAnswering.from_pretrained(checkpoint, **options))
+    missing, encoder = sorted(info["missing_keys"]), f"{network.base_model_prefix}."
+    if lost := [key for key in missing if key.startswith(encoder)]:
+        raise UserError(f"'{checkpoint}' lacks {len(lost)} tensors of the network's encoder; the first: {lost[0]}.")
+    for key, tensor in network.state_dict().items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise UserError(f"'{checkpoint}': tensor {key} has values that are NaN or infinite.")
+    if missing:
+        rank_zero_warn(f"'{checkpoint}' has no head for question answering ({', '.join(missing)}): it is new, untrained.")
+    network.head_is_new = bool(missing)
+    return network.eval()
+
+
+def read_config(checkpoint: str) -> PretrainedConfig:
+    """A checkpoint's configuration.
+
+    Raises:
+        UserError: there is none.
+    """
+    from transformers import AutoConfig
+
+    return _of(checkpoint, lambda: AutoConfig.from_pretrained(checkpoint))
+
+
+def build_tokenizer(checkpoint: str) -> PreTrainedTokenizerFast:
+    """A checkpoint's own fast tokenizer.
+
+    Raises:
+        UserError: there is none, it does not know where tokens lie in a text, or it has tokens that the network lacks.
+    """
+    from transformers import AutoTokenizer
+
+    with _quiet():
+        tokenizer = _of(checkpoint, lambda: AutoTokenizer.from_pretrained(checkpoint, use_fast=True))
+    check_tokenizer(tokenizer, read_config(checkpoint).vocab_size, checkpoint)
+    return tokenizer
+
+
+def check_tokenizer(tokenizer: Any, vocabulary: int, name: str) -> None:
+    """Raises UserError for a slow tokenizer, and for one of another network, with tokens beyond the ``vocabulary``."""
+    if not tokenizer.is_fast:
+        raise UserError(
+            f"the tokenizer of '{name}' ({type(tokenizer).__name__}) is a slow one, which does not say where tokens lie "
+            "in the text: save its fast form (tokenizer.json) beside it."
+        )
+    largest = max(tokenizer.get_vocab().values())
+    if largest >= vocabulary:
+        raise UserError(
+            f"the tokenizer of '{name}' has token {largest}, but the network has embeddings of {vocabulary} tokens "
+            "only: they do not belong together."
+        )
+
+
+def _of(checkpoint: str, load: Callable[[], _T]) -> _T:
+    try:
+        with no_retries_without_network():
+            return load()
+    except Exception as error:  # the hub's, the network's and the formats' errors have no common base
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        folder = Path(checkpoint)
+        if folder.is_dir():
+            raise UserError(f"'{folder}' is no checkpoint for question answering: {reason}") from error
+        raise UserError(
+            f"cannot get '{checkpoint}': {reason}\n"
+            "Without a network, give a folder with config.json, model.safetensors and tokenizer.json."
+        ) from error
+
+
+class _quiet:
+    """No progress bars, and no report of tensors, of which :func:`build_reader` says what matters."""
+
+    def __enter__(self) -> None:
+        from transformers.utils import logging as theirs
+
+        self.bars, self.level = theirs.is_progress_bar_enabled(), theirs.get_verbosity()
+        theirs.disable_progress_bar()
+        theirs.set_verbosity(logging.ERROR)
+
+    def __exit__(self, *exception: object) -> None:
+        from transformers.utils import logging as theirs
+
+        theirs.set_verbosity(self.level)
+        if self.bars:
+            theirs.enable_progress_bar()

@@ -1,0 +1,214 @@
+"""Extractive question answering with any Hugging Face transformer."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningDataModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from hwaware.data.windows import Windows
+from hwaware.errors import UserError
+from hwaware.metrics import SquadAnswers, write_predictions
+from hwaware.models.readers import build_reader, build_tokenizer, read_config
+from hwaware.tasks.base import HardwareAwareTask
+from hwaware.training import layer_depths
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from hwaware.metrics import Answers
+
+#: Of results' rows; the others of the official evaluation follow from them and the share of unanswerable questions.
+METRICS = ("f1", "f1_has_ans", "em")
+
+#: In place of the logits of padding: far below any real one, and finite in half precision.
+_NOWHERE = -1e4
+
+
+class QuestionAnswering(HardwareAwareTask):
+    """Marks the answer to a question in a paragraph, or says that it has none; for batches of SquadData.
+
+    The threshold above which "no answer" is said is the one with the best F1 on the validation questions, found for the
+    exact network. It stays with the network (``null_threshold``) when that is put on chips and ages: a digital number.
+
+    Args:
+        checkpoint: folder as ``save_pretrained`` writes it, or a name on the hub: of the network and its tokenizer. A
+            checkpoint without a head for question answering gets a new one: train that first, without a device.
+        weights: file with all weights, in place of the checkpoint's: the ``model.safetensors`` of a run.
+        name: of the network in results; None: the checkpoint's.
+        max_answer_tokens: longest answer.
+        layer_decay: each of the stacked blocks learns at this fraction of the rate of the one above it; None: alike.
+        predictions: folder that ``test`` and ``validate`` write answers to, in the official evaluation's files.
+        **options: the device, the noise, the optimiser, …: see :class:`~hwaware.tasks.HardwareAwareTask`. Biases and
+            norms get no weight decay.
+    """
+
+    #: By a split's number in batches; the data module fills it in.
+    windows: dict[int, Windows]
+
+    def __init__(
+        self,
+        checkpoint: str,
+        weights: str | None = None,
+        name: str | None = None,
+        max_answer_tokens: int = 30,
+        layer_decay: float | None = None,
+        predictions: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        if max_answer_tokens < 1:
+            raise UserError(f"max_answer_tokens={max_answer_tokens} must be at least 1; 30 is usual.")
+        if layer_decay is not None and not 0 < layer_decay <= 1:
+            raise UserError(f"layer_decay={layer_decay} must lie in (0, 1]; 0.8 … 0.95 is usual, null turns it off.")
+        self.checkpoint, self.weights, self.name = checkpoint, weights, name
+        self.max_answer_tokens, self.layer_decay, self.predictions = max_answer_tokens, layer_decay, predictions
+        self.windows = {}
+        self.configure_models()
+        self.configure_losses()
+        self.configure_metrics()
+
+    @property
+    def network_name(self) -> str:
+        return self.name or self.checkpoint.rstrip("/").rpartition("/")[2]
+
+    @property
+    def is_pretrained(self) -> bool:
+        return not self._head_is_new
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """The network's own."""
+        return build_tokenizer(self.checkpoint)
+
+    @property
+    def max_positions(self) -> int | None:
+        """Tokens that the network has positions for; None: any number."""
+        return getattr(read_config(self.checkpoint), "max_position_embeddings", None)
+
+    def build_network(self, weights: str | None = None) -> nn.Module:
+        return build_reader(self.checkpoint, weights or self.weights)
+
+    def configure_models(self) -> None:
+        super().configure_models()
+        self._head_is_new = getattr(self.network, "head_is_new", False)
+        if self._head_is_new and self.distillation is not None:
+            raise UserError(f"distillation: '{self.checkpoint}' has no trained head to learn from; give model.weights.")
+
+    def configure_losses(self) -> None:
+        pass  # cross entropy has no state
+
+    def configure_metrics(self) -> None:
+        self.validation_metrics, self.test_metrics = (self._answers() for _ in range(2))
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> tuple[Tensor, Tensor]:
+        return self.predict(self.network, (input_ids, attention_mask, token_type_ids))
+
+    def predict(self, network: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+        """Start and end logits ``[N, T]``."""
+        ids, mask, types = batch[:3]
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        if "token_type_ids" in inspect.signature(type(network).forward).parameters:
+            inputs["token_type_ids"] = types
+        output = network(**inputs)
+        return tuple(part.masked_fill(mask == 0, _NOWHERE) for part in (output.start_logits, output.end_logits))
+
+    def task_loss(self, output: tuple[Tensor, Tensor], batch: Any) -> Tensor:
+        return sum(F.cross_entropy(part.float(), at) for part, at in zip(output, batch[3:5], strict=True)) / 2
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self._evaluate(batch, "val", self.validation_metrics)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        self._evaluate(batch, "test", self.test_metrics)
+
+    def on_validation_epoch_end(self) -> None:
+        self._conclude("val", self.validation_metrics)
+
+    def on_test_epoch_end(self) -> None:
+        self._conclude("test", self.test_metrics, self.network.null_threshold)
+
+    def on_test_start(self) -> None:
+        super().on_test_start()
+        self.network.null_threshold = None  # of weights that may have changed since
+        self.calibrate(self.network, self.trainer.datamodule)
+
+    @torch.no_grad()
+    def score(self, network: nn.Module, batches: Iterable[Any]) -> dict[str, float]:
+        scores = self._answered(network, batches).scores(getattr(network, "null_threshold", None) or 0.0)
+        return {name: round(scores[name], 4) for name in METRICS if name in scores}
+
+    def calibrate(self, network: nn.Module, datamodule: LightningDataModule | None) -> None:
+        """Measures converters' ranges, and the threshold of "no answer", on validation questions, where there is none."""
+        super().calibrate(network, datamodule)
+        if getattr(network, "null_threshold", None) is not None:
+            return
+        if not hasattr(datamodule, "every_sample"):
+            raise UserError('the threshold of "no answer" is chosen on validation questions: give a data module.')
+        datamodule.setup("validate")
+        device, training = next(network.parameters()).device, network.training
+        with torch.no_grad():
+            batches = ([part.to(device) for part in batch] for batch in datamodule.every_sample("val"))
+            network.null_threshold = self._answered(network.eval(), batches).best_threshold()
+        network.train(training)
+
+    def make_optimizer(self) -> Optimizer:
+        depths = layer_depths(self.network)
+        groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
+        for name, parameter in self.network.named_parameters():
+            if parameter.requires_grad:
+                depth = depths[name] if self.layer_decay is not None else 0
+                groups.setdefault((depth, parameter.ndim > 1), []).append(parameter)
+        plain = {True: {}, False: {"weight_decay": 0.0}}
+        optimizer = self.optimizer_of([{"params": found, **plain[key[1]]} for key, found in groups.items()])
+        for (depth, _), group in zip(groups, optimizer.param_groups, strict=True):
+            group["lr"] *= (self.layer_decay or 1.0) ** depth
+        return optimizer
+
+    def save_beside(self, folder: Path) -> None:
+        """Writes configuration and tokenizer, with which transformers loads the folder's ``model.safetensors``."""
+        self.network.config.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    def _answers(self, **options: Any) -> SquadAnswers:
+        return SquadAnswers(self.max_answer_tokens, **options)
+
+    def _answered(self, network: nn.Module, batches: Iterable[Any]) -> Answers:
+        # Ranks score different chips: nothing to be pooled.
+        metric = self._answers(n_best=1, sync_on_compute=False).to(next(network.parameters()).device)
+        split = 0
+        for batch in batches:
+            split = self._update(metric, self.predict(network, batch), batch)
+        return metric.answers(self.windows[split])
+
+    def _update(self, metric: SquadAnswers, output: tuple[Tensor, Tensor], batch: Any) -> int:
+        places = batch[5]
+        split = int(places[0, 0])
+        metric.update(places[:, 1], *output, self.windows[split])
+        return split
+
+    def _evaluate(self, batch: Any, stage: str, metric: SquadAnswers) -> None:
+        output = self(*batch[:3])
+        self._split = self._update(metric, output, batch)
+        self.log(f"{stage}/loss", self.task_loss(output, batch), batch_size=len(batch[0]), sync_dist=True)
+
+    def _conclude(self, stage: str, metric: SquadAnswers, threshold: float | None = None) -> None:
+        """Logs the scores of all ranks' answers; at the best threshold where none is given."""
+        windows = self.windows[self._split]
+        answers = metric.answers(windows)
+        threshold = answers.best_threshold() if threshold is None else threshold
+        scores = answers.scores(threshold)
+        self.log_dict({f"{stage}/{name}": value for name, value in scores.items()}, prog_bar=stage == "val")
+        if self.predictions is not None and not self.trainer.sanity_checking:
+            n_best = metric.n_best(windows)
+            if self.trainer.is_global_zero:
+                write_predictions(self.predictions, answers, n_best, threshold)
+        metric.reset()
