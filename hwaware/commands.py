@@ -30,7 +30,7 @@ from hwaware.usage import explain, subclasses
 
 # Lightning's own use of torch, which nobody here can change.
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-# Small images are loaded faster without workers.
+# Small samples are loaded faster without workers.
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 
 #: Commands that only write a network's files.
@@ -202,8 +202,8 @@ class HardwareCLI(LightningCLI):
             return
         if not self.model.is_pretrained:
             raise UserError(
-                "there is no pretrained network to finetune for the device: give model.weights FILE or "
-                "model.pretrained true; to pretrain one, set model.device null."
+                "there is no pretrained network to finetune for the device: give model.weights FILE (or, "
+                "for timm's, model.pretrained true); to pretrain one, set model.device null."
             )
         self.datamodule.setup(evaluation.stage)
         evaluation.check_data(self.model, self.datamodule)

@@ -1,4 +1,4 @@
-"""Test images for scoring many chips, and gathering what ranks found."""
+"""Test samples for scoring many chips, and gathering what ranks found."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class Batches:
             loader.dataset, loader.batch_size, num_workers=loader.num_workers, collate_fn=loader.collate_fn
         )
         self.device = device
-        self.n_samples = len(loader.dataset)
+        #: Of what metrics count: questions, which may have several windows.
+        self.n_samples = getattr(loader.dataset, "n_samples", len(loader.dataset))
         self._cache: list[Any] | None = None
         self._fits = True
 

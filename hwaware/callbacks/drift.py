@@ -222,8 +222,14 @@ class DriftEvaluation(Callback):
             with trainer.precision_plugin.forward_context():  # as Lightning's own validation
                 return task.score(network, batches)
 
+        def calibrate(network: nn.Module) -> None:
+            with trainer.precision_plugin.forward_context():
+                task.calibrate(network, datamodule)
+
         # In single precision, or autocast from it, whatever the parameters were trained in: as chips are programmed.
-        base_digital = score(copy.deepcopy(base).to(torch_device, torch.float32).eval())
+        for network in {id(network): network for network in (base, *networks.values())}.values():
+            calibrate(network.to(torch_device, torch.float32).eval())
+        base_digital = score(base)
         devices = self._devices(task)
         start = {"test": CHIP_SEED_START, "val": VALIDATION_CHIP_SEED_START}[split]
         chip_seeds = range(start, start + self.n_chips)
@@ -242,7 +248,7 @@ class DriftEvaluation(Callback):
                     converted = copy.deepcopy(network).float()
                     task.convert(converted, options, corrected=name != "base_uncorrected")
                     converted, device = converted.to(torch_device).eval(), options.build()
-                    task.calibrate(converted, datamodule)
+                    calibrate(converted)
                     ages_s = ages_to_evaluate(device, self.ages_s)
                     exact = score_drift_free(converted, score)
                     for method in (None, *methods):

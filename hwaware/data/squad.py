@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -36,9 +37,9 @@ class SquadData(SampleData):
     By them the threshold of "no answer" is chosen.
 
     Args:
-        path: folder with train and dev files, SQuAD's JSON (v1.1 or v2) or the hub's parquet; with ``source: hub`` the
-            name there (``rajpurkar/squad_v2``).
-        source: ``local`` or ``hub``.
+        path: folder with train and dev files, SQuAD's JSON (v1.1 or v2) or the hub's parquet; or a name on the hub
+            (``rajpurkar/squad_v2``).
+        source: ``local`` or ``hub``; None: local where there is such a folder.
         name: of the data set in the results (default: the folder's).
         max_length: tokens of a window.
         stride: tokens that consecutive windows of a long paragraph share.
@@ -58,7 +59,7 @@ class SquadData(SampleData):
     def __init__(
         self,
         path: str | None = None,
-        source: Literal["local", "hub"] = "local",
+        source: Literal["local", "hub"] | None = None,
         name: str | None = None,
         max_length: int = 384,
         stride: int = 128,
@@ -70,7 +71,7 @@ class SquadData(SampleData):
         seed: int | None = None,
     ) -> None:
         super().__init__(batch_size, eval_batch_size, num_workers, seed)
-        if source not in ("local", "hub"):
+        if source not in (None, "local", "hub"):
             raise UserError(f"unknown source '{source}' of questions. {nearest(source, ('local', 'hub'))}")
         self.path, self.source, self.name = path, source, name
         self.max_length, self.stride = max_length, stride
@@ -166,7 +167,7 @@ class SquadData(SampleData):
         if part not in self._read:
             if self.path is None:
                 raise UserError("data.path is missing: a folder with train.json and dev.json, or a name on the hub.")
-            if self.source == "hub":
+            if self.source == "hub" or (self.source is None and not Path(self.path).exists()):
                 self._read[part] = hub_questions(self.path, part)
             else:
                 files = find_files(self.path)

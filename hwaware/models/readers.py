@@ -48,7 +48,8 @@ def build_reader(checkpoint: str, weights: str | None = None) -> nn.Module:
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise UserError(f"'{checkpoint}': tensor {key} has values that are NaN or infinite.")
     if missing:
-        rank_zero_warn(f"'{checkpoint}' has no head for question answering ({', '.join(missing)}): it is new, untrained.")
+        head = ", ".join(missing)
+        rank_zero_warn(f"'{checkpoint}' has no head for question answering ({head}): it is new, untrained.")
     network.head_is_new = bool(missing)
     return network.eval()
 
@@ -82,8 +83,8 @@ def check_tokenizer(tokenizer: Any, vocabulary: int, name: str) -> None:
     """Raises UserError for a slow tokenizer, and for one of another network, with tokens beyond the ``vocabulary``."""
     if not tokenizer.is_fast:
         raise UserError(
-            f"the tokenizer of '{name}' ({type(tokenizer).__name__}) is a slow one, which does not say where tokens lie "
-            "in the text: save its fast form (tokenizer.json) beside it."
+            f"the tokenizer of '{name}' ({type(tokenizer).__name__}) is a slow one, which does not say where tokens "
+            "lie in the text: save its fast form (tokenizer.json) beside it."
         )
     largest = max(tokenizer.get_vocab().values())
     if largest >= vocabulary:

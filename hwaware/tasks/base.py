@@ -128,7 +128,7 @@ class HardwareAwareTask(LightningModule, ABC):
     def build_network(self, weights: str | None = None) -> nn.Module:
         """The digital network with the weights that it starts from, or with those of a file in the same form."""
 
-    def save_beside(self, folder: Path) -> None:  # noqa: B027 - timm needs the weights alone
+    def save_beside(self, folder: Path) -> None:
         """Writes what a folder needs beside ``model.safetensors`` for the network's own library to load it."""
 
     @abstractmethod

@@ -147,7 +147,7 @@ class QuestionAnswering(HardwareAwareTask):
         return {name: round(scores[name], 4) for name in METRICS if name in scores}
 
     def calibrate(self, network: nn.Module, datamodule: LightningDataModule | None) -> None:
-        """Measures converters' ranges, and the threshold of "no answer", on validation questions, where there is none."""
+        """Measures converters' ranges and the threshold of "no answer" on validation questions, where it has none."""
         super().calibrate(network, datamodule)
         if getattr(network, "null_threshold", None) is not None:
             return

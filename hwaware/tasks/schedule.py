@@ -58,7 +58,9 @@ class WarmupLinear(LambdaLR):
 
 def _check(warmup_steps: int, final_fraction: float = 0.0) -> None:
     if warmup_steps < 0 or not 0 <= final_fraction <= 1:
-        raise UserError(f"warmup_steps={warmup_steps} must be 0 or more, and final_fraction={final_fraction} in [0, 1].")
+        raise UserError(
+            f"warmup_steps={warmup_steps} must be 0 or more, and final_fraction={final_fraction} in [0, 1]."
+        )
 
 
 def _after_warmup(total_steps: int, warmup_steps: int, factor: Callable[[float], float]) -> Callable[[int], float]:

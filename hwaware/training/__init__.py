@@ -1,4 +1,4 @@
-"""What a training step adds: device noise, retention loss, distillation, mixed images, weight clipping, layer-wise rates."""
+"""What a training step adds: device noise, retention loss, distillation, mixed images, clipping, layer-wise rates."""
 
 from hwaware.training.ages import AgeDistribution
 from hwaware.training.clipping import clip_weights_
