@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 
 from hwaware.callbacks.results import TIMETABLE, costs_in, write_results
+from hwaware.metrics.chance import chance_of_classes, chance_of_questions
 from hwaware.report.costs import KEY, merge_lines
 from hwaware.report.costs import NAME as COSTS
 from hwaware.report.html import write_report
@@ -21,6 +22,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("sources", type=Path, nargs="+")
     parser.add_argument("--classes", type=int, help="of the data, for A* in the summary")
+    parser.add_argument("--no_answer", type=float, help="percent of the questions that have no answer, for the same")
     arguments = parser.parse_args()
     target = arguments.folder / "rows.csv"
     rows = read_rows(target) if target.exists() else []
@@ -28,7 +30,11 @@ def main() -> None:
         rows = merge_rows(rows, read_rows(source))
     for name in (COSTS, TIMETABLE):
         merge_lines(arguments.folder / name, [source.parent / name for source in arguments.sources], KEY)
-    sections = write_results(rows, arguments.folder, arguments.classes)
+    if arguments.classes is not None:
+        chance = chance_of_classes(arguments.classes)
+    else:
+        chance = {} if arguments.no_answer is None else chance_of_questions(arguments.no_answer)
+    sections = write_results(rows, arguments.folder, chance)
     report = write_report(arguments.folder, sections, costs=costs_in(arguments.folder))
     print(f"{len(rows)} rows: {target}", *(plot for section in sections for plot in section.figures), report, sep="\n")
 

@@ -295,7 +295,7 @@ class DriftEvaluation(Callback):
             if missed is not None:
                 what = f"{row.network} + {row.method}: {repair.n_sets} sets miss {repair.schedule.target_percent:g} %"
                 found.append(f"{what} of the drift-free accuracy from {age_label(missed.start_s)} on")
-        sections = write_results(rows, folder, getattr(task, "num_classes", None), self.loss_points)
+        sections = write_results(rows, folder, task.chance_percent, self.loss_points)
         PartialRows.done(folder)
         cells = []
         for options, name in zip(self._devices(task), device_slugs(rows), strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -44,14 +44,14 @@ def print_tables(rows: Sequence[Row], loss_points: float = LOSS_POINTS) -> None:
 
 
 def write_results(
-    rows: Sequence[Row], folder: Path, n_classes: int | None = None, loss_points: float = LOSS_POINTS
+    rows: Sequence[Row], folder: Path, chance: Mapping[str, float] | None = None, loss_points: float = LOSS_POINTS
 ) -> list[Section]:
     """Writes ``rows.csv``, ``summary.csv`` (ratios, A*, yield, lifetime) and the plots; returns the latter by setting.
 
     With a ``costs.csv`` in the folder, accuracy is also drawn against what repairs store.
     """
     write_rows(folder / "rows.csv", rows)
-    write_summary(folder / "summary.csv", rows, n_classes, loss_points)
+    write_summary(folder / "summary.csv", rows, chance, loss_points)
     costs, varying, sections = costs_in(folder), varying_params(rows), []
     for same in settings(rows):
         # A figure has one network where it is repaired in several ways, else all of them.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import nn
 
-from hwaware.errors import UserError
+from hwaware.errors import UserError, nearest
 from hwaware.models.build import load_weights
 from hwaware.models.hub import no_retries_without_network
 
@@ -21,24 +21,26 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
-def build_reader(checkpoint: str, weights: str | None = None) -> nn.Module:
+def build_reader(checkpoint: str, weights: str | None = None, config: Mapping[str, Any] | None = None) -> nn.Module:
     """Any ``AutoModelForQuestionAnswering``, in float32 and eval mode.
 
     Args:
         checkpoint: a name on the hub, or a folder as ``save_pretrained`` writes it.
         weights: a file with all of the network's weights, in place of the checkpoint's.
+        config: entries of the checkpoint's configuration that are to differ, such as rates of dropout.
 
     Raises:
-        UserError: no such checkpoint, no such network for question answering, or weights of another network.
+        UserError: no such checkpoint, no such network for question answering, no such entry, or weights of another
+            network.
     """
     from transformers import AutoModelForQuestionAnswering
 
-    config = read_config(checkpoint)
+    config = read_config(checkpoint, config)
     if weights is not None:
         network = _of(checkpoint, lambda: AutoModelForQuestionAnswering.from_config(config, dtype=torch.float32))
         load_weights(network, weights, checkpoint)
         return network.eval()
-    options = {"dtype": torch.float32, "output_loading_info": True}
+    options = {"config": config, "dtype": torch.float32, "output_loading_info": True}
     with _quiet():
         network, info = _of(checkpoint, lambda: AutoModelForQuestionAnswering.from_pretrained(checkpoint, **options))
     missing, encoder = sorted(info["missing_keys"]), f"{network.base_model_prefix}."
@@ -54,15 +56,20 @@ def build_reader(checkpoint: str, weights: str | None = None) -> nn.Module:
     return network.eval()
 
 
-def read_config(checkpoint: str) -> PretrainedConfig:
-    """A checkpoint's configuration.
+def read_config(checkpoint: str, changes: Mapping[str, Any] | None = None) -> PretrainedConfig:
+    """A checkpoint's configuration, with changes.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or it has no such entry.
     """
     from transformers import AutoConfig
 
-    return _of(checkpoint, lambda: AutoConfig.from_pretrained(checkpoint))
+    config = _of(checkpoint, lambda: AutoConfig.from_pretrained(checkpoint))
+    for name, value in (changes or {}).items():
+        if not hasattr(config, name):
+            raise UserError(f"config: '{checkpoint}' has no entry '{name}'. {nearest(name, config.to_dict())}")
+        setattr(config, name, value)
+    return config
 
 
 def build_tokenizer(checkpoint: str) -> PreTrainedTokenizerFast:

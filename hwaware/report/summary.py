@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import re
 import statistics
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from operator import attrgetter
 from pathlib import Path
@@ -74,21 +73,25 @@ def group_by(items: Iterable[Item], names: Sequence[str]) -> dict[Hashable, list
     return groups
 
 
-def summarise(rows: Iterable[Row], n_classes: int | None = None, loss_points: float = LOSS_POINTS) -> list[Summary]:
+def summarise(
+    rows: Iterable[Row], chance: Mapping[str, float] | None = None, loss_points: float = LOSS_POINTS
+) -> list[Summary]:
     """One summary per setting, line and age, lines in order of appearance and ages ascending.
 
     Args:
         rows: measurements, any mixture.
-        n_classes: classes of a classification dataset, which gives the accuracy of chance for A*.
+        chance: value (percent) of each metric without any knowledge, for A*: see ``hwaware.metrics.chance``.
         loss_points: points that a good chip may lie below base digital.
     """
     summaries = []
     for line in group_by(rows, SETTING + LINE).values():
-        summaries += [_summary(same, n_classes, loss_points) for _, same in sorted(group_by(line, ["age_s"]).items())]
+        summaries += [
+            _summary(same, chance or {}, loss_points) for _, same in sorted(group_by(line, ["age_s"]).items())
+        ]
     return summaries
 
 
-def _summary(rows: list[Row], n_classes: int | None, loss_points: float) -> Summary:
+def _summary(rows: list[Row], chance: Mapping[str, float], loss_points: float) -> Summary:
     values = [row.value for row in rows]
     several = len(values) > 1
     mean = statistics.fmean(values)
@@ -104,21 +107,13 @@ def _summary(rows: list[Row], n_classes: int | None, loss_points: float) -> Summ
         base_digital=base,
         ratio_drift_free=_ratio(mean, drift_free),
         ratio_base_digital=_ratio(mean, base),
-        normalised=1 - _ratio(base - mean, base - _chance_percent(rows[0].metric, n_classes)),
+        normalised=1 - _ratio(base - mean, base - chance.get(rows[0].metric, math.nan)),
         yield_percent=100.0 * sum(row.value >= row.base_digital - loss_points for row in rows) / len(rows),
     )
 
 
 def _ratio(numerator: float, denominator: float) -> float:
     return numerator / denominator if denominator else math.nan
-
-
-def _chance_percent(metric: str, n_classes: int | None) -> float:
-    """Top-k accuracy (percent) of guessing among balanced classes; nan for other metrics or unknown classes."""
-    top = re.fullmatch(r"top(\d+)", metric)
-    if top is None or n_classes is None:
-        return math.nan
-    return 100.0 * min(int(top[1]), n_classes) / n_classes
 
 
 @dataclass(frozen=True)
@@ -184,7 +179,7 @@ def lifetime(rows: Iterable[Row], loss_points: float = LOSS_POINTS) -> float | N
 
 
 def write_summary(
-    path: str | Path, rows: Iterable[Row], n_classes: int | None = None, loss_points: float = LOSS_POINTS
+    path: str | Path, rows: Iterable[Row], chance: Mapping[str, float] | None = None, loss_points: float = LOSS_POINTS
 ) -> Path:
     """Writes what the rows amount to as CSV, a line per network and age, and returns the path.
 
@@ -195,11 +190,11 @@ def write_summary(
     Args:
         path: the file, replaced as a whole.
         rows: measurements, any mixture.
-        n_classes, loss_points: see ``summarise``.
+        chance, loss_points: see ``summarise``.
     """
     lines = []
     for line in group_by(rows, SETTING + LINE).values():
-        summaries, age_s = summarise(line, n_classes, loss_points), lifetime(line, loss_points)
+        summaries, age_s = summarise(line, chance, loss_points), lifetime(line, loss_points)
         if age_s is None:
             life = summaries[-1].age_s, "above"
         elif math.isnan(age_s):

@@ -174,6 +174,11 @@ class HardwareAwareTask(LightningModule, ABC):
     def score(self, network: nn.Module, batches: Iterable[Any]) -> dict[str, float]:
         """Metrics in percent of any network (not only this task's) over batches that lie on its device."""
 
+    @property
+    def chance_percent(self) -> dict[str, float]:
+        """Value of each metric that a network without any knowledge has, where it is known; once samples are scored."""
+        return {}
+
     def configure_models(self) -> None:
         """Builds the network and, for a device, converts it."""
         self.network = self.build_network()

@@ -13,6 +13,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from hwaware.errors import UserError
+from hwaware.metrics.chance import chance_of_classes
 from hwaware.models import build_model
 from hwaware.tasks.base import HardwareAwareTask
 from hwaware.training import Mixing
@@ -60,6 +61,10 @@ class ImageClassification(HardwareAwareTask):
     @property
     def is_pretrained(self) -> bool:
         return self.pretrained or self.weights is not None
+
+    @property
+    def chance_percent(self) -> dict[str, float]:
+        return chance_of_classes(self.num_classes)
 
     @property
     def data_config(self) -> dict[str, Any]:

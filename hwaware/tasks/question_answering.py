@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from hwaware.data.windows import Windows
 from hwaware.errors import UserError
 from hwaware.metrics import SquadAnswers, write_predictions
+from hwaware.metrics.chance import chance_of_questions
 from hwaware.models.readers import build_reader, build_tokenizer, read_config
 from hwaware.tasks.base import HardwareAwareTask
 from hwaware.training import layer_depths
@@ -46,6 +47,7 @@ class QuestionAnswering(HardwareAwareTask):
         name: of the network in results; None: the checkpoint's.
         max_answer_tokens: longest answer.
         layer_decay: each of the stacked blocks learns at this fraction of the rate of the one above it; None: alike.
+        config: entries of the checkpoint's configuration that are to differ, such as rates of dropout.
         predictions: folder that ``test`` and ``validate`` write answers to, in the official evaluation's files.
         **options: the device, the noise, the optimiser, …: see :class:`~hwaware.tasks.HardwareAwareTask`. Biases and
             norms get no weight decay.
@@ -61,6 +63,7 @@ class QuestionAnswering(HardwareAwareTask):
         name: str | None = None,
         max_answer_tokens: int = 30,
         layer_decay: float | None = None,
+        config: dict[str, Any] | None = None,
         predictions: str | None = None,
         **options: Any,
     ) -> None:
@@ -71,7 +74,7 @@ class QuestionAnswering(HardwareAwareTask):
             raise UserError(f"layer_decay={layer_decay} must lie in (0, 1]; 0.8 … 0.95 is usual, null turns it off.")
         self.checkpoint, self.weights, self.name = checkpoint, weights, name
         self.max_answer_tokens, self.layer_decay, self.predictions = max_answer_tokens, layer_decay, predictions
-        self.windows = {}
+        self.config, self.windows = config, {}
         self.configure_models()
         self.configure_losses()
         self.configure_metrics()
@@ -84,6 +87,10 @@ class QuestionAnswering(HardwareAwareTask):
     def is_pretrained(self) -> bool:
         return not self._head_is_new
 
+    @property
+    def chance_percent(self) -> dict[str, float]:
+        return chance_of_questions(self._no_answer_percent)
+
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """The network's own."""
@@ -95,7 +102,7 @@ class QuestionAnswering(HardwareAwareTask):
         return getattr(read_config(self.checkpoint), "max_position_embeddings", None)
 
     def build_network(self, weights: str | None = None) -> nn.Module:
-        return build_reader(self.checkpoint, weights or self.weights)
+        return build_reader(self.checkpoint, weights or self.weights, self.config)
 
     def configure_models(self) -> None:
         super().configure_models()
@@ -143,7 +150,9 @@ class QuestionAnswering(HardwareAwareTask):
 
     @torch.no_grad()
     def score(self, network: nn.Module, batches: Iterable[Any]) -> dict[str, float]:
-        scores = self._answered(network, batches).scores(getattr(network, "null_threshold", None) or 0.0)
+        answers = self._answered(network, batches)
+        self._no_answer_percent = 100.0 * float((~answers.has_answer).mean())
+        scores = answers.scores(getattr(network, "null_threshold", None) or 0.0)
         return {name: round(scores[name], 4) for name in METRICS if name in scores}
 
     def calibrate(self, network: nn.Module, datamodule: LightningDataModule | None) -> None:

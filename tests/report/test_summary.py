@@ -5,6 +5,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
+from hwaware.metrics.chance import chance_of_classes
 from hwaware.report.summary import LOSS_POINTS, Summary, lifetime, summarise, write_summary
 
 YEAR = 31_536_000.0
@@ -42,7 +43,7 @@ def test_one_chip_has_no_spread(make_row):
 def test_the_three_ratios_as_in_wideresnet50(make_row):
     # Rasch et al. (arXiv 2302.08469): error 21.53 % digital, 23.76 % on the chip, 1000 classes: A* = 97.2 %.
     row = make_row(value=100 - 23.76, base_digital=100 - 21.53, drift_free=78.0)
-    (one,) = summarise([row], n_classes=1000)
+    (one,) = summarise([row], chance_of_classes(1000))
     assert one.normalised == pytest.approx(0.972, abs=5e-4)
     assert one.ratio_base_digital == pytest.approx(76.24 / 78.47)
     assert one.ratio_drift_free == pytest.approx(76.24 / 78.0)
@@ -51,7 +52,7 @@ def test_the_three_ratios_as_in_wideresnet50(make_row):
 @pytest.mark.parametrize(("metric", "chance"), [("top1", 10.0), ("top5", 50.0)])
 def test_normalised_accuracy_is_0_at_chance_and_1_at_base(make_row, metric, chance):
     for value, expected in ((chance, 0.0), (91.73, 1.0)):
-        (one,) = summarise([make_row(metric=metric, value=value)], n_classes=10)
+        (one,) = summarise([make_row(metric=metric, value=value)], chance_of_classes(10))
         assert one.normalised == pytest.approx(expected, abs=1e-12)
 
 
@@ -114,7 +115,7 @@ def _read(path):
 
 
 def test_summary_file(tmp_path, rows):
-    lines = _read(write_summary(tmp_path / "run" / "summary.csv", rows, n_classes=10))
+    lines = _read(write_summary(tmp_path / "run" / "summary.csv", rows, chance_of_classes(10)))
     assert list(lines[0]) == [*(field.name for field in fields(Summary)), "lifetime_s", "lifetime_is"]
     summaries = summarise(rows, 10)
     assert len(lines) == len(summaries) == 21
