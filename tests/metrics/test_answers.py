@@ -126,21 +126,31 @@ def test_of_equally_good_texts_the_first_windows_counts():
 
 
 def test_n_best():
-    n_best = metric_of([0, 1, 2], n_best=4).n_best(WINDOWS)
+    n_best = metric_of([0, 1, 2], n_best=6).n_best(WINDOWS)
     assert list(n_best) == ["sat", "flew"]
     ranked = n_best["sat"]
-    # "sat on" counts once, and "sat" (3 in both windows) as well; the empty answer is there though others are better.
+    # "sat on" (2.5 in the first window) and "sat" (3 in both) count once; "" is there though other texts are better.
     assert [(answer["text"], answer["score"]) for answer in ranked] == [
         ("sat on", 4.5),
         ("sat", 3.0),
         ("sat on the", 3.0),
+        ("sat on the mat", 3.0),
+        ("cat sat", 2.0),
         ("", 0.5),
     ]
-    weights = np.exp([4.5, 3.0, 3.0, 0.5])
+    weights = np.exp([4.5, 3.0, 3.0, 3.0, 2.0, 0.5])
     np.testing.assert_allclose([answer["probability"] for answer in ranked], weights / weights.sum(), rtol=1e-12)
     assert [answer["text"] for answer in n_best["flew"]][:2] == ["", "dogs barked"]
 
 
+def test_there_may_be_fewer_answers_than_n_best():
+    n_best = metric_of([2], n_best=20).n_best(WINDOWS)["flew"]
+    texts = {"", "Two", "dogs", "barked", "Two dogs", "dogs barked", "Two dogs barked"}
+    assert {answer["text"] for answer in n_best} == texts and len(n_best) == 7
+    assert min(answer["score"] for answer in n_best) == 0.0
+
+
+@pytest.mark.filterwarnings("ignore:The ``compute`` method")
 def test_nothing_seen():
     with pytest.raises(UserError, match="no question was answered"):
         SquadAnswers().answers(WINDOWS)
