@@ -78,15 +78,36 @@ def deit_tiny_b8() -> Case:
     return model, torch.randn(8, 3, 224, 224), lambda y: F.cross_entropy(y, labels)
 
 
-WORKLOADS = {f.__name__: f for f in (linear768_b512, resnet18_64px_b32, deit_block_b32, deit_tiny_b8)}
+def encoder_6x384_b16() -> Case:
+    from transformers import BertConfig, BertForQuestionAnswering
+
+    config = BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
+    spans = torch.randint(128, (2, 16))
+
+    def loss_of(output: object) -> Tensor:
+        return F.cross_entropy(output.start_logits, spans[0]) + F.cross_entropy(output.end_logits, spans[1])
+
+    return BertForQuestionAnswering(config), torch.randint(config.vocab_size, (16, 128)), loss_of
+
+
+WORKLOADS = {
+    f.__name__: f for f in (linear768_b512, resnet18_64px_b32, deit_block_b32, deit_tiny_b8, encoder_6x384_b16)
+}
 #: First bar and stretch goal for ratio_cpu; one Gaussian draw per weight by torch's generator alone costs the first.
 BARS = {
     "linear768_b512": (1.15, 1.05),
     "resnet18_64px_b32": (1.24, 1.05),
     "deit_block_b32": (1.03, 1.01),
     "deit_tiny_b8": (1.05, 1.02),
+    "encoder_6x384_b16": (1.05, 1.05),
 }
-REPEATS = {"linear768_b512": 300, "resnet18_64px_b32": 30, "deit_block_b32": 40, "deit_tiny_b8": 20}
+REPEATS = {
+    "linear768_b512": 300,
+    "resnet18_64px_b32": 30,
+    "deit_block_b32": 40,
+    "deit_tiny_b8": 20,
+    "encoder_6x384_b16": 20,
+}
 
 
 def make_step(workload: str, analog: bool) -> Callable[[], None]:

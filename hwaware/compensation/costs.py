@@ -26,6 +26,9 @@ HALF_BYTES = 2
 #: Bytes of a stored label: up to 65,536 classes.
 LABEL_BYTES = 2
 
+#: Bytes of a stored token: vocabularies of up to 65,536.
+TOKEN_BYTES = 2
+
 #: Bytes of a seed from which random numbers are made again where they are needed.
 SEED_BYTES = 8
 
@@ -77,7 +80,8 @@ class NetworkSize:
         norm_channels: channels of all batch norms together.
         layer_norms, layer_norm_channels: how many layer norms there are, and their channels together.
         parameters: all of the network's.
-        sample_bytes: of one stored input sample, a byte for each value (images as they come from a camera).
+        sample_bytes: of one stored input sample, a byte for each value (images as they come from a camera), or
+            ``TOKEN_BYTES`` for each token.
         answer_bytes: of what is stored with a sample to learn from it by the loss: its label and, under distillation,
             the digital network's outputs, in half precision.
         labelled: whether that has a label in it.
@@ -178,7 +182,7 @@ def network_size(
         layer_norms=len(of_layers),
         layer_norm_channels=sum(norm.weight.numel() for norm in of_layers),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        sample_bytes=batch[0][0].numel(),
+        sample_bytes=batch[0][0].numel() * (1 if batch[0].is_floating_point() else TOKEN_BYTES),
         answer_bytes=taught + (LABEL_BYTES if distillation < 1 else 0),
         labelled=distillation < 1,
     )

@@ -68,6 +68,8 @@ class QuestionAnswering(HardwareAwareTask):
         **options: Any,
     ) -> None:
         super().__init__(**options)
+        if checkpoint is None:  # as recipes have it that every user fills in
+            raise UserError("model.checkpoint is missing: a folder with config, weights and tokenizer, or a hub name.")
         if max_answer_tokens < 1:
             raise UserError(f"max_answer_tokens={max_answer_tokens} must be at least 1; 30 is usual.")
         if layer_decay is not None and not 0 < layer_decay <= 1:

@@ -5,7 +5,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from hwaware.metrics.chance import chance_of_classes
+from hwaware.metrics.chance import chance_of_classes, chance_of_questions
 from hwaware.report.summary import LOSS_POINTS, Summary, lifetime, summarise, write_summary
 
 YEAR = 31_536_000.0
@@ -57,8 +57,14 @@ def test_normalised_accuracy_is_0_at_chance_and_1_at_base(make_row, metric, chan
 
 
 def test_normalised_accuracy_needs_chance(make_row):
-    for row, classes in ((make_row(), None), (make_row(metric="f1"), 10)):
-        assert math.isnan(summarise([row], classes)[0].normalised)
+    for row, chance in ((make_row(), None), (make_row(metric="f1"), chance_of_classes(10))):
+        assert math.isnan(summarise([row], chance)[0].normalised)
+
+
+def test_saying_that_nothing_has_an_answer_is_the_zero_of_questions(make_row):
+    chance = chance_of_questions(54.0)
+    (one,) = summarise([make_row(metric="f1", value=54.0, base_digital=70.0)], chance)
+    assert one.normalised == pytest.approx(0.0) and chance["f1_has_ans"] == 0.0
 
 
 def test_yield_counts_the_chips_within_a_point(make_row):
