@@ -11,9 +11,9 @@ from hwaware.errors import UserError, nearest
 
 COMMANDS = {
     "fit": "pretrain a network, or finetune it for a memory technology, then age it on chips",
-    "validate": "accuracy on the validation images, exact weights",
-    "test": "accuracy on the test images, exact weights",
-    "drift": "accuracy on simulated chips, from the first second to ten years",
+    "validate": "metrics on the validation samples, exact weights",
+    "test": "metrics on the test samples, exact weights",
+    "drift": "the same on simulated chips, from the first second to ten years",
     "compare": "the same for every way of repairing the chips, with what each costs",
     "sensitivity": "which layers lose most, and what keeping them digital gives back",
     "device": "memory technologies: device list, device show NAME, device plot NAME",
@@ -35,8 +35,8 @@ commands:
   --KEY VALUE          any key of the recipe, e.g. --model.device.mapping offset --trainer.max_steps 100
   --print_config       the whole configuration, without running it
   --ckpt_path PATH     fit: resume a killed run, bit for bit; 'last' finds the recipe's latest
-  --weights FILE       drift, compare, sensitivity, export, onnx: a run's model.safetensors, or any plain timm file;
-                       also a folder that has one, or hf-hub:USER/NAME
+  --weights FILE       drift, compare, sensitivity, export, onnx: a run's model.safetensors, or any plain file (timm,
+                       transformers); also a folder that has one, or hf-hub:USER/NAME
   --out PATH           export, push, onnx: where to write
   --repo USER/NAME     push: on the Hugging Face hub
   --chips N, --age_s S sensitivity: how many chips (3), of which age (ten years)

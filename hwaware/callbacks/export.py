@@ -49,6 +49,8 @@ def export(
     model, device = copy.deepcopy(network).float(), task.device_options.build()
     task.convert(model, task.device_options)
     model = model.to(trainer.strategy.root_device).eval()
+    with trainer.precision_plugin.forward_context():
+        task.calibrate(model, datamodule)
     offline = [method for method in methods if isinstance(method, OfflineCompensation)]
     if methods and not offline:
         raise UserError(f"{methods[0].name} is fitted on each chip in the field: there is nothing of it to export.")
@@ -93,6 +95,8 @@ def _check(
     bundle, reloaded = read_bundle(path), task.build_network().float()
     bundle.install(reloaded)
     reloaded = reloaded.to(trainer.strategy.root_device).eval()
+    with trainer.precision_plugin.forward_context():
+        task.calibrate(reloaded, datamodule)
     batches = Batches(datamodule, "val", trainer.strategy.root_device)
     rows: dict[str, list[float]] = {}
 

@@ -10,7 +10,6 @@ from lightning.pytorch import LightningDataModule, Trainer
 from torch import Tensor, nn
 
 from hwaware.compensation import FitData
-from hwaware.compensation.base import split_batch
 from hwaware.errors import UserError
 from hwaware.tasks import HardwareAwareTask
 
@@ -20,9 +19,9 @@ ACCURACY_SAMPLES = 1000
 
 def check_fits(datamodule: LightningDataModule) -> None:
     """Raises UserError for data that nothing can be fitted on, other than a network."""
-    if not (hasattr(datamodule, "calibration_batch") and hasattr(datamodule, "fitting_batches")):
+    if not (hasattr(datamodule, "calibration_batches") and hasattr(datamodule, "fitting_batches")):
         raise UserError(
-            f"{type(datamodule).__name__} has no samples to fit repairs on: derive it from hwaware.data.ImageData."
+            f"{type(datamodule).__name__} has no samples to fit repairs on: derive it from hwaware.data.SampleData."
         )
 
 
@@ -63,7 +62,7 @@ def fit_data(trainer: Trainer, task: HardwareAwareTask, datamodule: LightningDat
     @cache
     def validation() -> list[Any]:
         n = min(ACCURACY_SAMPLES, datamodule.n_val)
-        return list(map(there, split_batch(datamodule.calibration_batch(n), 250)))
+        return list(map(there, datamodule.calibration_batches(n)))
 
     def accuracy(network: nn.Module) -> float:
         with trainer.precision_plugin.forward_context():

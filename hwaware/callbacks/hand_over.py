@@ -26,7 +26,10 @@ def hand_over(
     if not repo and not out:
         raise UserError("push: give --repo USER/NAME on the Hugging Face hub, or --out FOLDER.")
     if not isinstance(task, ImageClassification):
-        raise UserError(f"push: {type(task).__name__} has no network of timm's, which is what is handed on so far.")
+        raise UserError(
+            f"push: {type(task).__name__} has no network of timm's, which is what is handed on so far."
+            " The run's own folder loads in transformers as it is."
+        )
     hardware = finetuned_for(weights)
     network = load_weights(task, weights)[1]
     file = Path(rows) if rows else weights_file(weights).with_name("rows.csv")

@@ -45,7 +45,8 @@ def rank_layers(
     model, device = copy.deepcopy(network).float(), task.device_options.build()
     task.convert(model, task.device_options)
     model = model.to(trainer.strategy.root_device).eval()
-    task.calibrate(model, datamodule)
+    with trainer.precision_plugin.forward_context():
+        task.calibrate(model, datamodule)
     data, layers = fit_data(trainer, task, datamodule), len(analog_layers(model))
     seeds = range(VALIDATION_CHIP_SEED_START, VALIDATION_CHIP_SEED_START + chips)
     with progress("drifting layers", chips * (1 + layers + min(most, layers)), trainer.is_global_zero) as advance:

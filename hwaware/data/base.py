@@ -113,11 +113,19 @@ class SampleData(LightningDataModule, ABC):
         Raises:
             UserError: there are fewer.
         """
+        return self.collate([self._datasets["val"][int(index)] for index in self._calibration_order(n)])
+
+    def calibration_batches(self, n: int) -> Iterator[list[Tensor]]:
+        """The same samples in batches as evaluation has them, in the order of the data."""
+        order, dataset = np.sort(self._calibration_order(n)), self._datasets["val"]
+        for begin in range(0, n, self.eval_batch_size):
+            yield self.collate([dataset[int(index)] for index in order[begin : begin + self.eval_batch_size]])
+
+    def _calibration_order(self, n: int) -> np.ndarray:
         dataset = self._datasets["val"]
         if n > len(dataset):
             raise UserError(f"{n} calibration {self.noun} were asked for, and there are {len(dataset)} to validate on")
-        order = np.random.RandomState(CALIBRATION_SEED).permutation(len(dataset))[:n]
-        return self.collate([dataset[int(index)] for index in order])
+        return np.random.RandomState(CALIBRATION_SEED).permutation(len(dataset))[:n]
 
     @property
     def n_train(self) -> int:

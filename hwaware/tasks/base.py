@@ -194,7 +194,10 @@ class HardwareAwareTask(LightningModule, ABC):
         return convert(network, options.build(), self.include, self.exclude, corrected, self.converters)
 
     def calibrate(self, network: nn.Module, datamodule: LightningDataModule | None) -> None:
-        """Measures the ranges of a converted network's converters on validation images, where it has none yet."""
+        """Measures what goes with a network beside its weights on validation samples, where it has none yet.
+
+        Here: the ranges of a converted network's converters.
+        """
         if self.converters is None or all(layer.ranges for layer in analog_layers(network).values()):
             return
         if not hasattr(datamodule, "calibration_batch"):

@@ -14,6 +14,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from hwaware.data.squad import SPLITS
 from hwaware.data.windows import Windows
 from hwaware.errors import UserError
 from hwaware.metrics import SquadAnswers, write_predictions
@@ -148,7 +149,8 @@ class QuestionAnswering(HardwareAwareTask):
     def on_test_start(self) -> None:
         super().on_test_start()
         self.network.null_threshold = None  # of weights that may have changed since
-        self.calibrate(self.network, self.trainer.datamodule)
+        with self.trainer.precision_plugin.forward_context():
+            self.calibrate(self.network, self.trainer.datamodule)
 
     @torch.no_grad()
     def score(self, network: nn.Module, batches: Iterable[Any]) -> dict[str, float]:
@@ -208,12 +210,12 @@ class QuestionAnswering(HardwareAwareTask):
 
     def _evaluate(self, batch: Any, stage: str, metric: SquadAnswers) -> None:
         output = self(*batch[:3])
-        self._split = self._update(metric, output, batch)
+        self._update(metric, output, batch)
         self.log(f"{stage}/loss", self.task_loss(output, batch), batch_size=len(batch[0]), sync_dist=True)
 
     def _conclude(self, stage: str, metric: SquadAnswers, threshold: float | None = None) -> None:
         """Logs the scores of all ranks' answers; at the best threshold where none is given."""
-        windows = self.windows[self._split]
+        windows = self.windows[SPLITS.index(stage)]
         answers = metric.answers(windows)
         threshold = answers.best_threshold() if threshold is None else threshold
         scores = answers.scores(threshold)
