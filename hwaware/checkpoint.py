@@ -48,7 +48,7 @@ def write_weights(
     from safetensors.torch import save
 
     path = Path(path)
-    versions = {package: version(package) for package in ("hwaware", "torch", "timm")}
+    versions = {package: version(package) for package in ("hwaware", "torch", "timm", "transformers")}
     header = {"network": network, "hardware": hardware, "versions": versions}
     if ranges:
         header["ranges"] = dict(ranges)

@@ -27,7 +27,7 @@ NAME = "report.html"
 _NEAR_POINTS = 5.0
 
 #: What a result depends on besides this package.
-_PACKAGES = ("torch", "lightning", "timm", "torchmetrics", "numpy")
+_PACKAGES = ("torch", "lightning", "timm", "transformers", "torchmetrics", "numpy")
 
 
 @dataclass(frozen=True)

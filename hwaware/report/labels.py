@@ -26,6 +26,8 @@ _IN_HEADING = (
     "converters", "temperature_c", "activation_energy_ev",
 )  # fmt: skip
 
+_METRICS = {"f1": "F1", "f1_has_ans": "F1 of answerable questions", "em": "exact match"}
+
 
 def age_label(age_s: float) -> str:
     """An age (s) as people say it.
@@ -51,7 +53,7 @@ def points_label(number: float) -> str:
 def metric_label(metric: str) -> str:
     """A metric's name in words: ``top1`` is 'top-1 accuracy'."""
     top = re.fullmatch(r"top(\d+)", metric)
-    return f"top-{top[1]} accuracy" if top else metric
+    return f"top-{top[1]} accuracy" if top else _METRICS.get(metric, metric)
 
 
 def varying_params(rows: Iterable[Row]) -> tuple[str, ...]:
