@@ -1,21 +1,32 @@
-"""Whether a timm architecture can be put into cells and taken out again: built, converted, aged, converted back."""
+"""Whether an architecture can be put into cells and taken out again; timm's classifiers.
+
+Built, converted, aged, written to a file that the plain network loads, and converted back.
+"""
 
 from __future__ import annotations
 
 import copy
+import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import timm
 import torch
+from safetensors.torch import load_file
 from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
+from hwaware.checkpoint import write_weights
 from hwaware.chip import VALIDATION_CHIP_SEED_START, Chip
 from hwaware.devices import Device
 from hwaware.errors import UserError
 from hwaware.evaluation import score_drift_free
-from hwaware.nn import convert, to_digital
+from hwaware.nn import convert, effective_state_dict, to_digital
 
 #: Side of the input where an architecture takes any, in pixels; else its own.
 SIDE = 96
@@ -31,14 +42,14 @@ class Finding:
     """What became of one architecture.
 
     Attributes:
-        name: timm's.
-        status: ``ok``; ``refused``: conversion said why; ``large``: more parameters than asked for, so that only the
-            conversion was tried, without memory; ``failed``: anything else.
-        reason: of whatever is not ``ok``.
+        name: its library's.
+        status: ``ok``; ``refused``: conversion said why, or the library does not run it either; ``large``: more
+            parameters than asked for, so that only the conversion was tried, without memory; ``failed``: anything else.
+        reason: of whatever is not ``ok``; else what conversion passed over, where that was looked for.
         parameters, layers, cells: of the network; layers and cells of what was converted.
-        side: of the input in pixels.
+        side: of the input in pixels, or its length in tokens.
         converted_error, returned_error: largest difference of outputs from the original's, over its largest output,
-            converted and after the way back.
+            converted and after the ways back (in place, and by a file: the larger one).
         aged_change: the same for a chip at ten years.
         seconds: taken.
     """
@@ -64,11 +75,20 @@ def examine(name: str, device: Device, max_parameters: float = float("inf")) -> 
         device: the chip's technology.
         max_parameters: a larger network is converted without memory (on torch's meta device) only.
     """
-    start, known = time.perf_counter(), {"name": name}
-    try:
+
+    def attempt(known: dict[str, Any]) -> Finding:
         with torch.device("meta"):
             known["parameters"] = sum(p.numel() for p in timm.create_model(name).parameters())
-        found = (_structure if known["parameters"] > max_parameters else _round_trip)(name, device, known)
+        return (_structure if known["parameters"] > max_parameters else _classifier)(name, device, known)
+
+    return finding_of(name, attempt)
+
+
+def finding_of(name: str, attempt: Callable[[dict[str, Any]], Finding]) -> Finding:
+    """What ``attempt`` finds, or what it raises and the fields of the finding that it had put into its argument."""
+    start, known = time.perf_counter(), {"name": name}
+    try:
+        found = attempt(known)
     except UserError as error:
         found = Finding(**known, status="refused", reason=" ".join(str(error).split()))
     except Exception as error:  # of other people's architectures anything may come
@@ -77,7 +97,7 @@ def examine(name: str, device: Device, max_parameters: float = float("inf")) -> 
     return replace(found, seconds=round(time.perf_counter() - start, 2))
 
 
-def _structure(name: str, device: Device, known: dict) -> Finding:
+def _structure(name: str, device: Device, known: dict[str, Any]) -> Finding:
     with torch.device("meta"):
         model = timm.create_model(name)
     report = convert(model, device, corrected=False)
@@ -85,27 +105,51 @@ def _structure(name: str, device: Device, known: dict) -> Finding:
     return Finding(**known, status="large", reason=reason, layers=len(report.layers), cells=report.n_cells)
 
 
-@torch.no_grad()
-def _round_trip(name: str, device: Device, known: dict) -> Finding:
+def _classifier(name: str, device: Device, known: dict[str, Any]) -> Finding:
     torch.manual_seed(0)
     model = timm.create_model(name).eval()
-    _fill(model)
     images = _images(name, model)
-    wanted, state = _output(model, images), copy.deepcopy(model.state_dict())
+    known["side"] = images.shape[-1]
+    return round_trip(model, partial(_output, images=images), lambda: timm.create_model(name).eval(), device, known)
+
+
+@torch.no_grad()
+def round_trip(
+    model: nn.Module,
+    output: Callable[[nn.Module], Tensor],
+    rebuild: Callable[[], nn.Module],
+    device: Device,
+    known: dict[str, Any],
+) -> Finding:
+    """Into cells, ten years on a chip, into a file that the plain network loads, and back.
+
+    Args:
+        model: in eval mode; it is changed.
+        output: what a network gives for one and the same input.
+        rebuild: another such network, with weights of its own.
+        device: the chip's technology.
+        known: fields of the finding; others are added.
+    """
+    _fill(model)
+    wanted, state = output(model), copy.deepcopy(model.state_dict())
     report = convert(model, device)
-    known |= {"layers": len(report.layers), "cells": report.n_cells, "side": images.shape[-1]}
+    known |= {"layers": len(report.layers), "cells": report.n_cells}
 
     def apart(network: nn.Module) -> dict[str, float]:
-        return {"error": _apart(_output(network, images), wanted)}
+        return {"error": _apart(output(network), wanted)}
 
-    converted = score_drift_free(model, apart)["error"]
+    known["converted_error"] = converted = score_drift_free(model, apart)["error"]
     with Chip.program(model, device, VALIDATION_CHIP_SEED_START).at(AGE_S):
-        aged = apart(model)["error"]
-    returned = apart(to_digital(model))["error"]
-    known |= {"converted_error": converted, "returned_error": returned, "aged_change": aged}
+        known["aged_change"] = aged = apart(model)["error"]
+    reloaded = rebuild()
+    with TemporaryDirectory() as folder:
+        file = write_weights(Path(folder) / "model.safetensors", effective_state_dict(model), known["name"], None)
+        reloaded.load_state_dict(load_file(file))
+    returned = [apart(network)["error"] for network in (reloaded, to_digital(model))]
+    known["returned_error"] = max(returned, key=lambda error: (math.isnan(error), error))
     if list(state) != list(model.state_dict()):
         return Finding(**known, status="failed", reason="other keys after the way back")
-    if not max(converted, returned) <= TOLERANCE or not 0 < aged < float("inf"):
+    if not all(error <= TOLERANCE for error in (converted, *returned)) or not 0 < aged < float("inf"):
         return Finding(**known, status="failed", reason="another function, or a chip that changes nothing")
     return Finding(**known, status="ok")
 

@@ -1,11 +1,13 @@
 #!/usr/bin/env python
-"""Tries every classifier architecture of the installed timm: into cells, ten years on a chip, and back.
+"""Tries every architecture of the installed timm or transformers: into cells, ten years on a chip, and back.
 
     python scripts/census.py --out results/census.csv                        # some hours on one core
     python scripts/census.py --out results/census.csv --filter 'resnet*'     # some of them
+    python scripts/census.py --out results/census_readers.csv --task question-answering    # small ones: seconds
 
-Goes on where it stopped: what the file has is not tried again (drop lines to try them again). Ends with a summary, and
-with status 1 if an architecture failed without being refused.
+Classifiers are timm's; readers those that transformers' AutoModelForQuestionAnswering knows. Goes on where it stopped:
+what the file has is not tried again (drop lines to try them again). Ends with a summary, and with status 1 if an
+architecture failed without being refused.
 """
 
 from __future__ import annotations
@@ -13,9 +15,11 @@ from __future__ import annotations
 import argparse
 import collections
 import csv
+import fnmatch
 import gc
 import warnings
 from dataclasses import astuple, fields
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,16 +29,19 @@ from rich.progress import track
 from hwaware.census import Finding, examine
 from hwaware.devices import load_device
 from hwaware.evaluation import commit
+from hwaware.reader_census import architectures, examine_reader
 from hwaware.report.rows import write_csv
 
-HEADER = [field.name for field in fields(Finding)] + ["timm", "commit", "version"]
+#: The library of each task's architectures.
+LIBRARIES = {"image-classification": "timm", "question-answering": "transformers"}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--filter", default="*", help="timm's pattern of names")
-    parser.add_argument("--max-parameters", type=float, default=150e6, help="larger ones are converted without memory")
+    parser.add_argument("--task", choices=LIBRARIES, default="image-classification", help="of the architectures")
+    parser.add_argument("--filter", default="*", help="pattern of names")
+    parser.add_argument("--max-parameters", type=float, default=150e6, help="larger classifiers run without memory")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
     lines = []
@@ -42,11 +49,16 @@ def main() -> int:
         with arguments.out.open(newline="") as file:
             lines = list(csv.reader(file))[1:]
     there = {line[0] for line in lines}
-    device, about = load_device("reram_cmo"), (version("timm"), commit(), version("hwaware"))
-    names = [name for name in timm.list_models(arguments.filter) if name not in there]
-    for name in track(names, description="architectures"):
-        lines.append([*astuple(examine(name, device, arguments.max_parameters)), *about])
-        write_csv(arguments.out, HEADER, lines)
+    library = LIBRARIES[arguments.task]
+    header = [field.name for field in fields(Finding)] + [library, "commit", "version"]
+    device, about = load_device("reram_cmo"), (version(library), commit(), version("hwaware"))
+    if library == "timm":
+        names, examined = timm.list_models(arguments.filter), partial(examine, max_parameters=arguments.max_parameters)
+    else:
+        names, examined = fnmatch.filter(architectures(), arguments.filter), examine_reader
+    for name in track([name for name in names if name not in there], description="architectures"):
+        lines.append([*astuple(examined(name, device)), *about])
+        write_csv(arguments.out, header, lines)
         gc.collect()
     counts = collections.Counter(str(line[1]) for line in lines)
     print(f"{len(lines)} architectures: {', '.join(f'{count} {status}' for status, count in counts.most_common())}")

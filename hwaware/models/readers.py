@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
-from torch import nn
+from torch import Tensor, nn
 
 from hwaware.errors import UserError, nearest
 from hwaware.models.build import load_weights
@@ -54,6 +55,20 @@ def build_reader(checkpoint: str, weights: str | None = None, config: Mapping[st
         rank_zero_warn(f"'{checkpoint}' has no head for question answering ({head}): it is new, untrained.")
     network.head_is_new = bool(missing)
     return network.eval()
+
+
+def mark(network: nn.Module, ids: Tensor, mask: Tensor, types: Tensor) -> tuple[Tensor, Tensor]:
+    """A reader's start and end logits ``[N, T]``, those of padding included.
+
+    Args:
+        network: as :func:`build_reader` builds it.
+        ids, mask, types: ``[N, T]``, of the tokens; types go to networks that take them.
+    """
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    if "token_type_ids" in inspect.signature(type(network).forward).parameters:
+        inputs["token_type_ids"] = types
+    output = network(**inputs)
+    return output.start_logits, output.end_logits
 
 
 def read_config(checkpoint: str, changes: Mapping[str, Any] | None = None) -> PretrainedConfig:

@@ -17,7 +17,7 @@ from hwaware.nn.converters import Converters
 from hwaware.nn.layers import ANALOG_CLASSES, AnalogLayer
 
 #: Weights of these are looked up, or scale element by element: no matrix product, so they stay digital.
-_ALWAYS_DIGITAL = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
+ALWAYS_DIGITAL = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
 #: Modules that in some modes read their children's weights without calling them.
 _FAST_PATHS = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
 #: What a layer has only while it is analog. Its ranges stay: they are of its signals, and the next conversion's too.
@@ -108,7 +108,9 @@ def convert(
     if converters is not None:
         converters.check(device)
     if "timm" in sys.modules:
-        import hwaware.nn.timm_layers  # noqa: F401 - registers its classes
+        import hwaware.nn.timm_layers  # registers its classes
+    if "transformers.models.falcon.modeling_falcon" in sys.modules:
+        import hwaware.nn.transformers_layers  # noqa: F401 - likewise
     modules = dict(model.named_modules())
     included, excluded = _matches(modules, include, "include"), _matches(modules, exclude, "exclude")
     chosen = {}
@@ -208,7 +210,7 @@ def _refuse_unknown(name: str, module: nn.Module) -> None:
             )
         return
     weights = [key for key, value in module._parameters.items() if "weight" in key and value is not None]
-    if isinstance(module, _ALWAYS_DIGITAL) or all(module._parameters[key].ndim < 2 for key in weights):
+    if isinstance(module, ALWAYS_DIGITAL) or all(module._parameters[key].ndim < 2 for key in weights):
         if not isinstance(module, tuple(ANALOG_CLASSES)):  # a parametrised layer keeps its weight elsewhere
             return
     raise UserError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +18,7 @@ from hwaware.data.windows import Windows
 from hwaware.errors import UserError
 from hwaware.metrics import SquadAnswers, write_predictions
 from hwaware.metrics.chance import chance_of_questions
-from hwaware.models.readers import build_reader, build_tokenizer, read_config
+from hwaware.models.readers import build_reader, build_tokenizer, mark, read_config
 from hwaware.tasks.base import HardwareAwareTask
 from hwaware.training import layer_depths
 
@@ -125,11 +124,7 @@ class QuestionAnswering(HardwareAwareTask):
     def predict(self, network: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
         """Start and end logits ``[N, T]``."""
         ids, mask, types = batch[:3]
-        inputs = {"input_ids": ids, "attention_mask": mask}
-        if "token_type_ids" in inspect.signature(type(network).forward).parameters:
-            inputs["token_type_ids"] = types
-        output = network(**inputs)
-        return tuple(part.masked_fill(mask == 0, _NOWHERE) for part in (output.start_logits, output.end_logits))
+        return tuple(part.masked_fill(mask == 0, _NOWHERE) for part in mark(network, ids, mask, types))
 
     def task_loss(self, output: tuple[Tensor, Tensor], batch: Any) -> Tensor:
         return sum(F.cross_entropy(part.float(), at) for part, at in zip(output, batch[3:5], strict=True)) / 2

@@ -1,0 +1,25 @@
+"""Analog forms of layer classes of transformers. Imported only where their module already is.
+
+Its ``Conv1D`` (GPT-2) has none: its weight is ``[in, out]``, and an analog layer's rows are its outputs everywhere,
+from scales and crossbars to repairs.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+from transformers.models.falcon.modeling_falcon import FalconLinear
+
+from hwaware.nn.layers import AnalogLayer, register_analog
+
+
+@register_analog
+class AnalogFalconLinear(AnalogLayer, FalconLinear):
+    """Falcon's own :class:`torch.nn.Linear`, which rounds between product and bias."""
+
+    digital_class = FalconLinear
+    channel_dim = -1
+
+    def apply_weight(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        output = F.linear(input, weight)
+        return output if bias is None else output + bias
