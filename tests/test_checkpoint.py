@@ -70,7 +70,7 @@ def test_header_names_hardware_network_and_versions(finished):
     assert header["network"] == "tiny_test_net"
     assert header["hardware"]["device"]["name"] == "reram_cmo"
     assert header["hardware"]["device"]["mapping"] == "differential"
-    assert set(header["versions"]) == {"hwaware", "torch", "timm"}
+    assert set(header["versions"]) == {"hwaware", "torch", "timm", "transformers"}
     assert read_header(pretrained_weights())["hardware"] is None
 
 
