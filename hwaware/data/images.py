@@ -29,7 +29,8 @@ class ImageData(SampleData):
     Args:
         source: ``digits`` (scikit-learn's, upscaled), ``parquet`` (files as the hub has them: train.parquet or
             data/train-00000-of-00001.parquet …, columns img or image, label), ``folder`` (train/CLASS/…, val/CLASS/…
-            or test/CLASS/…) or ``hub`` (Hugging Face's); by default what ``path`` holds, and digits without a path.
+            or test/CLASS/…), ``idx`` (MNIST's files and their kin) or ``hub`` (Hugging Face's); by default what
+            ``path`` holds, and digits without a path.
         path: folder of the data; for ``hub`` its name there (``uoft-cs/cifar10``).
         name: of the data set in the results (default: the folder's).
         batch_size: images per training step and device.

@@ -1,4 +1,4 @@
-"""Where labelled images come from: scikit-learn's digits, parquet files as the hub has them, folders.
+"""Where labelled images come from: scikit-learn's digits, parquet files as the hub has them, folders, MNIST's files.
 
 A source gives splits ("train", "val", "test", those it has); a split gives labels at once and images one by one.
 """
@@ -207,10 +207,11 @@ def open_source(source: str | None, path: str | None) -> Source:
     else:
         found = _open_parquet(folder)
         found = found if found.splits else _open_folder(folder)
+        found = found if found.splits else _open_idx(folder)
     if not found.splits:
         raise UserError(
             f"no images in {folder}: wanted train.parquet, test.parquet (or data/train-00000-of-00001.parquet …), "
-            "or folders train/CLASS and test/CLASS"
+            "folders train/CLASS and test/CLASS, or train-images-idx3-ubyte and the like"
         )
     # "cifar10/" and "." have no last part of their own
     return replace(found, name=folder.resolve().name)
@@ -276,9 +277,17 @@ def _open_folder(folder: Path) -> Source:
     return Source(folder.name, splits)
 
 
+def _open_idx(folder: Path) -> Source:
+    from hwaware.data.idx import IdxImages, find_idx
+
+    splits = {split: lambda files=files: IdxImages(files) for split, files in find_idx(folder).items()}
+    return Source(folder.name, splits)
+
+
 SOURCES: dict[str, Callable[[Any], Source]] = {
     "digits": _open_digits,
     "hub": _open_hub,
     "parquet": _open_parquet,
     "folder": _open_folder,
+    "idx": _open_idx,
 }

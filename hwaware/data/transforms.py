@@ -17,11 +17,12 @@ AUGMENTATIONS = ("none", "crop", "crop_flip", "resized_crop_flip")
 
 
 def eval_transform(data_config: dict[str, Any]) -> Callable:
-    """PIL image → float32 (3, H, W) as the network's own data config says: resize, centre crop, normalise.
+    """PIL image → float32 (C, H, W) as the network's own data config says: resize, centre crop, normalise.
 
-    An image that has the network's input size already is not resampled where ``crop_pct`` is 1.
+    An image that has the network's input size already is not resampled where ``crop_pct`` is 1. For a network of one
+    channel it is made grey.
     """
-    return create_transform(**data_config, is_training=False)
+    return transforms.Compose([*_channels(data_config), *create_transform(**data_config, is_training=False).transforms])
 
 
 def train_transform(
@@ -59,7 +60,7 @@ def train_transform(
     _keep_a_bit(colours.transforms)
     strong = [*colours.transforms, *final.transforms]  # the latter to tensor, normalise, erase
     if augment == "resized_crop_flip":
-        return transforms.Compose([*crop_flip.transforms, *strong])
+        return transforms.Compose([*_channels(data_config), *crop_flip.transforms, *strong])
     steps = list(eval_transform(data_config).transforms)
     to_tensor = next(i for i, step in enumerate(steps) if isinstance(step, MaybeToTensor))
     size = tuple(data_config["input_size"][-2:])
@@ -69,6 +70,10 @@ def train_transform(
     if augment.endswith("flip"):
         extra.append(transforms.RandomHorizontalFlip())
     return transforms.Compose(steps[:to_tensor] + extra + strong)
+
+
+def _channels(data_config: dict[str, Any]) -> list[Callable]:
+    return [transforms.Grayscale()] if data_config["input_size"][0] == 1 else []
 
 
 def _keep_a_bit(policies: list[Callable]) -> None:
