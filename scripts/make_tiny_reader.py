@@ -3,9 +3,10 @@
 
     python scripts/make_tiny_reader.py runs/tiny_reader
 
-Writes ``data/train.json`` and ``data/dev.json`` (SQuAD v2's format; invented places, sentences from templates, a third of
-the questions unanswerable), and ``model``: a BERT of 2 blocks, 64 wide, with random weights, without a head for question
-answering, and with its own WordPiece tokenizer. The same on every machine. recipes/squad2_tiny_digital.yaml trains it.
+Writes ``data/train.json`` and ``data/dev.json`` (SQuAD v2's format; invented places, sentences from templates, a third
+of the questions unanswerable), and ``model``: a BERT of 2 blocks, 64 wide, with random weights, without a head for
+question answering, and with its own WordPiece tokenizer. The same on every machine. The recipe squad2_tiny_digital.yaml
+trains it.
 """
 
 from __future__ import annotations

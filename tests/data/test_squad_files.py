@@ -9,7 +9,6 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from hwaware.data import squad_files
 from hwaware.data.squad_files import Question, find_files, hub_questions, read_questions
 from hwaware.errors import UserError
 
@@ -100,7 +99,7 @@ def test_no_files(tmp_path):
     (tmp_path / "squad.json").touch()
     with pytest.raises(UserError, match=r"but: squad.json"):
         find_files(tmp_path)
-    with pytest.raises(UserError, match="there is no folder '.*elsewhere'"):
+    with pytest.raises(UserError, match=r"there is no folder '.*elsewhere'"):
         find_files(tmp_path / "elsewhere")
 
 
