@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields, replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -83,7 +84,7 @@ def test_long_paragraphs_overlap_by_the_stride_and_are_covered(windows, question
     for number, one in enumerate(questions):
         own = of(windows, number)
         parts = [windows.offsets(window) for window in own]
-        for before, after in zip(parts, parts[1:], strict=False):
+        for before, after in pairwise(parts):
             np.testing.assert_array_equal(before[-STRIDE:], after[:STRIDE])
             several += 1
         joined = [tuple(pair) for part in (parts[0], *(part[STRIDE:] for part in parts[1:])) for pair in part]
