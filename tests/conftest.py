@@ -49,5 +49,5 @@ def taught_reader(tiny_reader, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("taught_reader")
     recipe, where = ROOT / "recipes" / "squad2_tiny_digital.yaml", ("--trainer.default_root_dir", folder)
     what = ("--model.checkpoint", tiny_reader / "model", "--data.path", tiny_reader / "data")
-    run("fit", "--config", recipe, *what, *where, "--trainer.max_epochs", 5, "--trainer.enable_progress_bar", "false")
+    run("fit", "--config", recipe, *what, *where, "--trainer.max_epochs", 4, "--trainer.enable_progress_bar", "false")
     return folder / "squad2_tiny_digital" / "version_0"
