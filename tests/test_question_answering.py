@@ -94,12 +94,6 @@ def test_drift_repeats_the_rows_of_the_run(arguments, finetuned, tmp_path):
     assert rows == measured(finetuned / "rows.csv")
 
 
-def test_drift_of_a_runs_folder_alone(arguments, finetuned, tmp_path):
-    run(*arguments("drift", tmp_path), "--weights", finetuned, "--evaluation.networks", "[finetuned]")
-    rows = measured(tmp_path / "squad2_tiny" / "version_0" / "rows.csv")
-    assert {row.network for row in rows} == {"finetuned"}
-
-
 def test_predictions_score_as_the_logged_metrics_say(arguments, tiny_reader, tmp_path, capsys):
     """Written by ``hwaware test``, scored anew text by text, and by torchmetrics."""
     run(*arguments("test", recipe=DIGITAL), "--model.predictions", tmp_path, "--model.device", "null")
@@ -153,7 +147,7 @@ def test_compare(arguments, finetuned, tmp_path):
 
 
 def test_export(arguments, finetuned, tmp_path, capsys):
-    schedule = ("--evaluation.schedule.instances", 1, "--evaluation.schedule.target_percent", 80)
+    schedule = ("--evaluation.schedule.instances", 2, "--evaluation.schedule.target_percent", 80)
     methods = ("--evaluation.methods", "[{class_path: VeraPlus, init_args: {steps: 2}}]")
     run(*arguments("export"), "--weights", finetuned, "--out", tmp_path / "bundle", *methods, *schedule)
     assert "validation" in capsys.readouterr().out
