@@ -140,9 +140,20 @@ def _flat(rows: Iterable[Any], file: str) -> Iterator[Question]:
     for number, row in enumerate(rows):
         where = f"{file}: row {number}"
         answers = _key(row, "answers", where, dict)
-        texts, starts = (tuple(_key(answers, key, f"{where}.answers", list)) for key in ("text", "answer_start"))
+        texts = _column(answers, "text", f"{where}.answers", str)
+        starts = _column(answers, "answer_start", f"{where}.answers", int)
+        if len(texts) != len(starts):
+            raise UserError(f"{where}.answers has {len(texts)} texts, but {len(starts)} starts.")
         about = (_key(row, key, where, str) for key in ("id", "title", "context", "question"))
         yield Question(*about, texts, starts)
+
+
+def _column(answers: Any, key: str, where: str, kind: type) -> tuple[Any, ...]:
+    values = _key(answers, key, where, list)
+    for i, value in enumerate(values):
+        if not isinstance(value, kind):
+            raise UserError(f"{where}.{key}[{i}] is {type(value).__name__}, not {kind.__name__}.")
+    return tuple(values)
 
 
 def _key(item: Any, key: str, where: str, kind: type | tuple[type, ...]) -> Any:

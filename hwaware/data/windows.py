@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 import numpy as np
 from rich.progress import track
@@ -113,13 +115,12 @@ def make_windows(
     file = None
     if len(questions) >= CACHED_QUESTIONS:
         file = _cache() / f"{_digest(questions, tokenizer, max_length, stride)}.npz"
-        if file.exists():
-            with np.load(file) as arrays:
-                return Windows(questions, *_padding(tokenizer), **arrays)
+        # What cannot be read, since a disk was full or a file is damaged, is made and written again.
+        with contextlib.suppress(OSError, EOFError, ValueError, TypeError, BadZipFile), np.load(file) as arrays:
+            return Windows(questions, *_padding(tokenizer), **arrays)
     windows = _tokenise(questions, tokenizer, max_length, stride, min(room, MAX_QUESTION_TOKENS), show_progress)
     if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(file) as handle:
+        with contextlib.suppress(OSError), replacing(file) as handle:  # a cache is nothing to fail for
             np.savez(handle, **{field.name: getattr(windows, field.name) for field in fields(Windows)[3:]})
     return windows
 

@@ -102,12 +102,17 @@ def build_tokenizer(checkpoint: str) -> PreTrainedTokenizerFast:
 
 
 def check_tokenizer(tokenizer: Any, vocabulary: int, name: str) -> None:
-    """Raises UserError for a slow tokenizer, and for one of another network, with tokens beyond the ``vocabulary``."""
+    """Raises UserError for a slow tokenizer, an empty one, and one of another network, with tokens beyond the
+    ``vocabulary``.
+    """
     if not tokenizer.is_fast:
         raise UserError(
             f"the tokenizer of '{name}' ({type(tokenizer).__name__}) is a slow one, which does not say where tokens "
             "lie in the text: save its fast form (tokenizer.json) beside it."
         )
+    # Where a checkpoint has no tokenizer's files, transformers makes one that knows no word.
+    if not set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids):
+        raise UserError(f"'{name}' has no vocabulary of a tokenizer: save tokenizer.json beside it.")
     largest = max(tokenizer.get_vocab().values())
     if largest >= vocabulary:
         raise UserError(

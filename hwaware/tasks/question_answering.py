@@ -168,6 +168,10 @@ class QuestionAnswering(HardwareAwareTask):
             network.null_threshold = self._answered(network.eval(), batches).best_threshold()
         network.train(training)
 
+    def _calibrate(self) -> None:
+        if self.converters is not None:  # the ranges alone: the threshold is of weights that are done
+            super().calibrate(self.network, self.trainer.datamodule)
+
     def make_optimizer(self) -> Optimizer:
         depths = layer_depths(self.network)
         groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
