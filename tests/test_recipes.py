@@ -140,3 +140,44 @@ def test_imagenet_recipe_runs_two_steps(recipe, few_images, tmp_path):
 def test_there_are_the_imagenet_recipes():
     names = ("resnet18", "resnet50", "deit_tiny", "mobilenetv3_large", "mobilenetv3_small")
     assert {path.stem for path in IMAGENET} == {f"imagenet_{name}" for name in names}
+
+
+READERS = {"squad2_bert_base": "Bert", "squad2_minilm": "Bert", "squad2_distilbert": "DistilBert"}
+
+
+@pytest.mark.parametrize("recipe", READERS)
+def test_recipe_of_a_reader_runs_two_steps(recipe, tiny_reader, tmp_path):
+    """A small network of the recipe's architecture, random weights; nothing is said of its answers."""
+    import transformers
+
+    vocabulary = transformers.AutoConfig.from_pretrained(tiny_reader / "model").vocab_size
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    if READERS[recipe] == "DistilBert":
+        sizes = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}
+    config = getattr(transformers, f"{READERS[recipe]}Config")(vocab_size=vocabulary, **sizes)
+    getattr(transformers, f"{READERS[recipe]}ForQuestionAnswering")(config).save_pretrained(tmp_path / "reader")
+    transformers.AutoTokenizer.from_pretrained(tiny_reader / "model").save_pretrained(tmp_path / "reader")
+    run(
+        *("fit", "--config", FOLDER / f"{recipe}.yaml", "--model.checkpoint", tmp_path / "reader"),
+        *("--data.path", tiny_reader / "data", "--data.max_length", 64, "--data.stride", 24, "--data.batch_size", 2),
+        *(
+            "--data.test_subset",
+            6,
+            "--trainer.accelerator",
+            "cpu",
+            "--trainer.devices",
+            1,
+            "--trainer.strategy",
+            "auto",
+        ),
+        *("--trainer.max_steps", 2, "--trainer.max_epochs", -1, "--trainer.default_root_dir", tmp_path),
+        *("--trainer.limit_val_batches", 1, "--evaluation.n_chips", 1, "--evaluation.ages_s", "[315360000]"),
+        *("--evaluation.networks", "[finetuned]"),
+    )
+    folder = tmp_path / recipe / "version_0"
+    assert (folder / "model.safetensors").is_file() and len(measured(folder / "rows.csv")) == 3
+
+
+def test_there_are_the_recipes_of_readers():
+    of_hub = {path.stem for path in RECIPES if path.parent.name == "recipes" and path.stem.startswith("squad2_")}
+    assert of_hub == {*READERS, "squad2_tiny", "squad2_tiny_digital"}
