@@ -24,6 +24,9 @@ from hwaware.report.costs import bytes_label
 from hwaware.report.labels import age_label
 from hwaware.tasks import HardwareAwareTask
 
+#: Samples whose score may differ between what is exported and what is read back.
+_CHANGED = 2
+
 
 def export(
     trainer: Trainer,
@@ -120,6 +123,7 @@ def _check(
     for what, (exported, found) in rows.items():
         table.add_row(what, f"{exported:.2f}", f"{found:.2f}")
     Console().print(table)
-    # Conductances are kept to seven digits: a few samples may change sides.
-    if any(abs(exported - found) > 0.5 for exported, found in rows.values()):
+    # Conductances are kept to seven digits: a few samples may change sides, of few samples too.
+    most = max(0.5, 100.0 * _CHANGED / batches.n_samples)
+    if any(abs(exported - found) > most for exported, found in rows.values()):
         raise UserError(f"the bundle '{path}' does not reproduce the network: see the table above.")
