@@ -97,6 +97,18 @@ class Answers:
         best = int(np.argmax(totals))  # the first of equal ones
         return float(self.null_odds[order[best - 1]]) if best else 0.0
 
+    def kept_threshold(self) -> float:
+        """The threshold to keep for other questions: as good, and halfway between two questions' null odds.
+
+        On one of them, as the official evaluation has it, the last digit of a logit would decide that question. It is
+        infinite where every question is best answered, and minus infinite where none is.
+        """
+        order, totals = self._sweep()
+        odds, best = self.null_odds[order], int(np.argmax(totals))
+        if best == len(odds) or self.has_answer.all():
+            return math.inf
+        return float(odds[best - 1] + odds[best]) / 2 if best else -math.inf
+
     def best_f1(self) -> float:
         """The F1 in percent that the official evaluation gives at :meth:`best_threshold`."""
         return 100.0 * float(self._sweep()[1].max()) / len(self.ids)

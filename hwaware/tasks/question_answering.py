@@ -37,7 +37,7 @@ _NOWHERE = -1e4
 class QuestionAnswering(HardwareAwareTask):
     """Marks the answer to a question in a paragraph, or says that it has none; for batches of SquadData.
 
-    The threshold above which "no answer" is said is the one with the best F1 on the validation questions, found for the
+    The threshold above which "no answer" is said is one with the best F1 on the validation questions, found for the
     exact network. It stays with the network (``null_threshold``) when that is put on chips and ages: a digital number.
 
     Args:
@@ -151,7 +151,8 @@ class QuestionAnswering(HardwareAwareTask):
     def score(self, network: nn.Module, batches: Iterable[Any]) -> dict[str, float]:
         answers = self._answered(network, batches)
         self._no_answer_percent = 100.0 * float((~answers.has_answer).mean())
-        scores = answers.scores(getattr(network, "null_threshold", None) or 0.0)
+        threshold = getattr(network, "null_threshold", None)
+        scores = answers.scores(0.0 if threshold is None else threshold)  # logits' own, where none was chosen
         return {name: round(scores[name], 4) for name in METRICS if name in scores}
 
     def calibrate(self, network: nn.Module, datamodule: LightningDataModule | None) -> None:
@@ -165,7 +166,7 @@ class QuestionAnswering(HardwareAwareTask):
         device, training = next(network.parameters()).device, network.training
         with torch.no_grad():
             batches = ([part.to(device) for part in batch] for batch in datamodule.every_sample("val"))
-            network.null_threshold = self._answered(network.eval(), batches).best_threshold()
+            network.null_threshold = self._answered(network.eval(), batches).kept_threshold()
         network.train(training)
 
     def _calibrate(self) -> None:

@@ -141,6 +141,32 @@ def test_no_threshold_is_better(seed):
     assert ours.best_threshold() == min(key for key, value in tried.items() if value > best - 1e-9)
 
 
+def test_the_kept_threshold_lies_between_two_questions():
+    four = answers(FOUR)
+    above = min(odds for odds in four.null_odds if odds > 0.5)
+    assert four.kept_threshold() == (0.5 + above) / 2
+    assert four.scores(four.kept_threshold())["f1"] == four.best_f1()
+
+
+@pytest.mark.parametrize(
+    ("rows", "threshold", "best_f1"),
+    [
+        ([FOUR[0], FOUR[1]], math.inf, 75.0),  # no question to refuse
+        ([("dog", -1.0, ["cat"]), ("dog", -2.0, [])], -math.inf, 50.0),  # refusing all is best
+        ([("", -3.0, []), ("cat", -2.0, ["cat"])], math.inf, 100.0),  # answering all is
+    ],
+)
+def test_the_kept_threshold_where_all_are_alike(rows, threshold, best_f1):
+    assert answers(rows).kept_threshold() == threshold
+    assert answers(rows).scores(threshold)["f1"] == best_f1
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_kept_threshold_is_as_good_as_the_best(seed):
+    ours = random_answers(seed, lambda draw: draw.gauss(0, 1))
+    assert ours.scores(ours.kept_threshold())["f1"] == pytest.approx(ours.best_f1(), rel=1e-12)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_of_tied_odds_each_question_is_accepted_alone(seed):
     """One question after the other, in a loop."""

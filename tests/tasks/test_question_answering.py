@@ -194,7 +194,7 @@ def test_the_threshold_is_that_of_the_validation_questions(taught, data):
     network = task.network.eval()
     task.calibrate(network, data)
     best = answers(task, network, data, "val")
-    assert network.null_threshold == best.best_threshold() != 0
+    assert network.null_threshold == best.kept_threshold() != 0
     assert best.scores(network.null_threshold)["f1"] >= best.scores(0.0)["f1"]
     expected = answers(task, network, data, "test").scores(network.null_threshold)
     scores = task.score(network, data.test_dataloader())
