@@ -20,11 +20,13 @@ from hwaware.devices.pcm import PowerLawDecay
 from hwaware.devices.power_law import MirroredPowerLaw
 from hwaware.devices.relaxation import MeasuredRelaxation
 from hwaware.devices.retention import LogTimeDrift, RelativeDrift
+from hwaware.devices.state_drift import StateLogTimeDrift
 from hwaware.errors import UserError, nearest
 
 #: Families of laws by the name that device files use.
 LAWS = {
     "log_time": LogTimeDrift,
+    "state_log_time": StateLogTimeDrift,
     "relative": RelativeDrift,
     "measured_relaxation": MeasuredRelaxation,
     "power_law_decay": PowerLawDecay,
