@@ -1,0 +1,425 @@
+"""Constants by maximum likelihood, their intervals, and the choice of a form by the likelihood of cells held out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.optimize import lsq_linear, minimize
+
+from hwaware.devices.device import Device
+from hwaware.devices.fit.cleaning import Cleaned, clean
+from hwaware.devices.fit.forms import Constant, Form, forms
+from hwaware.devices.fit.likelihood import Repeats, Sample
+from hwaware.devices.fit.readings import Readings
+from hwaware.devices.registry import LAWS
+from hwaware.errors import UserError
+
+#: Parts that the cells are dealt into; each is held out once.
+FOLDS = 5
+
+#: Seeds the dealing of cells into folds: the same file gives the same fit.
+FOLD_SEED = 30_001
+
+#: Cells (just written, and later) without which nothing is fitted.
+FEWEST_CELLS = 20
+
+_Z_95 = 1.959964
+
+#: Of the search: it ends when a step gains less log-likelihood than this in all.
+_MOST_STEPS, _MOST_DAMPING, _LEAST_GAIN = 200, 1e12, 1e-5
+
+_UNIDENTIFIABLE = 1e-8
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One constant with its 95 % interval; NaN ends where the readings don't tell it from the others."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A form that was considered.
+
+    Attributes:
+        name: the form's.
+        n_constants: that it has, read noise aside.
+        held_out: log-likelihood per cell of the cells held out; NaN where it was not fitted.
+        behind, behind_error: how much less than the best form, and the standard error of that over cells.
+        reason: why it was not fitted.
+    """
+
+    name: str
+    n_constants: int
+    held_out: float = math.nan
+    behind: float = math.nan
+    behind_error: float = math.nan
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a file of readings says about a memory technology.
+
+    Attributes:
+        device: the chosen form with its constants.
+        cleaned: what it was fitted to, and what was set aside.
+        estimates: the fitted constants, read noise and stuck rates last.
+        tried: all forms, the likeliest first.
+        chosen: the name of the one taken.
+        notes: what the readings cannot tell.
+    """
+
+    device: Device
+    cleaned: Cleaned
+    estimates: tuple[Estimate, ...]
+    tried: tuple[Tried, ...]
+    chosen: str
+    notes: tuple[str, ...]
+
+
+def fit_device(readings: Readings, name: str, source: str = "") -> Fit:
+    """The form, and its constants, that readings of cells are likeliest under.
+
+    Every form is fitted by maximum likelihood of the single readings, cut off at their limits; a cell's readings share
+    the weight of their visit. Which path a cell takes between ages is not asked. Read noise is fitted first, to the
+    differences of repeats. Of the forms whose held-out likelihood is within one standard error of the best one's the one
+    with the fewest constants is taken. Intervals come from the observed information, made robust to the correlation of
+    a cell's readings (the sandwich over cells; White, Econometrica 50 (1982)).
+
+    Args:
+        readings: of :func:`~hwaware.devices.fit.read_measurements`.
+        name: of the device.
+        source: of its constants.
+
+    Raises:
+        UserError: too few cells, ages or targets; the message names what they can't tell.
+    """
+    _check_enough(readings)
+    cleaned = clean(readings)
+    _check_enough(cleaned.readings)
+    common = {
+        "name": name,
+        "source": source,
+        "g_min_us": readings.window_us[0],
+        "g_max_us": readings.window_us[1],
+        "clamp": cleaned.clamp,
+        "measured_s": (float(readings.ages_s[0]), float(readings.ages_s[-1])),
+        "measured_us": readings.window_us,
+    }
+    problem = _Problem(cleaned, common)
+    tried, fitted = [], {}
+    for form in forms(cleaned):
+        if reason := _unfit(form, cleaned.readings):
+            tried.append(Tried(form.name, len(form.constants), reason=reason))
+            continue
+        read = problem.fit_read(form)
+        found = problem.fit(form, read)
+        fitted[form.name] = (form, read, found, problem.held_out(form, read, found))
+    chosen, compared = _compare(fitted)
+    form, read, found, _ = fitted[chosen]
+    estimates = problem.intervals(form.constants, found, lambda values: problem.cells(form, {**values, **read}))
+    notes = []
+    if form.read and problem.repeats is not None:
+        start = {one.name: one.start for one in form.constants}
+        estimates += problem.intervals(form.read, read, lambda values: problem.read_cells(form, {**start, **values}))
+    elif form.read:
+        notes.append("read noise can't be told from drift: no cell was read twice at one time. The spread has both.")
+    elif problem.repeats is not None:
+        notes.append(f"the law {form.law} has no read noise of its own: the spread has it.")
+    stuck = {
+        "stuck_on": _rate("stuck_on", *cleaned.stuck_on),
+        "stuck_off": _rate("stuck_off", *cleaned.stuck_off),
+    }
+    estimates += tuple(stuck.values())
+    unknown = [one.name for one in estimates if math.isnan(one.low)]
+    if unknown:
+        notes.append(f"not identifiable from these readings: {', '.join(unknown)} (another value would do as well).")
+    rounded = {name: float(f"{value:.7g}") for name, value in {**found, **read}.items()}
+    rates = {name: float(f"{one.value:.4g}") for name, one in stuck.items()}
+    device = problem.device(form, rounded, **rates)
+    return Fit(device, cleaned, estimates, (*compared, *tried), chosen, tuple(notes))
+
+
+class _Problem:
+    """The readings of one fit, as likelihoods take them: all, and without each of the folds."""
+
+    def __init__(self, cleaned: Cleaned, common: Mapping[str, Any]) -> None:
+        self.common, self.readings = common, cleaned.readings
+        self.repeats = Repeats.of(cleaned)
+        self.sample = Sample.of(cleaned)
+        self.n = len(cleaned.readings.cells)
+        cells = np.unique(cleaned.readings.cell)
+        fold = np.full(self.n, -1)
+        fold[np.random.default_rng(FOLD_SEED).permutation(cells)] = np.arange(len(cells)) % FOLDS
+        self.folds = []
+        for one in range(FOLDS):
+            held = fold[cleaned.readings.cell] == one
+            self.folds.append((Sample.of(cleaned, ~held), Sample.of(cleaned, held)))
+
+    def device(self, form: Form, values: Mapping[str, float], **more: Any) -> Device:
+        return LAWS[form.law](**{**self.common, **form.fields(dict(values)), **more})
+
+    def cells(self, form: Form, values: Mapping[str, float], sample: Sample | None = None) -> np.ndarray:
+        """Log-likelihood of each cell."""
+        sample = self.sample if sample is None else sample
+        return np.bincount(sample.cell, sample.log_likelihood(self.device(form, values)), minlength=self.n)
+
+    def read_cells(self, form: Form, values: Mapping[str, float]) -> np.ndarray:
+        """The same of the repeats."""
+        value = self.repeats.log_likelihood(self.device(form, values))
+        return np.bincount(self.repeats.cell, value, minlength=self.n)
+
+    def fit_read(self, form: Form) -> dict[str, float]:
+        """Constants of read noise; 0 where no cell was read twice."""
+        if not form.read:
+            return {}
+        if self.repeats is None:
+            return {one.name: max(0.0, one.low) for one in form.read}
+        start = {one.name: one.start for one in form.constants}
+        return _search(form.read, lambda values: self.read_cells(form, {**start, **values}).sum())
+
+    def fit(
+        self, form: Form, read: Mapping[str, float], sample: Sample | None = None, start: Mapping[str, float] | None = None
+    ) -> dict[str, float]:
+        """Constants of programming and drift."""
+        start = start or {one.name: one.start for one in form.constants}
+        sample = self.sample if sample is None else sample
+        return _scoring(form.constants, lambda values: self.device(form, {**values, **read}), sample, start)
+
+    def held_out(self, form: Form, read: Mapping[str, float], start: Mapping[str, float]) -> np.ndarray:
+        """Log-likelihood of each cell by constants that were fitted without it."""
+        total = np.zeros(self.n)
+        for train, held in self.folds:
+            values = self.fit(form, read, train, start)
+            total += self.cells(form, {**values, **read}, held)
+        return total[np.unique(self.readings.cell)]
+
+    def intervals(
+        self, constants: Sequence[Constant], values: Mapping[str, float], cells: Callable[[dict[str, float]], np.ndarray]
+    ) -> tuple[Estimate, ...]:
+        """95 % intervals by the sandwich over cells."""
+        covariance, known = _sandwich(constants, values, cells)
+        found = []
+        for place, one in enumerate(constants):
+            error = _Z_95 * math.sqrt(covariance[place, place]) if known[place] else math.nan
+            at = _inner(one, values[one.name])
+            ends = (_outer(one, at - error), _outer(one, at + error))
+            low, high = (end if math.isnan(end) else min(max(end, one.low), one.high) for end in ends)
+            found.append(Estimate(one.name, values[one.name], low, high))
+        return tuple(found)
+
+
+def _inner(one: Constant, value: float) -> float:
+    return math.log(value) if one.log else value
+
+
+def _outer(one: Constant, value: float) -> float:
+    return math.exp(value) if one.log else value
+
+
+def _search(
+    constants: Sequence[Constant], total: Callable[[dict[str, float]], float]
+) -> dict[str, float]:
+    """Of few constants."""
+    sizes = np.array([one.size for one in constants])
+    bounds = [tuple(end / one.size if math.isfinite(end) else None for end in (one.low, one.high)) for one in constants]
+
+    def values(z: np.ndarray) -> dict[str, float]:
+        return {one.name: float(value) for one, value in zip(constants, z * sizes, strict=True)}
+
+    begin = np.array([one.start for one in constants]) / sizes
+    scale = max(abs(total(values(begin))), 1.0)
+    found = minimize(lambda z: -total(values(z)) / scale, begin, jac="3-point", bounds=bounds, method="L-BFGS-B")
+    return values(found.x)
+
+
+def _scoring(
+    constants: Sequence[Constant], device: Callable[[dict[str, float]], Device], sample: Sample, start: Mapping[str, float]
+) -> dict[str, float]:
+    """Fisher scoring with Levenberg's damping, each step a bounded least-squares problem.
+
+    A mean and a spread per state are what the constants decide, so that only they are differentiated by each constant.
+    """
+    sizes = np.array([one.size for one in constants])
+    low = np.array([_inner(one, one.low) for one in constants]) / sizes
+    high = np.array([_inner(one, one.high) for one in constants]) / sizes
+    z = np.clip(np.array([_inner(one, start[one.name]) for one in constants]) / sizes, low, high)
+
+    def at(point: np.ndarray) -> Device:
+        return device(_values(constants, point * sizes))
+
+    value, damping = sample.log_likelihood(at(z)).sum(), 1e-3
+    for _ in range(_MOST_STEPS):
+        here = at(z)
+        kinds = sample.kinds(here)
+        slopes = _slopes(sample, at, z, low, high, kinds)
+        gradient, information = np.zeros(len(z)), np.zeros((len(z), len(z)))
+        for (by_mean, by_std, inside), (_, std, _), (mean_slope, std_slope) in zip(
+            sample.score(here), kinds, slopes, strict=True
+        ):
+            gradient += mean_slope @ by_mean + std_slope @ by_std
+            weight = inside / std**2
+            information += (mean_slope * weight) @ mean_slope.T + 2 * (std_slope * weight) @ std_slope.T
+        diagonal = np.diag(information) + 1e-6 * max(np.diag(information).max(), 1e-12)
+        while damping < _MOST_DAMPING:
+            root = np.linalg.cholesky(information + damping * np.diag(diagonal))
+            step = _bounded_step(root, gradient, low - z, high - z)
+            new = sample.log_likelihood(at(z + step)).sum()
+            if new >= value:
+                break
+            damping *= 8
+        else:
+            break
+        gain, z, value, damping = new - value, np.clip(z + step, low, high), new, max(damping / 5, 1e-9)
+        if gain < _LEAST_GAIN:
+            break
+    return _values(constants, z * sizes)
+
+
+def _slopes(sample, at, z, low, high, kinds) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of each kind's means and spreads by each constant, as (constants, states)."""
+    found = [([], []) for _ in kinds]
+    for place in range(len(z)):
+        step = 1e-5 * max(abs(z[place]), 1e-2)
+        step = step if z[place] + step <= high[place] else -step
+        point = z.copy()
+        point[place] += step
+        for slopes, (mean, std, _), (new_mean, new_std, _) in zip(found, kinds, sample.kinds(at(point)), strict=True):
+            slopes[0].append((new_mean - mean) / step)
+            slopes[1].append((new_std - std) / step)
+    return [(np.array(means), np.array(stds)) for means, stds in found]
+
+
+def _bounded_step(root: np.ndarray, gradient: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """The step that the quadratic model with information ``root @ root.T`` wants, within bounds."""
+    aim = np.linalg.solve(root, gradient)
+    step = np.linalg.solve(root.T, aim)
+    if ((step >= low) & (step <= high)).all():
+        return step
+    # lsq_linear wants room between the bounds.
+    step = lsq_linear(root.T, aim, bounds=(np.minimum(low, -1e-15), np.maximum(high, 1e-15))).x
+    return np.clip(step, low, high)
+
+
+def _values(constants: Sequence[Constant], inner: np.ndarray) -> dict[str, float]:
+    return {one.name: float(_outer(one, value)) for one, value in zip(constants, inner, strict=True)}
+
+
+def _sandwich(
+    constants: Sequence[Constant], values: Mapping[str, float], cells: Callable[[dict[str, float]], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Covariance of the constants (of their logarithms, where those are searched), and which of them are determined."""
+    n = len(constants)
+    at = np.array([_inner(one, values[one.name]) for one in constants])
+    low = np.array([_inner(one, one.low) if one.low > 0 or not one.log else -math.inf for one in constants])
+
+    def of(point: np.ndarray) -> np.ndarray:
+        return cells({one.name: float(_outer(one, value)) for one, value in zip(constants, point, strict=True)})
+
+    def moved(*moves: tuple[int, float]) -> np.ndarray:
+        point = centre.copy()
+        for place, step in moves:
+            point[place] += step
+        return of(point)
+
+    # Steps that change the likelihood by a tenth of a unit or so; away from a bound by one of them.
+    steps = np.array([1e-3 * one.size for one in constants])
+    for _ in range(3):
+        centre = np.maximum(at, low + 2 * steps)
+        middle = of(centre).sum()
+        for place in range(n):
+            bend = 2 * middle - moved((place, steps[place])).sum() - moved((place, -steps[place])).sum()
+            if bend > 0:
+                steps[place] *= min(max(math.sqrt(0.1 / bend), 1e-2), 1e2)
+    centre = np.maximum(at, low + 2 * steps)
+    middle = of(centre)
+    plus = [moved((place, steps[place])) for place in range(n)]
+    minus = [moved((place, -steps[place])) for place in range(n)]
+    scores = np.stack([(up - down) / 2 for up, down in zip(plus, minus, strict=True)], axis=1)  # per step
+    information = np.empty((n, n))
+    for i in range(n):
+        information[i, i] = (2 * middle - plus[i] - minus[i]).sum()
+        for j in range(i):
+            both = (moved((i, steps[i]), (j, steps[j])) + moved((i, -steps[i]), (j, -steps[j]))).sum()
+            mixed = (moved((i, steps[i]), (j, -steps[j])) + moved((i, -steps[i]), (j, steps[j]))).sum()
+            information[i, j] = information[j, i] = (mixed - both) / 4
+    diagonal = np.sqrt(np.maximum(np.diag(information), 1e-12))
+    eigenvalues, vectors = np.linalg.eigh(information / np.outer(diagonal, diagonal))
+    lost = eigenvalues < _UNIDENTIFIABLE
+    known = ~((vectors[:, lost] ** 2).sum(axis=1) > 0.05)
+    inverse = (vectors[:, ~lost] / eigenvalues[~lost]) @ vectors[:, ~lost].T / np.outer(diagonal, diagonal)
+    scores = scores - scores.sum(axis=0) / max((middle != 0).sum(), 1) * (middle != 0)[:, None]
+    return inverse @ (scores.T @ scores) @ inverse * np.outer(steps, steps), known
+
+
+def _compare(fitted: Mapping[str, tuple]) -> tuple[str, list[Tried]]:
+    """The form with the fewest constants among those as good as the best, and all of them, the likeliest first."""
+    totals = {name: held.mean() for name, (_, _, _, held) in fitted.items()}
+    order = sorted(totals, key=totals.get, reverse=True)
+    best = fitted[order[0]][3]
+    compared = []
+    for name in order:
+        less = best - fitted[name][3]
+        error = less.std(ddof=1) / math.sqrt(len(less))
+        compared.append(Tried(name, len(fitted[name][0].constants), totals[name], less.mean(), error))
+    as_good = [one for one in compared if one.behind <= one.behind_error]
+    return min(as_good, key=lambda one: one.n_constants).name, compared
+
+
+def _rate(name: str, stuck: int, of: int) -> Estimate:
+    """A share with Wilson's interval."""
+    if not of:
+        return Estimate(name, 0.0, 0.0, 1.0)
+    share, z2 = stuck / of, _Z_95**2
+    middle, half = share + z2 / (2 * of), _Z_95 * math.sqrt(share * (1 - share) / of + z2 / (4 * of * of))
+    return Estimate(name, share, max((middle - half) / (1 + z2 / of), 0.0), (middle + half) / (1 + z2 / of))
+
+
+def _unfit(form: Form, readings: Readings) -> str:
+    """Why a form can't be fitted to readings; empty where it can."""
+    targets, ages = len(np.unique(readings.target_us)), readings.ages_s
+    if ages[0] < form.youngest_s:
+        return f"it does not cover {ages[0]:g} s"
+    if targets < form.needs_targets:
+        return f"it needs {form.needs_targets} targets; there are {targets}"
+    if len(ages) < form.needs_ages:
+        return f"it needs {form.needs_ages} ages; there are {len(ages)}"
+    if form.law == "measured_relaxation" and not readings.ages_s[0] > 0:
+        return "it needs ages above 0"
+    return ""
+
+
+def _check_enough(readings: Readings) -> None:
+    new = len(np.unique(readings.cell[readings.time_s == 0]))
+    if new < FEWEST_CELLS:
+        raise UserError(
+            f"the programming error is not identifiable: {new} cells were read at time_s=0 (just written); at least "
+            f"{FEWEST_CELLS} are needed."
+        )
+    ages = readings.ages_s
+    if len(ages) < 2:
+        given = f"only at {ages[0]:g} s" if len(ages) else "none"
+        raise UserError(
+            f"drift over time is not identifiable: readings after time 0: {given}. drift_mean_slope and drift_std_slope "
+            "need at least 2 ages above 0."
+        )
+    old = len(np.unique(readings.cell[readings.time_s > 0]))
+    if old < FEWEST_CELLS:
+        raise UserError(
+            f"the spread of drift is not identifiable: {old} cells were read after time 0; at least {FEWEST_CELLS} are needed."
+        )
+    targets = np.unique(readings.target_us)
+    if len(targets) < 2:
+        raise UserError(
+            f"how errors depend on the state (programming_std_slope) is not identifiable: all cells have the target "
+            f"{targets[0]:g} µS; at least 2 are needed."
+        )
