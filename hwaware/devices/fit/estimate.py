@@ -191,9 +191,15 @@ class _Problem:
         self, form: Form, read: Mapping[str, float], sample: Sample | None = None, start: Mapping[str, float] | None = None
     ) -> dict[str, float]:
         """Constants of programming and drift."""
-        start = start or {one.name: one.start for one in form.constants}
         sample = self.sample if sample is None else sample
-        return _scoring(form.constants, lambda values: self.device(form, {**values, **read}), sample, start)
+        usual = {one.name: one.start for one in form.constants}
+        starts = [start] if start else [{**usual, **other} for other in form.starts]
+
+        def device(values: dict[str, float]) -> Device:
+            return self.device(form, {**values, **read})
+
+        found = [_scoring(form.constants, device, sample, one) for one in starts]
+        return max(found, key=lambda values: sample.log_likelihood(device(values)).sum())
 
     def held_out(self, form: Form, read: Mapping[str, float], start: Mapping[str, float]) -> np.ndarray:
         """Log-likelihood of each cell by constants that were fitted without it."""

@@ -43,6 +43,7 @@ class Form:
         law: its name in device files.
         constants: of programming and drift.
         read: of read noise; empty where the law has none.
+        starts: other starts for some of the constants, by name; the likeliest end is taken.
         build: from all constants by name to the law's remaining fields.
         needs_targets, needs_ages: distinct targets, and ages above 0, without which the constants can't be told apart.
         youngest_s: the youngest age above 0 that the law covers.
@@ -52,7 +53,8 @@ class Form:
     law: str
     constants: tuple[Constant, ...]
     read: tuple[Constant, ...] = ()
-    build: Callable[[dict[str, float]], dict[str, Any]] = dict
+    starts: tuple[dict[str, float], ...] = ({},)
+    build: Callable[[dict[str, Any]], dict[str, Any]] = dict
     needs_targets: int = 2
     needs_ages: int = 2
     youngest_s: float = 0.0
@@ -98,7 +100,7 @@ def forms(cleaned: Cleaned) -> tuple[Form, ...]:
                 Constant("drift_std_slope_us", spread / 2 / long, spread / long, 0.0),
             ),
             (Constant("read_coefficient_us", spread / 10, spread / 10, 0.0),),
-            lambda fields: {**fields, "read_time_s": _READ_TIME_S},
+            build=lambda fields: {**fields, "read_time_s": _READ_TIME_S},
             youngest_s=1.0,
         ),
         *(_state_log_time(degree, high_us, spread_0, spread, trend, long, youngest_s) for degree in (1, 2)),
@@ -132,13 +134,16 @@ def _state_log_time(degree, high_us, spread_0, spread, trend, long, youngest_s) 
             *_polynomial("drift_std_slope_of_x", degree, spread / 2 / long, spread / long),
         ),
         _polynomial("read_std_of_x", 1, spread / 10, spread / 10),
-        lambda fields: {**fields, "fitted_g_max_us": high_us, "min_age_s": youngest_s},
+        build=lambda fields: {**fields, "fitted_g_max_us": high_us, "min_age_s": youngest_s},
         needs_targets=degree + 1,
     )
 
 
 def _power_law_decay(readings, high_us, spread_0) -> Form:
     lowest = math.log(readings.target_us[readings.target_us > 0].min() / high_us)
+    last = (readings.time_s == readings.ages_s[-1]) & (readings.target_us > high_us / 2)
+    fallen = float(np.median(np.log(readings.target_us[last] / readings.conductance_us[last]))) if last.any() else 0.0
+    exponent = max(fallen / math.log1p(readings.ages_s[-1] / 20), 1e-3)
 
     def build(fields: dict[str, Any]) -> dict[str, Any]:
         # Beyond the lowest state that was read the exponent stays what it is there.
@@ -155,19 +160,30 @@ def _power_law_decay(readings, high_us, spread_0) -> Form:
         "power_law_decay",
         (
             *_polynomial("programming_std_us_of_x", 2, spread_0, spread_0),
-            Constant("exponent_mean[0]", -0.005, 0.01),
-            Constant("exponent_mean[1]", 0.02, 0.02),
-            Constant("exponent_mean[2]", 0.02, 0.02, 0.0, 1.0),
-            Constant("exponent_std[0]", -0.005, 0.01),
-            Constant("exponent_std[1]", 0.005, 0.01),
-            Constant("exponent_std[2]", 0.01, 0.01, 1e-5, 1.0),
+            Constant("exponent_mean[0]", -exponent / 10, 0.01),
+            Constant("exponent_mean[1]", exponent, 0.02),
+            Constant("exponent_mean[2]", exponent / 2, 0.02, 0.0, 1.0),
+            Constant("exponent_std[0]", -exponent / 10, 0.01),
+            Constant("exponent_std[1]", exponent / 5, 0.01),
+            Constant("exponent_std[2]", exponent / 10, 0.01, 1e-5, 1.0),
             Constant("start_s", 10.0, 1.0, 1e-3, 1e6, log=True),
         ),
         (Constant("read_scale", 0.01, 0.01, 0.0, 0.5), Constant("read_power", 0.5, 0.5, 0.0, 2.0)),
+        # Where the lowest exponent begins is a kink, which a search does not find from the wrong side.
+        ({}, *(_kinked(exponent, mean, std) for mean in (0.15, 0.4) for std in (0.15, 0.4))),
         build,
         needs_targets=4,
         needs_ages=3,
     )
+
+
+def _kinked(exponent: float, mean_at: float, std_at: float) -> dict[str, float]:
+    """Exponents that are lowest from the given states x on, and rise below them."""
+    found = {}
+    for field, low, at in (("exponent_mean", exponent, mean_at), ("exponent_std", exponent / 5, std_at)):
+        slope = -exponent / 4
+        found |= {f"{field}[0]": slope, f"{field}[1]": low - slope * math.log(at), f"{field}[2]": low}
+    return found
 
 
 def _measured_relaxation(readings, high_us, spread) -> Form:
