@@ -178,6 +178,13 @@ class Device(ABC):
         return not self.measured_s[0] <= self.equivalent_age_s(age_s) <= self.measured_s[1]
 
     @property
+    def unmeasured_us(self) -> tuple[tuple[float, float], ...]:
+        """The parts of the window (µS) that lie outside the targets that were measured."""
+        low, high = self.measured_us or (self.g_min_us, self.g_max_us)
+        parts = ((self.g_min_us, min(low, self.g_max_us)), (max(high, self.g_min_us), self.g_max_us))
+        return tuple((start, end) for start, end in parts if start < end)
+
+    @property
     def layout(self) -> Mapping:
         """The mapping's functions."""
         return MAPPINGS[self.mapping]
