@@ -71,7 +71,9 @@ def _plot(options: argparse.Namespace) -> None:
 
 
 def _add_fit(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("csv", type=Path, help="readings: cell,target_us,time_s,conductance_us and, of repeats, reading")
+    parser.add_argument(
+        "csv", type=Path, help="readings: cell,target_us,time_s,conductance_us and, of repeats, reading"
+    )
     parser.add_argument("--out", type=Path, required=True, help="device file to write; tables and figures go beside it")
     parser.add_argument("--name", help="the device's name in results (default: that of the file)")
 
@@ -138,5 +140,7 @@ def _over_time(device: Device) -> Table:
         table.add_column(f"{target:.4g}" + " *" * outside, justify="right")
     for age_s in ages(device):
         moments = zip(*(moment.tolist() for moment in device.cell_moments(targets, age_s)), strict=True)
-        table.add_row(age_label(age_s) + " *" * device.extrapolates(age_s), *(f"{mean:.2f} ± {std:.2f}" for mean, std in moments))
+        table.add_row(
+            age_label(age_s) + " *" * device.extrapolates(age_s), *(f"{mean:.2f} ± {std:.2f}" for mean, std in moments)
+        )
     return table

@@ -16,7 +16,7 @@ from rich.table import Table
 from hwaware.devices import device_file
 from hwaware.devices.device import Device
 from hwaware.devices.fit.cleaning import OUTLIER_IQR, STUCK_WITHIN, bins
-from hwaware.devices.fit.estimate import FOLDS, Fit
+from hwaware.devices.fit.estimate import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED, FOLDS, Fit
 from hwaware.devices.fit.likelihood import grouped_ages
 from hwaware.files import replacing_together
 from hwaware.report.drawing import COLOURS, GREY, legend, new_figure, save, shades
@@ -69,8 +69,16 @@ def agreement(fit: Fit) -> list[Agreement]:
             fitted = _fitted(device, readings.target_us[here], float(age_s))
             cells = len(np.unique(readings.cell[here]))
             found.append(
-                Agreement(float(age_s), float(readings.target_us[here].mean()), cells, float(shift.mean()), fitted[0], std,
-                          fitted[1], False)
+                Agreement(
+                    float(age_s),
+                    float(readings.target_us[here].mean()),
+                    cells,
+                    float(shift.mean()),
+                    fitted[0],
+                    std,
+                    fitted[1],
+                    False,
+                )
             )
     targets = [readings.target_us[bin_of == one] for one in np.unique(bin_of)]
     for age_s in filter(device.extrapolates, _LATER_S if device.has_time_law else ()):
@@ -148,7 +156,7 @@ def fit_remarks(fit: Fit) -> list[str]:
     cleaned = fit.cleaned
     remarks = [
         f"Misfit by state and age, in standard errors (1 is perfect): means {means:.2f}, standard deviations {stds:.2f}.",
-        "Intervals: observed information, sandwich over cells. Read noise is held at its fit for the others'.",
+        f"Intervals (95 %): {BOOTSTRAP_DRAWS} fits to cells drawn with replacement, seed {BOOTSTRAP_SEED}.",
         f"Set aside: {cleaned.stuck_on[0]} + {cleaned.stuck_off[0]} cells stuck on + off (all their readings within "
         f"{100 * STUCK_WITHIN:g} % of the window from the end that their target is farther from), {cleaned.outliers} outlying "
         f"readings (beyond {OUTLIER_IQR:g} interquartile ranges from the quartiles of their state and age), those of "

@@ -58,12 +58,17 @@ def clean(readings: Readings) -> Cleaned:
     off = wants_high & (highest <= low_us + STUCK_WITHIN * width)
     kept = readings.take(~(on | off)[readings.cell])
     outlier = outliers(kept)
-    share = np.bincount(kept.cell, outlier, minlength=len(target)) / np.maximum(np.bincount(kept.cell, minlength=len(target)), 1)
+    share = np.bincount(kept.cell, outlier, minlength=len(target)) / np.maximum(
+        np.bincount(kept.cell, minlength=len(target)), 1
+    )
     dead = share > 0.5
     outlier |= dead[kept.cell]
     kept = kept.take(~outlier)
     limits = _limits(kept)
-    ends = [limit is not None and abs(limit - end) <= 1e-3 * width for limit, end in zip(limits, (low_us, high_us), strict=True)]
+    ends = [
+        limit is not None and abs(limit - end) <= 1e-3 * width
+        for limit, end in zip(limits, (low_us, high_us), strict=True)
+    ]
     inside = kept.conductance_us.min() >= low_us - 1e-3 * width and kept.conductance_us.max() <= high_us + 1e-3 * width
     return Cleaned(
         kept,

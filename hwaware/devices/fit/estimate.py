@@ -24,6 +24,9 @@ FOLDS = 5
 #: Seeds the dealing of cells into folds: the same file gives the same fit.
 FOLD_SEED = 30_001
 
+#: Fits to cells drawn with replacement, whose spread gives the intervals; and the seed of the draws.
+BOOTSTRAP_DRAWS, BOOTSTRAP_SEED = 80, 30_002
+
 #: Cells (just written, and later) without which nothing is fitted.
 FEWEST_CELLS = 20
 
@@ -32,7 +35,8 @@ _Z_95 = 1.959964
 #: Of the search: it ends when a step gains less log-likelihood than this in all.
 _MOST_STEPS, _MOST_DAMPING, _LEAST_GAIN = 200, 1e12, 1e-5
 
-_UNIDENTIFIABLE = 1e-8
+#: Normalised information below which a direction of constants is not determined.
+_UNDETERMINED = 1e-10
 
 
 @dataclass(frozen=True)
@@ -92,8 +96,8 @@ def fit_device(readings: Readings, name: str, source: str = "") -> Fit:
     Every form is fitted by maximum likelihood of the single readings, cut off at their limits; a cell's readings share
     the weight of their visit. Which path a cell takes between ages is not asked. Read noise is fitted first, to the
     differences of repeats. Of the forms whose held-out likelihood is within one standard error of the best one's the one
-    with the fewest constants is taken. Intervals come from the observed information, made robust to the correlation of
-    a cell's readings (the sandwich over cells; White, Econometrica 50 (1982)).
+    with the fewest constants is taken. Intervals are 1.96 standard deviations of fits to cells drawn with
+    replacement (a bootstrap over cells, since a cell's readings go together).
 
     Args:
         readings: of :func:`~hwaware.devices.fit.read_measurements`.
@@ -126,14 +130,11 @@ def fit_device(readings: Readings, name: str, source: str = "") -> Fit:
         fitted[form.name] = (form, read, found, problem.held_out(form, read, found))
     chosen, compared = _compare(fitted)
     form, read, found, _ = fitted[chosen]
-    estimates = problem.intervals(form.constants, found, lambda values: problem.cells(form, {**values, **read}))
+    estimates = problem.intervals(form, {**found, **read})
     notes = []
-    if form.read and problem.repeats is not None:
-        start = {one.name: one.start for one in form.constants}
-        estimates += problem.intervals(form.read, read, lambda values: problem.read_cells(form, {**start, **values}))
-    elif form.read:
+    if form.read and problem.repeats is None:
         notes.append("read noise can't be told from drift: no cell was read twice at one time. The spread has both.")
-    elif problem.repeats is not None:
+    elif not form.read and problem.repeats is not None:
         notes.append(f"the law {form.law} has no read noise of its own: the spread has it.")
     stuck = {
         "stuck_on": _rate("stuck_on", *cleaned.stuck_on),
@@ -168,27 +169,26 @@ class _Problem:
     def device(self, form: Form, values: Mapping[str, float], **more: Any) -> Device:
         return LAWS[form.law](**{**self.common, **form.fields(dict(values)), **more})
 
-    def cells(self, form: Form, values: Mapping[str, float], sample: Sample | None = None) -> np.ndarray:
-        """Log-likelihood of each cell."""
-        sample = self.sample if sample is None else sample
-        return np.bincount(sample.cell, sample.log_likelihood(self.device(form, values)), minlength=self.n)
-
-    def read_cells(self, form: Form, values: Mapping[str, float]) -> np.ndarray:
-        """The same of the repeats."""
-        value = self.repeats.log_likelihood(self.device(form, values))
-        return np.bincount(self.repeats.cell, value, minlength=self.n)
-
-    def fit_read(self, form: Form) -> dict[str, float]:
-        """Constants of read noise; 0 where no cell was read twice."""
-        if not form.read:
-            return {}
-        if self.repeats is None:
+    def fit_read(
+        self, form: Form, times: np.ndarray | None = None, start: Mapping[str, float] | None = None
+    ) -> dict[str, float]:
+        """Constants of read noise, with each cell counted so many times; 0 where no cell was read twice."""
+        if not form.read or self.repeats is None:
             return {one.name: max(0.0, one.low) for one in form.read}
-        start = {one.name: one.start for one in form.constants}
-        return _search(form.read, lambda values: self.read_cells(form, {**start, **values}).sum())
+        repeats = self.repeats if times is None else self.repeats.reweighted(times)
+        start = start or {one.name: one.start for one in (*form.constants, *form.read)}
+
+        def total(values: dict[str, float]) -> float:
+            return repeats.log_likelihood(self.device(form, {**start, **values})).sum()
+
+        return _search(form.read, total, start)
 
     def fit(
-        self, form: Form, read: Mapping[str, float], sample: Sample | None = None, start: Mapping[str, float] | None = None
+        self,
+        form: Form,
+        read: Mapping[str, float],
+        sample: Sample | None = None,
+        start: Mapping[str, float] | None = None,
     ) -> dict[str, float]:
         """Constants of programming and drift."""
         sample = self.sample if sample is None else sample
@@ -206,22 +206,49 @@ class _Problem:
         total = np.zeros(self.n)
         for train, held in self.folds:
             values = self.fit(form, read, train, start)
-            total += self.cells(form, {**values, **read}, held)
+            each = held.log_likelihood(self.device(form, {**values, **read}))
+            total += np.bincount(held.cell, each, minlength=self.n)
         return total[np.unique(self.readings.cell)]
 
-    def intervals(
-        self, constants: Sequence[Constant], values: Mapping[str, float], cells: Callable[[dict[str, float]], np.ndarray]
-    ) -> tuple[Estimate, ...]:
-        """95 % intervals by the sandwich over cells."""
-        covariance, known = _sandwich(constants, values, cells)
-        found = []
-        for place, one in enumerate(constants):
-            error = _Z_95 * math.sqrt(covariance[place, place]) if known[place] else math.nan
-            at = _inner(one, values[one.name])
-            ends = (_outer(one, at - error), _outer(one, at + error))
-            low, high = (end if math.isnan(end) else min(max(end, one.low), one.high) for end in ends)
-            found.append(Estimate(one.name, values[one.name], low, high))
-        return tuple(found)
+    def intervals(self, form: Form, values: Mapping[str, float]) -> tuple[Estimate, ...]:
+        """95 % intervals by the spread of fits to cells drawn with replacement; NaN where constants stand for others."""
+        fitted = self.constants(form)
+        inner = {one.name: [] for one in fitted}
+        rng, cells = np.random.default_rng(BOOTSTRAP_SEED), np.unique(self.readings.cell)
+        for _ in range(BOOTSTRAP_DRAWS):
+            times = np.bincount(rng.choice(cells, len(cells)), minlength=self.n).astype(float)
+            read = self.fit_read(form, times, values)
+            found = {**self.fit(form, read, self.sample.reweighted(times), values), **read}
+            for one in fitted:
+                inner[one.name].append(_inner(one, found[one.name]))
+        unknown = self.undetermined(form, values)
+        estimates = []
+        for one in fitted:
+            at, error = _inner(one, values[one.name]), _Z_95 * float(np.std(inner[one.name], ddof=1))
+            ends = [min(max(_outer(one, at + side * error), one.low), one.high) for side in (-1, 1)]
+            low, high = (math.nan, math.nan) if one.name in unknown else ends
+            estimates.append(Estimate(one.name, values[one.name], low, high))
+        return tuple(estimates)
+
+    def constants(self, form: Form) -> tuple[Constant, ...]:
+        """Those that the readings can have a say in: without repeats not read noise's."""
+        return form.constants + (form.read if self.repeats is not None else ())
+
+    def undetermined(self, form: Form, values: Mapping[str, float]) -> set[str]:
+        """Constants of programming and drift that can change together and leave every mean and spread as it is."""
+        sizes = np.array([one.size for one in form.constants])
+        z = np.array([_inner(one, values[one.name]) for one in form.constants]) / sizes
+
+        def at(point: np.ndarray) -> Device:
+            return self.device(form, {**values, **_values(form.constants, point * sizes)})
+
+        high = np.array([_inner(one, one.high) for one in form.constants]) / sizes
+        _, information = _gradient(self.sample, at, z, high)
+        diagonal = np.diag(information)
+        scale = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+        eigenvalues, vectors = np.linalg.eigh(information / np.outer(scale, scale))
+        part = (vectors[:, eigenvalues < _UNDETERMINED] ** 2).sum(axis=1)
+        return {one.name for one, share in zip(form.constants, part, strict=True) if share > 0.05}
 
 
 def _inner(one: Constant, value: float) -> float:
@@ -233,7 +260,7 @@ def _outer(one: Constant, value: float) -> float:
 
 
 def _search(
-    constants: Sequence[Constant], total: Callable[[dict[str, float]], float]
+    constants: Sequence[Constant], total: Callable[[dict[str, float]], float], start: Mapping[str, float]
 ) -> dict[str, float]:
     """Of few constants."""
     sizes = np.array([one.size for one in constants])
@@ -242,14 +269,17 @@ def _search(
     def values(z: np.ndarray) -> dict[str, float]:
         return {one.name: float(value) for one, value in zip(constants, z * sizes, strict=True)}
 
-    begin = np.array([one.start for one in constants]) / sizes
+    begin = np.array([start[one.name] for one in constants]) / sizes
     scale = max(abs(total(values(begin))), 1.0)
     found = minimize(lambda z: -total(values(z)) / scale, begin, jac="3-point", bounds=bounds, method="L-BFGS-B")
     return values(found.x)
 
 
 def _scoring(
-    constants: Sequence[Constant], device: Callable[[dict[str, float]], Device], sample: Sample, start: Mapping[str, float]
+    constants: Sequence[Constant],
+    device: Callable[[dict[str, float]], Device],
+    sample: Sample,
+    start: Mapping[str, float],
 ) -> dict[str, float]:
     """Fisher scoring with Levenberg's damping, each step a bounded least-squares problem.
 
@@ -265,16 +295,7 @@ def _scoring(
 
     value, damping = sample.log_likelihood(at(z)).sum(), 1e-3
     for _ in range(_MOST_STEPS):
-        here = at(z)
-        kinds = sample.kinds(here)
-        slopes = _slopes(sample, at, z, low, high, kinds)
-        gradient, information = np.zeros(len(z)), np.zeros((len(z), len(z)))
-        for (by_mean, by_std, inside), (_, std, _), (mean_slope, std_slope) in zip(
-            sample.score(here), kinds, slopes, strict=True
-        ):
-            gradient += mean_slope @ by_mean + std_slope @ by_std
-            weight = inside / std**2
-            information += (mean_slope * weight) @ mean_slope.T + 2 * (std_slope * weight) @ std_slope.T
+        gradient, information = _gradient(sample, at, z, high)
         diagonal = np.diag(information) + 1e-6 * max(np.diag(information).max(), 1e-12)
         while damping < _MOST_DAMPING:
             root = np.linalg.cholesky(information + damping * np.diag(diagonal))
@@ -291,7 +312,23 @@ def _scoring(
     return _values(constants, z * sizes)
 
 
-def _slopes(sample, at, z, low, high, kinds) -> list[tuple[np.ndarray, np.ndarray]]:
+def _gradient(
+    sample: Sample, at: Callable[[np.ndarray], Device], z: np.ndarray, high: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The log-likelihood's slope by each constant, and the expected information of the readings inside the limits."""
+    here = at(z)
+    kinds = sample.kinds(here)
+    gradient, information = np.zeros(len(z)), np.zeros((len(z), len(z)))
+    for (by_mean, by_std, inside), (_, std, _), (mean_slope, std_slope) in zip(
+        sample.score(here), kinds, _slopes(sample, at, z, high, kinds), strict=True
+    ):
+        gradient += mean_slope @ by_mean + std_slope @ by_std
+        weight = inside / std**2
+        information += (mean_slope * weight) @ mean_slope.T + 2 * (std_slope * weight) @ std_slope.T
+    return gradient, information
+
+
+def _slopes(sample, at, z, high, kinds) -> list[tuple[np.ndarray, np.ndarray]]:
     """Of each kind's means and spreads by each constant, as (constants, states)."""
     found = [([], []) for _ in kinds]
     for place in range(len(z)):
@@ -318,53 +355,6 @@ def _bounded_step(root: np.ndarray, gradient: np.ndarray, low: np.ndarray, high:
 
 def _values(constants: Sequence[Constant], inner: np.ndarray) -> dict[str, float]:
     return {one.name: float(_outer(one, value)) for one, value in zip(constants, inner, strict=True)}
-
-
-def _sandwich(
-    constants: Sequence[Constant], values: Mapping[str, float], cells: Callable[[dict[str, float]], np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Covariance of the constants (of their logarithms, where those are searched), and which of them are determined."""
-    n = len(constants)
-    at = np.array([_inner(one, values[one.name]) for one in constants])
-    low = np.array([_inner(one, one.low) if one.low > 0 or not one.log else -math.inf for one in constants])
-
-    def of(point: np.ndarray) -> np.ndarray:
-        return cells({one.name: float(_outer(one, value)) for one, value in zip(constants, point, strict=True)})
-
-    def moved(*moves: tuple[int, float]) -> np.ndarray:
-        point = centre.copy()
-        for place, step in moves:
-            point[place] += step
-        return of(point)
-
-    # Steps that change the likelihood by a tenth of a unit or so; away from a bound by one of them.
-    steps = np.array([1e-3 * one.size for one in constants])
-    for _ in range(3):
-        centre = np.maximum(at, low + 2 * steps)
-        middle = of(centre).sum()
-        for place in range(n):
-            bend = 2 * middle - moved((place, steps[place])).sum() - moved((place, -steps[place])).sum()
-            if bend > 0:
-                steps[place] *= min(max(math.sqrt(0.1 / bend), 1e-2), 1e2)
-    centre = np.maximum(at, low + 2 * steps)
-    middle = of(centre)
-    plus = [moved((place, steps[place])) for place in range(n)]
-    minus = [moved((place, -steps[place])) for place in range(n)]
-    scores = np.stack([(up - down) / 2 for up, down in zip(plus, minus, strict=True)], axis=1)  # per step
-    information = np.empty((n, n))
-    for i in range(n):
-        information[i, i] = (2 * middle - plus[i] - minus[i]).sum()
-        for j in range(i):
-            both = (moved((i, steps[i]), (j, steps[j])) + moved((i, -steps[i]), (j, -steps[j]))).sum()
-            mixed = (moved((i, steps[i]), (j, -steps[j])) + moved((i, -steps[i]), (j, steps[j]))).sum()
-            information[i, j] = information[j, i] = (mixed - both) / 4
-    diagonal = np.sqrt(np.maximum(np.diag(information), 1e-12))
-    eigenvalues, vectors = np.linalg.eigh(information / np.outer(diagonal, diagonal))
-    lost = eigenvalues < _UNIDENTIFIABLE
-    known = ~((vectors[:, lost] ** 2).sum(axis=1) > 0.05)
-    inverse = (vectors[:, ~lost] / eigenvalues[~lost]) @ vectors[:, ~lost].T / np.outer(diagonal, diagonal)
-    scores = scores - scores.sum(axis=0) / max((middle != 0).sum(), 1) * (middle != 0)[:, None]
-    return inverse @ (scores.T @ scores) @ inverse * np.outer(steps, steps), known
 
 
 def _compare(fitted: Mapping[str, tuple]) -> tuple[str, list[Tried]]:

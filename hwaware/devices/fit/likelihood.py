@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from scipy.special import log_ndtr
 
 from hwaware.devices.device import Device
-from hwaware.devices.fit.cleaning import Cleaned, bins
+from hwaware.devices.fit.cleaning import Cleaned, bins, states
 from hwaware.devices.lognormal import LognormalSpread
 from hwaware.devices.power_law import MirroredPowerLaw
 
@@ -50,9 +50,7 @@ class Sample:
         width = np.ptp(cleaned.readings.target_us)
         age = grouped_ages(readings.time_s)
         (ages, targets), state = _unique_pairs(age, readings.target_us)
-        blocks = tuple(
-            (float(one), torch.from_numpy(targets[ages == one].copy())) for one in np.unique(ages)
-        )
+        blocks = tuple((float(one), torch.from_numpy(targets[ages == one].copy())) for one in np.unique(ages))
         y = readings.conductance_us
         none = np.zeros(len(y), dtype=bool)
         return cls(
@@ -66,6 +64,10 @@ class Sample:
             y >= high if high is not None else none,
             1e-5 * float(width),
         )
+
+    def reweighted(self, times: np.ndarray) -> Sample:
+        """The same with each cell counted so many times."""
+        return replace(self, weight=self.weight * times[self.cell])
 
     def log_likelihood(self, device: Device) -> np.ndarray:
         """Of each reading: a density (1/µS) inside the limits, a probability at them; times its weight."""
@@ -106,7 +108,7 @@ class Sample:
         kinds = self.kinds(device)
         parts = [self._gaussian(*kind) for kind in kinds]
         total = np.logaddexp.reduce(parts, axis=0)
-        found, states = [], sum(len(targets) for _, targets in self.ages)
+        found, n_states = [], sum(len(targets) for _, targets in self.ages)
         for part, (mean, std, log) in zip(parts, kinds, strict=True):
             weight, std = self.weight * np.exp(part - total), std[self.state]
             z = ((self.log_y if log else self.y) - mean[self.state]) / std
@@ -117,7 +119,10 @@ class Sample:
                 by_mean[at], by_std[at] = sign * hazard / std[at], sign * hazard * z[at] / std[at]
             inside = weight * ~(self.at_low | self.at_high)
             found.append(
-                tuple(np.bincount(self.state, one, minlength=states) for one in (weight * by_mean, weight * by_std, inside))
+                tuple(
+                    np.bincount(self.state, one, minlength=n_states)
+                    for one in (weight * by_mean, weight * by_std, inside)
+                )
             )
         return found
 
@@ -139,12 +144,14 @@ class Repeats:
     """What readings of a cell at one age differ by: read noise alone.
 
     Attributes:
-        mean: of a visit's readings (µS).
+        mean: conductance (µS) of the visit's neighbours in target and age, as a root mean square.
         squares: sum of their squared differences to it (µS²).
         freedom: readings less one.
         cell: index of the cell.
         target: µS.
         ages: of each age (s) above 0 the visits made then.
+        floor: the smallest spread (µS) that is told from none.
+        weight: how often a visit counts.
     """
 
     mean: torch.Tensor
@@ -154,6 +161,7 @@ class Repeats:
     target: torch.Tensor
     ages: tuple[tuple[float, np.ndarray], ...]
     floor: float
+    weight: np.ndarray
 
     @classmethod
     def of(cls, cleaned: Cleaned) -> Repeats | None:
@@ -162,28 +170,44 @@ class Repeats:
         count = np.bincount(readings.visit)
         mean = np.bincount(readings.visit, readings.conductance_us) / count
         squares = np.bincount(readings.visit, (readings.conductance_us - mean[readings.visit]) ** 2)
+        freedom = count - 1.0
         first = np.unique(readings.visit, return_index=True)[1]
         several = (count > 1) & (readings.time_s[first] > 0)
         if not several.any():
             return None
-        noise = math.sqrt(squares[several].sum() / (count[several] - 1).sum())
+        target, age = (one[first] for one in states(readings))
+        state = target * (age.max() + 1) + age
+
+        def by_state(values: np.ndarray) -> np.ndarray:
+            """Of each visit's state, the sum over the visits that count."""
+            return np.bincount(state, values * several)[state]
+
+        noise = np.sqrt(by_state(squares) / np.maximum(by_state(freedom), 1))
         low, high = cleaned.limits_us
         # By the mean, which says nothing of the differences, so that none is favoured.
-        several &= (low is None) | (mean > (low or 0) + 6 * noise)
-        several &= (high is None) | (mean < (high or 0) - 6 * noise)
+        several = several & (mean > (-math.inf if low is None else low + 6 * noise))
+        several &= mean < (math.inf if high is None else high - 6 * noise)
         if not several.any():
             return None
+        # The state that noise goes by is that of the visit's neighbours: its own mean has the noise in it.
+        square = mean**2 - squares / np.maximum(freedom * count, 1)
+        mean = np.sqrt(np.maximum(by_state(square) / np.maximum(by_state(np.ones(len(mean))), 1), 1e-12))
         visits = np.flatnonzero(several)
         age = grouped_ages(readings.time_s[first[visits]])
         return cls(
             torch.from_numpy(mean[visits]),
             squares[visits],
-            count[visits] - 1.0,
+            freedom[visits],
             readings.cell[first[visits]],
             torch.from_numpy(readings.target_us[first[visits]]),
             tuple((float(one), np.flatnonzero(age == one)) for one in np.unique(age)),
             1e-5 * float(np.ptp(readings.target_us)),
+            np.ones(len(visits)),
         )
+
+    def reweighted(self, times: np.ndarray) -> Repeats:
+        """The same with each cell counted so many times."""
+        return replace(self, weight=self.weight * times[self.cell])
 
     def log_likelihood(self, device: Device) -> np.ndarray:
         """Of each visit, up to a constant."""
@@ -191,7 +215,7 @@ class Repeats:
         for age_s, visits in self.ages:
             std[visits] = device.read_std_us(self.mean[visits], age_s, self.target[visits])
         std = np.maximum(std, self.floor)
-        return -self.freedom * np.log(std) - self.squares / (2 * std * std)
+        return self.weight * (-self.freedom * np.log(std) - self.squares / (2 * std * std))
 
 
 def grouped_ages(time_s: np.ndarray) -> np.ndarray:
