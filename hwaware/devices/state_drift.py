@@ -1,4 +1,4 @@
-"""Drift whose mean and spread depend on the state and on the logarithm of time: what one's own measurements often need."""
+"""Drift whose mean and spread depend on the state and on the logarithm of time."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from hwaware.errors import UserError
 class StateLogTimeDrift(Device):
     """Log-time drift with coefficients that are polynomials of the state.
 
-    With ``x = g/fitted_g_max_us`` and ``p(x) = Σ p_i x^i`` (µS; t in s, natural logarithm): ``σ_prog = programming(x)``,
-    ``μ = mean_offset(x) + mean_slope(x)·ln t``, ``σ = std_offset(x) + std_slope(x)·ln t``, ``σ_read = read(x)``; spreads
-    are not below 0. Ours: the smallest such form that has IBM's CMO drift (:class:`LogTimeDrift`, arXiv 2502.04524)
-    without its read noise as a special case.
+    With ``x = g/fitted_g_max_us`` and polynomials ``p(x) = Σ p_i x^i`` (µS; t in s, natural logarithm):
+    ``σ_prog = programming(x)``, ``μ = mean_offset(x) + mean_slope(x)·ln t``,
+    ``σ = std_offset(x) + std_slope(x)·ln t``, ``σ_read = read(x)``; spreads are not below 0. A form of ours for
+    measurements of one's own: IBM's CMO law (arXiv 2502.04524) with constants that depend on the state.
 
     A device file writes each polynomial as a list, lowest power first: ``drift_mean_slope_of_x: [-0.02, -0.3]``.
 

@@ -155,13 +155,13 @@ def fit_remarks(fit: Fit) -> list[str]:
     means, stds = misfit(agreement(fit))
     cleaned = fit.cleaned
     remarks = [
-        f"Misfit by state and age, in standard errors (1 is perfect): means {means:.2f}, standard deviations {stds:.2f}.",
+        f"Misfit by state and age in standard errors (1 is perfect): means {means:.2f}, spreads {stds:.2f}.",
         f"Intervals (95 %): {BOOTSTRAP_DRAWS} fits to cells drawn with replacement, seed {BOOTSTRAP_SEED}.",
         f"Set aside: {cleaned.stuck_on[0]} + {cleaned.stuck_off[0]} cells stuck on + off (all their readings within "
-        f"{100 * STUCK_WITHIN:g} % of the window from the end that their target is farther from), {cleaned.outliers} outlying "
-        f"readings (beyond {OUTLIER_IQR:g} interquartile ranges from the quartiles of their state and age), those of "
-        f"{len(cleaned.dead)} dead cells (most readings outlying) among them; {cleaned.readings.left_out} rows without a "
-        "time or conductance.",
+        f"{100 * STUCK_WITHIN:g} % of the window from the end that their target is farther from), {cleaned.outliers} "
+        f"outlying readings (beyond {OUTLIER_IQR:g} interquartile ranges from the quartiles of their state and age), "
+        f"those of {len(cleaned.dead)} dead cells (most readings outlying) among them; {cleaned.readings.left_out} "
+        "rows without a time or conductance.",
     ]
     return remarks + [one[:1].upper() + one[1:] for one in fit.notes]
 
@@ -175,8 +175,8 @@ def _header(fit: Fit, measured_in: str) -> str:
         f"{device.measured_us[0]:g} to {device.measured_us[1]:g} µS. All beyond is extrapolated.",
         "Not measured, and so at their defaults: mapping, scale, kappa (the cell's curve).",
         *fit_remarks(fit),
-        f"Form '{fit.chosen}', by held-out log-likelihood per cell ({FOLDS} folds over cells; fewest constants within one "
-        "standard error of the best):",
+        f"Form '{fit.chosen}', by held-out log-likelihood per cell ({FOLDS} folds over cells; fewest constants within "
+        "one standard error of the best):",
     ]
     for one in fit.tried:
         known = f"{one.held_out:.4f} ({one.n_constants} constants; behind {one.behind:.4f} ± {one.behind_error:.4f})"
@@ -206,10 +206,10 @@ def _csv(rows: Sequence[dict]) -> str:
 
 
 def _heading(fit: Fit) -> tuple[str, str]:
-    readings = fit.cleaned.readings
+    first, last = map(age_label, fit.device.measured_s)
     return f"{fit.device.name}: {fit.chosen}", (
-        f"{readings.n_cells} cells, {age_label(fit.device.measured_s[0])} to {age_label(fit.device.measured_s[1])} and just "
-        "written · dots measured, lines fitted, dashed extrapolated"
+        f"{fit.cleaned.readings.n_cells} cells, just written and {first} to {last} · dots measured, lines fitted, "
+        "dashed extrapolated"
     )
 
 

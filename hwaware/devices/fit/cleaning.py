@@ -8,7 +8,8 @@ import numpy as np
 
 from hwaware.devices.fit.readings import Readings
 
-#: A cell within this share of the window of an end, in all its readings, is stuck there if it was meant for the other half.
+#: A cell is stuck at an end of the window if all its readings are within this share of the window of it (or beyond),
+#: while its target is in the other half.
 STUCK_WITHIN = 0.05
 
 #: An outlier lies so many interquartile ranges beyond the quartiles (Tukey's fences); of a Gaussian that is 6 σ.

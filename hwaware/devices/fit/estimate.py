@@ -95,8 +95,8 @@ def fit_device(readings: Readings, name: str, source: str = "") -> Fit:
 
     Every form is fitted by maximum likelihood of the single readings, cut off at their limits; a cell's readings share
     the weight of their visit. Which path a cell takes between ages is not asked. Read noise is fitted first, to the
-    differences of repeats. Of the forms whose held-out likelihood is within one standard error of the best one's the one
-    with the fewest constants is taken. Intervals are 1.96 standard deviations of fits to cells drawn with
+    differences of repeats. Of the forms whose held-out likelihood is within one standard error of the best one's, the
+    one with the fewest constants is taken. Intervals are 1.96 standard deviations of fits to cells drawn with
     replacement (a bootstrap over cells, since a cell's readings go together).
 
     Args:
@@ -211,7 +211,7 @@ class _Problem:
         return total[np.unique(self.readings.cell)]
 
     def intervals(self, form: Form, values: Mapping[str, float]) -> tuple[Estimate, ...]:
-        """95 % intervals by the spread of fits to cells drawn with replacement; NaN where constants stand for others."""
+        """95 % intervals by the spread of fits to cells drawn with replacement; NaN where others can stand in."""
         fitted = self.constants(form)
         inner = {one.name: [] for one in fitted}
         rng, cells = np.random.default_rng(BOOTSTRAP_SEED), np.unique(self.readings.cell)
@@ -405,13 +405,14 @@ def _check_enough(readings: Readings) -> None:
     if len(ages) < 2:
         given = f"only at {ages[0]:g} s" if len(ages) else "none"
         raise UserError(
-            f"drift over time is not identifiable: readings after time 0: {given}. drift_mean_slope and drift_std_slope "
-            "need at least 2 ages above 0."
+            f"drift over time is not identifiable: readings after time 0: {given}. The slopes of its mean "
+            "and spread over ln t need at least 2 ages above 0."
         )
     old = len(np.unique(readings.cell[readings.time_s > 0]))
     if old < FEWEST_CELLS:
         raise UserError(
-            f"the spread of drift is not identifiable: {old} cells were read after time 0; at least {FEWEST_CELLS} are needed."
+            f"the spread of drift is not identifiable: {old} cells were read after time 0; at least "
+            f"{FEWEST_CELLS} are needed."
         )
     targets = np.unique(readings.target_us)
     if len(targets) < 2:

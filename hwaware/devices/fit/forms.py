@@ -1,4 +1,4 @@
-"""The functional forms that a fit chooses among: each of the package's laws, with the constants that readings can tell."""
+"""The functional forms that a fit chooses among: the package's laws, with the constants that readings can tell."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Form:
 def forms(cleaned: Cleaned) -> tuple[Form, ...]:
     """All forms, with starts from the readings' own spread."""
     readings = cleaned.readings
-    low_us, high_us = readings.window_us
+    high_us = readings.window_us[1]
     new = readings.time_s == 0
     shift = readings.conductance_us - readings.target_us
     old = ~new

@@ -1,4 +1,4 @@
-"""How likely readings are under a device's law, each by itself: cut off at the limits, whatever path cells take in time."""
+"""How likely readings are under a device's law, each by itself: cut off at limits, whatever path a cell takes."""
 
 from __future__ import annotations
 
@@ -219,7 +219,7 @@ class Repeats:
 
 
 def grouped_ages(time_s: np.ndarray) -> np.ndarray:
-    """Ages (s) as laws are evaluated at: the readings' own, or the geometric mean of neighbours where there are many."""
+    """Ages (s) as laws are evaluated at: the readings' own, or geometric means of neighbours where there are many."""
     if len(np.unique(time_s)) <= _MOST_AGES:
         return time_s
     found = time_s.copy()
