@@ -16,7 +16,7 @@ from rich.table import Table
 from hwaware.devices import device_file
 from hwaware.devices.device import Device
 from hwaware.devices.fit.cleaning import OUTLIER_IQR, STUCK_WITHIN, bins
-from hwaware.devices.fit.estimate import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED, FOLDS, Fit
+from hwaware.devices.fit.estimate import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED, FOLDS, TOLERATED_ERRORS, Fit
 from hwaware.devices.fit.likelihood import grouped_ages
 from hwaware.files import replacing_together
 from hwaware.report.drawing import COLOURS, GREY, legend, new_figure, save, shades
@@ -27,8 +27,8 @@ _LATER_S = (86400.0, 604800.0, 2592000.0, 31536000.0, 315360000.0)
 
 _STATES, _AGES_DRAWN, _STATES_DRAWN = 16, 5, 5
 
-#: Cells of a state whose moments count in the goodness of fit.
-_FEW = 8
+#: Cells of a state, at least, and readings at a limit, at most, whose moments count in the goodness of fit.
+_FEW, _CUT_OFF = 8, 0.05
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Agreement:
         cells: how many were read.
         measured_shift_us, fitted_shift_us: mean of conductance less target.
         measured_std_us, fitted_std_us: its standard deviation, a single read's.
+        cut_off: share of readings at a limit.
         extrapolated: whether the age is outside those measured.
     """
 
@@ -51,6 +52,7 @@ class Agreement:
     fitted_shift_us: float
     measured_std_us: float
     fitted_std_us: float
+    cut_off: float
     extrapolated: bool
 
 
@@ -58,6 +60,7 @@ def agreement(fit: Fit) -> list[Agreement]:
     """By age and target, and for later ages by target; stuck cells and outliers are not in it."""
     readings, device = fit.cleaned.readings, fit.device
     bin_of, time_s = bins(readings.target_us, _STATES), grouped_ages(readings.time_s)
+    cut_off = np.isin(readings.conductance_us, [limit for limit in fit.cleaned.limits_us if limit is not None])
     found = []
     for age_s in np.unique(time_s):
         for one in np.unique(bin_of):
@@ -65,32 +68,25 @@ def agreement(fit: Fit) -> list[Agreement]:
             if not here.any():
                 continue
             shift = readings.conductance_us[here] - readings.target_us[here]
-            std = float(shift.std(ddof=1)) if here.sum() > 1 else math.nan
+            measured = float(shift.mean()), float(shift.std(ddof=1)) if len(shift) > 1 else math.nan
             fitted = _fitted(device, readings.target_us[here], float(age_s))
-            cells = len(np.unique(readings.cell[here]))
-            found.append(
-                Agreement(
-                    float(age_s),
-                    float(readings.target_us[here].mean()),
-                    cells,
-                    float(shift.mean()),
-                    fitted[0],
-                    std,
-                    fitted[1],
-                    False,
-                )
-            )
+            target, cells = float(readings.target_us[here].mean()), len(np.unique(readings.cell[here]))
+            moments = measured[0], fitted[0], measured[1], fitted[1]
+            found.append(Agreement(float(age_s), target, cells, *moments, float(cut_off[here].mean()), False))
     targets = [readings.target_us[bin_of == one] for one in np.unique(bin_of)]
     for age_s in filter(device.extrapolates, _LATER_S if device.has_time_law else ()):
         for target in targets:
             shift, std = _fitted(device, target, age_s)
-            found.append(Agreement(age_s, float(target.mean()), 0, math.nan, shift, math.nan, std, True))
+            found.append(Agreement(age_s, float(target.mean()), 0, math.nan, shift, math.nan, std, 0.0, True))
     return found
 
 
 def misfit(rows: Sequence[Agreement]) -> tuple[float, float]:
-    """Root mean square of measured less fitted means, and of standard deviations, in standard errors: 1 is perfect."""
-    known = [one for one in rows if one.cells >= _FEW and one.fitted_std_us > 0 and one.measured_std_us > 0]
+    """Root mean square of measured less fitted means, and of standard deviations, in standard errors: 1 is perfect.
+
+    States that are cut off are left out: their moments are no Gaussian's.
+    """
+    known = [one for one in rows if one.cells >= _FEW and one.cut_off <= _CUT_OFF and one.measured_std_us > 0]
     means = [(one.measured_shift_us - one.fitted_shift_us) / one.fitted_std_us * math.sqrt(one.cells) for one in known]
     stds = [math.log(one.measured_std_us / one.fitted_std_us) * math.sqrt(2 * one.cells) for one in known]
     return tuple(math.sqrt(np.mean(np.square(values))) if values else math.nan for values in (means, stds))
@@ -176,7 +172,7 @@ def _header(fit: Fit, measured_in: str) -> str:
         "Not measured, and so at their defaults: mapping, scale, kappa (the cell's curve).",
         *fit_remarks(fit),
         f"Form '{fit.chosen}', by held-out log-likelihood per cell ({FOLDS} folds over cells; fewest constants within "
-        "one standard error of the best):",
+        f"{TOLERATED_ERRORS:g} standard errors of the best):",
     ]
     for one in fit.tried:
         known = f"{one.held_out:.4f} ({one.n_constants} constants; behind {one.behind:.4f} ± {one.behind_error:.4f})"

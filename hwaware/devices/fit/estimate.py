@@ -27,13 +27,16 @@ FOLD_SEED = 30_001
 #: Fits to cells drawn with replacement, whose spread gives the intervals; and the seed of the draws.
 BOOTSTRAP_DRAWS, BOOTSTRAP_SEED = 80, 30_002
 
+#: A form with fewer constants is preferred if it is behind the best one by no more than so many standard errors.
+TOLERATED_ERRORS = 2.0
+
 #: Cells (just written, and later) without which nothing is fitted.
 FEWEST_CELLS = 20
 
 _Z_95 = 1.959964
 
 #: Of the search: it ends when a step gains less log-likelihood than this in all.
-_MOST_STEPS, _MOST_DAMPING, _LEAST_GAIN = 200, 1e12, 1e-5
+_MOST_STEPS, _MOST_DAMPING, _LEAST_GAIN = 60, 1e12, 1e-3
 
 #: Normalised information below which a direction of constants is not determined.
 _UNDETERMINED = 1e-10
@@ -95,8 +98,8 @@ def fit_device(readings: Readings, name: str, source: str = "") -> Fit:
 
     Every form is fitted by maximum likelihood of the single readings, cut off at their limits; a cell's readings share
     the weight of their visit. Which path a cell takes between ages is not asked. Read noise is fitted first, to the
-    differences of repeats. Of the forms whose held-out likelihood is within one standard error of the best one's, the
-    one with the fewest constants is taken. Intervals are 1.96 standard deviations of fits to cells drawn with
+    differences of repeats. Of the forms whose held-out likelihood is within two standard errors of the best one's,
+    the one with the fewest constants is taken. Intervals are 1.96 standard deviations of fits to cells drawn with
     replacement (a bootstrap over cells, since a cell's readings go together).
 
     Args:
@@ -367,7 +370,7 @@ def _compare(fitted: Mapping[str, tuple]) -> tuple[str, list[Tried]]:
         less = best - fitted[name][3]
         error = less.std(ddof=1) / math.sqrt(len(less))
         compared.append(Tried(name, len(fitted[name][0].constants), totals[name], less.mean(), error))
-    as_good = [one for one in compared if one.behind <= one.behind_error]
+    as_good = [one for one in compared if one.behind <= TOLERATED_ERRORS * one.behind_error]
     return min(as_good, key=lambda one: one.n_constants).name, compared
 
 

@@ -17,7 +17,8 @@ def _read(tmp_path, text):
 
 
 def test_rows_in_any_order_with_gaps(tmp_path):
-    text = "time_s,cell,conductance_us,target_us,reading\n60,b,19,20,1\n0,a,10.1,10,0\n60,b,18,20,0\n\n60,a,,10,0\n,a,9,10,0\n"
+    rows = ["60,b,19,20,1", "0,a,10.1,10,0", "60,b,18,20,0", "", "60,a,,10,0", ",a,9,10,0"]
+    text = "\n".join(["time_s,cell,conductance_us,target_us,reading", *rows])
     found = _read(tmp_path, text)
     assert found.cells == ("a", "b") and found.left_out == 2
     assert found.conductance_us.tolist() == [10.1, 18, 19] and found.cell.tolist() == [0, 1, 1]
