@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 
 import pytest
 import yaml
@@ -11,6 +12,8 @@ from PIL import Image
 from hwaware.cli import main
 from hwaware.devices import load_device
 from hwaware.devices.fit import estimate
+from hwaware.report.rows import read_rows
+from tests.commands import FINETUNE, pretrained_weights, run
 
 SIMULATE = ["device", "simulate", "reram_cmo", "--cells", "120", "--times", "0", "1", "3600", "86400", "--seed", "3"]
 
@@ -88,6 +91,15 @@ def test_show_and_plot_mark_what_was_not_measured(folder, tmp_path, capsys):
     assert ["*" in line for line in marked] == [False, True, True]
     assert main(["device", "plot", str(folder / "own" / "mine.yaml"), "--out", str(tmp_path / "a.png")]) == 0
     assert "10 years (extrapolated)" in (tmp_path / "a.svg").read_text()
+
+
+def test_chips_of_the_fitted_device_are_aged(folder, tmp_path):
+    command = ["drift", "--config", FINETUNE, "--model.weights", pretrained_weights(), "--trainer.default_root_dir"]
+    device = ["--model.device.name", folder / "own" / "mine.yaml", "--evaluation.ages_s", "[0,86400]"]
+    run(*command, tmp_path, *device, "--evaluation.n_chips", 1)
+    rows = read_rows(next(tmp_path.rglob("rows.csv")))
+    assert {row.device for row in rows} == {"our_reram"} and {row.age_s for row in rows} == {0.0, 86400.0}
+    assert json.loads(rows[0].device_params)["measured_s"] == [1.0, 86400.0]
 
 
 def test_terminal(folder, capsys, monkeypatch, tmp_path):

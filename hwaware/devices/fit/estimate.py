@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import lsq_linear, minimize
 
 from hwaware.devices.device import Device
 from hwaware.devices.fit.cleaning import Cleaned, clean
 from hwaware.devices.fit.forms import Constant, Form, forms
 from hwaware.devices.fit.likelihood import Repeats, Sample
 from hwaware.devices.fit.readings import Readings
+from hwaware.devices.fit.search import gradient_and_information, inner, outer, scoring, search, values_of
 from hwaware.devices.registry import LAWS
 from hwaware.errors import UserError
 
@@ -34,9 +34,6 @@ TOLERATED_ERRORS = 2.0
 FEWEST_CELLS = 20
 
 _Z_95 = 1.959964
-
-#: Of the search: it ends when a step gains less log-likelihood than this in all.
-_MOST_STEPS, _MOST_DAMPING, _LEAST_GAIN = 60, 1e12, 1e-3
 
 #: Normalised information below which a direction of constants is not determined.
 _UNDETERMINED = 1e-10
@@ -184,7 +181,7 @@ class _Problem:
         def total(values: dict[str, float]) -> float:
             return repeats.log_likelihood(self.device(form, {**start, **values})).sum()
 
-        return _search(form.read, total, start)
+        return search(form.read, total, start)
 
     def fit(
         self,
@@ -201,7 +198,7 @@ class _Problem:
         def device(values: dict[str, float]) -> Device:
             return self.device(form, {**values, **read})
 
-        found = [_scoring(form.constants, device, sample, one) for one in starts]
+        found = [scoring(form.constants, device, sample, one) for one in starts]
         return max(found, key=lambda values: sample.log_likelihood(device(values)).sum())
 
     def held_out(self, form: Form, read: Mapping[str, float], start: Mapping[str, float]) -> np.ndarray:
@@ -216,19 +213,19 @@ class _Problem:
     def intervals(self, form: Form, values: Mapping[str, float]) -> tuple[Estimate, ...]:
         """95 % intervals by the spread of fits to cells drawn with replacement; NaN where others can stand in."""
         fitted = self.constants(form)
-        inner = {one.name: [] for one in fitted}
+        drawn = {one.name: [] for one in fitted}
         rng, cells = np.random.default_rng(BOOTSTRAP_SEED), np.unique(self.readings.cell)
         for _ in range(BOOTSTRAP_DRAWS):
             times = np.bincount(rng.choice(cells, len(cells)), minlength=self.n).astype(float)
             read = self.fit_read(form, times, values)
             found = {**self.fit(form, read, self.sample.reweighted(times), values), **read}
             for one in fitted:
-                inner[one.name].append(_inner(one, found[one.name]))
+                drawn[one.name].append(inner(one, found[one.name]))
         unknown = self.undetermined(form, values)
         estimates = []
         for one in fitted:
-            at, error = _inner(one, values[one.name]), _Z_95 * float(np.std(inner[one.name], ddof=1))
-            ends = [min(max(_outer(one, at + side * error), one.low), one.high) for side in (-1, 1)]
+            at, error = inner(one, values[one.name]), _Z_95 * float(np.std(drawn[one.name], ddof=1))
+            ends = [min(max(outer(one, at + side * error), one.low), one.high) for side in (-1, 1)]
             low, high = (math.nan, math.nan) if one.name in unknown else ends
             estimates.append(Estimate(one.name, values[one.name], low, high))
         return tuple(estimates)
@@ -240,124 +237,18 @@ class _Problem:
     def undetermined(self, form: Form, values: Mapping[str, float]) -> set[str]:
         """Constants of programming and drift that can change together and leave every mean and spread as it is."""
         sizes = np.array([one.size for one in form.constants])
-        z = np.array([_inner(one, values[one.name]) for one in form.constants]) / sizes
+        z = np.array([inner(one, values[one.name]) for one in form.constants]) / sizes
 
         def at(point: np.ndarray) -> Device:
-            return self.device(form, {**values, **_values(form.constants, point * sizes)})
+            return self.device(form, {**values, **values_of(form.constants, point * sizes)})
 
-        high = np.array([_inner(one, one.high) for one in form.constants]) / sizes
-        _, information = _gradient(self.sample, at, z, high)
+        high = np.array([inner(one, one.high) for one in form.constants]) / sizes
+        _, information = gradient_and_information(self.sample, at, z, high)
         diagonal = np.diag(information)
         scale = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
         eigenvalues, vectors = np.linalg.eigh(information / np.outer(scale, scale))
         part = (vectors[:, eigenvalues < _UNDETERMINED] ** 2).sum(axis=1)
         return {one.name for one, share in zip(form.constants, part, strict=True) if share > 0.05}
-
-
-def _inner(one: Constant, value: float) -> float:
-    return math.log(value) if one.log else value
-
-
-def _outer(one: Constant, value: float) -> float:
-    return math.exp(value) if one.log else value
-
-
-def _search(
-    constants: Sequence[Constant], total: Callable[[dict[str, float]], float], start: Mapping[str, float]
-) -> dict[str, float]:
-    """Of few constants."""
-    sizes = np.array([one.size for one in constants])
-    bounds = [tuple(end / one.size if math.isfinite(end) else None for end in (one.low, one.high)) for one in constants]
-
-    def values(z: np.ndarray) -> dict[str, float]:
-        return {one.name: float(value) for one, value in zip(constants, z * sizes, strict=True)}
-
-    begin = np.array([start[one.name] for one in constants]) / sizes
-    scale = max(abs(total(values(begin))), 1.0)
-    found = minimize(lambda z: -total(values(z)) / scale, begin, jac="3-point", bounds=bounds, method="L-BFGS-B")
-    return values(found.x)
-
-
-def _scoring(
-    constants: Sequence[Constant],
-    device: Callable[[dict[str, float]], Device],
-    sample: Sample,
-    start: Mapping[str, float],
-) -> dict[str, float]:
-    """Fisher scoring with Levenberg's damping, each step a bounded least-squares problem.
-
-    A mean and a spread per state are what the constants decide, so that only they are differentiated by each constant.
-    """
-    sizes = np.array([one.size for one in constants])
-    low = np.array([_inner(one, one.low) for one in constants]) / sizes
-    high = np.array([_inner(one, one.high) for one in constants]) / sizes
-    z = np.clip(np.array([_inner(one, start[one.name]) for one in constants]) / sizes, low, high)
-
-    def at(point: np.ndarray) -> Device:
-        return device(_values(constants, point * sizes))
-
-    value, damping = sample.log_likelihood(at(z)).sum(), 1e-3
-    for _ in range(_MOST_STEPS):
-        gradient, information = _gradient(sample, at, z, high)
-        diagonal = np.diag(information) + 1e-6 * max(np.diag(information).max(), 1e-12)
-        while damping < _MOST_DAMPING:
-            root = np.linalg.cholesky(information + damping * np.diag(diagonal))
-            step = _bounded_step(root, gradient, low - z, high - z)
-            new = sample.log_likelihood(at(z + step)).sum()
-            if new >= value:
-                break
-            damping *= 8
-        else:
-            break
-        gain, z, value, damping = new - value, np.clip(z + step, low, high), new, max(damping / 5, 1e-9)
-        if gain < _LEAST_GAIN:
-            break
-    return _values(constants, z * sizes)
-
-
-def _gradient(
-    sample: Sample, at: Callable[[np.ndarray], Device], z: np.ndarray, high: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The log-likelihood's slope by each constant, and the expected information of the readings inside the limits."""
-    here = at(z)
-    kinds = sample.kinds(here)
-    gradient, information = np.zeros(len(z)), np.zeros((len(z), len(z)))
-    for (by_mean, by_std, inside), (_, std, _), (mean_slope, std_slope) in zip(
-        sample.score(here), kinds, _slopes(sample, at, z, high, kinds), strict=True
-    ):
-        gradient += mean_slope @ by_mean + std_slope @ by_std
-        weight = inside / std**2
-        information += (mean_slope * weight) @ mean_slope.T + 2 * (std_slope * weight) @ std_slope.T
-    return gradient, information
-
-
-def _slopes(sample, at, z, high, kinds) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Of each kind's means and spreads by each constant, as (constants, states)."""
-    found = [([], []) for _ in kinds]
-    for place in range(len(z)):
-        step = 1e-5 * max(abs(z[place]), 1e-2)
-        step = step if z[place] + step <= high[place] else -step
-        point = z.copy()
-        point[place] += step
-        for slopes, (mean, std, _), (new_mean, new_std, _) in zip(found, kinds, sample.kinds(at(point)), strict=True):
-            slopes[0].append((new_mean - mean) / step)
-            slopes[1].append((new_std - std) / step)
-    return [(np.array(means), np.array(stds)) for means, stds in found]
-
-
-def _bounded_step(root: np.ndarray, gradient: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """The step that the quadratic model with information ``root @ root.T`` wants, within bounds."""
-    aim = np.linalg.solve(root, gradient)
-    step = np.linalg.solve(root.T, aim)
-    if ((step >= low) & (step <= high)).all():
-        return step
-    # lsq_linear wants room between the bounds.
-    step = lsq_linear(root.T, aim, bounds=(np.minimum(low, -1e-15), np.maximum(high, 1e-15))).x
-    return np.clip(step, low, high)
-
-
-def _values(constants: Sequence[Constant], inner: np.ndarray) -> dict[str, float]:
-    return {one.name: float(_outer(one, value)) for one, value in zip(constants, inner, strict=True)}
 
 
 def _compare(fitted: Mapping[str, tuple]) -> tuple[str, list[Tried]]:

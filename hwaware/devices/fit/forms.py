@@ -108,7 +108,7 @@ def forms(cleaned: Cleaned) -> tuple[Form, ...]:
         Form(
             "mirrored_power_law",
             "mirrored_power_law",
-            (Constant("exponent", max(spread / high_us / long, 1e-5), spread / high_us / long, 0.0), *programming),
+            (Constant("exponent", max(spread / high_us / long, 1e-5), spread / high_us / long, 0.0, 1.0), *programming),
             youngest_s=1.0,
         ),
         _measured_relaxation(readings, high_us, spread),
