@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -188,12 +188,12 @@ class _Problem:
         form: Form,
         read: Mapping[str, float],
         sample: Sample | None = None,
-        start: Mapping[str, float] | None = None,
+        starts: Sequence[Mapping[str, float]] = (),
     ) -> dict[str, float]:
-        """Constants of programming and drift."""
+        """Constants of programming and drift: of the search from each start, the likeliest."""
         sample = self.sample if sample is None else sample
         usual = {one.name: one.start for one in form.constants}
-        starts = [start] if start else [{**usual, **other} for other in form.starts]
+        starts = starts or [{**usual, **other} for other in form.starts]
 
         def device(values: dict[str, float]) -> Device:
             return self.device(form, {**values, **read})
@@ -205,7 +205,7 @@ class _Problem:
         """Log-likelihood of each cell by constants that were fitted without it."""
         total = np.zeros(self.n)
         for train, held in self.folds:
-            values = self.fit(form, read, train, start)
+            values = self.fit(form, read, train, [start])
             each = held.log_likelihood(self.device(form, {**values, **read}))
             total += np.bincount(held.cell, each, minlength=self.n)
         return total[np.unique(self.readings.cell)]
@@ -215,10 +215,13 @@ class _Problem:
         fitted = self.constants(form)
         drawn = {one.name: [] for one in fitted}
         rng, cells = np.random.default_rng(BOOTSTRAP_SEED), np.unique(self.readings.cell)
-        for _ in range(BOOTSTRAP_DRAWS):
+        for draw in range(BOOTSTRAP_DRAWS):
             times = np.bincount(rng.choice(cells, len(cells)), minlength=self.n).astype(float)
             read = self.fit_read(form, times, values)
-            found = {**self.fit(form, read, self.sample.reweighted(times), values), **read}
+            # Where a law has kinks, a search from the fit alone would stay on its side of them.
+            other = {**values, **form.starts[draw % len(form.starts)]}
+            starts = [values, other] if len(form.starts) > 1 else [values]
+            found = {**self.fit(form, read, self.sample.reweighted(times), starts), **read}
             for one in fitted:
                 drawn[one.name].append(inner(one, found[one.name]))
         unknown = self.undetermined(form, values)
