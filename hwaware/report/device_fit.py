@@ -239,8 +239,8 @@ def _plot_over_time(fit: Fit, rows: Sequence[Agreement], path: Path) -> None:
         for start, end in ((youngest, first), (last, oldest)):
             if start < end:
                 axis.axvspan(start, end, color=GREY, alpha=0.15, linewidth=0, label=None)
-    axes[0].text(math.sqrt(last * oldest), 0.97, "extrapolated", transform=axes[0].get_xaxis_transform(), ha="center",
-                 va="top", fontsize=9, color=GREY)  # fmt: skip
+    axes[0].text(math.sqrt(last * oldest), 1.01, "extrapolated", transform=axes[0].get_xaxis_transform(), ha="center",
+                 va="bottom", fontsize=9, color=GREY)  # fmt: skip
     axes[0].axhline(0, color=GREY, linewidth=0.8)
     axes[0].set_ylabel("mean shift (µS)")
     axes[1].set_ylabel("standard deviation (µS)")
