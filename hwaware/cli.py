@@ -16,7 +16,7 @@ COMMANDS = {
     "drift": "the same on simulated chips, from the first second to ten years",
     "compare": "the same for every way of repairing the chips, with what each costs",
     "sensitivity": "which layers lose most, and what keeping them digital gives back",
-    "device": "memory technologies: device list, device show NAME, device plot NAME",
+    "device": "memory technologies: device list, show NAME, plot NAME; own ones: fit CSV --out YAML, simulate NAME",
     "export": "conductance targets, scales and planned repairs, for whoever writes the chips",
     "push": "a finetuned network as a repository of the Hugging Face hub, or as such a folder",
     "onnx": "a network as an ONNX file, effective weights",

@@ -44,6 +44,17 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         raise
 
 
+@contextmanager
+def replacing_together(folder: str | Path) -> Iterator[Path]:
+    """A folder to fill with files, which move to ``folder`` when the body ends without an exception; none does else."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing.") as temporary:
+        yield Path(temporary)
+        for file in sorted(Path(temporary).iterdir()):
+            os.replace(file, folder / file.name)
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hwaware.files import new_folder
+from hwaware.files import new_folder, replacing_together
 
 
 def test_a_folder_is_there_when_it_is_full(tmp_path):
@@ -20,3 +20,15 @@ def test_nothing_is_left_of_one_that_fails(tmp_path):
         (folder / "a.txt").write_text("a")
         raise RuntimeError("half-way")
     assert not any(tmp_path.iterdir())
+
+
+def test_files_that_go_together_are_all_new_or_all_old(tmp_path):
+    for text in ("old", "new"):
+        with replacing_together(tmp_path / "out") as folder:
+            for name in ("a.txt", "b.txt"):
+                (folder / name).write_text(text)
+    assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == {"a.txt": "new", "b.txt": "new"}
+    with pytest.raises(RuntimeError, match="half-way"), replacing_together(tmp_path / "out") as folder:
+        (folder / "a.txt").write_text("half")
+        raise RuntimeError("half-way")
+    assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == {"a.txt": "new", "b.txt": "new"}

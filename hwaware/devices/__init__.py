@@ -2,7 +2,7 @@
 
 from hwaware.devices.conductance import MAPPINGS, Mapping
 from hwaware.devices.device import Device
-from hwaware.devices.registry import device_from_dict, device_names, device_to_dict, load_device
+from hwaware.devices.registry import device_file, device_from_dict, device_names, device_to_dict, load_device
 from hwaware.devices.retention import LogTimeDrift, RelativeDrift
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "LogTimeDrift",
     "Mapping",
     "RelativeDrift",
+    "device_file",
     "device_from_dict",
     "device_names",
     "device_to_dict",

@@ -48,6 +48,8 @@ class Device(ABC):
         temperature_c, activation_energy_ev: at which temperature (°C) chips age, and how much faster drift is there
             (:mod:`hwaware.devices.temperature`); None: at the one that the law is stated for. Ages are real ones
             everywhere; reading is as noisy as at that age, not at the equivalent one.
+        measured_s, measured_us: first and last age above 0 (s), and lowest and highest target (µS), at which cells were
+            read for the constants; None: not stated. What lies outside is marked as extrapolated.
     """
 
     name: str
@@ -64,6 +66,8 @@ class Device(ABC):
     levels: int | None = None
     temperature_c: float | None = None
     activation_energy_ev: float | None = None
+    measured_s: tuple[float, ...] | None = None
+    measured_us: tuple[float, ...] | None = None
 
     #: The same at every age above 0, so that one age says all there is to say.
     has_time_law = True
@@ -98,6 +102,10 @@ class Device(ABC):
             )
         check_levels(self.levels, self.range_fraction)
         acceleration(self.temperature_c, self.activation_energy_ev)
+        for field in ("measured_s", "measured_us"):
+            ends = getattr(self, field)
+            if ends is not None and not (len(ends) == 2 and 0 <= ends[0] <= ends[1]):
+                raise UserError(f"{field}={list(ends)} of device '{self.name}' must be a lowest and a highest value.")
         if self.stuck_on < 0 or self.stuck_off < 0 or self.stuck_on + self.stuck_off > 1:
             raise UserError(
                 f"stuck_on={self.stuck_on} and stuck_off={self.stuck_off} must be probabilities that sum to at most 1."
@@ -163,6 +171,19 @@ class Device(ABC):
         """The age at the law's own temperature after which cells have drifted as much as after this one."""
         return age_s * acceleration(self.temperature_c, self.activation_energy_ev)
 
+    def extrapolates(self, age_s: float) -> bool:
+        """Whether no cell was read at so great an age, or at so small a one above 0, for the law's constants."""
+        if self.measured_s is None or age_s == 0:
+            return False
+        return not self.measured_s[0] <= self.equivalent_age_s(age_s) <= self.measured_s[1]
+
+    @property
+    def unmeasured_us(self) -> tuple[tuple[float, float], ...]:
+        """The parts of the window (µS) that lie outside the targets that were measured."""
+        low, high = self.measured_us or (self.g_min_us, self.g_max_us)
+        parts = ((self.g_min_us, min(low, self.g_max_us)), (max(high, self.g_min_us), self.g_max_us))
+        return tuple((start, end) for start, end in parts if start < end)
+
     @property
     def layout(self) -> Mapping:
         """The mapping's functions."""
@@ -210,6 +231,10 @@ class Device(ABC):
                 taken at the mean state, which is exact to second order in σ/g.
         """
         self.check_age(age_s)
+        return censored_moments(*self.free_moments(g_us, age_s, read_noise), *self.limits_us)
+
+    def free_moments(self, g_us: Tensor, age_s: float, read_noise: bool = True) -> tuple[Tensor, Tensor]:
+        """The same before the clamp: what a censored likelihood is made of."""
         mean, variance = g_us, g_us.new_zeros(()) + self.programming_std_us(g_us) ** 2
         if age_s > 0:
             drift_age_s = self.equivalent_age_s(age_s)
@@ -218,7 +243,7 @@ class Device(ABC):
             if read_noise:
                 variance = variance + self.read_std_us(mean, age_s, g_us) ** 2
         # A cell without any spread (an idle one at 0 µS) would have an infinite derivative.
-        return censored_moments(mean, variance.clamp(min=_SMALLEST_VARIANCE).sqrt(), *self.limits_us)
+        return mean, variance.clamp(min=_SMALLEST_VARIANCE).sqrt()
 
     def weight_moments(self, u: Tensor, age_s: float, read_noise: bool = True) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of ``(ŵ - w_eff)/s`` for normalised latent weights ``u ∈ [-1, 1]``.

@@ -90,6 +90,15 @@ class PowerLawDecay(Device):
             mean, second = mean * factor_mean, second * factor_second
         return mean, (second - mean.square()).clamp_min(1e-24).sqrt()
 
+    def free_moments(self, g_us: Tensor, age_s: float, read_noise: bool = True) -> tuple[Tensor, Tensor]:
+        mean, second = g_us, g_us.square() + self.programming_std_us(g_us).square()
+        if age_s > 0:
+            first, factor_second = self._factor_moments(g_us, self.equivalent_age_s(age_s))
+            mean, second = mean * first, second * factor_second
+            if read_noise:
+                second = second * (1 + self._relative_read_std(g_us, age_s).square())
+        return mean, (second - mean.square()).clamp_min(1e-24).sqrt()
+
     def _x(self, g_us: Tensor) -> Tensor:
         return g_us / self.g_max_us
 

@@ -54,14 +54,18 @@ class MirroredPowerLaw(Device):
         # Two clamped Gaussians, as likely as one another.
         self.check_age(age_s)
         std = self.programming_std_us(g_us)
-        growth = self._log_growth(self.equivalent_age_s(age_s)) if age_s > 0 else 0.0
+        growth = self.growth(age_s) if age_s > 0 else 1.0
         up, down = (
             censored_moments(g_us * factor, (std * factor).clamp_min(1e-12), *self.limits_us)
-            for factor in (math.exp(growth), math.exp(-growth))
+            for factor in (growth, 1 / growth)
         )
         mean = (up[0] + down[0]) / 2
         apart = (up[0] - down[0]) / 2
         return mean, ((up[1].square() + down[1].square()) / 2 + apart.square()).clamp_min(1e-24).sqrt()
+
+    def growth(self, age_s: float) -> float:
+        """The factor by which one half of the cells have risen at an age (s), and the other half have fallen."""
+        return math.exp(self._log_growth(self.equivalent_age_s(age_s)))
 
     def _log_growth(self, age_s: float) -> float:
         return self.exponent * math.log(age_s)

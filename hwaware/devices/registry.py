@@ -20,11 +20,13 @@ from hwaware.devices.pcm import PowerLawDecay
 from hwaware.devices.power_law import MirroredPowerLaw
 from hwaware.devices.relaxation import MeasuredRelaxation
 from hwaware.devices.retention import LogTimeDrift, RelativeDrift
+from hwaware.devices.state_drift import StateLogTimeDrift
 from hwaware.errors import UserError, nearest
 
 #: Families of laws by the name that device files use.
 LAWS = {
     "log_time": LogTimeDrift,
+    "state_log_time": StateLogTimeDrift,
     "relative": RelativeDrift,
     "measured_relaxation": MeasuredRelaxation,
     "power_law_decay": PowerLawDecay,
@@ -79,6 +81,11 @@ def device_to_dict(device: Device) -> dict[str, Any]:
     return {"law": next(name for name, law in _laws().items() if law is type(device)), **device.given()}
 
 
+def device_file(device: Device) -> str:
+    """The text of a device file that reads back as this device."""
+    return yaml.safe_dump(_plain(device_to_dict(device)), sort_keys=False, allow_unicode=True, width=1000)
+
+
 def device_from_dict(values: dict[str, Any]) -> Device:
     """A device from what :func:`device_to_dict` or a device file gives.
 
@@ -109,6 +116,13 @@ def device_from_dict(values: dict[str, Any]) -> Device:
                     raise UserError(f"{key}={values[key]} of device '{name}' must be a whole number.")
                 values[key] = int(values[key])
     return law(**values)
+
+
+def _plain(values: Any) -> Any:
+    """Tuples as lists, which YAML writes without tags."""
+    if isinstance(values, dict):
+        return {key: _plain(value) for key, value in values.items()}
+    return list(map(_plain, values)) if isinstance(values, list | tuple) else values
 
 
 def _laws() -> dict[str, type[Device]]:

@@ -86,6 +86,8 @@ def plot_conductances(samples: Mapping[float, Any], path: str | Path, device: De
 def plot_device_law(device: Device, ages_s: Sequence[float], path: str | Path) -> Path:
     """How cells of a device change: mean shift and spread (µS) against the target, a line for each age.
 
+    Where the device says what was measured, ages beyond are dashed and states beyond shaded.
+
     Args:
         device: whose cells they are.
         ages_s: ages in s.
@@ -97,8 +99,13 @@ def plot_device_law(device: Device, ages_s: Sequence[float], path: str | Path) -
     figure, axes = new_figure(rows=2, height=6.4, heights=(1, 1))
     for age_s, colour in zip(sorted(ages_s), shades(len(ages_s)), strict=True):
         mean, std = device.cell_moments(targets, age_s)
-        axes[0].plot(targets, mean - targets, color=colour, linewidth=1.7, label=age_label(age_s))
-        axes[1].plot(targets, std, color=colour, linewidth=1.7)
+        beyond = device.extrapolates(age_s)
+        label, style = age_label(age_s) + " (extrapolated)" * beyond, "--" if beyond else "-"
+        axes[0].plot(targets, mean - targets, color=colour, linewidth=1.7, linestyle=style, label=label)
+        axes[1].plot(targets, std, color=colour, linewidth=1.7, linestyle=style)
+    for low, high in device.unmeasured_us:
+        for axis in axes:
+            axis.axvspan(low, high, color=GREY, alpha=0.15, linewidth=0)
     axes[0].axhline(0, color=GREY, linewidth=0.8)
     axes[0].set_ylabel("mean shift (µS)")
     axes[1].set_ylabel("standard deviation (µS)")

@@ -1,0 +1,216 @@
+"""The CSV of repeated conductance readings: ``cell,target_us,time_s,conductance_us`` and, with repeats, ``reading``."""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hwaware.errors import UserError, nearest
+
+#: Units that a column's name may end in, as factors to µS and s.
+_SIEMENS = {"us": 1.0, "ns": 1e-3, "ms": 1e3, "s": 1e6}
+_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_UNITS = {"target": ("us", _SIEMENS), "time": ("s", _SECONDS), "conductance": ("us", _SIEMENS)}
+
+#: How near to a thousandth, or a thousand times, of its target a reading looks like one in another unit.
+_NEAR = 1.3
+
+_ROWS_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Readings:
+    """Conductance readings, one element per row of the file that has one, by cell, time and reading.
+
+    Attributes:
+        cells: names of the cells.
+        cell: index into them.
+        target_us, time_s, conductance_us: what was to be written, the age (0: just written), and what was read.
+        visit: readings of a cell at one age share it; numbered from 0.
+        left_out: rows without a time or a conductance.
+    """
+
+    cells: tuple[str, ...]
+    cell: np.ndarray
+    target_us: np.ndarray
+    time_s: np.ndarray
+    conductance_us: np.ndarray
+    visit: np.ndarray
+    left_out: int = 0
+
+    def __len__(self) -> int:
+        return len(self.cell)
+
+    @property
+    def n_cells(self) -> int:
+        """Cells that have a reading here."""
+        return len(np.unique(self.cell))
+
+    @property
+    def window_us(self) -> tuple[float, float]:
+        """The lowest and the highest target."""
+        return float(self.target_us.min()), float(self.target_us.max())
+
+    @property
+    def ages_s(self) -> np.ndarray:
+        """Distinct ages above 0, ascending."""
+        return np.unique(self.time_s[self.time_s > 0])
+
+    def take(self, kept: np.ndarray) -> Readings:
+        """The readings where ``kept`` is true; cells keep their numbers."""
+        visit = np.unique(self.visit[kept], return_inverse=True)[1]
+        columns = (self.cell, self.target_us, self.time_s, self.conductance_us)
+        return Readings(self.cells, *(column[kept] for column in columns), visit, self.left_out)
+
+
+def read_measurements(path: str | Path) -> Readings:
+    """Readings from a CSV file, in any order.
+
+    Columns are named with their units; others of µS and s are converted (``conductance_ns``, ``time_h``). A row whose
+    time or conductance is empty is a reading that was not taken.
+
+    Raises:
+        UserError: a column is missing or has no known unit, a value is no number or out of range, a cell has two
+            targets, a reading is there twice, or some rows look like another unit.
+    """
+    path = Path(path)
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            table = csv.reader(file)
+            header = [name.strip() for name in next(table, [])]
+            rows = [(table.line_num, row) for row in table if any(field.strip() for field in row)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"measurements '{path}' can't be read: {reason}.") from None
+    columns = _columns(path, header)
+    names, lines, values, left_out = [], [], [], 0
+    for line, row in rows:
+        if len(row) != len(header):
+            raise UserError(f"'{path}' line {line} has {len(row)} fields; the header has {len(header)}.")
+        fields = {quantity: row[place].strip() for quantity, (place, _) in columns.items()}
+        if not fields["time"] or not fields["conductance"]:
+            left_out += 1
+            continue
+        names.append(fields["cell"])
+        lines.append(line)
+        values.append([_value(path, line, name, fields[name], columns[name][1]) for name in (*_UNITS, "reading")])
+    if not names:
+        raise UserError(f"'{path}' has no reading.")
+    target, time, conductance, reading = np.array(values, dtype=float).T
+    cells, cell = np.unique(np.array(names), return_inverse=True)
+    return _sorted(path, cells, cell, target, time, conductance, reading, np.array(lines), left_out)
+
+
+def _columns(path: Path, header: list[str]) -> dict[str, tuple[int, float]]:
+    """Of each quantity, the column and the factor to µS or s."""
+    found: dict[str, tuple[int, float]] = {}
+    wanted = ("cell", *(f"{quantity}_{unit}" for quantity, (unit, _) in _UNITS.items()), "reading")
+    for place, name in enumerate(header):
+        quantity, _, unit = name.lower().rpartition("_")
+        if name in ("cell", "reading"):
+            quantity, factor = name, 1.0
+        elif quantity in _UNITS and unit in _UNITS[quantity][1]:
+            factor = _UNITS[quantity][1][unit]
+        elif name.lower() in _UNITS or quantity in _UNITS:
+            quantity = quantity if quantity in _UNITS else name.lower()
+            usual, units = _UNITS[quantity]
+            raise UserError(
+                f"column '{name}' of '{path}' does not say a known unit: call it {quantity}_{usual} "
+                f"(or {', '.join(f'{quantity}_{unit}' for unit in units if unit != usual)})."
+            )
+        else:
+            raise UserError(f"'{path}' has an unknown column '{name}'. {nearest(name, wanted)}")
+        if quantity in found:
+            raise UserError(f"'{path}' has two columns of {quantity}: '{header[found[quantity][0]]}' and '{name}'.")
+        found[quantity] = (place, factor)
+    missing = [name for name in wanted[:-1] if name.rpartition("_")[0] not in found and name not in found]
+    if missing:
+        raise UserError(f"'{path}' lacks the column {', '.join(missing)}; it has: {', '.join(header) or 'none'}.")
+    return {"reading": (found["cell"][0], 0.0), **found}  # without repeats every reading is the first
+
+
+def _value(path: Path, line: int, quantity: str, text: str, factor: float) -> float:
+    if quantity == "reading" and not factor:
+        return 0.0
+    try:
+        value = float(text) * factor
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UserError(f"'{path}' line {line}: {quantity} '{text}' is not a number.")
+    if quantity == "conductance" and value <= 0:
+        raise UserError(
+            f"'{path}' line {line}: conductance '{text}' must be above 0; a reading below what the instrument resolves "
+            "is given as the lowest that it does."
+        )
+    if value < 0:
+        hint = "; 0 is just written" if quantity == "time" else ""
+        raise UserError(f"'{path}' line {line}: {quantity} '{text}' must not be below 0{hint}.")
+    return value
+
+
+def _sorted(path, cells, cell, target, time, conductance, reading, lines, left_out) -> Readings:
+    order = np.lexsort((reading, time, cell))
+    cell, target, time, conductance, reading, lines = (
+        column[order] for column in (cell, target, time, conductance, reading, lines)
+    )
+    same_cell = cell[1:] == cell[:-1]
+    same_visit = same_cell & (time[1:] == time[:-1])
+    twice = np.flatnonzero(same_visit & (reading[1:] == reading[:-1]))
+    if len(twice):
+        first, second = sorted((lines[twice[0]], lines[twice[0] + 1]))
+        raise UserError(
+            f"'{path}' has a reading twice, in lines {first} and {second}: cell {cells[cell[twice[0]]]} at "
+            f"{time[twice[0]]:g} s. A column 'reading' tells repeats at one time apart."
+        )
+    moved = np.flatnonzero(same_cell & (target[1:] != target[:-1]))
+    if len(moved):
+        one = moved[0]
+        raise UserError(
+            f"'{path}' line {max(lines[one], lines[one + 1])}: cell {cells[cell[one]]} has the targets {target[one]:g} "
+            f"and {target[one + 1]:g} µS; each writing of a cell needs a name of its own."
+        )
+    _refuse_mixed_units(path, cell, target, conductance, lines)
+    visit = np.concatenate([[0], np.cumsum(~same_visit)])
+    return Readings(tuple(map(str, cells)), cell, target, time, conductance, visit, left_out)
+
+
+def _refuse_mixed_units(path: Path, cell, target, conductance, lines) -> None:
+    """Raises for rows a thousand times off the others: µS among nS, or among mS.
+
+    A high one is no cell's doing. A low one may be a cell that hardly conducts, or the least that the instrument reads:
+    neither follows the target.
+    """
+    states = np.unique(target[target > 0])
+    jumps = np.flatnonzero(states[1:] > 100 * states[:-1])
+    if len(jumps) and 1 < jumps[0] + 1 < len(states) - 1:  # a single idle state far below the others is usual
+        low = target <= states[jumps[0]]
+        few = low if low.sum() <= len(low) / 2 else ~low
+        raise UserError(
+            f"'{path}' seems to mix units: targets from {states[jumps[0] + 1]:g} and up to {states[jumps[0]]:g} µS; "
+            f"see {_named(lines[few & (target > 0)])}."
+        )
+    ratio = np.divide(conductance, target, out=np.ones_like(target), where=target > 0)
+    high, low = (np.abs(np.log(ratio / factor)) < math.log(_NEAR) for factor in (1e3, 1e-3))
+    if len(np.unique(conductance[low])) < 2:  # as of the least that the instrument reads
+        low[:] = False
+    best = np.zeros(cell.max() + 1)
+    np.maximum.at(best, cell, ratio)
+    if low.any() and target[low].max() < 2 * target[low].min():  # as of one leakage current
+        low &= best[cell] > 0.5
+    if (high | low).any():
+        one = np.flatnonzero(high | low)[0]
+        raise UserError(
+            f"'{path}' seems to mix units: a cell with target {target[one]:g} µS reads {conductance[one]:g} µS; "
+            f"see {_named(lines[high | low])}."
+        )
+
+
+def _named(lines: np.ndarray) -> str:
+    lines = np.sort(lines)
+    more = f" and {len(lines) - _ROWS_NAMED} more" if len(lines) > _ROWS_NAMED else ""
+    return f"line{'s' * (len(lines) > 1)} {', '.join(map(str, lines[:_ROWS_NAMED]))}{more}"
