@@ -1,7 +1,8 @@
 """What a chip team needs of a network, in a folder that is read back and checked.
 
 Schema 1. ``bundle.json`` has ``schema`` (``hwaware-bundle``), ``version``, ``network``, ``device`` (law and all
-parameters; conductances in µS), ``crossbar`` (its largest number of rows and columns), ``layers`` and ``repairs``:
+parameters; conductances in µS), ``crossbar`` (its largest number of rows and columns), ``layers``, ``repairs`` and
+``beside`` (numbers of the digital side, such as a reader's threshold of "no answer"):
 
 * a layer has ``shape``, ``scale`` (the key of ``s`` in ``digital.safetensors``) and ``crossbars``: each with ``key`` in
   ``conductances.safetensors``, ``cell`` (which of a weight's cells), ``group`` (of a grouped convolution), ``rows``
@@ -17,16 +18,15 @@ parameters; conductances in µS), ``crossbar`` (its largest number of rows and c
 * a repair has ``key``, ``method``, ``params``, ``schedule``, ``cost`` (:class:`hwaware.compensation.costs.Cost`) and
   ``timetable``: ``start_s`` (age from which a level holds), ``level`` (its name, null: no repair yet) and the accuracy
   there: mean and standard deviation in percent over simulated chips, on validation samples; ``drift_free`` is that of
-  the exact network. In
-  ``repairs.safetensors`` a level's values are ``KEY/LEVEL/NAME`` in half precision, or ``…/codes`` (whole numbers)
-  times ``…/scale``. What all levels share is ``KEY/shared/NAME``. What the values do to a layer is in the docstring of
-  the method's class.
+  the exact network. In ``repairs.safetensors`` a level's values are ``KEY/LEVEL/NAME`` in half precision, or
+  ``…/codes`` (whole numbers) times ``…/scale``. What all levels share is ``KEY/shared/NAME``. What the values do to a
+  layer is in the docstring of the method's class.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -89,6 +89,7 @@ class Bundle:
         scales: of each layer, ``s``.
         digital: everything that is not in cells, under the network's own keys.
         repairs: shipped with it.
+        beside: numbers that its digital side needs, such as a reader's threshold of "no answer".
     """
 
     network: str
@@ -97,6 +98,7 @@ class Bundle:
     scales: dict[str, Tensor]
     digital: dict[str, Tensor]
     repairs: tuple[PlannedRepair, ...]
+    beside: dict[str, Any]
 
     @torch.no_grad()
     def install(self, model: nn.Module) -> None:
@@ -127,7 +129,12 @@ class Bundle:
 
 
 def write_bundle(
-    folder: str | Path, model: nn.Module, device: Device, network: str, repairs: Sequence[PlannedRepair] = ()
+    folder: str | Path,
+    model: nn.Module,
+    device: Device,
+    network: str,
+    repairs: Sequence[PlannedRepair] = (),
+    beside: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes a converted network as a bundle, all or nothing, and returns the folder.
 
@@ -164,6 +171,7 @@ def write_bundle(
         "crossbar": [CROSSBAR, CROSSBAR],
         "layers": layers,
         "repairs": [_stored_repair(f"{i}_{one.method.name}", one, model, stored) for i, one in enumerate(repairs)],
+        "beside": dict(beside or {}),
         "hwaware": version("hwaware"),
         "commit": commit(),
     }
@@ -206,7 +214,8 @@ def read_bundle(folder: str | Path) -> Bundle:
         scales = {name: digital[layer["scale"]] for name, layer in manifest["layers"].items()}
         digital = {key: value for key, value in digital.items() if not key.endswith("/scale")}
         repairs = tuple(_read_repair(entry, stored) for entry in manifest["repairs"])
-        return Bundle(manifest["network"], device, targets, scales, digital, repairs)
+        beside = manifest.get("beside", {})  # older ones have none
+        return Bundle(manifest["network"], device, targets, scales, digital, repairs, beside)
     except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
         raise UserError(f"bundle '{folder}' is damaged: {' '.join(str(error).split())[:160]}") from None
 

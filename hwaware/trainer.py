@@ -39,8 +39,8 @@ class HardwareTrainer(Trainer):
         Args:
             model: the task; its own pretrained weights are ``base``.
             datamodule: the data.
-            weights: weights to age: a run's ``model.safetensors`` (``finetuned``), or a plain timm file, which takes
-                the place of ``base``.
+            weights: weights to age: a run's ``model.safetensors`` (``finetuned``), or a plain file (timm,
+                transformers), which takes the place of ``base``.
             ckpt_path: a run's ``.ckpt`` to age instead; ``last`` is the recipe's latest.
         """
         file = _the_one(weights, ckpt_path)
@@ -78,7 +78,7 @@ class HardwareTrainer(Trainer):
             model: the task; its pretrained weights are exported where no others are given.
             datamodule: the data that repairs are fitted on.
             out: the bundle's folder, which must not exist yet.
-            weights: a run's ``model.safetensors``, or a plain timm file.
+            weights: a run's ``model.safetensors``, or a plain file (timm, transformers).
             ckpt_path: a run's ``.ckpt`` instead; ``last`` is the recipe's latest.
         """
         own = [callback for callback in self.callbacks if isinstance(callback, DriftEvaluation)]
@@ -131,7 +131,7 @@ class HardwareTrainer(Trainer):
             model: the task; its pretrained weights are written where no others are given.
             datamodule: not used.
             out: the file, which ends in ``.onnx``; one that is there is replaced.
-            weights: a run's ``model.safetensors``, or a plain timm file.
+            weights: a run's ``model.safetensors``, or a plain file (timm, transformers).
             ckpt_path: a run's ``.ckpt`` instead; ``last`` is the recipe's latest.
         """
         network, file = self._network(model, weights, ckpt_path), _the_one(weights, ckpt_path)
@@ -152,7 +152,7 @@ class HardwareTrainer(Trainer):
         Args:
             model: the task; its pretrained weights are ranked where no others are given.
             datamodule: the data.
-            weights: a run's ``model.safetensors``, or a plain timm file.
+            weights: a run's ``model.safetensors``, or a plain file (timm, transformers).
             ckpt_path: a run's ``.ckpt`` instead; ``last`` is the recipe's latest.
             age_s: age of the chips (s).
             chips: how many.

@@ -153,6 +153,8 @@ def test_export(arguments, finetuned, tmp_path, capsys):
     assert "validation" in capsys.readouterr().out
     bundle = read_bundle(tmp_path / "bundle")
     assert bundle.network == "tiny_reader" and "qa_outputs" in bundle.targets and len(bundle.targets) == 2 * 6 + 1
+    kept = json.loads((finetuned / "config.json").read_text())["null_threshold"]
+    assert isinstance(kept, float) and bundle.beside == {"null_threshold": kept}  # the finetuned network's, not base's
     network = AutoModelForQuestionAnswering.from_pretrained(finetuned, dtype=torch.float32).eval()
     bundle.install(network)
     inputs = {"input_ids": torch.arange(5, 45)[None]}

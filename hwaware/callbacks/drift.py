@@ -59,9 +59,9 @@ class DriftEvaluation(Callback):
             (the pretrained network, pre-distorted for the cells) and ``finetuned`` (this run's).
         finetuned_as: what results call this run's network; an ablation's name.
         devices: memory technologies; None is the one that the task trains for.
-        split: ``test``, or ``val`` while choosing between settings, which has other chips as well as other images.
-        every_n_epochs: also evaluate this run's network after every so many epochs, on validation images and chips, and
-            log its mean accuracies.
+        split: ``test``, or ``val`` while choosing between settings, which has other chips as well as other samples.
+        every_n_epochs: also evaluate this run's network after every so many epochs, on validation samples and chips,
+            and log its mean accuracies.
         methods: ways of repairing the chips (:mod:`hwaware.compensation`); each network is scored without any, and with
             each of them.
         schedule: when the methods that are fitted offline begin a new drift level; None: each age ends one.
@@ -139,8 +139,8 @@ class DriftEvaluation(Callback):
         if self.split == "val" and self.methods and (learning or self.schedule):
             what = learning[0] if learning else "a schedule"
             raise UserError(
-                f"evaluation.split val: {what} learns from validation images, and would be scored on the same ones. "
-                "Compare it on the test images, or choose by methods that are fitted offline without a schedule."
+                f"evaluation.split val: {what} learns from validation samples, and would be scored on the same ones. "
+                "Compare it on the test samples, or choose by methods that are fitted offline without a schedule."
             )
         for options in self._devices(task):
             ages_s = ages_to_evaluate(options.build(), self.ages_s)
@@ -161,8 +161,8 @@ class DriftEvaluation(Callback):
         for method in self.methods:
             if getattr(method, "images", 0) > datamodule.n_val:
                 raise UserError(
-                    f"{method.name}: images={method.images}, but there are only {datamodule.n_val} validation images, "
-                    "which stored images are taken from."
+                    f"{method.name}: images={method.images}, but there are only {datamodule.n_val} validation samples, "
+                    "which stored ones are taken from."
                 )
 
     @property
@@ -229,7 +229,9 @@ class DriftEvaluation(Callback):
         # In single precision, or autocast from it, whatever the parameters were trained in: as chips are programmed.
         for network in {id(network): network for network in (base, *networks.values())}.values():
             calibrate(network.to(torch_device, torch.float32).eval())
-        base_digital = score(base)
+            if network is base:
+                base_digital = score(base)
+            network.cpu()
         devices = self._devices(task)
         start = {"test": CHIP_SEED_START, "val": VALIDATION_CHIP_SEED_START}[split]
         chip_seeds = range(start, start + self.n_chips)

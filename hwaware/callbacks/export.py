@@ -63,7 +63,7 @@ def export(
         ages, chips = len(schedule.grid_s), schedule.instances
         print(f"planning {method.name}: {ages} ages, {chips} simulated chips each (evaluation.schedule)", flush=True)
     data = fit_data(trainer, task, datamodule)
-    size, repairs = network_size(model, data.predict, data.calibration(1), data.distillation), []
+    size, repairs = network_size(model, data.predict, data.calibration(1), data.distillation, data.label_bytes), []
     with progress("planning repairs", len(offline) * len(schedule.grid_s), trainer.is_global_zero) as advance:
         for method in offline:
             timetable = plan(method, model, device, schedule, data, seed, on_age=advance)
@@ -71,7 +71,7 @@ def export(
             repairs.append(PlannedRepair(method, timetable, cost, schedule))
     for repair in repairs:
         Console().print(_levels(repair))
-    path = write_bundle(folder, model, device, task.network_name, repairs)
+    path = write_bundle(folder, model, device, task.network_name, repairs, task.beside(model))
     _check(trainer, task, datamodule, model, path, schedule.oldest_s)
     return path
 
@@ -98,8 +98,7 @@ def _check(
     bundle, reloaded = read_bundle(path), task.build_network().float()
     bundle.install(reloaded)
     reloaded = reloaded.to(trainer.strategy.root_device).eval()
-    with trainer.precision_plugin.forward_context():
-        task.calibrate(reloaded, datamodule)
+    task.set_beside(reloaded, bundle.beside)
     batches = Batches(datamodule, "val", trainer.strategy.root_device)
     rows: dict[str, list[float]] = {}
 

@@ -19,7 +19,7 @@ ACCURACY_SAMPLES = 1000
 
 def check_fits(datamodule: LightningDataModule) -> None:
     """Raises UserError for data that nothing can be fitted on, other than a network."""
-    if not (hasattr(datamodule, "calibration_batches") and hasattr(datamodule, "fitting_batches")):
+    if not (hasattr(datamodule, "judging_batches") and hasattr(datamodule, "fitting_batches")):
         raise UserError(
             f"{type(datamodule).__name__} has no samples to fit repairs on: derive it from hwaware.data.SampleData."
         )
@@ -62,7 +62,7 @@ def fit_data(trainer: Trainer, task: HardwareAwareTask, datamodule: LightningDat
     @cache
     def validation() -> list[Any]:
         n = min(ACCURACY_SAMPLES, datamodule.n_val)
-        return list(map(there, datamodule.calibration_batches(n)))
+        return list(map(there, datamodule.judging_batches(n)))
 
     def accuracy(network: nn.Module) -> float:
         with trainer.precision_plugin.forward_context():
@@ -75,4 +75,5 @@ def fit_data(trainer: Trainer, task: HardwareAwareTask, datamodule: LightningDat
         predict=predict,
         accuracy=accuracy,
         distillation=0.0 if task.distillation is None else task.distillation.weight,
+        label_bytes=task.label_bytes,
     )

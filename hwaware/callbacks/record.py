@@ -54,7 +54,12 @@ class RunRecord(SaveConfigCallback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Not on_train_end, which a run that is resumed after its last step never reaches.
         folder = run_folder(trainer)
-        if folder is None or not trainer.is_global_zero:
+        if folder is None:
+            return
+        pl_module.settle()
+        with trainer.precision_plugin.forward_context():  # on every rank
+            pl_module.calibrate(pl_module.network, trainer.datamodule)
+        if not trainer.is_global_zero:
             return
         weights = save_weights(pl_module, folder / "model.safetensors")
         pl_module.save_beside(folder)

@@ -82,7 +82,7 @@ def write_repairs(folder: Path, repairs: Iterable[tuple[Row, Repair]]) -> list[P
     costs, levels = [], []
     for row, repair in repairs:
         data = repair.data
-        size = network_size(repair.model, data.predict, data.calibration(1), data.distillation)
+        size = network_size(repair.model, data.predict, data.calibration(1), data.distillation, data.label_bytes)
         what = {name: getattr(row, name) for name in KEY}
         about = {"commit": row.commit, "version": row.version}
         costs.append(what | {"sets": repair.n_sets} | asdict(repair.cost(size)) | about)

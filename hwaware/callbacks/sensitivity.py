@@ -84,7 +84,7 @@ def _table(found: list[LayerSensitivity], network: str) -> Table:
     title = f"{network} after {age_label(found[0].age_s)}: the {len(shown)} most sensitive of {len(found)} layers"
     exact, every = found[0].exact_accuracy, found[0].all_accuracy
     caption = (
-        f"Validation images and chips: {exact:.2f} % exact, {every:.2f} % with every layer in cells. Points lost with "
+        f"Validation samples and chips: {exact:.2f} % exact, {every:.2f} % with every layer in cells. Points lost with "
         "this layer alone in cells. Kept: accuracy with it and all above it digital."
     )
     table = Table(title=title, caption=caption)

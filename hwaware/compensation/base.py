@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from hwaware.chip import Chip
-from hwaware.compensation.costs import Cost, NetworkSize
+from hwaware.compensation.costs import LABEL_BYTES, Cost, NetworkSize
 from hwaware.devices import Device
 from hwaware.errors import UserError
 
@@ -32,6 +32,7 @@ class FitData:
         predict: a network's output for a batch, without its labels.
         accuracy: of a network in percent, on samples to choose by.
         distillation: the share of ``loss`` that comes from the digital network's outputs, instead of labels.
+        label_bytes: of a stored sample's label.
     """
 
     training: Callable[[int], Iterator[Any]]
@@ -40,6 +41,7 @@ class FitData:
     predict: Callable[[nn.Module, Any], Any]
     accuracy: Callable[[nn.Module], float]
     distillation: float = 0.0
+    label_bytes: int = LABEL_BYTES
 
     def calibration_batches(self, n: int, size: int) -> Iterator[Any]:
         """The stored samples in parts of about equal length, at most ``size``."""

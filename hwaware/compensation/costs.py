@@ -137,7 +137,11 @@ class Cost:
 
 @torch.no_grad()
 def network_size(
-    model: nn.Module, predict: Callable[[nn.Module, Any], Any], batch: Any, distillation: float = 0.0
+    model: nn.Module,
+    predict: Callable[[nn.Module, Any], Any],
+    batch: Any,
+    distillation: float = 0.0,
+    label_bytes: int = LABEL_BYTES,
 ) -> NetworkSize:
     """Measures a converted network by one forward pass.
 
@@ -145,6 +149,7 @@ def network_size(
         model: in eval mode.
         predict: runs it on a batch.
         batch: samples, whose first tensor is the input.
+        label_bytes: of a stored label.
         distillation: see :class:`FitData`; 0 learns from labels alone, 1 without them.
     """
     samples, inputs, outputs = len(batch[0]), {}, {}
@@ -183,6 +188,6 @@ def network_size(
         layer_norm_channels=sum(norm.weight.numel() for norm in of_layers),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         sample_bytes=batch[0][0].numel() * (1 if batch[0].is_floating_point() else TOKEN_BYTES),
-        answer_bytes=taught + (LABEL_BYTES if distillation < 1 else 0),
+        answer_bytes=taught + (label_bytes if distillation < 1 else 0),
         labelled=distillation < 1,
     )

@@ -115,11 +115,14 @@ class SampleData(LightningDataModule, ABC):
         """
         return self.collate([self._datasets["val"][int(index)] for index in self._calibration_order(n)])
 
-    def calibration_batches(self, n: int) -> Iterator[list[Tensor]]:
-        """The same samples in batches as evaluation has them, in the order of the data."""
-        order, dataset = np.sort(self._calibration_order(n)), self._datasets["val"]
-        for begin in range(0, n, self.eval_batch_size):
-            yield self.collate([dataset[int(index)] for index in order[begin : begin + self.eval_batch_size]])
+    def judging_batches(self, n: int) -> Iterator[list[Tensor]]:
+        """About ``n`` validation samples, always the same, in batches as evaluation has them: to judge by."""
+        yield from self._in_batches("val", np.sort(self._calibration_order(n)))
+
+    def _in_batches(self, split: str, indices: Sequence[int]) -> Iterator[list[Tensor]]:
+        for begin in range(0, len(indices), self.eval_batch_size):
+            part = indices[begin : begin + self.eval_batch_size]
+            yield self.collate([self._datasets[split][int(index)] for index in part])
 
     def _calibration_order(self, n: int) -> np.ndarray:
         dataset = self._datasets["val"]

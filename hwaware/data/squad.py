@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from hwaware.data.base import SampleData
 from hwaware.data.loading import LengthGroupedSampler
 from hwaware.data.squad_files import Question, find_files, hub_questions, read_questions
-from hwaware.data.subsets import TEST_SUBSET_SEED, VALIDATION_SEED, stratified_subset
+from hwaware.data.subsets import CALIBRATION_SEED, TEST_SUBSET_SEED, VALIDATION_SEED, stratified_subset
 from hwaware.data.windows import Windows, make_windows
 from hwaware.errors import UserError, nearest
 
@@ -34,7 +34,8 @@ class SquadData(SampleData):
     place is a split's number and a window's, by which :attr:`windows` has the texts; T is the batch's longest window.
 
     Splits: ``dev`` is for testing; validation uses articles of the training set that are set aside, never trained on.
-    By them the threshold of "no answer" is chosen.
+    By them the threshold of "no answer" is chosen, so that what is scored on them (``evaluation.split: val``) has
+    chosen it for itself. Evaluation goes by length: a limited number of batches has the shortest paragraphs alone.
 
     Args:
         path: folder with train and dev files, SQuAD's JSON (v1.1 or v2) or the hub's parquet; or a name on the hub
@@ -109,20 +110,34 @@ class SquadData(SampleData):
         return WindowDataset(windows, number)
 
     def collate(self, samples: Sequence[tuple[int, int]]) -> list[Tensor]:
-        """From places to a batch, padded to its longest window on the tokenizer's side."""
+        """From places to a batch, padded at the end to its longest window."""
         windows = self.windows[samples[0][0]]
         index = np.asarray([window for _, window in samples])
         lengths = windows.length[index]
         longest = int(lengths.max())
-        shift = longest - lengths if windows.pads_left else np.zeros_like(lengths)
         ids, types = (np.full((len(index), longest), value, dtype=np.int64) for value in windows.pad)
         mask = np.zeros_like(ids)
-        for row, (window, at, n) in enumerate(zip(index, shift, lengths, strict=True)):
-            here = slice(at, at + n)
-            ids[row, here], types[row, here] = windows.part(window)
-            mask[row, here] = 1
-        ends = (windows.start[index] + shift, windows.end[index] + shift)
+        for row, (window, n) in enumerate(zip(index, lengths, strict=True)):
+            ids[row, :n], types[row, :n] = windows.part(window)
+            mask[row, :n] = 1
+        ends = windows.start[index], windows.end[index]
         return [torch.from_numpy(np.asarray(part, dtype=np.int64)) for part in (ids, mask, types, *ends, samples)]
+
+    def judging_batches(self, n: int) -> Iterator[list[Tensor]]:
+        # Whole questions: one of which the answer's window is missing would always count as wrong.
+        windows, order = self.windows[SPLITS.index("val")], self._datasets["val"].order
+        questions = np.random.RandomState(CALIBRATION_SEED).permutation(np.unique(windows.question))
+        counts = np.bincount(windows.question)[questions]
+        chosen = set(questions[: max(1, int(np.searchsorted(np.cumsum(counts), n, side="right")))].tolist())
+        yield from self._in_batches("val", [i for i, window in enumerate(order) if windows.question[window] in chosen])
+
+    def _calibration_order(self, n: int) -> np.ndarray:
+        # Of about equal length, the usual one: what is measured layer by layer would count padding as tokens.
+        super()._calibration_order(n)  # which looks whether there are so many
+        lengths = self._datasets["val"].lengths
+        shuffled = np.random.RandomState(CALIBRATION_SEED).permutation(len(lengths))
+        apart = np.abs(lengths[shuffled] - np.median(lengths))
+        return shuffled[np.argsort(apart, kind="stable")[:n]]
 
     def _questions(self, split: str) -> list[Question]:
         if split == "test":

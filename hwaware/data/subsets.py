@@ -25,7 +25,7 @@ def stratified_subset(labels: Sequence[int], size: int, seed: int) -> np.ndarray
     """
     labels = np.asarray(labels)
     if not 1 <= size <= len(labels):
-        raise UserError(f"a subset of {size} images was asked for, and there are {len(labels)}")
+        raise UserError(f"a subset of {size} samples was asked for, and there are {len(labels)}")
     shuffled = np.random.RandomState(seed).permutation(len(labels))
     place = np.empty(len(labels))
     for label in np.unique(labels):

@@ -6,13 +6,14 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zipfile import BadZipFile
 
 import numpy as np
+from filelock import FileLock
 from rich.progress import track
 
 from hwaware.data.squad_files import Question
@@ -29,7 +30,7 @@ MAX_QUESTION_TOKENS = 64
 CACHED_QUESTIONS = 2000
 
 _CHUNK = 500  # questions per call of the tokenizer
-_FORMAT = 1  # of cached files
+_FORMAT = 2  # of cached files
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +39,6 @@ class Windows:
 
     Attributes:
         questions: what is asked.
-        pads_left: whether shorter windows of a batch are padded on the left.
         pad: id and type of the padding token.
         tokens, types: token and token-type ids of all windows, one after the other.
         begins: ``[F + 1]``, where each window begins in them.
@@ -50,7 +50,6 @@ class Windows:
     """
 
     questions: Sequence[Question]
-    pads_left: bool
     pad: tuple[int, int]
     tokens: np.ndarray
     types: np.ndarray
@@ -112,22 +111,33 @@ def make_windows(
         )
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.no_truncation()
-    file = None
-    if len(questions) >= CACHED_QUESTIONS:
-        file = _cache() / f"{_digest(questions, tokenizer, max_length, stride)}.npz"
+    longest = min(room, MAX_QUESTION_TOKENS)
+    if len(questions) < CACHED_QUESTIONS:
+        return _tokenise(questions, tokenizer, max_length, stride, longest, show_progress)
+    file = _cache() / f"{_digest(questions, tokenizer, max_length, stride)}.npz"
+    with _alone(file):  # of several processes one tokenises, and the others read what it wrote
         # What cannot be read, since a disk was full or a file is damaged, is made and written again.
         with contextlib.suppress(OSError, EOFError, ValueError, TypeError, BadZipFile), np.load(file) as arrays:
-            return Windows(questions, *_padding(tokenizer), **arrays)
-    windows = _tokenise(questions, tokenizer, max_length, stride, min(room, MAX_QUESTION_TOKENS), show_progress)
-    if file is not None:
+            return Windows(questions, _padding(tokenizer), **arrays)
+        windows = _tokenise(questions, tokenizer, max_length, stride, longest, show_progress)
         with contextlib.suppress(OSError), replacing(file) as handle:  # a cache is nothing to fail for
-            np.savez(handle, **{field.name: getattr(windows, field.name) for field in fields(Windows)[3:]})
+            np.savez(handle, **{field.name: getattr(windows, field.name) for field in fields(Windows)[2:]})
     return windows
 
 
-def _padding(tokenizer: PreTrainedTokenizerFast) -> tuple[bool, tuple[int, int]]:
+@contextlib.contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """Holds a file's lock; nothing where none can be had, as in a folder that cannot be written."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(f"{file}.lock"))
+        yield
+
+
+def _padding(tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
     # Some have no padding token: what stands there is masked anyway.
-    return tokenizer.padding_side == "left", (tokenizer.pad_token_id or 0, tokenizer.pad_token_type_id)
+    return tokenizer.pad_token_id or 0, tokenizer.pad_token_type_id
 
 
 def _tokenise(
@@ -138,9 +148,8 @@ def _tokenise(
     max_question: int,
     show_progress: bool,
 ) -> Windows:
-    # The paragraph comes last where the padding does, as these networks were pretrained.
-    pads_left, pad = _padding(tokenizer)
-    side, how = (0, "only_first") if pads_left else (1, "only_second")
+    # The question first and the padding last, whatever the tokenizer's side: a causal network's paragraph would not see
+    # a question behind it, and padding in front would move the positions of many networks.
     tokens, types, lengths, characters = [], [], [], []
     places: list[tuple[int, ...]] = []
     chunks = range(0, len(questions), _CHUNK)
@@ -148,8 +157,8 @@ def _tokenise(
         chunk = questions[begin : begin + _CHUNK]
         pair = [_cut([one.text.strip() for one in chunk], tokenizer, max_question), [one.context for one in chunk]]
         encoded = tokenizer(
-            *(reversed(pair) if pads_left else pair),
-            truncation=how,
+            *pair,
+            truncation="only_second",
             max_length=max_length,
             stride=stride,
             return_overflowing_tokens=True,
@@ -158,12 +167,11 @@ def _tokenise(
         owners, spans = encoded["overflow_to_sample_mapping"], [one.span() for one in chunk]
         for owner, window in zip(owners, encoded.encodings, strict=True):
             ids = np.asarray(window.ids, dtype=np.int32)
-            mine = np.flatnonzero(np.asarray([part == side for part in window.sequence_ids]))
-            if not len(mine):
-                continue  # nothing of the paragraph, which is empty
-            first, last = int(mine[0]), int(mine[-1])
-            offsets = np.asarray(window.offsets[first : last + 1], dtype=np.int32)
+            mine = np.flatnonzero(np.asarray([part == 1 for part in window.sequence_ids]))
             null = _null(ids, tokenizer)
+            # An empty paragraph has no place for an answer, but its question counts.
+            first, last = (int(mine[0]), int(mine[-1])) if len(mine) else (null, null - 1)
+            offsets = np.asarray(window.offsets[first : last + 1], dtype=np.int32).reshape(-1, 2)
             start, end = _answer(spans[owner], offsets)
             here = (null, null) if start is None else (first + start, first + end)
             tokens.append(ids)
@@ -171,14 +179,11 @@ def _tokenise(
             lengths.append(len(ids))
             characters.append(offsets)
             places.append((begin + owner, first, last, null, *here))
-    if not places:
-        raise UserError(f"the paragraphs of all {len(questions)} questions are empty.")
     columns = np.asarray(places, dtype=np.int32).T
     names = ("question", "first", "last", "null", "start", "end")
     return Windows(
         questions,
-        pads_left,
-        pad,
+        _padding(tokenizer),
         tokens=np.concatenate(tokens),
         types=np.concatenate(types),
         begins=np.concatenate([[0], np.cumsum(lengths)]),
@@ -215,7 +220,7 @@ def _cache() -> Path:
 
 def _digest(questions: Sequence[Question], tokenizer: PreTrainedTokenizerFast, max_length: int, stride: int) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    about = [_FORMAT, max_length, stride, *_padding(tokenizer), tokenizer.backend_tokenizer.to_str()]
+    about = [_FORMAT, max_length, stride, tokenizer.backend_tokenizer.to_str()]
     about += [tokenizer.cls_token_id, tokenizer.bos_token_id]
     digest.update(json.dumps(about).encode())
     for question in questions:

@@ -59,24 +59,22 @@ class SquadAnswers(Metric):
 
         Args:
             index: which windows ``[N]``.
-            start_logits, end_logits: ``[N, T]`` of the padded windows.
+            start_logits, end_logits: ``[N, T]`` of the windows, padded at the end.
             windows: all of the split.
         """
         rows = index.cpu().numpy()
-        shift = start_logits.shape[1] - windows.length[rows] if windows.pads_left else np.zeros(len(rows), np.int64)
 
-        def padded(positions: np.ndarray) -> Tensor:
-            return torch.as_tensor(positions[rows] + shift, device=start_logits.device, dtype=torch.long)
+        def there(positions: np.ndarray) -> Tensor:
+            return torch.as_tensor(positions[rows], device=start_logits.device, dtype=torch.long)
 
-        null = padded(windows.null)[:, None]
-        limits = padded(windows.first), padded(windows.last)
+        null = there(windows.null)[:, None]
+        limits = there(windows.first), there(windows.last)
         scores, starts, ends = best_spans(start_logits, end_logits, *limits, self.max_answer_tokens, self.n_best_size)
-        shift = torch.as_tensor(shift, device=start_logits.device, dtype=torch.long)[:, None]
         self.index.append(index.to(start_logits.device).long())
         self.null.append((start_logits.float().gather(1, null) + end_logits.float().gather(1, null))[:, 0])
         self.scores.append(scores)
-        self.starts.append(starts - shift)
-        self.ends.append(ends - shift)
+        self.starts.append(starts)
+        self.ends.append(ends)
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
         """Gathers what all ranks have."""

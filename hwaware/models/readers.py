@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import json
 import logging
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 
 from hwaware.errors import UserError, nearest
 from hwaware.models.build import load_weights
-from hwaware.models.hub import no_retries_without_network
+from hwaware.models.hub import no_retries_without_network, weights_file
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerFast
@@ -38,8 +40,12 @@ def build_reader(checkpoint: str, weights: str | None = None, config: Mapping[st
 
     config = read_config(checkpoint, config)
     if weights is not None:
+        config.null_threshold = None  # the checkpoint's own
         network = _of(checkpoint, lambda: AutoModelForQuestionAnswering.from_config(config, dtype=torch.float32))
         load_weights(network, weights, checkpoint)
+        beside = weights_file(weights).with_name("config.json")
+        if beside.is_file():  # as a run's folder has it
+            network.config.null_threshold = json.loads(beside.read_text(encoding="utf-8")).get("null_threshold")
         return network.eval()
     options = {"config": config, "dtype": torch.float32, "output_loading_info": True}
     with _quiet():
@@ -50,6 +56,7 @@ def build_reader(checkpoint: str, weights: str | None = None, config: Mapping[st
     for key, tensor in network.state_dict().items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise UserError(f"'{checkpoint}': tensor {key} has values that are NaN or infinite.")
+    network.config.architectures = [type(network).__name__]  # not the encoder's, where the head is new
     if missing:
         head = ", ".join(missing)
         rank_zero_warn(f"'{checkpoint}' has no head for question answering ({head}): it is new, untrained.")
@@ -57,18 +64,28 @@ def build_reader(checkpoint: str, weights: str | None = None, config: Mapping[st
     return network.eval()
 
 
-def mark(network: nn.Module, ids: Tensor, mask: Tensor, types: Tensor) -> tuple[Tensor, Tensor]:
+def mark(network: nn.Module, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """A reader's start and end logits ``[N, T]``, those of padding included.
 
     Args:
         network: as :func:`build_reader` builds it.
-        ids, mask, types: ``[N, T]``, of the tokens; types go to networks that take them.
+        ids, mask, types: ``[N, T]``, of the tokens. Types go to networks that take them; None where the tokenizer does
+            not give any, since GPT-2 and others would take them for words.
     """
     inputs = {"input_ids": ids, "attention_mask": mask}
-    if "token_type_ids" in inspect.signature(type(network).forward).parameters:
+    if types is not None and "token_type_ids" in inspect.signature(type(network).forward).parameters:
         inputs["token_type_ids"] = types
     output = network(**inputs)
     return output.start_logits, output.end_logits
+
+
+def n_positions(network: nn.Module) -> int | None:
+    """Tokens of the longest text that a network has positions for; None: any number."""
+    for name, module in network.named_modules():
+        # RoBERTa and its kin count positions from behind the padding token's.
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            return module.num_embeddings - module.padding_idx - 1
+    return getattr(network.config, "max_position_embeddings", None)
 
 
 def read_config(checkpoint: str, changes: Mapping[str, Any] | None = None) -> PretrainedConfig:
@@ -97,11 +114,11 @@ def build_tokenizer(checkpoint: str) -> PreTrainedTokenizerFast:
 
     with _quiet():
         tokenizer = _of(checkpoint, lambda: AutoTokenizer.from_pretrained(checkpoint, use_fast=True))
-    check_tokenizer(tokenizer, read_config(checkpoint).vocab_size, checkpoint)
+    check_tokenizer(tokenizer, getattr(read_config(checkpoint), "vocab_size", math.inf), checkpoint)
     return tokenizer
 
 
-def check_tokenizer(tokenizer: Any, vocabulary: int, name: str) -> None:
+def check_tokenizer(tokenizer: Any, vocabulary: float, name: str) -> None:
     """Raises UserError for a slow tokenizer, an empty one, and one of another network, with tokens beyond the
     ``vocabulary``.
     """

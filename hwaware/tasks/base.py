@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
@@ -16,6 +16,7 @@ from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from hwaware.compensation.base import split_batch
+from hwaware.compensation.costs import LABEL_BYTES
 from hwaware.devices import device_to_dict
 from hwaware.errors import UserError
 from hwaware.nn import ConversionReport, Converters, analog_layers, calibrate, convert, ranges_of, set_ranges
@@ -69,6 +70,9 @@ class HardwareAwareTask(LightningModule, ABC):
         optimizer: from parameters to an optimiser; None is SGD with learning rate 0.01 and momentum 0.9.
         scheduler: see :data:`SchedulerCallable`; None keeps the learning rate.
     """
+
+    #: Bytes of a stored sample's label.
+    label_bytes: ClassVar[int] = LABEL_BYTES
 
     network: nn.Module
     #: What was converted; None for a digital network.
@@ -130,6 +134,13 @@ class HardwareAwareTask(LightningModule, ABC):
 
     def save_beside(self, folder: Path) -> None:
         """Writes what a folder needs beside ``model.safetensors`` for the network's own library to load it."""
+
+    def beside(self, network: nn.Module) -> dict[str, Any]:
+        """Numbers, as plain types, that :meth:`calibrate` found and that are no layer's: to go where the weights go."""
+        return {}
+
+    def set_beside(self, network: nn.Module, values: Mapping[str, Any]) -> None:
+        """Gives a network the numbers that :meth:`beside` gave for another copy of it."""
 
     @abstractmethod
     def configure_losses(self) -> None:
@@ -201,7 +212,7 @@ class HardwareAwareTask(LightningModule, ABC):
         if self.converters is None or all(layer.ranges for layer in analog_layers(network).values()):
             return
         if not hasattr(datamodule, "calibration_batch"):
-            raise UserError("model.converters: their ranges are measured on calibration images: give a data module.")
+            raise UserError("model.converters: their ranges are measured on calibration samples: give a data module.")
         datamodule.setup("fit")
         device = next(network.parameters()).device
         samples = datamodule.calibration_batch(min(self.converters.samples, datamodule.n_val))

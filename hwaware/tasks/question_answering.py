@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +13,16 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from hwaware.compensation.costs import LABEL_BYTES
 from hwaware.data.squad import SPLITS
 from hwaware.data.windows import Windows
 from hwaware.errors import UserError
 from hwaware.metrics import SquadAnswers, write_predictions
 from hwaware.metrics.chance import chance_of_questions
-from hwaware.models.readers import build_reader, build_tokenizer, mark, read_config
+from hwaware.models.readers import build_reader, build_tokenizer, mark, n_positions
+from hwaware.nn import ConversionReport
 from hwaware.tasks.base import HardwareAwareTask
+from hwaware.tasks.options import DeviceOptions
 from hwaware.training import layer_depths
 
 if TYPE_CHECKING:
@@ -38,7 +41,8 @@ class QuestionAnswering(HardwareAwareTask):
     """Marks the answer to a question in a paragraph, or says that it has none; for batches of SquadData.
 
     The threshold above which "no answer" is said is one with the best F1 on the validation questions, found for the
-    exact network. It stays with the network (``null_threshold``) when that is put on chips and ages: a digital number.
+    exact network. It stays with the network when that is put on chips and ages: a digital number, ``null_threshold`` in
+    the network's configuration and in the ``config.json`` of a run.
 
     Args:
         checkpoint: folder as ``save_pretrained`` writes it, or a name on the hub: of the network and its tokenizer. A
@@ -52,6 +56,8 @@ class QuestionAnswering(HardwareAwareTask):
         **options: the device, the noise, the optimiser, …: see :class:`~hwaware.tasks.HardwareAwareTask`. Biases and
             norms get no weight decay.
     """
+
+    label_bytes = 2 * LABEL_BYTES  # where the answer begins and ends
 
     #: By a split's number in batches; the data module fills it in.
     windows: dict[int, Windows]
@@ -91,7 +97,10 @@ class QuestionAnswering(HardwareAwareTask):
 
     @property
     def chance_percent(self) -> dict[str, float]:
-        return chance_of_questions(self._no_answer_percent)
+        if not self.windows:
+            return {}
+        asked = self.windows[max(self.windows)].questions  # of the test set, where it was read
+        return chance_of_questions(100.0 * sum(not question.answers for question in asked) / len(asked))
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
@@ -101,10 +110,12 @@ class QuestionAnswering(HardwareAwareTask):
     @property
     def max_positions(self) -> int | None:
         """Tokens that the network has positions for; None: any number."""
-        return getattr(read_config(self.checkpoint), "max_position_embeddings", None)
+        return n_positions(self.network)
 
     def build_network(self, weights: str | None = None) -> nn.Module:
-        return build_reader(self.checkpoint, weights or self.weights, self.config)
+        network = build_reader(self.checkpoint, weights or self.weights, self.config)
+        network.config.null_threshold = getattr(network.config, "null_threshold", None)
+        return network
 
     def configure_models(self) -> None:
         super().configure_models()
@@ -124,6 +135,8 @@ class QuestionAnswering(HardwareAwareTask):
     def predict(self, network: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
         """Start and end logits ``[N, T]``."""
         ids, mask, types = batch[:3]
+        if "token_type_ids" not in self.tokenizer.model_input_names:
+            types = None
         return tuple(part.masked_fill(mask == 0, _NOWHERE) for part in mark(network, ids, mask, types))
 
     def task_loss(self, output: tuple[Tensor, Tensor], batch: Any) -> Tensor:
@@ -139,26 +152,25 @@ class QuestionAnswering(HardwareAwareTask):
         self._conclude("val", self.validation_metrics)
 
     def on_test_epoch_end(self) -> None:
-        self._conclude("test", self.test_metrics, self.network.null_threshold)
+        self._conclude("test", self.test_metrics, self.network.config.null_threshold)
 
     def on_test_start(self) -> None:
         super().on_test_start()
-        self.network.null_threshold = None  # of weights that may have changed since
+        self.network.config.null_threshold = None  # of weights that may have changed since
         with self.trainer.precision_plugin.forward_context():
             self.calibrate(self.network, self.trainer.datamodule)
 
     @torch.no_grad()
     def score(self, network: nn.Module, batches: Iterable[Any]) -> dict[str, float]:
         answers = self._answered(network, batches)
-        self._no_answer_percent = 100.0 * float((~answers.has_answer).mean())
-        threshold = getattr(network, "null_threshold", None)
+        threshold = network.config.null_threshold
         scores = answers.scores(0.0 if threshold is None else threshold)  # logits' own, where none was chosen
         return {name: round(scores[name], 4) for name in METRICS if name in scores}
 
     def calibrate(self, network: nn.Module, datamodule: LightningDataModule | None) -> None:
         """Measures converters' ranges and the threshold of "no answer" on validation questions, where it has none."""
         super().calibrate(network, datamodule)
-        if getattr(network, "null_threshold", None) is not None:
+        if network.config.null_threshold is not None:
             return
         if not hasattr(datamodule, "every_sample"):
             raise UserError('the threshold of "no answer" is chosen on validation questions: give a data module.')
@@ -166,12 +178,30 @@ class QuestionAnswering(HardwareAwareTask):
         device, training = next(network.parameters()).device, network.training
         with torch.no_grad():
             batches = ([part.to(device) for part in batch] for batch in datamodule.every_sample("val"))
-            network.null_threshold = self._answered(network.eval(), batches).kept_threshold()
+            found = [self._answered(network.eval(), batches).kept_threshold()]
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.broadcast_object_list(found)  # every rank's chips are judged alike
+        network.config.null_threshold = found[0]
         network.train(training)
 
     def _calibrate(self) -> None:
         if self.converters is not None:  # the ranges alone: the threshold is of weights that are done
             super().calibrate(self.network, self.trainer.datamodule)
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        self.network.config.null_threshold = None  # of the weights that training starts from
+
+    def convert(self, network: nn.Module, options: DeviceOptions, corrected: bool = True) -> ConversionReport:
+        if self.converters is not None:
+            network.config.null_threshold = None  # it is another exact network
+        return super().convert(network, options, corrected)
+
+    def beside(self, network: nn.Module) -> dict[str, Any]:
+        return {"null_threshold": network.config.null_threshold}
+
+    def set_beside(self, network: nn.Module, values: Mapping[str, Any]) -> None:
+        network.config.null_threshold = values.get("null_threshold")
 
     def make_optimizer(self) -> Optimizer:
         depths = layer_depths(self.network)
@@ -219,9 +249,8 @@ class QuestionAnswering(HardwareAwareTask):
         answers = metric.answers(windows)
         threshold = answers.best_threshold() if threshold is None else threshold
         scores = answers.scores(threshold)
-        self.log_dict({f"{stage}/{name}": value for name, value in scores.items()}, prog_bar=stage == "val")
-        if self.predictions is not None and not self.trainer.sanity_checking:
-            n_best = metric.n_best(windows)
-            if self.trainer.is_global_zero:
-                write_predictions(self.predictions, answers, n_best, threshold)
+        logged = {f"{stage}/{name}": value for name, value in (scores | {"null_threshold": threshold}).items()}
+        self.log_dict(logged, prog_bar=stage == "val")
+        if self.predictions is not None and self.trainer.state.fn != "fit" and self.trainer.is_global_zero:
+            write_predictions(self.predictions, answers, metric.n_best(windows), threshold)
         metric.reset()

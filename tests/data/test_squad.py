@@ -194,8 +194,7 @@ def test_either_side_of_padding_marks_the_same_words(make, tiny_reader):
         tokenizer, words = AutoTokenizer.from_pretrained(tiny_reader / "model", padding_side=side), {}
         data = make("test", tokenizer)
         for ids, mask, _, start, end, places in data.test_dataloader():
-            padding = mask[:, 0] if side == "left" else mask[:, -1]
-            assert (padding == 0).any() or mask.all()
+            assert (mask[:, 0] == 1).all() and (mask.diff(dim=1) <= 0).all()  # at the end, whatever the tokenizer says
             for row, (_, window) in enumerate(places.tolist()):
                 windows = data.windows[2]
                 one = windows.questions[windows.question[window]]
@@ -204,6 +203,17 @@ def test_either_side_of_padding_marks_the_same_words(make, tiny_reader):
         found.append(words)
     assert found[0] == found[1]
     assert ["[CLS]"] in found[0].values() and len({len(words) for words in found[0].values()}) > 1
+
+
+def test_calibration_has_hardly_any_padding_and_judging_has_whole_questions(ready):
+    mask = ready.calibration_batch(10)[1]
+    assert mask.float().mean() > 0.9
+    smaller = {tuple(place) for place in ready.calibration_batch(4)[5].tolist()}
+    assert smaller < {tuple(place) for place in ready.calibration_batch(10)[5].tolist()}
+    windows, n = ready.windows[1], 20
+    seen = torch.cat([batch[5] for batch in ready.judging_batches(n)])[:, 1].numpy()
+    assert 0 < len(seen) <= n and len(seen) == len(set(seen.tolist()))
+    assert len(seen) == np.isin(windows.question, windows.question[seen]).sum()
 
 
 def test_evaluation_sees_every_window_once_by_length(ready):

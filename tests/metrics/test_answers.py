@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -27,7 +27,6 @@ class Windows:
     questions: tuple[Question, ...]
     question: np.ndarray
     words: tuple[tuple[int, int], ...]  # of the context: first and last
-    pads_left: bool = False
 
     @property
     def first(self):
@@ -43,7 +42,7 @@ class Windows:
 
     @property
     def null(self):
-        return self.length - 1 if self.pads_left else np.zeros(len(self.words), dtype=int)
+        return np.zeros(len(self.words), dtype=int)
 
     def offsets(self, window):
         first, last = self.words[window]
@@ -74,9 +73,8 @@ def batch(windows, rows, length=None):
     start, end = (torch.full((len(rows), length), 50.0) for _ in range(2))
     for number, row in enumerate(rows):
         null, starts, ends = LOGITS[row]
-        shift = length - windows.length[row] if windows.pads_left else 0
-        start[number, shift + windows.null[row]], end[number, shift + windows.null[row]] = null, 0.0
-        context = slice(shift + windows.first[row], shift + windows.last[row] + 1)
+        start[number, windows.null[row]], end[number, windows.null[row]] = null, 0.0
+        context = slice(windows.first[row], windows.last[row] + 1)
         start[number, context], end[number, context] = torch.tensor(starts), torch.tensor(ends)
     return torch.tensor(rows), start, end
 
@@ -111,12 +109,9 @@ def test_order_batches_repeated_windows_and_padding_make_no_difference():
     wanted = metric_of([0, 1, 2]).answers(WINDOWS)
     assert same(metric_of([2], [1, 0]).answers(WINDOWS), wanted)
     assert same(metric_of([0, 1], [2, 0, 0]).answers(WINDOWS), wanted)
-    left = replace(WINDOWS, pads_left=True)
-    assert same(metric_of([0, 1], [2], windows=left).answers(left), wanted)
-    for windows in (WINDOWS, left):
-        longer = SquadAnswers()
-        longer.update(*batch(windows, [0, 1, 2], length=20), windows)
-        assert same(longer.answers(windows), wanted)
+    longer = SquadAnswers()
+    longer.update(*batch(WINDOWS, [0, 1, 2], length=20), WINDOWS)
+    assert same(longer.answers(WINDOWS), wanted)
 
 
 def test_of_equally_good_texts_the_first_windows_counts():

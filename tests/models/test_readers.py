@@ -13,7 +13,7 @@ from torch import nn
 from transformers import AutoTokenizer, BertModel, ViTConfig, ViTModel
 
 from hwaware.errors import UserError
-from hwaware.models.readers import build_reader, build_tokenizer, read_config
+from hwaware.models.readers import build_reader, build_tokenizer, mark, n_positions, read_config
 
 
 @pytest.fixture
@@ -177,3 +177,29 @@ def test_a_tokenizer_with_more_tokens_than_embeddings(copied):
     tokenizer.save_pretrained(copied)
     with pytest.raises(UserError, match=f"has token {n}, but the network has embeddings of {n} tokens only"):
         build_tokenizer(str(copied))
+
+
+def test_positions_of_roberta_begin_behind_the_padding_token():
+    from transformers import BertConfig, BertForQuestionAnswering, RobertaConfig, RobertaForQuestionAnswering
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    roberta = RobertaForQuestionAnswering(RobertaConfig(vocab_size=50, max_position_embeddings=18, **sizes)).eval()
+    bert = BertForQuestionAnswering(BertConfig(vocab_size=50, max_position_embeddings=16, **sizes)).eval()
+    for network in (roberta, bert):
+        assert n_positions(network) == 16
+        ids = torch.full((1, 16), 7)
+        mark(network, ids, torch.ones_like(ids))
+        with pytest.raises((IndexError, RuntimeError)):
+            mark(network, torch.full((1, 17), 7), torch.ones(1, 17, dtype=torch.long))
+
+
+def test_token_types_that_a_tokenizer_does_not_give_are_not_words():
+    """GPT-2 adds the embedding of a type as if it were a word's."""
+    from transformers import GPT2Config, GPT2ForQuestionAnswering
+
+    torch.manual_seed(0)
+    network = GPT2ForQuestionAnswering(GPT2Config(vocab_size=50, n_embd=16, n_layer=1, n_head=2)).eval()
+    ids, ones, types = torch.arange(6)[None], torch.ones(1, 6, dtype=torch.long), torch.zeros(1, 6, dtype=torch.long)
+    own = network(input_ids=ids, attention_mask=ones)
+    assert torch.equal(mark(network, ids, ones)[0], own.start_logits)
+    assert not torch.allclose(mark(network, ids, ones, types)[0], own.start_logits)

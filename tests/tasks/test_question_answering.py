@@ -190,19 +190,19 @@ def answers(task, network, data, split) -> Answers:
 
 def test_the_threshold_is_that_of_the_validation_questions(taught, data):
     task = taught()
-    assert getattr(task.network, "null_threshold", None) is None
     network = task.network.eval()
+    network.config.null_threshold = None  # the run's own, which is as good a choice
     task.calibrate(network, data)
     best = answers(task, network, data, "val")
-    assert network.null_threshold == best.kept_threshold() != 0
-    assert best.scores(network.null_threshold)["f1"] >= best.scores(0.0)["f1"]
-    expected = answers(task, network, data, "test").scores(network.null_threshold)
+    assert network.config.null_threshold == best.kept_threshold() != 0
+    assert best.scores(network.config.null_threshold)["f1"] >= best.scores(0.0)["f1"]
+    expected = answers(task, network, data, "test").scores(network.config.null_threshold)
     scores = task.score(network, data.test_dataloader())
     assert scores == {name: pytest.approx(expected[name], abs=1e-4) for name in ("f1", "f1_has_ans", "em")}
     # found once, and what is said by hand stays
-    network.null_threshold = -1000.0
+    network.config.null_threshold = -1000.0
     task.calibrate(network, data)
-    assert network.null_threshold == -1000.0
+    assert network.config.null_threshold == -1000.0
     refused = task.score(network, data.test_dataloader())
     assert refused["f1_has_ans"] == 0 and refused["f1"] == pytest.approx(100 / 3, abs=1e-4)
     assert refused == {name: pytest.approx(value, abs=1e-4) for name, value in task.chance_percent.items()}
@@ -218,28 +218,30 @@ def test_a_taught_reader_answers(taught, data):
 
 def test_the_threshold_stays_with_the_network(taught, data):
     task = taught()
+    task.network.config.null_threshold = None
     task.calibrate(network := task.network.eval(), data)
-    threshold = network.null_threshold
+    threshold = network.config.null_threshold
     copied = copy.deepcopy(network)
     task.convert(copied, CMO)
-    assert copied.null_threshold == threshold
+    assert copied.config.null_threshold == threshold
     with Chip.program(copied, CMO.build(), seed=1).at(1e8):
         task.calibrate(copied, data)
-        assert copied.null_threshold == threshold
-    assert to_digital(copied).null_threshold == threshold
+        assert copied.config.null_threshold == threshold
+    assert to_digital(copied).config.null_threshold == threshold
     assert "null_threshold" not in network.state_dict()
 
 
 def test_calibration_needs_data_and_leaves_the_mode_alone(taught, data):
-    task = taught()
+    task, again = taught(), taught()
+    for one in (task, again):
+        one.network.config.null_threshold = None
     with pytest.raises(UserError, match='the threshold of "no answer" is chosen on validation questions: give a data'):
         task.calibrate(task.network, None)
     task.network.train()
     task.calibrate(task.network, data)
     assert task.network.training
-    again = taught()
     again.calibrate(again.network.eval(), data)
-    assert again.network.null_threshold == task.network.null_threshold  # found without dropout
+    assert again.network.config.null_threshold == task.network.config.null_threshold  # found without dropout
 
 
 def test_training_leaves_no_threshold_of_other_weights(taught, tiny_reader):
@@ -249,9 +251,9 @@ def test_training_leaves_no_threshold_of_other_weights(taught, tiny_reader):
     trainer = Trainer(accelerator="cpu", max_steps=2, limit_val_batches=2, **quiet, enable_model_summary=False)
     trainer.fit(task, datamodule=SquadData(str(tiny_reader / "data"), max_length=64, stride=24))
     assert all(layer.ranges for layer in analog_layers(task.network).values())
-    assert getattr(task.network, "null_threshold", None) is None
+    assert task.network.config.null_threshold is None
     trainer.test(task, datamodule=trainer.datamodule, verbose=False)
-    assert task.network.null_threshold is not None
+    assert task.network.config.null_threshold is not None
 
 
 def test_what_is_saved_beside_is_loaded_by_plain_transformers(taught_reader, padded):

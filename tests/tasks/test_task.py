@@ -300,7 +300,7 @@ def test_repairs_learn_from_the_digital_network_too():
     from hwaware.callbacks.fitting import fit_data
 
     class Data(LightningDataModule):
-        calibration_batch = calibration_batches = fitting_batches = None  # not asked for
+        calibration_batch = judging_batches = fitting_batches = None  # not asked for
 
         def setup(self, stage):
             pass
