@@ -8,8 +8,9 @@ from torch import nn
 def layer_depths(model: nn.Module) -> dict[str, int]:
     """How many of the network's stacked blocks come after each parameter, by the parameter's name.
 
-    The blocks are those of the longest ``ModuleList``, with all lists beside it that are as long. What comes before the
-    first one, embeddings above all, lies a block deeper; all else, the head above all, is at depth 0.
+    The blocks are those of the longest ``ModuleList``, with all lists beside it that are as long (an encoder and a
+    decoder count alike). What comes before the first one, and embeddings wherever they are defined, lies a block deeper;
+    all else, the head above all, is at depth 0.
     """
     lists = {name: module for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
     n = max(map(len, lists.values()), default=0)
@@ -21,5 +22,8 @@ def layer_depths(model: nn.Module) -> dict[str, int]:
             seen = True
             depths[name] = n - int(name.removeprefix(stack).partition(".")[0])
         else:
-            depths[name] = 0 if seen or not stacks else n + 1
+            early = not seen or any(
+                word in name for word in ("embed", "relative")
+            )  # DeBERTa has some behind its blocks
+            depths[name] = n + 1 if stacks and early else 0
     return depths

@@ -58,3 +58,13 @@ def test_lists_side_by_side_count_together():
 
 def test_without_blocks_all_are_alike():
     assert set(layer_depths(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))).values()) == {0}
+
+
+def test_embeddings_behind_the_blocks_are_the_deepest_too():
+    from transformers import DebertaV2Config, DebertaV2ForQuestionAnswering
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 16}
+    config = DebertaV2Config(vocab_size=50, relative_attention=True, pos_att_type=["p2c", "c2p"], **sizes)
+    depths = layer_depths(DebertaV2ForQuestionAnswering(config))
+    assert depths["deberta.encoder.rel_embeddings.weight"] == depths["deberta.embeddings.word_embeddings.weight"] == 4
+    assert depths["deberta.encoder.layer.2.output.dense.weight"] == 1 and depths["qa_outputs.weight"] == 0
