@@ -9,8 +9,8 @@ def layer_depths(model: nn.Module) -> dict[str, int]:
     """How many of the network's stacked blocks come after each parameter, by the parameter's name.
 
     The blocks are those of the longest ``ModuleList``, with all lists beside it that are as long (an encoder and a
-    decoder count alike). What comes before the first one, and embeddings wherever they are defined, lies a block deeper;
-    all else, the head above all, is at depth 0.
+    decoder count alike). What comes before the first one, and embeddings wherever they are defined, lies a block
+    deeper; all else, the head above all, is at depth 0.
     """
     lists = {name: module for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
     n = max(map(len, lists.values()), default=0)
