@@ -172,11 +172,11 @@ def test_a_chip_just_written_is_not_repaired(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("extra", "reason"),
     [
-        (["--evaluation.methods", METHODS], "dora learns from validation images"),
-        (["--evaluation.methods", "[{class_path: BnFinetune}]"], "bn_finetune learns from validation images"),
+        (["--evaluation.methods", METHODS], "dora learns from validation samples"),
+        (["--evaluation.methods", "[{class_path: BnFinetune}]"], "bn_finetune learns from validation samples"),
         (
             ["--evaluation.methods", "[{class_path: ChannelAffine}]", "--evaluation.schedule.target_percent", "99"],
-            "a schedule learns from validation images",
+            "a schedule learns from validation samples",
         ),
     ],
 )
