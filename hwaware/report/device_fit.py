@@ -15,9 +15,9 @@ from rich.table import Table
 
 from hwaware.devices import device_file
 from hwaware.devices.device import Device
-from hwaware.devices.fit.cleaning import OUTLIER_IQR, STUCK_WITHIN, bins
-from hwaware.devices.fit.estimate import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED, FOLDS, TOLERATED_ERRORS, Fit
-from hwaware.devices.fit.likelihood import grouped_ages
+from hwaware.devices.fit import estimate
+from hwaware.devices.fit.cleaning import MOST_STATES, OUTLIER_IQR, STUCK_WITHIN, bins, grouped_ages
+from hwaware.devices.fit.estimate import BOOTSTRAP_SEED, FOLDS, TOLERATED_ERRORS, Fit
 from hwaware.files import replacing_together
 from hwaware.report.drawing import COLOURS, GREY, legend, new_figure, save, shades
 from hwaware.report.labels import age_label
@@ -25,7 +25,7 @@ from hwaware.report.labels import age_label
 #: Ages (s) that are shown beyond the measured ones.
 _LATER_S = (86400.0, 604800.0, 2592000.0, 31536000.0, 315360000.0)
 
-_STATES, _AGES_DRAWN, _STATES_DRAWN = 16, 5, 5
+_AGES_DRAWN, _STATES_DRAWN = 5, 5
 
 #: Cells of a state, at least, and readings at a limit, at most, whose moments count in the goodness of fit.
 _FEW, _CUT_OFF = 8, 0.05
@@ -42,6 +42,7 @@ class Agreement:
         measured_shift_us, fitted_shift_us: mean of conductance less target.
         measured_std_us, fitted_std_us: its standard deviation, a single read's.
         cut_off: share of readings at a limit.
+        set_aside: share of readings that were set aside as outlying.
         extrapolated: whether the age is outside those measured.
     """
 
@@ -53,13 +54,17 @@ class Agreement:
     measured_std_us: float
     fitted_std_us: float
     cut_off: float
+    set_aside: float
     extrapolated: bool
 
 
 def agreement(fit: Fit) -> list[Agreement]:
     """By age and target, and for later ages by target; stuck cells and outliers are not in it."""
     readings, device = fit.cleaned.readings, fit.device
-    bin_of, time_s = bins(readings.target_us, _STATES), grouped_ages(readings.time_s)
+    aside, n = fit.cleaned.aside, len(readings)
+    every_bin = bins(np.concatenate([readings.target_us, aside.target_us]), MOST_STATES)
+    every_s = grouped_ages(np.concatenate([readings.time_s, aside.time_s]))
+    bin_of, time_s = every_bin[:n], every_s[:n]
     cut_off = np.isin(readings.conductance_us, [limit for limit in fit.cleaned.limits_us if limit is not None])
     found = []
     for age_s in np.unique(time_s):
@@ -70,14 +75,16 @@ def agreement(fit: Fit) -> list[Agreement]:
             shift = readings.conductance_us[here] - readings.target_us[here]
             measured = float(shift.mean()), float(shift.std(ddof=1)) if len(shift) > 1 else math.nan
             fitted = _fitted(device, readings.target_us[here], float(age_s))
+            n_aside = ((every_s[n:] == age_s) & (every_bin[n:] == one)).sum()
+            shares = float(cut_off[here].mean()), float(n_aside / (n_aside + here.sum()))
             target, cells = float(readings.target_us[here].mean()), len(np.unique(readings.cell[here]))
             moments = measured[0], fitted[0], measured[1], fitted[1]
-            found.append(Agreement(float(age_s), target, cells, *moments, float(cut_off[here].mean()), False))
+            found.append(Agreement(float(age_s), target, cells, *moments, *shares, False))
     targets = [readings.target_us[bin_of == one] for one in np.unique(bin_of)]
     for age_s in filter(device.extrapolates, _LATER_S if device.has_time_law else ()):
         for target in targets:
             shift, std = _fitted(device, target, age_s)
-            found.append(Agreement(age_s, float(target.mean()), 0, math.nan, shift, math.nan, std, 0.0, True))
+            found.append(Agreement(age_s, float(target.mean()), 0, math.nan, shift, math.nan, std, 0.0, 0.0, True))
     return found
 
 
@@ -130,19 +137,21 @@ def fit_tables(fit: Fit) -> list[Table]:
         ends = "not identifiable" if math.isnan(one.low) else f"{one.low:.4g} … {one.high:.4g}"
         constants.add_row(one.name, f"{one.value:.5g}", ends)
     by_age = Table("age", title="conductance less target (µS), over all targets; * extrapolated")
-    for name in ("cells", "mean, measured", "fitted", "std, measured", "fitted "):
+    for name in ("cells", "mean, measured", "fitted", "std, measured", "fitted ", "set aside (%)"):
         by_age.add_column(name, justify="right")
     for age_s in dict.fromkeys(one.time_s for one in rows):
         here = [one for one in rows if one.time_s == age_s]
         cells = [one.cells or 1 for one in here]
-        label = age_label(age_s) + " *" * here[0].extrapolated
+        beyond = here[0].extrapolated
+        label = age_label(age_s) + " *" * beyond
         means = [_average([getattr(one, f"{kind}_shift_us") for one in here], cells) for kind in ("measured", "fitted")]
         stds = [
             math.sqrt(_average([getattr(one, f"{kind}_std_us") ** 2 for one in here], cells))
             for kind in ("measured", "fitted")
         ]
         numbers = ["–" if math.isnan(value) else f"{value:.3f}" for value in (*means, *stds)]
-        by_age.add_row(label, str(sum(one.cells for one in here) or "–"), *numbers)
+        aside = f"{100 * _average([one.set_aside for one in here], cells):.2g}"
+        by_age.add_row(label, str(sum(one.cells for one in here) or "–"), *numbers, "–" if beyond else aside)
     return [forms, constants, by_age]
 
 
@@ -152,12 +161,13 @@ def fit_remarks(fit: Fit) -> list[str]:
     cleaned = fit.cleaned
     remarks = [
         f"Misfit by state and age in standard errors (1 is perfect): means {means:.2f}, spreads {stds:.2f}.",
-        f"Intervals (95 %): {BOOTSTRAP_DRAWS} fits to cells drawn with replacement, seed {BOOTSTRAP_SEED}.",
+        f"Intervals (95 %): {estimate.BOOTSTRAP_DRAWS} fits to cells drawn with replacement, seed {BOOTSTRAP_SEED}.",
         f"Set aside: {cleaned.stuck_on[0]} + {cleaned.stuck_off[0]} cells stuck on + off (all their readings within "
-        f"{100 * STUCK_WITHIN:g} % of the window from the end that their target is farther from), {cleaned.outliers} "
-        f"outlying readings (beyond {OUTLIER_IQR:g} interquartile ranges from the quartiles of their state and age), "
-        f"those of {len(cleaned.dead)} dead cells (most readings outlying) among them; {cleaned.readings.left_out} "
-        "rows without a time or conductance.",
+        f"{100 * STUCK_WITHIN:g} % of the window from the end that their target is farther from), "
+        f"{len(cleaned.aside)} readings, outlying (beyond {OUTLIER_IQR:g} interquartile ranges from the quartiles of "
+        "their state and age) where a repeat or a later age is not, or all of a dead cell "
+        f"({len(cleaned.dead)}: outlying when just written and mostly); {cleaned.readings.left_out} rows without a "
+        f"time or conductance. Kept: {len(cleaned.departed)} outlying readings of cells that stay there.",
     ]
     return remarks + [one[:1].upper() + one[1:] for one in fit.notes]
 

@@ -21,7 +21,12 @@ _FEW = 8
 #: Cells that must share the lowest (highest) reading before it counts as a limit.
 _AT_LIMIT = 3
 
-_STATES, _AGES = 16, 60
+#: Share of the readings at one age up to which outlying ones are rare.
+RARE = 0.005
+
+#: More distinct targets, and ages, are taken together: neighbours by a sixteenth of the range, and by a sixtieth of
+#: the logarithmic one.
+MOST_STATES, MOST_AGES = 16, 60
 
 
 @dataclass(frozen=True)
@@ -29,10 +34,11 @@ class Cleaned:
     """What the laws are fitted to, and what was set aside.
 
     Attributes:
-        readings: without stuck cells and outliers.
+        readings: without stuck cells and what is set aside.
         stuck_on, stuck_off: stuck cells, and the cells that could have shown it.
-        outliers: readings set aside.
-        dead: cells of which most readings were outliers; all of theirs are set aside, and counted above.
+        aside: outlying readings that are not the cell's own behaviour, and those of dead cells.
+        departed: outlying readings that are: the cell stays there. They are among ``readings``.
+        dead: cells that were outlying when just written, and in most of their readings.
         limits_us: lowest and highest reading where several cells share it, as a clamp or an instrument makes them.
         clamp: what a cell can hold (see :class:`~hwaware.devices.Device`).
     """
@@ -40,14 +46,22 @@ class Cleaned:
     readings: Readings
     stuck_on: tuple[int, int]
     stuck_off: tuple[int, int]
-    outliers: int
+    aside: Readings
+    departed: Readings
     dead: tuple[str, ...]
     limits_us: tuple[float | None, float | None]
     clamp: str
 
+    def most_at_an_age(self, part: Readings) -> tuple[float, float]:
+        """The age (s) at which most readings belong to ``part``, ``aside`` or ``departed``, and their share."""
+        every = np.concatenate([self.readings.time_s, self.aside.time_s])
+        age_s, index = np.unique(grouped_ages(np.concatenate([every, part.time_s])), return_inverse=True)
+        share = np.bincount(index[len(every) :], minlength=len(age_s)) / np.bincount(index[: len(every)])
+        return float(age_s[share.argmax()]), float(share.max())
+
 
 def clean(readings: Readings) -> Cleaned:
-    """Sets stuck cells and outliers aside."""
+    """Sets stuck cells aside, and outlying readings that are not the cell's own behaviour."""
     low_us, high_us = readings.window_us
     width = high_us - low_us
     lowest, highest = _extremes(readings)
@@ -58,13 +72,10 @@ def clean(readings: Readings) -> Cleaned:
     on = wants_low & (lowest >= high_us - STUCK_WITHIN * width)
     off = wants_high & (highest <= low_us + STUCK_WITHIN * width)
     kept = readings.take(~(on | off)[readings.cell])
-    outlier = outliers(kept)
-    share = np.bincount(kept.cell, outlier, minlength=len(target)) / np.maximum(
-        np.bincount(kept.cell, minlength=len(target)), 1
-    )
-    dead = share > 0.5
-    outlier |= dead[kept.cell]
-    kept = kept.take(~outlier)
+    outlying, distance_us = outliers(kept)
+    dead = _dead(kept, outlying)
+    aside = _strays(kept, outlying, distance_us) | dead[kept.cell]
+    departed, aside, kept = kept.take(outlying & ~aside), kept.take(aside), kept.take(~aside)
     limits = _limits(kept)
     ends = [
         limit is not None and abs(limit - end) <= 1e-3 * width
@@ -75,7 +86,8 @@ def clean(readings: Readings) -> Cleaned:
         kept,
         (int(on.sum()), int(wants_low.sum())),
         (int(off.sum()), int(wants_high.sum())),
-        int(outlier.sum()),
+        aside,
+        departed,
         tuple(np.array(readings.cells)[dead].tolist()),
         limits,
         "window" if inside and any(ends) else "zero",
@@ -97,26 +109,39 @@ def states(readings: Readings) -> tuple[np.ndarray, np.ndarray]:
     age = np.zeros(len(readings), dtype=int)
     older = readings.time_s > 0
     if older.any():
-        age[older] = bins(readings.time_s[older], _AGES, log=True) + 1
-    return bins(readings.target_us, _STATES), np.unique(age, return_inverse=True)[1]
+        age[older] = bins(readings.time_s[older], MOST_AGES, log=True) + 1
+    return bins(readings.target_us, MOST_STATES), np.unique(age, return_inverse=True)[1]
 
 
-def outliers(readings: Readings) -> np.ndarray:
-    """Which readings lie far from their state's others, both as conductances and as logarithms of them.
+def grouped_ages(time_s: np.ndarray) -> np.ndarray:
+    """Ages (s) as laws are evaluated at: the readings' own, or geometric means of neighbours where there are many."""
+    if len(np.unique(time_s)) <= MOST_AGES:
+        return time_s
+    found = time_s.copy()
+    older = time_s > 0
+    group = bins(time_s[older], MOST_AGES, log=True)
+    found[older] = np.exp(np.bincount(group, np.log(time_s[older])) / np.bincount(group))[group]
+    return found
+
+
+def outliers(readings: Readings) -> tuple[np.ndarray, np.ndarray]:
+    """Which readings lie far from their state's others, as conductances and as logarithms; and how far (µS).
 
     Both, so that neither a lognormal's long tail nor a cell near 0 µS passes for an error. Where many readings are cut
-    off at one value, the range of the other states of that age serves, halved.
+    off at one value, the range of the other states of that age serves, halved. How far is from the median.
     """
     target, age = states(readings)
     state = target * (age.max() + 1) + age
-    far = np.ones(len(readings), dtype=bool)
+    far, distance_us = np.ones(len(readings), dtype=bool), np.zeros(len(readings))
     shift = readings.conductance_us - readings.target_us
     ratio = np.log(readings.conductance_us) - np.log(np.maximum(readings.target_us, 1e-9))
     for values in (shift, ratio):
         beyond, scale = np.zeros(len(values)), np.full(len(values), np.inf)
         for one in np.unique(state):
             members = np.flatnonzero(state == one)
-            low, high = np.quantile(values[members], (0.25, 0.75))
+            low, middle, high = np.quantile(values[members], (0.25, 0.5, 0.75))
+            if values is shift:
+                distance_us[members] = np.abs(values[members] - middle)
             beyond[members] = np.maximum(values[members] - high, low - values[members])
             if len(members) >= _FEW:
                 scale[members] = high - low
@@ -125,7 +150,49 @@ def outliers(readings: Readings) -> np.ndarray:
             positive = scale[members][(scale[members] > 0) & np.isfinite(scale[members])]
             scale[members] = np.maximum(scale[members], np.median(positive) / 2 if len(positive) else np.inf)
         far &= beyond > OUTLIER_IQR * scale
-    return far
+    return far, distance_us
+
+
+def _dead(readings: Readings, outlying: np.ndarray) -> np.ndarray:
+    """By cell: those outlying when just written, and in most of their readings."""
+    n = len(readings.cells)
+    share = np.bincount(readings.cell, outlying, minlength=n) / np.maximum(np.bincount(readings.cell, minlength=n), 1)
+    return (share > 0.5) & (np.bincount(readings.cell, outlying & (readings.time_s == 0), minlength=n) > 0)
+
+
+def _strays(readings: Readings, outlying: np.ndarray, distance_us: np.ndarray) -> np.ndarray:
+    """Which outlying readings are not where the cell is.
+
+    No repeat is nearer than half as far as the state's others; or the cell comes back: a reading at a later age is not
+    outlying and less than half as far from them. Of a last visit with one reading nobody knows: it is a stray where
+    such are rare at that age, or as rare as strays elsewhere.
+    """
+    n, repeats = int(readings.visit[-1]) + 1, np.bincount(readings.visit)
+    first = np.unique(readings.visit, return_index=True)[1]
+    nearest_us = np.full(n, np.inf)
+    np.minimum.at(nearest_us, readings.visit[~outlying], distance_us[~outlying])
+    sound = np.isfinite(nearest_us)
+    same_cell = np.append(readings.cell[first][1:] == readings.cell[first][:-1], False)
+    later_us = np.full(n, np.inf)
+    for visit in range(n - 2, -1, -1):
+        if same_cell[visit]:
+            later_us[visit] = min(nearest_us[visit + 1], later_us[visit + 1])
+    stray = (repeats[readings.visit] > 1) & (_to_a_repeat_us(readings) > distance_us / 2)
+    stray = outlying & (stray | (later_us[readings.visit] < distance_us / 2))
+    only = ~same_cell & (repeats == 1) & np.append(False, same_cell[:-1] & sound[:-1])
+    unknown = outlying & only[readings.visit]
+    age = states(readings)[1]
+    share = np.bincount(age, unknown) / np.bincount(age)
+    return stray | (unknown & (share <= max(RARE, 2 * stray.mean()))[age])
+
+
+def _to_a_repeat_us(readings: Readings) -> np.ndarray:
+    """How far each reading is from its visit's nearest other one; infinite where there is none."""
+    order = np.lexsort((readings.conductance_us, readings.visit))
+    gap = np.where(np.diff(readings.visit[order]) == 0, np.diff(readings.conductance_us[order]), np.inf)
+    found = np.empty(len(order))
+    found[order] = np.minimum(np.append(gap, np.inf), np.append(np.inf, gap))
+    return found
 
 
 def _extremes(readings: Readings) -> tuple[np.ndarray, np.ndarray]:

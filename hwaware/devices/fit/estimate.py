@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hwaware.devices.device import Device
-from hwaware.devices.fit.cleaning import Cleaned, clean
+from hwaware.devices.fit.cleaning import RARE, Cleaned, clean
 from hwaware.devices.fit.forms import Constant, Form, forms
 from hwaware.devices.fit.likelihood import Repeats, Sample
 from hwaware.devices.fit.readings import Readings
@@ -136,6 +136,7 @@ def fit_device(readings: Readings, name: str, source: str = "") -> Fit:
         notes.append("read noise can't be told from drift: no cell was read twice at one time. The spread has both.")
     elif not form.read and problem.repeats is not None:
         notes.append(f"the law {form.law} has no read noise of its own: the spread has it.")
+    notes += _departures(cleaned)
     stuck = {
         "stuck_on": _rate("stuck_on", *cleaned.stuck_on),
         "stuck_off": _rate("stuck_off", *cleaned.stuck_off),
@@ -266,6 +267,20 @@ def _compare(fitted: Mapping[str, tuple]) -> tuple[str, list[Tried]]:
         compared.append(Tried(name, len(fitted[name][0].constants), totals[name], less.mean(), error))
     as_good = [one for one in compared if one.behind <= TOLERATED_ERRORS * one.behind_error]
     return min(as_good, key=lambda one: one.n_constants).name, compared
+
+
+def _departures(cleaned: Cleaned) -> list[str]:
+    """That outlying readings are more than rare at some age."""
+    found = []
+    for part, what in (
+        (cleaned.aside, "were set aside: the law says nothing of them"),
+        (cleaned.departed, "lie far from their state's others and the cells stay there; they count, as if the spread "
+         "of all cells were that much wider"),
+    ):  # fmt: skip
+        age_s, share = cleaned.most_at_an_age(part)
+        if share > RARE:
+            found.append(f"at {age_s:g} s {100 * share:.2g} % of the readings {what}.")
+    return found
 
 
 def _rate(name: str, stuck: int, of: int) -> Estimate:

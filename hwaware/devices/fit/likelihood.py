@@ -10,12 +10,9 @@ import torch
 from scipy.special import log_ndtr
 
 from hwaware.devices.device import Device
-from hwaware.devices.fit.cleaning import Cleaned, bins, states
+from hwaware.devices.fit.cleaning import Cleaned, grouped_ages, states
 from hwaware.devices.lognormal import LognormalSpread
 from hwaware.devices.power_law import MirroredPowerLaw
-
-#: More distinct ages are taken together, so that laws are evaluated at no more; a sixtieth of the logarithmic range.
-_MOST_AGES = 60
 
 
 @dataclass(frozen=True)
@@ -216,17 +213,6 @@ class Repeats:
             std[visits] = device.read_std_us(self.mean[visits], age_s, self.target[visits])
         std = np.maximum(std, self.floor)
         return self.weight * (-self.freedom * np.log(std) - self.squares / (2 * std * std))
-
-
-def grouped_ages(time_s: np.ndarray) -> np.ndarray:
-    """Ages (s) as laws are evaluated at: the readings' own, or geometric means of neighbours where there are many."""
-    if len(np.unique(time_s)) <= _MOST_AGES:
-        return time_s
-    found = time_s.copy()
-    older = time_s > 0
-    group = bins(time_s[older], _MOST_AGES, log=True)
-    found[older] = np.exp(np.bincount(group, np.log(time_s[older])) / np.bincount(group))[group]
-    return found
 
 
 def _unique_pairs(first: np.ndarray, second: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:

@@ -12,9 +12,8 @@ import torch
 from hwaware.device_simulation import simulate_readings
 from hwaware.devices import device_file, load_device
 from hwaware.devices.fit import estimate, fit_device, read_measurements
-from hwaware.devices.fit.cleaning import clean
+from hwaware.devices.fit.cleaning import clean, grouped_ages
 from hwaware.devices.fit.forms import forms
-from hwaware.devices.fit.likelihood import grouped_ages
 from hwaware.devices.state_drift import StateLogTimeDrift
 from hwaware.errors import UserError
 from hwaware.report.device_fit import agreement, misfit
@@ -143,7 +142,7 @@ def test_gaps_outliers_and_stuck_cells_in_any_order(tmp_path, cmo_text, cmo, mon
     assert fit.chosen == "log_time"
     assert fit.cleaned.stuck_on == (6, 180) and fit.cleaned.stuck_off == (6, 180)
     assert fit.device.stuck_on == fit.device.stuck_off == 0.03333
-    assert fit.cleaned.outliers > 40
+    assert len(fit.cleaned.aside) > 40
     for one, clean_one in zip(fit.estimates, cmo.estimates, strict=True):
         if not one.name.startswith("stuck"):
             assert abs(one.value - clean_one.value) < clean_one.high - clean_one.low, one.name
@@ -254,4 +253,4 @@ def test_many_ages_are_taken_together():
 def test_clamps_and_limits(cmo, pcm):
     assert cmo.cleaned.limits_us == (9.0, pytest.approx(88.2)) and cmo.cleaned.clamp == "window"
     assert pcm.cleaned.limits_us[1] is None and pcm.cleaned.clamp == "zero"
-    assert clean(cmo.cleaned.readings).outliers == 0
+    assert len(clean(cmo.cleaned.readings).aside) == 0

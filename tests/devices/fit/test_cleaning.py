@@ -1,0 +1,74 @@
+"""What is set aside, what is kept, and where readings are cut off."""
+
+from __future__ import annotations
+
+import csv
+import io
+import random
+
+import numpy as np
+import pytest
+
+from hwaware.device_simulation import simulate_readings
+from hwaware.devices import load_device
+from hwaware.devices.fit import estimate, fit_device, read_measurements
+from hwaware.devices.fit.cleaning import clean
+from hwaware.devices.fit.forms import forms
+from hwaware.report.device_fit import agreement, misfit
+
+TIMES_S = (0, 1, 60, 3600, 604800)
+
+
+def _changed(folder, change, cells=600, repeats=1, preset="reram_cmo"):
+    """Readings of which ``change(cell, target, time, reading, value)`` gives the conductance; None leaves one out."""
+    device = load_device(preset)
+    targets = np.linspace(device.g_min_us, device.g_max_us, 12).tolist()
+    text = simulate_readings(device, cells, TIMES_S, targets, seed=5, repeats=repeats)
+    lines = ["cell,target_us,time_s,reading,conductance_us"]
+    for row in csv.DictReader(io.StringIO(text)):
+        cell, reading = int(row["cell"]), int(row.get("reading", 0))
+        target, time, value = (float(row[name]) for name in ("target_us", "time_s", "conductance_us"))
+        new = change(cell, target, time, reading, value)
+        if new is not None:
+            lines.append(f"{cell},{target},{time},{reading},{new:.7g}")
+    (folder / "a.csv").write_text("\n".join(lines))
+    return read_measurements(folder / "a.csv")
+
+
+def test_cells_that_lose_their_state_for_good_are_kept(tmp_path, monkeypatch):
+    """One in twenty loses half, either at the last two ages or at the last."""
+    monkeypatch.setattr(estimate, "BOOTSTRAP_DRAWS", 2)
+    monkeypatch.setattr(estimate, "forms", lambda cleaned: forms(cleaned)[:2])  # the others take their time
+
+    def change(cell, target, time, reading, value):
+        lost = cell % 20 == 7 and time >= (3600 if cell % 40 == 7 else 604800) and target > 30
+        return value * (0.4 + 0.2 * (cell % 3) / 2) if lost else value
+
+    fit = fit_device(_changed(tmp_path, change), "mine")
+    assert len(fit.cleaned.aside) == 0 and len(fit.cleaned.departed) > 20
+    assert any("at 604800 s" in note and "the cells stay there" in note for note in fit.notes)
+    last = [one for one in agreement(fit) if one.time_s == 604800 and one.target_us > 70]
+    measured = np.mean([one.measured_std_us for one in last])
+    assert measured > 5 and np.mean([one.fitted_std_us for one in last]) > 0.6 * measured
+    assert misfit(agreement(fit))[1] > 1.5
+
+
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_strays_are_set_aside(tmp_path, repeats):
+    """The instrument's own, one reading in fifty at any age, the last among them: the cell is where it was."""
+    rng = random.Random(1)
+
+    def change(cell, target, time, reading, value):
+        return value * 3 if target > 20 and rng.random() < 0.02 else value
+
+    readings = _changed(tmp_path, change, repeats=repeats)
+    stray = readings.conductance_us > 2 * readings.target_us
+    cleaned = clean(readings)
+    assert len(cleaned.aside) == stray.sum() > 30
+    assert not (cleaned.readings.conductance_us > 2 * cleaned.readings.target_us).any()
+    assert cleaned.most_at_an_age(cleaned.aside)[1] == pytest.approx(0.02, abs=0.015)
+
+
+def test_cells_that_were_never_written_are_dead(tmp_path):
+    cleaned = clean(_changed(tmp_path, lambda c, g, t, r, value: 35.0 if c in (11, 23) else value))
+    assert cleaned.dead == ("11", "23") and len(cleaned.aside) == 10
