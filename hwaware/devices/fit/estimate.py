@@ -30,6 +30,9 @@ BOOTSTRAP_DRAWS, BOOTSTRAP_SEED = 80, 30_002
 #: A form with fewer constants is preferred if it is behind the best one by no more than so many standard errors.
 TOLERATED_ERRORS = 2.0
 
+#: Nats that one cell may add to that standard error at most: a few cells that a form fails on badly must not excuse it.
+_MOST_IN_ERROR = 3.0
+
 #: Cells (just written, and later) without which nothing is fitted.
 FEWEST_CELLS = 20
 
@@ -57,7 +60,8 @@ class Tried:
         name: the form's.
         n_constants: that it has, read noise aside.
         held_out: log-likelihood per cell of the cells held out; NaN where it was not fitted.
-        behind, behind_error: how much less than the best form, and the standard error of that over cells.
+        behind, behind_error: how much less than the best form, and the standard error of that over cells, each
+            cell's part in the error bounded.
         reason: why it was not fitted.
     """
 
@@ -263,7 +267,7 @@ def _compare(fitted: Mapping[str, tuple]) -> tuple[str, list[Tried]]:
     compared = []
     for name in order:
         less = best - fitted[name][3]
-        error = less.std(ddof=1) / math.sqrt(len(less))
+        error = np.clip(less, -_MOST_IN_ERROR, _MOST_IN_ERROR).std(ddof=1) / math.sqrt(len(less))
         compared.append(Tried(name, len(fitted[name][0].constants), totals[name], less.mean(), error))
     as_good = [one for one in compared if one.behind <= TOLERATED_ERRORS * one.behind_error]
     return min(as_good, key=lambda one: one.n_constants).name, compared

@@ -13,7 +13,7 @@ from hwaware.device_simulation import simulate_readings
 from hwaware.devices import device_file, load_device
 from hwaware.devices.fit import estimate, fit_device, read_measurements
 from hwaware.devices.fit.cleaning import clean, grouped_ages
-from hwaware.devices.fit.forms import forms
+from hwaware.devices.fit.forms import Constant, Form, forms
 from hwaware.devices.state_drift import StateLogTimeDrift
 from hwaware.errors import UserError
 from hwaware.report.device_fit import agreement, misfit
@@ -168,6 +168,18 @@ def test_a_law_that_depends_on_the_state(tmp_path, monkeypatch):
     inside = [one.low <= _true(true, one.name) <= one.high for one in fit.estimates if "read" not in one.name]
     assert len(inside) == 12 and sum(inside) >= 10
     assert fit.device.read_std_of_x == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(("nats", "chosen"), [(62.0, "good"), (0.3, "simple")])
+def test_a_form_that_fails_on_a_few_cells_is_not_taken(nats, chosen):
+    """Three cells in three hundred, so and so much likelier under the form with more constants."""
+    simple, good = (Form(name, name, (Constant("a", 0, 1),) * n) for name, n in (("simple", 5), ("good", 15)))
+    held = np.random.default_rng(0).normal(-7.2, 0.5, 303)
+    worse = held + np.random.default_rng(1).normal(0, 0.05, 303)
+    worse[:3] -= nats
+    found = estimate._compare({"simple": (simple, {}, {}, worse), "good": (good, {}, {}, held)})
+    assert found[0] == chosen
+    assert found[1][1].behind == pytest.approx(3 * nats / 303, abs=0.01)
 
 
 @pytest.mark.parametrize(
