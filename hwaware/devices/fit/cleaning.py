@@ -18,8 +18,9 @@ OUTLIER_IQR = 4.0
 #: Readings of a state that are too few to tell an outlier by.
 _FEW = 8
 
-#: Cells that must share the lowest (highest) reading before it counts as a limit.
-_AT_LIMIT = 3
+#: Cells that must share a reading before it counts as a limit, and how many readings beyond it there may be for each
+#: one at it.
+_AT_LIMIT, _BEYOND_LIMIT = 3, 0.2
 
 #: Share of the readings at one age up to which outlying ones are rare.
 RARE = 0.005
@@ -39,7 +40,8 @@ class Cleaned:
         aside: outlying readings that are not the cell's own behaviour, and those of dead cells.
         departed: outlying readings that are: the cell stays there. They are among ``readings``.
         dead: cells that were outlying when just written, and in most of their readings.
-        limits_us: lowest and highest reading where several cells share it, as a clamp or an instrument makes them.
+        limits_us: lowest and highest value where several cells share it and hardly a reading is beyond, as a clamp or
+            an instrument makes them.
         clamp: what a cell can hold (see :class:`~hwaware.devices.Device`).
     """
 
@@ -77,11 +79,13 @@ def clean(readings: Readings) -> Cleaned:
     aside = _strays(kept, outlying, distance_us) | dead[kept.cell]
     departed, aside, kept = kept.take(outlying & ~aside), kept.take(aside), kept.take(~aside)
     limits = _limits(kept)
-    ends = [
-        limit is not None and abs(limit - end) <= 1e-3 * width
+    tolerance = 1e-3 * width
+    at_ends = sum(
+        int((kept.conductance_us == limit).sum())
         for limit, end in zip(limits, (low_us, high_us), strict=True)
-    ]
-    inside = kept.conductance_us.min() >= low_us - 1e-3 * width and kept.conductance_us.max() <= high_us + 1e-3 * width
+        if limit is not None and abs(limit - end) <= tolerance
+    )
+    outside = (kept.conductance_us < low_us - tolerance) | (kept.conductance_us > high_us + tolerance)
     return Cleaned(
         kept,
         (int(on.sum()), int(wants_low.sum())),
@@ -90,7 +94,7 @@ def clean(readings: Readings) -> Cleaned:
         departed,
         tuple(np.array(readings.cells)[dead].tolist()),
         limits,
-        "window" if inside and any(ends) else "zero",
+        "window" if at_ends and outside.sum() <= _BEYOND_LIMIT * at_ends else "zero",
     )
 
 
@@ -203,8 +207,13 @@ def _extremes(readings: Readings) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _limits(readings: Readings) -> tuple[float | None, float | None]:
-    found = []
-    for end in (readings.conductance_us.min(), readings.conductance_us.max()):
-        cells = len(np.unique(readings.cell[readings.conductance_us == end]))
-        found.append(float(end) if cells >= _AT_LIMIT else None)
+    """The outermost values that several cells share, more than share the next inward, with hardly a reading beyond."""
+    found: list[float | None] = []
+    for sign in (1, -1):
+        value, index, at = np.unique(sign * readings.conductance_us, return_inverse=True, return_counts=True)
+        pairs = np.unique(np.stack([index, readings.cell]), axis=1)
+        cells = np.bincount(pairs[0], minlength=len(value))
+        # What an instrument of few digits reads is shared as well, but piles up nowhere.
+        shared = (cells >= _AT_LIMIT) & (at > np.append(at[1:], 0)) & (np.cumsum(at) - at <= _BEYOND_LIMIT * at)
+        found.append(float(sign * value[shared.argmax()]) if shared.any() else None)
     return found[0], found[1]

@@ -72,3 +72,18 @@ def test_strays_are_set_aside(tmp_path, repeats):
 def test_cells_that_were_never_written_are_dead(tmp_path):
     cleaned = clean(_changed(tmp_path, lambda c, g, t, r, value: 35.0 if c in (11, 23) else value))
     assert cleaned.dead == ("11", "23") and len(cleaned.aside) == 10
+
+
+def test_a_stray_reading_beyond_it_leaves_a_limit_what_it_is(tmp_path):
+    def change(cell, target, time, reading, value):
+        return {24: 8.7, 25: 8.9, 35: 88.6}.get(cell, value) if time == 60 else value
+
+    cleaned = clean(_changed(tmp_path, change))
+    assert (cleaned.readings.conductance_us < 8.95).sum() >= 1 and cleaned.readings.conductance_us.max() > 88.5
+    assert cleaned.limits_us == (9.0, pytest.approx(88.2)) and cleaned.clamp == "window"
+
+
+def test_a_value_with_many_readings_beyond_is_no_limit(tmp_path):
+    """Read to 0.5 µS, without a clamp."""
+    cleaned = clean(_changed(tmp_path, lambda c, g, t, r, value: max(0.5, 0.5 * round(2 * value)), preset="pcm"))
+    assert cleaned.limits_us[1] is None and cleaned.clamp == "zero"
