@@ -40,7 +40,8 @@ class Agreement:
         target_us: the target, or the mean of neighbouring ones.
         cells: how many were read.
         measured_shift_us, fitted_shift_us: mean of conductance less target.
-        measured_std_us, fitted_std_us: its standard deviation, a single read's.
+        measured_std_us, fitted_std_us: its standard deviation, a single read's; at age 0 with the noise that repeats
+            then have.
         cut_off: share of readings at a limit.
         set_aside: share of readings that were set aside as outlying.
         extrapolated: whether the age is outside those measured.
@@ -78,7 +79,8 @@ def agreement(fit: Fit) -> list[Agreement]:
             n_aside = ((every_s[n:] == age_s) & (every_bin[n:] == one)).sum()
             shares = float(cut_off[here].mean()), float(n_aside / (n_aside + here.sum()))
             target, cells = float(readings.target_us[here].mean()), len(np.unique(readings.cell[here]))
-            moments = measured[0], fitted[0], measured[1], fitted[1]
+            noise = 0.0 if fit.cleaned.noise_us is None else math.sqrt(np.mean(fit.cleaned.noise_us[here] ** 2))
+            moments = measured[0], fitted[0], measured[1], math.hypot(fitted[1], noise)
             found.append(Agreement(float(age_s), target, cells, *moments, *shares, False))
     targets = [readings.target_us[bin_of == one] for one in np.unique(bin_of)]
     for age_s in filter(device.extrapolates, _LATER_S if device.has_time_law else ()):

@@ -43,6 +43,8 @@ class Cleaned:
         limits_us: lowest and highest value where several cells share it and hardly a reading is beyond, as a clamp or
             an instrument makes them.
         clamp: what a cell can hold (see :class:`~hwaware.devices.Device`).
+        noise_us: read noise of each of ``readings`` at age 0, which laws have none of, by the differences of repeats
+            then, and 0 at other ages; None: no cell was read twice then.
     """
 
     readings: Readings
@@ -53,6 +55,7 @@ class Cleaned:
     dead: tuple[str, ...]
     limits_us: tuple[float | None, float | None]
     clamp: str
+    noise_us: np.ndarray | None
 
     def most_at_an_age(self, part: Readings) -> tuple[float, float]:
         """The age (s) at which most readings belong to ``part``, ``aside`` or ``departed``, and their share."""
@@ -95,6 +98,7 @@ def clean(readings: Readings) -> Cleaned:
         tuple(np.array(readings.cells)[dead].tolist()),
         limits,
         "window" if at_ends and outside.sum() <= _BEYOND_LIMIT * at_ends else "zero",
+        _noise_when_new_us(kept, limits),
     )
 
 
@@ -217,3 +221,20 @@ def _limits(readings: Readings) -> tuple[float | None, float | None]:
         shared = (cells >= _AT_LIMIT) & (at > np.append(at[1:], 0)) & (np.cumsum(at) - at <= _BEYOND_LIMIT * at)
         found.append(float(sign * value[shared.argmax()]) if shared.any() else None)
     return found[0], found[1]
+
+
+def _noise_when_new_us(readings: Readings, limits: tuple[float | None, float | None]) -> np.ndarray | None:
+    """See :attr:`Cleaned.noise_us`: by state, or of all together where repeats are few."""
+    count = np.bincount(readings.visit)
+    mean = np.bincount(readings.visit, readings.conductance_us) / count
+    squares = np.bincount(readings.visit, (readings.conductance_us - mean[readings.visit]) ** 2)
+    cut_off = np.isin(readings.conductance_us, [limit for limit in limits if limit is not None])
+    first, new = np.unique(readings.visit, return_index=True)[1], readings.time_s == 0
+    several = (count > 1) & new[first] & (np.bincount(readings.visit, cut_off) == 0)
+    if not several.any():
+        return None
+    state = states(readings)[0]
+    freedom = np.bincount(state[first], (count - 1) * several)
+    squares = np.bincount(state[first], squares * several)
+    variance = np.where(freedom < _FEW, squares.sum() / freedom.sum(), squares / np.maximum(freedom, 1))
+    return np.where(new, np.sqrt(variance)[state], 0.0)

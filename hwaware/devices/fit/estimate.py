@@ -137,9 +137,16 @@ def fit_device(readings: Readings, name: str, source: str = "") -> Fit:
     estimates = problem.intervals(form, {**found, **read})
     notes = []
     if form.read and problem.repeats is None:
-        notes.append("read noise can't be told from drift: no cell was read twice at one time. The spread has both.")
+        notes.append(
+            "read noise can't be told from drift: no cell was read twice at one age above 0. The spread has both."
+        )
     elif not form.read and problem.repeats is not None:
         notes.append(f"the law {form.law} has no read noise of its own: the spread has it.")
+    if cleaned.noise_us is None:
+        notes.append(
+            "no cell was read twice at time_s=0: those readings count as what was programmed, so they must be verify "
+            "values or averages; the noise of a single read would count as programming error."
+        )
     notes += _departures(cleaned)
     stuck = {
         "stuck_on": _rate("stuck_on", *cleaned.stuck_on),

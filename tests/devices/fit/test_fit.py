@@ -148,6 +148,31 @@ def test_gaps_outliers_and_stuck_cells_in_any_order(tmp_path, cmo_text, cmo, mon
             assert abs(one.value - clean_one.value) < clean_one.high - clean_one.low, one.name
 
 
+def test_read_noise_when_just_written_is_no_programming_error(tmp_path, monkeypatch, cmo_text):
+    monkeypatch.setattr(estimate, "BOOTSTRAP_DRAWS", 2)
+    monkeypatch.setattr(estimate, "forms", lambda cleaned: forms(cleaned)[:1])
+    rng, (header, *rows) = np.random.default_rng(6), cmo_text.splitlines()
+    noisy = []
+    for row in rows:
+        cell, target, time, reading, value = row.split(",")
+        if time == "0" and 10 < float(target) < 85:
+            value = f"{float(value) + rng.normal(0, 2):.7g}"
+        noisy.append(",".join((cell, target, time, reading, value)))
+    true, targets = load_device("reram_cmo"), torch.linspace(20, 80, 5, dtype=torch.float64)
+    fit = fit_device(_readings(tmp_path, "\n".join([header, *noisy])), "mine")
+    torch.testing.assert_close(
+        fit.device.programming_std_us(targets), true.programming_std_us(targets), atol=0.3, rtol=0
+    )
+    assert not any("time_s=0" in note for note in fit.notes)
+    new = [one for one in agreement(fit) if one.time_s == 0 and 10 < one.target_us < 85]
+    assert all(one.fitted_std_us > 1.5 for one in new) and 0.5 < misfit(new)[1] < 1.5
+    # With one of the two nobody can tell.
+    once = [row for row in noisy if row.split(",")[3] == "0"]
+    fit = fit_device(_readings(tmp_path, "\n".join([header, *once])), "mine")
+    assert any("no cell was read twice at time_s=0" in note for note in fit.notes)
+    assert fit.device.programming_std_us(targets).min() > 1.1
+
+
 def test_a_law_that_depends_on_the_state(tmp_path, monkeypatch):
     monkeypatch.setattr(estimate, "BOOTSTRAP_DRAWS", 25)
     true = StateLogTimeDrift(
@@ -163,8 +188,9 @@ def test_a_law_that_depends_on_the_state(tmp_path, monkeypatch):
     )
     fit = fit_device(_readings(tmp_path, simulate_readings(true, 400, TIMES_S, _targets(true, 8), seed=2)), "mine")
     assert fit.chosen == "state_log_time, degree 1"
-    (note,) = fit.notes
-    assert "read noise can't be told from drift: no cell was read twice" in note
+    drift, new = fit.notes
+    assert "read noise can't be told from drift: no cell was read twice at one age above 0" in drift
+    assert "no cell was read twice at time_s=0" in new
     inside = [one.low <= _true(true, one.name) <= one.high for one in fit.estimates if "read" not in one.name]
     assert len(inside) == 12 and sum(inside) >= 10
     assert fit.device.read_std_of_x == (0.0, 0.0)
