@@ -8,8 +8,8 @@ import numpy as np
 
 from hwaware.devices.fit.readings import Readings
 
-#: A cell is stuck at an end of the window if all its readings are within this share of the window of it (or beyond),
-#: while its target is in the other half.
+#: A cell is stuck at an end of the window if all its readings, age 0 among them, are within this share of the window of
+#: it (or beyond), while its target is in the other half.
 STUCK_WITHIN = 0.05
 
 #: An outlier lies so many interquartile ranges beyond the quartiles (Tukey's fences); of a Gaussian that is 6 σ.
@@ -72,8 +72,9 @@ def clean(readings: Readings) -> Cleaned:
     lowest, highest = _extremes(readings)
     target = np.zeros(len(readings.cells))
     target[readings.cell] = readings.target_us
-    seen = np.isin(np.arange(len(target)), readings.cell)
-    wants_low, wants_high = seen & (target < low_us + width / 2), seen & (target > low_us + width / 2)
+    # A cell that was first read late and is found at an end may have got there since.
+    new = np.isin(np.arange(len(target)), readings.cell[readings.time_s == 0])
+    wants_low, wants_high = new & (target < low_us + width / 2), new & (target > low_us + width / 2)
     on = wants_low & (lowest >= high_us - STUCK_WITHIN * width)
     off = wants_high & (highest <= low_us + STUCK_WITHIN * width)
     kept = readings.take(~(on | off)[readings.cell])

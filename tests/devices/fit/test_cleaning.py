@@ -87,3 +87,16 @@ def test_a_value_with_many_readings_beyond_is_no_limit(tmp_path):
     """Read to 0.5 µS, without a clamp."""
     cleaned = clean(_changed(tmp_path, lambda c, g, t, r, value: max(0.5, 0.5 * round(2 * value)), preset="pcm"))
     assert cleaned.limits_us[1] is None and cleaned.clamp == "zero"
+
+
+def test_stuck_is_what_was_read_when_just_written(tmp_path):
+    """Of the cells with the highest target one hangs at the lowest from the start; another was first read late."""
+
+    def change(cell, target, time, reading, value):
+        if cell in (23, 35):
+            return None if cell == 35 and time < 60 else 9.0
+        return None if cell < 12 and time == 0 else value
+
+    cleaned = clean(_changed(tmp_path, change))
+    assert cleaned.stuck_on == (0, 294) and cleaned.stuck_off == (1, 293)
+    assert "35" in {cleaned.departed.cells[cell] for cell in cleaned.departed.cell}
