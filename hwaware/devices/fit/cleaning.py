@@ -129,7 +129,12 @@ def grouped_ages(time_s: np.ndarray) -> np.ndarray:
     found = time_s.copy()
     older = time_s > 0
     group = bins(time_s[older], MOST_AGES, log=True)
-    found[older] = np.exp(np.bincount(group, np.log(time_s[older])) / np.bincount(group))[group]
+    low, high = np.full(group.max() + 1, np.inf), np.zeros(group.max() + 1)
+    np.minimum.at(low, group, time_s[older])
+    np.maximum.at(high, group, time_s[older])
+    # Rounding must not lead out of the group: below the youngest age a law may cover none.
+    mean = np.exp(np.bincount(group, np.log(time_s[older])) / np.bincount(group))
+    found[older] = np.clip(mean, low, high)[group]
     return found
 
 

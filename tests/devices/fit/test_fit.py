@@ -289,6 +289,13 @@ def test_many_ages_are_taken_together():
     assert (grouped_ages(time_s[:20]) == time_s[:20]).all()
 
 
+def test_ages_taken_together_stay_within_those_read():
+    """A group of one age is that age, to the last digit."""
+    for youngest_s in np.linspace(1, 60, 20):
+        time_s = np.concatenate([[0.0], np.full(7, youngest_s), np.geomspace(100, 1e7, 200)])
+        assert (grouped_ages(time_s)[1:8] == youngest_s).all()
+
+
 def test_clamps_and_limits(cmo, pcm):
     assert cmo.cleaned.limits_us == (9.0, pytest.approx(88.2)) and cmo.cleaned.clamp == "window"
     assert pcm.cleaned.limits_us[1] is None and pcm.cleaned.clamp == "zero"
