@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import rankdata
 
 from hwaware.devices.fit.readings import Readings
+from hwaware.errors import UserError
 
 #: A cell is stuck at an end of the window if all its readings, age 0 among them, are within this share of the window of
 #: it (or beyond), while its target is in the other half.
@@ -66,7 +68,11 @@ class Cleaned:
 
 
 def clean(readings: Readings) -> Cleaned:
-    """Sets stuck cells aside, and outlying readings that are not the cell's own behaviour."""
+    """Sets stuck cells aside, and outlying readings that are not the cell's own behaviour.
+
+    Raises:
+        UserError: most cells conduct little where they should much, or the other way round.
+    """
     low_us, high_us = readings.window_us
     width = high_us - low_us
     lowest, highest = _extremes(readings)
@@ -77,6 +83,7 @@ def clean(readings: Readings) -> Cleaned:
     wants_low, wants_high = new & (target < low_us + width / 2), new & (target > low_us + width / 2)
     on = wants_low & (lowest >= high_us - STUCK_WITHIN * width)
     off = wants_high & (highest <= low_us + STUCK_WITHIN * width)
+    _refuse_reversed(readings, int((on | off).sum()))
     kept = readings.take(~(on | off)[readings.cell])
     outlying, distance_us = outliers(kept)
     dead = _dead(kept, outlying)
@@ -165,6 +172,19 @@ def outliers(readings: Readings) -> tuple[np.ndarray, np.ndarray]:
             scale[members] = np.maximum(scale[members], np.median(positive) / 2 if len(positive) else np.inf)
         far &= beyond > OUTLIER_IQR * scale
     return far, distance_us
+
+
+def _refuse_reversed(readings: Readings, stuck: int) -> None:
+    new = readings.time_s == 0
+    target, found = readings.target_us[new], readings.conductance_us[new]
+    fall = len(np.unique(found)) > 1 and np.corrcoef(rankdata(target), rankdata(found))[0, 1] < -0.5
+    if fall or stuck > readings.n_cells / 2:
+        middle = sum(readings.window_us) / 2
+        opposite = len(np.unique(readings.cell[new][(target - middle) * (found - middle) < 0]))
+        raise UserError(
+            f"{opposite} of {readings.n_cells} cells read at the opposite end of their target; are these resistances, "
+            "or targets swapped?"
+        )
 
 
 def _dead(readings: Readings, outlying: np.ndarray) -> np.ndarray:

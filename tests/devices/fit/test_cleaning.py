@@ -14,6 +14,7 @@ from hwaware.devices import load_device
 from hwaware.devices.fit import estimate, fit_device, read_measurements
 from hwaware.devices.fit.cleaning import clean
 from hwaware.devices.fit.forms import forms
+from hwaware.errors import UserError
 from hwaware.report.device_fit import agreement, misfit
 
 TIMES_S = (0, 1, 60, 3600, 604800)
@@ -100,3 +101,16 @@ def test_stuck_is_what_was_read_when_just_written(tmp_path):
     cleaned = clean(_changed(tmp_path, change))
     assert cleaned.stuck_on == (0, 294) and cleaned.stuck_off == (1, 293)
     assert "35" in {cleaned.departed.cells[cell] for cell in cleaned.departed.cell}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda cell, target, time, reading, value: 97.2 - value,  # targets swapped
+        lambda cell, target, time, reading, value: 1000 / value,  # kΩ
+        lambda cell, target, time, reading, value: 9.0 if cell % 12 > 3 else 88.2 if cell % 12 < 3 else value,
+    ],
+)
+def test_readings_that_go_the_wrong_way_are_refused(tmp_path, change):
+    with pytest.raises(UserError, match=r"of 600 cells read at the opposite end .* resistances, or targets swapped"):
+        clean(_changed(tmp_path, change))
