@@ -117,8 +117,9 @@ def _simulate(options: argparse.Namespace) -> None:
 
 
 def ages(device: Device) -> tuple[float, ...]:
-    """The ages (s) of :data:`AGES_S` that tell something about a device."""
-    return AGES_S if device.has_time_law else (AGES_S[0], AGES_S[-1])
+    """The ages (s) of :data:`AGES_S` that a device's law covers and that tell something about it."""
+    covered = tuple(age_s for age_s in AGES_S if not 0 < device.equivalent_age_s(age_s) < device.youngest_s)
+    return covered if device.has_time_law else (AGES_S[0], AGES_S[-1])
 
 
 def _presets() -> Table:

@@ -83,11 +83,15 @@ def agreement(fit: Fit) -> list[Agreement]:
             moments = measured[0], fitted[0], measured[1], math.hypot(fitted[1], noise)
             found.append(Agreement(float(age_s), target, cells, *moments, *shares, False))
     targets = [readings.target_us[bin_of == one] for one in np.unique(bin_of)]
-    for age_s in filter(device.extrapolates, _LATER_S if device.has_time_law else ()):
+    for age_s in _later_s(device):
         for target in targets:
             shift, std = _fitted(device, target, age_s)
             found.append(Agreement(age_s, float(target.mean()), 0, math.nan, shift, math.nan, std, 0.0, 0.0, True))
     return found
+
+
+def _later_s(device: Device) -> tuple[float, ...]:
+    return tuple(age_s for age_s in _LATER_S if age_s > device.measured_s[1]) if device.has_time_law else ()
 
 
 def misfit(rows: Sequence[Agreement]) -> tuple[float, float]:
@@ -267,7 +271,7 @@ def _plot_by_state(fit: Fit, rows: Sequence[Agreement], path: Path) -> None:
     device = fit.device
     states = np.linspace(device.g_min_us, device.g_max_us, 120)
     measured = _few(sorted({one.time_s for one in rows if one.cells}), _AGES_DRAWN)
-    later = [age_s for age_s in _LATER_S[-1:] if device.extrapolates(age_s)]
+    later = _later_s(device)[-1:]
     figure, axes = new_figure(rows=2, height=6.6, heights=(1, 1))
     for age_s, colour in zip([*measured, *later], [*shades(len(measured)), COLOURS[1]], strict=False):
         here = [one for one in rows if one.time_s == age_s and one.cells]

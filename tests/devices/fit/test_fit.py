@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from hwaware.device_command import ages
 from hwaware.device_simulation import simulate_readings
 from hwaware.devices import device_file, load_device
 from hwaware.devices.fit import estimate, fit_device, read_measurements
 from hwaware.devices.fit.cleaning import clean, grouped_ages
 from hwaware.devices.fit.forms import Constant, Form, forms
+from hwaware.devices.relaxation import MeasuredRelaxation
 from hwaware.devices.state_drift import StateLogTimeDrift
 from hwaware.errors import UserError
 from hwaware.report.device_fit import agreement, misfit
@@ -221,6 +223,30 @@ def test_laws_of_one_constant(preset, form, tmp_path, monkeypatch):
     assert fit.chosen == form
     one = fit.estimates[0]
     assert one.low <= _true(true, one.name) <= one.high
+
+
+@pytest.mark.parametrize("times_s", [(0.0, 1.0, 86400.0, 172800.0), (0.0, 172800.0, 864000.0)])
+def test_a_relaxation_as_measured(tmp_path, monkeypatch, times_s):
+    """By polynomials of the state at each age; it begins at its first age, and is not asked before."""
+    monkeypatch.setattr(estimate, "BOOTSTRAP_DRAWS", 2)
+    laws = ("measured_relaxation", *["state_log_time"] * (times_s[1] == 1.0))
+    monkeypatch.setattr(estimate, "forms", lambda cleaned: [one for one in forms(cleaned) if one.law in laws])
+    true = load_device("reram_wan2022")
+    fit = fit_device(_readings(tmp_path, simulate_readings(true, 600, times_s, _targets(true, 12, 1.0), 7)), "mine")
+    rows = agreement(fit)
+    later = tuple(age_s for age_s in (604800.0, 2592000.0, 31536000.0, YEARS_S) if age_s > times_s[-1])
+    assert {one.time_s for one in rows} == {*times_s, *later}
+    if times_s[1] == 1.0:
+        assert fit.chosen == "measured_relaxation" and misfit(rows)[1] < 1.5
+        assert ages(fit.device) == (0.0, 1.0, 3600.0, 86400.0, *later)
+        states = torch.linspace(5, 40, 8, dtype=torch.float64)
+        std, true_std = (one.cell_moments(states, 172800.0)[1] for one in (fit.device, true))
+        torch.testing.assert_close(std, true_std, atol=0.2, rtol=0.1)
+    else:
+        assert ages(MeasuredRelaxation(**{**true.given(), "times_s": (60.0, 86400.0, 172800.0)})) == (
+            0.0,
+            *ages(true)[2:],
+        )
 
 
 def test_constants_that_nothing_depends_on_are_named(cmo):
