@@ -37,7 +37,7 @@ class Agreement:
 
     Attributes:
         time_s: the age.
-        target_us: the target, or the mean of neighbouring ones.
+        target_us: the target, or the mean of neighbouring ones, over all ages.
         cells: how many were read.
         measured_shift_us, fitted_shift_us: mean of conductance less target.
         measured_std_us, fitted_std_us: its standard deviation, a single read's; at age 0 with the noise that repeats
@@ -66,6 +66,8 @@ def agreement(fit: Fit) -> list[Agreement]:
     every_bin = bins(np.concatenate([readings.target_us, aside.target_us]), MOST_STATES)
     every_s = grouped_ages(np.concatenate([readings.time_s, aside.time_s]))
     bin_of, time_s = every_bin[:n], every_s[:n]
+    # One target per bin at all ages, whatever readings are missing: figures draw a line for each.
+    targets_us = np.bincount(bin_of, readings.target_us) / np.maximum(np.bincount(bin_of), 1)
     cut_off = np.isin(readings.conductance_us, [limit for limit in fit.cleaned.limits_us if limit is not None])
     found = []
     for age_s in np.unique(time_s):
@@ -78,15 +80,14 @@ def agreement(fit: Fit) -> list[Agreement]:
             fitted = _fitted(device, readings.target_us[here], float(age_s))
             n_aside = ((every_s[n:] == age_s) & (every_bin[n:] == one)).sum()
             shares = float(cut_off[here].mean()), float(n_aside / (n_aside + here.sum()))
-            target, cells = float(readings.target_us[here].mean()), len(np.unique(readings.cell[here]))
+            target, cells = float(targets_us[one]), len(np.unique(readings.cell[here]))
             noise = 0.0 if fit.cleaned.noise_us is None else math.sqrt(np.mean(fit.cleaned.noise_us[here] ** 2))
             moments = measured[0], fitted[0], measured[1], math.hypot(fitted[1], noise)
             found.append(Agreement(float(age_s), target, cells, *moments, *shares, False))
-    targets = [readings.target_us[bin_of == one] for one in np.unique(bin_of)]
     for age_s in _later_s(device):
-        for target in targets:
-            shift, std = _fitted(device, target, age_s)
-            found.append(Agreement(age_s, float(target.mean()), 0, math.nan, shift, math.nan, std, 0.0, 0.0, True))
+        for one in np.unique(bin_of):
+            shift, std = _fitted(device, readings.target_us[bin_of == one], age_s)
+            found.append(Agreement(age_s, float(targets_us[one]), 0, math.nan, shift, math.nan, std, 0.0, 0.0, True))
     return found
 
 
@@ -151,10 +152,7 @@ def fit_tables(fit: Fit) -> list[Table]:
         beyond = here[0].extrapolated
         label = age_label(age_s) + " *" * beyond
         means = [_average([getattr(one, f"{kind}_shift_us") for one in here], cells) for kind in ("measured", "fitted")]
-        stds = [
-            math.sqrt(_average([getattr(one, f"{kind}_std_us") ** 2 for one in here], cells))
-            for kind in ("measured", "fitted")
-        ]
+        stds = [_pooled(here, kind) for kind in ("measured", "fitted")]
         numbers = ["–" if math.isnan(value) else f"{value:.3f}" for value in (*means, *stds)]
         aside = f"{100 * _average([one.set_aside for one in here], cells):.2g}"
         by_age.add_row(label, str(sum(one.cells for one in here) or "–"), *numbers, "–" if beyond else aside)
@@ -202,6 +200,14 @@ def _fitted(device: Device, targets_us: np.ndarray, age_s: float) -> tuple[float
     mean, std = (moment.numpy() for moment in device.cell_moments(torch.from_numpy(states), age_s))
     shift = _average(mean - states, counts)
     return shift, math.sqrt(_average(std**2 + (mean - states - shift) ** 2, counts))
+
+
+def _pooled(rows: Sequence[Agreement], kind: str) -> float:
+    """Standard deviation of readings about their states' means; NaN where no state was read in two cells."""
+    # An extrapolated state has no cells, and counts like any other.
+    known = [(getattr(one, f"{kind}_std_us") ** 2, one.cells - 1 if one.cells else 1) for one in rows]
+    known = [(variance, weight) for variance, weight in known if weight and math.isfinite(variance)]
+    return math.sqrt(_average(*zip(*known, strict=True))) if known else math.nan
 
 
 def _average(values: Sequence[float], weights: Sequence[float]) -> float:
