@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -82,12 +83,13 @@ def _fit(options: argparse.Namespace) -> None:
     if options.out.suffix != ".yaml":
         raise UserError(f"device fit: --out '{options.out}' must end in .yaml.")
     from hwaware.devices.fit import fit_device, read_measurements
-    from hwaware.report.device_fit import fit_remarks, fit_tables, write_fit
+    from hwaware.report.device_fit import fit_files, fit_remarks, fit_tables, write_fit
 
+    fit_files(options.out, options.csv)  # refuses early what can't be written
     readings = read_measurements(options.csv)
     source = f"own measurements: {options.csv.name}, {readings.n_cells} cells"
     fit = fit_device(readings, options.name or options.out.stem, source)
-    files = write_fit(fit, options.out, options.csv.name)
+    files = write_fit(fit, options.out, options.csv)
     for table in fit_tables(fit):
         Console().print(table)
     print(*fit_remarks(fit), *files, sep="\n")
@@ -108,8 +110,7 @@ def _simulate(options: argparse.Namespace) -> None:
     from hwaware.files import replacing
 
     device = load_device(options.name)
-    width = device.g_max_us - device.g_min_us
-    targets = options.targets or [device.g_min_us + width * place / (_TARGETS - 1) for place in range(_TARGETS)]
+    targets = options.targets or np.linspace(device.g_min_us, device.g_max_us, _TARGETS).tolist()
     text = simulate_readings(device, options.cells, options.times, targets, options.seed, options.repeats)
     with replacing(options.out) as file:
         file.write(text.encode())

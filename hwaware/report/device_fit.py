@@ -18,7 +18,8 @@ from hwaware.devices.device import Device
 from hwaware.devices.fit import estimate
 from hwaware.devices.fit.cleaning import MOST_STATES, OUTLIER_IQR, STUCK_WITHIN, bins, grouped_ages
 from hwaware.devices.fit.estimate import BOOTSTRAP_SEED, FOLDS, TOLERATED_ERRORS, Fit
-from hwaware.files import replacing_together
+from hwaware.errors import UserError
+from hwaware.files import refuse_folder, replacing_together
 from hwaware.report.drawing import COLOURS, GREY, legend, new_figure, save, shades
 from hwaware.report.labels import age_label
 
@@ -26,6 +27,9 @@ from hwaware.report.labels import age_label
 _LATER_S = (86400.0, 604800.0, 2592000.0, 31536000.0, 315360000.0)
 
 _AGES_DRAWN, _STATES_DRAWN = 5, 5
+
+#: What the names of a fit's files end in, but the device file's.
+_RESULTS = ("parameters.csv", "states.csv", "time.png", "time.svg", "state.png", "state.svg")
 
 #: Cells of a state, at least, and readings at a limit, at most, whose moments count in the goodness of fit.
 _FEW, _CUT_OFF = 8, 0.05
@@ -106,25 +110,40 @@ def misfit(rows: Sequence[Agreement]) -> tuple[float, float]:
     return tuple(math.sqrt(np.mean(np.square(values))) if values else math.nan for values in (means, stds))
 
 
-def write_fit(fit: Fit, out: str | Path, measured_in: str) -> list[Path]:
-    """The device file ``out`` and, beside it, CSV files and figures under its stem: all of them or none.
+def fit_files(out: str | Path, measured_in: str | Path) -> list[Path]:
+    """The files of a fit: the device file ``out`` and, beside it, tables and figures under its stem.
+
+    Raises:
+        UserError: one of them is a folder, or the file of the readings.
+    """
+    out = Path(out)
+    files = [out, *(out.with_name(f"{out.stem}_{end}") for end in _RESULTS)]
+    for file in files:
+        refuse_folder(file)
+        if file.resolve() == Path(measured_in).resolve():
+            raise UserError(f"device fit: --out '{out}' would overwrite the readings in '{measured_in}'.")
+    return files
+
+
+def write_fit(fit: Fit, out: str | Path, measured_in: str | Path) -> list[Path]:
+    """Writes the :func:`fit_files`, in one go at the end.
 
     Args:
         fit: what was found.
         out: path of the device file, ending in ``.yaml``.
-        measured_in: the file of the readings, for the device file's first lines.
+        measured_in: the file of the readings, which the device file names.
     """
-    out, rows = Path(out), agreement(fit)
+    out, rows, files = Path(out), agreement(fit), fit_files(out, measured_in)
     with replacing_together(out.parent) as folder:
-        (folder / out.name).write_text(_header(fit, measured_in) + device_file(fit.device), encoding="utf-8")
-        estimates = [asdict(one) for one in fit.estimates]
-        (folder / f"{out.stem}_parameters.csv").write_text(_csv(estimates), encoding="utf-8")
-        states = _csv([{**asdict(one), "extrapolated": int(one.extrapolated)} for one in rows])
-        (folder / f"{out.stem}_states.csv").write_text(states, encoding="utf-8")
-        _plot_over_time(fit, rows, folder / f"{out.stem}_time.png")
-        _plot_by_state(fit, rows, folder / f"{out.stem}_state.png")
-        names = sorted(file.name for file in folder.iterdir())
-    return [out, *(out.parent / name for name in names if name != out.name)]
+        text = _header(fit, Path(measured_in).name) + device_file(fit.device)
+        (folder / out.name).write_text(text, encoding="utf-8")
+        parameters, states, time, _, state, _ = (folder / file.name for file in files[1:])
+        parameters.write_text(_csv([asdict(one) for one in fit.estimates]), encoding="utf-8")
+        table = _csv([{**asdict(one), "extrapolated": int(one.extrapolated)} for one in rows])
+        states.write_text(table, encoding="utf-8")
+        _plot_over_time(fit, rows, time)
+        _plot_by_state(fit, rows, state)
+    return files
 
 
 def fit_tables(fit: Fit) -> list[Table]:
