@@ -83,16 +83,17 @@ def _fit(options: argparse.Namespace) -> None:
     if options.out.suffix != ".yaml":
         raise UserError(f"device fit: --out '{options.out}' must end in .yaml.")
     from hwaware.devices.fit import fit_device, read_measurements
-    from hwaware.report.device_fit import fit_files, fit_remarks, fit_tables, write_fit
+    from hwaware.report.device_fit import agreement, fit_files, fit_remarks, fit_tables, write_fit
 
     fit_files(options.out, options.csv)  # refuses early what can't be written
     readings = read_measurements(options.csv)
     source = f"own measurements: {options.csv.name}, {readings.n_cells} cells"
     fit = fit_device(readings, options.name or options.out.stem, source)
-    files = write_fit(fit, options.out, options.csv)
-    for table in fit_tables(fit):
+    rows = agreement(fit)
+    files = write_fit(fit, rows, options.out, options.csv)
+    for table in fit_tables(fit, rows):
         Console().print(table)
-    print(*fit_remarks(fit), *files, sep="\n")
+    print(*fit_remarks(fit, rows), *files, sep="\n")
 
 
 def _add_simulate(parser: argparse.ArgumentParser) -> None:

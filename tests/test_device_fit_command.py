@@ -66,6 +66,9 @@ def test_the_device_file_says_what_it_rests_on(folder):
         "log_time: ",
         "power_law_decay: not fitted: it needs 4 targets; there are 3",
         "Read noise can't be told from drift",
+        "read_time_s (1e-06). g_min_us and g_max_us are the lowest and the highest target",
+        "No cell was read twice at time_s=0",
+        "The clamp is '",
         "10 fits to cells drawn with replacement",
     ):
         assert part in comments, part

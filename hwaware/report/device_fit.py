@@ -125,17 +125,18 @@ def fit_files(out: str | Path, measured_in: str | Path) -> list[Path]:
     return files
 
 
-def write_fit(fit: Fit, out: str | Path, measured_in: str | Path) -> list[Path]:
+def write_fit(fit: Fit, rows: Sequence[Agreement], out: str | Path, measured_in: str | Path) -> list[Path]:
     """Writes the :func:`fit_files`, in one go at the end.
 
     Args:
         fit: what was found.
+        rows: how well it agrees, of :func:`agreement`.
         out: path of the device file, ending in ``.yaml``.
         measured_in: the file of the readings, which the device file names.
     """
-    out, rows, files = Path(out), agreement(fit), fit_files(out, measured_in)
+    out, files = Path(out), fit_files(out, measured_in)
     with replacing_together(out.parent) as folder:
-        text = _header(fit, Path(measured_in).name) + device_file(fit.device)
+        text = _header(fit, rows, Path(measured_in).name) + device_file(fit.device)
         (folder / out.name).write_text(text, encoding="utf-8")
         parameters, states, time, _, state, _ = (folder / file.name for file in files[1:])
         parameters.write_text(_csv([asdict(one) for one in fit.estimates]), encoding="utf-8")
@@ -146,9 +147,8 @@ def write_fit(fit: Fit, out: str | Path, measured_in: str | Path) -> list[Path]:
     return files
 
 
-def fit_tables(fit: Fit) -> list[Table]:
-    """For the terminal: the forms, the constants, and measured against fitted by age."""
-    rows = agreement(fit)
+def fit_tables(fit: Fit, rows: Sequence[Agreement]) -> list[Table]:
+    """For the terminal: the forms, the constants, and measured against fitted by age (of :func:`agreement`)."""
     forms = Table("form", title=f"forms by held-out log-likelihood per cell ({FOLDS} folds over cells)")
     for name in ("constants", "per cell", "behind the best ± error"):
         forms.add_column(name, justify="right")
@@ -178,9 +178,9 @@ def fit_tables(fit: Fit) -> list[Table]:
     return [forms, constants, by_age]
 
 
-def fit_remarks(fit: Fit) -> list[str]:
+def fit_remarks(fit: Fit, rows: Sequence[Agreement]) -> list[str]:
     """What else is to be said: how well it fits, what was set aside, what the readings can't tell."""
-    means, stds = misfit(agreement(fit))
+    means, stds = misfit(rows)
     cleaned = fit.cleaned
     remarks = [
         f"Misfit by state and age in standard errors (1 is perfect): means {means:.2f}, spreads {stds:.2f}.",
@@ -195,15 +195,23 @@ def fit_remarks(fit: Fit) -> list[str]:
     return remarks + [one[:1].upper() + one[1:] for one in fit.notes]
 
 
-def _header(fit: Fit, measured_in: str) -> str:
+def _header(fit: Fit, rows: Sequence[Agreement], measured_in: str) -> str:
     device, readings = fit.device, fit.cleaned.readings
     first, last = device.measured_s
     lines = [
         f"Fitted by `hwaware device fit` to {len(readings)} readings of {readings.n_cells} cells in {measured_in}.",
         f"Measured: ages {first:g} to {last:g} s ({age_label(first)} to {age_label(last)}) and age 0, targets "
         f"{device.measured_us[0]:g} to {device.measured_us[1]:g} µS. All beyond is extrapolated.",
-        "Not measured, and so at their defaults: mapping, scale, kappa (the cell's curve).",
-        *fit_remarks(fit),
+        "Not measured, and so at their defaults: mapping, scale, kappa (the cell's curve)"
+        + (f", read_time_s ({device.read_time_s:g})" if hasattr(device, "read_time_s") else "")
+        + ". g_min_us and g_max_us are the lowest and the highest target, not what cells can do.",
+        f"The clamp is '{device.clamp}': "
+        + (
+            "readings pile up at the lowest or highest target, and hardly any is beyond."
+            if device.clamp == "window"
+            else "no pile of readings at the lowest or highest target says otherwise."
+        ),
+        *fit_remarks(fit, rows),
         f"Form '{fit.chosen}', by held-out log-likelihood per cell ({FOLDS} folds over cells; fewest constants within "
         f"{TOLERATED_ERRORS:g} standard errors of the best):",
     ]

@@ -214,7 +214,10 @@ class _Problem:
         return max(found, key=lambda values: sample.log_likelihood(device(values)).sum())
 
     def held_out(self, form: Form, read: Mapping[str, float], start: Mapping[str, float]) -> np.ndarray:
-        """Log-likelihood of each cell by constants that were fitted without it."""
+        """Log-likelihood of each cell by constants of programming and drift that were fitted without it.
+
+        Read noise, the cleaning and the limits are those of all cells.
+        """
         total = np.zeros(self.n)
         for train, held in self.folds:
             values = self.fit(form, read, train, [start])
@@ -312,8 +315,6 @@ def _unfit(form: Form, readings: Readings) -> str:
         return f"it needs {form.needs_targets} targets; there are {targets}"
     if len(ages) < form.needs_ages:
         return f"it needs {form.needs_ages} ages; there are {len(ages)}"
-    if form.law == "measured_relaxation" and not readings.ages_s[0] > 0:
-        return "it needs ages above 0"
     return ""
 
 

@@ -82,7 +82,7 @@ def forms(cleaned: Cleaned) -> tuple[Form, ...]:
     spread_0 = max(_spread(shift[new]), 1e-4 * high_us)
     spread = max(_spread(shift[old]), spread_0 / 2)
     log_t = np.log(readings.time_s[old])
-    trend = float(np.polyfit(log_t, shift[old], 1)[0]) if len(readings.ages_s) > 1 else 0.0
+    trend = float(np.polyfit(log_t, shift[old], 1)[0])
     long = max(float(log_t.max()), 1.0)
     youngest_s = float(min(readings.ages_s.min(), 1.0))
     programming = (
