@@ -113,7 +113,6 @@ def forms(cleaned: Cleaned) -> tuple[Form, ...]:
         ),
         _measured_relaxation(readings, high_us, spread),
         Form("lognormal", "lognormal", (Constant("log_std", min(spread / high_us, 0.5), spread / high_us, 0.0, 3.0),)),
-        Form("relative", "relative", (Constant("relative_drift", spread / high_us, spread / high_us, 0.0),)),
     ]
     return tuple(found)
 
