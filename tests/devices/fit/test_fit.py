@@ -49,7 +49,7 @@ def cmo_text():
 @pytest.fixture(scope="module")
 def cmo(cmo_text, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(estimate, "BOOTSTRAP_DRAWS", 40)
+        patch.setattr(estimate, "BOOTSTRAP_DRAWS", 25)
         return fit_device(_readings(tmp_path_factory.mktemp("cmo"), cmo_text), "mine")
 
 
@@ -58,7 +58,7 @@ def pcm(tmp_path_factory):
     device = load_device("pcm")
     text = simulate_readings(device, 480, TIMES_S, _targets(device, 12, lowest_us=1.25), seed=3, repeats=2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(estimate, "BOOTSTRAP_DRAWS", 25)
+        patch.setattr(estimate, "BOOTSTRAP_DRAWS", 15)
         return fit_device(_readings(tmp_path_factory.mktemp("pcm"), text), "mine")
 
 
