@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -82,15 +83,17 @@ def _fit(options: argparse.Namespace) -> None:
     if options.out.suffix != ".yaml":
         raise UserError(f"device fit: --out '{options.out}' must end in .yaml.")
     from hwaware.devices.fit import fit_device, read_measurements
-    from hwaware.report.device_fit import fit_remarks, fit_tables, write_fit
+    from hwaware.report.device_fit import agreement, fit_files, fit_remarks, fit_tables, write_fit
 
+    fit_files(options.out, options.csv)  # refuses early what can't be written
     readings = read_measurements(options.csv)
     source = f"own measurements: {options.csv.name}, {readings.n_cells} cells"
     fit = fit_device(readings, options.name or options.out.stem, source)
-    files = write_fit(fit, options.out, options.csv.name)
-    for table in fit_tables(fit):
+    rows = agreement(fit)
+    files = write_fit(fit, rows, options.out, options.csv)
+    for table in fit_tables(fit, rows):
         Console().print(table)
-    print(*fit_remarks(fit), *files, sep="\n")
+    print(*fit_remarks(fit, rows), *files, sep="\n")
 
 
 def _add_simulate(parser: argparse.ArgumentParser) -> None:
@@ -108,8 +111,7 @@ def _simulate(options: argparse.Namespace) -> None:
     from hwaware.files import replacing
 
     device = load_device(options.name)
-    width = device.g_max_us - device.g_min_us
-    targets = options.targets or [device.g_min_us + width * place / (_TARGETS - 1) for place in range(_TARGETS)]
+    targets = options.targets or np.linspace(device.g_min_us, device.g_max_us, _TARGETS).tolist()
     text = simulate_readings(device, options.cells, options.times, targets, options.seed, options.repeats)
     with replacing(options.out) as file:
         file.write(text.encode())
@@ -117,8 +119,9 @@ def _simulate(options: argparse.Namespace) -> None:
 
 
 def ages(device: Device) -> tuple[float, ...]:
-    """The ages (s) of :data:`AGES_S` that tell something about a device."""
-    return AGES_S if device.has_time_law else (AGES_S[0], AGES_S[-1])
+    """The ages (s) of :data:`AGES_S` that a device's law covers and that tell something about it."""
+    covered = tuple(age_s for age_s in AGES_S if not 0 < device.equivalent_age_s(age_s) < device.youngest_s)
+    return covered if device.has_time_law else (AGES_S[0], AGES_S[-1])
 
 
 def _presets() -> Table:

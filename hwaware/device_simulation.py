@@ -18,6 +18,9 @@ from hwaware.nn import convert
 #: What the simulated instrument reads at least (µS).
 FLOOR_US = 1e-3
 
+#: Share of the window that a target may be outside of it, as a rounded number is.
+_ROUNDING = 1e-6
+
 
 def simulate_readings(
     device: Device, cells: int, times_s: Sequence[float], targets_us: Sequence[float], seed: int, repeats: int = 1
@@ -39,14 +42,16 @@ def simulate_readings(
         raise UserError(f"device simulate: {cells} cells and {repeats} repeats: at least 1 of each.")
     if len(set(times_s)) < len(times_s) or not times_s:
         raise UserError(f"device simulate: times {list(times_s)} must be given, and differ.")
+    tolerance = _ROUNDING * (device.g_max_us - device.g_min_us)
     for target in targets_us:
-        if not device.g_min_us <= target <= device.g_max_us:
+        if not device.g_min_us - tolerance <= target <= device.g_max_us + tolerance:
             raise UserError(
                 f"device simulate: target {target:g} µS is outside the window of '{device.name}', "
                 f"{device.g_min_us:g} to {device.g_max_us:g} µS."
             )
     for time_s in times_s:
         device.check_age(time_s)
+    targets_us = [min(max(target, device.g_min_us), device.g_max_us) for target in targets_us]
     # One cell per weight, whose window position is the weight; a last one of weight 1 sets the layer's scale.
     device = replace(device, mapping="offset", scale="tensor", kappa=None, levels=None, range_fraction=1.0)
     targets = torch.tensor(list(targets_us), dtype=torch.float64)[torch.arange(cells) % len(targets_us)]

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from hwaware.errors import UserError
+
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[BinaryIO]:
@@ -46,13 +48,26 @@ def new_folder(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_together(folder: str | Path) -> Iterator[Path]:
-    """A folder to fill with files, which move to ``folder`` when the body ends without an exception; none does else."""
+    """A folder to fill with files, which move to ``folder``, one by one, when the body ends without an exception.
+
+    Raises:
+        UserError: a folder is where one of the files is to be; none has moved.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".writing.") as temporary:
         yield Path(temporary)
-        for file in sorted(Path(temporary).iterdir()):
+        files = sorted(Path(temporary).iterdir())
+        for file in files:
+            refuse_folder(folder / file.name)
+        for file in files:
             os.replace(file, folder / file.name)
+
+
+def refuse_folder(path: Path) -> None:
+    """Raises UserError where a file can't be written, since a folder is there."""
+    if path.is_dir():
+        raise UserError(f"'{path}' can't be written: it is a folder.")
 
 
 def _umask() -> int:

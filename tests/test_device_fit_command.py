@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from hwaware.cli import main
-from hwaware.devices import load_device
+from hwaware.devices import device_file, load_device
 from hwaware.devices.fit import estimate
 from hwaware.report.rows import read_rows
 from tests.commands import FINETUNE, pretrained_weights, run
@@ -66,6 +66,9 @@ def test_the_device_file_says_what_it_rests_on(folder):
         "log_time: ",
         "power_law_decay: not fitted: it needs 4 targets; there are 3",
         "Read noise can't be told from drift",
+        "read_time_s (1e-06). g_min_us and g_max_us are the lowest and the highest target",
+        "No cell was read twice at time_s=0",
+        "The clamp is '",
         "10 fits to cells drawn with replacement",
     ):
         assert part in comments, part
@@ -137,9 +140,31 @@ def test_bad_input_leaves_nothing(arguments, reason, capsys, tmp_path, monkeypat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("name", "reason"), [("a_states.csv", "would overwrite the readings"), ("b.csv", "a folder")])
+def test_neither_readings_nor_folders_are_overwritten(name, reason, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main([*SIMULATE, "--out", name]) == 0
+    if name == "b.csv":
+        (tmp_path / "a_state.svg").mkdir()
+    before, there = (tmp_path / name).read_text(), sorted(tmp_path.iterdir())
+    assert main(["device", "fit", name, "--out", "a.yaml"]) == 2
+    assert reason in capsys.readouterr().err
+    assert (tmp_path / name).read_text() == before and sorted(tmp_path.iterdir()) == there
+
+
 def test_too_little_leaves_nothing(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["device", "simulate", "pcm", "--out", "a.csv", "--cells", "8"]) == 0
     assert main(["device", "fit", "a.csv", "--out", "a.yaml"]) == 2
     assert "the programming error is not identifiable" in capsys.readouterr().err
     assert [file.name for file in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_targets_of_a_window_of_any_width(tmp_path):
+    """1.38 + (188.97 - 1.38) is an ulp above 188.97; and 88.2 is what is read of 88.199997."""
+    text = device_file(load_device("reram_cmo", g_min_us=1.38, g_max_us=188.97))
+    (tmp_path / "wide.yaml").write_text(text)
+    assert main(["device", "simulate", str(tmp_path / "wide.yaml"), "--out", str(tmp_path / "a.csv")]) == 0
+    arguments = ["--targets", "88.2", "--out", str(tmp_path / "b.csv"), "--cells", "2"]
+    assert main(["device", "simulate", "reram_cmo", *arguments]) == 0
+    assert "0,88.2,0," in (tmp_path / "b.csv").read_text()

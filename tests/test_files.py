@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hwaware.errors import UserError
 from hwaware.files import new_folder, replacing_together
 
 
@@ -32,3 +33,12 @@ def test_files_that_go_together_are_all_new_or_all_old(tmp_path):
         (folder / "a.txt").write_text("half")
         raise RuntimeError("half-way")
     assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == {"a.txt": "new", "b.txt": "new"}
+
+
+def test_files_do_not_take_a_folder_s_place(tmp_path):
+    (tmp_path / "b").mkdir()
+    with pytest.raises(UserError, match=r"'.*b' can't be written: it is a folder"):
+        with replacing_together(tmp_path) as folder:
+            for name in "abc":
+                (folder / name).write_text(name)
+    assert [file.name for file in tmp_path.iterdir()] == ["b"]

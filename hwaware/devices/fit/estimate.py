@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hwaware.devices.device import Device
-from hwaware.devices.fit.cleaning import Cleaned, clean
+from hwaware.devices.fit.cleaning import RARE, Cleaned, clean
 from hwaware.devices.fit.forms import Constant, Form, forms
 from hwaware.devices.fit.likelihood import Repeats, Sample
 from hwaware.devices.fit.readings import Readings
@@ -29,6 +29,9 @@ BOOTSTRAP_DRAWS, BOOTSTRAP_SEED = 80, 30_002
 
 #: A form with fewer constants is preferred if it is behind the best one by no more than so many standard errors.
 TOLERATED_ERRORS = 2.0
+
+#: Nats that one cell may add to that standard error at most: a few cells that a form fails on badly must not excuse it.
+_MOST_IN_ERROR = 3.0
 
 #: Cells (just written, and later) without which nothing is fitted.
 FEWEST_CELLS = 20
@@ -57,7 +60,8 @@ class Tried:
         name: the form's.
         n_constants: that it has, read noise aside.
         held_out: log-likelihood per cell of the cells held out; NaN where it was not fitted.
-        behind, behind_error: how much less than the best form, and the standard error of that over cells.
+        behind, behind_error: how much less than the best form, and the standard error of that over cells, each
+            cell's part in the error bounded.
         reason: why it was not fitted.
     """
 
@@ -133,9 +137,17 @@ def fit_device(readings: Readings, name: str, source: str = "") -> Fit:
     estimates = problem.intervals(form, {**found, **read})
     notes = []
     if form.read and problem.repeats is None:
-        notes.append("read noise can't be told from drift: no cell was read twice at one time. The spread has both.")
+        notes.append(
+            "read noise can't be told from drift: no cell was read twice at one age above 0. The spread has both."
+        )
     elif not form.read and problem.repeats is not None:
         notes.append(f"the law {form.law} has no read noise of its own: the spread has it.")
+    if cleaned.noise_us is None:
+        notes.append(
+            "no cell was read twice at time_s=0: those readings count as what was programmed, so they must be verify "
+            "values or averages; the noise of a single read would count as programming error."
+        )
+    notes += _departures(cleaned)
     stuck = {
         "stuck_on": _rate("stuck_on", *cleaned.stuck_on),
         "stuck_off": _rate("stuck_off", *cleaned.stuck_off),
@@ -202,7 +214,10 @@ class _Problem:
         return max(found, key=lambda values: sample.log_likelihood(device(values)).sum())
 
     def held_out(self, form: Form, read: Mapping[str, float], start: Mapping[str, float]) -> np.ndarray:
-        """Log-likelihood of each cell by constants that were fitted without it."""
+        """Log-likelihood of each cell by constants of programming and drift that were fitted without it.
+
+        Read noise, the cleaning and the limits are those of all cells.
+        """
         total = np.zeros(self.n)
         for train, held in self.folds:
             values = self.fit(form, read, train, [start])
@@ -262,10 +277,24 @@ def _compare(fitted: Mapping[str, tuple]) -> tuple[str, list[Tried]]:
     compared = []
     for name in order:
         less = best - fitted[name][3]
-        error = less.std(ddof=1) / math.sqrt(len(less))
+        error = np.clip(less, -_MOST_IN_ERROR, _MOST_IN_ERROR).std(ddof=1) / math.sqrt(len(less))
         compared.append(Tried(name, len(fitted[name][0].constants), totals[name], less.mean(), error))
     as_good = [one for one in compared if one.behind <= TOLERATED_ERRORS * one.behind_error]
     return min(as_good, key=lambda one: one.n_constants).name, compared
+
+
+def _departures(cleaned: Cleaned) -> list[str]:
+    """That outlying readings are more than rare at some age."""
+    found = []
+    for part, what in (
+        (cleaned.aside, "were set aside: the law says nothing of them"),
+        (cleaned.departed, "lie far from their state's others and the cells stay there; they count, as if the spread "
+         "of all cells were that much wider"),
+    ):  # fmt: skip
+        age_s, share = cleaned.most_at_an_age(part)
+        if share > RARE:
+            found.append(f"at {age_s:g} s {100 * share:.2g} % of the readings {what}.")
+    return found
 
 
 def _rate(name: str, stuck: int, of: int) -> Estimate:
@@ -286,8 +315,6 @@ def _unfit(form: Form, readings: Readings) -> str:
         return f"it needs {form.needs_targets} targets; there are {targets}"
     if len(ages) < form.needs_ages:
         return f"it needs {form.needs_ages} ages; there are {len(ages)}"
-    if form.law == "measured_relaxation" and not readings.ages_s[0] > 0:
-        return "it needs ages above 0"
     return ""
 
 

@@ -82,7 +82,7 @@ def forms(cleaned: Cleaned) -> tuple[Form, ...]:
     spread_0 = max(_spread(shift[new]), 1e-4 * high_us)
     spread = max(_spread(shift[old]), spread_0 / 2)
     log_t = np.log(readings.time_s[old])
-    trend = float(np.polyfit(log_t, shift[old], 1)[0]) if len(readings.ages_s) > 1 else 0.0
+    trend = float(np.polyfit(log_t, shift[old], 1)[0])
     long = max(float(log_t.max()), 1.0)
     youngest_s = float(min(readings.ages_s.min(), 1.0))
     programming = (
@@ -113,7 +113,6 @@ def forms(cleaned: Cleaned) -> tuple[Form, ...]:
         ),
         _measured_relaxation(readings, high_us, spread),
         Form("lognormal", "lognormal", (Constant("log_std", min(spread / high_us, 0.5), spread / high_us, 0.0, 3.0),)),
-        Form("relative", "relative", (Constant("relative_drift", spread / high_us, spread / high_us, 0.0),)),
     ]
     return tuple(found)
 

@@ -10,12 +10,9 @@ import torch
 from scipy.special import log_ndtr
 
 from hwaware.devices.device import Device
-from hwaware.devices.fit.cleaning import Cleaned, bins, states
+from hwaware.devices.fit.cleaning import Cleaned, grouped_ages, states
 from hwaware.devices.lognormal import LognormalSpread
 from hwaware.devices.power_law import MirroredPowerLaw
-
-#: More distinct ages are taken together, so that laws are evaluated at no more; a sixtieth of the logarithmic range.
-_MOST_AGES = 60
 
 
 @dataclass(frozen=True)
@@ -30,6 +27,7 @@ class Sample:
         state: index of the reading's state.
         at_low, at_high: where readings are at a limit.
         floor: the smallest spread (µS) that is told from none.
+        noise: of each state, the read noise (µS) that a law has none of (:attr:`Cleaned.noise_us`).
     """
 
     y: np.ndarray
@@ -41,6 +39,7 @@ class Sample:
     at_low: np.ndarray
     at_high: np.ndarray
     floor: float
+    noise: np.ndarray
 
     @classmethod
     def of(cls, cleaned: Cleaned, kept: np.ndarray | None = None) -> Sample:
@@ -51,6 +50,9 @@ class Sample:
         age = grouped_ages(readings.time_s)
         (ages, targets), state = _unique_pairs(age, readings.target_us)
         blocks = tuple((float(one), torch.from_numpy(targets[ages == one].copy())) for one in np.unique(ages))
+        noise = np.zeros(len(ages))
+        if cleaned.noise_us is not None:
+            noise[state] = cleaned.noise_us if kept is None else cleaned.noise_us[kept]
         y = readings.conductance_us
         none = np.zeros(len(y), dtype=bool)
         return cls(
@@ -63,6 +65,7 @@ class Sample:
             y <= low if low is not None else none,
             y >= high if high is not None else none,
             1e-5 * float(width),
+            noise,
         )
 
     def reweighted(self, times: np.ndarray) -> Sample:
@@ -84,7 +87,7 @@ class Sample:
         """
         if _logarithmic(device):
             mean = torch.cat([targets for _, targets in self.ages]).clamp_min(1e-9).log().numpy()
-            return [(mean, np.full(len(mean), max(device.log_std, 1e-5)), True)]
+            return [(mean, np.hypot(max(device.log_std, 1e-5), self.noise * np.exp(-mean)), True)]
         if isinstance(device, MirroredPowerLaw):
             growths = [device.growth(age_s) if age_s > 0 else 1.0 for age_s, _ in self.ages]
             found = []
@@ -100,7 +103,8 @@ class Sample:
             moments = [device.free_moments(targets, age_s) for age_s, targets in self.ages]
             found = [([mean for mean, _ in moments], [std.expand_as(mean) for mean, std in moments])]
         return [
-            (torch.cat(means).numpy(), np.maximum(torch.cat(stds).numpy(), self.floor), False) for means, stds in found
+            (torch.cat(means).numpy(), np.hypot(np.maximum(torch.cat(stds).numpy(), self.floor), self.noise), False)
+            for means, stds in found
         ]
 
     def score(self, device: Device) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -216,17 +220,6 @@ class Repeats:
             std[visits] = device.read_std_us(self.mean[visits], age_s, self.target[visits])
         std = np.maximum(std, self.floor)
         return self.weight * (-self.freedom * np.log(std) - self.squares / (2 * std * std))
-
-
-def grouped_ages(time_s: np.ndarray) -> np.ndarray:
-    """Ages (s) as laws are evaluated at: the readings' own, or geometric means of neighbours where there are many."""
-    if len(np.unique(time_s)) <= _MOST_AGES:
-        return time_s
-    found = time_s.copy()
-    older = time_s > 0
-    group = bins(time_s[older], _MOST_AGES, log=True)
-    found[older] = np.exp(np.bincount(group, np.log(time_s[older])) / np.bincount(group))[group]
-    return found
 
 
 def _unique_pairs(first: np.ndarray, second: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:

@@ -182,8 +182,9 @@ def _sorted(path, cells, cell, target, time, conductance, reading, lines, left_o
 def _refuse_mixed_units(path: Path, cell, target, conductance, lines) -> None:
     """Raises for rows a thousand times off the others: µS among nS, or among mS.
 
-    A high one is no cell's doing. A low one may be a cell that hardly conducts, or the least that the instrument reads:
-    neither follows the target.
+    What lies within the range of the targets a cell can read: with an on/off ratio near 1,000 one that is stuck on, or
+    has lost its filament, does. Beyond it, a high one is no cell's doing; a low one may be a cell that hardly conducts,
+    or the least that the instrument reads: neither follows the target.
     """
     states = np.unique(target[target > 0])
     jumps = np.flatnonzero(states[1:] > 100 * states[:-1])
@@ -196,6 +197,9 @@ def _refuse_mixed_units(path: Path, cell, target, conductance, lines) -> None:
         )
     ratio = np.divide(conductance, target, out=np.ones_like(target), where=target > 0)
     high, low = (np.abs(np.log(ratio / factor)) < math.log(_NEAR) for factor in (1e3, 1e-3))
+    if len(states):
+        usual = (conductance > states[0] / _NEAR) & (conductance < states[-1] * _NEAR)
+        high, low = high & ~usual, low & ~usual
     if len(np.unique(conductance[low])) < 2:  # as of the least that the instrument reads
         low[:] = False
     best = np.zeros(cell.max() + 1)

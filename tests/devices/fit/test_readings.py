@@ -96,6 +96,19 @@ def test_low_readings_that_do_not_follow_the_target_are_no_unit(tmp_path, conduc
     assert len(_read(tmp_path, _table(conductance))) == 80
 
 
+@pytest.mark.parametrize(
+    "conductance",
+    [
+        lambda c, g, t: 98 + 0.01 * t if c == 4 else g,  # an idle cell is stuck on
+        lambda c, g, t: 0.1 - 0.0001 * c if c in (3, 7) and t else g,  # two cells lose their filament
+    ],
+)
+def test_an_on_off_ratio_of_a_thousand_is_no_unit(tmp_path, conductance):
+    assert len(_read(tmp_path, _table(conductance, targets=(0.1, 33, 66, 100)))) == 80
+    with pytest.raises(UserError, match=r"seems to mix units: .* reads 33000 µS; see line 4"):
+        _read(tmp_path, _table(lambda c, g, t: 1000 * g if (c, t) == (1, 0) else g, targets=(0.1, 33, 66, 100)))
+
+
 def test_targets_in_two_units(tmp_path):
     with pytest.raises(UserError, match=r"seems to mix units: targets from 20 and up to 0.08 µS; see lines"):
         _read(tmp_path, _table(lambda c, g, t: g, targets=(20, 40, 80, 20, 40, 0.08, 0.04)))
