@@ -127,7 +127,16 @@ def headline(path: Path) -> str:
     The YAML file is a list of ``what`` (network and data), ``by`` (the repair), ``rows`` (a path from its folder),
     ``where`` (conditions on all rows), ``chip`` and ``repaired`` (further ones, which leave one line of rows each).
     """
-    header = ["network and data", "samples", "mapping", "digital", "aged chip", "with it", "of digital", "what was done"]
+    header = [
+        "network and data",
+        "samples",
+        "mapping",
+        "digital",
+        "aged chip",
+        "with it",
+        "of digital",
+        "what was done",
+    ]
     body = [header, ["---", "---:", "---", "---:", "---:", "---:", "---:", "---"]]
     for one in yaml.safe_load(path.read_text(encoding="utf-8")):
         rows, sides = read_rows(path.parent / one["rows"]), []
