@@ -23,7 +23,8 @@ def test_ages_as_people_say_them(age_s, label):
 
 
 def test_metrics_in_words():
-    assert [metric_label(name) for name in ("top1", "top5", "f1")] == ["top-1 accuracy", "top-5 accuracy", "f1"]
+    words = {"top1": "top-1 accuracy", "top5": "top-5 accuracy", "f1": "F1", "f1_has_ans": "F1 of answerable questions"}
+    assert {name: metric_label(name) for name in words} == words and metric_label("mine") == "mine"
 
 
 def test_only_what_differs_within_a_device_varies(make_row):

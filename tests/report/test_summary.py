@@ -123,7 +123,7 @@ def _read(path):
 def test_summary_file(tmp_path, rows):
     lines = _read(write_summary(tmp_path / "run" / "summary.csv", rows, chance_of_classes(10)))
     assert list(lines[0]) == [*(field.name for field in fields(Summary)), "lifetime_s", "lifetime_is"]
-    summaries = summarise(rows, 10)
+    summaries = summarise(rows, chance_of_classes(10))
     assert len(lines) == len(summaries) == 21
     for line, one in zip(lines, summaries, strict=True):
         for name in ("network", "age_s", "mean", "std", "p5", "ratio_drift_free", "ratio_base_digital", "normalised"):
