@@ -81,6 +81,7 @@ class SquadData(SampleData):
         self.tokenizer: PreTrainedTokenizerFast | None = None
         #: Windows by split number, of the splits that were set up.
         self.windows: dict[int, Windows] = {}
+        self._read: dict[str, list[Question]] = {}
 
     @property
     def dataset_name(self) -> str:
@@ -190,10 +191,6 @@ class SquadData(SampleData):
                     raise UserError(f"'{self.path}' has no {part} file (train.json and dev.json are usual).")
                 self._read[part] = read_questions(files[part])
         return self._read[part]
-
-    @cached_property
-    def _read(self) -> dict[str, list[Question]]:
-        return {}
 
 
 class WindowDataset(Dataset):

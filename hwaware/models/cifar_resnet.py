@@ -100,23 +100,23 @@ class CifarResNet(nn.Module):
         return self.forward_head(self.forward_features(x))
 
 
-def _cfg() -> dict[str, Any]:
+def cifar_cfg(**own: Any) -> dict[str, Any]:
+    """What timm is told of a network for CIFAR-10; ``own``: names of its first and last layer, size before pooling."""
     return dict(
         url="",  # nothing to download: weights come from a file
         num_classes=10,
         input_size=(3, 32, 32),
-        pool_size=(8, 8),
         crop_pct=1.0,
         interpolation="bicubic",
         # the public CIFAR-10 checkpoints were trained with ImageNet's constants
         mean=IMAGENET_DEFAULT_MEAN,
         std=IMAGENET_DEFAULT_STD,
-        first_conv="conv1",
-        classifier="linear",
+        **own,
     )
 
 
-default_cfgs = generate_default_cfgs({name: _cfg() for name in ("resnet20_cifar", "resnet32_cifar", "resnet56_cifar")})
+_CFG = cifar_cfg(pool_size=(8, 8), first_conv="conv1", classifier="linear")
+default_cfgs = generate_default_cfgs({name: _CFG for name in ("resnet20_cifar", "resnet32_cifar", "resnet56_cifar")})
 
 
 def _create(variant: str, pretrained: bool, **kwargs: Any) -> CifarResNet:

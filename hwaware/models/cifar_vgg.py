@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
+
+from hwaware.models.cifar_resnet import cifar_cfg
 
 #: Convolutions of each stage, and its channels as multiples of the first one's.
 _STAGES = ((2, 1), (2, 2), (3, 4), (3, 8), (3, 8))
@@ -65,22 +66,8 @@ class CifarVgg(nn.Module):
         return self.forward_head(self.forward_features(x))
 
 
-def _cfg() -> dict[str, Any]:
-    return dict(
-        url="",  # nothing to download: weights come from a file
-        num_classes=10,
-        input_size=(3, 32, 32),
-        pool_size=(1, 1),
-        crop_pct=1.0,
-        interpolation="bicubic",
-        mean=IMAGENET_DEFAULT_MEAN,
-        std=IMAGENET_DEFAULT_STD,
-        first_conv="features.0",
-        classifier="head",
-    )
-
-
-default_cfgs = generate_default_cfgs({name: _cfg() for name in ("vgg16_cifar", "vgg16_cifar_narrow")})
+_CFG = cifar_cfg(pool_size=(1, 1), first_conv="features.0", classifier="head")
+default_cfgs = generate_default_cfgs({name: _CFG for name in ("vgg16_cifar", "vgg16_cifar_narrow")})
 
 
 @register_model

@@ -20,7 +20,7 @@ from hwaware.devices.fit.cleaning import MOST_STATES, OUTLIER_IQR, STUCK_WITHIN,
 from hwaware.devices.fit.estimate import BOOTSTRAP_SEED, FOLDS, TOLERATED_ERRORS, Fit
 from hwaware.errors import UserError
 from hwaware.files import refuse_folder, replacing_together
-from hwaware.report.drawing import COLOURS, GREY, legend, new_figure, save, shades
+from hwaware.report.drawing import COLOURS, GREY, new_figure, save_moments, shades
 from hwaware.report.labels import age_label
 
 #: Ages (s) that are shown beyond the measured ones.
@@ -290,13 +290,7 @@ def _plot_over_time(fit: Fit, rows: Sequence[Agreement], path: Path) -> None:
                 axis.axvspan(start, end, color=GREY, alpha=0.15, linewidth=0, label=None)
     axes[0].text(math.sqrt(last * oldest), 1.01, "extrapolated", transform=axes[0].get_xaxis_transform(), ha="center",
                  va="bottom", fontsize=9, color=GREY)  # fmt: skip
-    axes[0].axhline(0, color=GREY, linewidth=0.8)
-    axes[0].set_ylabel("mean shift (µS)")
-    axes[1].set_ylabel("standard deviation (µS)")
-    axes[1].set_ylim(bottom=0)
-    axes[1].set_xlabel("age (s)")
-    legend(figure, axes[0])
-    save(figure, axes[0], _heading(fit), path)
+    save_moments(figure, axes, "age (s)", _heading(fit), path)
 
 
 def _plot_by_state(fit: Fit, rows: Sequence[Agreement], path: Path) -> None:
@@ -316,10 +310,4 @@ def _plot_by_state(fit: Fit, rows: Sequence[Agreement], path: Path) -> None:
         axes[1].plot(states, [std for _, std in moments], style, color=colour, linewidth=1.6)
         axes[0].plot(targets, [one.measured_shift_us for one in here], "o", color=colour, markersize=4)
         axes[1].plot(targets, [one.measured_std_us for one in here], "o", color=colour, markersize=4)
-    axes[0].axhline(0, color=GREY, linewidth=0.8)
-    axes[0].set_ylabel("mean shift (µS)")
-    axes[1].set_ylabel("standard deviation (µS)")
-    axes[1].set_ylim(bottom=0)
-    axes[1].set_xlabel("target conductance (µS)")
-    legend(figure, axes[0])
-    save(figure, axes[0], _heading(fit), path)
+    save_moments(figure, axes, "target conductance (µS)", _heading(fit), path)

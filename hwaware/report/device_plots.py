@@ -11,9 +11,9 @@ from hwaware.errors import UserError
 from hwaware.report.drawing import (
     COLOURS,
     GREY,
-    legend,
     new_figure,
     save,
+    save_moments,
     shades,
 )
 from hwaware.report.labels import age_label, device_heading
@@ -106,13 +106,7 @@ def plot_device_law(device: Device, ages_s: Sequence[float], path: str | Path) -
     for low, high in device.unmeasured_us:
         for axis in axes:
             axis.axvspan(low, high, color=GREY, alpha=0.15, linewidth=0)
-    axes[0].axhline(0, color=GREY, linewidth=0.8)
-    axes[0].set_ylabel("mean shift (µS)")
-    axes[1].set_ylabel("standard deviation (µS)")
-    axes[1].set_ylim(bottom=0)
-    axes[1].set_xlabel("target conductance (µS)")
-    legend(figure, axes[0])
-    return save(figure, axes[0], device_heading(device), path)
+    return save_moments(figure, axes, "target conductance (µS)", device_heading(device), path)
 
 
 def plot_transform(device: Device, path: str | Path) -> Path:

@@ -71,6 +71,19 @@ def accuracy_figure(lines: list[list[Summary]]) -> tuple[Figure, list[Axes]]:
     return figure, axes
 
 
+def save_moments(
+    figure: Figure, axes: Sequence[Axes], against: str, heading: tuple[str, str], path: str | Path
+) -> Path:
+    """Finishes and writes a figure of conductances' mean shift (above) and standard deviation (below)."""
+    axes[0].axhline(0, color=GREY, linewidth=0.8)
+    axes[0].set_ylabel("mean shift (µS)")
+    axes[1].set_ylabel("standard deviation (µS)")
+    axes[1].set_ylim(bottom=0)
+    axes[1].set_xlabel(against)
+    legend(figure, axes[0])
+    return save(figure, axes[0], heading, path)
+
+
 def save(figure: Figure, top: Axes, heading: tuple[str, str], path: str | Path) -> Path:
     """Writes a figure with its heading as PNG, and as SVG beside it; returns the former's path."""
     path = Path(path)
