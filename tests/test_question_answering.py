@@ -223,7 +223,8 @@ def test_two_processes_validate_and_age_like_one(arguments, tmp_path):
 def test_an_offline_run_of_weights_and_biases(arguments, tmp_path, monkeypatch):
     pytest.importorskip("wandb")
     monkeypatch.chdir(tmp_path)
-    logger = "{class_path: WandbLogger, init_args: {offline: true, project: tests}}"
+    # wandb's service may be running since an earlier test, and resolves relative paths in that one's folder.
+    logger = f"{{class_path: WandbLogger, init_args: {{offline: true, project: tests, save_dir: {tmp_path}}}}}"
     options = ("--trainer.logger", logger, "--trainer.max_epochs", 1, "--trainer.limit_train_batches", 2)
     run(*arguments("fit"), *options, "--trainer.log_every_n_steps", 1)
     (file,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")

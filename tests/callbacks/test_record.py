@@ -64,7 +64,8 @@ def test_weights_and_biases_run_reads_back(tmp_path, monkeypatch):
     """The run that wandb wrote offline, read with wandb's own log reader: configuration, curves, table, images."""
     pytest.importorskip("wandb")
     monkeypatch.chdir(tmp_path)
-    logger = "{class_path: WandbLogger, init_args: {offline: true, project: tests}}"
+    # wandb's service may be running since an earlier test, and resolves relative paths in that one's folder.
+    logger = f"{{class_path: WandbLogger, init_args: {{offline: true, project: tests, save_dir: {tmp_path}}}}}"
     options = ("--trainer.logger", logger, "--evaluation.n_chips", 1, "--trainer.max_epochs", 1)
     options += ("--evaluation.methods", "[{class_path: GlobalDriftCompensation}]")
     run("fit", "--config", FINETUNE, "--model.weights", pretrained_weights(), *options)
