@@ -16,6 +16,7 @@ from hwaware.cli import main
 from hwaware.errors import UserError
 from hwaware.recipes import with_ancestors
 from tests.commands import measured, run
+from tests.data.test_idx import idx
 
 FOLDER = Path(__file__).parent.parent / "recipes"
 RECIPES = sorted(path for path in FOLDER.rglob("*.yaml") if path.parent.name != "sweeps")  # those: test_sweep.py
@@ -140,6 +141,40 @@ def test_imagenet_recipe_runs_two_steps(recipe, few_images, tmp_path):
 def test_there_are_the_imagenet_recipes():
     names = ("resnet18", "resnet50", "deit_tiny", "mobilenetv3_large", "mobilenetv3_small")
     assert {path.stem for path in IMAGENET} == {f"imagenet_{name}" for name in names}
+
+
+@pytest.fixture(scope="module")
+def grey_images(tmp_path_factory):
+    """Forty images of ten classes in MNIST's files, half of them to test on."""
+    folder = tmp_path_factory.mktemp("grey")
+    draw = np.random.RandomState(0)
+    for stem in ("train", "t10k"):
+        images, labels = draw.randint(0, 256, (20, 28, 28)), np.arange(20) % 10
+        for what, array in (("images-idx3", images), ("labels-idx1", labels)):
+            (folder / f"{stem}-{what}-ubyte").write_bytes(idx(array.astype(np.uint8)))
+    return folder
+
+
+@pytest.mark.parametrize("recipe", ["charan2020_lenet5", "ablation/charan2020_lenet5_vat", "charan2020_vgg16"])
+def test_recipe_of_sparse_adaptation_runs_from_the_teacher_to_repaired_chips(recipe, few_images, grey_images, tmp_path):
+    small = ["--data.batch_size", 2, "--trainer.max_steps", 2, "--trainer.max_epochs", -1]
+    small += ["--trainer.default_root_dir", tmp_path, "--data.val_rows", "[0,2]"]
+    digital = "charan2020_lenet5_digital"
+    if "lenet5" in recipe:
+        small += ["--data.path", grey_images, "--data.train_rows", "[2,20]"]
+    else:
+        small += ["--data.path", few_images, "--data.source", "folder", "--data.train_rows", "null"]
+        small += ["--model.name", "vgg16_cifar_narrow", "--model.num_classes", 2]
+        digital = "charan2020_vgg16_digital"
+    run("fit", "--config", FOLDER / f"{digital}.yaml", *small)
+    rsa = "{class_path: RandomSparseAdaptation, init_args: {share: 0.05, images: 2, epochs: 1}}"
+    run(
+        *("fit", "--config", FOLDER / f"{recipe}.yaml", *small, "--evaluation.n_chips", 1),
+        *("--model.weights", tmp_path / digital / "version_0", "--evaluation.networks", "[finetuned]"),
+        *("--evaluation.methods", f"[{rsa}, {{class_path: ReadVerifyWrite}}]"),
+    )
+    rows = measured(tmp_path / Path(recipe).name / "version_0" / "rows.csv")
+    assert len(rows) == 3 * (2 if "lenet5" in recipe else 1)  # methods and metrics
 
 
 READERS = {"squad2_bert_base": "Bert", "squad2_minilm": "Bert", "squad2_distilbert": "DistilBert"}
