@@ -110,6 +110,8 @@ def _classifier(name: str, device: Device, known: dict[str, Any]) -> Finding:
     model = timm.create_model(name).eval()
     images = _images(name, model)
     known["side"] = images.shape[-1]
+    fill(model)
+    _measure_norms(model, images)
     return round_trip(model, partial(_output, images=images), lambda: timm.create_model(name).eval(), device, known)
 
 
@@ -124,13 +126,12 @@ def round_trip(
     """Into cells, ten years on a chip, into a file that the plain network loads, and back.
 
     Args:
-        model: in eval mode; it is changed.
+        model: in eval mode, its weights :func:`filled <fill>`; it is changed.
         output: what a network gives for one and the same input.
         rebuild: another such network, with weights of its own.
         device: the chip's technology.
         known: fields of the finding; others are added.
     """
-    _fill(model)
     wanted, state = output(model), copy.deepcopy(model.state_dict())
     report = convert(model, device)
     known |= {"layers": len(report.layers), "cells": report.n_cells}
@@ -154,11 +155,27 @@ def round_trip(
     return Finding(**known, status="ok")
 
 
-def _fill(model: nn.Module) -> None:
+def fill(model: nn.Module) -> None:
     """Many heads and residual branches are born zero: then no chip could change anything."""
     for parameter in model.parameters():
         if not parameter.any():
             nn.init.normal_(parameter, std=0.02)
+
+
+@torch.no_grad()
+def _measure_norms(model: nn.Module, images: Tensor) -> None:
+    """Gives batch norms the statistics of random images.
+
+    Those that they are born with do not fit random weights: in some networks activations then grow from layer to layer
+    until the last bit of a weight decides what comes out.
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.momentum = None  # the mean over batches, of which there is one
+        norm.train()
+    if norms:
+        _output(model, torch.cat([images, torch.randn_like(images)]))  # two: of one there may be a single value
+    model.eval()
 
 
 def _images(name: str, model: nn.Module) -> Tensor:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from hwaware.census import Finding, finding_of, round_trip
+from hwaware.census import Finding, fill, finding_of, round_trip
 from hwaware.devices import Device
 from hwaware.errors import UserError
 from hwaware.models.readers import mark
@@ -145,6 +145,7 @@ def _examine(model_type: str, device: Device, known: dict[str, Any]) -> Finding:
     known["side"] = max(LENGTHS)
     with _refused("it does not answer on text alone"), torch.no_grad():
         output(model)
+    fill(model)
     found = round_trip(model, output, build, device, known)
     return replace(found, reason=_passed_over(model)) if found.status == "ok" else found
 

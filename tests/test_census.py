@@ -9,9 +9,10 @@ import sys
 
 import pytest
 import timm
+import torch
 from torch import nn
 
-from hwaware.census import TOLERANCE, examine
+from hwaware.census import TOLERANCE, _measure_norms, examine
 from hwaware.devices import load_device
 from tests.conftest import ROOT
 
@@ -81,3 +82,16 @@ def test_the_script_goes_on_where_it_stopped(tmp_path):
     with (tmp_path / "c.csv").open() as file:
         assert list(csv.DictReader(file)) == [line]
     assert again.returncode == 0
+
+
+def test_batch_norms_are_given_the_statistics_of_the_network_itself():
+    """With those that they are born with, rounding decides what some deep networks of random weights say."""
+    model = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.Flatten(), nn.Linear(5 * 4, 2)).eval()
+    images = torch.randn(1, 3, 4, 4)
+    _measure_norms(model, images)
+    seen = {}
+    model[1].register_forward_hook(lambda norm, inputs, output: seen.update(output=output))
+    model(images)
+    assert not model.training and not model[1].training
+    assert seen["output"].mean().abs() < 1 and 0.2 < seen["output"].std() < 2
+    assert not model[1].running_mean.equal(torch.zeros(5))
