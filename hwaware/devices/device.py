@@ -173,9 +173,7 @@ class Device(ABC):
 
     def extrapolates(self, age_s: float) -> bool:
         """Whether no cell was read at so great an age, or at so small a one above 0, for the law's constants."""
-        if self.measured_s is None or age_s == 0:
-            return False
-        return not self.measured_s[0] <= self.equivalent_age_s(age_s) <= self.measured_s[1]
+        return is_extrapolated(age_s, self.params())
 
     @property
     def unmeasured_us(self) -> tuple[tuple[float, float], ...]:
@@ -262,6 +260,15 @@ class Device(ABC):
         spread = sum(std * std for _, std in moments).clamp(min=_SMALLEST_VARIANCE).sqrt() * gain
         slope = iv.realised_slope(v, self.kappa, self.range_fraction)
         return shift * slope, spread * slope
+
+
+def is_extrapolated(age_s: float, params: dict[str, Any]) -> bool:
+    """:meth:`Device.extrapolates` of a device that is known by its parameters alone, as in results."""
+    if age_s == 0 or params.get("measured_s") is None:
+        return False
+    first_s, last_s = params["measured_s"]
+    equivalent_s = age_s * acceleration(params.get("temperature_c"), params.get("activation_energy_ev"))
+    return not first_s <= equivalent_s <= last_s
 
 
 def _flat(value: Any) -> Iterator[Any]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from hwaware.devices.device import is_extrapolated
 from hwaware.evaluation import Row
 from hwaware.report.summary import LINE, SETTING, group_by
 
@@ -45,6 +46,14 @@ def age_label(age_s: float) -> str:
     return f"{number} {one if number == '1' else many}"
 
 
+def age_labels(rows: Iterable[Row]) -> dict[float, str]:
+    """Each age (s) of one setting in words, in order; starred where the device was not measured at it."""
+    first, *others = rows
+    params = json.loads(first.device_params)
+    ages_s = sorted({row.age_s for row in (first, *others)})
+    return {age_s: age_label(age_s) + " *" * is_extrapolated(age_s, params) for age_s in ages_s}
+
+
 def points_label(number: float) -> str:
     """``1 point``, ``0.5 points``."""
     return f"{number:g} point" + "s" * (number != 1)
@@ -80,7 +89,9 @@ def heading(rows: Sequence[Row], varying: Sequence[str] = (), swept: Sequence[st
     title = f"{first.model} on {first.dataset} · {first.device}, {first.mapping}"
     named = [name for name in varying if name in params and name not in _IN_HEADING]
     extra = [f"{name} = {_short(params[name])}" for name in named]
-    return ", ".join([title, *extra]), " · ".join([*_usual(params), *_sampling(rows)])
+    starred = any(label.endswith("*") for label in age_labels(rows).values())
+    beyond = ["* extrapolated: beyond the ages at which cells were measured"] * starred
+    return ", ".join([title, *extra]), " · ".join([*_usual(params), *_sampling(rows), *beyond])
 
 
 def device_heading(device: Any) -> tuple[str, str]:

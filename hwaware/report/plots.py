@@ -24,7 +24,7 @@ from hwaware.report.drawing import (
     save,
     sentence,
 )
-from hwaware.report.labels import age_label, heading, line_labels, metric_label
+from hwaware.report.labels import age_label, age_labels, heading, line_labels, metric_label
 from hwaware.report.summary import LINE, SETTING, Summary, group_by, summarise
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def plot_accuracy(rows: Iterable[Row], path: str | Path, varying: Sequence[str] 
                 draw_mean(axis, x, summaries, colours[line], labels[line], dashes)
             else:
                 _draw_line(axis, x, summaries, labels[line], colours[line])
-    _age_axis(axes[-1], positions)
+    _age_axis(axes[-1], positions, age_labels(rows))
     several = any(one.n_chips > 1 for line in lines.values() for one in line)
     legend(figure, axes[0], several_chips=None if crowded else several)
     return save(figure, axes[0], heading(rows, varying), path)
@@ -106,7 +106,7 @@ def plot_costs(rows: Iterable[Row], costs: Costs, path: str | Path, varying: Seq
                           markersize=7, linestyle="none", label=labels[line])  # fmt: skip
         axis.set_xscale("log")
         axis.set_xlim(nothing / 2, edge)
-    axes[0].set_ylabel(sentence(f"{metric_label(rows[0].metric)} at {age_label(last)} (%)"))
+    axes[0].set_ylabel(sentence(f"{metric_label(rows[0].metric)} at {age_labels(rows)[last]} (%)"))
     axes[-1].set_xlabel(f"bytes stored (log scale); left of {bytes_label(nothing * 10**0.5)}: none")
     legend(figure, axes[0])
     return save(figure, axes[0], heading(rows, varying), path)
@@ -154,9 +154,9 @@ def _age_positions(ages: Iterable[float]) -> dict[float, float]:
     return positions
 
 
-def _age_axis(axis: Axes, positions: Mapping[float, float]) -> None:
+def _age_axis(axis: Axes, positions: Mapping[float, float], labels: Mapping[float, str]) -> None:
     ages = sorted(positions)
-    axis.set_xticks([positions[age] for age in ages], [age_label(age) for age in ages])
+    axis.set_xticks([positions[age] for age in ages], [labels.get(age, age_label(age)) for age in ages])
     if len(ages) > 1:  # the axis is cut between 0 and the first age on the logarithm
         cut = (positions[0.0] + positions[ages[1]]) / 2
         axis.plot([cut], [0], marker=[(-1, -2), (1, 2)], markersize=9, color="black", linestyle="none",

@@ -11,7 +11,16 @@ from rich.text import Text
 
 from hwaware.evaluation import Row
 from hwaware.report.costs import Costs, bytes_label, cost_of
-from hwaware.report.labels import age_label, constants, heading, line_labels, points_label, settings, varying_params
+from hwaware.report.labels import (
+    age_label,
+    age_labels,
+    constants,
+    heading,
+    line_labels,
+    points_label,
+    settings,
+    varying_params,
+)
 from hwaware.report.summary import LINE, LOSS_POINTS, SETTING, Summary, group_by, lifetime, paired_gain, summarise
 
 _EXPLANATION = (
@@ -114,10 +123,7 @@ def _grid(
         lines=tuple(labels[line] for line in lines),
         base_digital=tuple(f"{one.base_digital:.2f}" for one in first),
         drift_free=tuple(f"{one.drift_free:.2f}" for one in first),
-        ages={
-            age_label(age): tuple(summaries[line].get(age) for line in lines)
-            for age in sorted({row.age_s for row in rows})
-        },
+        ages={label: tuple(summaries[line].get(age_s) for line in lines) for age_s, label in age_labels(rows).items()},
         life=life_heading(loss_points),
         lifetimes=tuple(_life(lines[line], loss_points) for line in lines),
         gain_over=f"over {reference[0].network} at {age_label(last)}" if reference else "",

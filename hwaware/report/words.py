@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 
+from hwaware.devices.device import is_extrapolated
 from hwaware.evaluation import Row
 from hwaware.report.costs import Costs, bytes_label, cost_of
 from hwaware.report.labels import age_label, line_labels, metric_label, points_label
@@ -45,7 +47,7 @@ def _network(label: str, rows: Sequence[Row], end: Summary, loss_points: float) 
     against = (
         f"{abs(loss):.2f} points {'below' if loss > 0 else 'above'} the digital network's {end.base_digital:.2f} %"
     )
-    text = f"{label}: {end.mean:.2f} % {metric} {_at(end.age_s)}, {against}"
+    text = f"{label}: {end.mean:.2f} % {metric} {_at(end)}, {against}"
     if end.n_chips > 1:
         good = round(end.yield_percent * end.n_chips / 100)
         text += f"; {good} of {end.n_chips} chips lose at most {points_label(loss_points)}"
@@ -68,8 +70,8 @@ def _repairs(
     best = max(repaired, key=lambda line: repaired[line].mean)
     top = repaired[best]
     if unrepaired is not None and unrepaired.mean >= top.mean:
-        return f"No repair is better than none {_at(top.age_s)}: {unrepaired.network} has {unrepaired.mean:.2f} %."
-    text = f"Repaired, {labels[best]} is the best {_at(top.age_s)}: {top.mean:.2f} %"
+        return f"No repair is better than none {_at(top)}: {unrepaired.network} has {unrepaired.mean:.2f} %."
+    text = f"Repaired, {labels[best]} is the best {_at(top)}: {top.mean:.2f} %"
     if unrepaired is not None:
         text += f", {top.mean - unrepaired.mean:.2f} points more than without"
     text += _for(stored[best]) + "."
@@ -91,5 +93,8 @@ def _for(stored: float) -> str:
     return "" if math.isinf(stored) else f", for {bytes_label(stored)}"
 
 
-def _at(age_s: float) -> str:
-    return "just written" if age_s == 0 else f"after {age_label(age_s)}"
+def _at(end: Summary) -> str:
+    if end.age_s == 0:
+        return "just written"
+    beyond = is_extrapolated(end.age_s, json.loads(end.device_params))
+    return f"after {age_label(end.age_s)}" + " (extrapolated)" * beyond

@@ -118,3 +118,14 @@ def test_training_seeds_are_no_further_chips(make_rows):
     one, three = markdown_table(make_rows()), markdown_table(rows)
     assert "10 chips · 10,000" in one and "10 chips × 3 training seeds · 10,000" in three
     assert _cells(one)[-1][-1] == _cells(three)[-1][-1]  # the interval is not a third as wide
+
+
+def test_ages_beyond_what_was_measured_are_starred(make_rows):
+    week = {"measured_s": [1.0, 604_800.0]}
+    markdown = markdown_table(make_rows(params=week))
+    assert _cells(markdown)[0][2:9] == ["0 s", "1 h", "1 day", "1 week", "1 month *", "1 year *", "10 years *"]
+    assert "* extrapolated: beyond the ages at which cells were measured" in markdown.splitlines()[0]
+    # A week at 85 °C is worth years at the temperature of the measurement.
+    hot = markdown_table(make_rows(params=week | {"temperature_c": 85.0, "activation_energy_ev": 1.1}))
+    assert _cells(hot)[0][2:5] == ["0 s", "1 h *", "1 day *"]
+    assert "extrapolated" not in markdown_table(make_rows())

@@ -57,3 +57,8 @@ def test_a_repair_that_harms(repaired):
 def test_a_single_chip_has_no_yield(make_row):
     (sentence,) = in_words([make_row(age_s=3600.0, value=92.0)], {})
     assert sentence == ("base: 92.00 % top-1 accuracy after 1 h, 0.27 points above the digital network's 91.73 %.")
+
+
+def test_an_age_beyond_what_was_measured(make_row):
+    (sentence,) = in_words([make_row({"measured_s": [1.0, 604_800.0]}, age_s=315_360_000.0)], {})
+    assert sentence.startswith("base: 90.00 % top-1 accuracy after 10 years (extrapolated), 1.73 points below")
