@@ -20,7 +20,7 @@ parameters; conductances in µS), ``crossbar`` (its largest number of rows and c
   there: mean and standard deviation in percent over simulated chips, on validation samples; ``drift_free`` is that of
   the exact network. In ``repairs.safetensors`` a level's values are ``KEY/LEVEL/NAME`` in half precision, or
   ``…/codes`` (whole numbers) times ``…/scale``. What all levels share is ``KEY/shared/NAME``. What the values do to a
-  layer is in the docstring of the method's class.
+  layer, or in place of a number of ``beside``, is in the docstring of the method's class.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ def test_predictions_score_as_the_logged_metrics_say(arguments, tiny_reader, tmp
 
 METHODS = (
     "[{class_path: VeraPlus, init_args: {steps: 3}}, {class_path: Dora, init_args: {images: 8, steps: 3}}, "
-    "{class_path: GlobalDriftCompensation}]"
+    "{class_path: GlobalDriftCompensation}, {class_path: NullThreshold, init_args: {chips: 2, questions: 40}}]"
 )
 
 
@@ -139,11 +139,12 @@ def test_compare(arguments, finetuned, tmp_path):
     run(*arguments("compare", tmp_path), *options, "--weights", finetuned)
     folder = tmp_path / "squad2_tiny" / "version_0"
     rows = measured(folder / "rows.csv")
-    assert {row.method for row in rows} >= {"none", "vera_plus", "dora"} and len(rows) >= 3 * 3
+    assert {row.method for row in rows} >= {"none", "vera_plus", "dora", "threshold"} and len(rows) >= 3 * 3
     aged = {row.method: row for row in rows if row.age_s == OLD and row.metric == "f1"}
     assert all(row.value > 40 for row in aged.values()) and len({row.n_samples for row in rows}) == 1
     costs = {line["method"]: line for line in csv.DictReader((folder / "costs.csv").open())}
     assert float(costs["vera_plus"]["bytes_stored"]) > 0 and float(costs["dora"]["bytes_stored"]) > 0
+    assert float(costs["threshold"]["bytes_stored"]) == 2 and float(costs["threshold"]["extra_macs_percent"]) == 0
 
 
 def test_export(arguments, finetuned, tmp_path, capsys):

@@ -135,12 +135,13 @@ class DriftEvaluation(Callback):
 
     def check(self, task: HardwareAwareTask) -> None:
         """Raises UserError for what would otherwise fail after training, or say something untrue."""
-        learning = [method.name for method in self.methods if getattr(method, "images", 0)]
+        samples = ("images", "questions")  # settings of methods that learn from validation samples
+        learning = [method.name for method in self.methods if any(getattr(method, one, 0) for one in samples)]
         if self.split == "val" and self.methods and (learning or self.schedule):
             what = learning[0] if learning else "a schedule"
             raise UserError(
                 f"evaluation.split val: {what} learns from validation samples, and would be scored on the same ones. "
-                "Compare it on the test samples, or choose by methods that are fitted offline without a schedule."
+                "Compare it on the test samples, or choose by methods that learn from none of them, without a schedule."
             )
         for options in self._devices(task):
             ages_s = ages_to_evaluate(options.build(), self.ages_s)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hwaware.compensation import FitData
 from hwaware.errors import UserError
+from hwaware.metrics import Answers
 from hwaware.tasks import HardwareAwareTask
 
 #: Validation samples by which a schedule decides.
@@ -60,13 +61,16 @@ def fit_data(trainer: Trainer, task: HardwareAwareTask, datamodule: LightningDat
         return there(datamodule.calibration_batch(n))
 
     @cache
-    def validation() -> list[Any]:
-        n = min(ACCURACY_SAMPLES, datamodule.n_val)
-        return list(map(there, datamodule.judging_batches(n)))
+    def validation(n: int) -> list[Any]:
+        return list(map(there, datamodule.judging_batches(min(n, datamodule.n_val))))
 
     def accuracy(network: nn.Module) -> float:
         with trainer.precision_plugin.forward_context():
-            return next(iter(task.score(network, validation()).values()))
+            return next(iter(task.score(network, validation(ACCURACY_SAMPLES)).values()))
+
+    def answered(network: nn.Module, n: int) -> Answers:
+        with trainer.precision_plugin.forward_context():
+            return task.answered(network, validation(n))
 
     return FitData(
         training=lambda seed: map(there, datamodule.fitting_batches(seed)),
@@ -76,4 +80,5 @@ def fit_data(trainer: Trainer, task: HardwareAwareTask, datamodule: LightningDat
         accuracy=accuracy,
         distillation=0.0 if task.distillation is None else task.distillation.weight,
         label_bytes=task.label_bytes,
+        answered=answered if hasattr(task, "answered") else None,
     )

@@ -6,6 +6,7 @@ from hwaware.compensation.channel_affine import ChannelAffine
 from hwaware.compensation.dora import Dora, DoraLowRank, DoraMagnitude, Lora
 from hwaware.compensation.drift_compensation import ColumnDriftCompensation, GlobalDriftCompensation
 from hwaware.compensation.norm_affine import BnFinetune, LnAffine
+from hwaware.compensation.null_threshold import NullThreshold
 from hwaware.compensation.repair import Repair
 from hwaware.compensation.rsa import RandomSparseAdaptation
 from hwaware.compensation.rvw import ReadVerifyWrite
@@ -28,6 +29,7 @@ __all__ = [
     "Level",
     "LnAffine",
     "Lora",
+    "NullThreshold",
     "OfflineCompensation",
     "RandomSparseAdaptation",
     "ReadVerifyWrite",

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -16,6 +16,9 @@ from hwaware.chip import Chip
 from hwaware.compensation.costs import LABEL_BYTES, Cost, NetworkSize
 from hwaware.devices import Device
 from hwaware.errors import UserError
+
+if TYPE_CHECKING:
+    from hwaware.metrics import Answers
 
 State = dict[str, Tensor]
 """What a method has to keep for one drift level, or for one chip: tensors by ``layer/what``, as they are stored."""
@@ -33,6 +36,7 @@ class FitData:
         accuracy: of a network in percent, on samples to choose by.
         distillation: the share of ``loss`` that comes from the digital network's outputs, instead of labels.
         label_bytes: of a stored sample's label.
+        answered: what a network answers to at most this many validation questions; None: the task asks none.
     """
 
     training: Callable[[int], Iterator[Any]]
@@ -42,6 +46,7 @@ class FitData:
     accuracy: Callable[[nn.Module], float]
     distillation: float = 0.0
     label_bytes: int = LABEL_BYTES
+    answered: Callable[[nn.Module, int], Answers] | None = None
 
     def calibration_batches(self, n: int, size: int) -> Iterator[Any]:
         """The stored samples in parts of about equal length, at most ``size``."""

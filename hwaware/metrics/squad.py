@@ -6,9 +6,10 @@ import math
 import re
 import string
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 
 import numpy as np
 
@@ -68,6 +69,13 @@ class Answers:
         em, f1 = np.array(scored, dtype=np.float64).reshape(-1, 2).T
         has_answer = np.array([bool(answers) for answers in gold], dtype=bool)
         return cls(tuple(ids), tuple(texts), em, f1, np.asarray(null_odds, dtype=np.float64), has_answer)
+
+    @classmethod
+    def pooled(cls, parts: Iterable[Answers]) -> Answers:
+        """Several networks' answers as if they were one's: to choose one threshold for all of them."""
+        columns = [[getattr(part, field) for field in cls.__dataclass_fields__] for part in parts]
+        ids, texts, *numbers = zip(*columns, strict=True)
+        return cls(tuple(chain(*ids)), tuple(chain(*texts)), *map(np.concatenate, numbers))
 
     def scores(self, threshold: float) -> dict[str, float]:
         """``f1`` and ``em`` in percent, of all questions and of those with (``_has_ans``) and without (``_no_ans``) an

@@ -160,9 +160,8 @@ class QuestionAnswering(HardwareAwareTask):
         with self.trainer.precision_plugin.forward_context():
             self.calibrate(self.network, self.trainer.datamodule)
 
-    @torch.no_grad()
     def score(self, network: nn.Module, batches: Iterable[Any]) -> dict[str, float]:
-        answers = self._answered(network, batches)
+        answers = self.answered(network, batches)
         threshold = network.config.null_threshold
         scores = answers.scores(0.0 if threshold is None else threshold)  # logits' own, where none was chosen
         return {name: round(scores[name], 4) for name in METRICS if name in scores}
@@ -176,9 +175,8 @@ class QuestionAnswering(HardwareAwareTask):
             raise UserError('the threshold of "no answer" is chosen on validation questions: give a data module.')
         datamodule.setup("validate")
         device, training = next(network.parameters()).device, network.training
-        with torch.no_grad():
-            batches = ([part.to(device) for part in batch] for batch in datamodule.every_sample("val"))
-            found = [self._answered(network.eval(), batches).kept_threshold()]
+        batches = ([part.to(device) for part in batch] for batch in datamodule.every_sample("val"))
+        found = [self.answered(network.eval(), batches).kept_threshold()]
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.broadcast_object_list(found)  # every rank's chips are judged alike
         network.config.null_threshold = found[0]
@@ -224,7 +222,9 @@ class QuestionAnswering(HardwareAwareTask):
     def _answers(self, **options: Any) -> SquadAnswers:
         return SquadAnswers(self.max_answer_tokens, **options)
 
-    def _answered(self, network: nn.Module, batches: Iterable[Any]) -> Answers:
+    @torch.no_grad()
+    def answered(self, network: nn.Module, batches: Iterable[Any]) -> Answers:
+        """What any network (not only this task's) answers to the questions of batches that lie on its device."""
         # Ranks score different chips: nothing to be pooled.
         metric = self._answers(n_best=1, sync_on_compute=False).to(next(network.parameters()).device)
         split = 0

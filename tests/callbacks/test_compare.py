@@ -154,6 +154,7 @@ def test_a_schedule_gives_a_timetable(tmp_path):
         ("[]", "nothing to compare"),
         ("[{class_path: Dora, init_args: {images: 100000}}]", "dora: images=100000, but there are only"),
         ("[{class_path: LnAffine}]", "no layer norm"),
+        ("[{class_path: NullThreshold}]", 'threshold: TinyNet has no threshold of "no answer"'),
         ("[{class_path: Dorra}]", "Did you mean 'Dora'?"),
         ("[{class_path: Dora, init_args: {rnk: 2}}]", "Did you mean 'rank'?"),
     ],
@@ -174,6 +175,7 @@ def test_a_chip_just_written_is_not_repaired(tmp_path, capsys):
     [
         (["--evaluation.methods", METHODS], "dora learns from validation samples"),
         (["--evaluation.methods", "[{class_path: BnFinetune}]"], "bn_finetune learns from validation samples"),
+        (["--evaluation.methods", "[{class_path: NullThreshold}]"], "threshold learns from validation samples"),
         (
             ["--evaluation.methods", "[{class_path: ChannelAffine}]", "--evaluation.schedule.target_percent", "99"],
             "a schedule learns from validation samples",

@@ -161,6 +161,18 @@ def test_the_kept_threshold_where_all_are_alike(rows, threshold, best_f1):
     assert answers(rows).scores(threshold)["f1"] == best_f1
 
 
+def test_pooled_answers_are_those_of_all():
+    """Alone each would choose a threshold that is wrong for the other: 2.5 and -0.5; together they give one between."""
+    right, wrong = ("cat", ["cat"]), ("cat", [])
+    one = answers([(text, odds, gold) for odds, (text, gold) in ((1.0, right), (2.0, right), (3.0, wrong))])
+    other = answers([(text, odds, gold) for odds, (text, gold) in ((-1.0, right), (0.0, wrong), (2.25, wrong))])
+    assert (one.kept_threshold(), other.kept_threshold()) == (2.5, -0.5)
+    both = Answers.pooled([one, other])
+    assert both.ids == one.ids + other.ids and len(both.texts) == 6
+    assert both.kept_threshold() == 2.125
+    assert both.scores(2.125)["f1"] == pytest.approx(100 * 5 / 6)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_the_kept_threshold_is_as_good_as_the_best(seed):
     ours = random_answers(seed, lambda draw: draw.gauss(0, 1))
