@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from hwaware.devices import Device
 from hwaware.errors import UserError
 from hwaware.nn import analog_layers
-from hwaware.nn.realise import realise
 from hwaware.training.noise import positions
 
 
@@ -84,13 +83,6 @@ def retention_loss(model: nn.Module) -> Tensor:
         seen.add(id(layer.weight))
         if error is None or (torch.is_grad_enabled() and layer.weight.requires_grad and not error.requires_grad):
             # Not computed in this step's forward, or under reentrant activation checkpointing, which forgets gradients.
-            _, error = realise(
-                layer.weight,
-                per_channel=layer.device.scale == "channel",
-                curve=layer.device.curve,
-                noise=None,
-                error=layer.error,
-                steps=layer.device.steps,
-            )
+            _, error = layer.realise(noise=None, error=layer.error)
         errors.append(error)
     return torch.stack(errors).mean()
