@@ -19,8 +19,12 @@ from hwaware.tasks import DeviceOptions, ImageClassification
 from hwaware.training import MappingBias
 from tests.commands import FINETUNE, pretrained_weights, run, run_process
 
-SLICED = ("--model.device.name", "diware2023", "--model.device.mapping", "null", "--model.noise", "null")
-SLICED += ("--model.retention", "null", "--model.clip_alpha", "null", "--evaluation.networks", "[]")
+DEVICE = {"mapping": "bit_sliced", "scale": "fixed", "kappa": "linear", "overrides": {"fraction_bits": 6}}
+SLICED = (
+    *("--model.device.mapping", "bit_sliced", "--model.device.scale", "fixed", "--model.device.kappa", "linear"),
+    *("--model.device.overrides.fraction_bits", 6, "--model.noise", "null", "--model.retention", "null"),
+    *("--model.clip_alpha", "null", "--evaluation.networks", "[]"),
+)
 LAYERS = ("conv1.weight", "conv2.weight", "linear.weight")
 
 
@@ -50,7 +54,7 @@ def test_no_banned_state_is_exported(tmp_path):
 
 
 def test_a_share_of_the_columns_is_constrained_and_logged(tmp_path):
-    run(*command(tmp_path, percent=50))
+    run(*command(tmp_path, "--trainer.max_epochs", 1, percent=50))
     state = exported(tmp_path)
     # Of 16 channels of 72 weights a half is free of banned states; chance clears none of the others.
     assert (~banned(state["conv2.weight"]).flatten(1).any(1)).sum() == 8
@@ -58,7 +62,7 @@ def test_a_share_of_the_columns_is_constrained_and_logged(tmp_path):
     header, *lines = (line.split(",") for line in file.read_text().splitlines())
     logged = [dict(zip(header, line, strict=True)) for line in lines]
     columns = [float(line["train/bias_columns"]) for line in logged if line["train/bias_columns"]]
-    assert columns == [4 + 8 + 10] * 2  # of 8 channels, of 16, and of 10 with two columns each
+    assert columns == [4 + 8 + 10]  # of 8 channels, of 16, and of 10 with two columns each
     assert all(0 < float(line["train/bias_changed"]) < 0.5 for line in logged if line["train/bias_changed"])
 
 
@@ -67,7 +71,7 @@ def fitted(*callbacks: Callback, epochs: int = 3) -> ImageClassification:
         "tiny_test_net",
         weights=str(pretrained_weights()),
         num_classes=10,
-        device=DeviceOptions("diware2023"),
+        device=DeviceOptions("reram_cmo", **DEVICE),
         bias=MappingBias(50),
     )
     trainer = Trainer(
@@ -114,8 +118,8 @@ def test_what_is_judged_is_what_is_validated(monkeypatch):
     epochs = Epochs()
     fitted(BiasColumns(MappingBias(50)), epochs)
     assert scores == pytest.approx(epochs.accuracies, abs=1e-3)
-    for state in epochs.networks:
-        assert (~banned(state["conv2.weight"]).flatten(1).any(1)).sum() == 8
+    for state in epochs.networks:  # of its 16 columns a half, and those that were constrained before and lie still
+        assert (~banned(state["conv2.weight"]).flatten(1).any(1)).sum() >= 8
 
 
 def test_gradients_are_summed_once_a_step_and_begin_anew_each_epoch(monkeypatch):
@@ -134,7 +138,7 @@ def test_a_killed_run_ends_with_the_same_network(tmp_path):
     # Checkpoints are at steps 5, 10 (an epoch's last, before it is validated), 15, 20 (the run's last), 25 and 30.
     more = ("--checkpoint.every_n_train_steps", 5, "--trainer.max_epochs", 3, "--model.optimizer.init_args.lr", 0.1)
     run(*command(tmp_path / "whole", *more, percent=30))
-    for attempt, (step, point) in enumerate([(8, "batch_start"), (10, "batch_start"), (18, "batch_end"), (30, "end")]):
+    for attempt, (step, point) in enumerate([(10, "batch_start"), (18, "batch_end"), (30, "end")]):
         killer = ("--trainer.callbacks", "tests.tiny.KillAt", "--trainer.callbacks.step", step)
         killer += ("--trainer.callbacks.point", point, *(("--ckpt_path", "last") if attempt else ()))
         done = run_process(*command("killed", *more, *killer, percent=30), cwd=tmp_path)
@@ -145,7 +149,7 @@ def test_a_killed_run_ends_with_the_same_network(tmp_path):
 
 def test_two_processes_choose_the_same_columns(tmp_path):
     two = ("--trainer.devices", 2, "--trainer.strategy", "ddp", "--trainer.callbacks", "tests.tiny.SaveEachRank")
-    done = run_process(*command(tmp_path, *two, percent=30), cwd=tmp_path)
+    done = run_process(*command(tmp_path, *two, "--trainer.max_epochs", 1, percent=30), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     one, other = (torch.load(tmp_path / f"rank_{rank}.pt", weights_only=True) for rank in (0, 1))
     assert same(one, other)
@@ -156,7 +160,10 @@ def test_two_processes_choose_the_same_columns(tmp_path):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (("--model.device.name", "reram_cmo"), "mapping 'differential' of device 'reram_cmo' has none"),
+        (
+            ("--model.device.mapping", "offset", "--model.device.scale", "tensor", "--model.device.overrides", "{}"),
+            "mapping 'offset' of device 'reram_cmo' has none",
+        ),
         (("--model.device", "null"), "bias is for a network in memory cells, but there is no device"),
         (("--model.bias.percent", "120"), "bias percent=120.0 must lie in [0, 100]"),
         (("--model.bias.banned", "{0: [0, 1, 2, 3]}"), "slice 0 has no state left"),

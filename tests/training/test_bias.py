@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -15,6 +17,7 @@ from hwaware.training.bias import add_sensitivity, allowed_codes, important_colu
 
 EIGHT = BitSlices(8, 2)
 CONFIG_3 = {0: [2]}
+SLICED = load_device("reram_cmo", mapping="bit_sliced", scale="fixed", fraction_bits=6, kappa=None)
 
 
 def weights(codes: torch.Tensor) -> list[float]:
@@ -61,7 +64,7 @@ def test_the_most_important_columns():
 def layer():
     """Two channels of two weights each, one channel important."""
     model = nn.Sequential(nn.Linear(2, 2, bias=False))
-    convert(model, load_device("diware2023"))
+    convert(model, SLICED)
     with torch.no_grad():
         model[0].weight.copy_(torch.tensor([[0.25, -0.3], [0.75, 0.25]]))
     return model
@@ -98,7 +101,7 @@ def test_shared_weights_count_once_and_frozen_ones_not():
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3))
     model[1].weight = model[0].weight
     model[2].weight.requires_grad_(False)
-    convert(model, load_device("diware2023"))
+    convert(model, SLICED)
     model(torch.ones(1, 3)).sum().backward()
     sums: dict[str, torch.Tensor] = {}
     add_sensitivity(sums, model)
@@ -123,11 +126,11 @@ def test_shared_weights_count_once_and_frozen_ones_not():
 )
 def test_bad_input(options, reason):
     with pytest.raises(UserError, match=reason):
-        MappingBias(**options).check(load_device("diware2023"))
+        MappingBias(**options).check(SLICED)
 
 
 def test_devices_without_such_states():
     with pytest.raises(UserError, match="mapping 'differential' of device 'reram_cmo' has none"):
         MappingBias().check(load_device("reram_cmo"))
     with pytest.raises(UserError, match="bias needs scale fixed, not 'tensor'"):
-        MappingBias().check(load_device("diware2023", scale="tensor", fraction_bits=None))
+        MappingBias().check(replace(SLICED, scale="tensor", fraction_bits=None))
