@@ -143,8 +143,23 @@ class AnalogLayer:
     def set_effective_weight(self, weight: Tensor) -> None:
         """Sets the latents so that the effective weights are ``weight``, or on the levels or codes next to it."""
         self.weight.copy_(weight)
+        if self.device.slices is not None:
+            if self.device.fixed_scale is None:
+                self._lift_largest()
+            return
         scale = self.weight_scale()
         self.weight.copy_(iv.latent(self.weight.float() / scale, self.device.curve) * scale)
+
+    def _lift_largest(self) -> None:
+        """Where ``s = max|w|`` is positive, it has no code, and the next one below is to be what it is now.
+
+        So the effective weights of a network, stored and converted again, are what they were.
+        """
+        steps, per_channel = self.device.steps, self.device.scale == "channel"
+        rows = self.weight.flatten(1) if per_channel else self.weight.flatten()[None]
+        low, high = torch.aminmax(rows, dim=1, keepdim=True)
+        lifted = high * (steps / (steps - 1))
+        self.weight.copy_(torch.where((rows == high) & (lifted > -low), lifted, rows).view_as(self.weight))
 
 
 class AnalogLinear(AnalogLayer, nn.Linear):

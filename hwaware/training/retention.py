@@ -40,13 +40,22 @@ class RetentionLoss:
 def error_table(device: Device, ages_s: tuple[float, ...]) -> Tensor:
     """``E[((ŵ - w_eff)/s)²]`` over ages, as value + i·derivative in u, complex64 ``[TABLE_SIZE]``.
 
-    Programming error and drift through the slope of the cell's curve; no read noise, no stuck cells.
+    Programming error and drift through the slope of the cell's curve; no read noise, no stuck cells. Codes have no
+    derivative: half the difference between a code's two neighbours, over the distance of two codes, stands for it.
     """
-    with torch.enable_grad():
-        u = positions().requires_grad_()
+
+    def expected(u: Tensor) -> Tensor:
         moments = [device.weight_moments(u, age_s, read_noise=False) for age_s in ages_s]
-        value = sum(mean * mean + std * std for mean, std in moments) / len(ages_s)
-        (derivative,) = torch.autograd.grad(value.sum(), u)
+        return sum(mean * mean + std * std for mean, std in moments) / len(ages_s)
+
+    if device.slices is not None:
+        u, code = positions(), 1 / device.steps
+        value, derivative = expected(u), (expected(u + code) - expected(u - code)) / (2 * code)
+    else:
+        with torch.enable_grad():
+            u = positions().requires_grad_()
+            value = expected(u)
+            (derivative,) = torch.autograd.grad(value.sum(), u)
     return torch.complex(value.detach(), derivative).to(torch.complex64)
 
 
