@@ -142,6 +142,56 @@ def test_there_are_the_imagenet_recipes():
     assert {path.stem for path in IMAGENET} == {f"imagenet_{name}" for name in names}
 
 
+LENET = [path for path in RECIPES if path.stem.startswith("biased_lenet5")]
+
+
+@pytest.fixture(scope="module")
+def few_digits(tmp_path_factory):
+    """A folder with MNIST's four files: ten images of each class to train on, two to test."""
+    folder = tmp_path_factory.mktemp("digits")
+    for stem, n in (("train", 100), ("t10k", 20)):
+        labels = (np.arange(n) % 10).astype(np.uint8)
+        images = np.random.RandomState(n).randint(0, 256, (n, 28, 28)).astype(np.uint8)
+        for what, array in (("images-idx3", images), ("labels-idx1", labels)):
+            head = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+            (folder / f"{stem}-{what}-ubyte").write_bytes(head + array.tobytes())
+    return folder
+
+
+@pytest.mark.parametrize("recipe", LENET, ids=lambda path: path.stem)
+def test_recipe_of_lenet_runs_an_epoch(recipe, few_digits, tmp_path):
+    """Random images and weights; nothing is said of its accuracy."""
+    save_file(timm.create_model("lenet5").state_dict(), tmp_path / "random.safetensors")
+    weights = () if "digital" in recipe.stem else ("--model.weights", tmp_path / "random.safetensors")
+    run(
+        *("fit", "--config", recipe, *weights, "--data.path", few_digits, "--data.batch_size", 30),
+        *("--trainer.max_epochs", 1, "--trainer.default_root_dir", tmp_path, "--evaluation.n_chips", 1),
+    )
+    folder = tmp_path / recipe.stem / "version_0"
+    assert (folder / "model.safetensors").is_file()
+    if weights:
+        name = {"conventional": "conventional", "noise": "device_noise"}.get(recipe.stem.rpartition("_")[2], "biased")
+        assert {row.network for row in measured(folder / "rows.csv")} - {"base"} == {name}
+
+
+def test_the_ablation_of_lenet_differs_in_bias_and_noise_alone(capsys):
+    found, settings = {}, []
+    for recipe in LENET:
+        config = parsed(recipe, capsys)
+        model = config["model"]["init_args"]
+        found[recipe.stem] = (model.pop("bias"), model.pop("noise"))
+        if model["device"]:
+            settings.append((model, config["data"], config["trainer"]))
+    assert settings == settings[:1] * 3
+    assert {name: bias and bias["percent"] for name, (bias, _) in found.items()} == {
+        "biased_lenet5": 20.0,
+        "biased_lenet5_conventional": None,
+        "biased_lenet5_digital": None,
+        "biased_lenet5_noise": None,
+    }
+    assert [name for name, (_, noise) in found.items() if noise] == ["biased_lenet5_noise"]
+
+
 READERS = {"squad2_bert_base": "Bert", "squad2_minilm": "Bert", "squad2_distilbert": "DistilBert"}
 
 
