@@ -18,7 +18,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.optim.lr_scheduler import LRScheduler
 
 import hwaware.data  # noqa: F401 - so that recipes can name its classes without a path
-from hwaware.callbacks import BiasColumns, DriftEvaluation, RunRecord, SeedEachStep, StopAtDivergence
+from hwaware.callbacks import BeginNextEpoch, BiasColumns, DriftEvaluation, RunRecord, SeedEachStep, StopAtDivergence
 from hwaware.checkpoint import read_checkpoint
 from hwaware.compensation import Compensation
 from hwaware.errors import UserError
@@ -178,7 +178,7 @@ class HardwareCLI(LightningCLI):
             callbacks = [callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)]
         record = RunRecord(self._parser(self.subcommand), settings)
         bias = [] if self.model.bias is None else [BiasColumns(self.model.bias)]  # before what writes the weights
-        own = [*bias, record, SeedEachStep(settings.seed_everything), StopAtDivergence()]
+        own = [*bias, record, SeedEachStep(settings.seed_everything), BeginNextEpoch(), StopAtDivergence()]
         log = logging.getLogger("lightning.pytorch")
         level = log.level
         log.setLevel(logging.WARNING)  # its advertisements would stand before what went wrong

@@ -4,6 +4,7 @@ from hwaware.callbacks.bias import BiasColumns
 from hwaware.callbacks.divergence import StopAtDivergence
 from hwaware.callbacks.drift import DriftEvaluation
 from hwaware.callbacks.record import RunRecord
+from hwaware.callbacks.resuming import BeginNextEpoch
 from hwaware.callbacks.seeding import SeedEachStep
 
-__all__ = ["BiasColumns", "DriftEvaluation", "RunRecord", "SeedEachStep", "StopAtDivergence"]
+__all__ = ["BeginNextEpoch", "BiasColumns", "DriftEvaluation", "RunRecord", "SeedEachStep", "StopAtDivergence"]

@@ -11,15 +11,16 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from hwaware.callbacks.batches import Batches
-from hwaware.training.bias import MappingBias, add_sensitivity, project_columns_
+from hwaware.training.bias import MappingBias, add_sensitivity, choose_columns, project_columns_
 
 
 class BiasColumns(Callback):
-    """Projects the most important columns after each epoch's last step, and ends with the best projected network.
+    """Projects the most important columns at the end of each epoch, or after each step from the second epoch on.
 
-    Training goes on from the projected weights. The epoch's checkpoint and validation come later, and are of them. What
-    is best is measured here, on all validation samples and on every rank, by the first metric of the task's ``score``
-    (ties: the earlier): Lightning leaves out the validation of an epoch when a run is resumed after its last step.
+    Training goes on from the projected weights, of which the epoch's checkpoint and validation are too, and ends with
+    the best epoch's. What is best is measured here, on all validation samples and on every rank, by the first metric of
+    the task's ``score`` (ties: the earlier): Lightning leaves out the validation of an epoch when a run is resumed
+    after its last step.
 
     Args:
         bias: what is constrained.
@@ -27,40 +28,59 @@ class BiasColumns(Callback):
 
     def __init__(self, bias: MappingBias) -> None:
         self.bias = bias
-        self._sums: dict[str, Tensor] = {}
+        self._sums: dict[str, Tensor] = {}  # of an epoch in which columns are to be chosen
+        self._columns: dict[str, Tensor] = {}
         self._best: dict[str, Tensor] = {}
         self._best_score = -math.inf
+        self._within_epoch = False
         self._batches: Batches | None = None
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        add_sensitivity(self._sums, pl_module.network)  # not clipped yet
+        if self._choosing:
+            add_sensitivity(self._sums, pl_module.network)  # not clipped yet
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.is_last_batch:
-            self._project(trainer, pl_module)
+        self._within_epoch = not trainer.is_last_batch
+        if not self._within_epoch:
+            self._conclude(trainer, pl_module)
+        elif not self._choosing:
+            project_columns_(pl_module.network, self._columns, self.bias)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Not on_train_end, which a run that is resumed after its last step never reaches.
-        if self._sums:  # training ended within an epoch
-            self._project(trainer, pl_module, log=False)
+        if self._within_epoch:
+            self._conclude(trainer, pl_module, log=False)
         if self._best:
             pl_module.network.load_state_dict(self._best)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"sums": self._sums, "best": self._best, "best_score": self._best_score}
+        return {
+            "sums": self._sums,
+            "columns": self._columns,
+            "within_epoch": self._within_epoch,
+            "best": self._best,
+            "best_score": self._best_score,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._sums, self._best = dict(state_dict["sums"]), dict(state_dict["best"])
-        self._best_score = state_dict["best_score"]
+        self._sums, self._columns = dict(state_dict["sums"]), dict(state_dict["columns"])
+        self._within_epoch = state_dict["within_epoch"]
+        self._best, self._best_score = dict(state_dict["best"]), state_dict["best_score"]
 
-    def _project(self, trainer: Trainer, task: LightningModule, log: bool = True) -> None:
+    @property
+    def _choosing(self) -> bool:
+        return self.bias.each == "epoch" or not self._columns
+
+    def _conclude(self, trainer: Trainer, task: LightningModule, log: bool = True) -> None:
         task.settle()
-        done = project_columns_(task.network, self._sums, self.bias)
-        self._sums = {}
+        if self._choosing:
+            self._columns, self._sums = choose_columns(self._sums, self.bias), {}
+        changed = project_columns_(task.network, self._columns, self.bias)
         if log:  # Lightning takes nothing more when training has ended
-            values = {"train/bias_changed": done.changed, "train/bias_columns": float(done.columns)}
+            columns = sum(float(chosen.sum()) for chosen in self._columns.values())
+            values = {"train/bias_changed": changed, "train/bias_columns": columns}
             self.log_dict(values, on_step=False, on_epoch=True)
         if trainer.fast_dev_run:
             return

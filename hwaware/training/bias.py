@@ -11,13 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from hwaware.devices import Device
 from hwaware.devices.slicing import BitSlices
-from hwaware.errors import UserError
+from hwaware.errors import UserError, nearest
 from hwaware.nn import AnalogLayer, analog_layers
 
 
@@ -30,17 +31,23 @@ class MappingBias:
         banned: unfavourable states by slice, of which 0 is the most significant. By default state 2 there (the bits
             10, the paper's Config-3): small non-negative weights, which go to just below zero, or far above.
         rows: of a crossbar; an output channel with more weights is several columns.
+        each: ``epoch``: columns are chosen and projected at the end of every epoch, as the paper has it; ``step``: they
+            are chosen at the end of the first one, and kept projected after every step from then on. What recovers
+            within an epoch is lost at its end, and ever more columns have been projected once.
     """
 
     percent: float = 20.0
     banned: dict[int, list[int]] = field(default_factory=lambda: {0: [2]})
     rows: int = 128
+    each: Literal["step", "epoch"] = "step"
 
     def __post_init__(self) -> None:
         if not 0 <= self.percent <= 100:
             raise UserError(f"bias percent={self.percent} must lie in [0, 100] (% of a layer's columns); 20 is usual.")
         if self.rows < 1:
             raise UserError(f"bias rows={self.rows} of a crossbar must be at least 1; 128 is usual.")
+        if self.each not in ("step", "epoch"):
+            raise UserError(f"bias each '{self.each}' is unknown. {nearest(self.each, ('step', 'epoch'))}")
 
     def check(self, device: Device) -> None:
         """Raises UserError for a device whose cells have no such states."""
@@ -123,39 +130,36 @@ def add_sensitivity(sums: dict[str, Tensor], model: nn.Module) -> None:
             sums[name] = sums[name].to(size.device).add_(size) if name in sums else size
 
 
-@dataclass(frozen=True)
-class Projected:
-    """What a projection did: the share of the layers' weights that it moved, and how many columns it constrained."""
-
-    changed: float
-    columns: int
+def choose_columns(sums: Mapping[str, Tensor], bias: MappingBias) -> dict[str, Tensor]:
+    """:func:`important_columns` of every layer with a sum of :func:`add_sensitivity`; others do not train."""
+    return {name: important_columns(size, bias.percent, bias.rows) for name, size in sums.items()}
 
 
 @torch.no_grad()
-def project_columns_(model: nn.Module, sums: Mapping[str, Tensor], bias: MappingBias) -> Projected:
-    """Moves the latent weights of the most important columns to where no cell is in a banned state, in place.
+def project_columns_(model: nn.Module, columns: Mapping[str, Tensor], bias: MappingBias) -> float:
+    """Moves the latent weights of chosen columns to where no cell is in a banned state, in place.
 
-    Weights that are written without banned states stay as they are. So do layers without a sum: they do not train.
+    Weights that are written without banned states stay as they are.
 
     Args:
         model: converted for a device with bit slices.
-        sums: of :func:`add_sensitivity`.
-        bias: how many columns, and which states.
+        columns: of :func:`choose_columns`.
+        bias: of which states.
+
+    Returns:
+        The share of these layers' weights that was moved.
     """
-    changed = columns = total = 0
-    for name, layer in _with_own_weight(model).items():
-        if name not in sums:
-            continue
+    changed = total = 0
+    for name, chosen in columns.items():
+        layer = model.get_submodule(name)
         weight, scale, slices = layer.weight, layer.weight_scale(), layer.device.slices
-        chosen = important_columns(sums[name].to(weight.device), bias.percent, bias.rows)
-        n = weight[0].numel()
-        in_chosen = chosen.repeat_interleave(bias.rows, dim=1)[:, :n].reshape(weight.shape)
+        rows = chosen.to(weight.device).repeat_interleave(bias.rows, dim=1)[:, : weight[0].numel()]
         codes = slices.codes(weight.float() / scale)
-        nearest = project(codes, bias.banned, slices)
-        moved = in_chosen & (nearest != codes)
-        weight.copy_(torch.where(moved, (slices.positions(nearest) * scale).to(weight.dtype), weight))
-        changed, columns, total = changed + moved.sum().item(), columns + chosen.sum().item(), total + weight.numel()
-    return Projected(changed / max(total, 1), columns)
+        allowed = project(codes, bias.banned, slices)
+        moved = rows.reshape(weight.shape) & (allowed != codes)
+        weight.copy_(torch.where(moved, (slices.positions(allowed) * scale).to(weight.dtype), weight))
+        changed, total = changed + moved.sum().item(), total + weight.numel()
+    return changed / max(total, 1)
 
 
 def _with_own_weight(model: nn.Module) -> dict[str, AnalogLayer]:

@@ -66,17 +66,17 @@ def test_a_share_of_the_columns_is_constrained_and_logged(tmp_path):
     assert all(0 < float(line["train/bias_changed"]) < 0.5 for line in logged if line["train/bias_changed"])
 
 
-def fitted(*callbacks: Callback, epochs: int = 3) -> ImageClassification:
+def fitted(bias: MappingBias, *callbacks: Callback, epochs: int = 3) -> ImageClassification:
     task = ImageClassification(
         "tiny_test_net",
         weights=str(pretrained_weights()),
         num_classes=10,
         device=DeviceOptions("reram_cmo", **DEVICE),
-        bias=MappingBias(50),
+        bias=bias,
     )
     trainer = Trainer(
         max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, callbacks=list(callbacks),
+        enable_model_summary=False, callbacks=[BiasColumns(bias), *callbacks],
     )  # fmt: skip
     trainer.fit(task, datamodule=ImageData(source="digits", batch_size=256))
     return task
@@ -105,7 +105,7 @@ def test_the_best_projected_network_is_kept_and_training_goes_on_from_the_last(m
     scores = iter([50.0, 60.0, 60.0])
     monkeypatch.setattr(BiasColumns, "_score", lambda *_: next(scores))
     epochs = Epochs()
-    task = fitted(BiasColumns(MappingBias(50)), epochs)
+    task = fitted(MappingBias(50), epochs)
     assert same(task.network.state_dict(), epochs.networks[1])
     assert not same(epochs.networks[1], epochs.networks[2])
     assert same(epochs.begun[2], epochs.networks[1]) and same(epochs.begun[1], epochs.networks[0])
@@ -116,7 +116,7 @@ def test_what_is_judged_is_what_is_validated(monkeypatch):
     scores, score = [], BiasColumns._score
     monkeypatch.setattr(BiasColumns, "_score", lambda *given: scores.append(score(*given)) or scores[-1])
     epochs = Epochs()
-    fitted(BiasColumns(MappingBias(50)), epochs)
+    fitted(MappingBias(50, each="epoch"), epochs)
     assert scores == pytest.approx(epochs.accuracies, abs=1e-3)
     for state in epochs.networks:  # of its 16 columns a half, and those that were constrained before and lie still
         assert (~banned(state["conv2.weight"]).flatten(1).any(1)).sum() >= 8
@@ -126,19 +126,38 @@ def test_gradients_are_summed_once_a_step_and_begin_anew_each_epoch(monkeypatch)
     from hwaware.callbacks import bias
 
     counted = []
-    project = bias.project_columns_
-    monkeypatch.setattr(bias, "project_columns_", lambda *given: counted.append(given[1]) or project(*given))
-    task = fitted(BiasColumns(MappingBias(0)), epochs=2)
+    choose = bias.choose_columns
+    monkeypatch.setattr(bias, "choose_columns", lambda *given: counted.append(given[0]) or choose(*given))
+    task = fitted(MappingBias(0, each="epoch"), epochs=2)
     assert [set(sums) for sums in counted] == [{"conv1", "conv2", "linear"}] * 2
     assert all(sums["conv1"].shape == task.network.conv1.weight.shape for sums in counted)
     assert not counted[0]["conv1"].equal(counted[1]["conv1"])
+
+
+class Free(Callback):
+    """After each step, which of a layer's columns are free of banned states."""
+
+    def __init__(self) -> None:
+        self.columns = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.columns.append((~banned(pl_module.network.conv2.weight.detach()).flatten(1).any(1)).tolist())
+
+
+def test_columns_are_chosen_once_and_kept_after_every_step():
+    free = Free()
+    fitted(MappingBias(50), free, epochs=2)
+    steps = len(free.columns) // 2
+    chosen = free.columns[steps - 1]
+    assert sum(chosen) == 8 and sum(free.columns[0]) < 8
+    assert all(now or not kept for step in free.columns[steps:] for now, kept in zip(step, chosen, strict=True))
 
 
 def test_a_killed_run_ends_with_the_same_network(tmp_path):
     # Checkpoints are at steps 5, 10 (an epoch's last, before it is validated), 15, 20 (the run's last), 25 and 30.
     more = ("--checkpoint.every_n_train_steps", 5, "--trainer.max_epochs", 3, "--model.optimizer.init_args.lr", 0.1)
     run(*command(tmp_path / "whole", *more, percent=30))
-    for attempt, (step, point) in enumerate([(10, "batch_start"), (18, "batch_end"), (30, "end")]):
+    for attempt, (step, point) in enumerate([(8, "batch_start"), (10, "batch_start"), (18, "batch_end"), (30, "end")]):
         killer = ("--trainer.callbacks", "tests.tiny.KillAt", "--trainer.callbacks.step", step)
         killer += ("--trainer.callbacks.point", point, *(("--ckpt_path", "last") if attempt else ()))
         done = run_process(*command("killed", *more, *killer, percent=30), cwd=tmp_path)

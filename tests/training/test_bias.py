@@ -13,7 +13,14 @@ from hwaware.devices.slicing import BitSlices
 from hwaware.errors import UserError
 from hwaware.nn import convert
 from hwaware.training import MappingBias
-from hwaware.training.bias import add_sensitivity, allowed_codes, important_columns, project, project_columns_
+from hwaware.training.bias import (
+    add_sensitivity,
+    allowed_codes,
+    choose_columns,
+    important_columns,
+    project,
+    project_columns_,
+)
 
 EIGHT = BitSlices(8, 2)
 CONFIG_3 = {0: [2]}
@@ -84,17 +91,18 @@ def test_gradients_are_summed_by_size(layer):
 
 def test_only_the_important_column_moves(layer):
     sums = {"0": torch.tensor([[1.0, 0.0], [0.0, 2.0]])}
-    done = project_columns_(layer, sums, MappingBias(percent=50))
+    bias = MappingBias(percent=50)
+    chosen = choose_columns(sums, bias)
+    assert chosen["0"].tolist() == [[False], [True]]
+    assert project_columns_(layer, chosen, bias) == 0.5
     assert layer[0].weight.tolist()[1] == [1.0, -1 / 64]
     torch.testing.assert_close(layer[0].weight[0], torch.tensor([0.25, -0.3]))
-    assert (done.changed, done.columns) == (0.5, 1)
     assert layer[0].effective_weight()[1].tolist() == [1.0, -1 / 64]
 
 
 def test_what_is_written_without_banned_states_keeps_its_latents(layer):
-    done = project_columns_(layer, {"0": torch.ones(2, 2)}, MappingBias(percent=100))
+    assert project_columns_(layer, {"0": torch.ones(2, 1, dtype=torch.bool)}, MappingBias(percent=100)) == 0.75
     torch.testing.assert_close(layer[0].weight.detach(), torch.tensor([[-1 / 64, -0.3], [1.0, -1 / 64]]))
-    assert (done.changed, done.columns) == (0.75, 2)
 
 
 def test_shared_weights_count_once_and_frozen_ones_not():
@@ -107,7 +115,8 @@ def test_shared_weights_count_once_and_frozen_ones_not():
     add_sensitivity(sums, model)
     assert set(sums) == {"0"} and sums["0"].equal(model[0].weight.grad.abs())
     before = model[2].weight.clone()
-    assert project_columns_(model, sums, MappingBias(percent=100)).columns == 3
+    bias = MappingBias(percent=100)
+    assert project_columns_(model, choose_columns(sums, bias), bias) > 0
     assert model[2].weight.equal(before) and not EIGHT.digits(EIGHT.codes(model[1].weight / 2))[0].eq(2).any()
 
 
@@ -118,6 +127,7 @@ def test_shared_weights_count_once_and_frozen_ones_not():
         ({"percent": 100.5}, r"percent=100.5 must lie"),
         ({"percent": float("nan")}, "percent=nan must lie"),
         ({"rows": 0}, "rows=0 of a crossbar"),
+        ({"each": "epochs"}, "bias each 'epochs' is unknown. .*'epoch'"),
         ({"banned": {4: [2]}}, "there is no slice 4; they are 0 .the most significant. … 3"),
         ({"banned": {-1: [2]}}, "there is no slice -1"),
         ({"banned": {0: [4]}}, "slice 0 has no state 4; they are 0 … 3"),
