@@ -13,7 +13,8 @@ parameters; conductances in µS), ``crossbar`` (its largest number of rows and c
   ``s·v/r`` where kappa is null). ``v = (2·g₀ - g_max - g_min)/(g_max - g_min)`` with the mapping ``offset``, else
   ``v = (g₀ - g₁)/(g_max - g_min)``. With ``offset_reference`` each crossbar has one more column, which is not listed:
   its cells all have the target ``(g_max + g_min)/2``, and what they conduct, g_r, is taken off,
-  ``v = 2·(g₀ - g_r)/(g_max - g_min)``.
+  ``v = 2·(g₀ - g_r)/(g_max - g_min)``. With ``bit_sliced`` cell k of n holds a digit to the base b = 2^slice_bits,
+  ``d_k = (b - 1)·(g_k - g_min)/(g_max - g_min)``, and ``v = Σ d_k·b^(n - 1 - k)/2^(bits - 1) - 1``.
 * ``digital.safetensors`` also holds everything that stays digital, under the network's own keys.
 * a repair has ``key``, ``method``, ``params``, ``schedule``, ``cost`` (:class:`hwaware.compensation.costs.Cost`) and
   ``timetable``: ``start_s`` (age from which a level holds), ``level`` (its name, null: no repair yet) and the accuracy
@@ -125,7 +126,11 @@ class Bundle:
             raise UserError(f"the bundle is of another network: {' '.join(str(error).split())[:160]}") from None
         for name, cells in self.targets.items():
             v = self.device.layout.decode(cells, self.device.g_min_us, self.device.g_max_us)
-            layers[name].weight.copy_(v / self.device.range_fraction * self.scales[name])
+            latent = v / self.device.range_fraction * self.scales[name]
+            if self.device.slices is None:
+                layers[name].weight.copy_(latent)
+            else:  # whose scale has to be found in the codes
+                layers[name].set_effective_weight(latent)
 
 
 def write_bundle(

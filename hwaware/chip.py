@@ -70,7 +70,7 @@ class Chip:
         Args:
             model: a network after :func:`hwaware.nn.convert`; it is not changed.
             device: the chip's technology; mapping and constants may differ from those the network was converted for,
-                the transform (kappa, range_fraction, levels, and the scale, where there is a curve or levels) may not.
+                the transform (kappa, range_fraction, levels, bits, and the scale, where there is one) may not.
             seed: which chip.
 
         Raises:
@@ -92,8 +92,8 @@ class Chip:
             if owner != name:
                 targets[name] = targets[owner]
                 continue
-            scale = weight_scale(layer.weight, per_channel=device.scale == "channel")
-            if not scale.isfinite().all():  # the largest weight is NaN or infinite where any is
+            scale = weight_scale(layer.weight, device)
+            if not layer.weight.isfinite().all():
                 raise UserError(f"the weight of layer '{name}' has values that are not finite (NaN or infinite).")
             targets[name] = Target(name, layer.weight.detach().clone(), scale, getattr(layer, "groups", 1))
         return cls(model, device, seed, targets)
@@ -182,8 +182,9 @@ class Chip:
 def _transform(device: Device) -> str:
     """What a network's latent weights depend on."""
     text = f"kappa={device.kappa}, range_fraction={device.range_fraction}"
-    text += f", levels={device.levels}" if device.levels else ""
-    return f"{text}, scale='{device.scale}'" if device.curve or device.levels else text
+    for field in ("levels", "bits", "fraction_bits"):
+        text += f", {field}={getattr(device, field)}" if getattr(device, field) is not None else ""
+    return f"{text}, scale='{device.scale}'" if device.curve or device.steps else text
 
 
 def _reading(age_s: float, purpose: str) -> str:

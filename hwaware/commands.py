@@ -18,7 +18,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.optim.lr_scheduler import LRScheduler
 
 import hwaware.data  # noqa: F401 - so that recipes can name its classes without a path
-from hwaware.callbacks import DriftEvaluation, RunRecord, SeedEachStep, StopAtDivergence
+from hwaware.callbacks import BeginNextEpoch, BiasColumns, DriftEvaluation, RunRecord, SeedEachStep, StopAtDivergence
 from hwaware.checkpoint import read_checkpoint
 from hwaware.compensation import Compensation
 from hwaware.errors import UserError
@@ -177,7 +177,8 @@ class HardwareCLI(LightningCLI):
         if config.get("enable_checkpointing") is False or config.get("fast_dev_run"):
             callbacks = [callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)]
         record = RunRecord(self._parser(self.subcommand), settings)
-        own = [record, SeedEachStep(settings.seed_everything), StopAtDivergence()]
+        bias = [] if self.model.bias is None else [BiasColumns(self.model.bias)]  # before what writes the weights
+        own = [*bias, record, SeedEachStep(settings.seed_everything), BeginNextEpoch(), StopAtDivergence()]
         log = logging.getLogger("lightning.pytorch")
         level = log.level
         log.setLevel(logging.WARNING)  # its advertisements would stand before what went wrong

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hwaware.devices import Device, device_file, device_names, load_device
+from hwaware.devices.favourability import states_by_error_current
 from hwaware.errors import UserError, nearest
 from hwaware.report.labels import age_label
 
@@ -58,7 +59,10 @@ def _list(options: argparse.Namespace) -> None:
 def _show(options: argparse.Namespace) -> None:
     device = load_device(options.name)
     print(device_file(device))
-    Console(stderr=True).print(_over_time(device))  # so that what goes to a file is a device file
+    console = Console(stderr=True)  # so that what goes to a file is a device file
+    console.print(_over_time(device))
+    if device.slices is not None:
+        console.print(_ranked_states(device))
 
 
 def _plot(options: argparse.Namespace) -> None:
@@ -146,4 +150,18 @@ def _over_time(device: Device) -> Table:
         table.add_row(
             age_label(age_s) + " *" * device.extrapolates(age_s), *(f"{mean:.2f} ± {std:.2f}" for mean, std in moments)
         )
+    return table
+
+
+def _ranked_states(device: Device) -> Table:
+    title = f"{device.name}: states of a {device.slice_bits}-bit slice by error current, the most favourable first"
+    table = Table(title=title, caption="target conductance (µS), and root mean square of what it is off by (µS)")
+    table.add_column("rank")
+    shown = (AGES_S[0], AGES_S[-1]) if device.has_time_law else AGES_S[:1]
+    rankings = [states_by_error_current(device, age_s) for age_s in shown]
+    for age_s in shown:
+        table.add_column(age_label(age_s), justify="right")
+    for rank, states in enumerate(zip(*rankings, strict=True), start=1):
+        cells = (f"{one.state:0{device.slice_bits}b}: {one.conductance_us:.4g} ± {one.error_us:.3g}" for one in states)
+        table.add_row(str(rank), *cells)
     return table

@@ -53,7 +53,8 @@ def simulate_readings(
         device.check_age(time_s)
     targets_us = [min(max(target, device.g_min_us), device.g_max_us) for target in targets_us]
     # One cell per weight, whose window position is the weight; a last one of weight 1 sets the layer's scale.
-    device = replace(device, mapping="offset", scale="tensor", kappa=None, levels=None, range_fraction=1.0)
+    plain = dict.fromkeys(("kappa", "levels", "bits", "slice_bits", "fraction_bits"))
+    device = replace(device, mapping="offset", scale="tensor", range_fraction=1.0, **plain)
     targets = torch.tensor(list(targets_us), dtype=torch.float64)[torch.arange(cells) % len(targets_us)]
     layer = nn.Sequential(nn.Linear(cells + 1, 1, bias=False))
     middle, half = (device.g_max_us + device.g_min_us) / 2, (device.g_max_us - device.g_min_us) / 2

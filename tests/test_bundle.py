@@ -1,4 +1,5 @@
 import json
+from itertools import product
 
 import pytest
 import torch
@@ -42,8 +43,16 @@ def _converted(device, exclude=()):
     return model
 
 
-@pytest.mark.parametrize("mapping", MAPPINGS)
-@pytest.mark.parametrize("settings", [{}, {"scale": "channel", "kappa": None}, {"range_fraction": 0.5}])
+SLICED = ({}, {"scale": "channel"}, {"scale": "fixed", "fraction_bits": 9, "slice_bits": 1})
+
+
+@pytest.mark.parametrize(
+    ("mapping", "settings"),
+    [
+        *product(MAPPINGS, [{}, {"scale": "channel", "kappa": None}, {"range_fraction": 0.5}]),
+        *(("bit_sliced", {"kappa": None, **scale}) for scale in SLICED),
+    ],
+)
 def test_a_reloaded_bundle_is_the_same_chip(tmp_path, mapping, settings):
     device = load_device("reram_cmo", mapping=mapping, **settings)
     model, other = _converted(device, exclude=["head"]), Net().eval()

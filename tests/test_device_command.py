@@ -45,6 +45,19 @@ def test_show_names_levels_and_temperature_where_they_are_set(capsys, tmp_path):
     assert aged_hot.splitlines()[-2] != aged.splitlines()[-2]  # ten years of drift are more at 85 °C
 
 
+def test_show_ranks_the_states_of_slices(capsys, tmp_path):
+    assert main(["device", "show", "diware2023"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    ranked = [line.split("│")[1:3] for line in lines if " ± " in line and ": " in line and "│" in line]
+    assert [cell.split(":")[0].strip() for _, cell in ranked] == ["00", "01", "11", "10"]
+    (tmp_path / "mine.yaml").write_text(OWN + "mapping: bit_sliced\nkappa: null\nslice_bits: 1\n")
+    assert main(["device", "show", str(tmp_path / "mine.yaml")]) == 0
+    text, tables = capsys.readouterr()
+    assert "bits: 8\nslice_bits: 1\n" in text and "states of a 1-bit slice" in " ".join(tables.split())
+    assert main(["device", "show", "reram_cmo"]) == 0
+    assert "slice" not in capsys.readouterr().err
+
+
 def test_plot_of_an_own_device(capsys, tmp_path):
     (tmp_path / "mine.yaml").write_text(OWN)
     assert main(["device", "plot", str(tmp_path / "mine.yaml"), "--out", str(tmp_path / "a.png")]) == 0

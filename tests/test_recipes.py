@@ -143,25 +143,63 @@ def test_there_are_the_imagenet_recipes():
     assert {path.stem for path in IMAGENET} == {f"imagenet_{name}" for name in names}
 
 
+LENET = [path for path in RECIPES if path.stem.startswith(("biased_lenet5", "lenet5"))]
+
+
 @pytest.fixture(scope="module")
-def grey_images(tmp_path_factory):
-    """Forty images of ten classes in MNIST's files, half of them to test on."""
-    folder = tmp_path_factory.mktemp("grey")
-    draw = np.random.RandomState(0)
-    for stem in ("train", "t10k"):
-        images, labels = draw.randint(0, 256, (20, 28, 28)), np.arange(20) % 10
+def few_digits(tmp_path_factory):
+    """A folder with MNIST's four files: ten images of each class to train on, two to test."""
+    folder = tmp_path_factory.mktemp("digits")
+    for stem, n in (("train", 100), ("t10k", 20)):
+        labels = (np.arange(n) % 10).astype(np.uint8)
+        images = np.random.RandomState(n).randint(0, 256, (n, 28, 28)).astype(np.uint8)
         for what, array in (("images-idx3", images), ("labels-idx1", labels)):
-            (folder / f"{stem}-{what}-ubyte").write_bytes(idx(array.astype(np.uint8)))
+            (folder / f"{stem}-{what}-ubyte").write_bytes(idx(array))
     return folder
 
 
+@pytest.mark.parametrize("recipe", LENET, ids=lambda path: path.stem)
+def test_recipe_of_lenet_runs_an_epoch(recipe, few_digits, tmp_path):
+    """Random images and weights; nothing is said of its accuracy."""
+    save_file(timm.create_model("lenet5").state_dict(), tmp_path / "random.safetensors")
+    weights = () if "digital" in recipe.stem else ("--model.weights", tmp_path / "random.safetensors")
+    run(
+        *("fit", "--config", recipe, *weights, "--data.path", few_digits, "--data.batch_size", 30),
+        *("--data.train_rows", "[0,80]", "--data.val_rows", "[80,100]"),
+        *("--trainer.max_epochs", 1, "--trainer.default_root_dir", tmp_path, "--evaluation.n_chips", 1),
+    )
+    folder = tmp_path / recipe.stem / "version_0"
+    assert (folder / "model.safetensors").is_file()
+    if weights:
+        name = {"conventional": "conventional", "noise": "device_noise"}.get(recipe.stem.rpartition("_")[2], "biased")
+        assert {row.network for row in measured(folder / "rows.csv")} - {"base"} == {name}
+
+
+def test_the_ablation_of_lenet_differs_in_bias_and_noise_alone(capsys):
+    found, settings = {}, []
+    for recipe in LENET:
+        config = parsed(recipe, capsys)
+        model = config["model"]["init_args"]
+        found[recipe.stem] = (model.pop("bias"), model.pop("noise"))
+        if model["device"]:
+            settings.append((model, config["data"], config["trainer"]))
+    assert settings == settings[:1] * 3
+    assert {name: bias and bias["percent"] for name, (bias, _) in found.items()} == {
+        "biased_lenet5": 20.0,
+        "biased_lenet5_conventional": None,
+        "biased_lenet5_noise": None,
+        "lenet5_digital": None,
+    }
+    assert [name for name, (_, noise) in found.items() if noise] == ["biased_lenet5_noise"]
+
+
 @pytest.mark.parametrize("recipe", ["charan2020_lenet5", "ablation/charan2020_lenet5_vat", "charan2020_vgg16"])
-def test_recipe_of_sparse_adaptation_runs_from_the_teacher_to_repaired_chips(recipe, few_images, grey_images, tmp_path):
+def test_recipe_of_sparse_adaptation_runs_from_the_teacher_to_repaired_chips(recipe, few_images, few_digits, tmp_path):
     small = ["--data.batch_size", 2, "--trainer.max_steps", 2, "--trainer.max_epochs", -1]
     small += ["--trainer.default_root_dir", tmp_path, "--data.val_rows", "[0,2]"]
-    digital = "charan2020_lenet5_digital"
+    digital = "lenet5_digital"
     if "lenet5" in recipe:
-        small += ["--data.path", grey_images, "--data.train_rows", "[2,20]"]
+        small += ["--data.path", few_digits, "--data.train_rows", "[2,20]"]
     else:
         small += ["--data.path", few_images, "--data.source", "folder", "--data.train_rows", "null"]
         small += ["--model.name", "vgg16_cifar_narrow", "--model.num_classes", 2]

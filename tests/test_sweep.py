@@ -24,7 +24,7 @@ TINY = ROOT / "recipes" / "sweeps" / "quickstart.yaml"
 
 
 def test_there_are_sweeps():
-    assert {path.stem for path in SWEEPS} == {"cifar10_retention_range", "quickstart"}
+    assert {path.stem for path in SWEEPS} == {"biased_lenet5", "cifar10_retention_range", "quickstart"}
 
 
 @pytest.mark.parametrize("file", SWEEPS, ids=lambda path: path.stem)
@@ -43,9 +43,13 @@ def test_the_agents_command_is_ours_and_parses(file, monkeypatch, capsys):
     assert main([*point.arguments, "--trainer.logger", "null", "--print_config"]) == 0
     printed = yaml.safe_load(capsys.readouterr().out)
     assert printed["trainer"]["logger"] is None
-    model = printed["model"]["init_args"]
-    chosen = {"share": model["retention"]["share"], "range_fraction": model["device"]["range_fraction"]}
-    assert chosen == {key.rpartition(".")[2]: value for key, value in point.values.items()}
+    for key, value in point.values.items():
+        chosen = printed["model"]["init_args"]
+        for part in key.removeprefix("model.").split("."):
+            chosen = chosen[part]
+        if isinstance(chosen, dict):  # given as a text, whose keys YAML's numbers are
+            chosen, value = {int(k): v for k, v in chosen.items()}, yaml.safe_load(value)
+        assert chosen == value
 
 
 def test_a_sweep_runs_resumes_and_gives_one_table(tmp_path, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""A tiny network in timm's registry, and a callback that kills its process: for tests of commands."""
+"""A tiny network in timm's registry, and callbacks that kill their process or tell of it: for tests of commands."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import signal
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
@@ -44,6 +45,13 @@ default_cfgs = generate_default_cfgs({"tiny_test_net": _CFG})
 @register_model
 def tiny_test_net(pretrained: bool = False, **kwargs: Any) -> TinyNet:
     return build_model_with_cfg(TinyNet, "tiny_test_net", pretrained, **kwargs)
+
+
+class SaveEachRank(Callback):
+    """Writes each process's network to ``rank_N.pt`` in the working directory when all is done."""
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        torch.save(pl_module.network.state_dict(), f"rank_{trainer.global_rank}.pt")
 
 
 class KillAt(Callback):

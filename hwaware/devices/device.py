@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from hwaware.devices import iv
-from hwaware.devices.conductance import MAPPINGS, Mapping
+from hwaware.devices.conductance import BIT_SLICED, MAPPING_NAMES, MAPPINGS, Mapping, bit_sliced
 from hwaware.devices.levels import check_levels, quantise, steps_in_use
 from hwaware.devices.noise import censored_moments
+from hwaware.devices.slicing import BitSlices
 from hwaware.devices.temperature import acceleration
 from hwaware.errors import UserError, nearest
 
-SCALES = ("tensor", "channel")
+SCALES = ("tensor", "channel", "fixed")
 CLAMPS = ("window", "zero")
 
 #: Curvatures rκ that the weight transform keeps its precision for, in single precision.
@@ -38,13 +39,18 @@ class Device(ABC):
         name: the preset's name in results.
         source: where the constants come from.
         g_min_us, g_max_us: the conductance window in µS.
-        mapping: ``offset``, ``offset_reference``, ``differential`` or ``differential_symmetric``.
-        scale: what shares one weight scale ``s = max|w|``: a whole ``tensor``, or each output ``channel``.
+        mapping: ``offset``, ``offset_reference``, ``differential``, ``differential_symmetric`` or ``bit_sliced``.
+        scale: what shares one weight scale ``s = max|w|``: a whole ``tensor``, or each output ``channel``; or
+            ``fixed``: s = 2^(bits - 1 - fraction_bits) of all layers, whatever their weights are.
         clamp: what a cell can hold: the programming ``window``, or anything above ``zero``.
         kappa: non-linearity κ = V_read/V_0 of the cell's current; None is a linear cell.
         range_fraction: share r ∈ (0, 1] of the conductance window that weights may use.
         stuck_on, stuck_off: probability that a cell is stuck at g_max / at g_min.
         levels: window positions that a weight can be written to (:mod:`hwaware.devices.levels`); None: all.
+        bits, slice_bits: of a weight and of a cell, for the mapping ``bit_sliced`` alone, where 8 and 2 stand for None.
+            A fixed-point number has no +1: weights are clipped at ``s·(1 - 2^(1 - bits))``. Where ``s = max|w|``, that
+            takes one code off a largest weight that is positive.
+        fraction_bits: of ``bits``, for the scale ``fixed`` alone.
         temperature_c, activation_energy_ev: at which temperature (°C) chips age, and how much faster drift is there
             (:mod:`hwaware.devices.temperature`); None: at the one that the law is stated for. Ages are real ones
             everywhere; reading is as noisy as at that age, not at the equivalent one.
@@ -64,6 +70,9 @@ class Device(ABC):
     stuck_on: float = 0.0
     stuck_off: float = 0.0
     levels: int | None = None
+    bits: int | None = None
+    slice_bits: int | None = None
+    fraction_bits: int | None = None
     temperature_c: float | None = None
     activation_energy_ev: float | None = None
     measured_s: tuple[float, ...] | None = None
@@ -82,7 +91,7 @@ class Device(ABC):
             for value in _flat(getattr(self, field.name)):
                 if isinstance(value, float) and not math.isfinite(value):
                     raise UserError(f"{field.name}={value} of device '{self.name}' is not a finite number.")
-        for field, options in (("mapping", MAPPINGS), ("scale", SCALES), ("clamp", CLAMPS)):
+        for field, options in (("mapping", MAPPING_NAMES), ("scale", SCALES), ("clamp", CLAMPS)):
             if getattr(self, field) not in options:
                 given = getattr(self, field)
                 raise UserError(f"{field} '{given}' of device '{self.name}' is unknown. {nearest(given, options)}")
@@ -91,6 +100,7 @@ class Device(ABC):
                 f"the conductance window of device '{self.name}' is empty: g_min_us={self.g_min_us} must be at least 0 "
                 f"and below g_max_us={self.g_max_us}."
             )
+        self._check_slices()
         if self.kappa is not None and not 0 < self.kappa < math.inf:
             raise UserError(f"kappa={self.kappa} is not a non-linearity: it must be above 0 (2.0 is usual).")
         if not 0 < self.range_fraction <= 1:
@@ -110,6 +120,44 @@ class Device(ABC):
             raise UserError(
                 f"stuck_on={self.stuck_on} and stuck_off={self.stuck_off} must be probabilities that sum to at most 1."
             )
+
+    def _check_slices(self) -> None:
+        """Fills in the usual bits of a bit-sliced mapping; refuses what does not go with it, or without it."""
+        of = f"of device '{self.name}'"
+        if self.mapping != BIT_SLICED:
+            for field in ("bits", "slice_bits", "fraction_bits"):
+                if getattr(self, field) is not None:
+                    raise UserError(
+                        f"{field}={getattr(self, field)} {of} is for the mapping 'bit_sliced', not '{self.mapping}': "
+                        "set it to null."
+                    )
+            if self.scale == "fixed":
+                raise UserError(
+                    f"scale 'fixed' {of} is for the mapping 'bit_sliced', not '{self.mapping}': give 'tensor' or "
+                    "'channel'."
+                )
+            return
+        for field, usual in (("bits", BitSlices.bits), ("slice_bits", BitSlices.slice_bits)):
+            if getattr(self, field) is None:
+                object.__setattr__(self, field, usual)
+        BitSlices(self.bits, self.slice_bits)  # which checks them
+        if self.kappa is not None:
+            raise UserError(
+                f"kappa={self.kappa} {of} is the curve of a whole weight's position, which digits do not have: set "
+                "kappa linear (null in a device file) with the mapping 'bit_sliced'."
+            )
+        if self.range_fraction != 1:
+            raise UserError(f"range_fraction={self.range_fraction} {of} must be 1.0: digits use the whole window.")
+        if self.levels is not None:
+            raise UserError(f"levels={self.levels} {of} must be null: the mapping 'bit_sliced' has those of its bits.")
+        if self.scale == "fixed" and self.fraction_bits is None:
+            raise UserError(f"scale 'fixed' {of} needs fraction_bits (6 of 8 bits are usual), which set it.")
+        if self.scale != "fixed" and self.fraction_bits is not None:
+            raise UserError(
+                f"fraction_bits={self.fraction_bits} {of} is for the scale 'fixed', not '{self.scale}': set it to null."
+            )
+        if self.scale == "fixed" and not (isinstance(self.fraction_bits, int) and 0 <= self.fraction_bits <= 24):
+            raise UserError(f"fraction_bits={self.fraction_bits} {of} must be a whole number from 0 to 24.")
 
     # The family's laws. Conductances in and out are in µS; what does not depend on the state may be a float. Ages of
     # drift are those at the temperature that the law is stated for (equivalent_age_s).
@@ -185,7 +233,17 @@ class Device(ABC):
     @property
     def layout(self) -> Mapping:
         """The mapping's functions."""
-        return MAPPINGS[self.mapping]
+        return MAPPINGS[self.mapping] if self.slices is None else bit_sliced(self.slices)
+
+    @property
+    def slices(self) -> BitSlices | None:
+        """How codes are cut into cells; None for other mappings."""
+        return BitSlices(self.bits, self.slice_bits) if self.mapping == BIT_SLICED else None
+
+    @property
+    def fixed_scale(self) -> float | None:
+        """The scale s where it is the same whatever the weights are; None where they set it."""
+        return 2.0 ** (self.bits - 1 - self.fraction_bits) if self.scale == "fixed" else None
 
     @property
     def curve(self) -> float:
@@ -199,12 +257,15 @@ class Device(ABC):
 
     @property
     def steps(self) -> int:
-        """Levels between zero and the largest weight; 0 where weights are continuous."""
-        return steps_in_use(self.levels, self.range_fraction)
+        """Levels, or codes, between zero and the largest weight; 0 where weights are continuous."""
+        return steps_in_use(self.levels, self.range_fraction) if self.slices is None else self.slices.steps
 
     def written(self, u: Tensor) -> Tensor:
-        """Normalised latent weights ``u ∈ [-1, 1]`` as they can be written: each on its nearest level."""
-        return quantise(u, self.steps) if self.steps else u
+        """Normalised latent weights ``u ∈ [-1, 1]`` as they can be written: each on its nearest level, or code.
+
+        With a fixed scale u may lie beyond, and is clipped.
+        """
+        return quantise(u, self.steps, codes=self.slices is not None) if self.steps else u
 
     def window_position(self, u: Tensor) -> Tensor:
         """Window positions ``v`` that normalised latent weights ``u ∈ [-1, 1]`` are written to."""
@@ -247,17 +308,17 @@ class Device(ABC):
         """Mean and standard deviation of ``(ŵ - w_eff)/s`` for normalised latent weights ``u ∈ [-1, 1]``.
 
         ``w_eff`` is what is written, on its level. Cell moments through the mapping, then through the slope of the
-        cell's curve; differentiable in ``u``.
+        cell's curve; differentiable in ``u``, but not where cells hold digits.
         """
+        u = u if self.slices is None else u.detach()
         v = self.window_position(u)
         cells = self.layout.encode(v, self.g_min_us, self.g_max_us)
         if self.layout.reference:
             cells = (*cells, torch.full_like(v, (self.g_min_us + self.g_max_us) / 2))
         moments = [self.cell_moments(g, age_s, read_noise) for g in cells]
-        # Decoding is linear, with the same gain for every cell of a weight.
         shift = self.layout.decode(tuple(mean for mean, _ in moments), self.g_min_us, self.g_max_us) - v
-        gain = (2 if self.layout.cells_per_weight == 1 else 1) / (self.g_max_us - self.g_min_us)
-        spread = sum(std * std for _, std in moments).clamp(min=_SMALLEST_VARIANCE).sqrt() * gain
+        variance = sum(std * std * gain**2 for (_, std), gain in zip(moments, self.layout.gains, strict=True))
+        spread = variance.clamp(min=_SMALLEST_VARIANCE).sqrt() * (1 / (self.g_max_us - self.g_min_us))
         slope = iv.realised_slope(v, self.kappa, self.range_fraction)
         return shift * slope, spread * slope
 

@@ -19,9 +19,14 @@ from hwaware.errors import UserError
 _TOLERANCE = 1e-5
 
 
-def quantise(u: Tensor, steps: int) -> Tensor:
-    """The nearest of the ``2·steps + 1`` levels on [-1, 1] for each value; the gradient is that of ``u``."""
-    levels = (u.detach() * steps).round_().div_(steps)
+def quantise(u: Tensor, steps: int, codes: bool = False) -> Tensor:
+    """The nearest of the ``2·steps + 1`` levels on [-1, 1] for each value; the gradient is that of ``u``.
+
+    With ``codes`` those of fixed-point numbers (:mod:`hwaware.devices.slicing`), which lack the largest; values beyond
+    are clipped.
+    """
+    levels = (u.detach() * steps).round_()
+    levels = (levels.clamp_(-steps, steps - 1) if codes else levels).div_(steps)
     return u + (levels - u.detach()) if u.requires_grad else levels
 
 

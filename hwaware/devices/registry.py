@@ -21,6 +21,7 @@ from hwaware.devices.power_law import MirroredPowerLaw
 from hwaware.devices.relaxation import MeasuredRelaxation
 from hwaware.devices.retention import LogTimeDrift, RelativeDrift
 from hwaware.devices.state_drift import StateLogTimeDrift
+from hwaware.devices.state_variation import StateVariation
 from hwaware.errors import UserError, nearest
 
 #: Families of laws by the name that device files use.
@@ -32,6 +33,7 @@ LAWS = {
     "power_law_decay": PowerLawDecay,
     "mirrored_power_law": MirroredPowerLaw,
     "lognormal": LognormalSpread,
+    "state_variation": StateVariation,
 }
 
 _TEXTS = ("name", "source", "mapping", "scale", "clamp")

@@ -61,9 +61,12 @@ class ConversionReport:
             f"{layer.name:<{width}}  {layer.kind:<12} {'×'.join(map(str, layer.shape)):<16} {layer.n_cells:>12,} cells"
             for layer in self.layers
         ]
+        mapping, slices = self.device.mapping, self.device.slices
+        if slices is not None:
+            mapping += f", {slices.bits} bits in {slices.slice_bits}-bit slices"
         total = (
             f"{len(self.layers)} layers, {self.n_weights:,} weights in {self.n_cells:,} cells of {self.device.name} "
-            f"({self.device.mapping}); {self.n_digital_parameters:,} parameters stay digital"
+            f"({mapping}); {self.n_digital_parameters:,} parameters stay digital"
         )
         return "\n".join([*rows, total])
 
@@ -140,7 +143,7 @@ def convert(
         if id(weight) in seen:  # tied to an earlier one: the same cells
             continue
         seen.add(id(weight))
-        if corrected and device.curve:
+        if corrected and (device.curve or device.slices is not None):
             module.set_effective_weight(weight.detach().clone())
         cells = device.layout.n_cells(weight.shape, getattr(module, "groups", 1))
         rows.append(ConvertedLayer(name, kind, tuple(weight.shape), weight.numel(), cells))

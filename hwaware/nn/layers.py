@@ -23,9 +23,14 @@ from hwaware.nn.realise import realise
 
 
 @torch.no_grad()
-def weight_scale(weight: Tensor, per_channel: bool) -> Tensor:
-    """Scale ``s = max|w|`` in fp32: 0-dim, or ``[C_out, 1, …]`` per output channel; 1 where all weights are zero."""
-    weight = weight.detach()
+def weight_scale(weight: Tensor, device: Device) -> Tensor:
+    """Scale s in fp32: 0-dim, or ``[C_out, 1, …]`` per output channel.
+
+    ``s = max|w|``, and 1 where all weights are zero, unless the device has a fixed one.
+    """
+    if device.fixed_scale is not None:
+        return torch.full((), device.fixed_scale, dtype=torch.float32, device=weight.device)
+    weight, per_channel = weight.detach(), device.scale == "channel"
     low, high = torch.aminmax(weight.flatten(1), dim=1) if per_channel else weight.aminmax()
     scale = torch.maximum(-low, high).float()
     scale = torch.where(scale == 0, torch.ones_like(scale), scale)  # lets a NaN pass, so that it can be seen
@@ -100,26 +105,33 @@ class AnalogLayer:
         if self._installed is not None:
             return self._installed
         noise, error = (self.noise, self.error) if self.training else (None, None)
-        weight, self.weight_error = realise(
-            self.weight,
-            per_channel=self.device.scale == "channel",
-            curve=self.device.curve,
-            noise=noise,
-            error=error,
-            steps=self.device.steps,
-        )
+        weight, self.weight_error = self.realise(noise, error)
         if noise is not None and self.stuck_cells:
             weight = apply_stuck_cells(weight, self.weight, self.weight_scale(), self.device)
         # Outside autocast the layer computes in its parameters' own precision, as the digital one does.
         return weight if torch.is_autocast_enabled(weight.device.type) else weight.to(self.weight.dtype)
 
+    def realise(self, noise: Tensor | None, error: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """:func:`hwaware.nn.realise.realise` of the latents, by the device."""
+        device = self.device
+        return realise(
+            self.weight,
+            per_channel=device.scale == "channel",
+            curve=device.curve,
+            noise=noise,
+            error=error,
+            steps=device.steps,
+            codes=device.slices is not None,
+            fixed_scale=device.fixed_scale,
+        )
+
     def weight_scale(self) -> Tensor:
-        """:func:`weight_scale` of the latents, by the device's ``scale``."""
-        return weight_scale(self.weight, per_channel=self.device.scale == "channel")
+        """:func:`weight_scale` of the latents."""
+        return weight_scale(self.weight, self.device)
 
     @torch.no_grad()
     def effective_weight(self) -> Tensor:
-        """Exact effective weights ``w_eff = s·sinh(rκu)/sinh(rκ)``, u on its level; the parameter's dtype, detached."""
+        """Exact effective weights ``w_eff = s·sinh(rκu)/sinh(rκ)``, u as written; the parameter's dtype, detached."""
         device = self.device
         if not device.curve and not device.steps:
             return self.weight.detach().clone()
@@ -129,10 +141,25 @@ class AnalogLayer:
 
     @torch.no_grad()
     def set_effective_weight(self, weight: Tensor) -> None:
-        """Sets the latents so that the effective weights are ``weight``, or on the levels next to it."""
+        """Sets the latents so that the effective weights are ``weight``, or on the levels or codes next to it."""
         self.weight.copy_(weight)
+        if self.device.slices is not None:
+            if self.device.fixed_scale is None:
+                self._lift_largest()
+            return
         scale = self.weight_scale()
         self.weight.copy_(iv.latent(self.weight.float() / scale, self.device.curve) * scale)
+
+    def _lift_largest(self) -> None:
+        """Where ``s = max|w|`` is positive, it has no code, and the next one below is to be what it is now.
+
+        So the effective weights of a network, stored and converted again, are what they were.
+        """
+        steps, per_channel = self.device.steps, self.device.scale == "channel"
+        rows = self.weight.flatten(1) if per_channel else self.weight.flatten()[None]
+        low, high = torch.aminmax(rows, dim=1, keepdim=True)
+        lifted = high * (steps / (steps - 1))
+        self.weight.copy_(torch.where((rows == high) & (lifted > -low), lifted, rows).view_as(self.weight))
 
 
 class AnalogLinear(AnalogLayer, nn.Linear):

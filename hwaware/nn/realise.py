@@ -31,7 +31,15 @@ for the device; ``[rows]`` or ``[rows, 1]`` per channel."""
 
 
 def realise(
-    latent: Tensor, *, per_channel: bool, curve: float, noise: Tensor | None, error: Tensor | None, steps: int = 0
+    latent: Tensor,
+    *,
+    per_channel: bool,
+    curve: float,
+    noise: Tensor | None,
+    error: Tensor | None,
+    steps: int = 0,
+    codes: bool = False,
+    fixed_scale: float | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Effective weights with fresh device noise, and their expected error.
 
@@ -44,6 +52,8 @@ def realise(
         error: complex64 table of ``R(u) = E[((ŵ - w_eff)/s)²]`` + i·dR/du, read in the same way; None: not wanted.
             Neither table may be written to afterwards: what is derived from them is kept.
         steps: of the levels on [0, 1] that u is rounded to; 0: none. The tables are then of the rounded u.
+        codes: whether these are fixed-point codes, which lack the largest level.
+        fixed_scale: ``s``, where it is not the weights that set it; with codes alone.
 
     Returns:
         The weights ``s·(f(u) + mean + std·z)``, fp32, in shape and memory format of ``latent``; and the normalised
@@ -53,13 +63,14 @@ def realise(
 
     Gradients go through u, by the slopes at the nearest position, and through ``s``, from which they reach the largest
     weights as through torch's ``amax`` (ties share). Mean, std and z are constants (straight-through): the noise grows
-    with ``s``, and the gradient says so. So does what is rounded. Without noise, error, curve and steps the latent
+    with ``s``, and the gradient says so. So does what is rounded. A fixed scale has none; there, a weight beyond the
+    codes gets a gradient only where a step against it leads back. Without noise, error, curve and steps the latent
     weights themselves are returned.
     """
     if noise is None and error is None and curve == 0 and not steps:
         return latent, None
     apply = _apply_uncompiled if torch.compiler.is_compiling() else _Realise.apply
-    return apply(latent, per_channel, float(curve), noise, error, steps)
+    return apply(latent, per_channel, float(curve), noise, error, steps, codes, fixed_scale)
 
 
 class _Realise(torch.autograd.Function):
@@ -67,35 +78,38 @@ class _Realise(torch.autograd.Function):
     # All else is looked up again there, which is cheaper than writing it to memory and reading it back.
 
     @staticmethod
-    def forward(ctx, latent, per_channel, curve, noise, error, steps):
+    def forward(ctx, latent, per_channel, curve, noise, error, steps, codes, fixed_scale):
         layout = _memory_format(latent)
         w = latent.float().contiguous(memory_format=layout)
         weight = torch.empty_like(w)
         blocks = _blocks(w, per_channel)
-        scales, extremes = _scales(blocks, per_channel)
+        if fixed_scale is None:
+            scales, extremes = _scales(blocks, per_channel)
+        else:
+            scales, extremes = _fixed_scales(blocks, fixed_scale), None
         gaussians = repeat(None)
         if noise is not None:
             gaussians = gaussian_blocks([b.numel() for b in blocks], w.device)
-            shifted = _shifted_table(noise, curve, steps)
+            shifted = _shifted_table(noise, curve, steps, codes)
             if not per_channel:
                 shifted = shifted * scales[0]
         if error is not None:
-            squares = _squares_table(error, curve, steps)
+            squares = _squares_table(error, curve, steps, codes)
 
-        sums = []
+        sums, code_steps = [], steps if codes else 0
         for w_block, out, s, z in zip(blocks, _blocks(weight, per_channel), scales, gaussians, strict=False):
             x, index, values, first, second = _scratch(w_block.numel(), w.device)
             if noise is None:
-                _effective(w_block if not steps else _on_levels(w_block, s, steps), s, curve, out)
+                _effective(w_block if not steps else _on_levels(w_block, s, steps, codes), s, curve, out)
             else:
-                _nearest(w_block, s, len(noise), x, index)
+                _nearest(w_block, s, len(noise), x, index, code_steps)
                 torch.index_select(shifted, 0, index, out=values)
                 torch.addcmul(first, second, z, out=out.view(-1))
                 if per_channel:
                     out.mul_(s)
             if error is not None:
                 if noise is None or len(noise) != len(error):
-                    _nearest(w_block, s, len(error), x, index)
+                    _nearest(w_block, s, len(error), x, index, code_steps)
                 if per_channel:
                     torch.index_select(squares, 0, index, out=values)
                     sums.append(values.view(w_block.shape).sum(-1))
@@ -112,7 +126,7 @@ class _Realise(torch.autograd.Function):
             ctx.ratio = _divide(ctx.total.real, ctx.total.imag)
             ratio = torch.as_tensor(ctx.ratio, dtype=torch.float32, device=w.device).clone()
         ctx.per_channel, ctx.curve, ctx.layout, ctx.scales, ctx.extremes = per_channel, curve, layout, scales, extremes
-        ctx.steps = steps
+        ctx.steps, ctx.codes, ctx.fixed_scale = steps, codes, fixed_scale
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(latent, weight, error)
         return weight, ratio
@@ -131,7 +145,7 @@ class _Realise(torch.autograd.Function):
             weight_blocks = _blocks(weight, per_channel)
         table = None
         if g_ratio is not None:  # slope of f, and of the ratio in u over s
-            slope, gain, power_gain = _slope_tables(error, curve, ctx.steps)
+            slope, gain, power_gain = _slope_tables(error, curve, ctx.steps, ctx.codes)
             share = _divide(_number(g_ratio), ctx.total.imag)
             table = torch.complex(
                 slope, (gain - power_gain * ctx.ratio) * (share if per_channel else share * scales[0])
@@ -139,13 +153,13 @@ class _Realise(torch.autograd.Function):
         elif curve:
             table = _slope_table(SLOPE_SIZE, curve, w.device)
 
-        g_scales = []
+        g_scales, code_steps = [], ctx.steps if ctx.codes else 0
         for w_block, out, s, g, noisy in zip(blocks, grad_blocks, scales, g_blocks, weight_blocks, strict=False):
             if table is None:
                 out.copy_(g)
             else:
                 x, index, values, slope, pull = _scratch(w_block.numel(), w.device)
-                _nearest(w_block, s, len(table), x, index)
+                _nearest(w_block, s, len(table), x, index, code_steps)
                 torch.index_select(table, 0, index, out=values)
                 if per_channel:
                     slope, pull = slope.view(w_block.shape), pull.view(w_block.shape) * s
@@ -155,11 +169,16 @@ class _Realise(torch.autograd.Function):
                     torch.mul(slope, g, out=out)
                 else:
                     torch.addcmul(pull, slope, g, out=out)
+            if ctx.fixed_scale is not None:
+                _hold_within(w_block, s, ctx.steps, out)
+                continue
             # Through s, times s: the weights are s·(…) of w/s, so that it takes Σ g·ŵ and gives back Σ grad·w.
             back = _dot(out, w_block)
             g_scales.append(-back if g is None else _dot(g, noisy) - back)
 
-        if per_channel:
+        if ctx.fixed_scale is not None:
+            pass
+        elif per_channel:
             if g_ratio is not None:  # s² of the channel in both sums; that of a whole layer cancels
                 direct = 2 * share * (ctx.sums.real - ctx.ratio * ctx.sums.imag)
                 g_scales = [g + d for g, d in zip(g_scales, direct.split([len(b) for b in blocks]), strict=True)]
@@ -173,7 +192,7 @@ class _Realise(torch.autograd.Function):
                 if isinstance(extreme, Tensor) or extreme == sign * scales[0]
             ]
             _add_at_peaks(found, scales[0], sum(g_scales))
-        return grad.to(latent.dtype), None, None, None, None, None
+        return grad.to(latent.dtype), *[None] * 7
 
 
 _apply_uncompiled = torch.compiler.disable(_Realise.apply)
@@ -219,6 +238,20 @@ def _scales(blocks: tuple[Tensor, ...], per_channel: bool) -> tuple[list[Number]
     return [s] * len(blocks), extremes
 
 
+def _fixed_scales(blocks: tuple[Tensor, ...], s: float) -> list[Number]:
+    """The scale for each block: s, or NaN where a weight is not finite, which clipping would hide."""
+    return [s + 0 * sum(_number(b.sum()) for b in blocks)] * len(blocks)
+
+
+def _hold_within(w: Tensor, s: Number, steps: int, grad: Tensor) -> None:
+    """Takes away the gradient of weights beyond the codes that points further out.
+
+    Clipping's own gradient, none at all out there, would never let them back.
+    """
+    outwards = (w > s * (1 - 1 / steps)) & (grad < 0)
+    grad.masked_fill_(outwards.logical_or_((w < -s) & (grad > 0)), 0.0)
+
+
 def _number(x: Tensor) -> Number:
     return x.item() if x.ndim == 0 and x.device.type == "cpu" else x
 
@@ -240,10 +273,17 @@ def _inverse(s: Number) -> Number:
     return 1 / s if SMALLEST_SCALE < s < math.inf else 0.0
 
 
-def _nearest(w: Tensor, s: Number, size: int, x: Tensor, index: Tensor) -> None:
-    """Writes the table position nearest to w/s into ``index``; ``x`` is room for floats."""
+def _nearest(w: Tensor, s: Number, size: int, x: Tensor, index: Tensor, code_steps: int) -> None:
+    """Writes the table position nearest to w/s into ``index``; ``x`` is room for floats.
+
+    With codes (``code_steps`` above 0), nearest to the code of w/s: a position beside it may be another code's.
+    """
     half, inverse = (size - 1) / 2, _inverse(s)
-    if isinstance(s, Tensor):
+    if code_steps:
+        torch.div(w, s, out=x.view(w.shape))
+        x.nan_to_num_(0.0, 0.0, 0.0).mul_(code_steps).round_().clamp_(-code_steps, code_steps - 1)
+        x.mul_(half / code_steps).add_(half + 0.5)
+    elif isinstance(s, Tensor):
         torch.mul(w, half * inverse, out=x.view(w.shape))
         x.add_(half + 0.5).nan_to_num_(half, half, half)
     elif inverse:
@@ -253,11 +293,12 @@ def _nearest(w: Tensor, s: Number, size: int, x: Tensor, index: Tensor) -> None:
     index.copy_(x)
 
 
-def _on_levels(w: Tensor, s: Number, steps: int) -> Tensor:
-    """The latent weights of the nearest levels."""
+def _on_levels(w: Tensor, s: Number, steps: int, codes: bool) -> Tensor:
+    """The latent weights of the nearest levels, or codes."""
     # A quotient, as for chips: a product with 1/s would decide otherwise halfway between two levels.
     u = (w / s).nan_to_num_(0.0, 0.0, 0.0)  # all zero, or not finite, which s is then too
-    return u.mul_(steps).round_().div_(steps).mul_(s)
+    u.mul_(steps).round_()
+    return (u.clamp_(-steps, steps - 1) if codes else u).div_(steps).mul_(s)
 
 
 def _effective(w: Tensor, s: Number, curve: float, out: Tensor) -> None:
@@ -305,29 +346,29 @@ def _constant(value: float) -> Tensor:
 
 
 @lru_cache(maxsize=4)
-def _shifted_table(noise: Tensor, curve: float, steps: int) -> Tensor:
+def _shifted_table(noise: Tensor, curve: float, steps: int, codes: bool) -> Tensor:
     """f(u) + mean + i·std."""
-    return noise + _effective_table(len(noise), curve, steps, noise.device)
+    return noise + _effective_table(len(noise), curve, steps, codes, noise.device)
 
 
 @lru_cache(maxsize=4)
-def _squares_table(error: Tensor, curve: float, steps: int) -> Tensor:
+def _squares_table(error: Tensor, curve: float, steps: int, codes: bool) -> Tensor:
     """R(u) + i·f(u)²."""
-    return torch.complex(error.real, _effective_table(len(error), curve, steps, error.device).square())
+    return torch.complex(error.real, _effective_table(len(error), curve, steps, codes, error.device).square())
 
 
 @lru_cache(maxsize=4)
-def _slope_tables(error: Tensor, curve: float, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+def _slope_tables(error: Tensor, curve: float, steps: int, codes: bool) -> tuple[Tensor, Tensor, Tensor]:
     """f'(u), R'(u) and (f²)'(u)."""
     slope = _slope_table(len(error), curve, error.device).real.contiguous()
-    return slope, error.imag.contiguous(), 2 * slope * _effective_table(len(error), curve, steps, error.device)
+    return slope, error.imag.contiguous(), 2 * slope * _effective_table(len(error), curve, steps, codes, error.device)
 
 
 @lru_cache
-def _effective_table(size: int, curve: float, steps: int, device: torch.device) -> Tensor:
-    """f(u), of the u on its level."""
+def _effective_table(size: int, curve: float, steps: int, codes: bool, device: torch.device) -> Tensor:
+    """f(u), of the u on its level or code."""
     u = torch.linspace(-1, 1, size, dtype=torch.float64, device="cpu")
-    u = quantise(u, steps) if steps else u
+    u = quantise(u, steps, codes) if steps else u
     return (torch.sinh(curve * u) / math.sinh(curve) if curve else u).float().to(device)
 
 

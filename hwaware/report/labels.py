@@ -24,7 +24,7 @@ _UNITS = (
 #: Parameters that every heading spells out in its own way.
 _IN_HEADING = (
     "digital", "g_min_us", "g_max_us", "scale", "clamp", "kappa", "range_fraction", "stuck_on", "stuck_off", "levels",
-    "converters", "temperature_c", "activation_energy_ev",
+    "bits", "slice_bits", "fraction_bits", "converters", "temperature_c", "activation_energy_ev",
 )  # fmt: skip
 
 _METRICS = {"f1": "F1", "f1_has_ans": "F1 of answerable questions", "em": "exact match"}
@@ -139,7 +139,14 @@ def settings(rows: Iterable[Row]) -> list[list[Row]]:
 
 def _usual(params: dict[str, Any]) -> list[str]:
     parts = [f"{_short(params['g_min_us'])}–{_short(params['g_max_us'])} µS"]
-    parts += [f"{text} {params[name]}" for name, text in (("scale", "scale per"), ("clamp", "clamp")) if name in params]
+    if params.get("bits"):
+        parts.append(f"{params['bits']} bits in {params['slice_bits']}-bit slices")
+    if params.get("scale") == "fixed":
+        parts.append(f"fixed scale, {params['fraction_bits']} fractional bits")
+    elif "scale" in params:
+        parts.append(f"scale per {params['scale']}")
+    if "clamp" in params:
+        parts.append(f"clamp {params['clamp']}")
     if "kappa" in params:
         parts.append("linear cells" if params["kappa"] is None else f"κ = {_short(params['kappa'])}")
     if "range_fraction" in params:

@@ -23,6 +23,7 @@ from hwaware.nn import ConversionReport, Converters, analog_layers, calibrate, c
 from hwaware.tasks.options import DeviceOptions, KeepDigital
 from hwaware.training import (
     Distillation,
+    MappingBias,
     RetentionLoss,
     TrainingNoise,
     clip_weights_,
@@ -63,6 +64,8 @@ class HardwareAwareTask(LightningModule, ABC):
         converters: DACs and ADCs about the cells, whose ranges are measured before training; None: none.
         noise: training noise; None for none.
         retention: retention loss; None for none.
+        bias: constrain the most important columns to favourable states, by :class:`~hwaware.callbacks.BiasColumns`,
+            which the commands add; None: not.
         distillation: learn from the digital network that this one starts from; None: from labels alone. Repairs that
             are trained by the loss do so too.
         clip_alpha: clip each layer's weights at this many of their standard deviations after each step; None: never.
@@ -92,6 +95,7 @@ class HardwareAwareTask(LightningModule, ABC):
         converters: Converters | None = None,
         noise: TrainingNoise | None = None,
         retention: RetentionLoss | None = None,
+        bias: MappingBias | None = None,
         distillation: Distillation | None = None,
         clip_alpha: float | None = None,
         freeze_bn_statistics: bool = True,
@@ -99,7 +103,8 @@ class HardwareAwareTask(LightningModule, ABC):
         scheduler: SchedulerCallable | None = None,
     ) -> None:
         super().__init__()
-        of_cells = {"converters": converters, "noise": noise, "retention": retention, "clip_alpha": clip_alpha}
+        of_cells = {"converters": converters, "noise": noise, "retention": retention}
+        of_cells |= {"bias": bias, "clip_alpha": clip_alpha}
         for field, value in of_cells.items():
             if device is None and value is not None:
                 raise UserError(
@@ -112,7 +117,7 @@ class HardwareAwareTask(LightningModule, ABC):
         self.include, self.exclude, self.corrected = tuple(include), (*exclude, *kept), corrected
         self.converters = converters
         self.noise, self.retention, self.clip_alpha = noise, retention, clip_alpha
-        self.distillation = distillation
+        self.bias, self.distillation = bias, distillation
         self.freeze_bn_statistics = freeze_bn_statistics
         self.optimizer_callable, self.scheduler_callable = optimizer, scheduler
 
@@ -198,6 +203,8 @@ class HardwareAwareTask(LightningModule, ABC):
             ages_s = self.noise.ages.ages_s if self.noise is not None and self.noise.kind == "device" else ()
             for age_s in (*ages_s, *(self.retention.ages_s if self.retention is not None else ())):
                 device.check_age(age_s)  # now, not at the step that draws it
+            if self.bias is not None:
+                self.bias.check(device)
             self.conversion = self.convert(self.network, self.device_options, self.corrected)
 
     def convert(self, network: nn.Module, options: DeviceOptions, corrected: bool = True) -> ConversionReport:

@@ -18,9 +18,9 @@ class DeviceOptions:
     Attributes:
         name: a preset (``reram_cmo``, ``reram_relative``, …), the path of a device's YAML file, or the
             ``module.Class`` of a device of one's own.
-        mapping: ``offset``, ``offset_reference``, ``differential`` or ``differential_symmetric``. None: the preset's,
-            as for all below.
-        scale: one weight scale per ``tensor`` or per output ``channel``.
+        mapping: ``offset``, ``offset_reference``, ``differential``, ``differential_symmetric`` or ``bit_sliced``. None:
+            the preset's, as for all below.
+        scale: one weight scale per ``tensor`` or per output ``channel``; ``fixed`` for ``bit_sliced`` alone.
         clamp: cells hold values of the programming ``window``, or anything above ``zero``.
         kappa: non-linearity κ of the cell's current; ``linear`` for none.
         range_fraction: share r of the conductance window that weights use.

@@ -1,6 +1,7 @@
-"""What a training step adds: device noise, retention loss, distillation, mixed images, clipping, layer-wise rates."""
+"""What training adds: device noise, retention loss, distillation, mixed images, clipping, layer-wise rates, bias."""
 
 from hwaware.training.ages import AgeDistribution
+from hwaware.training.bias import MappingBias
 from hwaware.training.clipping import clip_weights_
 from hwaware.training.distillation import Distillation, distillation_loss
 from hwaware.training.layer_decay import layer_depths
@@ -11,6 +12,7 @@ from hwaware.training.retention import RetentionLoss, install_retention, remove_
 __all__ = [
     "AgeDistribution",
     "Distillation",
+    "MappingBias",
     "Mixing",
     "RetentionLoss",
     "TrainingNoise",

@@ -33,7 +33,8 @@ class TrainingNoise:
         kind: ``device``: a Gaussian with the mean and standard deviation that the device's cells have at an age drawn
             for each step; ``gaussian``: zero mean, the same standard deviation for every weight (Joshi et al. 2020, the
             common baseline); ``none``.
-        std: for ``gaussian``, the standard deviation as a fraction of the layer's (or channel's) ``max|w|``.
+        std: for ``gaussian``, the standard deviation as a fraction of the weight scale: of the layer's (or channel's)
+            ``max|w|``, unless the device has a fixed one.
         ages: for ``device``, the ages to draw from.
     """
 

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from hwaware.devices import Device
 from hwaware.errors import UserError
 from hwaware.nn import analog_layers
-from hwaware.nn.realise import realise
 from hwaware.training.noise import positions
 
 
@@ -41,13 +40,22 @@ class RetentionLoss:
 def error_table(device: Device, ages_s: tuple[float, ...]) -> Tensor:
     """``E[((ŵ - w_eff)/s)²]`` over ages, as value + i·derivative in u, complex64 ``[TABLE_SIZE]``.
 
-    Programming error and drift through the slope of the cell's curve; no read noise, no stuck cells.
+    Programming error and drift through the slope of the cell's curve; no read noise, no stuck cells. Codes have no
+    derivative: half the difference between a code's two neighbours, over the distance of two codes, stands for it.
     """
-    with torch.enable_grad():
-        u = positions().requires_grad_()
+
+    def expected(u: Tensor) -> Tensor:
         moments = [device.weight_moments(u, age_s, read_noise=False) for age_s in ages_s]
-        value = sum(mean * mean + std * std for mean, std in moments) / len(ages_s)
-        (derivative,) = torch.autograd.grad(value.sum(), u)
+        return sum(mean * mean + std * std for mean, std in moments) / len(ages_s)
+
+    if device.slices is not None:
+        u, code = positions(), 1 / device.steps
+        value, derivative = expected(u), (expected(u + code) - expected(u - code)) / (2 * code)
+    else:
+        with torch.enable_grad():
+            u = positions().requires_grad_()
+            value = expected(u)
+            (derivative,) = torch.autograd.grad(value.sum(), u)
     return torch.complex(value.detach(), derivative).to(torch.complex64)
 
 
@@ -84,13 +92,6 @@ def retention_loss(model: nn.Module) -> Tensor:
         seen.add(id(layer.weight))
         if error is None or (torch.is_grad_enabled() and layer.weight.requires_grad and not error.requires_grad):
             # Not computed in this step's forward, or under reentrant activation checkpointing, which forgets gradients.
-            _, error = realise(
-                layer.weight,
-                per_channel=layer.device.scale == "channel",
-                curve=layer.device.curve,
-                noise=None,
-                error=layer.error,
-                steps=layer.device.steps,
-            )
+            _, error = layer.realise(noise=None, error=layer.error)
         errors.append(error)
     return torch.stack(errors).mean()

@@ -53,7 +53,8 @@ def _cells_at(device, age_s, n=200_000):
     convert(model, device, corrected=False)
     chip = Chip.program(model, device, seed=7)
     cells = chip.conductances_at("0", age_s)
-    targets = device.layout.encode(device.window_position(u), device.g_min_us, device.g_max_us)
+    v = device.window_position(u / layer.weight_scale().flatten())
+    targets = device.layout.encode(v, device.g_min_us, device.g_max_us)
     return [(target[i].item(), g[i]) for target, g in zip(targets, cells, strict=True) for i in range(len(u))]
 
 

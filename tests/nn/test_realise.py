@@ -141,6 +141,74 @@ def test_levels_of_weights_that_are_zero_or_not_finite(per_channel):
     assert not weight[1].isfinite().any()
 
 
+def coded(latent, per_channel, fixed_scale, z=None, steps=128):
+    """As :func:`reference`, for fixed-point codes: the value of the code, the slope without, nothing further out."""
+    w = latent.double()
+    dims = tuple(range(1, w.ndim)) if per_channel else tuple(range(w.ndim))
+    s = w.abs().amax(dims, keepdim=True) if fixed_scale is None else torch.tensor(fixed_scale).double()
+    u = w / s
+    nearest = (latent.detach() / s.detach().float() * steps).round()  # halfway, digits beyond single precision decide
+    on_code = (nearest.double() / steps).clamp(-1, 1 - 1 / steps)
+    f, at_code = u + (on_code - u).detach(), on_code.clone().requires_grad_()
+    delta = 0 if z is None else (mean_law(on_code) + std_law(on_code) * z.double())
+    law = error_law(at_code)
+    (slope,) = torch.autograd.grad(law.sum(), at_code)
+    law = law.detach() + slope * (u - u.detach())
+    return s * (f + delta), (s**2 * law).sum() / (s * f).square().sum()
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (300, 600)])
+@pytest.mark.parametrize(("per_channel", "fixed_scale"), [(False, None), (True, None), (False, 0.5)])
+@pytest.mark.parametrize("noisy", [False, True])
+def test_codes(noisy, per_channel, fixed_scale, shape):
+    latent = latents(*shape)
+    z = draws(latent) if noisy and not per_channel else None
+    noise = noise_table(2049) if z is not None else None
+    table = error_table(2049)
+    args = dict(per_channel=per_channel, curve=0.0, noise=noise, steps=128, codes=True, fixed_scale=fixed_scale)
+    weight, error = realise(latent, error=table, **args)
+    expected_weight, expected_error = coded(latent, per_channel, fixed_scale, z)
+    close(weight, expected_weight, 1e-6)
+    close(error, expected_error, 1e-5)
+    torch.manual_seed(0)
+    downstream = torch.randn(shape)
+    s = latent.detach().abs().max() if fixed_scale is None else fixed_scale
+    for loss in (
+        lambda w, e: (w * downstream.to(w)).sum(),
+        lambda w, e: e,
+        lambda w, e: (w * downstream.to(w)).sum() + 30 * e,
+    ):
+        (grad,) = torch.autograd.grad(loss(weight, error), latent, retain_graph=True)
+        (expected,) = torch.autograd.grad(loss(expected_weight, expected_error), latent, retain_graph=True)
+        if fixed_scale is not None:
+            further = ((latent > s * 127 / 128) & (expected < 0)) | ((latent < -s) & (expected > 0))
+            assert not grad[further].any()
+            expected = expected.masked_fill(further, 0)
+        # Through s come differences of sums in single precision.
+        close(grad, expected, 1e-4 if fixed_scale is not None else 5e-3)
+
+
+def test_only_what_leads_back_moves_a_clipped_weight():
+    latent = torch.tensor([[3.0, 3.0, -3.0, -3.0, 2.0, 1.0]], requires_grad=True)
+    args = dict(per_channel=False, curve=0.0, noise=None, error=None, steps=128, codes=True, fixed_scale=2.0)
+    weight, _ = realise(latent, **args)
+    assert weight.tolist() == [[127 / 64, 127 / 64, -2.0, -2.0, 127 / 64, 1.0]]
+    (weight * torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0, -1.0])).sum().backward()
+    assert latent.grad.tolist() == [[1.0, 0.0, 0.0, -1.0, 1.0, -1.0]]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("noise", [None, noise_table(2049)])
+def test_clipping_does_not_hide_weights_that_are_not_finite(noise, value):
+    latent = latents(300, 600)
+    with torch.no_grad():
+        latent[299, 5] = value
+    args = dict(per_channel=False, curve=0.0, noise=noise, error=error_table(2049))
+    weight, error = realise(latent, steps=128, codes=True, fixed_scale=2.0, **args)
+    assert not weight.isfinite().any() and not error.isfinite()
+    (weight.sum() + error).backward()
+
+
 def test_gradient_agrees_with_finite_differences():
     """An independent check of the reference: moving a weight, also the one that sets the scale, in double precision."""
     latent = latents(6, 5).detach()

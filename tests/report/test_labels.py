@@ -1,7 +1,16 @@
 import pytest
 
 from hwaware.evaluation import DEFAULT_AGES_S
-from hwaware.report.labels import age_label, heading, line_labels, metric_label, settings, slug, varying_params
+from hwaware.report.labels import (
+    age_label,
+    constants,
+    heading,
+    line_labels,
+    metric_label,
+    settings,
+    slug,
+    varying_params,
+)
 
 
 def test_the_default_ages():
@@ -35,6 +44,16 @@ def test_only_what_differs_within_a_device_varies(make_row):
 def test_heading_names_levels_where_there_are_any(make_row):
     _, conditions = heading([make_row(params={"g_min_us": 0.0, "g_max_us": 1.0, "levels": 15})])
     assert "15 levels" in conditions
+
+
+def test_heading_names_slices_and_a_fixed_scale(make_row):
+    params = {"scale": "tensor", "bits": 8, "slice_bits": 2}
+    _, conditions = heading([make_row(params=params)])
+    assert "8 bits in 2-bit slices · scale per tensor" in conditions
+    fixed = make_row(params=params | {"scale": "fixed", "fraction_bits": 6})
+    _, conditions = heading([fixed])
+    assert "8 bits in 2-bit slices · fixed scale, 6 fractional bits" in conditions
+    assert "bits" not in constants(fixed)
 
 
 def test_heading_says_what_a_reader_must_know(rows):

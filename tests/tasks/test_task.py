@@ -20,7 +20,15 @@ from hwaware.errors import UserError
 from hwaware.models import build_model
 from hwaware.nn import analog_layers, effective_state_dict
 from hwaware.tasks import DeviceOptions, ImageClassification, WarmupCosine
-from hwaware.training import AgeDistribution, Distillation, Mixing, RetentionLoss, TrainingNoise, retention_loss
+from hwaware.training import (
+    AgeDistribution,
+    Distillation,
+    MappingBias,
+    Mixing,
+    RetentionLoss,
+    TrainingNoise,
+    retention_loss,
+)
 from tests.commands import pretrained_weights
 
 CMO = DeviceOptions("reram_cmo")
@@ -95,9 +103,9 @@ def test_digital_training_logs_no_hardware():
     assert not {"train/age_s", "train/lambda", "train/retention"} & set(spy.steps[-1])
 
 
-@pytest.mark.parametrize("field", ["noise", "retention", "clip_alpha"])
+@pytest.mark.parametrize("field", ["noise", "retention", "bias", "clip_alpha"])
 def test_hardware_settings_without_a_device_are_refused(field):
-    value = {"noise": OLD, "retention": RetentionLoss(), "clip_alpha": 2.0}[field]
+    value = {"noise": OLD, "retention": RetentionLoss(), "bias": MappingBias(), "clip_alpha": 2.0}[field]
     with pytest.raises(UserError, match=f"{field} is for a network in memory cells"):
         make(**{field: value})
 

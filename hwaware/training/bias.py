@@ -1,0 +1,172 @@
+"""Mapping-aware biased training: important columns take only weights whose cells are in states that vary little.
+
+After S. Diware et al., "Mapping-aware Biased Training for Accurate Memristor-based Neural Networks", AICAS 2023
+(10.1109/AICAS57966.2023.10168661): a column of a crossbar is as important as the loss is sensitive to its weights, and
+the weights of the most important columns are projected to the nearest ones that avoid some states of some bit slices.
+The details that the paper leaves open (ties, rounding of the share, how gradients are summed) are a reconstruction.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from hwaware.devices import Device
+from hwaware.devices.slicing import BitSlices
+from hwaware.errors import UserError, nearest
+from hwaware.nn import AnalogLayer, analog_layers
+
+
+@dataclass(frozen=True)
+class MappingBias:
+    """Settings of the bias.
+
+    Attributes:
+        percent: share (m, in %) of each layer's columns that is constrained, the most important ones; 0: none.
+        banned: unfavourable states by slice, of which 0 is the most significant. By default state 2 there (the bits
+            10, the paper's Config-3): small non-negative weights, which go to just below zero, or far above.
+        rows: of a crossbar; an output channel with more weights is several columns.
+        each: ``epoch``: columns are chosen and projected at the end of every epoch, as the paper has it; ``step``: they
+            are chosen at the end of the first one, and kept projected after every step from then on. What recovers
+            within an epoch is lost at its end, and ever more columns have been projected once.
+    """
+
+    percent: float = 20.0
+    banned: dict[int, list[int]] = field(default_factory=lambda: {0: [2]})
+    rows: int = 128
+    each: Literal["step", "epoch"] = "step"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.percent <= 100:
+            raise UserError(f"bias percent={self.percent} must lie in [0, 100] (% of a layer's columns); 20 is usual.")
+        if self.rows < 1:
+            raise UserError(f"bias rows={self.rows} of a crossbar must be at least 1; 128 is usual.")
+        if self.each not in ("step", "epoch"):
+            raise UserError(f"bias each '{self.each}' is unknown. {nearest(self.each, ('step', 'epoch'))}")
+
+    def check(self, device: Device) -> None:
+        """Raises UserError for a device whose cells have no such states."""
+        slices = device.slices
+        if slices is None:
+            raise UserError(
+                f"bias bans states of bit slices, but mapping '{device.mapping}' of device '{device.name}' has none: "
+                "set mapping bit_sliced, or bias null."
+            )
+        if device.fixed_scale is None:
+            raise UserError(
+                f"bias needs scale fixed, not '{device.scale}' of device '{device.name}': where the largest weight sets"
+                " it, moving that one would move the codes of all others."
+            )
+        allowed_codes(self.banned, slices)
+
+
+def allowed_codes(banned: Mapping[int, Sequence[int]], slices: BitSlices) -> Tensor:
+    """The codes none of whose cells is in a banned state, ascending, int64.
+
+    Raises:
+        UserError: there is no such slice or state, or a slice has no state left.
+    """
+    codes = torch.arange(2**slices.bits)
+    digits, allowed = slices.digits(codes), torch.ones_like(codes, dtype=torch.bool)
+    for index, states in banned.items():
+        if not 0 <= index < slices.n_slices:
+            last = slices.n_slices - 1
+            raise UserError(f"bias banned: there is no slice {index}; they are 0 (the most significant) … {last}.")
+        for state in states:
+            if not 0 <= state < slices.n_states:
+                raise UserError(f"bias banned: slice {index} has no state {state}; they are 0 … {slices.n_states - 1}.")
+        if len(set(states)) == slices.n_states:
+            raise UserError(f"bias banned: slice {index} has no state left; ban at most {slices.n_states - 1} of them.")
+        allowed &= ~torch.isin(digits[index], torch.tensor(states))
+    return codes[allowed]
+
+
+def project(codes: Tensor, banned: Mapping[int, Sequence[int]], slices: BitSlices) -> Tensor:
+    """The nearest allowed code ``u'`` (least ``|u' - u|``) of each code ``u``; of two that are as near, the lower one.
+
+    Args:
+        codes: shifted codes, int64, of any shape.
+        banned: see :class:`MappingBias`.
+        slices: how codes are cut.
+    """
+    allowed, every = allowed_codes(banned, slices), torch.arange(2**slices.bits)
+    above = torch.searchsorted(allowed, every)
+    lower, upper = allowed[(above - 1).clamp_min(0)], allowed[above.clamp_max(len(allowed) - 1)]
+    table = torch.where((every - lower).abs() <= (upper - every).abs(), lower, upper)
+    return table.to(codes.device)[codes]
+
+
+def important_columns(sensitivity: Tensor, percent: float, rows: int) -> Tensor:
+    """Which of a layer's columns are the most important, booleans ``[C_out, columns per channel]``.
+
+    Args:
+        sensitivity: of each weight, ``[C_out, …]``, 0 or more; a column's importance is the sum over its weights.
+        percent: share of the columns, rounded up to whole ones. Of equally important ones the first count.
+        rows: of a crossbar: an output channel's weights are cut into columns of so many, the last one shorter.
+    """
+    flat = sensitivity.flatten(1)
+    columns = nn.functional.pad(flat, (0, -flat.shape[1] % rows)).unflatten(1, (-1, rows)).sum(-1)
+    chosen = torch.zeros(columns.numel(), dtype=torch.bool, device=columns.device)
+    wanted = math.ceil(percent * columns.numel() / 100)
+    chosen[columns.flatten().argsort(descending=True, stable=True)[:wanted]] = True
+    return chosen.view_as(columns)
+
+
+def add_sensitivity(sums: dict[str, Tensor], model: nn.Module) -> None:
+    """Adds the ``|dL/dw|`` of a step to the sums by layer; call before the optimiser's step, on every rank.
+
+    A weight that several layers share counts once, and one without a gradient not at all. Gradients are those of the
+    whole step (micro-batches summed up, averaged over ranks), so that all ranks have the same sums.
+    """
+    for name, layer in _with_own_weight(model).items():
+        if layer.weight.grad is not None:
+            # A step that is skipped for its overflow, in half precision, must not decide alone.
+            size = layer.weight.grad.detach().float().abs().nan_to_num_(0.0, 0.0)
+            sums[name] = sums[name].to(size.device).add_(size) if name in sums else size
+
+
+def choose_columns(sums: Mapping[str, Tensor], bias: MappingBias) -> dict[str, Tensor]:
+    """:func:`important_columns` of every layer with a sum of :func:`add_sensitivity`; others do not train."""
+    return {name: important_columns(size, bias.percent, bias.rows) for name, size in sums.items()}
+
+
+@torch.no_grad()
+def project_columns_(model: nn.Module, columns: Mapping[str, Tensor], bias: MappingBias) -> float:
+    """Moves the latent weights of chosen columns to where no cell is in a banned state, in place.
+
+    Weights that are written without banned states stay as they are.
+
+    Args:
+        model: converted for a device with bit slices.
+        columns: of :func:`choose_columns`.
+        bias: of which states.
+
+    Returns:
+        The share of these layers' weights that was moved.
+    """
+    changed = total = 0
+    for name, chosen in columns.items():
+        layer = model.get_submodule(name)
+        weight, scale, slices = layer.weight, layer.weight_scale(), layer.device.slices
+        rows = chosen.to(weight.device).repeat_interleave(bias.rows, dim=1)[:, : weight[0].numel()]
+        codes = slices.codes(weight.float() / scale)
+        allowed = project(codes, bias.banned, slices)
+        moved = rows.reshape(weight.shape) & (allowed != codes)
+        weight.copy_(torch.where(moved, (slices.positions(allowed) * scale).to(weight.dtype), weight))
+        changed, total = changed + moved.sum().item(), total + weight.numel()
+    return changed / max(total, 1)
+
+
+def _with_own_weight(model: nn.Module) -> dict[str, AnalogLayer]:
+    """Analog layers by name, only the first one of those that share a weight."""
+    found, seen = {}, set()
+    for name, layer in analog_layers(model).items():
+        if id(layer.weight) not in seen:
+            found[name] = layer
+        seen.add(id(layer.weight))
+    return found
