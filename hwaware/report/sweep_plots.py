@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hwaware.errors import UserError
 from hwaware.evaluation import Row
@@ -18,11 +17,8 @@ from hwaware.report.drawing import (
     legend,
     save,
 )
-from hwaware.report.labels import age_label, heading
-from hwaware.report.summary import Summary, summarise
-
-if TYPE_CHECKING:
-    pass
+from hwaware.report.labels import age_label, heading, line_labels
+from hwaware.report.summary import LINE, Summary, group_by, summarise
 
 
 def plot_range_sweep(rows: Iterable[Row], path: str | Path, age_s: float) -> Path:
@@ -83,6 +79,33 @@ def plot_input_range_sweep(rows: Iterable[Row], path: str | Path) -> Path:
     fixed = json.loads(_swept_input(rows[0])[1])["converters"].items()
     conditions = f"{conditions} · {', '.join(f'{name} = {value:g}' for name, value in fixed)}"
     return save(figure, axes[0], (title, conditions), path)
+
+
+def plot_parameter_sweep(rows: Iterable[Row], parameter: str, path: str | Path) -> Path:
+    """Accuracy against a parameter of the device, one line for each network and repair, ± std band.
+
+    ``rows`` are of one metric and one age, and differ in this one parameter of the device only.
+
+    Raises:
+        UserError: they are not, or the parameter is none of theirs, or no number.
+    """
+    rows = list(rows)
+    values = [json.loads(row.device_params).get(parameter) for row in rows]
+    if not rows or not all(isinstance(value, int | float) for value in values):
+        raise UserError(f"'{parameter}' is not a number in the device parameters of every row: nothing to sweep.")
+    own = {"recipe": "", "method": "", "method_params": "", "seed": 0, "base_digital": 0.0}
+    if len({(*astuple(replace(row, **_UNSWEPT | own)), _without(row.device_params, [parameter])) for row in rows}) > 1:
+        raise UserError(f"rows of a sweep may differ in {parameter}, network and repair only; select some first.")
+    lines, labels = group_by(summarise(rows), LINE), line_labels(rows)
+    figure, axes = accuracy_figure(list(lines.values()))
+    for index, (line, summaries) in enumerate(lines.items()):
+        points = sorted((json.loads(one.device_params)[parameter], index, one) for index, one in enumerate(summaries))
+        for axis in axes:
+            draw_mean(axis, [value for value, _, _ in points], [one for *_, one in points], COLOURS[index % 7],
+                      labels[line], "-", MARKERS[index % 5])  # fmt: skip
+    axes[-1].set_xlabel(parameter.replace("_", " "))
+    legend(figure, axes[0])
+    return save(figure, axes[0], heading(rows, swept=(parameter,)), path)
 
 
 def _swept_input(row: Row | Summary) -> tuple[float, str]:

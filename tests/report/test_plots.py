@@ -8,7 +8,7 @@ from hwaware.devices import load_device
 from hwaware.errors import UserError
 from hwaware.report.device_plots import plot_conductances, plot_transform
 from hwaware.report.plots import _age_positions, plot_accuracy
-from hwaware.report.sweep_plots import plot_input_range_sweep, plot_range_sweep
+from hwaware.report.sweep_plots import plot_input_range_sweep, plot_parameter_sweep, plot_range_sweep
 
 BLUE, ORANGE, PINK = (0, 114, 178), (213, 94, 0), (204, 121, 167)
 
@@ -169,3 +169,20 @@ def test_input_range_sweep_has_a_line_for_each_age(tmp_path, make_row):
         plot_input_range_sweep(rows(0.25) + rows(0.25, network="finetuned"), tmp_path / "c.png")
     with pytest.raises(UserError, match="needs rows of networks with converters"):
         plot_input_range_sweep([make_row()], tmp_path / "c.png")
+
+
+def test_parameter_sweep_has_a_line_for_each_network(tmp_path, make_row):
+    def rows(network, **changes):
+        values = ((0.1, 90.0), (0.5, 60.0), (1.0, 20.0))
+        return [make_row({"severity": x}, network=network, value=y, **changes) for x, y in values]
+
+    one = _pixels(plot_parameter_sweep(rows("base"), "severity", tmp_path / "a.png"))
+    two = _pixels(plot_parameter_sweep(rows("base") + rows("biased"), "severity", tmp_path / "b.png"))
+    backwards = _pixels(plot_parameter_sweep(rows("base")[::-1], "severity", tmp_path / "c.png"))
+    assert not _same(one, two) and _same(one, backwards)
+    for odd, reason in (
+        (rows("base", age_s=3600.0), "may differ in severity, network and repair only"),
+        ([make_row()], "'severity' is not a number in the device parameters of every row"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            plot_parameter_sweep(rows("base") + odd, "severity", tmp_path / "d.png")

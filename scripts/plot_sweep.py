@@ -1,0 +1,34 @@
+#!/usr/bin/env python
+"""Accuracy against a parameter of the device, from rows that differ in it.
+
+    python scripts/plot_sweep.py results/biased_lenet5/rows.csv severity results/biased_lenet5/severity.png
+
+--metric and --age-s choose among rows (default: the first row's).
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from hwaware.report.rows import read_rows
+from hwaware.report.sweep_plots import plot_parameter_sweep
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("rows", type=Path)
+    parser.add_argument("parameter")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--metric")
+    parser.add_argument("--age-s", type=float)
+    arguments = parser.parse_args()
+    rows = read_rows(arguments.rows)
+    metric = arguments.metric or rows[0].metric
+    age_s = rows[0].age_s if arguments.age_s is None else arguments.age_s
+    kept = [row for row in rows if row.metric == metric and row.age_s == age_s]
+    print(plot_parameter_sweep(kept, arguments.parameter, arguments.out))
+
+
+if __name__ == "__main__":
+    main()
