@@ -185,7 +185,7 @@ def test_the_ablation_of_lenet_differs_in_bias_and_noise_alone(capsys):
             settings.append((model, config["data"], config["trainer"]))
     assert settings == settings[:1] * 3
     assert {name: bias and bias["percent"] for name, (bias, _) in found.items()} == {
-        "biased_lenet5": 20.0,
+        "biased_lenet5": 100.0,
         "biased_lenet5_conventional": None,
         "biased_lenet5_noise": None,
         "lenet5_digital": None,
