@@ -171,7 +171,8 @@ def test_recipe_of_lenet_runs_an_epoch(recipe, few_digits, tmp_path):
     folder = tmp_path / recipe.stem / "version_0"
     assert (folder / "model.safetensors").is_file()
     if weights:
-        name = {"conventional": "conventional", "noise": "device_noise"}.get(recipe.stem.rpartition("_")[2], "biased")
+        labels = {"conventional": "conventional", "noise": "device_noise", "epoch": "biased_epoch_m20"}
+        name = labels.get(recipe.stem.rpartition("_")[2], "biased")
         assert {row.network for row in measured(folder / "rows.csv")} - {"base"} == {name}
 
 
@@ -183,10 +184,11 @@ def test_the_ablation_of_lenet_differs_in_bias_and_noise_alone(capsys):
         found[recipe.stem] = (model.pop("bias"), model.pop("noise"))
         if model["device"]:
             settings.append((model, config["data"], config["trainer"]))
-    assert settings == settings[:1] * 3
+    assert settings == settings[:1] * 4
     assert {name: bias and bias["percent"] for name, (bias, _) in found.items()} == {
         "biased_lenet5": 100.0,
         "biased_lenet5_conventional": None,
+        "biased_lenet5_epoch": 20.0,
         "biased_lenet5_noise": None,
         "lenet5_digital": None,
     }

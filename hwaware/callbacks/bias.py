@@ -84,7 +84,7 @@ class BiasColumns(Callback):
             self.log_dict(values, on_step=False, on_epoch=True)
         if trainer.fast_dev_run:
             return
-        score = self._score(trainer, task)
+        score = trainer.strategy.broadcast(self._score(trainer, task))  # ranks must agree to the last digit
         if score > self._best_score:
             self._best_score = score
             self._best = {key: value.detach().cpu().clone() for key, value in task.network.state_dict().items()}

@@ -24,7 +24,7 @@ class NullThreshold(OfflineCompensation):
 
     The one with the best F1 of what fresh chips of a drift level answer together: drift moves a chip's scores towards
     "no answer", while the network's own threshold is that of the exact weights. It may be infinite: where every
-    question is best answered, or (minus) none is.
+    question is best answered, or (minus) none is. A schedule judges its levels by the same validation questions.
 
     Attributes:
         chips: that answer, each at an age of its own.

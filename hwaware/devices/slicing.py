@@ -15,8 +15,8 @@ from torch import Tensor
 
 from hwaware.errors import UserError
 
-#: Bits of a weight; more are beyond what single precision tells apart.
-_MOST_BITS = 16
+#: Bits of a weight: each code is a position of its own in the table that training noise is read from.
+_MOST_BITS = 11
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class BitSlices:
         if not isinstance(self.bits, int) or not 2 <= self.bits <= _MOST_BITS:
             raise UserError(f"bits={self.bits} of a weight must be a whole number from 2 to {_MOST_BITS}; 8 is usual.")
         divisors = [n for n in range(1, self.bits + 1) if self.bits % n == 0]
-        if self.slice_bits not in divisors:
+        if not isinstance(self.slice_bits, int) or self.slice_bits not in divisors:
             raise UserError(
                 f"slices of slice_bits={self.slice_bits} do not divide bits={self.bits}: give one of {divisors}."
             )

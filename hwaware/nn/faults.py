@@ -10,10 +10,9 @@ from hwaware.devices.faults import stick
 
 
 def apply_stuck_cells(weight: Tensor, latent: Tensor, scale: Tensor, device: Device) -> Tensor:
-    """Realised weights with freshly drawn stuck cells; a weight with a stuck cell gets no gradient.
+    """Realised weights with freshly drawn stuck cells; the other cells of a weight with one are taken as exact.
 
-    Where cells hold digits, of which each weight has many, a stuck one replaces its digit's part alone: the others are
-    still written, so that the weight keeps its noise and gradient.
+    Such a weight gets no gradient, except where cells hold digits: of so many the others can still be written.
 
     Args:
         weight, latent: realised and latent weights of the same shape.
@@ -27,14 +26,11 @@ def apply_stuck_cells(weight: Tensor, latent: Tensor, scale: Tensor, device: Dev
             stick(g, uniform, device.stuck_on, device.stuck_off, *window)
             for g, uniform in zip(targets, uniforms, strict=True)
         )
-        v = device.layout.decode(cells, *window)
-        if device.slices is not None:
-            shift = (v - device.layout.decode(targets, *window)) * scale
-        else:
-            stuck = torch.zeros_like(latent, dtype=torch.bool)
-            for uniform in uniforms:
-                stuck |= (uniform < device.stuck_on) | (uniform >= 1 - device.stuck_off)
-            values = iv.realised(v, device.kappa, device.range_fraction) * scale
+        stuck = torch.zeros_like(latent, dtype=torch.bool)
+        for uniform in uniforms:
+            stuck |= (uniform < device.stuck_on) | (uniform >= 1 - device.stuck_off)
+        values = iv.realised(device.layout.decode(cells, *window), device.kappa, device.range_fraction) * scale
+        values = values.to(weight.dtype)
     if device.slices is not None:
-        return weight + shift.to(weight.dtype)
-    return torch.where(stuck, values.to(weight.dtype), weight)
+        values = weight + (values - weight).detach()
+    return torch.where(stuck, values, weight)

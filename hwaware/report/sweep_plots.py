@@ -105,7 +105,8 @@ def plot_parameter_sweep(rows: Iterable[Row], parameter: str, path: str | Path) 
                       labels[line], "-", MARKERS[index % 5])  # fmt: skip
     axes[-1].set_xlabel(parameter.replace("_", " "))
     legend(figure, axes[0])
-    return save(figure, axes[0], heading(rows, swept=(parameter,)), path)
+    title, conditions = heading(rows, swept=(parameter,))
+    return save(figure, axes[0], (f"{title}, age {age_label(rows[0].age_s)}", conditions), path)
 
 
 def _swept_input(row: Row | Summary) -> tuple[float, str]:

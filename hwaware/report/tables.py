@@ -126,7 +126,7 @@ def _grid(
         ages={label: tuple(summaries[line].get(age_s) for line in lines) for age_s, label in age_labels(rows).items()},
         life=life_heading(loss_points),
         lifetimes=tuple(_life(lines[line], loss_points) for line in lines),
-        gain_over=f"over {reference[0].network} at {age_label(last)}" if reference else "",
+        gain_over=f"over {reference[0].network} at {age_labels(rows)[last]}" if reference else "",
         gains=tuple(_gain([row for row in lines[line] if row.age_s == last], reference) for line in lines),
         costs=_cost_columns([cost_of(same[0], costs) for same in lines.values()]) if costs else {},
     )

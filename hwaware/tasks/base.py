@@ -112,6 +112,10 @@ class HardwareAwareTask(LightningModule, ABC):
                 )
         if clip_alpha is not None and not clip_alpha > 0:
             raise UserError(f"clip_alpha={clip_alpha} must be above 0 (2.5 is usual); null turns clipping off.")
+        if bias is not None and clip_alpha is not None:
+            raise UserError(
+                "clip_alpha moves weights that bias has projected: set it to null; a fixed scale clips too."
+            )
         self.device_options = device
         kept = keep_digital.names() if keep_digital is not None else ()
         self.include, self.exclude, self.corrected = tuple(include), (*exclude, *kept), corrected
