@@ -179,6 +179,14 @@ def test_stuck_cells_of_training_are_those_of_chips():
     assert (model[0].weight.grad == 1).all()
 
 
+def test_stuck_digits_do_not_vary():
+    """However much working cells do."""
+    device = load_device("diware2023", stuck_on=1.0)
+    model = _one_layer(device, torch.tensor([-1.3, 0.0, 0.7]), 100).train()
+    install_noise(model, TrainingNoise(ages=AgeDistribution("fixed", (0.0,))))
+    torch.testing.assert_close(model[0].realised_weight(), torch.full((3, 100), 127 / 64), rtol=0, atol=1e-6)
+
+
 def test_rewriting_aims_at_the_codes():
     device = _device(**EXACT, **FIXED)
     model = _model(device).eval()

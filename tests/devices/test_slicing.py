@@ -37,5 +37,8 @@ def test_what_is_out_of_range_is_clipped_and_the_rest_rounded():
 def test_refusals():
     with pytest.raises(UserError, match=r"slice_bits=3 do not divide bits=8: give one of \[1, 2, 4, 8\]"):
         BitSlices(8, 3)
-    with pytest.raises(UserError, match="bits=1 of a weight"):
-        BitSlices(1, 1)
+    for bits in (1, 12, 8.0):
+        with pytest.raises(UserError, match=f"bits={bits} of a weight must be a whole number from 2 to 11"):
+            BitSlices(bits, 1)
+    with pytest.raises(UserError, match=r"slice_bits=2\.0 do not divide"):
+        BitSlices(8, 2.0)

@@ -110,6 +110,11 @@ def test_hardware_settings_without_a_device_are_refused(field):
         make(**{field: value})
 
 
+def test_clipping_does_not_go_with_a_bias():
+    with pytest.raises(UserError, match="clip_alpha moves weights that bias has projected"):
+        make(device=CMO, bias=MappingBias(), clip_alpha=2.0)
+
+
 def test_ages_that_the_device_does_not_cover_are_refused_at_once():
     with pytest.raises(UserError, match="age_s=0\\.5"):
         make(device=CMO, noise=TrainingNoise("device", ages=AgeDistribution("list", (0.5, 10.0))))
