@@ -83,6 +83,17 @@ def close(actual, expected, rtol):
 SHAPES = [(5, 7), (16, 3, 3, 3), (8, 1, 3, 3), (300, 400)]
 
 
+def gradients(ours, theirs, latent):
+    """Of losses of the weights, of the error and of both: by our outputs, and by the reference's."""
+    downstream = torch.randn(latent.shape)
+    for loss in (
+        lambda w, e: (w * downstream.to(w)).sum(),
+        lambda w, e: e,
+        lambda w, e: (w * downstream.to(w)).sum() + 30 * e,
+    ):
+        yield tuple(torch.autograd.grad(loss(*outputs), latent, retain_graph=True)[0] for outputs in (ours, theirs))
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("per_channel", [False, True])
 @pytest.mark.parametrize("curve", [0.0, 0.5, 2.0, 6.0])
@@ -96,14 +107,8 @@ def test_weights_error_and_gradients(shape, per_channel, curve):
     close(weight, expected_weight, 5e-6 if noise is None else 1e-4)  # with noise f is looked up, to half a step of 2/K
     close(error, expected_error, 5e-5)
 
-    downstream = torch.randn(shape)
-    for loss in (
-        lambda w, e: (w * downstream.to(w)).sum(),
-        lambda w, e: e,
-        lambda w, e: (w * downstream.to(w)).sum() + 30 * e,
-    ):
-        (grad,) = torch.autograd.grad(loss(weight, error), latent, retain_graph=True)
-        (expected,) = torch.autograd.grad(loss(expected_weight, expected_error), latent, retain_graph=True)
+    ours, theirs = (weight, error), (expected_weight, expected_error)
+    for grad, expected in gradients(ours, theirs, latent):
         close(grad, expected, 1e-3)
 
 
