@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from hwaware.errors import UserError
@@ -55,10 +54,6 @@ class BitSlices:
         """Codes between the window positions -1 and 0, and the zero of the shifted code."""
         return 2 ** (self.bits - 1)
 
-    def written(self, v: Tensor) -> Tensor:
-        """The nearest window position that a code has; the largest is ``1 - 1/steps``."""
-        return self.positions(self.codes(v)).to(v.dtype)
-
     def codes(self, v: Tensor) -> Tensor:
         """Shifted codes of window positions, int64 in ``[0, 2^bits)``."""
         return (v.detach() * self.steps).round_().clamp_(-self.steps, self.steps - 1).long() + self.steps
@@ -71,10 +66,3 @@ class BitSlices:
         """The states of each code's cells, the most significant first."""
         base = self.n_states
         return tuple(codes.div(base**k, rounding_mode="floor") % base for k in reversed(range(self.n_slices)))
-
-    def joined(self, digits: tuple[Tensor, ...]) -> Tensor:
-        """The reverse of :meth:`digits`."""
-        codes = torch.zeros_like(digits[0])
-        for digit in digits:
-            codes = codes * self.n_states + digit
-        return codes
