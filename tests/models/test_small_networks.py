@@ -8,7 +8,7 @@ import hwaware.models  # noqa: F401 - registers them
 from hwaware import convert, load_device
 from hwaware.nn import to_digital
 
-SIZES = {"lenet5": 61_706, "vgg16_cifar": 15_249_354, "vgg16_cifar_narrow": 956_154}
+SIZES = {"lenet5": 61_706, "vgg16_cifar": 15_249_354, "vgg16_cifar_narrow": 3_816_426}
 
 
 @pytest.mark.parametrize(("name", "parameters"), SIZES.items())
