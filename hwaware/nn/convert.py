@@ -28,13 +28,21 @@ _OF_CELLS = (
 
 @dataclass(frozen=True)
 class ConvertedLayer:
-    """One row of the report: a layer's name, digital class, weight shape, weights and memory cells."""
+    """One row of the report.
+
+    Attributes:
+        name, kind: of the layer, and its digital class.
+        shape, n_weights: of its weight.
+        n_cells: memory cells that hold it.
+        n_clipped: weights that lay beyond the codes of a fixed scale and are clipped to them.
+    """
 
     name: str
     kind: str
     shape: tuple[int, ...]
     n_weights: int
     n_cells: int
+    n_clipped: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,11 @@ class ConversionReport:
         """Memory cells needed."""
         return sum(layer.n_cells for layer in self.layers)
 
+    @property
+    def n_clipped(self) -> int:
+        """Weights that a fixed scale clipped."""
+        return sum(layer.n_clipped for layer in self.layers)
+
     def __str__(self) -> str:
         width = max((len(layer.name) for layer in self.layers), default=0)
         rows = [
@@ -68,6 +81,9 @@ class ConversionReport:
             f"{len(self.layers)} layers, {self.n_weights:,} weights in {self.n_cells:,} cells of {self.device.name} "
             f"({mapping}); {self.n_digital_parameters:,} parameters stay digital"
         )
+        if self.n_clipped:
+            limit = f"±{self.device.fixed_scale:g}"
+            total += f"\n{self.n_clipped:,} weights lay beyond the fixed scale of {limit} and are clipped"
         return "\n".join([*rows, total])
 
 
@@ -143,10 +159,12 @@ def convert(
         if id(weight) in seen:  # tied to an earlier one: the same cells
             continue
         seen.add(id(weight))
+        is_free = device.fixed_scale is None or weight.is_meta
+        n_clipped = 0 if is_free else int((weight.abs() > device.fixed_scale).sum())
         if corrected and (device.curve or device.slices is not None):
             module.set_effective_weight(weight.detach().clone())
         cells = device.layout.n_cells(weight.shape, getattr(module, "groups", 1))
-        rows.append(ConvertedLayer(name, kind, tuple(weight.shape), weight.numel(), cells))
+        rows.append(ConvertedLayer(name, kind, tuple(weight.shape), weight.numel(), cells, n_clipped))
     total = sum(parameter.numel() for parameter in model.parameters())
     return ConversionReport(device, tuple(rows), total - sum(row.n_weights for row in rows))
 

@@ -240,6 +240,8 @@ class HardwareAwareTask(LightningModule, ABC):
         return self
 
     def on_fit_start(self) -> None:
+        if self.bias is not None and all(getattr(one, "bias", None) != self.bias for one in self.trainer.callbacks):
+            raise UserError("bias is set, but nothing projects: give the Trainer callbacks=[BiasColumns(task.bias)].")
         self._calibrate()
 
     def on_train_start(self) -> None:

@@ -15,6 +15,7 @@ from hwaware.callbacks import BiasColumns
 from hwaware.cli import main
 from hwaware.data import ImageData
 from hwaware.devices.slicing import BitSlices
+from hwaware.errors import UserError
 from hwaware.tasks import DeviceOptions, ImageClassification
 from hwaware.training import MappingBias
 from tests.commands import FINETUNE, pretrained_weights, run, run_process
@@ -64,6 +65,13 @@ def test_a_share_of_the_columns_is_constrained_and_logged(tmp_path):
     columns = [float(line["train/bias_columns"]) for line in logged if line["train/bias_columns"]]
     assert columns == [4 + 8 + 10]  # of 8 channels, of 16, and of 10 with two columns each
     assert all(0 < float(line["train/bias_changed"]) < 0.5 for line in logged if line["train/bias_changed"])
+
+
+def test_a_plain_trainer_is_told_of_the_missing_callback():
+    task = ImageClassification("tiny_test_net", device=DeviceOptions("reram_cmo", **DEVICE), bias=MappingBias())
+    options = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False, "accelerator": "cpu"}
+    with pytest.raises(UserError, match=r"bias is set, but nothing projects: give the Trainer .*BiasColumns"):
+        Trainer(max_epochs=1, **options).fit(task, datamodule=ImageData(source="digits", batch_size=256))
 
 
 def fitted(bias: MappingBias, *callbacks: Callback, epochs: int = 3) -> ImageClassification:

@@ -214,6 +214,18 @@ def test_report_counts_weights_and_cells():
     assert convert(single, load_device("reram_cmo", mapping="offset")).n_cells == 8
 
 
+def test_what_a_fixed_scale_clips_is_reported():
+    device = load_device("diware2023")
+    model = nn.Linear(4, 1)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[2.5, -2.5, -2.0, 1.0]]))
+    report = convert(nn.Sequential(model), device)
+    assert report.n_clipped == report.layers[0].n_clipped == 2
+    assert "2 weights lay beyond the fixed scale of ±2 and are clipped" in str(report)
+    assert "clipped" not in str(convert(nn.Sequential(nn.Linear(4, 1)), device))
+    assert convert(nn.Sequential(nn.Linear(4, 1, device="meta")), device).n_clipped == 0
+
+
 def test_reference_columns_are_counted():
     """One per crossbar of at most 512 columns, as long as it has rows; each group has crossbars of its own."""
     device = load_device("reram_cmo", mapping="offset_reference")
