@@ -90,7 +90,7 @@ def heading(rows: Sequence[Row], varying: Sequence[str] = (), swept: Sequence[st
     named = [name for name in varying if name in params and name not in _IN_HEADING]
     extra = [f"{name} = {_short(params[name])}" for name in named]
     starred = any(label.endswith("*") for label in age_labels(rows).values())
-    beyond = ["* extrapolated: beyond the ages at which cells were measured"] * (starred and not swept)
+    beyond = ["* extrapolated: beyond the ages at which cells were measured"] * starred
     return ", ".join([title, *extra]), " · ".join([*_usual(params), *_sampling(rows), *beyond])
 
 

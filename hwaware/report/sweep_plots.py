@@ -17,7 +17,7 @@ from hwaware.report.drawing import (
     legend,
     save,
 )
-from hwaware.report.labels import age_label, heading, line_labels
+from hwaware.report.labels import age_label, age_labels, heading, line_labels
 from hwaware.report.summary import LINE, Summary, group_by, summarise
 
 
@@ -50,7 +50,7 @@ def plot_range_sweep(rows: Iterable[Row], path: str | Path, age_s: float) -> Pat
     axes[-1].set(xlabel="range fraction r (share of the conductance window in use)", xlim=(0, 1.02))
     legend(figure, axes[0])
     title, conditions = heading(rows, swept=swept)
-    return save(figure, axes[0], (f"{title}, age {age_label(age_s)}", conditions), path)
+    return save(figure, axes[0], (f"{title}, age {age_labels(rows)[age_s]}", conditions), path)
 
 
 def plot_input_range_sweep(rows: Iterable[Row], path: str | Path) -> Path:
@@ -69,10 +69,10 @@ def plot_input_range_sweep(rows: Iterable[Row], path: str | Path) -> Path:
         ages.setdefault(one.age_s, []).append((_swept_input(one)[0], one))
 
     figure, axes = accuracy_figure([[one for _, one in points] for points in ages.values()])
-    for index, age_s in enumerate(sorted(ages)):
+    for index, (age_s, label) in enumerate(age_labels(rows).items()):
         r, summaries = zip(*sorted(ages[age_s], key=lambda point: point[0]), strict=True)
         for axis in axes:
-            draw_mean(axis, r, summaries, COLOURS[index % 7], age_label(age_s), "-", MARKERS[index % 5])
+            draw_mean(axis, r, summaries, COLOURS[index % 7], label, "-", MARKERS[index % 5])
     axes[-1].set(xlabel="input range r (share of the voltage range in use)", xlim=(0, 1.02))
     legend(figure, axes[0])
     title, conditions = heading(rows, swept=("converters",))
@@ -106,7 +106,7 @@ def plot_parameter_sweep(rows: Iterable[Row], parameter: str, path: str | Path) 
     axes[-1].set_xlabel(parameter.replace("_", " "))
     legend(figure, axes[0])
     title, conditions = heading(rows, swept=(parameter,))
-    return save(figure, axes[0], (f"{title}, age {age_label(rows[0].age_s)}", conditions), path)
+    return save(figure, axes[0], (f"{title}, age {age_labels(rows)[rows[0].age_s]}", conditions), path)
 
 
 def _swept_input(row: Row | Summary) -> tuple[float, str]:

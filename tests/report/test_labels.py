@@ -56,6 +56,13 @@ def test_heading_names_slices_and_a_fixed_scale(make_row):
     assert "bits" not in constants(fixed)
 
 
+def test_heading_of_a_sweep_explains_its_stars(make_row):
+    params = {"measured_s": [1.0, 60.0], "severity": 0.5}
+    for age_s, starred in ((60.0, False), (3600.0, True)):
+        _, conditions = heading([make_row(params, age_s=age_s)], swept=["severity"])
+        assert ("* extrapolated" in conditions) == starred
+
+
 def test_heading_says_what_a_reader_must_know(rows):
     title, conditions = heading(rows, varying=["drift_mean_slope_us", "kappa"])
     assert title == "cifar_resnet20 on cifar10 · reram_cmo, differential, drift_mean_slope_us = -0.089"
