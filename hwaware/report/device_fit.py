@@ -20,6 +20,7 @@ from hwaware.devices.fit.cleaning import MOST_STATES, OUTLIER_IQR, STUCK_WITHIN,
 from hwaware.devices.fit.estimate import BOOTSTRAP_SEED, FOLDS, TOLERATED_ERRORS, Fit
 from hwaware.errors import UserError
 from hwaware.files import refuse_folder, replacing_together
+from hwaware.report.device_plots import draw_law
 from hwaware.report.drawing import COLOURS, GREY, new_figure, save_moments, shades
 from hwaware.report.labels import age_label
 
@@ -296,18 +297,13 @@ def _plot_over_time(fit: Fit, rows: Sequence[Agreement], path: Path) -> None:
 def _plot_by_state(fit: Fit, rows: Sequence[Agreement], path: Path) -> None:
     """Mean shift and standard deviation against the target, a line per age; age 0 is the programming error."""
     device = fit.device
-    states = np.linspace(device.g_min_us, device.g_max_us, 120)
     measured = _few(sorted({one.time_s for one in rows if one.cells}), _AGES_DRAWN)
     later = _later_s(device)[-1:]
     figure, axes = new_figure(rows=2, height=6.6, heights=(1, 1))
     for age_s, colour in zip([*measured, *later], [*shades(len(measured)), COLOURS[1]], strict=False):
         here = [one for one in rows if one.time_s == age_s and one.cells]
         targets = [one.target_us for one in here]
-        beyond = device.extrapolates(age_s)
-        label, style = age_label(age_s) + " (extrapolated)" * beyond, "--" if beyond else "-"
-        moments = [_fitted(device, np.array([state]), age_s) for state in states]
-        axes[0].plot(states, [shift for shift, _ in moments], style, color=colour, linewidth=1.6, label=label)
-        axes[1].plot(states, [std for _, std in moments], style, color=colour, linewidth=1.6)
+        draw_law(axes, device, age_s, colour)
         axes[0].plot(targets, [one.measured_shift_us for one in here], "o", color=colour, markersize=4)
         axes[1].plot(targets, [one.measured_std_us for one in here], "o", color=colour, markersize=4)
     save_moments(figure, axes, "target conductance (µS)", _heading(fit), path)

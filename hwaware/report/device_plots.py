@@ -19,6 +19,8 @@ from hwaware.report.drawing import (
 from hwaware.report.labels import age_label, device_heading
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from hwaware.devices.device import Device
     from hwaware.sensitivity import LayerSensitivity
 
@@ -93,20 +95,25 @@ def plot_device_law(device: Device, ages_s: Sequence[float], path: str | Path) -
         ages_s: ages in s.
         path: the PNG file to write.
     """
-    import torch
-
-    targets = torch.linspace(device.g_min_us, device.g_max_us, 200, dtype=torch.float64)
     figure, axes = new_figure(rows=2, height=6.4, heights=(1, 1))
     for age_s, colour in zip(sorted(ages_s), shades(len(ages_s)), strict=True):
-        mean, std = device.cell_moments(targets, age_s)
-        beyond = device.extrapolates(age_s)
-        label, style = age_label(age_s) + " (extrapolated)" * beyond, "--" if beyond else "-"
-        axes[0].plot(targets, mean - targets, color=colour, linewidth=1.7, linestyle=style, label=label)
-        axes[1].plot(targets, std, color=colour, linewidth=1.7, linestyle=style)
+        draw_law(axes, device, age_s, colour)
     for low, high in device.unmeasured_us:
         for axis in axes:
             axis.axvspan(low, high, color=GREY, alpha=0.15, linewidth=0)
     return save_moments(figure, axes, "target conductance (µS)", device_heading(device), path)
+
+
+def draw_law(axes: Sequence[Axes], device: Device, age_s: float, colour: str) -> None:
+    """Mean shift on the first and spread on the second of two axes, dashed at an age that was not measured."""
+    import torch
+
+    targets = torch.linspace(device.g_min_us, device.g_max_us, 200, dtype=torch.float64)
+    mean, std = device.cell_moments(targets, age_s)
+    beyond = device.extrapolates(age_s)
+    label, style = age_label(age_s) + " (extrapolated)" * beyond, "--" if beyond else "-"
+    axes[0].plot(targets, mean - targets, color=colour, linewidth=1.7, linestyle=style, label=label)
+    axes[1].plot(targets, std, color=colour, linewidth=1.7, linestyle=style)
 
 
 def plot_transform(device: Device, path: str | Path) -> Path:
