@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from hwaware.callbacks.batches import Batches
+from hwaware.errors import UserError
 from hwaware.training.bias import MappingBias, add_sensitivity, choose_columns, project_columns_
 
 
@@ -34,6 +35,13 @@ class BiasColumns(Callback):
         self._best_score = -math.inf
         self._within_epoch = False
         self._batches: Batches | None = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not hasattr(pl_module, "settle") or trainer.datamodule is None:
+            raise UserError(
+                "BiasColumns judges each epoch's network: it needs a task of hwaware.tasks and a LightningDataModule "
+                "(trainer.fit(task, datamodule=…)), such as those of hwaware.data."
+            )
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         if self._choosing:

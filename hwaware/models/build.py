@@ -83,6 +83,7 @@ def load_weights(model: nn.Module, file: str | Path, name: str = "the network", 
         )
     for key, tensor in state.items():
         _check_finite(key, tensor, str(file))
+    model.head_is_new = bool(left)
     if left:
         rank_zero_warn(f"{file} is for another number of classes: {name} starts with a new, untrained head")
     # not strict only because of the batch counters; everything else was compared above

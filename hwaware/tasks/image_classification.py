@@ -84,6 +84,11 @@ class ImageClassification(HardwareAwareTask):
     def configure_models(self) -> None:
         super().configure_models()
         self.num_classes = self.network.num_classes
+        if self.distillation is not None and getattr(self.network, "head_is_new", False):
+            raise UserError(
+                f"distillation: '{self.weights}' was trained for other than {self.num_classes} classes, so that there "
+                "is no teacher; train the new head first, without a device and without distillation."
+            )
 
     def configure_losses(self) -> None:
         self.criterion = nn.CrossEntropyLoss(label_smoothing=self.label_smoothing)  # of labels, or of mixed targets

@@ -72,6 +72,8 @@ def test_a_plain_trainer_is_told_of_the_missing_callback():
     options = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False, "accelerator": "cpu"}
     with pytest.raises(UserError, match=r"bias is set, but nothing projects: give the Trainer .*BiasColumns"):
         Trainer(max_epochs=1, **options).fit(task, datamodule=ImageData(source="digits", batch_size=256))
+    with pytest.raises(UserError, match=r"needs a task of hwaware\.tasks and a LightningDataModule"):
+        Trainer(max_epochs=1, callbacks=[BiasColumns(MappingBias())], **options).fit(task, [])
 
 
 def fitted(bias: MappingBias, *callbacks: Callback, epochs: int = 3) -> ImageClassification:

@@ -241,6 +241,12 @@ def test_linear_cells_by_name():
     assert DeviceOptions("reram_cmo", overrides={"stuck_on": 0.1}).build().stuck_on == 0.1
 
 
+@pytest.mark.filterwarnings("ignore:.*new, untrained head")
+def test_a_teacher_with_other_classes_is_refused():
+    with pytest.raises(UserError, match=r"distillation: '.*' was trained for other than 3 classes"):
+        make(device=CMO, distillation=Distillation(), num_classes=3)
+
+
 def test_distillation_pulls_towards_the_digital_network():
     """With nothing but the teacher, the exact network has nothing to learn, and a noisy one keeps what it knew."""
     still = make(device=CMO, distillation=Distillation(weight=1.0))

@@ -16,7 +16,7 @@ _SIEMENS = {"us": 1.0, "ns": 1e-3, "ms": 1e3, "s": 1e6}
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _UNITS = {"target": ("us", _SIEMENS), "time": ("s", _SECONDS), "conductance": ("us", _SIEMENS)}
 
-#: How near to a thousandth, or a thousand times, of its target a reading looks like one in another unit.
+#: How near to a thousandth, a thousand times (a millionth, …) of its target a reading looks like one in another unit.
 _NEAR = 1.3
 
 _ROWS_NAMED = 5
@@ -180,7 +180,7 @@ def _sorted(path, cells, cell, target, time, conductance, reading, lines, left_o
 
 
 def _refuse_mixed_units(path: Path, cell, target, conductance, lines) -> None:
-    """Raises for rows a thousand times off the others: µS among nS, or among mS.
+    """Raises for rows a thousand or a million times off their target: µS among nS, among mS, or among S.
 
     What lies within the range of the targets a cell can read: with an on/off ratio near 1,000 one that is stuck on, or
     has lost its filament, does. Beyond it, a high one is no cell's doing; a low one may be a cell that hardly conducts,
@@ -196,7 +196,10 @@ def _refuse_mixed_units(path: Path, cell, target, conductance, lines) -> None:
             f"see {_named(lines[few & (target > 0)])}."
         )
     ratio = np.divide(conductance, target, out=np.ones_like(target), where=target > 0)
-    high, low = (np.abs(np.log(ratio / factor)) < math.log(_NEAR) for factor in (1e3, 1e-3))
+    high, low = (
+        np.any([np.abs(np.log(ratio / factor)) < math.log(_NEAR) for factor in factors], axis=0)
+        for factors in ((1e3, 1e6), (1e-3, 1e-6))
+    )
     if len(states):
         usual = (conductance > states[0] / _NEAR) & (conductance < states[-1] * _NEAR)
         high, low = high & ~usual, low & ~usual

@@ -85,6 +85,11 @@ def test_rows_in_another_unit_are_named(tmp_path, conductance, lines):
         _read(tmp_path, _table(conductance))
 
 
+def test_a_whole_column_in_siemens(tmp_path):
+    with pytest.raises(UserError, match=r"seems to mix units: a cell with target \S+ µS reads \S+e-\d+ µS"):
+        _read(tmp_path, _table(lambda c, g, t: 1e-6 * g))
+
+
 @pytest.mark.parametrize(
     "conductance",
     [
