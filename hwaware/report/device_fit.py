@@ -35,6 +35,9 @@ _RESULTS = ("parameters.csv", "states.csv", "time.png", "time.svg", "state.png",
 #: Cells of a state, at least, and readings at a limit, at most, whose moments count in the goodness of fit.
 _FEW, _CUT_OFF = 8, 0.05
 
+#: Standard errors of misfit from which on the remarks warn.
+_POOR = 3.0
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -184,7 +187,8 @@ def fit_remarks(fit: Fit, rows: Sequence[Agreement]) -> list[str]:
     means, stds = misfit(rows)
     cleaned = fit.cleaned
     remarks = [
-        f"Misfit by state and age in standard errors (1 is perfect): means {means:.2f}, spreads {stds:.2f}.",
+        f"Misfit by state and age in standard errors (1 is perfect): means {means:.2f}, spreads {stds:.2f}."
+        + " POOR: no law here describes these readings; see the figures before using it." * (max(means, stds) > _POOR),
         f"Intervals (95 %): {estimate.BOOTSTRAP_DRAWS} fits to cells drawn with replacement, seed {BOOTSTRAP_SEED}.",
         f"Set aside: {cleaned.stuck_on[0]} + {cleaned.stuck_off[0]} cells stuck on + off (all their readings within "
         f"{100 * STUCK_WITHIN:g} % of the window from the end that their target is farther from), "

@@ -77,7 +77,8 @@ def plot_conductances(samples: Mapping[float, Any], path: str | Path, device: De
             axis.axvline(limit, color=GREY, linestyle=":", linewidth=1.2)
         axis.set_yscale("log")
         axis.yaxis.set_major_formatter("{x:g}")
-        text = f"age {age_label(age)}: mean {one.mean():.2f} µS, std {one.std():.2f} µS"
+        beyond = " (extrapolated)" * device.extrapolates(age)
+        text = f"age {age_label(age)}{beyond}: mean {one.mean():.2f} µS, std {one.std():.2f} µS"
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
         axis.text(0.94, 0.9, text, transform=axis.transAxes, ha="right", va="top", fontsize=9, bbox=box)
     figure.supylabel("share of cells (%)", fontsize=10)

@@ -33,6 +33,12 @@ DASHES = ("-", "--", ":", "-.")
 #: A curve further below base digital than this many points would flatten those that stay above.
 _ZOOM_POINTS = 12.0
 
+#: Characters of a legend's one label that an inch of the figure's width holds.
+_LEGEND_CHARACTERS = 11
+
+#: Height of a legend that figures have room for; they grow with a higher one.
+_LEGEND_INCHES = 0.9
+
 
 def new_figure(
     rows: int = 1, height: float = 4.8, width: float = 8.0, heights: Sequence[float] = (1,), sharey: bool = False
@@ -88,11 +94,12 @@ def save(figure: Figure, top: Axes, heading: tuple[str, str], path: str | Path) 
     """Writes a figure with its heading as PNG, and as SVG beside it; returns the former's path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    inches = figure.get_figwidth()
-    title = figure.suptitle(textwrap.fill(heading[0], int(10.5 * inches)), fontsize=11, fontweight="bold", ha="left")
-    top.set_title(textwrap.fill(heading[1], int(14 * inches)), fontsize=8.5, color=GREY, loc="left")
     figure.draw_without_rendering()  # places the axes, whose edge both headings keep to
-    title.set_x(top.get_position().x0)
+    left = top.get_position().x0
+    inches = figure.get_figwidth() * (1 - left)
+    title = textwrap.fill(heading[0], int(11 * inches))
+    figure.suptitle(title, x=left, fontsize=11, fontweight="bold", ha="left")
+    top.set_title(textwrap.fill(heading[1], int(14.5 * inches)), fontsize=8.5, color=GREY, loc="left")
     figure.savefig(path, dpi=150)
     _save_svg(figure, path.with_suffix(".svg"))
     return path
@@ -137,9 +144,12 @@ def draw_mean(
     linestyle: str = "-",
     marker: str = "o",
 ) -> None:
-    """A line of means with a band of ± 1 standard deviation over chips."""
+    """A line of means with a band of ± 1 standard deviation over chips; a point with a bar where there is only one."""
     low, high = [one.mean - band(one) for one in summaries], [one.mean + band(one) for one in summaries]
-    axis.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+    if len(x) > 1:
+        axis.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+    else:  # a band has no width here
+        axis.vlines(x, low, high, color=colour, alpha=0.4, linewidth=3)
     mean = [one.mean for one in summaries]
     axis.plot(x, mean, color=colour, linewidth=1.9, linestyle=linestyle, marker=marker, markersize=4.5, label=label)
 
@@ -167,10 +177,17 @@ def legend(figure: Figure, axis: Axes, several_chips: bool | None = None) -> Non
     if several_chips:
         handles.append(Patch(color=GREY, alpha=0.25, linewidth=0, label="± 1 std over chips"))
         handles.append(Line2D([], [], color=GREY, linestyle="--", linewidth=1.2, label="5th-percentile chip"))
-    columns = 4 if len(handles) > 5 else len(handles)
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=columns, fontsize=9, handlelength=2.8, frameon=False
-    )
+    for handle in handles:
+        handle.set_label(textwrap.fill(handle.get_label(), int(_LEGEND_CHARACTERS * figure.get_figwidth())))
+    for columns in range(4 if len(handles) > 5 else len(handles), 0, -1):
+        drawn = figure.legend(
+            handles=handles, loc="outside lower center", ncols=columns, fontsize=9, handlelength=2.8, frameon=False
+        )
+        extent = drawn.get_window_extent()
+        if columns == 1 or extent.width <= figure.bbox.width:
+            break
+        drawn.remove()
+    figure.set_figheight(figure.get_figheight() + max(extent.height / figure.dpi - _LEGEND_INCHES, 0.0))
 
 
 def shades(count: int) -> list[Any]:

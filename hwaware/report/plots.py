@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ from hwaware.report.summary import LINE, SETTING, Summary, group_by, summarise
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 _OWN = {"finetuned": "#0072B2", "base": "#D55E00", "base_uncorrected": "#CC79A7"}
@@ -38,7 +40,8 @@ def plot_accuracy(rows: Iterable[Row], path: str | Path, varying: Sequence[str] 
     """Accuracy against age for every network on one device, and returns the path.
 
     Mean over chips (line), ± one standard deviation (band) and the 5th-percentile chip (dashed); base digital and
-    drift-free as horizontal lines. Age is logarithmic, with age 0 left of a break.
+    drift-free as horizontal lines. Age is logarithmic, with age 0 left of a break. With a single age, networks stand
+    below one another instead.
 
     Args:
         rows: measurements of one setting.
@@ -51,6 +54,10 @@ def plot_accuracy(rows: Iterable[Row], path: str | Path, varying: Sequence[str] 
     lines = group_by(summarise(rows), LINE)
     labels = line_labels(rows)
     colours = _colours(list(labels.items()))
+    if len({row.age_s for row in rows}) == 1:
+        figure, top = _below_one_another({labels[line]: (one[0], colours[line]) for line, one in lines.items()})
+        top.set_xlabel(sentence(f"{metric_label(rows[0].metric)} at {age_labels(rows)[rows[0].age_s]} (%)"))
+        return save(figure, top, heading(rows, varying), path)
     positions = _age_positions(row.age_s for row in rows)
     figure, axes = accuracy_figure(list(lines.values()))
     crowded = len(lines) > len(COLOURS)  # then only means and bands, and dashes tell lines of a colour apart
@@ -138,10 +145,36 @@ def plot_sets(
     return save(figure, axis, title, path)
 
 
+def _below_one_another(lines: Mapping[str, tuple[Summary, str]]) -> tuple[Figure, Axes]:
+    """Each label's summary at one age in its colour: mean, deviation, 5th-percentile chip; the mean in digits, too."""
+    figure, (axis,) = new_figure(height=2.0 + 0.34 * len(lines))
+    base = next(iter(lines.values()))[0].base_digital
+    axis.axvline(base, color="black", linewidth=1.2, label="base digital", zorder=0.9)
+    for place, (one, colour) in enumerate(lines.values()):
+        axis.errorbar(one.mean, place, xerr=band(one), color=colour, marker="o", capsize=3)
+        if one.n_chips > 1:
+            axis.plot([one.p5], [place], marker="|", markersize=13, color=colour)
+        axis.plot([one.drift_free], [place], marker="D", markersize=5, fillstyle="none", color=colour)
+        deviation = "" if math.isnan(one.std) else f" ± {one.std:.2f}"
+        axis.annotate(f"{one.mean:.2f}{deviation}", (1, place), (4, 0), xycoords=("axes fraction", "data"),
+                      textcoords="offset points", va="center", fontsize=8)  # fmt: skip
+    axis.set_yticks(range(len(lines)), [textwrap.fill(label, 36) for label in lines])
+    axis.invert_yaxis()
+    axis.grid(axis="y", visible=False)
+    axis.grid(axis="x", alpha=0.25)
+    axis.plot([], [], marker="D", fillstyle="none", markersize=5, linestyle="none", color=GREY, label="drift-free")
+    if any(one.n_chips > 1 for one, _ in lines.values()):
+        axis.plot([], [], marker="o", linewidth=1.5, color=GREY, label="± 1 std over chips")
+        axis.plot([], [], marker="|", markersize=13, linestyle="none", color=GREY, label="5th-percentile chip")
+    legend(figure, axis)
+    return figure, axis
+
+
 def _draw_line(axis: Axes, x: Sequence[float], summaries: Sequence[Summary], label: str, colour: str) -> None:
     draw_mean(axis, x, summaries, colour, label)
     if any(one.n_chips > 1 for one in summaries):
-        axis.plot(x, [one.p5 for one in summaries], color=colour, linewidth=1.2, linestyle="--")
+        alone = {"marker": "_", "markersize": 12} if len(x) == 1 else {}  # a dash: a line of one point is none
+        axis.plot(x, [one.p5 for one in summaries], color=colour, linewidth=1.2, linestyle="--", **alone)
     axis.axhline(summaries[0].drift_free, color=colour, linewidth=1.1, linestyle=":")
 
 

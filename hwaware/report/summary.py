@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -10,6 +11,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hwaware.devices.device import is_extrapolated
 from hwaware.evaluation import Row
 from hwaware.report.rows import write_csv
 
@@ -185,7 +187,8 @@ def write_summary(
 
     Columns are the fields of ``Summary`` and, the same for all ages of a network, ``lifetime_s`` with ``lifetime_is``:
     ``at`` that age the mean falls more than ``loss_points`` below base digital; or the lifetime is ``below`` the first
-    age that was evaluated, or ``above`` the last. What is not known is an empty cell.
+    age that was evaluated, or ``above`` the last. ``extrapolated`` is 1 where the device was not measured at that age.
+    What is not known is an empty cell.
 
     Args:
         path: the file, replaced as a whole.
@@ -201,8 +204,9 @@ def write_summary(
             life = age_s, ""
         else:
             life = age_s, "below" if age_s == summaries[0].age_s else "at"
-        lines += [(*astuple(one), *life) for one in summaries]
-    header = [field.name for field in fields(Summary)] + ["lifetime_s", "lifetime_is"]
+        params = json.loads(summaries[0].device_params)
+        lines += [(*astuple(one), *life, int(is_extrapolated(one.age_s, params))) for one in summaries]
+    header = [field.name for field in fields(Summary)] + ["lifetime_s", "lifetime_is", "extrapolated"]
     return write_csv(path, header, ([known(value) for value in line] for line in lines))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,13 +13,13 @@ from rich.text import Text
 from hwaware.evaluation import Row
 from hwaware.report.costs import Costs, bytes_label, cost_of
 from hwaware.report.labels import (
-    age_label,
     age_labels,
     constants,
     heading,
     line_labels,
     points_label,
     settings,
+    starred_age,
     varying_params,
 )
 from hwaware.report.summary import LINE, LOSS_POINTS, SETTING, Summary, group_by, lifetime, paired_gain, summarise
@@ -166,10 +167,11 @@ def _life(rows: Sequence[Row], loss_points: float) -> str:
     age_s = lifetime(rows, loss_points)
     if age_s is not None and math.isnan(age_s):
         return "–"
+    params = json.loads(rows[0].device_params)
     if age_s is None:
-        return f"> {age_label(max(row.age_s for row in rows))}"
+        return f"> {starred_age(max(row.age_s for row in rows), params)}"
     first = min(row.age_s for row in rows)
-    return f"< {age_label(age_s)}" if age_s == first > 0 else age_label(age_s)
+    return "< " * (age_s == first > 0) + starred_age(age_s, params)
 
 
 def _gain(rows: Sequence[Row], reference: Sequence[Row]) -> str:

@@ -58,7 +58,7 @@ def _network(label: str, rows: Sequence[Row], end: Summary, loss_points: float) 
         return f"{text}."
     if age_s == min(row.age_s for row in rows):
         return f"{text}. The mean is below that from the first age on."
-    return f"{text}. The mean keeps within that for {age_label(age_s)}."
+    return f"{text}. The mean keeps within that for {_age(age_s, end)}."
 
 
 def _repairs(
@@ -96,5 +96,8 @@ def _for(stored: float) -> str:
 def _at(end: Summary) -> str:
     if end.age_s == 0:
         return "just written"
-    beyond = is_extrapolated(end.age_s, json.loads(end.device_params))
-    return f"after {age_label(end.age_s)}" + " (extrapolated)" * beyond
+    return f"after {_age(end.age_s, end)}"
+
+
+def _age(age_s: float, of: Summary) -> str:
+    return age_label(age_s) + " (extrapolated)" * is_extrapolated(age_s, json.loads(of.device_params))

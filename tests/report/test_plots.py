@@ -1,4 +1,6 @@
 import random
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,6 +27,16 @@ def _where(pixels, colour):
     return found / pixels.shape[:2]
 
 
+def _texts(path):
+    """What is written in a figure, as the SVG beside its PNG names it."""
+    return re.findall(r"<!-- (.*?) -->", path.with_suffix(".svg").read_text(encoding="utf-8"))
+
+
+def _unclipped(pixels):
+    """Nothing reaches the edges of the image."""
+    return all((edge == 255).all() for edge in (pixels[:3], pixels[-3:], pixels[:, :2], pixels[:, -2:]))
+
+
 def _same(a, b):
     return a.shape == b.shape and (a == b).all()
 
@@ -37,8 +49,7 @@ def test_accuracy_shows_every_network_in_its_colour(tmp_path, rows):
     # The uncorrected network, at chance, is drawn in the lower panel only; the legend below both is left out.
     curve = _where(pixels, PINK)
     assert curve[curve[:, 0] < 0.9][:, 0].min() > 0.6
-    # Nothing is clipped: the margins of the image are empty.
-    assert all((edge == 255).all() for edge in (pixels[:3], pixels[-3:], pixels[:, :2], pixels[:, -2:]))
+    assert _unclipped(pixels)
 
 
 def test_accuracy_that_is_higher_is_drawn_higher(tmp_path, make_rows):
@@ -80,6 +91,26 @@ def test_few_ages_and_one_chip_can_be_drawn(tmp_path, make_row, ages):
     assert len(_where(pixels, ORANGE)) > 50
 
 
+def test_one_age_puts_networks_below_one_another(tmp_path, make_row):
+    rows = [make_row(network=network, age_s=3600.0, chip_seed=chip, value=value + chip, method=method)
+            for network, method, value in (("base", "none", 10.0), ("base", "rsa", 80.0), ("finetuned", "none", 88.0))
+            for chip in range(3)]  # fmt: skip
+    path = plot_accuracy(rows, tmp_path / "a.png")
+    texts = _texts(path)
+    for text in ("base", "base + rsa", "finetuned", "11.00 ± 1.00", "81.00 ± 1.00", "89.00 ± 1.00"):
+        assert text in texts
+    assert "Top-1 accuracy at 1 h (%)" in texts and "5th-percentile chip" in texts
+    assert _unclipped(_pixels(path))
+
+
+@pytest.mark.parametrize("length", [12, 40, 200])
+def test_a_legend_of_long_names_fits_into_the_figure(tmp_path, make_row, length):
+    rows = [make_row(network=f"{letter * length}", age_s=age) for letter in "abcdef" for age in (0.0, 3600.0)]
+    path = plot_accuracy(rows, tmp_path / "a.png")
+    assert sum(text.startswith("a" * 12) for text in _texts(path)) >= 1
+    assert _unclipped(_pixels(path))
+
+
 def test_accuracy_of_two_settings_is_refused(tmp_path, make_row):
     with pytest.raises(UserError, match="one device"):
         plot_accuracy([make_row(), make_row(mapping="offset")], tmp_path / "a.png")
@@ -98,6 +129,10 @@ def test_conductances_have_a_panel_per_age(tmp_path):
     three = _pixels(plot_conductances(samples, tmp_path / "3.png", device))
     one = _pixels(plot_conductances({0.0: samples[0.0]}, tmp_path / "1.png", device))
     assert three.shape[0] > 1.5 * one.shape[0]
+    assert not any("extrapolated" in text for text in _texts(tmp_path / "3.png"))
+    measured = replace(device, measured_s=(1.0, 604_800.0))
+    texts = _texts(plot_conductances(samples, tmp_path / "3.png", measured))
+    assert [" (extrapolated)" in text for text in texts if text.startswith("age ")] == [False, False, True]
     colourful = np.argwhere(np.ptp(one, axis=-1) > 40) / one.shape[:2]  # the bars: 20 to 40 of 9 to 88.2 µS
     assert 0.15 < colourful[:, 1].min() < 0.3 and 0.4 < colourful[:, 1].max() < 0.55
 
@@ -169,6 +204,22 @@ def test_input_range_sweep_has_a_line_for_each_age(tmp_path, make_row):
         plot_input_range_sweep(rows(0.25) + rows(0.25, network="finetuned"), tmp_path / "c.png")
     with pytest.raises(UserError, match="needs rows of networks with converters"):
         plot_input_range_sweep([make_row()], tmp_path / "c.png")
+
+
+def test_sweeps_star_an_age_that_was_not_measured(tmp_path, make_row):
+    def rows(name, age_s=86_400.0, **more):
+        week = {"measured_s": [1.0, 3600.0]}
+        return [make_row(week | {name: x} | more, age_s=age_s, value=90.0 - x) for x in (0.25, 0.5)]
+
+    of_r = _texts(plot_range_sweep(rows("range_fraction"), tmp_path / "a.png", 86_400.0))
+    of_severity = _texts(plot_parameter_sweep(rows("severity"), "severity", tmp_path / "b.png"))
+    for texts in (of_r, of_severity):
+        assert any(text.endswith("age 1 day *") for text in texts)
+    of_inputs = [make_row({"measured_s": [1.0, 3600.0], "converters": {"input_range": r}}, age_s=age_s)
+                 for r in (0.25, 0.5) for age_s in (60.0, 86_400.0)]  # fmt: skip
+    assert {"1 min", "1 day *"} <= set(_texts(plot_input_range_sweep(of_inputs, tmp_path / "c.png")))
+    young = _texts(plot_parameter_sweep(rows("severity", age_s=60.0), "severity", tmp_path / "d.png"))
+    assert not any("*" in text for text in young)
 
 
 def test_parameter_sweep_has_a_line_for_each_network(tmp_path, make_row):

@@ -122,7 +122,7 @@ def _read(path):
 
 def test_summary_file(tmp_path, rows):
     lines = _read(write_summary(tmp_path / "run" / "summary.csv", rows, chance_of_classes(10)))
-    assert list(lines[0]) == [*(field.name for field in fields(Summary)), "lifetime_s", "lifetime_is"]
+    assert list(lines[0]) == [*(field.name for field in fields(Summary)), "lifetime_s", "lifetime_is", "extrapolated"]
     summaries = summarise(rows, chance_of_classes(10))
     assert len(lines) == len(summaries) == 21
     for line, one in zip(lines, summaries, strict=True):
@@ -134,6 +134,13 @@ def test_summary_file(tmp_path, rows):
         assert line["lifetime_is"] == ("above" if age_s is None else "below" if age_s == first else "at")
         assert float(line["lifetime_s"]) == (10 * YEAR if age_s is None else age_s)
     assert {line["lifetime_is"] for line in lines} == {"above", "at", "below"}
+
+
+def test_summary_file_marks_extrapolated_ages(tmp_path, make_row):
+    week = {"measured_s": [1.0, 604_800.0]}
+    rows = [make_row(week, age_s=age_s) for age_s in (0.0, 604_800.0, 315_360_000.0)]
+    lines = _read(write_summary(tmp_path / "summary.csv", [*rows, make_row(age_s=315_360_000.0)]))
+    assert [line["extrapolated"] for line in lines] == ["0", "0", "1", "0"]
 
 
 def test_summary_file_leaves_empty_what_is_not_known(tmp_path, make_row):

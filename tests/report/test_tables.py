@@ -125,6 +125,7 @@ def test_ages_beyond_what_was_measured_are_starred(make_rows):
     markdown = markdown_table(make_rows(params=week))
     assert _cells(markdown)[0][2:9] == ["0 s", "1 h", "1 day", "1 week", "1 month *", "1 year *", "10 years *"]
     assert "* extrapolated: beyond the ages at which cells were measured" in markdown.splitlines()[0]
+    assert [cells[9] for cells in _cells(markdown)[3:]] == ["0 s", "1.39 days", "> 10 years *"]
     # A week at 85 °C is worth years at the temperature of the measurement.
     hot = markdown_table(make_rows(params=week | {"temperature_c": 85.0, "activation_energy_ev": 1.1}))
     assert _cells(hot)[0][2:5] == ["0 s", "1 h *", "1 day *"]

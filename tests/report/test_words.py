@@ -62,3 +62,13 @@ def test_a_single_chip_has_no_yield(make_row):
 def test_an_age_beyond_what_was_measured(make_row):
     (sentence,) = in_words([make_row({"measured_s": [1.0, 604_800.0]}, age_s=315_360_000.0)], {})
     assert sentence.startswith("base: 90.00 % top-1 accuracy after 10 years (extrapolated), 1.73 points below")
+
+
+def test_a_life_beyond_what_was_measured(make_row):
+    def sentence(last_s):
+        courses = ((60.0, 91.0), (600.0, 91.5), (31_536_000.0, 92.0), (315_360_000.0, 40.0))
+        week = {"measured_s": [1.0, last_s]}
+        return in_words([make_row(week, age_s=age_s, value=value) for age_s, value in courses], {})[0]
+
+    assert sentence(604_800.0).endswith("keeps within that for 1.06 years (extrapolated).")
+    assert sentence(1e9).endswith("keeps within that for 1.06 years.")

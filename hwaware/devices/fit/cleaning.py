@@ -59,12 +59,13 @@ class Cleaned:
     clamp: str
     noise_us: np.ndarray | None
 
-    def most_at_an_age(self, part: Readings) -> tuple[float, float]:
-        """The age (s) at which most readings belong to ``part``, ``aside`` or ``departed``, and their share."""
+    def most_at_an_age(self, part: Readings) -> tuple[float, float, tuple[str, ...]]:
+        """The age (s) at which most readings belong to ``part``, ``aside`` or ``departed``, their share, and cells."""
         every = np.concatenate([self.readings.time_s, self.aside.time_s])
         age_s, index = np.unique(grouped_ages(np.concatenate([every, part.time_s])), return_inverse=True)
         share = np.bincount(index[len(every) :], minlength=len(age_s)) / np.bincount(index[: len(every)])
-        return float(age_s[share.argmax()]), float(share.max())
+        cells = np.unique(part.cell[index[len(every) :] == share.argmax()])
+        return float(age_s[share.argmax()]), float(share.max()), tuple(part.cells[cell] for cell in cells)
 
 
 def clean(readings: Readings) -> Cleaned:
@@ -83,7 +84,7 @@ def clean(readings: Readings) -> Cleaned:
     wants_low, wants_high = new & (target < low_us + width / 2), new & (target > low_us + width / 2)
     on = wants_low & (lowest >= high_us - STUCK_WITHIN * width)
     off = wants_high & (highest <= low_us + STUCK_WITHIN * width)
-    _refuse_reversed(readings, int((on | off).sum()))
+    _refuse_unwritten(readings, int((on | off).sum()))
     kept = readings.take(~(on | off)[readings.cell])
     outlying, distance_us = outliers(kept)
     dead = _dead(kept, outlying)
@@ -174,10 +175,12 @@ def outliers(readings: Readings) -> tuple[np.ndarray, np.ndarray]:
     return far, distance_us
 
 
-def _refuse_reversed(readings: Readings, stuck: int) -> None:
+def _refuse_unwritten(readings: Readings, stuck: int) -> None:
     new = readings.time_s == 0
     target, found = readings.target_us[new], readings.conductance_us[new]
-    fall = len(np.unique(found)) > 1 and np.corrcoef(rankdata(target), rankdata(found))[0, 1] < -0.5
+    if len(np.unique(found)) == 1 < len(np.unique(target)):
+        raise UserError(f"all cells read {found[0]:g} µS when just written, whatever their target: nothing to fit.")
+    fall = len(np.unique(target)) > 1 and np.corrcoef(rankdata(target), rankdata(found))[0, 1] < -0.5
     if fall or stuck > readings.n_cells / 2:
         middle = sum(readings.window_us) / 2
         opposite = len(np.unique(readings.cell[new][(target - middle) * (found - middle) < 0]))
@@ -199,7 +202,8 @@ def _strays(readings: Readings, outlying: np.ndarray, distance_us: np.ndarray) -
 
     No repeat is nearer than half as far as the state's others; or the cell comes back: a reading at a later age is not
     outlying and less than half as far from them. Of a last visit with one reading nobody knows: it is a stray where
-    such are rare at that age, or as rare as strays elsewhere.
+    such are rare at that age, or as rare as strays elsewhere, and where it is more than the window's width above all
+    that is not outlying, as no state of these cells is.
     """
     n, repeats = int(readings.visit[-1]) + 1, np.bincount(readings.visit)
     first = np.unique(readings.visit, return_index=True)[1]
@@ -217,7 +221,10 @@ def _strays(readings: Readings, outlying: np.ndarray, distance_us: np.ndarray) -
     unknown = outlying & only[readings.visit]
     age = states(readings)[1]
     share = np.bincount(age, unknown) / np.bincount(age)
-    return stray | (unknown & (share <= max(RARE, 2 * stray.mean()))[age])
+    rare = (share <= max(RARE, 2 * stray.mean()))[age]
+    low_us, high_us = readings.window_us
+    no_state = readings.conductance_us > readings.conductance_us[~outlying].max(initial=high_us) + high_us - low_us
+    return stray | (unknown & (rare | no_state))
 
 
 def _to_a_repeat_us(readings: Readings) -> np.ndarray:

@@ -36,6 +36,9 @@ _MOST_IN_ERROR = 3.0
 #: Cells (just written, and later) without which nothing is fitted.
 FEWEST_CELLS = 20
 
+#: Cells that a note names.
+_CELLS_NAMED = 5
+
 _Z_95 = 1.959964
 
 #: Normalised information below which a direction of constants is not determined.
@@ -288,12 +291,14 @@ def _departures(cleaned: Cleaned) -> list[str]:
     found = []
     for part, what in (
         (cleaned.aside, "were set aside: the law says nothing of them"),
-        (cleaned.departed, "lie far from their state's others and the cells stay there; they count, as if the spread "
-         "of all cells were that much wider"),
+        (cleaned.departed, "lie far from their state's others and the cells stay there, or were read no more; they "
+         "count, as if the spread of all cells were that much wider. If the instrument erred, drop these rows"),
     ):  # fmt: skip
-        age_s, share = cleaned.most_at_an_age(part)
+        age_s, share, cells = cleaned.most_at_an_age(part)
         if share > RARE:
-            found.append(f"at {age_s:g} s {100 * share:.2g} % of the readings {what}.")
+            more = f" and {len(cells) - _CELLS_NAMED} more" if len(cells) > _CELLS_NAMED else ""
+            named = f"cell{'s' * (len(cells) > 1)} {', '.join(cells[:_CELLS_NAMED])}{more}"
+            found.append(f"at {age_s:g} s {100 * share:.2g} % of the readings ({named}) {what}.")
     return found
 
 
