@@ -65,7 +65,9 @@ def explain(message: str, parser: ArgumentParser | None, classes: list[str]) -> 
         options = {str(option) for text in found for option in literal_eval(text)}
         return f"{key}: '{given[1]}' is unknown. {nearest(given[1], options)}"
     if match := _CLASS.search(reason):
-        return _unknown_class(key, match[1] or match[2], message[message.index(match[0]) :], classes)
+        return _unknown_class(key, match[1] or match[2], _subtypes(message, match[0]), classes)
+    if match := re.match(r"invalid literal for int\(\) with base 10: (.*)", reason):
+        return f"{key}: {match[1]} is no whole number."
     if given and (match := re.match(r"Expected a <class '([^']+)'>", reason)):
         return f"{key}: '{given[1]}' is no {match[1].rpartition('.')[2]}."
     return f"{key}: {reason}" if key else reason or " ".join(message.split())
@@ -90,16 +92,27 @@ def _keys(owner: str) -> list[str]:
     return [action.dest for action in parser._actions if action.dest != "help"]
 
 
-def _unknown_class(key: str, name: str, message: str, classes: list[str]) -> str:
+def _subtypes(message: str, line: str) -> str:
+    """What the message says was tried at a line: as paths that comes after it, as classes before it."""
+    before, _, after = message.partition(line)
+    at = before.rfind("Subtypes")
+    return before[at:] if line.startswith("Expected a dot import path") and at >= 0 else after
+
+
+def _unknown_class(key: str, name: str, tried: str, classes: list[str]) -> str:
     """A word stands where a class, or a table of keys, belongs."""
-    wanted = re.search(r"Subtypes: \[<class '([^']+)'>", message)
+    wanted = re.search(r"Subtypes: \[(?:<class '|list\[)([^'\]]+)", tried)
     cls = import_object(wanted[1]) if wanted and "." in wanted[1] else None
     if wanted and cls is None:
         return f"{key}: '{name}' is no {wanted[1]}."
     if is_dataclass(cls) and "name" in {field.name for field in fields(cls)}:
         return f"{key}: '{name}' is no table of keys; give it as {key}.name {name}."
-    known = [one.__name__ for one in subclasses(cls)] if cls else []
-    return f"{key}: there is no class '{name}'. {nearest(name.rpartition('.')[2], known or classes)}"
+    if is_dataclass(cls):
+        return f"{key}: '{name}' is no table of keys; give {' and '.join(f'{key}.{one.name}' for one in fields(cls))}."
+    known = {one.__name__: one for one in (subclasses(cls) if cls else ())}
+    short = [one for one, found in known.items() if getattr(found, "name", None) == name.lower()]
+    hint = nearest(name.rpartition(".")[2], known or classes)
+    return f"{key}: there is no class '{name}'. " + (f"Did you mean '{short[0]}'?" if short else hint)
 
 
 def subclasses(cls: type) -> list[type]:

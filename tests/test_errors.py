@@ -95,6 +95,11 @@ CASES = {
     "no list": (["--model.exclude", "linear"], "'linear' is no list; write [linear]."),
     "no list of ages": (["--evaluation.ages_s", "3600"], "'3600' is no list; write [3600]."),
     "a word for a device": (["--model.device", "reram_cmo"], "give it as model.device.name reram_cmo"),
+    "a word for settings": (
+        ["--model.distillation", "true"],
+        "'true' is no table of keys; give model.distillation.temp",
+    ),
+    "a repair's short name": (["--evaluation.methods", "[{{class_path: RSA}}]"], "mean 'RandomSparseAdaptation'?"),
     "logger": (["--trainer.logger", "WandbLoger"], "Did you mean 'WandbLogger'?"),
     "precision": (["--trainer.precision", "bf17"], "Did you mean 'bf16'?"),
     "key in a list": (["--evaluation.devices", "[{{name: reram_cmo, map: offset}}]"], "Did you mean 'mapping'?"),

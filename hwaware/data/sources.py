@@ -202,19 +202,15 @@ def open_source(source: str | None, path: str | None) -> Source:
         raise UserError(f"data source 'digits' has no path (given: {path})")
     if not folder.is_dir():
         raise UserError(f"no such data folder: {folder}")
-    if source is not None:
-        found = SOURCES[source](folder)
-    else:
-        found = _open_parquet(folder)
-        found = found if found.splits else _open_folder(folder)
-        found = found if found.splits else _open_idx(folder)
-    if not found.splits:
-        raise UserError(
-            f"no images in {folder}: wanted train.parquet, test.parquet (or data/train-00000-of-00001.parquet …), "
-            "folders train/CLASS and test/CLASS, or train-images-idx3-ubyte and the like"
-        )
-    # "cifar10/" and "." have no last part of their own
-    return replace(found, name=folder.resolve().name)
+    for kind in _IN_FOLDERS if source is None else (source,):
+        if (found := SOURCES[kind](folder)).splits:
+            # "cifar10/" and "." have no last part of their own
+            return replace(found, name=folder.resolve().name)
+    if source is None:
+        raise UserError(f"no images in {folder}: wanted {', or '.join(_IN_FOLDERS.values())}")
+    others = [kind for kind in _IN_FOLDERS if SOURCES[kind](folder).splits]
+    instead = f"; there are images of source '{others[0]}'" if others else ""
+    raise UserError(f"no images of source '{source}' in {folder}: wanted {_IN_FOLDERS[source]}{instead}")
 
 
 def _open_digits(_: Any) -> Source:
@@ -283,6 +279,13 @@ def _open_idx(folder: Path) -> Source:
     splits = {split: lambda files=files: IdxImages(files) for split, files in find_idx(folder).items()}
     return Source(folder.name, splits)
 
+
+#: Sources that a folder can be, in the order in which it is taken for one, and what it then holds.
+_IN_FOLDERS = {
+    "parquet": "train.parquet, test.parquet (or data/train-00000-of-00001.parquet …)",
+    "folder": "folders train/CLASS and test/CLASS",
+    "idx": "train-images-idx3-ubyte and the like",
+}
 
 SOURCES: dict[str, Callable[[Any], Source]] = {
     "digits": _open_digits,

@@ -197,6 +197,9 @@ def fit_remarks(fit: Fit, rows: Sequence[Agreement]) -> list[str]:
         f"({len(cleaned.dead)}: outlying when just written and mostly); {cleaned.readings.left_out} rows without a "
         f"time or conductance. Kept: {len(cleaned.departed)} outlying readings of cells that stay there.",
     ]
+    if fit.derived:
+        numbers = ", ".join(f"{name} = {value:.4g}" for name, value in fit.derived.items())
+        remarks.append(f"Set by the form, from what was fitted or measured: {numbers}.")
     return remarks + [one[:1].upper() + one[1:] for one in fit.notes]
 
 

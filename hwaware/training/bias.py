@@ -44,6 +44,10 @@ class MappingBias:
     def __post_init__(self) -> None:
         if not 0 <= self.percent <= 100:
             raise UserError(f"bias percent={self.percent} must lie in [0, 100] (% of a layer's columns); 20 is usual.")
+        if not any(self.banned.values()):
+            raise UserError(
+                f"bias banned={self.banned} names no state: ban one ({{0: [2]}} is usual), or set bias null."
+            )
         if self.rows < 1:
             raise UserError(f"bias rows={self.rows} of a crossbar must be at least 1; 128 is usual.")
         if self.each not in ("step", "epoch"):

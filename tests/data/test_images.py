@@ -316,11 +316,16 @@ def test_unknown_names():
 def test_missing_and_empty_folders(tmp_path):
     assert str(tmp_path / "none") in said("no such data folder", path=str(tmp_path / "none"))
     assert str(tmp_path) in said("no images in", path=str(tmp_path))
-    assert str(tmp_path) in said("no images in", path=str(tmp_path), source="folder")
+    assert str(tmp_path) in said("no images of source 'folder' in", path=str(tmp_path), source="folder")
     (tmp_path / "train" / "ant").mkdir(parents=True)
     assert str(tmp_path / "train") in said("no images in", path=str(tmp_path))
     parquet_folder(tmp_path / "p", n_test=0)
     said("no images in .*test.parquet: it has no rows", path=str(tmp_path / "p"))
+    said(
+        "wanted train-images-idx3-ubyte .*; there are images of source 'parquet'",
+        path=str(tmp_path / "p"),
+        source="idx",
+    )
 
 
 def test_one_class(tmp_path):

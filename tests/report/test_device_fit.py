@@ -21,7 +21,7 @@ def _fit(folder, cells, targets, kept):
     rows = [row for row in rows if kept(int(row.split(",")[0]), float(row.split(",")[2]))]
     (folder / "a.csv").write_text("\n".join([header, *rows]))
     device = replace(device, measured_s=TIMES_S[1::2])
-    return Fit(device, clean(read_measurements(folder / "a.csv")), (), (), "log_time", ())
+    return Fit(device, clean(read_measurements(folder / "a.csv")), (), {}, (), "log_time", ())
 
 
 def test_a_state_is_the_same_at_all_ages_whatever_is_missing(tmp_path):

@@ -128,6 +128,7 @@ def test_shared_weights_count_once_and_frozen_ones_not():
         ({"percent": float("nan")}, "percent=nan must lie"),
         ({"rows": 0}, "rows=0 of a crossbar"),
         ({"each": "epochs"}, "bias each 'epochs' is unknown. .*'epoch'"),
+        ({"banned": {0: []}}, r"banned=.0: \[\]. names no state: ban one"),
         ({"banned": {4: [2]}}, "there is no slice 4; they are 0 .the most significant. … 3"),
         ({"banned": {-1: [2]}}, "there is no slice -1"),
         ({"banned": {0: [4]}}, "slice 0 has no state 4; they are 0 … 3"),

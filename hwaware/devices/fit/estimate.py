@@ -84,6 +84,7 @@ class Fit:
         device: the chosen form with its constants.
         cleaned: what it was fitted to, and what was set aside.
         estimates: the fitted constants, read noise and stuck rates last.
+        derived: the law's other numbers, which follow from those.
         tried: all forms, the likeliest first.
         chosen: the name of the one taken.
         notes: what the readings cannot tell.
@@ -92,6 +93,7 @@ class Fit:
     device: Device
     cleaned: Cleaned
     estimates: tuple[Estimate, ...]
+    derived: dict[str, float]
     tried: tuple[Tried, ...]
     chosen: str
     notes: tuple[str, ...]
@@ -162,7 +164,8 @@ def fit_device(readings: Readings, name: str, source: str = "") -> Fit:
     rounded = {name: float(f"{value:.7g}") for name, value in {**found, **read}.items()}
     rates = {name: float(f"{one.value:.4g}") for name, one in stuck.items()}
     device = problem.device(form, rounded, **rates)
-    return Fit(device, cleaned, estimates, (*compared, *tried), chosen, tuple(notes))
+    derived = _derived(form, {**found, **read})
+    return Fit(device, cleaned, estimates, derived, (*compared, *tried), chosen, tuple(notes))
 
 
 class _Problem:
@@ -300,6 +303,17 @@ def _departures(cleaned: Cleaned) -> list[str]:
             named = f"cell{'s' * (len(cells) > 1)} {', '.join(cells[:_CELLS_NAMED])}{more}"
             found.append(f"at {age_s:g} s {100 * share:.2g} % of the readings ({named}) {what}.")
     return found
+
+
+def _derived(form: Form, values: Mapping[str, float]) -> dict[str, float]:
+    """The law's numbers that follow from those that were fitted, or from what was measured."""
+    numbers: dict[str, float] = {}
+    for field, value in form.fields(dict(values)).items():
+        if isinstance(value, tuple) and all(isinstance(one, float) for one in value):
+            numbers |= {f"{field}[{place}]": one for place, one in enumerate(value)}
+        elif isinstance(value, float):
+            numbers[field] = value
+    return {name: value for name, value in numbers.items() if name not in values}
 
 
 def _rate(name: str, stuck: int, of: int) -> Estimate:

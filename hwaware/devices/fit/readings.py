@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,6 +110,9 @@ def _columns(path: Path, header: list[str]) -> dict[str, tuple[int, float]]:
     """Of each quantity, the column and the factor to µS or s."""
     found: dict[str, tuple[int, float]] = {}
     wanted = ("cell", *(f"{quantity}_{unit}" for quantity, (unit, _) in _UNITS.items()), "reading")
+    if len(header) == 1 and (other := re.search(r"[;\t]", header[0])):
+        what = "tabs" if other[0] == "\t" else f"'{other[0]}'"
+        raise UserError(f"fields of '{path}' are separated by {what}; they must be by commas (and numbers use points).")
     for place, name in enumerate(header):
         quantity, _, unit = name.lower().rpartition("_")
         if name in ("cell", "reading"):

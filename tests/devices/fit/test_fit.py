@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from hwaware.devices.fit.forms import Constant, Form, forms
 from hwaware.devices.relaxation import MeasuredRelaxation
 from hwaware.devices.state_drift import StateLogTimeDrift
 from hwaware.errors import UserError
-from hwaware.report.device_fit import agreement, misfit
+from hwaware.report.device_fit import agreement, fit_remarks, misfit
 
 TIMES_S = (0.0, 1.0, 60.0, 3600.0, 604800.0)
 YEARS_S = 315360000.0
@@ -102,7 +103,7 @@ def test_goodness_of_fit(preset, request):
     # Another law's misfit is told by the same numbers.
     wrong = dict.fromkeys(("drift_mean_slope_us",), 0.0) if preset == "cmo" else {"exponent_mean": (0.0, 0.1, 0.0, 1.0)}
     values = {**{name: getattr(fit.device, name) for name in fit.device.given()}, **wrong}
-    worse = estimate.Fit(type(fit.device)(**values), fit.cleaned, fit.estimates, fit.tried, fit.chosen, fit.notes)
+    worse = replace(fit, device=type(fit.device)(**values))
     assert misfit(agreement(worse))[0] > 3
 
 
@@ -249,6 +250,12 @@ def test_a_relaxation_as_measured(tmp_path, monkeypatch, times_s):
             0.0,
             *ages(true)[2:],
         )
+
+
+def test_constants_that_follow_from_others_are_named(pcm, cmo):
+    assert pcm.derived["exponent_mean[3]"] == pytest.approx(pcm.device.exponent_mean[3], rel=1e-5)
+    assert pcm.derived["read_max"] == pytest.approx(pcm.device.read_max, rel=1e-5)
+    assert "Set by the form, from what was fitted or measured: read_time_s = 1e-06." in fit_remarks(cmo, agreement(cmo))
 
 
 def test_constants_that_nothing_depends_on_are_named(cmo):

@@ -41,6 +41,8 @@ def test_other_units_are_converted(tmp_path):
         ("cell,target_us,time_s,conductance\n", "'conductance' .* call it conductance_us .*conductance_ns"),
         ("cell,target_us,time_y,conductance_us\n", "'time_y' .* call it time_s"),
         ("cel,target_us,time_s,conductance_us\n", "unknown column 'cel'. Did you mean 'cell'?"),
+        ("cell;target_us;time_s;conductance_us\n", "separated by ';'; they must be by commas"),
+        ("cell\ttarget_us\ttime_s\n", "separated by tabs; they must be by commas"),
         (HEADER.strip() + ",conductance_ns\n", "two columns of conductance: 'conductance_us' and 'conductance_ns'"),
         (HEADER + "1,10,0\n", "line 2 has 3 fields; the header has 4"),
         (HEADER + "1,10,0,ten\n", "line 2: conductance 'ten' is not a number"),
