@@ -72,6 +72,23 @@ def test_another_function_is_a_failure(monkeypatch):
     assert examine("resnet18", DEVICE).status == "failed"
 
 
+def test_a_chaotic_network_is_no_failure(monkeypatch):
+    class Chaotic(nn.Module):
+        """Of which the last bits of a weight decide what comes out."""
+
+        def __init__(self):
+            super().__init__()
+            self.pretrained_cfg = {"input_size": (3, 8, 8)}
+            self.linear = nn.Linear(192, 40)
+
+        def forward(self, x):
+            return torch.sin(1e5 * self.linear(x.flatten(1)))
+
+    monkeypatch.setattr(timm, "create_model", lambda *_: Chaotic())
+    found = examine("resnet18", DEVICE)
+    assert found.status == "ok" and found.converted_error > TOLERANCE
+
+
 def test_the_script_goes_on_where_it_stopped(tmp_path):
     command = [sys.executable, "scripts/census.py", "--out", str(tmp_path / "c.csv"), "--filter", "test_resnet*"]
     first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
