@@ -7,7 +7,8 @@ A table stands between `<!-- table: results/cifar10_resnet20/rows.csv mapping=of
 `<!-- /table -->`. What is equated is a field of the rows, or a parameter of device or method (null: it has none);
 `networks=base,finetuned` chooses networks and their order, `against=NETWORK` the one that gains are counted over
 (base); `costs=results/…/costs.csv` adds what repairs cost.
-`<!-- table: results/bench_step.csv columns=workload,ratio_cpu -->` shows columns of any CSV file as they are, and
+`<!-- table: results/bench_step.csv columns=workload,ratio_cpu -->` shows columns of any CSV file as they are,
+`<!-- table: results/census.csv count=status -->` how many lines have each value of one, and
 `<!-- table: results/headline.yaml -->` one line for each comparison that the YAML file lists. Paths are relative to the
 file's folder.
 """
@@ -15,6 +16,7 @@ file's folder.
 from __future__ import annotations
 
 import argparse
+import collections
 import csv
 import json
 import re
@@ -105,6 +107,8 @@ def table(block: Block, folder: Path) -> str:
         wanted = dict(condition.split("=", 1) for condition in conditions)
         if "columns" in wanted:
             return plain_table(folder / path, wanted["columns"].split(","))
+        if "count" in wanted:
+            return count_table(folder / path, wanted["count"])
         every = rows = read_rows(folder / path)
         costs = read_costs(folder / wanted.pop("costs")) if "costs" in wanted else {}
         networks, against = wanted.pop("networks", None), wanted.pop("against", "base")
@@ -157,13 +161,24 @@ def headline(path: Path) -> str:
 
 def plain_table(path: Path, columns: list[str]) -> str:
     """Columns of a CSV file as markdown."""
+    body = [columns, ["---", *("---:" for _ in columns[1:])], *_columns(path, columns)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in body)
+
+
+def count_table(path: Path, column: str) -> str:
+    """How many lines of a CSV file have each value of a column, the most frequent first, and all of them."""
+    counts = collections.Counter(value for (value,) in _columns(path, [column]))
+    body = [[column, "lines"], ["---", "---:"], *counts.most_common(), ["all", counts.total()]]
+    return "\n".join(f"| {value} | {count} |" for value, count in body)
+
+
+def _columns(path: Path, columns: list[str]) -> list[list[str]]:
     with path.open(newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     for column in columns:
         if not lines or column not in lines[0]:
             raise UserError(f"{path} has no column '{column}'. {nearest(column, lines[0] if lines else ())}")
-    body = [columns, ["---", *("---:" for _ in columns[1:])], *([line[column] for column in columns] for line in lines)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in body)
+    return [[line[column] for column in columns] for line in lines]
 
 
 def keep(rows: list[Row], name: str, value: str) -> list[Row]:

@@ -185,6 +185,13 @@ def test_columns_of_any_csv_file(readme, tmp_path):
     assert _contents(path) == ["| workload | ratio |\n| --- | ---: |\n| a | 1.1 |\n| b | 1.2 |"]
 
 
+def test_lines_are_counted_by_value(readme, tmp_path):
+    (tmp_path / "results" / "census.csv").write_text("name,status\na,refused\nb,ok\nc,ok\n")
+    path = readme("results/census.csv count=status")
+    assert _run(path) == 0
+    assert _contents(path) == ["| status | lines |\n| --- | ---: |\n| ok | 2 |\n| refused | 1 |\n| all | 3 |"]
+
+
 def test_a_column_that_is_not_there_is_named(readme, tmp_path, capsys):
     (tmp_path / "results" / "speed.csv").write_text("workload,ratio\na,1.1\n")
     assert _run(readme("results/speed.csv columns=workload,ration")) == 2
