@@ -159,18 +159,21 @@ def outliers(readings: Readings) -> tuple[np.ndarray, np.ndarray]:
     ratio = np.log(readings.conductance_us) - np.log(np.maximum(readings.target_us, 1e-9))
     for values in (shift, ratio):
         beyond, scale = np.zeros(len(values)), np.full(len(values), np.inf)
+        cut_off = np.zeros(len(values), dtype=bool)
         for one in np.unique(state):
             members = np.flatnonzero(state == one)
             low, middle, high = np.quantile(values[members], (0.25, 0.5, 0.75))
             if values is shift:
                 distance_us[members] = np.abs(values[members] - middle)
             beyond[members] = np.maximum(values[members] - high, low - values[members])
+            cut_off[members] = low == values[members].min() or high == values[members].max()
             if len(members) >= _FEW:
                 scale[members] = high - low
         for one in np.unique(age):
             members = np.flatnonzero(age == one)
             positive = scale[members][(scale[members] > 0) & np.isfinite(scale[members])]
-            scale[members] = np.maximum(scale[members], np.median(positive) / 2 if len(positive) else np.inf)
+            others = np.median(positive) / 2 if len(positive) else np.inf
+            scale[members] = np.where(cut_off[members], np.maximum(scale[members], others), scale[members])
         far &= beyond > OUTLIER_IQR * scale
     return far, distance_us
 

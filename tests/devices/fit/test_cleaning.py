@@ -95,6 +95,14 @@ def test_cells_that_were_never_written_are_dead(tmp_path):
     assert cleaned.dead == ("11", "23") and len(cleaned.aside) == 10
 
 
+def test_cells_stuck_near_their_target_are_dead(tmp_path):
+    """Stuck off, with a low target and a spread in proportion to it: no other state's spread excuses them."""
+    cleaned = clean(_changed(tmp_path, lambda c, g, t, r, value: value, preset="charan2020"))
+    kept = cleaned.readings
+    assert len(cleaned.dead) > 10 and cleaned.stuck_off[0] > 10 and len(cleaned.departed) == 0
+    assert not ((kept.conductance_us < 1) & (kept.target_us > 5)).any()
+
+
 def test_a_stray_reading_beyond_it_leaves_a_limit_what_it_is(tmp_path):
     def change(cell, target, time, reading, value):
         return {24: 8.7, 25: 8.9, 35: 88.6}.get(cell, value) if time == 60 else value
