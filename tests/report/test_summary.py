@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from hwaware.metrics.chance import chance_of_classes, chance_of_questions
+from hwaware.report.rows import read_rows
 from hwaware.report.summary import LOSS_POINTS, Summary, lifetime, summarise, write_summary
+from tests.conftest import ROOT
 
 YEAR = 31_536_000.0
 
@@ -141,6 +143,13 @@ def test_summary_file_marks_extrapolated_ages(tmp_path, make_row):
     rows = [make_row(week, age_s=age_s) for age_s in (0.0, 604_800.0, 315_360_000.0)]
     lines = _read(write_summary(tmp_path / "summary.csv", [*rows, make_row(age_s=315_360_000.0)]))
     assert [line["extrapolated"] for line in lines] == ["0", "0", "1", "0"]
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "results").glob("*/summary.csv")), ids=lambda file: file.parent.name)
+def test_committed_summaries_are_of_their_rows(tmp_path, file):
+    made, lines = _read(write_summary(tmp_path / "summary.csv", read_rows(file.with_name("rows.csv")))), _read(file)
+    # Chance, which A* is relative to, is not in the rows.
+    assert [{**line, "normalised": ""} for line in lines] == made
 
 
 def test_summary_file_leaves_empty_what_is_not_known(tmp_path, make_row):
