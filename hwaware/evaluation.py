@@ -178,7 +178,7 @@ def ages_to_evaluate(device: Device, ages_s: Sequence[float]) -> tuple[float, ..
         given, wanted = ([int(age) if age.is_integer() else age for age in ages] for ages in (ages_s, ascending))
         raise UserError(f"ages_s={given} must ascend: {wanted}.")
     for age_s in ages_s:
-        device.check_age(age_s)
+        device.check_law(age_s)
     if not device.has_time_law and ages_s[-1] > 0:
         return (0.0, ages_s[-1]) if ages_s[0] == 0 else (ages_s[-1],)
     return tuple(ages_s)

@@ -228,11 +228,14 @@ def test_the_console_script_finds_the_files_as_well(here):
         ("nowhere_law.Creep", "No module named 'nowhere_law'"),
         ("math.pi", "must be a class derived from hwaware.devices.Device"),
         ("reram_cmo_acc0.3", "Did you mean 'reram_cmo_acc0.2'?"),
+        ("half_law.Haf", "module 'half_law' has no 'Haf'. Did you mean 'Half'?"),
+        ("nan_law.Creep", "law of device 'Creep' gives no finite conductance for a cell of 1 µS at age_s="),
         ("half_law.Half", "does not say drift_mean_us, drift_std_us"),
     ],
 )
 def test_bad_devices(name, reason, here, capsys):
     (here / "half_law.py").write_text(OWN_LAW.replace("class Creep", "class Half").replace("def drift_", "def drift"))
+    (here / "nan_law.py").write_text(OWN_LAW.replace("return -self", "return math.nan * self"))
     arguments = ["fit", "--config", FINETUNE, "--model.weights", str(pretrained_weights()), "--model.device.name", name]
     assert main(arguments) == 2
     assert reason in capsys.readouterr().err

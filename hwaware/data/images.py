@@ -204,8 +204,11 @@ class ImageData(SampleData):
         if len(names) < 2 or (labels == labels[0]).all():
             raise UserError(f"{where} has only one class ({names[labels[0]]}); there is nothing to tell apart")
         if self.model_classes is not None and len(names) != self.model_classes:
-            hint = "" if images.class_names else "; if it only lacks some of them, set data.num_classes"
-            raise UserError(f"{where} has {len(names)} classes, the network {self.model_classes} outputs{hint}")
+            hint = "" if images.class_names else ", or data.num_classes if the images only lack some of them"
+            raise UserError(
+                f"{where} has {len(names)} classes, the network {self.model_classes} outputs: set model.num_classes "
+                f"{len(names)} (such a head is new, and to be trained without a device first){hint}."
+            )
         if self._classes is not None and names != self._classes:
             ours, theirs = (f"{len(n)} ({', '.join(n[:3])} …)" for n in (self._classes, names))
             raise UserError(f"the splits of {where} have different classes: {ours} and {theirs}")

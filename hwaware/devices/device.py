@@ -215,6 +215,17 @@ class Device(ABC):
                 f"use 0 (just written) or at least {youngest_s:.6g} s."
             )
 
+    def check_law(self, age_s: float) -> None:
+        """Raises UserError where the law does not cover an age, or gives no finite conductances at it."""
+        targets = torch.linspace(self.g_min_us, self.g_max_us, 5, dtype=torch.float64)
+        mean, std = self.cell_moments(targets, age_s)
+        wrong = ~(torch.as_tensor(mean).isfinite() & torch.as_tensor(std).isfinite()).expand(targets.shape)
+        if wrong.any():
+            raise UserError(
+                f"the law of device '{self.name}' gives no finite conductance for a cell of {targets[wrong][0]:g} µS "
+                f"at age_s={age_s:g}."
+            )
+
     def equivalent_age_s(self, age_s: float) -> float:
         """The age at the law's own temperature after which cells have drifted as much as after this one."""
         return age_s * acceleration(self.temperature_c, self.activation_energy_ev)

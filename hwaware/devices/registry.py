@@ -145,9 +145,12 @@ def _is_class_path(name: Any) -> bool:
 def _import_law(path: str) -> None:
     module, _, name = path.rpartition(".")
     try:
-        found = getattr(import_module(module), name, None)
+        found = getattr(imported := import_module(module), name, None)
     except ImportError as error:
         raise UserError(f"device '{path}' can't be imported: {error}.") from None
+    if found is None:
+        there = [key for key, one in vars(imported).items() if isinstance(one, type) and issubclass(one, Device)]
+        raise UserError(f"device '{path}': module '{module}' has no '{name}'. {nearest(name, set(there) - {'Device'})}")
     if not (isinstance(found, type) and issubclass(found, Device)):
         raise UserError(f"'{path}' is no device: it must be a class derived from hwaware.devices.Device.")
     if found.__abstractmethods__:

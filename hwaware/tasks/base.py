@@ -206,7 +206,7 @@ class HardwareAwareTask(LightningModule, ABC):
             device = self.device_options.build()
             ages_s = self.noise.ages.ages_s if self.noise is not None and self.noise.kind == "device" else ()
             for age_s in (*ages_s, *(self.retention.ages_s if self.retention is not None else ())):
-                device.check_age(age_s)  # now, not at the step that draws it
+                device.check_law(age_s)  # now, not at the step that draws it
             if self.bias is not None:
                 self.bias.check(device)
             self.conversion = self.convert(self.network, self.device_options, self.corrected)
