@@ -117,10 +117,9 @@ def _classifier(name: str, device: Device, known: dict[str, Any]) -> Finding:
     fill(model)
     _measure_norms(model, images)
     with torch.no_grad():
-        rounding = _apart(_output(model, images * (1 + ROUNDING)), _output(model, images))
-    tolerance = min(max(TOLERANCE, rounding), MOST_TOLERANCE)
+        disturbed = _output(model, images * (1 + ROUNDING))
     output = partial(_output, images=images)
-    return round_trip(model, output, lambda: timm.create_model(name).eval(), device, known, tolerance)
+    return round_trip(model, output, lambda: timm.create_model(name).eval(), device, known, disturbed)
 
 
 @torch.no_grad()
@@ -130,7 +129,7 @@ def round_trip(
     rebuild: Callable[[], nn.Module],
     device: Device,
     known: dict[str, Any],
-    tolerance: float = TOLERANCE,
+    disturbed: Tensor | None = None,
 ) -> Finding:
     """Into cells, ten years on a chip, into a file that the plain network loads, and back.
 
@@ -140,9 +139,11 @@ def round_trip(
         rebuild: another such network, with weights of its own.
         device: the chip's technology.
         known: fields of the finding; others are added.
-        tolerance: see :data:`TOLERANCE`.
+        disturbed: what the network gives for inputs that differ by :data:`ROUNDING`; it widens the tolerance.
     """
     wanted, state = output(model), copy.deepcopy(model.state_dict())
+    rounding = 0.0 if disturbed is None else _apart(disturbed, wanted)
+    tolerance = min(max(TOLERANCE, rounding), MOST_TOLERANCE)
     report = convert(model, device)
     known |= {"layers": len(report.layers), "cells": report.n_cells}
 

@@ -110,9 +110,9 @@ def _unknown_class(key: str, name: str, tried: str, classes: list[str]) -> str:
     if is_dataclass(cls):
         return f"{key}: '{name}' is no table of keys; give {' and '.join(f'{key}.{one.name}' for one in fields(cls))}."
     known = {one.__name__: one for one in (subclasses(cls) if cls else ())}
-    short = [one for one, found in known.items() if getattr(found, "name", None) == name.lower()]
-    hint = nearest(name.rpartition(".")[2], known or classes)
-    return f"{key}: there is no class '{name}'. " + (f"Did you mean '{short[0]}'?" if short else hint)
+    short = (one for one, found in known.items() if getattr(found, "name", None) == name.lower())
+    meant = next(short, name.rpartition(".")[2])
+    return f"{key}: there is no class '{name}'. {nearest(meant, known or classes)}"
 
 
 def subclasses(cls: type) -> list[type]:

@@ -219,7 +219,7 @@ class Device(ABC):
         """Raises UserError where the law does not cover an age, or gives no finite conductances at it."""
         targets = torch.linspace(self.g_min_us, self.g_max_us, 5, dtype=torch.float64)
         mean, std = self.cell_moments(targets, age_s)
-        wrong = ~(torch.as_tensor(mean).isfinite() & torch.as_tensor(std).isfinite()).expand(targets.shape)
+        wrong = ~(mean + std).isfinite()
         if wrong.any():
             raise UserError(
                 f"the law of device '{self.name}' gives no finite conductance for a cell of {targets[wrong][0]:g} µS "

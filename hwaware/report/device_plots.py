@@ -16,7 +16,7 @@ from hwaware.report.drawing import (
     save_moments,
     shades,
 )
-from hwaware.report.labels import age_label, device_heading
+from hwaware.report.labels import device_heading, marked_age
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,6 +64,7 @@ def plot_conductances(samples: Mapping[float, Any], path: str | Path, device: De
     """
     import numpy as np
 
+    params = device.params()
     values = {age: np.asarray(samples[age], dtype=float).ravel() for age in sorted(samples)}
     if not values or not all(one.size for one in values.values()):
         raise UserError("no conductances to draw: give at least one age with at least one cell.")
@@ -77,8 +78,7 @@ def plot_conductances(samples: Mapping[float, Any], path: str | Path, device: De
             axis.axvline(limit, color=GREY, linestyle=":", linewidth=1.2)
         axis.set_yscale("log")
         axis.yaxis.set_major_formatter("{x:g}")
-        beyond = " (extrapolated)" * device.extrapolates(age)
-        text = f"age {age_label(age)}{beyond}: mean {one.mean():.2f} µS, std {one.std():.2f} µS"
+        text = f"age {marked_age(age, params, ' (extrapolated)')}: mean {one.mean():.2f} µS, std {one.std():.2f} µS"
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
         axis.text(0.94, 0.9, text, transform=axis.transAxes, ha="right", va="top", fontsize=9, bbox=box)
     figure.supylabel("share of cells (%)", fontsize=10)
@@ -111,8 +111,8 @@ def draw_law(axes: Sequence[Axes], device: Device, age_s: float, colour: str) ->
 
     targets = torch.linspace(device.g_min_us, device.g_max_us, 200, dtype=torch.float64)
     mean, std = device.cell_moments(targets, age_s)
-    beyond = device.extrapolates(age_s)
-    label, style = age_label(age_s) + " (extrapolated)" * beyond, "--" if beyond else "-"
+    label = marked_age(age_s, device.params(), " (extrapolated)")
+    style = "--" if device.extrapolates(age_s) else "-"
     axes[0].plot(targets, mean - targets, color=colour, linewidth=1.7, linestyle=style, label=label)
     axes[1].plot(targets, std, color=colour, linewidth=1.7, linestyle=style)
 

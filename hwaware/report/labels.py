@@ -51,12 +51,12 @@ def age_labels(rows: Iterable[Row]) -> dict[float, str]:
     first, *others = rows
     params = json.loads(first.device_params)
     ages_s = sorted({row.age_s for row in (first, *others)})
-    return {age_s: starred_age(age_s, params) for age_s in ages_s}
+    return {age_s: marked_age(age_s, params) for age_s in ages_s}
 
 
-def starred_age(age_s: float, params: dict[str, Any]) -> str:
-    """An age (s) in words; starred where the device of these parameters was not measured at it."""
-    return age_label(age_s) + " *" * is_extrapolated(age_s, params)
+def marked_age(age_s: float, params: dict[str, Any], mark: str = " *") -> str:
+    """An age (s) in words; marked where the device of these parameters was not measured at it."""
+    return age_label(age_s) + mark * is_extrapolated(age_s, params)
 
 
 def points_label(number: float) -> str:

@@ -17,9 +17,9 @@ from hwaware.report.labels import (
     constants,
     heading,
     line_labels,
+    marked_age,
     points_label,
     settings,
-    starred_age,
     varying_params,
 )
 from hwaware.report.summary import LINE, LOSS_POINTS, SETTING, Summary, group_by, lifetime, paired_gain, summarise
@@ -169,9 +169,9 @@ def _life(rows: Sequence[Row], loss_points: float) -> str:
         return "–"
     params = json.loads(rows[0].device_params)
     if age_s is None:
-        return f"> {starred_age(max(row.age_s for row in rows), params)}"
+        return f"> {marked_age(max(row.age_s for row in rows), params)}"
     first = min(row.age_s for row in rows)
-    return "< " * (age_s == first > 0) + starred_age(age_s, params)
+    return "< " * (age_s == first > 0) + marked_age(age_s, params)
 
 
 def _gain(rows: Sequence[Row], reference: Sequence[Row]) -> str:

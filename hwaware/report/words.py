@@ -6,10 +6,9 @@ import json
 import math
 from collections.abc import Sequence
 
-from hwaware.devices.device import is_extrapolated
 from hwaware.evaluation import Row
 from hwaware.report.costs import Costs, bytes_label, cost_of
-from hwaware.report.labels import age_label, line_labels, metric_label, points_label
+from hwaware.report.labels import line_labels, marked_age, metric_label, points_label
 from hwaware.report.summary import LINE, LOSS_POINTS, Summary, group_by, lifetime, summarise
 
 #: Points that an accuracy may lie below the best to count as one of the good ones, of which the cheapest is named.
@@ -100,4 +99,4 @@ def _at(end: Summary) -> str:
 
 
 def _age(age_s: float, of: Summary) -> str:
-    return age_label(age_s) + " (extrapolated)" * is_extrapolated(age_s, json.loads(of.device_params))
+    return marked_age(age_s, json.loads(of.device_params), " (extrapolated)")

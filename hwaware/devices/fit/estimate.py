@@ -13,7 +13,7 @@ from hwaware.devices.device import Device
 from hwaware.devices.fit.cleaning import RARE, Cleaned, clean
 from hwaware.devices.fit.forms import Constant, Form, forms
 from hwaware.devices.fit.likelihood import Repeats, Sample
-from hwaware.devices.fit.readings import Readings
+from hwaware.devices.fit.readings import Readings, named
 from hwaware.devices.fit.search import gradient_and_information, inner, outer, scoring, search, values_of
 from hwaware.devices.registry import LAWS
 from hwaware.errors import UserError
@@ -35,9 +35,6 @@ _MOST_IN_ERROR = 3.0
 
 #: Cells (just written, and later) without which nothing is fitted.
 FEWEST_CELLS = 20
-
-#: Cells that a note names.
-_CELLS_NAMED = 5
 
 _Z_95 = 1.959964
 
@@ -299,9 +296,7 @@ def _departures(cleaned: Cleaned) -> list[str]:
     ):  # fmt: skip
         age_s, share, cells = cleaned.most_at_an_age(part)
         if share > RARE:
-            more = f" and {len(cells) - _CELLS_NAMED} more" if len(cells) > _CELLS_NAMED else ""
-            named = f"cell{'s' * (len(cells) > 1)} {', '.join(cells[:_CELLS_NAMED])}{more}"
-            found.append(f"at {age_s:g} s {100 * share:.2g} % of the readings ({named}) {what}.")
+            found.append(f"at {age_s:g} s {100 * share:.2g} % of the readings ({named('cell', cells)}) {what}.")
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ _UNITS = {"target": ("us", _SIEMENS), "time": ("s", _SECONDS), "conductance": ("
 #: How near to a thousandth, a thousand times (a millionth, …) of its target a reading looks like one in another unit.
 _NEAR = 1.3
 
-_ROWS_NAMED = 5
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ def _refuse_mixed_units(path: Path, cell, target, conductance, lines) -> None:
         few = low if low.sum() <= len(low) / 2 else ~low
         raise UserError(
             f"'{path}' seems to mix units: targets from {states[jumps[0] + 1]:g} and up to {states[jumps[0]]:g} µS; "
-            f"see {_named(lines[few & (target > 0)])}."
+            f"see {named('line', np.sort(lines[few & (target > 0)]))}."
         )
     ratio = np.divide(conductance, target, out=np.ones_like(target), where=target > 0)
     high, low = (
@@ -217,11 +218,11 @@ def _refuse_mixed_units(path: Path, cell, target, conductance, lines) -> None:
         one = np.flatnonzero(high | low)[0]
         raise UserError(
             f"'{path}' seems to mix units: a cell with target {target[one]:g} µS reads {conductance[one]:g} µS; "
-            f"see {_named(lines[high | low])}."
+            f"see {named('line', np.sort(lines[high | low]))}."
         )
 
 
-def _named(lines: np.ndarray) -> str:
-    lines = np.sort(lines)
-    more = f" and {len(lines) - _ROWS_NAMED} more" if len(lines) > _ROWS_NAMED else ""
-    return f"line{'s' * (len(lines) > 1)} {', '.join(map(str, lines[:_ROWS_NAMED]))}{more}"
+def named(noun: str, every: Sequence[object]) -> str:
+    """The first few of them, and how many more there are: ``cells a, b and 3 more``."""
+    more = f" and {len(every) - _NAMED} more" if len(every) > _NAMED else ""
+    return f"{noun}{'s' * (len(every) > 1)} {', '.join(map(str, every[:_NAMED]))}{more}"
