@@ -103,6 +103,15 @@ def test_one_age_puts_networks_below_one_another(tmp_path, make_row):
     assert _unclipped(_pixels(path))
 
 
+def test_one_age_shows_the_spread(tmp_path, make_row):
+    def ink(spread):
+        rows = [make_row(chip_seed=chip, value=60 + spread * (chip - 1)) for chip in range(3)]
+        rows += [make_row(network="finetuned", chip_seed=chip, value=value) for chip, value in enumerate((30, 60, 90))]
+        return len(_where(_pixels(plot_accuracy(rows, tmp_path / f"{spread}.png")), ORANGE))
+
+    assert ink(20.0) > ink(1.0) + 200
+
+
 @pytest.mark.parametrize("length", [12, 40, 200])
 def test_a_legend_of_long_names_fits_into_the_figure(tmp_path, make_row, length):
     rows = [make_row(network=f"{letter * length}", age_s=age) for letter in "abcdef" for age in (0.0, 3600.0)]
