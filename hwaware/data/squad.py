@@ -48,6 +48,7 @@ class SquadData(SampleData):
         eval_batch_size: windows per evaluation step.
         num_workers: processes that load windows (0: none beside the main one, best for data in memory).
         val_articles: titles of the training articles to set aside; None: a fixed tenth of them.
+        skip_articles: titles of training articles not to train on, such as those whose every question has an answer.
         test_subset: this many test questions, always the same, stratified by whether they have an answer; None: all.
         seed: of order; None is the run's (0 without a run).
 
@@ -68,6 +69,7 @@ class SquadData(SampleData):
         eval_batch_size: int = 32,
         num_workers: int = 0,
         val_articles: list[str] | None = None,
+        skip_articles: list[str] | None = None,
         test_subset: int | None = None,
         seed: int | None = None,
     ) -> None:
@@ -76,7 +78,7 @@ class SquadData(SampleData):
             raise UserError(f"unknown source '{source}' of questions. {nearest(source, ('local', 'hub'))}")
         self.path, self.source, self.name = path, source, name
         self.max_length, self.stride = max_length, stride
-        self.val_articles, self.test_subset = val_articles, test_subset
+        self.val_articles, self.skip_articles, self.test_subset = val_articles, skip_articles, test_subset
         #: The network's; read from the Trainer's module.
         self.tokenizer: PreTrainedTokenizerFast | None = None
         #: Windows by split number, of the splits that were set up.
@@ -147,9 +149,10 @@ class SquadData(SampleData):
                 return questions
             kept = stratified_subset([bool(one.answers) for one in questions], self.test_subset, TEST_SUBSET_SEED)
             return [questions[index] for index in kept]
-        aside = self._set_aside
+        aside, skipped = self._set_aside, self._skipped
         questions = [one for one in self._stored("train") if (one.title in aside) == (split == "val")]
         if split == "train":
+            questions = [one for one in questions if one.title not in skipped]
             lost = [one for one in questions if one.answers and one.span() is None]
             if lost:
                 rank_zero_warn(
@@ -165,10 +168,7 @@ class SquadData(SampleData):
         """Titles of the articles to validate on."""
         titles = sorted({one.title for one in self._stored("train")})
         if self.val_articles is not None:
-            for title in self.val_articles:
-                if title not in titles:
-                    raise UserError(f"val_articles: there is no training article '{title}'. {nearest(title, titles)}")
-            chosen = set(self.val_articles)
+            chosen = _known("val_articles", self.val_articles, titles)
         else:
             order = np.random.RandomState(VALIDATION_SEED).permutation(len(titles))
             chosen = {titles[index] for index in order[: max(1, len(titles) // 10)]}
@@ -178,6 +178,18 @@ class SquadData(SampleData):
                 "and one left to train on."
             )
         return chosen
+
+    @cached_property
+    def _skipped(self) -> set[str]:
+        """Titles of the articles to leave out of training."""
+        titles = sorted({one.title for one in self._stored("train")})
+        skipped = _known("skip_articles", self.skip_articles or [], titles)
+        if skipped | self._set_aside == set(titles):
+            raise UserError(
+                f"skip_articles: none of {len(titles)} training articles is left to train on; skip at most "
+                f"{len(titles) - len(self._set_aside) - 1}."
+            )
+        return skipped
 
     def _stored(self, part: str) -> list[Question]:
         if part not in self._read:
@@ -191,6 +203,13 @@ class SquadData(SampleData):
                     raise UserError(f"'{self.path}' has no {part} file (train.json and dev.json are usual).")
                 self._read[part] = read_questions(files[part])
         return self._read[part]
+
+
+def _known(option: str, chosen: list[str], titles: list[str]) -> set[str]:
+    for title in chosen:
+        if title not in titles:
+            raise UserError(f"{option}: there is no training article '{title}'. {nearest(title, titles)}")
+    return set(chosen)
 
 
 class WindowDataset(Dataset):

@@ -86,6 +86,18 @@ def test_articles_to_validate_on(ready, make):
             make("fit", val_articles=articles)
 
 
+def test_articles_not_to_train_on(ready, make):
+    trained = sorted(titles(ready, 0))
+    data = make("fit", skip_articles=trained[:3])
+    assert titles(data, 0) == set(trained[3:]) and titles(data, 1) == titles(ready, 1)
+    assert data.n_train < ready.n_train
+    wrong = trained[0][:-1]
+    with pytest.raises(UserError, match=f"skip_articles: there is no training article '{wrong}'. .*'{trained[0]}'"):
+        make("fit", skip_articles=[wrong])
+    with pytest.raises(UserError, match=r"none of 12 training articles is left to train on; skip at most 10"):
+        make("fit", skip_articles=trained)
+
+
 def test_a_subset_of_the_test_questions(ready, make):
     some, more = (make("test", test_subset=n).windows[2].questions for n in (30, 90))
     assert len(some) == 30 and set(some) < set(more)
