@@ -250,7 +250,7 @@ class QuestionAnswering(HardwareAwareTask):
         threshold = answers.best_threshold() if threshold is None else threshold
         scores = answers.scores(threshold)
         logged = {f"{stage}/{name}": value for name, value in (scores | {"null_threshold": threshold}).items()}
-        self.log_dict(logged, prog_bar=stage == "val")
+        self.log_dict(logged, prog_bar=stage == "val", sync_dist=True)  # equal already: it spares Lightning's warning
         if self.predictions is not None and self.trainer.state.fn != "fit" and self.trainer.is_global_zero:
             write_predictions(self.predictions, answers, metric.n_best(windows), threshold)
         metric.reset()
