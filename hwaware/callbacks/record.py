@@ -56,8 +56,9 @@ class RunRecord(SaveConfigCallback):
         folder = run_folder(trainer)
         if folder is None:
             return
+        pl_module.settle()
         with trainer.precision_plugin.forward_context():  # on every rank
-            pl_module.conclude(trainer.datamodule)
+            pl_module.calibrate(pl_module.network, trainer.datamodule)
         if not trainer.is_global_zero:
             return
         weights = save_weights(pl_module, folder / "model.safetensors")

@@ -230,11 +230,6 @@ class HardwareAwareTask(LightningModule, ABC):
         batches = ([part.to(device) for part in batch] for batch in split_batch(samples, _CALIBRATION_BATCH))
         calibrate(network, self.converters, self.predict, batches)
 
-    def conclude(self, datamodule: LightningDataModule | None) -> None:
-        """Makes the network, once training is done, what is written and judged."""
-        self.settle()
-        self.calibrate(self.network, datamodule)
-
     # Training.
 
     def train(self, mode: bool = True) -> HardwareAwareTask:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +13,11 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from hwaware.chip import Chip
 from hwaware.compensation.costs import LABEL_BYTES
-from hwaware.compensation.seeds import fitting_chip
 from hwaware.data.squad import SPLITS
 from hwaware.data.windows import Windows
 from hwaware.errors import UserError
-from hwaware.metrics import Answers, SquadAnswers, write_predictions
+from hwaware.metrics import SquadAnswers, write_predictions
 from hwaware.metrics.chance import chance_of_questions
 from hwaware.models.readers import build_reader, build_tokenizer, mark, n_positions
 from hwaware.nn import ConversionReport
@@ -31,11 +28,10 @@ from hwaware.training import layer_depths
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+    from hwaware.metrics import Answers
+
 #: Of results' rows; the others of the official evaluation follow from them and the share of unanswerable questions.
 METRICS = ("f1", "f1_has_ans", "em")
-
-#: Chips that choose the threshold of a network that was trained for a device, and the windows that each of them reads.
-_THRESHOLD_CHIPS, _THRESHOLD_WINDOWS, _THRESHOLD_SEED = 8, 1000, 20261123
 
 #: In place of the logits of padding: far below any real one, and finite in half precision.
 _NOWHERE = -1e4
@@ -44,11 +40,9 @@ _NOWHERE = -1e4
 class QuestionAnswering(HardwareAwareTask):
     """Marks the answer to a question in a paragraph, or says that it has none; for batches of SquadData.
 
-    The threshold above which "no answer" is said is one with the best F1 on the validation questions: of the exact
-    network, or, after training with a device's noise, of what simulated chips at the ages of that noise answer together
-    (noise moves scores towards "no answer"; those chips are no others' that anything is reported on). It stays with the
-    network when that is put on chips and ages: a digital number, ``null_threshold`` in the network's configuration and
-    in the ``config.json`` of a run.
+    The threshold above which "no answer" is said is one with the best F1 on the validation questions, found for the
+    exact network. It stays with the network when that is put on chips and ages: a digital number, ``null_threshold`` in
+    the network's configuration and in the ``config.json`` of a run.
 
     Args:
         checkpoint: folder as ``save_pretrained`` writes it, or a name on the hub: of the network and its tokenizer. A
@@ -175,45 +169,18 @@ class QuestionAnswering(HardwareAwareTask):
     def calibrate(self, network: nn.Module, datamodule: LightningDataModule | None) -> None:
         """Measures converters' ranges and the threshold of "no answer" on validation questions, where it has none."""
         super().calibrate(network, datamodule)
-        if network.config.null_threshold is None:
-            self._choose_threshold(network, datamodule, self._answers_of_network)
-
-    def conclude(self, datamodule: LightningDataModule | None) -> None:
-        self.settle()
-        if self.noise is not None and self.noise.kind == "device":
-            super().calibrate(self.network, datamodule)  # without which chips cannot answer
-            self._choose_threshold(self.network, datamodule, self._answers_of_chips)
-        super().conclude(datamodule)
-
-    def _choose_threshold(
-        self,
-        network: nn.Module,
-        datamodule: LightningDataModule | None,
-        answers_of: Callable[[nn.Module, LightningDataModule], Answers],
-    ) -> None:
+        if network.config.null_threshold is not None:
+            return
         if not hasattr(datamodule, "every_sample"):
             raise UserError('the threshold of "no answer" is chosen on validation questions: give a data module.')
         datamodule.setup("validate")
-        training = network.training
-        found = [answers_of(network.eval(), datamodule).kept_threshold()]
+        device, training = next(network.parameters()).device, network.training
+        batches = ([part.to(device) for part in batch] for batch in datamodule.every_sample("val"))
+        found = [self.answered(network.eval(), batches).kept_threshold()]
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.broadcast_object_list(found)  # every rank's chips are judged alike
         network.config.null_threshold = found[0]
         network.train(training)
-
-    def _answers_of_network(self, network: nn.Module, datamodule: LightningDataModule) -> Answers:
-        return self.answered(network, _on_device_of(network, datamodule.every_sample("val")))
-
-    def _answers_of_chips(self, network: nn.Module, datamodule: LightningDataModule) -> Answers:
-        network = copy.deepcopy(network).float()  # as chips are programmed
-        device, found = self.device_options.build(), []
-        batches = list(_on_device_of(network, datamodule.judging_batches(min(_THRESHOLD_WINDOWS, datamodule.n_val))))
-        for number in range(_THRESHOLD_CHIPS):
-            age_s = self.noise.ages.quantile((number + 0.5) / _THRESHOLD_CHIPS)
-            chip = Chip.program(network, device, fitting_chip(_THRESHOLD_SEED, number))
-            with chip.at(age_s, purpose="fitting"):
-                found.append(self.answered(network, batches))
-        return Answers.pooled(found)
 
     def _calibrate(self) -> None:
         if self.converters is not None:  # the ranges alone: the threshold is of weights that are done
@@ -287,8 +254,3 @@ class QuestionAnswering(HardwareAwareTask):
         if self.predictions is not None and self.trainer.state.fn != "fit" and self.trainer.is_global_zero:
             write_predictions(self.predictions, answers, metric.n_best(windows), threshold)
         metric.reset()
-
-
-def _on_device_of(network: nn.Module, batches: Iterable[Any]) -> Iterator[list[Tensor]]:
-    device = next(network.parameters()).device
-    return ([part.to(device) for part in batch] for batch in batches)

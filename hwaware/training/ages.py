@@ -40,13 +40,6 @@ class AgeDistribution:
         if self.kind == "log_uniform" and not 0 < self.ages_s[0] < self.ages_s[1]:
             raise UserError(f"a log_uniform age needs 0 < ages_s[0] < ages_s[1], not {list(self.ages_s)}.")
 
-    def quantile(self, share: float) -> float:
-        """The age in s below which that share of draws lies, from 0 up to (not including) 1."""
-        if self.kind == "log_uniform":
-            low, high = (math.log(age) for age in self.ages_s)
-            return math.exp(low + (high - low) * share)
-        return sorted(self.ages_s)[int(share * len(self.ages_s))]
-
     def draw(self) -> float:
         """One age in s, from torch's global generator."""
         if self.kind == "log_uniform":
