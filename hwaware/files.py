@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +12,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hwaware.errors import UserError
+
+
+def is_hub_name(text: str) -> bool:
+    """Whether a name on the Hugging Face hub can be meant, ``NAME`` or ``USER/NAME``, and not a path alone."""
+    return re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", text) is not None
 
 
 @contextmanager

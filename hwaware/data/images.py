@@ -139,7 +139,7 @@ class ImageData(SampleData):
             images = self._stored(self._tested)
             if self.test_subset is None:
                 return images
-            return Subset(images, stratified_subset(images.labels, self.test_subset, TEST_SUBSET_SEED))
+            return Subset(images, stratified_subset(images.labels, self.test_subset, TEST_SUBSET_SEED, "test_subset"))
         if split == "val" and self.val_rows is None and self._has_validation:
             return self._stored("val")
         train, val = self._train_and_val_rows()

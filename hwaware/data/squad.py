@@ -19,6 +19,7 @@ from hwaware.data.squad_files import Question, find_files, hub_questions, read_q
 from hwaware.data.subsets import CALIBRATION_SEED, TEST_SUBSET_SEED, VALIDATION_SEED, stratified_subset
 from hwaware.data.windows import Windows, make_windows
 from hwaware.errors import UserError, nearest
+from hwaware.files import is_hub_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -147,7 +148,9 @@ class SquadData(SampleData):
             questions = self._stored("dev")
             if self.test_subset is None:
                 return questions
-            kept = stratified_subset([bool(one.answers) for one in questions], self.test_subset, TEST_SUBSET_SEED)
+            kept = stratified_subset(
+                [bool(one.answers) for one in questions], self.test_subset, TEST_SUBSET_SEED, "test_subset"
+            )
             return [questions[index] for index in kept]
         aside, skipped = self._set_aside, self._skipped
         questions = [one for one in self._stored("train") if (one.title in aside) == (split == "val")]
@@ -195,7 +198,8 @@ class SquadData(SampleData):
         if part not in self._read:
             if self.path is None:
                 raise UserError("data.path is missing: a folder with train.json and dev.json, or a name on the hub.")
-            if self.source == "hub" or (self.source is None and not Path(self.path).exists()):
+            is_hub = self.source is None and not Path(self.path).exists() and is_hub_name(self.path)
+            if self.source == "hub" or is_hub:
                 self._read[part] = hub_questions(self.path, part)
             else:
                 files = find_files(self.path)

@@ -106,11 +106,13 @@ def _read(path: Path) -> Iterator[Question]:
     if path.suffix == ".parquet":
         return _flat(_parquet(path), str(path))
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin with a mark
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}.") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{path}, line {error.lineno}, column {error.colno}: not JSON ({error.msg}).") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is a {type(content).__name__}, not SQuAD's object with a list of articles 'data'.")
     articles = _key(content, "data", str(path), list)
     nested = any(isinstance(article, dict) and "paragraphs" in article for article in articles)
     return (_nested if nested else _flat)(articles, str(path))

@@ -15,8 +15,10 @@ CALIBRATION_SEED = 20_004  # the order in which validation images are taken to c
 DIGITS_TEST_SEED = 20_003  # the fifth of scikit-learn's digits kept for testing
 
 
-def stratified_subset(labels: Sequence[int], size: int, seed: int) -> np.ndarray:
+def stratified_subset(labels: Sequence[int], size: int, seed: int, name: str = "size") -> np.ndarray:
     """Sorted indices of ``size`` rows that keep the share of each class; a smaller subset is part of a larger one.
+
+    ``name`` is the option, for the message.
 
     Every row gets the place it has within its class, shuffled, as a fraction of the class; the lowest are taken.
 
@@ -25,7 +27,7 @@ def stratified_subset(labels: Sequence[int], size: int, seed: int) -> np.ndarray
     """
     labels = np.asarray(labels)
     if not 1 <= size <= len(labels):
-        raise UserError(f"a subset of {size} samples was asked for, and there are {len(labels)}")
+        raise UserError(f"{name}={size} must lie in 1 … {len(labels)}, the samples that there are")
     shuffled = np.random.RandomState(seed).permutation(len(labels))
     place = np.empty(len(labels))
     for label in np.unique(labels):

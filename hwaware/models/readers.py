@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import logging
 import math
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 
 from hwaware.errors import UserError, nearest
+from hwaware.files import is_hub_name
 from hwaware.models.build import load_weights
 from hwaware.models.hub import no_retries_without_network, weights_file
 
@@ -36,7 +36,7 @@ def build_reader(checkpoint: str, weights: str | None = None, config: Mapping[st
         UserError: no such checkpoint, no such network for question answering, no such entry, or weights of another
             network.
     """
-    from transformers import AutoModelForQuestionAnswering
+    from transformers import AutoModelForQuestionAnswering, PretrainedConfig
 
     config = read_config(checkpoint, config)
     if weights is not None:
@@ -45,7 +45,8 @@ def build_reader(checkpoint: str, weights: str | None = None, config: Mapping[st
         load_weights(network, weights, checkpoint)
         beside = weights_file(weights).with_name("config.json")
         if beside.is_file():  # as a run's folder has it
-            network.config.null_threshold = json.loads(beside.read_text(encoding="utf-8")).get("null_threshold")
+            # Read by transformers, which writes an infinite one in a way of its own.
+            network.config.null_threshold = getattr(PretrainedConfig.from_json_file(beside), "null_threshold", None)
         return network.eval()
     options = {"config": config, "dtype": torch.float32, "output_loading_info": True}
     with _quiet():
@@ -147,6 +148,11 @@ def _of(checkpoint: str, load: Callable[[], _T]) -> _T:
         folder = Path(checkpoint)
         if folder.is_dir():
             raise UserError(f"'{folder}' is no checkpoint for question answering: {reason}") from error
+        if not is_hub_name(checkpoint):
+            raise UserError(
+                f"there is no folder '{checkpoint}' (with config.json, model.safetensors and tokenizer.json), and a "
+                "name on the hub is USER/NAME."
+            ) from error
         raise UserError(
             f"cannot get '{checkpoint}': {reason}\n"
             "Without a network, give a folder with config.json, model.safetensors and tokenizer.json."

@@ -395,8 +395,8 @@ def test_unreadable_parquet(tmp_path):
 
 
 def test_subsets_larger_than_the_data():
-    said("subset of 360 samples .* there are 359", test_subset=360)
-    said("subset of 0 samples", test_subset=0)
+    said("test_subset=360 must lie in 1 … 359", test_subset=360)
+    said("test_subset=0 must lie in 1 … 359", test_subset=0)
     for rows in ([0, 1439], [5, 5], [-1, 5], [3]):
         said(r"train_rows=\[.*1438 training images", train_rows=rows)
 

@@ -103,7 +103,7 @@ def test_a_subset_of_the_test_questions(ready, make):
     assert len(some) == 30 and set(some) < set(more)
     assert sum(not one.answers for one in some) == 10  # a third, as of all
     assert make("test", test_subset=30, seed=9).windows[2].questions == some
-    with pytest.raises(UserError, match=r"subset of 217 .* there are 216"):
+    with pytest.raises(UserError, match=r"test_subset=217 must lie in 1 … 216"):
         make("test", test_subset=217)
 
 
@@ -159,6 +159,7 @@ def test_answers_that_the_paragraph_lacks_are_left_out_of_training_only(ready, m
         ({"source": "hbu"}, "unknown source 'hbu' of questions. Did you mean 'hub'"),
         ({"path": None}, "data.path is missing: a folder with train.json and dev.json, or a name on the hub"),
         ({"path": "nowhere", "source": "local"}, "there is no folder 'nowhere' with questions"),
+        ({"path": "/no/where"}, "there is no folder '/no/where' with questions"),
         ({"batch_size": 0}, "batch_size=0 is below 1"),
         ({"max_length": 20}, "max_length=20 is too short for stride=24"),
         ({"tokenizer": None}, "SquadData does not know the network's tokenizer"),

@@ -53,6 +53,11 @@ def test_nested_json(tmp_path, version):
     assert read_questions([written(tmp_path, nested(version))]) == QUESTIONS
 
 
+def test_json_that_begins_with_a_byte_order_mark(tmp_path):
+    file = written(tmp_path, "\ufeff" + json.dumps(nested()))
+    assert read_questions([file]) == QUESTIONS
+
+
 def test_flat_json(tmp_path):
     assert read_questions([written(tmp_path, {"data": flat()})]) == QUESTIONS
 
@@ -114,7 +119,7 @@ def broken(change) -> dict:
     [
         ('{"version": "v2.0",\n "data": [\n  {"title": oops}]}', r"train\.json, line 3, column 13: not JSON"),
         ("", r"line 1, column 1: not JSON"),
-        ([], r"train\.json has no 'data' \(only: list\)"),
+        ([], r"train\.json is a list, not SQuAD's object with a list of articles 'data'"),
         ({"questions": []}, r"train\.json has no 'data' \(only: questions\)"),
         ({"data": {}}, r"train\.json\.data is dict, not list"),
         ({"data": []}, r"train\.json holds no question"),

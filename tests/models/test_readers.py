@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import warnings
 
@@ -63,6 +64,17 @@ def test_a_file_of_weights_takes_the_place_of_the_checkpoints(copied, tmp_path):
         network = build_reader(str(copied), str(tmp_path / "other.safetensors"))
     assert all(torch.equal(tensor, network.state_dict()[key]) for key, tensor in state.items())
     assert not getattr(network, "head_is_new", False) and not network.training
+
+
+@pytest.mark.parametrize("threshold", [-1.5, math.inf, -math.inf, None])
+def test_weights_of_a_run_bring_their_threshold(copied, tmp_path, threshold):
+    network = quietly(copied)
+    network.config.null_threshold = threshold
+    save_file(network.state_dict(), tmp_path / "model.safetensors")
+    network.config.save_pretrained(tmp_path)
+    network.config.save_pretrained(copied)
+    assert build_reader(str(copied), str(tmp_path / "model.safetensors")).config.null_threshold == threshold
+    assert getattr(quietly(copied).config, "null_threshold", None) == threshold
 
 
 def test_half_precision_is_upcast(copied):
@@ -143,9 +155,10 @@ def test_a_name_on_the_hub_without_a_network(monkeypatch):
 
 def test_a_mistyped_folder(tmp_path):
     """transformers would take it for a name on the hub, and say that it is none."""
-    with pytest.raises(UserError, match=r"cannot get '.*/nowhere': ") as error:
-        build_reader(str(tmp_path / "nowhere"))
-    assert "give a folder with config.json" in str(error.value)
+    for build in (build_reader, build_tokenizer):
+        for folder in (str(tmp_path / "nowhere"), "./nowhere", "here/and/nowhere", "nowhere/"):
+            with pytest.raises(UserError, match=rf"there is no folder '{folder}' \(with config.json"):
+                build(folder)
 
 
 def test_the_tokenizer(tiny_reader):
