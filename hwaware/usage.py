@@ -50,8 +50,11 @@ def explain(message: str, parser: ArgumentParser | None, classes: list[str]) -> 
             reason = line
             break
     key = ".".join(path)
-    if reason.startswith("the following arguments are required"):
-        if "out" in reason:
+    if match := re.match(r"the following arguments are required: (.*)", reason):
+        if key:  # of a class that the recipe names
+            missing = [f"{key}.{name}" for name in match[1].split(", ")]
+            return f"{', '.join(missing)}: missing; set it in the recipe, or give --{missing[0]}."
+        if "out" in match[1]:
             return "give --out: where to write."
         return "there is no recipe: give --config RECIPE (recipes/*.yaml)."
     if match := re.search(r"Got value: Namespace\(class_path='([^']+)'", reason):

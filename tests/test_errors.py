@@ -57,6 +57,7 @@ CASES = {
     "command": (["ft"], "no command 'ft'. Did you mean 'fit'?"),
     "no recipe": (["fit"], "no recipe"),
     "missing recipe": (["fit", "--config", "nowhere.yaml"], "no recipe 'nowhere.yaml'"),
+    "a key that a recipe leaves open": (["--model.name", "null"], "model.name: missing; set it in the recipe, or give"),
     # names
     "model": (["--model.name", "tiny_test_nt"], "Did you mean 'tiny_test_net'?"),
     "device": (["--model.device.name", "reram_cm"], "Did you mean 'reram_cmo'?"),
