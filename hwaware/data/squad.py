@@ -167,9 +167,14 @@ class SquadData(SampleData):
         return questions
 
     @cached_property
+    def _titles(self) -> list[str]:
+        """Of all training articles."""
+        return sorted({one.title for one in self._stored("train")})
+
+    @cached_property
     def _set_aside(self) -> set[str]:
         """Titles of the articles to validate on."""
-        titles = sorted({one.title for one in self._stored("train")})
+        titles = self._titles
         if self.val_articles is not None:
             chosen = _known("val_articles", self.val_articles, titles)
         else:
@@ -185,12 +190,11 @@ class SquadData(SampleData):
     @cached_property
     def _skipped(self) -> set[str]:
         """Titles of the articles to leave out of training."""
-        titles = sorted({one.title for one in self._stored("train")})
-        skipped = _known("skip_articles", self.skip_articles or [], titles)
-        if skipped | self._set_aside == set(titles):
+        skipped, n = _known("skip_articles", self.skip_articles or [], self._titles), len(self._titles)
+        if skipped | self._set_aside == set(self._titles):
             raise UserError(
-                f"skip_articles: none of {len(titles)} training articles is left to train on; skip at most "
-                f"{len(titles) - len(self._set_aside) - 1}."
+                f"skip_articles: none of {n} training articles is left to train on; skip at most "
+                f"{n - len(self._set_aside) - 1}."
             )
         return skipped
 
