@@ -50,6 +50,7 @@ def main() -> None:
         images = torch.zeros(1, *task.data_config["input_size"])
         settings = json.loads(row.method_params)
         taught = settings.pop("distillation", 0.0)
+        settings.pop("distillation_temperature", None)  # costs nothing
         data = FitData(None, lambda n, images=images: (images,), None, task.predict, None, taught)
         method = kinds[row.method](**settings)
         repair = Repair(method, model, device, sorted({one.age_s for one in rows}), data, seed=0)

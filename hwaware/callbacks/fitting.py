@@ -79,6 +79,7 @@ def fit_data(trainer: Trainer, task: HardwareAwareTask, datamodule: LightningDat
         predict=predict,
         accuracy=accuracy,
         distillation=0.0 if task.distillation is None else task.distillation.weight,
+        temperature=None if task.distillation is None else task.distillation.temperature,
         label_bytes=task.label_bytes,
         answered=answered if hasattr(task, "answered") else None,
     )

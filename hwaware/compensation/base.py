@@ -35,6 +35,7 @@ class FitData:
         predict: a network's output for a batch, without its labels.
         accuracy: of a network in percent, on samples to choose by.
         distillation: the share of ``loss`` that comes from the digital network's outputs, instead of labels.
+        temperature: at which these are distilled; None: no part of ``loss`` is.
         label_bytes: of a stored sample's label.
         answered: what a network answers to at most this many validation questions; None: the task asks none.
     """
@@ -45,6 +46,7 @@ class FitData:
     predict: Callable[[nn.Module, Any], Any]
     accuracy: Callable[[nn.Module], float]
     distillation: float = 0.0
+    temperature: float | None = None
     label_bytes: int = LABEL_BYTES
     answered: Callable[[nn.Module, int], Answers] | None = None
 

@@ -89,11 +89,11 @@ class Repair:
     def params(self) -> str:
         """The method's settings as a JSON object for ``method_params``.
 
-        A schedule's belong to them and, where the method learns by distillation, its share of the loss.
+        A schedule's belong to them and, where the method learns by distillation, its share and temperature.
         """
         settings = json.loads(self.method.params)
         if self.method.by_loss and self.data.distillation:
-            settings["distillation"] = self.data.distillation
+            settings |= {"distillation": self.data.distillation, "distillation_temperature": self.data.temperature}
         if self.schedule is not None and isinstance(self.method, OfflineCompensation):
             settings |= asdict(self.schedule)
         return json.dumps(settings, sort_keys=True)

@@ -56,6 +56,7 @@ def test_rows_say_what_a_repair_learnt_from(tmp_path):
     rows = read_rows(tmp_path / "finetune" / "version_0" / "rows.csv")
     settings = {row.method: json.loads(row.method_params) for row in rows}
     assert settings["channel_affine"]["distillation"] == 0.7
+    assert settings["channel_affine"]["distillation_temperature"] == 2
     assert "distillation" not in settings["dora"]  # layer by layer, without the loss
 
 
