@@ -50,7 +50,7 @@ def simulate_readings(
                 f"{device.g_min_us:g} to {device.g_max_us:g} µS."
             )
     for time_s in times_s:
-        device.check_age(time_s)
+        device.check_law(time_s)
     targets_us = [min(max(target, device.g_min_us), device.g_max_us) for target in targets_us]
     # One cell per weight, whose window position is the weight; a last one of weight 1 sets the layer's scale.
     plain = dict.fromkeys(("kappa", "levels", "bits", "slice_bits", "fraction_bits"))

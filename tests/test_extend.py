@@ -241,6 +241,17 @@ def test_bad_devices(name, reason, here, capsys):
     assert reason in capsys.readouterr().err
 
 
+def test_a_law_without_finite_conductances_is_refused_by_every_command(here, capsys):
+    (here / "no_law.py").write_text(OWN_LAW.replace("return -self", "return math.nan * self"))
+    cells = ("--targets", "20", "--times", "3600", "--out", "cells.csv")
+    network = ("--config", FINETUNE, "--model.weights", str(pretrained_weights()))
+    on_it = ("sensitivity", *network, "--model.device.name", "no_law.Creep")
+    for command in (("device", "simulate", "no_law.Creep", *cells), on_it):
+        assert main([*command]) == 2
+        assert "law of device 'Creep' gives no finite conductance" in capsys.readouterr().err
+    assert not (here / "cells.csv").exists()
+
+
 def test_a_file_does_not_make_its_law_known(here):
     """A downloaded header may name any module: reading it imports none."""
     (here / "harmful.py").write_text("raise SystemExit")

@@ -70,13 +70,13 @@ def rank_layers(
 
 
 def check_ranking(task: HardwareAwareTask, age_s: float, chips: int, most: int) -> None:
-    """Raises UserError where there is no device, it does not cover the age, or there are too few chips or layers."""
+    """Raises UserError where there is no device, its law is not for the age, or there are too few chips or layers."""
     if task.device_options is None:
         raise UserError("there is no device to drift on: give one, e.g. --model.device.name reram_cmo.")
     for field, value, least in (("chips", chips, 1), ("most", most, 0)):
         if value < least:
             raise UserError(f"{field}={value} must be at least {least}.")
-    task.device_options.build().check_age(age_s)
+    task.device_options.build().check_law(age_s)
 
 
 def _table(found: list[LayerSensitivity], network: str) -> Table:
