@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class UserError(ValueError):
@@ -25,3 +26,8 @@ def nearest(name: str, options: Iterable[str]) -> str:
     if close:
         return f"Did you mean '{close[0]}'?"
     return f"Choose one of: {', '.join(options)}." if options and few else ""
+
+
+def nearest_yaml(path: Path) -> str:
+    """:func:`nearest` for a file that is not there, of the YAML files in its folder."""
+    return nearest(path.name, (file.name for file in path.parent.glob("*.yaml")))

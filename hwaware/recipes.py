@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from jsonargparse import ActionConfigFile
 
-from hwaware.errors import UserError
+from hwaware.errors import UserError, nearest_yaml
 
 #: The key by which a recipe names the one it builds on, relative to its own folder.
 BASED_ON = "based_on"
@@ -27,7 +27,7 @@ def with_ancestors(path: str | Path) -> list[Path]:
             raise UserError(f"recipe '{following}' builds on itself: {' -> '.join(map(str, [*chain, following]))}.")
         if not following.is_file():
             reason = f" (named by {BASED_ON} in '{chain[-1]}')" if chain else ""
-            raise UserError(f"there is no recipe '{following}'{reason}.")
+            raise UserError(f"there is no recipe '{following}'{reason}. {nearest_yaml(following)}".rstrip())
         chain.append(following)
         try:
             content = yaml.safe_load(following.read_text()) or {}

@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from hwaware.errors import UserError, nearest
+from hwaware.errors import UserError, nearest, nearest_yaml
 from hwaware.evaluation import Row
 from hwaware.files import replacing
 from hwaware.report.rows import merge_rows, read_rows, write_csv, write_rows
@@ -85,7 +85,7 @@ def read_grid(path: str | Path, more: Sequence[str] = ()) -> list[Point]:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"there is no sweep file '{path}'.")
+        raise UserError(f"there is no sweep file '{path}'. {nearest_yaml(path)}".rstrip())
     try:
         sweep = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:

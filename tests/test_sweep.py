@@ -123,6 +123,7 @@ def test_wrong_files(tmp_path, change, reason):
     [
         ([], "the following arguments are required: file"),
         (["nowhere.yaml"], "there is no sweep file 'nowhere.yaml'"),
+        ([f"{TINY.parent}/quickstar.yml"], "Did you mean 'quickstart.yaml'?"),
         ([str(TINY), "--jobs", "0"], "--jobs 0"),
         ([str(TINY), "--", "--model.retention.share=1"], "--model.retention.share is swept"),
     ],
