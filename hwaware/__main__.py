@@ -2,6 +2,6 @@
 
 import sys
 
-from hwaware.cli import main
+from hwaware.cli.main import main
 
 sys.exit(main())

@@ -21,11 +21,11 @@ from safetensors.torch import load_file
 from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
-from hwaware.checkpoint import write_weights
 from hwaware.chip import VALIDATION_CHIP_SEED_START, Chip
-from hwaware.devices import Device
 from hwaware.errors import UserError
-from hwaware.evaluation import score_drift_free
+from hwaware.evaluation.evaluate import score_drift_free
+from hwaware.export.weights import write_weights
+from hwaware.hardware.devices import Device
 from hwaware.nn import convert, effective_state_dict, to_digital
 
 #: Side of the input where an architecture takes any, in pixels; else its own.

@@ -11,10 +11,11 @@ from itertools import repeat
 import torch
 from torch import Tensor, nn
 
-from hwaware.devices import Device, iv
-from hwaware.devices.conductance import CROSSBAR
-from hwaware.devices.faults import stick
 from hwaware.errors import UserError
+from hwaware.hardware.devices import Device
+from hwaware.hardware.devices.faults import stick
+from hwaware.hardware.encoding import curve as iv
+from hwaware.hardware.encoding.mapping import CROSSBAR
 from hwaware.nn import AnalogLayer, analog_layers, installed_output_noise, installed_weights
 from hwaware.nn.layers import weight_scale
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from hwaware.census import Finding, fill, finding_of, round_trip
-from hwaware.devices import Device
 from hwaware.errors import UserError
+from hwaware.hardware.devices import Device
 from hwaware.models.readers import mark
 from hwaware.nn.convert import ALWAYS_DIGITAL
 from hwaware.nn.layers import ANALOG_CLASSES

@@ -35,10 +35,10 @@ import hwaware.models  # noqa: F401 - registers resnet20_cifar
 from hwaware.chip import Chip
 from hwaware.compensation import ChannelAffine, Dora, FitData, OfflineCompensation, VeraPlus
 from hwaware.compensation.access import frozen
-from hwaware.devices import Device, load_device
-from hwaware.evaluation import commit
+from hwaware.hardware.devices import Device, load_device
 from hwaware.nn import convert
-from hwaware.report.rows import write_csv
+from hwaware.results.csv import write_csv
+from hwaware.results.provenance import commit
 
 TEN_YEARS_S = 315_360_000.0
 STEPS = 5  # timed together

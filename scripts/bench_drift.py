@@ -22,10 +22,10 @@ import timm
 import torch
 
 from hwaware.chip import Chip
-from hwaware.devices import load_device
-from hwaware.evaluation import commit
+from hwaware.hardware.devices import load_device
 from hwaware.nn import analog_layers, convert
-from hwaware.report.rows import write_csv
+from hwaware.results.csv import write_csv
+from hwaware.results.provenance import commit
 
 
 def main() -> None:

@@ -38,10 +38,10 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 
-from hwaware.devices import load_device
-from hwaware.evaluation import commit
+from hwaware.hardware.devices import load_device
 from hwaware.nn import convert, gaussian
-from hwaware.report.rows import write_csv
+from hwaware.results.csv import write_csv
+from hwaware.results.provenance import commit
 from hwaware.training import RetentionLoss, TrainingNoise, install_noise, install_retention, retention_loss
 from hwaware.training import noise as training_noise
 

@@ -27,10 +27,10 @@ import timm
 from rich.progress import track
 
 from hwaware.census import Finding, examine
-from hwaware.devices import load_device
-from hwaware.evaluation import commit
+from hwaware.hardware.devices import load_device
 from hwaware.reader_census import architectures, examine_reader
-from hwaware.report.rows import write_csv
+from hwaware.results.csv import write_csv
+from hwaware.results.provenance import commit
 
 #: The library of each task's architectures.
 LIBRARIES = {"image-classification": "timm", "question-answering": "transformers"}

@@ -19,14 +19,15 @@ import torch
 import torch.nn.functional as F
 from rich.progress import track
 
-from hwaware.callbacks.batches import Batches
 from hwaware.data import ImageData
-from hwaware.devices import load_device
-from hwaware.evaluation import RunLabels, evaluate
+from hwaware.evaluation.batches import Batches
+from hwaware.evaluation.evaluate import evaluate
+from hwaware.hardware.devices import load_device
 from hwaware.nn import convert
-from hwaware.nn.gaussian import fresh_gaussian
-from hwaware.report.rows import write_rows
+from hwaware.nn.weights.gaussian import fresh_gaussian
 from hwaware.report.tables import markdown_table
+from hwaware.results.csv import write_rows
+from hwaware.results.row import RunLabels
 from hwaware.tasks import ImageClassification
 from hwaware.training import TrainingNoise, install_noise
 

@@ -17,16 +17,16 @@ from pathlib import Path
 
 import torch
 
+from hwaware.cli.explain import subclasses
 from hwaware.compensation import Compensation, FitData, Repair
 from hwaware.compensation.costs import network_size
-from hwaware.devices import load_device
-from hwaware.evaluation import commit
+from hwaware.hardware.devices import load_device
 from hwaware.nn import convert
-from hwaware.report.costs import KEY, NAME
-from hwaware.report.rows import read_rows, write_csv
-from hwaware.report.summary import group_by
+from hwaware.results.costs import KEY, NAME
+from hwaware.results.csv import read_rows, write_csv
+from hwaware.results.provenance import commit
+from hwaware.results.summary import group_by
 from hwaware.tasks import ImageClassification
-from hwaware.usage import subclasses
 
 
 def main() -> None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hwaware.callbacks.results import TIMETABLE, costs_in, write_results
 from hwaware.metrics.chance import chance_of_classes, chance_of_questions
-from hwaware.report.costs import KEY, merge_lines
-from hwaware.report.costs import NAME as COSTS
 from hwaware.report.html import write_report
-from hwaware.report.rows import merge_rows, read_rows
+from hwaware.report.run_folder import TIMETABLE, costs_in, write_results
+from hwaware.results.costs import KEY, merge_lines
+from hwaware.results.costs import NAME as COSTS
+from hwaware.results.csv import merge_rows, read_rows
 
 
 def main() -> None:

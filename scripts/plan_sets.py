@@ -21,15 +21,15 @@ from pathlib import Path
 from lightning.pytorch import Trainer
 from rich.progress import track
 
-from hwaware.callbacks.fitting import fit_data
 from hwaware.compensation import Schedule, VeraPlus, plan
 from hwaware.compensation.costs import network_size
 from hwaware.data import ImageData
-from hwaware.devices import load_device
-from hwaware.evaluation import commit
+from hwaware.evaluation.fitting import fit_data
+from hwaware.hardware.devices import load_device
 from hwaware.nn import convert
 from hwaware.report.plots import plot_sets
-from hwaware.report.rows import write_csv
+from hwaware.results.csv import write_csv
+from hwaware.results.provenance import commit
 from hwaware.tasks import ImageClassification
 
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hwaware.report.rows import read_rows
 from hwaware.report.sweep_plots import plot_parameter_sweep
+from hwaware.results.csv import read_rows
 
 
 def main() -> None:

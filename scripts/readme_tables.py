@@ -29,12 +29,12 @@ from typing import Any
 import yaml
 
 from hwaware.errors import UserError, nearest
-from hwaware.evaluation import Row
-from hwaware.report.costs import read_costs
 from hwaware.report.labels import varying_params
-from hwaware.report.rows import COLUMNS, read_rows
-from hwaware.report.summary import summarise
 from hwaware.report.tables import markdown_table
+from hwaware.results.costs import read_costs
+from hwaware.results.csv import COLUMNS, read_rows
+from hwaware.results.row import Row
+from hwaware.results.summary import summarise
 
 _ROOT = Path(__file__).resolve().parents[1]
 FILES = (_ROOT / "README.md", _ROOT / "results" / "README.md")

@@ -21,14 +21,15 @@ from pathlib import Path
 import torch
 from rich.progress import track
 
-from hwaware.callbacks.batches import Batches
 from hwaware.chip import CHIP_SEED_START
 from hwaware.data import ImageData
-from hwaware.devices import load_device
-from hwaware.evaluation import RunLabels, evaluate
+from hwaware.evaluation.batches import Batches
+from hwaware.evaluation.evaluate import evaluate
+from hwaware.hardware.devices import load_device
 from hwaware.nn import Converters, convert, ranges_of, set_ranges
-from hwaware.report.rows import write_rows
 from hwaware.report.sweep_plots import plot_input_range_sweep
+from hwaware.results.csv import write_rows
+from hwaware.results.row import RunLabels
 from hwaware.tasks import DeviceOptions, ImageClassification
 
 AGES_S = (0.0, 3600.0, 315_360_000.0)

@@ -44,7 +44,7 @@ def tiny_reader(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def taught_reader(tiny_reader, tmp_path_factory) -> Path:
     """The folder of its digital run, by the recipe but shorter."""
-    from tests.commands import run
+    from tests.command_line import run
 
     folder = tmp_path_factory.mktemp("taught_reader")
     recipe, where = ROOT / "recipes" / "squad2_tiny_digital.yaml", ("--trainer.default_root_dir", folder)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from hwaware.census import TOLERANCE, _measure_norms, examine
-from hwaware.devices import load_device
+from hwaware.hardware.devices import load_device
 from tests.conftest import ROOT
 
 DEVICE = load_device("reram_cmo")

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from hwaware.chip import Chip, drift_free
-from hwaware.devices import load_device
 from hwaware.errors import UserError
+from hwaware.hardware.devices import load_device
 from hwaware.nn import convert
 
 YEAR_S = 31536000.0

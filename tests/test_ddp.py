@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from safetensors.torch import load_file
 
-from tests.commands import FINETUNE, measured, pretrained_weights, run, run_process
+from tests.command_line import FINETUNE, measured, pretrained_weights, run, run_process
 
 # Importing the callback's module registers the tiny network in the processes.
 TINY = (

@@ -13,10 +13,10 @@ import pytest
 from torch import nn
 
 import hwaware
-from hwaware.cli import main
-from hwaware.report.rows import read_rows
+from hwaware.cli.main import main
+from hwaware.results.csv import read_rows
 from hwaware.training import RetentionLoss
-from tests.commands import CONF, FINETUNE, ROOT, pretrained_weights, run
+from tests.command_line import CONF, FINETUNE, ROOT, pretrained_weights, run
 
 # A device whose law is known: constants alone, in YAML.
 OWN_CONSTANTS = """\
@@ -37,7 +37,7 @@ OWN_LAW = '''\
 import math
 from dataclasses import dataclass
 
-from hwaware.devices import Device
+from hwaware.hardware.devices import Device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,8 +179,8 @@ def test_own_law_in_python(here, monkeypatch):
     assert change[inside].std().item() == pytest.approx(0.012, rel=0.05)
     hwaware.install_retention(model, RetentionLoss(ages_s=(999.0,)))
     assert 0 < hwaware.retention_loss(model).item() < 1
-    bundle = hwaware.devices.device_to_dict(device)
-    assert bundle["law"] == "creep_python.Creep" and hwaware.devices.device_from_dict(bundle) == device
+    bundle = hwaware.hardware.devices.device_to_dict(device)
+    assert bundle["law"] == "creep_python.Creep" and hwaware.hardware.devices.device_from_dict(bundle) == device
 
 
 def test_own_images_are_compared_with_repairs(here):
@@ -212,7 +212,8 @@ def test_the_console_script_finds_the_files_as_well(here):
     (here / "creep_script.py").write_text(OWN_LAW)
     options = ["--data", "dots_script.Dots", "--model.device.name", "creep_script.Creep", "--print_config"]
     code = (
-        "import sys; sys.path = [p for p in sys.path if p]; from hwaware.cli import main; sys.exit(main(sys.argv[1:]))"
+        "import sys; sys.path = [p for p in sys.path if p]; from hwaware.cli.main import main; "
+        "sys.exit(main(sys.argv[1:]))"
     )
     command = [sys.executable, "-P", "-c", code, "fit", "--config", str(CONF / "finetune.yaml"), *options]
     done = subprocess.run(
@@ -226,7 +227,7 @@ def test_the_console_script_finds_the_files_as_well(here):
     ("name", "reason"),
     [
         ("nowhere_law.Creep", "No module named 'nowhere_law'"),
-        ("math.pi", "must be a class derived from hwaware.devices.Device"),
+        ("math.pi", "must be a class derived from hwaware.hardware.devices.Device"),
         ("reram_cmo_acc0.3", "Did you mean 'reram_cmo_acc0.2'?"),
         ("half_law.Haf", "module 'half_law' has no 'Haf'. Did you mean 'Half'?"),
         ("nan_law.Creep", "law of device 'Creep' gives no finite conductance for a cell of 1 µS at age_s="),
@@ -257,5 +258,5 @@ def test_a_file_does_not_make_its_law_known(here):
     (here / "harmful.py").write_text("raise SystemExit")
     sys.path.append(str(here))
     with pytest.raises(hwaware.UserError, match=r"law 'harmful.Law', which is unknown. Import its module first"):
-        hwaware.devices.device_from_dict({"name": "a", "law": "harmful.Law"})
+        hwaware.hardware.devices.device_from_dict({"name": "a", "law": "harmful.Law"})
     assert "harmful" not in sys.modules

@@ -14,12 +14,12 @@ from safetensors.torch import load_file
 from torchmetrics.functional.text import squad as torchmetrics_squad
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
-from hwaware.bundle import read_bundle
-from hwaware.cli import main
+from hwaware.cli.main import main
 from hwaware.data.squad_files import read_questions
+from hwaware.export.bundle import read_bundle
 from hwaware.metrics import exact_match, f1
 from tests.callbacks.test_record import _records
-from tests.commands import ROOT, measured, run, run_process
+from tests.command_line import ROOT, measured, run, run_process
 
 DIGITAL, FINETUNE = (str(ROOT / "recipes" / f"squad2_tiny{kind}.yaml") for kind in ("_digital", ""))
 OLD = 315_360_000.0

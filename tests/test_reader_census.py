@@ -12,8 +12,8 @@ import torch
 
 from hwaware import census
 from hwaware.census import TOLERANCE
-from hwaware.devices import load_device
 from hwaware.errors import UserError
+from hwaware.hardware.devices import load_device
 from hwaware.models.readers import mark
 from hwaware.nn import analog_layers, convert, effective_state_dict
 from hwaware.reader_census import architectures, examine_reader, small_config

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from hwaware.cli import main
-from hwaware.sweep import read_grid
+from hwaware.cli.main import main
+from hwaware.commands.grid import read_grid
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from hwaware.cli import main
-from tests.commands import FINETUNE, pretrained_weights, run, run_process
+from hwaware.cli.main import main
+from tests.command_line import FINETUNE, pretrained_weights, run, run_process
 
 COMMON = ("fit", "--config", FINETUNE, "--evaluation.networks", "[]", "--trainer.val_check_interval", "0.5")
 

@@ -10,8 +10,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
-from hwaware.callbacks.batches import Batches
 from hwaware.errors import UserError
+from hwaware.evaluation.batches import Batches
 from hwaware.training.bias import MappingBias, add_sensitivity, choose_columns, project_columns_
 
 

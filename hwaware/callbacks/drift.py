@@ -13,12 +13,20 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import nn
 
-from hwaware.callbacks.batches import Batches
-from hwaware.callbacks.fitting import check_fits, dataset_name, fit_data
-from hwaware.callbacks.partial import PartialRows
-from hwaware.callbacks.progress import progress
 from hwaware.callbacks.record import run_folder, wandb_loggers
-from hwaware.callbacks.results import (
+from hwaware.chip import CHIP_SEED_START, VALIDATION_CHIP_SEED_START
+from hwaware.compensation import Compensation, Repair, Schedule
+from hwaware.errors import UserError, nearest
+from hwaware.evaluation.batches import Batches
+from hwaware.evaluation.evaluate import DEFAULT_AGES_S, ages_to_evaluate, score_drift_free
+from hwaware.evaluation.fitting import check_fits, dataset_name, fit_data
+from hwaware.evaluation.progress import progress
+from hwaware.evaluation.resume import PartialRows
+from hwaware.evaluation.scoring import ChipScorer
+from hwaware.nn import to_digital
+from hwaware.report.html import write_report
+from hwaware.report.labels import age_label
+from hwaware.report.run_folder import (
     costs_in,
     device_slugs,
     plot_device,
@@ -27,15 +35,8 @@ from hwaware.callbacks.results import (
     write_repairs,
     write_results,
 )
-from hwaware.callbacks.scoring import ChipScorer
-from hwaware.chip import CHIP_SEED_START, VALIDATION_CHIP_SEED_START
-from hwaware.compensation import Compensation, Repair, Schedule
-from hwaware.errors import UserError, nearest
-from hwaware.evaluation import DEFAULT_AGES_S, Row, RunLabels, ages_to_evaluate, score_drift_free
-from hwaware.nn import to_digital
-from hwaware.report.html import write_report
-from hwaware.report.labels import age_label
-from hwaware.report.summary import LOSS_POINTS
+from hwaware.results.row import Row, RunLabels
+from hwaware.results.summary import LOSS_POINTS
 from hwaware.tasks import DeviceOptions, HardwareAwareTask
 
 UNTRAINED = ("base_uncorrected", "base")

@@ -13,8 +13,8 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-from hwaware.checkpoint import save_weights
-from hwaware.report.rows import write_csv
+from hwaware.export.weights import save_weights
+from hwaware.results.csv import write_csv
 
 
 def run_folder(trainer: Trainer) -> Path | None:

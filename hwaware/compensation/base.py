@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from hwaware.chip import Chip
 from hwaware.compensation.costs import LABEL_BYTES, Cost, NetworkSize
-from hwaware.devices import Device
 from hwaware.errors import UserError
+from hwaware.hardware.devices import Device
 
 if TYPE_CHECKING:
     from hwaware.metrics import Answers

@@ -13,12 +13,12 @@ from hwaware.chip import CHIP_SEED_START, Chip
 from hwaware.compensation.base import Compensation, FitData, InFieldCompensation, OfflineCompensation, State
 from hwaware.compensation.costs import Cost, NetworkSize
 from hwaware.compensation.schedule import Level, Schedule, Timetable, plan
-from hwaware.devices import Device
 from hwaware.errors import UserError
+from hwaware.hardware.devices import Device
 
 
 class Repair:
-    """One method for one network on one device; what :func:`hwaware.evaluation.evaluate` takes as ``repaired``.
+    """One method for one network on one device; what :func:`hwaware.evaluate` takes as ``repaired``.
 
     A method that is fitted offline has one state for each drift level: as a schedule plans them, or else one for each
     of the given ages, where its level ends. They are fitted when a chip first asks for one, each from the state of the

@@ -17,8 +17,8 @@ from torch import nn
 from hwaware.chip import Chip, drift_free
 from hwaware.compensation.base import FitData, OfflineCompensation, State
 from hwaware.compensation.seeds import planning_chip
-from hwaware.devices import Device
 from hwaware.errors import UserError
+from hwaware.hardware.devices import Device
 
 
 @dataclass(frozen=True)

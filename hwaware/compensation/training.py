@@ -13,7 +13,7 @@ from hwaware.chip import Chip
 from hwaware.compensation.access import frozen
 from hwaware.compensation.base import FitData, OfflineCompensation, State
 from hwaware.compensation.seeds import fitting_chip
-from hwaware.devices import Device
+from hwaware.hardware.devices import Device
 
 
 def fresh_chips(

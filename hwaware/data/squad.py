@@ -19,7 +19,7 @@ from hwaware.data.squad_files import Question, find_files, hub_questions, read_q
 from hwaware.data.subsets import CALIBRATION_SEED, TEST_SUBSET_SEED, VALIDATION_SEED, stratified_subset
 from hwaware.data.windows import Windows, make_windows
 from hwaware.errors import UserError, nearest
-from hwaware.files import is_hub_name
+from hwaware.results.files import is_hub_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -18,7 +18,7 @@ from rich.progress import track
 
 from hwaware.data.squad_files import Question
 from hwaware.errors import UserError
-from hwaware.files import replacing
+from hwaware.results.files import replacing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

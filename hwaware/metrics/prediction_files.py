@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hwaware.files import replacing
 from hwaware.metrics.squad import Answers
+from hwaware.results.files import replacing
 
 
 def write_predictions(

@@ -14,9 +14,9 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 
 from hwaware.errors import UserError, nearest
-from hwaware.files import is_hub_name
 from hwaware.models.build import load_weights
 from hwaware.models.hub import no_retries_without_network, weights_file
+from hwaware.results.files import is_hub_name
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerFast

@@ -1,5 +1,6 @@
 """Analog layers, and the conversion of networks to and from them."""
 
+from hwaware.hardware.crossbar.converters import Converters, Ranges
 from hwaware.nn.calibration import calibrate, ranges_of, set_ranges
 from hwaware.nn.convert import (
     ConversionReport,
@@ -10,7 +11,6 @@ from hwaware.nn.convert import (
     effective_state_dict,
     to_digital,
 )
-from hwaware.nn.converters import Converters, Ranges
 from hwaware.nn.install import Beside, installed_beside, installed_output_noise, installed_weights
 from hwaware.nn.layers import AnalogConv2d, AnalogLayer, AnalogLinear, register_analog
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from hwaware.errors import UserError
+from hwaware.hardware.crossbar.converters import Converters, Ranges
 from hwaware.nn.convert import analog_layers
-from hwaware.nn.converters import Converters, Ranges
 
 #: Values of one batch from which a layer's percentile is estimated, and the seed of which ones.
 _SAMPLED, _SAMPLE_SEED = 2**16, 20_260_501

@@ -11,9 +11,9 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor, nn
 
-from hwaware.devices import Device
 from hwaware.errors import UserError, nearest
-from hwaware.nn.converters import Converters
+from hwaware.hardware.crossbar.converters import Converters
+from hwaware.hardware.devices import Device
 from hwaware.nn.layers import ANALOG_CLASSES, AnalogLayer
 
 #: Weights of these are looked up, or scale element by element: no matrix product, so they stay digital.

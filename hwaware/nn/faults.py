@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hwaware.devices import Device, iv
-from hwaware.devices.faults import stick
+from hwaware.hardware.devices import Device
+from hwaware.hardware.devices.faults import stick
+from hwaware.hardware.encoding import curve as iv
 
 
 def apply_stuck_cells(weight: Tensor, latent: Tensor, scale: Tensor, device: Device) -> Tensor:

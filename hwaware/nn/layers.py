@@ -15,11 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hwaware.devices import Device, iv
 from hwaware.errors import UserError
-from hwaware.nn.converters import Converters, Ranges
+from hwaware.hardware.crossbar.converters import Converters, Ranges
+from hwaware.hardware.devices import Device
+from hwaware.hardware.encoding import curve as iv
 from hwaware.nn.faults import apply_stuck_cells
-from hwaware.nn.realise import realise
+from hwaware.nn.weights.fused import realise
 
 
 @torch.no_grad()
@@ -112,7 +113,7 @@ class AnalogLayer:
         return weight if torch.is_autocast_enabled(weight.device.type) else weight.to(self.weight.dtype)
 
     def realise(self, noise: Tensor | None, error: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """:func:`hwaware.nn.realise.realise` of the latents, by the device."""
+        """:func:`hwaware.nn.weights.fused.realise` of the latents, by the device."""
         device = self.device
         return realise(
             self.weight,

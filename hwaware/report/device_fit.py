@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from hwaware.devices import device_file
-from hwaware.devices.device import Device
-from hwaware.devices.fit import estimate
-from hwaware.devices.fit.cleaning import MOST_STATES, OUTLIER_IQR, STUCK_WITHIN, bins, grouped_ages
-from hwaware.devices.fit.estimate import BOOTSTRAP_SEED, FOLDS, TOLERATED_ERRORS, Fit
 from hwaware.errors import UserError
-from hwaware.files import refuse_folder, replacing_together
+from hwaware.hardware.devices import device_file
+from hwaware.hardware.devices.device import Device
+from hwaware.hardware.devices.fit import estimate
+from hwaware.hardware.devices.fit.cleaning import MOST_STATES, OUTLIER_IQR, STUCK_WITHIN, bins, grouped_ages
+from hwaware.hardware.devices.fit.estimate import BOOTSTRAP_SEED, FOLDS, TOLERATED_ERRORS, Fit
 from hwaware.report.device_plots import draw_law
 from hwaware.report.drawing import COLOURS, GREY, new_figure, save_moments, shades
 from hwaware.report.labels import age_label
+from hwaware.results.files import refuse_folder, replacing_together
 
 #: Ages (s) that are shown beyond the measured ones.
 _LATER_S = (86400.0, 604800.0, 2592000.0, 31536000.0, 315360000.0)

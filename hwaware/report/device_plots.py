@@ -21,8 +21,8 @@ from hwaware.report.labels import device_heading, marked_age
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from hwaware.devices.device import Device
-    from hwaware.sensitivity import LayerSensitivity
+    from hwaware.evaluation.sensitivity import LayerSensitivity
+    from hwaware.hardware.devices.device import Device
 
 #: Layers in the figure of their sensitivities.
 _LAYERS_SHOWN = 25

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hwaware.files import replacing
 from hwaware.report.labels import metric_label
-from hwaware.report.summary import Summary
+from hwaware.results.files import replacing
+from hwaware.results.summary import Summary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,13 +13,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from hwaware.evaluation import Row
-from hwaware.files import replacing
-from hwaware.report.costs import Costs
 from hwaware.report.labels import points_label, varying_params
-from hwaware.report.summary import LOSS_POINTS, Summary
 from hwaware.report.tables import grids, life_heading
 from hwaware.report.words import in_words
+from hwaware.results.costs import Costs
+from hwaware.results.files import replacing
+from hwaware.results.row import Row
+from hwaware.results.summary import LOSS_POINTS, Summary
 
 NAME = "report.html"
 

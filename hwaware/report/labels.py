@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from hwaware.devices.device import is_extrapolated
-from hwaware.evaluation import Row
-from hwaware.report.summary import LINE, SETTING, group_by
+from hwaware.hardware.devices.device import is_extrapolated
+from hwaware.results.row import Row
+from hwaware.results.summary import LINE, SETTING, group_by
 
 _UNITS = (
     (31536000, "year", "years"),

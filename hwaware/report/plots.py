@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hwaware.errors import UserError
-from hwaware.evaluation import Row
-from hwaware.report.costs import Costs, bytes_label, cost_of
 from hwaware.report.drawing import (
     COLOURS,
     DASHES,
@@ -26,7 +24,9 @@ from hwaware.report.drawing import (
     sentence,
 )
 from hwaware.report.labels import age_label, age_labels, heading, line_labels, metric_label
-from hwaware.report.summary import LINE, SETTING, Summary, group_by, summarise
+from hwaware.results.costs import Costs, bytes_label, cost_of
+from hwaware.results.row import Row
+from hwaware.results.summary import LINE, SETTING, Summary, group_by, summarise
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,6 @@ from dataclasses import astuple, replace
 from pathlib import Path
 
 from hwaware.errors import UserError
-from hwaware.evaluation import Row
 from hwaware.report.drawing import (
     COLOURS,
     MARKERS,
@@ -18,7 +17,8 @@ from hwaware.report.drawing import (
     save,
 )
 from hwaware.report.labels import age_label, age_labels, heading, line_labels
-from hwaware.report.summary import LINE, Summary, group_by, summarise
+from hwaware.results.row import Row
+from hwaware.results.summary import LINE, Summary, group_by, summarise
 
 
 def plot_range_sweep(rows: Iterable[Row], path: str | Path, age_s: float) -> Path:

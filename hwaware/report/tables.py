@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from rich.table import Table
 from rich.text import Text
 
-from hwaware.evaluation import Row
-from hwaware.report.costs import Costs, bytes_label, cost_of
 from hwaware.report.labels import (
     age_labels,
     constants,
@@ -22,7 +20,9 @@ from hwaware.report.labels import (
     settings,
     varying_params,
 )
-from hwaware.report.summary import LINE, LOSS_POINTS, SETTING, Summary, group_by, lifetime, paired_gain, summarise
+from hwaware.results.costs import Costs, bytes_label, cost_of
+from hwaware.results.row import Row
+from hwaware.results.summary import LINE, LOSS_POINTS, SETTING, Summary, group_by, lifetime, paired_gain, summarise
 
 _EXPLANATION = (
     "Mean ± standard deviation over chips (5th-percentile chip), in percent. "

@@ -6,10 +6,10 @@ import json
 import math
 from collections.abc import Sequence
 
-from hwaware.evaluation import Row
-from hwaware.report.costs import Costs, bytes_label, cost_of
 from hwaware.report.labels import line_labels, marked_age, metric_label, points_label
-from hwaware.report.summary import LINE, LOSS_POINTS, Summary, group_by, lifetime, summarise
+from hwaware.results.costs import Costs, bytes_label, cost_of
+from hwaware.results.row import Row
+from hwaware.results.summary import LINE, LOSS_POINTS, Summary, group_by, lifetime, summarise
 
 #: Points that an accuracy may lie below the best to count as one of the good ones, of which the cheapest is named.
 _NEAR_POINTS = 0.5

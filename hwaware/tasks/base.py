@@ -17,8 +17,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from hwaware.compensation.base import split_batch
 from hwaware.compensation.costs import LABEL_BYTES
-from hwaware.devices import device_to_dict
 from hwaware.errors import UserError
+from hwaware.hardware.devices import device_to_dict
 from hwaware.nn import ConversionReport, Converters, analog_layers, calibrate, convert, ranges_of, set_ranges
 from hwaware.tasks.options import DeviceOptions, KeepDigital
 from hwaware.training import (

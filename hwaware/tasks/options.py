@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from hwaware.devices import Device, load_device
 from hwaware.errors import UserError
+from hwaware.hardware.devices import Device, load_device
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from hwaware.devices import Device
-from hwaware.devices.slicing import BitSlices
 from hwaware.errors import UserError, nearest
+from hwaware.hardware.devices import Device
+from hwaware.hardware.encoding.slices import BitSlices
 from hwaware.nn import AnalogLayer, analog_layers
 
 

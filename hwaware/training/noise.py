@@ -10,8 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from hwaware.devices import Device
 from hwaware.errors import UserError, nearest
+from hwaware.hardware.devices import Device
 from hwaware.nn import analog_layers
 from hwaware.training.ages import AgeDistribution
 

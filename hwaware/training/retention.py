@@ -8,8 +8,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from hwaware.devices import Device
 from hwaware.errors import UserError
+from hwaware.hardware.devices import Device
 from hwaware.nn import analog_layers
 from hwaware.training.noise import positions
 

@@ -12,13 +12,13 @@ from lightning.pytorch import Callback, Trainer
 from safetensors.torch import load_file
 
 from hwaware.callbacks import BiasColumns
-from hwaware.cli import main
+from hwaware.cli.main import main
 from hwaware.data import ImageData
-from hwaware.devices.slicing import BitSlices
 from hwaware.errors import UserError
+from hwaware.hardware.encoding.slices import BitSlices
 from hwaware.tasks import DeviceOptions, ImageClassification
 from hwaware.training import MappingBias
-from tests.commands import FINETUNE, pretrained_weights, run, run_process
+from tests.command_line import FINETUNE, pretrained_weights, run, run_process
 
 DEVICE = {"mapping": "bit_sliced", "scale": "fixed", "kappa": "linear", "overrides": {"fraction_bits": 6}}
 SLICED = (

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from hwaware.callbacks.partial import PartialRows
-from hwaware.cli import main
-from hwaware.report.rows import read_rows, write_rows
-from tests.commands import FINETUNE, measured, pretrained_weights, run
+from hwaware.cli.main import main
+from hwaware.evaluation.resume import PartialRows
+from hwaware.results.csv import read_rows, write_rows
+from tests.command_line import FINETUNE, measured, pretrained_weights, run
 
 METHODS = "[{class_path: BnStats, init_args: {batches: 2}}, {class_path: Dora, init_args: {images: 3, steps: 2}}]"
 

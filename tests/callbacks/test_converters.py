@@ -7,11 +7,11 @@ import json
 import pytest
 import torch
 
-from hwaware.checkpoint import load_weights, read_checkpoint, read_header
-from hwaware.cli import main
+from hwaware.cli.main import main
+from hwaware.export.weights import load_weights, read_checkpoint, read_header
 from hwaware.nn import Converters, Ranges, analog_layers, ranges_of, set_ranges
 from hwaware.tasks import DeviceOptions, ImageClassification
-from tests.commands import FINETUNE, measured, pretrained_weights, run
+from tests.command_line import FINETUNE, measured, pretrained_weights, run
 
 CONVERTERS = ("--model.converters.dac_bits", 6, "--model.converters.adc_bits", 6, "--model.converters.samples", 100)
 CONVERTERS += ("--model.converters.output_noise", 0.01)

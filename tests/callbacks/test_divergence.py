@@ -1,5 +1,5 @@
-from hwaware.cli import main
-from tests.commands import FINETUNE, pretrained_weights
+from hwaware.cli.main import main
+from tests.command_line import FINETUNE, pretrained_weights
 
 
 def test_a_run_that_diverges_ends_with_the_reason(tmp_path, capsys):

@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hwaware.chip import CHIP_SEED_START, VALIDATION_CHIP_SEED_START, Chip
-from hwaware.cli import main
+from hwaware.cli.main import main
 from hwaware.data import ImageData
 from hwaware.models import build_model
 from hwaware.nn import convert
 from hwaware.tasks import DeviceOptions, ImageClassification
-from tests.commands import FINETUNE, NO_DEVICE, measured, pretrained_weights, run
+from tests.command_line import FINETUNE, NO_DEVICE, measured, pretrained_weights, run
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-from tests.commands import FINETUNE, PRETRAIN, pretrained_weights, run
+from tests.command_line import FINETUNE, PRETRAIN, pretrained_weights, run
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from hwaware.compensation import FitData
-from hwaware.devices import load_device
+from hwaware.hardware.devices import load_device
 from hwaware.nn import convert
 
 

@@ -6,7 +6,7 @@ import torch
 from hwaware.chip import Chip, drift_free
 from hwaware.compensation import GlobalDriftCompensation, Lora, RandomSparseAdaptation, VeraPlus
 from hwaware.compensation.access import on_outputs
-from hwaware.devices import load_device
+from hwaware.hardware.devices import load_device
 from hwaware.nn import Converters, analog_layers, calibrate, convert
 from tests.compensation.conftest import Small
 from tests.compensation.test_methods import IDS, METHODS, TEN_YEARS_S, _fit

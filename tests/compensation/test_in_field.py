@@ -20,7 +20,7 @@ from hwaware.compensation import (
     VeraPlus,
 )
 from hwaware.compensation.norms import batch_norms, installed_statistics
-from hwaware.devices import Device
+from hwaware.hardware.devices import Device
 from hwaware.nn import analog_layers, convert, to_digital
 
 AGE_S = 315_360_000.0

@@ -24,8 +24,8 @@ from hwaware.compensation import (
     VeraPlus,
 )
 from hwaware.compensation.costs import network_size
-from hwaware.devices import load_device
 from hwaware.errors import UserError
+from hwaware.hardware.devices import load_device
 from hwaware.nn import convert, to_digital
 
 TEN_YEARS_S = 315_360_000.0

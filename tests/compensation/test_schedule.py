@@ -5,8 +5,8 @@ from hwaware.chip import CHIP_SEED_START, VALIDATION_CHIP_SEED_START, drift_free
 from hwaware.compensation import ChannelAffine
 from hwaware.compensation.schedule import Level, Schedule, Timetable, plan
 from hwaware.compensation.seeds import fitting_chip, planning_chip
-from hwaware.devices import load_device
 from hwaware.errors import UserError
+from hwaware.hardware.devices import load_device
 from hwaware.nn import analog_layers, convert, to_digital
 
 

@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
-from hwaware.devices import load_device
 from hwaware.errors import UserError
+from hwaware.hardware.devices import load_device
 from hwaware.nn import AnalogLayer, AnalogLinear, analog_layers, convert, effective_state_dict, to_digital
 from hwaware.training import TrainingNoise, install_noise
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from hwaware.devices import load_device
+from hwaware.hardware.devices import load_device
 from hwaware.nn import convert, to_digital
 
 falcon = pytest.importorskip("transformers.models.falcon.modeling_falcon")

@@ -3,7 +3,8 @@ import random
 
 import pytest
 
-from hwaware.evaluation import DEFAULT_AGES_S, Row
+from hwaware.evaluation.evaluate import DEFAULT_AGES_S
+from hwaware.results.row import Row
 
 PARAMS = {
     "g_min_us": 9.0, "g_max_us": 88.199997, "scale": "tensor", "clamp": "window", "kappa": 2.0, "range_fraction": 1.0,

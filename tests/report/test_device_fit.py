@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from hwaware.device_simulation import simulate_readings
-from hwaware.devices import load_device
-from hwaware.devices.fit import Fit, read_measurements
-from hwaware.devices.fit.cleaning import clean
+from hwaware.commands.readings import simulate_readings
+from hwaware.hardware.devices import load_device
+from hwaware.hardware.devices.fit import Fit, read_measurements
+from hwaware.hardware.devices.fit.cleaning import clean
 from hwaware.report.device_fit import agreement, fit_tables
 
 TIMES_S = (0.0, 1.0, 3600.0, 86400.0)

@@ -1,6 +1,6 @@
 import pytest
 
-from hwaware.evaluation import DEFAULT_AGES_S
+from hwaware.evaluation.evaluate import DEFAULT_AGES_S
 from hwaware.report.labels import (
     age_label,
     constants,

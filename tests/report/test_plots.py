@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hwaware.devices import load_device
 from hwaware.errors import UserError
+from hwaware.hardware.devices import load_device
 from hwaware.report.device_plots import plot_conductances, plot_transform
 from hwaware.report.plots import _age_positions, plot_accuracy
 from hwaware.report.sweep_plots import plot_input_range_sweep, plot_parameter_sweep, plot_range_sweep

@@ -4,9 +4,9 @@ import sys
 
 import pytest
 
-from hwaware.report.rows import write_rows
-from hwaware.report.summary import summarise
 from hwaware.report.tables import markdown_table
+from hwaware.results.csv import write_rows
+from hwaware.results.summary import summarise
 from tests.conftest import ROOT
 
 spec = importlib.util.spec_from_file_location("readme_tables", ROOT / "scripts" / "readme_tables.py")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hwaware.report.costs import key_of
 from hwaware.report.words import in_words
+from hwaware.results.costs import key_of
 
 
 @pytest.fixture

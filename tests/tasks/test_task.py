@@ -29,7 +29,7 @@ from hwaware.training import (
     TrainingNoise,
     retention_loss,
 )
-from tests.commands import pretrained_weights
+from tests.command_line import pretrained_weights
 
 CMO = DeviceOptions("reram_cmo")
 OLD = TrainingNoise("device", ages=AgeDistribution("fixed", (315360000.0,)))
@@ -316,7 +316,7 @@ def test_the_teacher_is_neither_trained_nor_saved(tmp_path):
 
 def test_repairs_learn_from_the_digital_network_too():
     """With nothing but the teacher, a repair's loss on the exact network is none, whatever the labels."""
-    from hwaware.callbacks.fitting import fit_data
+    from hwaware.evaluation.fitting import fit_data
 
     class Data(LightningDataModule):
         calibration_batch = judging_batches = fitting_batches = None  # not asked for

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from hwaware.devices import load_device
-from hwaware.devices.slicing import BitSlices
 from hwaware.errors import UserError
+from hwaware.hardware.devices import load_device
+from hwaware.hardware.encoding.slices import BitSlices
 from hwaware.nn import convert
 from hwaware.training import MappingBias
 from hwaware.training.bias import (

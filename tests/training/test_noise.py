@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from hwaware.chip import Chip
-from hwaware.devices import MAPPINGS, load_device
 from hwaware.errors import UserError
+from hwaware.hardware.devices import MAPPINGS, load_device
 from hwaware.nn import convert
 from hwaware.training import AgeDistribution, TrainingNoise, clip_weights_, install_noise, remove_noise
 from hwaware.training.noise import _noise_table_between, noise_table, positions

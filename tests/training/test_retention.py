@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from hwaware.devices import MAPPINGS, load_device
 from hwaware.errors import UserError
+from hwaware.hardware.devices import MAPPINGS, load_device
 from hwaware.nn import convert
 from hwaware.training import RetentionLoss, TrainingNoise, install_noise, install_retention, retention_loss
 from hwaware.training.retention import error_table

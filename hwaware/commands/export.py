@@ -1,0 +1,128 @@
+"""Exporting a run's network as a bundle, with its planned repairs, and checking what was written."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from lightning.pytorch import LightningDataModule, Trainer
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from hwaware.chip import VALIDATION_CHIP_SEED_START, Chip, drift_free
+from hwaware.compensation import Compensation, OfflineCompensation, Schedule, plan
+from hwaware.compensation.costs import network_size
+from hwaware.errors import UserError
+from hwaware.evaluation.batches import Batches
+from hwaware.evaluation.fitting import fit_data
+from hwaware.evaluation.progress import progress
+from hwaware.export.bundle import PlannedRepair, read_bundle, write_bundle
+from hwaware.report.labels import age_label
+from hwaware.results.costs import bytes_label
+from hwaware.tasks import HardwareAwareTask
+
+#: Samples whose score may differ between what is exported and what is read back.
+_CHANGED = 2
+
+
+def export(
+    trainer: Trainer,
+    task: HardwareAwareTask,
+    datamodule: LightningDataModule,
+    network: nn.Module,
+    folder: str | Path,
+    methods: Sequence[Compensation],
+    schedule: Schedule,
+    seed: int,
+) -> Path:
+    """Converts a digital network for the task's device, plans its repairs, writes the bundle, and reads it back.
+
+    Raises:
+        UserError: there is no device; the folder exists; the reloaded bundle is another network.
+    """
+    if task.device_options is None:
+        raise UserError("there is no device to export for: give one, e.g. --model.device.name reram_cmo.")
+    if task.converters is not None:
+        raise UserError("a bundle says nothing of converters: set --model.converters null to export.")
+    if Path(folder).exists():
+        raise UserError(f"'{folder}' is there already: give a folder that is not.")
+    model, device = copy.deepcopy(network).float(), task.device_options.build()
+    task.convert(model, task.device_options)
+    model = model.to(trainer.strategy.root_device).eval()
+    with trainer.precision_plugin.forward_context():
+        task.calibrate(model, datamodule)
+    offline = [method for method in methods if isinstance(method, OfflineCompensation)]
+    if methods and not offline:
+        raise UserError(f"{methods[0].name} is fitted on each chip in the field: there is nothing of it to export.")
+    if left := sorted({method.name for method in methods} - {method.name for method in offline}):
+        print(f"left out, since they are fitted on each chip in the field: {', '.join(left)}", flush=True)
+    for method in offline:
+        ages, chips = len(schedule.grid_s), schedule.instances
+        print(f"planning {method.name}: {ages} ages, {chips} simulated chips each (evaluation.schedule)", flush=True)
+    data = fit_data(trainer, task, datamodule)
+    size, repairs = network_size(model, data.predict, data.calibration(1), data.distillation, data.label_bytes), []
+    with progress("planning repairs", len(offline) * len(schedule.grid_s), trainer.is_global_zero) as advance:
+        for method in offline:
+            timetable = plan(method, model, device, schedule, data, seed, on_age=advance)
+            cost = method.cost(size, timetable.n_sets)
+            repairs.append(PlannedRepair(method, timetable, cost, schedule))
+    for repair in repairs:
+        Console().print(_levels(repair))
+    path = write_bundle(folder, model, device, task.network_name, repairs, task.beside(model))
+    _check(trainer, task, datamodule, model, path, schedule.oldest_s)
+    return path
+
+
+def _levels(repair: PlannedRepair) -> Table:
+    target, stored = repair.schedule.target_percent, bytes_label(repair.cost.bytes_stored)
+    title = f"{repair.method.name}: target {target:g} % of drift-free, {repair.timetable.n_sets} sets, {stored}"
+    table = Table("from", "accuracy there (%)", "target", title=title)
+    for level in repair.timetable.levels:
+        reached = "reached" if level.reached else "missed"
+        table.add_row(age_label(level.start_s), f"{level.mean:.2f} ± {level.std:.2f}", reached)
+    return table
+
+
+def _check(
+    trainer: Trainer,
+    task: HardwareAwareTask,
+    datamodule: LightningDataModule,
+    model: nn.Module,
+    path: Path,
+    age_s: float,
+) -> None:
+    """Scores what was exported and what the files give, exact and on one chip, on validation images."""
+    bundle, reloaded = read_bundle(path), task.build_network().float()
+    bundle.install(reloaded)
+    reloaded = reloaded.to(trainer.strategy.root_device).eval()
+    task.set_beside(reloaded, bundle.beside)
+    batches = Batches(datamodule, "val", trainer.strategy.root_device)
+    rows: dict[str, list[float]] = {}
+
+    @torch.no_grad()
+    def score(what: str, network: nn.Module) -> None:
+        with trainer.precision_plugin.forward_context():
+            rows.setdefault(what, []).append(next(iter(task.score(network, batches).values())))
+
+    for network in (model, reloaded):
+        with drift_free(network):
+            score("drift-free", network)
+        chip = Chip.program(network, bundle.device, VALIDATION_CHIP_SEED_START)
+        with chip.at(age_s):
+            score(f"a chip at {age_label(age_s)}", network)
+            for repair in bundle.repairs:
+                with repair(chip, age_s):
+                    score(f"the same with {repair.method.name}", network)
+    table = Table(title=f"{path}: accuracy (%) on validation images")
+    for column in ("", "exported", "reloaded"):
+        table.add_column(column, justify="right" if column else "left")
+    for what, (exported, found) in rows.items():
+        table.add_row(what, f"{exported:.2f}", f"{found:.2f}")
+    Console().print(table)
+    # Conductances are kept to seven digits: a few samples may change sides, of few samples too.
+    most = max(0.5, 100.0 * _CHANGED / batches.n_samples)
+    if any(abs(exported - found) > most for exported, found in rows.values()):
+        raise UserError(f"the bundle '{path}' does not reproduce the network: see the table above.")

@@ -1,0 +1,157 @@
+"""Grids of settings: Weights & Biases' sweep files, run without its server, and their rows as one table.
+
+A sweep file names a command and the values of some of its options, in the format of ``wandb sweep``. Here each point of
+the grid is a process of its own, with a folder named after its values.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hwaware.errors import UserError, nearest, nearest_yaml
+from hwaware.results.csv import merge_rows, read_rows, write_csv, write_rows
+from hwaware.results.files import replacing
+from hwaware.results.row import Row
+from hwaware.results.summary import summarise
+
+#: Of a summary, beside the values that were swept.
+_COLUMNS = (
+    "network", "device", "mapping", "method", "method_params", "metric", "age_s",
+    "n_chips", "n_samples", "mean", "std", "p5", "drift_free", "base_digital",
+)  # fmt: skip
+
+_KEYS = ("program", "command", "method", "metric", "parameters", "name", "description", "project", "entity")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of a grid.
+
+    Attributes:
+        name: of its folder and of its rows' recipe.
+        values: of the swept options.
+        arguments: of the ``hwaware`` command that runs it, without where to write.
+    """
+
+    name: str
+    values: dict[str, Any]
+    arguments: tuple[str, ...]
+
+    def rows(self, out: Path) -> Path | None:
+        """The finished point's ``rows.csv`` under a sweep's folder; None where there is none."""
+        found = (out / self.name).glob("version_*/rows.csv")
+        return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+    def log(self, out: Path) -> Path:
+        """Where its output goes."""
+        return out / self.name / "log.txt"
+
+    def check(self, out: Path) -> None:
+        """Raises UserError where its folder holds the rows of another command."""
+        record = out / self.name / "point.json"
+        if self.rows(out) and (not record.is_file() or json.loads(record.read_text()) != list(self.arguments)):
+            raise UserError(f"'{record.parent}' has the rows of another command: give another --out, or remove it.")
+
+    def run(self, out: Path) -> int:
+        """Runs the point in a process of its own, and returns its exit status."""
+        with replacing(out / self.name / "point.json") as file:
+            file.write(json.dumps(self.arguments).encode())
+        # The logger is the sweep server's; without it the run's folder has everything.
+        where = ("--recipe", self.name, "--trainer.logger", "null", "--trainer.default_root_dir", str(out))
+        with self.log(out).open("wb") as log:
+            command = [sys.executable, "-m", "hwaware", *self.arguments, *where]
+            return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT).returncode
+
+
+def read_grid(path: str | Path, more: Sequence[str] = ()) -> list[Point]:
+    """The points of a sweep file, the last option's values running fastest.
+
+    Args:
+        path: a file in the format of ``wandb sweep`` with ``method: grid`` and a ``command`` of this package.
+        more: further arguments of every point's command; they win over the file's.
+
+    Raises:
+        UserError: there is no such file, or it is not of that form.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"there is no sweep file '{path}'. {nearest_yaml(path)}".rstrip())
+    try:
+        sweep = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"sweep file '{path}' is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(sweep, dict) or not isinstance(sweep.get("parameters"), dict) or not sweep["parameters"]:
+        raise UserError(f"'{path}' is no sweep file: it has no table 'parameters'.")
+    for key in sweep:
+        if key not in _KEYS:
+            raise UserError(f"sweep file '{path}': '{key}' means nothing here. {nearest(key, _KEYS)}")
+    if sweep.get("method") != "grid":
+        raise UserError(
+            f"sweep file '{path}': method '{sweep.get('method')}' needs W&B (wandb sweep); here it is 'grid'."
+        )
+    values = {name: _values(name, given, path) for name, given in sweep["parameters"].items()}
+    for argument in more:
+        if (name := argument.removeprefix("--").partition("=")[0]) in values:
+            raise UserError(f"--{name} is swept by '{path}': it can't be given as well.")
+    short = {name: name.rpartition(".")[2] for name in values}
+    if len(set(short.values())) < len(short):
+        short = {name: name for name in values}
+    points = []
+    for chosen in product(*values.values()):
+        point = dict(zip(values, chosen, strict=True))
+        text = "_".join(f"{short[name]}={value}" for name, value in point.items())
+        arguments = _arguments(sweep, [f"--{name}={value}" for name, value in point.items()], path)
+        points.append(Point(re.sub(r"[^\w.=+-]+", "-", text), point, (*arguments, *more)))
+    if len({point.name for point in points}) < len(points):
+        raise UserError(f"sweep file '{path}': two of its points have the same values.")
+    return points
+
+
+def collect(points: Sequence[Point], out: Path) -> list[Row]:
+    """Merges the finished points' rows into ``rows.csv``, and their statistics over chips into ``sweep.csv``.
+
+    ``sweep.csv`` has a column per swept option (its full name), and a line per point, network, repair, metric and age:
+    see :class:`hwaware.results.summary.Summary` for its statistics.
+    """
+    rows: list[Row] = []
+    lines = []
+    for point in points:
+        file = point.rows(out)
+        if file is None:
+            continue
+        own = read_rows(file)
+        rows = merge_rows(rows, own)
+        lines += [[*point.values.values(), *(getattr(one, name) for name in _COLUMNS)] for one in summarise(own)]
+    write_rows(out / "rows.csv", rows)
+    write_csv(out / "sweep.csv", (*points[0].values, *_COLUMNS), lines)
+    return rows
+
+
+def _values(name: str, given: Any, path: Path) -> list[Any]:
+    if isinstance(given, dict) and "value" in given:
+        return [given["value"]]
+    if isinstance(given, dict) and isinstance(given.get("values"), list) and given["values"]:
+        return given["values"]
+    raise UserError(f"sweep file '{path}': {name} needs 'value' or a list of 'values'; a grid has no distributions.")
+
+
+def _arguments(sweep: dict[str, Any], swept: Sequence[str], path: Path) -> list[str]:
+    """The command as W&B's agent puts it together, without the program itself."""
+    command = sweep.get("command") or ["${env}", "${interpreter}", "${program}", "${args}"]
+    macros = {"${env}": [], "${program}": [str(sweep.get("program"))], "${args}": swept}
+    words = [word for part in map(str, command) for word in macros.get(part, [part])]
+    if "${args}" not in command or words[:1] != ["hwaware"] or any("${" in word for word in words):
+        raise UserError(
+            f"sweep file '{path}': its command must be like ['${{env}}', hwaware, fit, --config, RECIPE, '${{args}}']."
+        )
+    return words[1:]

@@ -1,0 +1,57 @@
+"""Handing a run's network on, to the Hugging Face hub or as a folder."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from hwaware.callbacks.drift import UNTRAINED
+from hwaware.errors import UserError
+from hwaware.export.hub import check_hub, finetuned_for, push_folder, save_pretrained
+from hwaware.export.weights import load_weights
+from hwaware.models.hub import weights_file
+from hwaware.results.csv import read_rows
+from hwaware.tasks import HardwareAwareTask, ImageClassification
+
+
+def hand_over(
+    task: HardwareAwareTask, weights: str, repo: str | None, out: str | None, rows: str | None, license: str | None
+) -> None:
+    """Writes the folder of a finetuned network (:mod:`hwaware.export.hub`), and uploads it where ``repo`` is given.
+
+    Raises:
+        UserError: nowhere to write to; the weights or the rows are of another network, or not of a finetuned one; the
+            hub can't be reached, or knows no user here. Nothing is written then.
+    """
+    if not repo and not out:
+        raise UserError("push: give --repo USER/NAME on the Hugging Face hub, or --out FOLDER.")
+    if not isinstance(task, ImageClassification):
+        raise UserError(
+            f"push: {type(task).__name__} has no network of timm's, which is what is handed on so far."
+            " The run's own folder loads in transformers as it is."
+        )
+    hardware = finetuned_for(weights)
+    network = load_weights(task, weights)[1]
+    file = Path(rows) if rows else weights_file(weights).with_name("rows.csv")
+    if rows and not file.is_file():
+        raise UserError(f"push: there is no file of rows '{file}'.")
+    measured = read_rows(file) if file.is_file() else []
+    if other := {row.model for row in measured} - {task.network_name}:
+        raise UserError(f"push: '{file}' has rows of {other.pop()}, the recipe's network is {task.network_name}.")
+    if measured and all(row.network in UNTRAINED for row in measured):
+        reason = f"push: '{file}' has no rows of a finetuned network: age it first (hwaware drift --weights {weights})."
+        if rows:
+            raise UserError(reason)
+        print(f"{reason} The model card has no table.", flush=True)
+        measured = []
+    # The name is the hub's for its own weights; of a local file, only a tag says where they come from.
+    base = network.pretrained_cfg.get("hf_hub_id") if task.pretrained or "." in task.network_name else None
+    if repo:
+        check_hub(repo)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(out) if out else Path(scratch, repo.rpartition("/")[2])
+        save_pretrained(folder, network, task.network_name, hardware, measured, repo, license, base)
+        if out:
+            print(f"folder: {folder}", flush=True)
+        if repo:
+            print(f"on the hub: {push_folder(folder, repo)}", flush=True)

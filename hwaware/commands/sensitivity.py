@@ -1,0 +1,104 @@
+"""Ranking a run's layers by what they lose in aged cells: CSV, figure, table."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+from lightning.pytorch import LightningDataModule, Trainer
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from hwaware.callbacks.record import run_folder, wandb_loggers
+from hwaware.chip import VALIDATION_CHIP_SEED_START
+from hwaware.errors import UserError
+from hwaware.evaluation.fitting import dataset_name, fit_data
+from hwaware.evaluation.progress import progress
+from hwaware.evaluation.sensitivity import LayerSensitivity, sensitivity
+from hwaware.nn import analog_layers
+from hwaware.report.device_plots import plot_sensitivity
+from hwaware.report.labels import age_label, device_heading
+from hwaware.results.csv import write_csv
+from hwaware.results.provenance import commit
+from hwaware.results.summary import known
+from hwaware.tasks import HardwareAwareTask
+
+NAME = "sensitivity.csv"
+
+#: Lines of the table in the terminal.
+_SHOWN = 15
+
+
+def rank_layers(
+    trainer: Trainer,
+    task: HardwareAwareTask,
+    datamodule: LightningDataModule,
+    network: nn.Module,
+    age_s: float,
+    chips: int,
+    most: int,
+) -> list[LayerSensitivity]:
+    """Converts a digital network for the task's device, drifts it layer by layer, and writes what came out."""
+    model, device = copy.deepcopy(network).float(), task.device_options.build()
+    task.convert(model, task.device_options)
+    model = model.to(trainer.strategy.root_device).eval()
+    with trainer.precision_plugin.forward_context():
+        task.calibrate(model, datamodule)
+    data, layers = fit_data(trainer, task, datamodule), len(analog_layers(model))
+    seeds = range(VALIDATION_CHIP_SEED_START, VALIDATION_CHIP_SEED_START + chips)
+    with progress("drifting layers", chips * (1 + layers + min(most, layers)), trainer.is_global_zero) as advance:
+        found = sensitivity(
+            model, device, accuracy=data.accuracy, age_s=age_s, chip_seeds=seeds, most=most, on_score=advance
+        )
+    Console().print(_table(found, task.network_name))
+    folder = run_folder(trainer)
+    if folder is not None:
+        about = {"model": task.network_name, "dataset": dataset_name(datamodule), "device": device.name}
+        about |= {"mapping": device.mapping, "n_chips": chips, "commit": commit(), "version": version("hwaware")}
+        lines = [asdict(one) | about for one in found]
+        cells = ([known(value) for value in line.values()] for line in lines)
+        path = write_csv(folder / NAME, lines[0], cells)
+        heading = (f"{task.network_name}, {age_label(age_s)}, one layer at a time", " · ".join(device_heading(device)))
+        plot = plot_sensitivity(found, folder / "plots" / "sensitivity.png", heading)
+        for logger in wandb_loggers(trainer):
+            _track(logger.experiment, lines, plot)
+        print(f"ranking: {path}", f"plot: {plot}", sep="\n", flush=True)
+    return found
+
+
+def check_ranking(task: HardwareAwareTask, age_s: float, chips: int, most: int) -> None:
+    """Raises UserError where there is no device, its law is not for the age, or there are too few chips or layers."""
+    if task.device_options is None:
+        raise UserError("there is no device to drift on: give one, e.g. --model.device.name reram_cmo.")
+    for field, value, least in (("chips", chips, 1), ("most", most, 0)):
+        if value < least:
+            raise UserError(f"{field}={value} must be at least {least}.")
+    task.device_options.build().check_law(age_s)
+
+
+def _table(found: list[LayerSensitivity], network: str) -> Table:
+    shown = found[:_SHOWN]
+    title = f"{network} after {age_label(found[0].age_s)}: the {len(shown)} most sensitive of {len(found)} layers"
+    exact, every = found[0].exact_accuracy, found[0].all_accuracy
+    caption = (
+        f"Validation samples and chips: {exact:.2f} % exact, {every:.2f} % with every layer in cells. Points lost with "
+        "this layer alone in cells. Kept: accuracy with it and all above it digital."
+    )
+    table = Table(title=title, caption=caption)
+    for number, name in enumerate(("layer", "cells", "points lost", "kept (%)", "cells saved (%)")):
+        table.add_column(name, justify="right" if number else "left", overflow="fold")
+    for one in shown:
+        kept = "" if one.kept_accuracy != one.kept_accuracy else f"{one.kept_accuracy:.2f}"
+        lost = f"{one.loss_points:.2f} ± {one.loss_std:.2f}"
+        table.add_row(one.layer, f"{one.cells:,}", lost, kept, f"{one.kept_cells_percent:.3g}")
+    return table
+
+
+def _track(run: object, lines: list[dict], plot: Path) -> None:
+    import wandb
+
+    table = wandb.Table(columns=[*lines[0]], data=[[*line.values()] for line in lines])
+    run.log({"sensitivity": table, "sensitivity_plot": wandb.Image(str(plot))})

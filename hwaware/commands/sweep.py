@@ -1,0 +1,86 @@
+"""``hwaware sweep``: the points of a sweep file, one process each, and one table of what came out."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from hwaware.commands.grid import Point, collect, read_grid
+from hwaware.errors import UserError
+from hwaware.report.labels import age_label
+from hwaware.report.tables import accuracy_text
+from hwaware.results.csv import read_rows
+from hwaware.results.summary import summarise
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:
+        raise UserError(f"sweep: {message}")
+
+
+def run(arguments: Sequence[str]) -> None:
+    """``FILE [--out FOLDER] [--jobs N] [-- MORE ...]``; what follows ``--`` goes to every point's command.
+
+    Raises:
+        UserError: the file is wrong, or points failed.
+    """
+    at = arguments.index("--") if "--" in arguments else len(arguments)
+    own, more = arguments[:at], arguments[at + 1 :]
+    parser = _Parser(prog="hwaware sweep", description=f"{__doc__} Finished points are kept.", allow_abbrev=False)
+    parser.add_argument("file", type=Path, help="a sweep file as W&B's, method grid (recipes/sweeps/*.yaml)")
+    parser.add_argument("--out", type=Path, help="folder to write to, or to go on in (default: runs/sweeps/NAME)")
+    parser.add_argument("--jobs", type=int, default=1, help="points to run at the same time (1)")
+    options = parser.parse_args(list(own))
+    if options.jobs < 1:
+        raise UserError(f"sweep: --jobs {options.jobs} must be at least 1.")
+    points = read_grid(options.file, more)
+    out = options.out or Path("runs", "sweeps", options.file.stem)
+    for point in points:
+        point.check(out)
+    failed = _run_points([point for point in points if point.rows(out) is None], len(points), out, options.jobs)
+    rows = collect(points, out)
+    if rows:
+        Console().print(_table(points, out))
+    print(f"{len(rows)} rows: {out / 'rows.csv'}", f"by point and age: {out / 'sweep.csv'}", sep="\n")
+    if failed:
+        raise UserError(f"{len(failed)} of {len(points)} points failed; the first says why in {failed[0].log(out)}.")
+
+
+def _run_points(points: Sequence[Point], total: int, out: Path, jobs: int) -> list[Point]:
+    """Runs the points, tells of each, and returns those that failed."""
+    print(f"{total} points, {total - len(points)} of them finished already", flush=True)
+    failed, begin = [], time.monotonic()
+    with ThreadPoolExecutor(jobs) as pool:
+        running = {pool.submit(point.run, out): point for point in points}
+        try:
+            for number, done in enumerate(as_completed(running), start=total - len(points) + 1):
+                point, minutes = running[done], (time.monotonic() - begin) / 60
+                lost = done.result() != 0 or point.rows(out) is None
+                failed += [point] * lost
+                print(f"{number}/{total} {point.name}: {'failed' if lost else 'done'} ({minutes:.1f} min)", flush=True)
+        except BaseException:  # Ctrl-C reaches the processes as well; no others are to be started
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return failed
+
+
+def _table(points: Sequence[Point], out: Path) -> Table:
+    """The first metric at the greatest age, a line per finished point and network."""
+    found = [(point, summarise(read_rows(file))) for point in points if (file := point.rows(out))]
+    first = found[0][1]
+    metric, age_s = first[0].metric, max(one.age_s for one in first)
+    table = Table(*points[0].values, "network", title=f"{metric} at {age_label(age_s)} (%)")
+    table.add_column("mean ± std over chips (5th percentile)", justify="right")
+    for point, summaries in found:
+        for one in summaries:
+            if (one.metric, one.age_s) == (metric, age_s):
+                label = one.network if one.method == "none" else f"{one.network} + {one.method}"
+                table.add_row(*map(str, point.values.values()), label, accuracy_text(one))
+        table.add_section()
+    return table

@@ -1,0 +1,105 @@
+"""Batch-norm statistics of the drifted network: no training, no extra operation."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import islice
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from hwaware.chip import Chip
+from hwaware.compensation.base import FitData, InFieldCompensation, OfflineCompensation, State, check_settings
+from hwaware.compensation.costs import HALF_BYTES, SRAM_WRITE_S, Cost, NetworkSize
+from hwaware.compensation.norms import batch_norms, installed_statistics, measuring_statistics
+from hwaware.compensation.training import fresh_chips
+from hwaware.errors import UserError
+from hwaware.hardware.devices import Device
+
+#: Stored images that run through the chip at a time; large enough that the spread between batches hardly counts.
+_BATCH = 200
+
+
+class _Statistics:
+    """What both have in common: they act on batch norms' running mean and variance."""
+
+    name: ClassVar[str]
+
+    def check(self, model: nn.Module) -> None:
+        if not batch_norms(model):
+            raise UserError(f"{self.name}: the network has no batch norm with statistics of its own; take ln_affine.")
+
+    def installed(self, model: nn.Module, state: State) -> AbstractContextManager[None]:
+        return installed_statistics(model, state)
+
+
+@dataclass(frozen=True)
+class BnStats(_Statistics, OfflineCompensation):
+    """Running mean and variance measured offline on fresh chips of each drift level, in half precision.
+
+    Attributes:
+        batches: training batches to measure with, each on a chip of its own.
+    """
+
+    name: ClassVar[str] = "bn_stats"
+
+    batches: int = 40
+
+    def __post_init__(self) -> None:
+        check_settings(self, batches=1)
+
+    @torch.no_grad()
+    def fit(
+        self, model: nn.Module, device: Device, ages_s: tuple[float, float], data: FitData, seed: int, start: State
+    ) -> State:
+        batches, chips = data.training(seed), fresh_chips(model, device, ages_s, seed)
+        with measuring_statistics(model) as found:
+            for chip, age_s in islice(chips, self.batches):
+                with chip.at(age_s, purpose="fitting"):
+                    data.predict(model, next(batches))
+            return found()
+
+    def cost(self, size: NetworkSize, levels: int) -> Cost:
+        return Cost(
+            bytes_stored=levels * 2 * size.norm_channels * HALF_BYTES,
+            extra_macs_percent=0.0,
+            trainable_percent=100 * 2 * size.norm_channels / size.parameters,
+        )
+
+
+@dataclass(frozen=True)
+class BnAdaBs(_Statistics, InFieldCompensation):
+    """AdaBS: running mean and variance measured on the chip itself, on stored images without labels.
+
+    V. Joshi et al., Nature Communications 11, 2473 (2020), who keep 2,600 images of CIFAR-10. Averaging over batches in
+    place of a tuned momentum is a reconstruction.
+
+    Attributes:
+        images: stored images.
+    """
+
+    name: ClassVar[str] = "bn_adabs"
+
+    images: int = 2600
+
+    def __post_init__(self) -> None:
+        check_settings(self, images=2)  # one has no variance
+
+    @torch.no_grad()
+    def fit(self, chip: Chip, age_s: float, data: FitData) -> State:
+        with measuring_statistics(chip.model) as found, chip.at(age_s, purpose="calibration"):
+            for batch in data.calibration_batches(self.images, _BATCH):
+                data.predict(chip.model, batch)
+            return found()
+
+    def cost(self, size: NetworkSize, levels: int) -> Cost:
+        values = 2 * size.norm_channels
+        return Cost(
+            bytes_stored=values * HALF_BYTES + self.images * size.sample_bytes,
+            extra_macs_percent=0.0,
+            images_kept=self.images,
+            update_time_s=values * SRAM_WRITE_S,
+            trainable_percent=100 * values / size.parameters,
+        )

@@ -1,0 +1,112 @@
+"""Read, verify, write: the baseline that does rewrite cells, those of the largest weights."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from hwaware.chip import Chip
+from hwaware.compensation.base import FitData, InFieldCompensation, State, check_settings
+from hwaware.compensation.costs import CELL_WRITE_S, HALF_BYTES, Cost, NetworkSize
+from hwaware.errors import UserError
+from hwaware.hardware.encoding import curve as iv
+from hwaware.nn import AnalogLayer, analog_layers, installed_weights
+
+
+@dataclass(frozen=True)
+class ReadVerifyWrite(InFieldCompensation):
+    """The cells of each layer's largest weights are written anew until they read as they should.
+
+    A cell that is rewritten has no drift behind it: its error is that of writing, within the tolerance where it was
+    reached, and like any cell just written it has no read noise. Stuck cells stay. Ranking by ``|w|`` needs no reading;
+    each of the chosen cells is read before every write and after the last.
+
+    Attributes:
+        share: of each layer's weights.
+        tolerance: what is accepted, as a share of the conductance window.
+        max_writes: after which a cell is left as it is.
+    """
+
+    name: ClassVar[str] = "rvw"
+
+    share: float = 0.05
+    tolerance: float = 0.01
+    max_writes: int = 10
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise UserError(f"rvw: share={self.share} must lie in (0, 1]; 1 rewrites the whole chip.")
+        if not self.tolerance > 0:
+            raise UserError(f"rvw: tolerance={self.tolerance} must be above 0; 0.01 of the window is usual.")
+        check_settings(self, max_writes=1)
+
+    @torch.no_grad()
+    def fit(self, chip: Chip, age_s: float, data: FitData) -> State:
+        state = {}
+        for name in analog_layers(chip.model):
+            target = chip.targets[name]
+            magnitude = target.latent.flatten().abs().float().cpu()
+            where = magnitude.topk(max(1, round(self.share * len(magnitude)))).indices.sort().values
+            values, writes, reads = self._rewrite(chip, name, where, age_s)
+            scale = target.scale.cpu().expand_as(target.latent).flatten()[where]
+            state[f"{name}/where"] = where.to(target.latent.device)
+            state[f"{name}/values"] = (values * scale).to(target.latent)
+            # A layer that is tied to another has the other's cells.
+            own = target.owner == name
+            state[f"{name}/counts"] = torch.tensor([writes, reads]) * own
+        return state
+
+    def _rewrite(self, chip: Chip, name: str, where: Tensor, age_s: float) -> tuple[Tensor, int, int]:
+        """Normalised weights after writing, and how many writes and reads that took."""
+        device, target = chip.device, chip.targets[name]
+        u = (target.latent.float() / target.scale).cpu().flatten()[where]
+        wanted = device.layout.encode(device.window_position(u), device.g_min_us, device.g_max_us)
+        found, stuck = chip.conductances_at(name, age_s, purpose="calibration"), chip.stuck_cells(name)
+        later = chip.conductances_at(name, age_s)  # what cells that are left alone are read as, when the network runs
+        key = f"{chip.seed}/{target.owner}/rewrite/{float(age_s)!r}"
+        draw = torch.Generator().manual_seed(int.from_bytes(hashlib.blake2b(key.encode(), digest_size=7).digest()))
+        limit = self.tolerance * (device.g_max_us - device.g_min_us)
+        cells, writes, reads = [], 0, 0
+        for goal, now, then, fixed in zip(wanted, found, later, stuck, strict=True):
+            g, fixed = now.flatten()[where], fixed.flatten()[where]
+            reads += len(g)
+            written = torch.zeros_like(fixed)
+            for _ in range(self.max_writes):
+                wrong = (g - goal).abs() > limit
+                if not wrong.any():
+                    break
+                again = device.programmed_us(goal, lambda goal=goal: torch.randn(goal.shape, generator=draw))
+                g = torch.where(wrong & ~fixed, again.clamp(*device.limits_us), g)
+                written |= wrong & ~fixed
+                writes += int(wrong.sum())
+                reads += int(wrong.sum())
+            cells.append(torch.where(written, g, then.flatten()[where]))
+        reference = chip.reference_at(name, age_s)
+        if reference is not None:
+            cells.append(reference.flatten()[where])
+        v = device.layout.decode(tuple(cells), device.g_min_us, device.g_max_us)
+        return iv.realised(v, device.kappa, device.range_fraction), writes, reads
+
+    def installed(self, model: nn.Module, state: State) -> AbstractContextManager[None]:
+        def rewritten(name: str, layer: AnalogLayer) -> Tensor:
+            weight = layer.realised_weight()
+            return weight.flatten().index_copy(0, state[f"{name}/where"], state[f"{name}/values"]).view_as(weight)
+
+        return installed_weights(model, rewritten)
+
+    def cost(self, size: NetworkSize, levels: int) -> Cost:
+        layers = size.layers.values()
+        rewritten = sum(max(1, round(self.share * layer.weights)) * layer.cells_per_weight for layer in layers)
+        return Cost(bytes_stored=rewritten * HALF_BYTES, extra_macs_percent=0.0)  # their target conductances
+
+    def counted(self, cost: Cost, state: State) -> Cost:
+        writes, reads = torch.stack([value for key, value in state.items() if key.endswith("/counts")]).sum(0).tolist()
+        fast, slow = CELL_WRITE_S
+        return replace(
+            cost, cell_writes=writes, cell_reads=reads, update_time_s=writes * fast, update_time_slow_s=writes * slow
+        )

@@ -1,0 +1,240 @@
+"""VeRA+: two small vectors per layer and drift level around frozen projections that all layers and levels share.
+
+W. Dong et al., arXiv 2603.26016, on VeRA (Kopiczko et al., arXiv 2310.11454). The full text is not public: rank,
+kernels and training are reconstructions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hwaware.compensation.access import on_outputs
+from hwaware.compensation.base import FitData, OfflineCompensation, State, check_settings
+from hwaware.compensation.costs import SEED_BYTES, Cost, LayerSize, NetworkSize
+from hwaware.compensation.quantise import quantised, vector_bytes
+from hwaware.compensation.training import best_start, train_vectors
+from hwaware.hardware.devices import Device
+from hwaware.nn import AnalogConv2d, AnalogLayer, Beside, analog_layers, installed_beside
+
+_ALTERNATIONS = 20
+
+
+@dataclass(frozen=True)
+class VeraPlus(OfflineCompensation):
+    """``y ← y + b ⊙ B(d ⊙ A x)`` beside each analog layer.
+
+    A and B are random, frozen, and shared: a layer takes the first channels of the largest. A convolution's A has the
+    layer's stride and sees the centre of its kernel only, or all of it with ``full_kernel``.
+
+    ``constant`` adds one row to A, ``1/√n`` for each of a weight's n inputs over the whole kernel (so that its norm is
+    1), and one column of ones to B. It costs no storage and few operations (a sum over channels, then over the kernel),
+    and holds what random rows cannot: a drift that moves every conductance alike shifts every weight of a one-cell
+    mapping by the same amount, which is exactly a multiple of ones ⊗ ones.
+
+    A level's training starts from the best of three by the task loss: nothing (b = 0, d = 0.1, as in VeRA), the level
+    before, and the vectors that undo the mean error of the weights by the device's law.
+
+    Attributes:
+        rank: random rows of A.
+        constant: whether there is a constant row beside them.
+        full_kernel: whether the random rows see the whole kernel.
+        bits: stored bits of the vectors' values.
+        steps, lr: of the training.
+        projection_seed: of A and B.
+    """
+
+    name: ClassVar[str] = "vera_plus"
+    by_loss: ClassVar[bool] = True
+
+    rank: int = 1
+    constant: bool = True
+    full_kernel: bool = False
+    bits: int = 8
+    steps: int = 200
+    lr: float = 0.01
+    projection_seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_settings(self, rank=0 if self.constant else 1, steps=1)
+
+    @property
+    def rows(self) -> int:
+        """Rows of A, the constant one included."""
+        return self.rank + self.constant
+
+    def fit(
+        self, model: nn.Module, device: Device, ages_s: tuple[float, float], data: FitData, seed: int, start: State
+    ) -> State:
+        nothing = {}
+        for name, layer in analog_layers(model).items():
+            nothing[f"{name}/b"] = layer.weight.new_zeros(len(layer.weight), dtype=torch.float32)
+            nothing[f"{name}/d"] = layer.weight.new_full((self.rows,), 0.1, dtype=torch.float32)
+        by_law = self._against_mean_error(model, device, math.sqrt(ages_s[0] * ages_s[1]))
+        best = best_start(self, model, device, ages_s, data, seed, [nothing, by_law, *[start] * bool(start)])
+        return train_vectors(self, model, device, ages_s, data, seed, best, steps=self.steps, lr=self.lr)
+
+    @torch.no_grad()
+    def _against_mean_error(self, model: nn.Module, device: Device, age_s: float) -> State:
+        """Vectors that undo the mean error of the weights as far as the branch can, by alternating least squares.
+
+        Training finds them hardly ever where drift has broken the network, nor in few steps where they are large.
+        """
+        state, projections = {}, self._projections(model)
+        for name, layer in analog_layers(model).items():
+            down, up = (matrix.flatten(1).double() for matrix in projections[name])
+            scale = layer.weight_scale().double()
+            mean, _ = device.weight_moments(layer.weight.double() / scale, age_s, read_noise=False)
+            products, gram = (mean * scale).flatten(1) @ down.T, down @ down.T
+            d = up.new_full((self.rows,), 0.1)
+            for _ in range(_ALTERNATIONS):
+                basis = up * d
+                b = -(products * basis).sum(1) / ((basis @ gram) * basis).sum(1).clamp(min=1e-12)
+                if not b.any():
+                    break
+                basis = b[:, None] * up
+                d = torch.linalg.pinv(gram * (basis.T @ basis), hermitian=True) @ -(products * basis).sum(0)
+            # Large vectors would hardly move in training: its steps are as long for all.
+            size = b.square().mean().sqrt().clamp(min=1.0)
+            state |= {f"{name}/b": (b / size).float(), f"{name}/d": (d * size).float()}
+        return state
+
+    @contextmanager
+    def installed(self, model: nn.Module, state: State) -> Iterator[None]:
+        # Part of the layer's weight where it can be, which saves its passes over the activations: the same function.
+        projections = self._projections(model)
+        vectors = {name: quantised(value, self.bits) for name, value in state.items()}
+
+        @torch.no_grad()
+        def branch(name: str, layer: AnalogLayer) -> Beside:
+            down, up = projections[name]
+            matrix = (vectors[f"{name}/b"][:, None] * up * vectors[f"{name}/d"]) @ down.flatten(1)
+            return Beside(matrix.view_as(layer.weight))
+
+        def let_learn(name: str, layer: AnalogLayer, x: Tensor, y: Tensor) -> Tensor:
+            down, up = projections[name]
+            with torch.no_grad():
+                hidden = self._hidden(layer, x, down.to(x.dtype))
+            return _Learn.apply(y, hidden, vectors[f"{name}/b"], vectors[f"{name}/d"], up, layer)
+
+        learning = torch.is_grad_enabled() and any(vector.requires_grad for vector in vectors.values())
+        with installed_beside(model, branch), on_outputs(model, let_learn) if learning else nullcontext():
+            yield
+
+    def _hidden(self, layer: AnalogLayer, x: Tensor, down: Tensor) -> Tensor:
+        """``A x``, with the layer's stride and padding."""
+        kernel, groups = down.shape[2:], getattr(layer, "groups", 1)
+        if self.full_kernel or not kernel or groups > 1:
+            return layer.apply_weight(x, down.repeat(groups, *[1] * (down.ndim - 1)))
+        # First over channels, then over the kernel: several times as fast as a convolution with so few outputs.
+        rows = down[:, :, kernel[0] // 2, kernel[1] // 2]
+        mixed = (rows @ x.flatten(2)).unflatten(2, x.shape[2:])
+        if type(layer) is AnalogConv2d and layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
+            padded = F.pad(mixed, [pad for pad in reversed(layer.padding) for _ in (0, 1)])
+            parts = [padded[:, : self.rank], padded[:, self.rank :]]
+            for axis in (2, 3):
+                centre, every = (list(_taps(part, layer, axis)) for part in parts)
+                parts = [centre[len(centre) // 2], reduce(torch.add, every)]
+            return torch.cat(parts, dim=1)
+        centre = x.new_zeros(1, 1, *kernel)
+        centre[..., kernel[0] // 2, kernel[1] // 2] = 1
+        parts = [layer.apply_weight(mixed[:, row : row + 1], centre) for row in range(self.rank)]
+        if self.constant:
+            parts.append(layer.apply_weight(mixed[:, -1:], torch.ones_like(centre)))
+        return torch.cat(parts, dim=1)
+
+    def _projections(self, model: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
+        """For each layer its A, in the shape of a weight with so many rows, and its B ``[C_out, rows]``."""
+        shared = self.shared(model)
+        found = {}
+        for name, layer in analog_layers(model).items():
+            rows, columns, *kernel = layer.weight.shape
+            down = layer.weight.new_zeros(self.rows, columns, *(kernel or (1, 1)))
+            up = layer.weight.new_ones(rows, self.rows)
+            if self.full_kernel and kernel:
+                down[: self.rank] = shared["a"][:, :columns, : kernel[0], : kernel[1]]
+            else:  # the centre alone, written as a kernel, so that padding and stride are the layer's own
+                down[: self.rank, :, down.shape[2] // 2, down.shape[3] // 2] = shared["a"][:, :columns, 0, 0]
+            if self.constant:
+                down[-1] = 1 / math.sqrt(down[-1].numel())
+            up[:, : self.rank] = shared["b"][:rows]
+            found[name] = down if kernel else down.flatten(1), up
+        return found
+
+    def shared(self, model: nn.Module) -> State:
+        """The frozen A ``[rank, C_in, …]`` and B ``[C_out, rank]`` of the largest layer, without the constant row."""
+        layers = analog_layers(model)
+        kernels = {name: tuple(layer.weight.shape[2:]) for name, layer in layers.items()}
+        inputs = max(layer.weight.shape[1] for layer in layers.values())
+        outputs = max(len(layer.weight) for layer in layers.values())
+        draw = torch.Generator().manual_seed(self.projection_seed)
+        # Kaiming's uniform distribution, by the fan-in of the shared matrices, as in VeRA.
+        largest = [1, 1]
+        if self.full_kernel:
+            largest = [max((kernel[i] for kernel in kernels.values() if kernel), default=1) for i in (0, 1)]
+        shape = (self.rank, inputs, *largest)
+        a = (2 * torch.rand(shape, generator=draw) - 1) * math.sqrt(6 / (inputs * math.prod(largest)))
+        b = (2 * torch.rand((outputs, self.rank), generator=draw) - 1) * math.sqrt(6 / max(self.rank, 1))
+        return {"a": a, "b": b}
+
+    def cost(self, size: NetworkSize, levels: int) -> Cost:
+        layers = size.layers.values()
+        values = sum(layer.out_channels + self.rows for layer in layers)
+        return Cost(
+            bytes_stored=SEED_BYTES + levels * vector_bytes(values, 2 * len(layers), self.bits),
+            extra_macs_percent=100 * sum(map(self._macs, layers)) / size.macs,
+            trainable_percent=100 * values / size.parameters,
+        )
+
+    def _macs(self, layer: LayerSize) -> int:
+        taps = layer.in_channels * (layer.kernel if self.full_kernel else 1)
+        down = layer.positions * layer.groups * self.rank * taps
+        if self.constant:  # over channels at every input position, then over the kernel: additions, counted as if more
+            down += layer.inputs + layer.positions * layer.groups * layer.kernel
+        scaled = layer.positions * layer.groups * self.rows
+        return down + scaled + layer.outputs * (self.rows + 1)
+
+
+def _taps(padded: Tensor, layer: AnalogConv2d, axis: int) -> Iterator[Tensor]:
+    """What each position of a convolution's kernel meets along an axis (2 or 3) of its padded input."""
+    kernel, stride, dilation = (of[axis - 2] for of in (layer.kernel_size, layer.stride, layer.dilation))
+    reach = padded.shape[axis] - dilation * (kernel - 1)
+    for tap in range(kernel):
+        steps = padded.narrow(axis, tap * dilation, reach)
+        yield steps[:, :, ::stride] if axis == 2 else steps[..., ::stride]
+
+
+class _Learn(torch.autograd.Function):
+    """Passes a layer's output on, and in backward gives b and d their gradients.
+
+    With ``G = Σ g ⊗ Ax`` over samples and positions, g the output's gradient: ``∂b = Σ_r B·d·G``, ``∂d = Σ_o b·B·G``,
+    thin products, where differentiating the layer's weight would cost as much as its forward pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, hidden: Tensor, b: Tensor, d: Tensor, up: Tensor, layer: AnalogLayer) -> Tensor:
+        ctx.save_for_backward(hidden, b, d, up)
+        ctx.groups, ctx.channel_dim = getattr(layer, "groups", 1), layer.channel_dim
+        ctx.mark_dirty(y)  # a view could not be changed in place by the activation that follows
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, b, d, up = ctx.saved_tensors
+        rows, columns = up.shape
+        if ctx.channel_dim == -1:
+            products = grad.reshape(-1, rows).T @ hidden.reshape(-1, columns).to(grad.dtype)
+        else:
+            per_group = (grad.shape[0], ctx.groups, -1, grad[0, 0].numel())
+            left, right = grad.reshape(per_group), hidden.reshape(per_group).to(grad.dtype)
+            products = (left @ right.transpose(2, 3)).float().sum(0).view(rows, columns)
+        weighted = products.float() * up
+        return grad, None, weighted @ d, b @ weighted, None, None

@@ -1,0 +1,141 @@
+"""Rows of an evaluation under way, so that one that is killed can go on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hwaware.errors import UserError
+from hwaware.hardware.devices import Device
+from hwaware.results.csv import read_rows, write_rows
+from hwaware.results.files import replacing
+from hwaware.results.row import Row, RunLabels
+
+#: Stands where rows.csv will, until all rows are there; beside it, which weights they are of.
+NAME, WEIGHTS = "rows.partial.csv", "rows.partial.json"
+
+
+class PartialRows:
+    """What a killed evaluation had measured, and what this one has so far.
+
+    Args:
+        folder: where to keep the latter; None: nowhere.
+        resume: the file of a killed evaluation; None: there was none.
+        run: what all rows must have in common, by column.
+        devices: at least one of which a row must be of.
+        networks: that are evaluated, by name; rows of other weights are refused.
+
+    Raises:
+        UserError: that file is not there, is not one of rows, or has those of another run.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None,
+        resume: str | None,
+        run: Mapping[str, Any],
+        devices: Sequence[Device],
+        networks: Mapping[str, nn.Module] | None = None,
+    ) -> None:
+        self._path = None if folder is None else folder / NAME
+        self._resume = resume
+        if resume and not Path(resume).is_file():
+            raise UserError(f"evaluation.resume: there is no file '{resume}'.")
+        self._known = read_rows(resume) if resume else []
+        self._refuse_other_rows({**run, "version": version("hwaware")})
+        ours, theirs = (
+            {(one.name, one.mapping) for one in devices},
+            {(row.device, row.mapping) for row in self._known},
+        )
+        if theirs and not ours & theirs:
+            there, here = (", ".join(sorted(f"{name} {mapping}" for name, mapping in some)) for some in (theirs, ours))
+            raise UserError(f"'{resume}' has rows of another device: {there} there, {here} here.")
+        self._weights = {name: _fingerprint(network) for name, network in (networks or {}).items()}
+        if resume:
+            self._refuse_other_weights(Path(resume).parent / WEIGHTS)
+
+    def chips(
+        self,
+        labels: RunLabels,
+        device: Device,
+        held: str,
+        base_digital: Mapping[str, float],
+        drift_free: Mapping[str, float],
+        n_samples: int,
+        ages_s: Sequence[float],
+        chip_seeds: Sequence[int],
+    ) -> dict[int, list[Row]]:
+        """The rows that :func:`evaluate` would give for these, in its order, by chip: of those that all are known of.
+
+        Raises:
+            UserError: the file's rows belong to another run.
+        """
+        self._refuse_other_rows({"n_samples": n_samples})
+        group = {name: getattr(labels, name) for name in ("network", "method", "method_params")}
+        group |= {"device": device.name, "device_params": held}
+        group |= {"mapping": device.mapping}
+        found = {}
+        for row in self._known:
+            if row.base_digital != (mine := base_digital.get(row.metric)):
+                raise self._other_run("base_digital", row.base_digital, mine)
+            if all(getattr(row, name) == value for name, value in group.items()):
+                if row.drift_free != drift_free.get(row.metric):
+                    raise UserError(
+                        f"'{self._resume}' has rows of another network: '{row.network}' has {row.drift_free} % "
+                        f"drift-free {row.metric} there, {drift_free.get(row.metric)} % here."
+                    )
+                found[row.chip_seed, row.age_s, row.metric] = row
+        wanted = {seed: [(seed, *what) for what in product(ages_s, base_digital)] for seed in chip_seeds}
+        return {
+            seed: [found[key] for key in keys] for seed, keys in wanted.items() if all(key in found for key in keys)
+        }
+
+    def keep(self, rows: Sequence[Row]) -> None:
+        """Writes the rows so far."""
+        if self._path is not None:
+            with replacing(self._path.parent / WEIGHTS) as file:
+                file.write(json.dumps(self._weights).encode())
+            write_rows(self._path, rows)
+
+    @staticmethod
+    def done(folder: Path) -> None:
+        """Removes what was kept: the whole is there."""
+        for name in (NAME, WEIGHTS):
+            (folder / name).unlink(missing_ok=True)
+
+    def _refuse_other_rows(self, run: Mapping[str, Any]) -> None:
+        for row in self._known:
+            for name, mine in run.items():
+                if getattr(row, name) != mine:
+                    raise self._other_run(name, getattr(row, name), mine)
+
+    def _other_run(self, name: str, theirs: Any, mine: Any) -> UserError:
+        return UserError(f"'{self._resume}' has rows of another run: {name} is {theirs} there, {mine} here.")
+
+    def _refuse_other_weights(self, file: Path) -> None:
+        try:
+            theirs = json.loads(file.read_text())
+        except (OSError, ValueError):
+            raise UserError(
+                f"evaluation.resume: there is no '{file}', which says what weights its rows are of."
+            ) from None
+        for name, mine in self._weights.items():
+            if theirs.get(name, mine) != mine:
+                raise UserError(f"'{self._resume}' has rows of another network: '{name}' had other weights there.")
+
+
+def _fingerprint(network: nn.Module) -> str:
+    """A digest of all weights."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

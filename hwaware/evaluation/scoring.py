@@ -1,0 +1,102 @@
+"""Scoring one network's chips, each process its share, and keeping what is measured on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from lightning.pytorch import Trainer
+from torch import nn
+
+from hwaware.compensation import Repair
+from hwaware.compensation.base import State
+from hwaware.evaluation.batches import gather
+from hwaware.evaluation.evaluate import Score, evaluate, held_by
+from hwaware.evaluation.resume import PartialRows
+from hwaware.hardware.devices import Device
+from hwaware.results.row import Row, RunLabels
+
+
+@dataclass(frozen=True)
+class ChipScorer:
+    """What all of an evaluation's networks and repairs have in common.
+
+    Attributes:
+        trainer: whose processes share the chips out.
+        score: gives each metric of a network.
+        base_digital: the same metrics of the digital network that all are compared with.
+        n_samples: that ``score`` uses.
+        chip_seeds: of all chips.
+        partial: what a killed evaluation had measured, and where to keep what this one has; None: neither.
+        advance: called after each score, for progress.
+    """
+
+    trainer: Trainer
+    score: Score
+    base_digital: Mapping[str, float]
+    n_samples: int
+    chip_seeds: Sequence[int]
+    partial: PartialRows | None
+    advance: Callable[[], None]
+
+    def rows(
+        self,
+        model: nn.Module,
+        device: Device,
+        labels: RunLabels,
+        ages_s: Sequence[float],
+        exact: Mapping[str, float],
+        repair: Repair | None,
+        before: Sequence[Row],
+    ) -> list[Row]:
+        """One row per chip, age and metric, in this order, the same on every rank.
+
+        Args:
+            model: converted, on the run's device.
+            device: the chips' technology.
+            labels: what identifies the run.
+            ages_s: ages in s.
+            exact: drift-free metrics.
+            repair: how chips are repaired; None: not at all.
+            before: rows measured before, to be kept with these.
+        """
+        known = {}
+        if self.partial is not None:
+            about = (labels, device, held_by(model, device), self.base_digital, exact, self.n_samples)
+            known = self.partial.chips(*about, ages_s, self.chip_seeds)
+        for _ in range(len(ages_s) * len(known) // self.trainer.world_size):
+            self.advance()
+        missing = [seed for seed in self.chip_seeds if seed not in known]
+        if repair is not None and missing:
+            repair.prepare(self._shared)
+        rows = _in_order(known, [])
+        how = {"labels": labels, "ages_s": ages_s, "exact": exact, "repaired": repair}
+        for found in self._measured(missing, model, device, **how):
+            rows = _in_order(known, found)
+            if self.partial is not None and self.trainer.is_global_zero:
+                self.partial.keep([*before, *rows])
+        return rows
+
+    def _measured(self, chip_seeds: Sequence[int], *what: Any, **how: Any) -> Iterator[list[Row]]:
+        """The rows so far after each chip or, of several processes, those of all at once."""
+        how |= {"score": self.score, "base_digital": self.base_digital, "n_samples": self.n_samples}
+        own, world_size = [], self.trainer.world_size
+        for seed in chip_seeds[self.trainer.global_rank :: world_size]:
+            own += evaluate(*what, chip_seeds=[seed], on_chip=self.advance, **how)
+            if world_size == 1:
+                yield own
+        if world_size > 1:
+            yield gather(own)
+
+    def _shared(self, state: State) -> State:
+        """What the first process has."""
+        there = {name: value.cpu() for name, value in state.items()}
+        device = self.trainer.strategy.root_device
+        return {name: value.to(device) for name, value in self.trainer.strategy.broadcast(there).items()}
+
+
+def _in_order(known: Mapping[int, Sequence[Row]], found: Iterable[Row]) -> list[Row]:
+    """Rows chip by chip; within a chip their order stays."""
+    return sorted([*chain.from_iterable(known.values()), *found], key=lambda row: row.chip_seed)

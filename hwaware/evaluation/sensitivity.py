@@ -1,0 +1,121 @@
+"""Which layers a network's accuracy on aged chips depends on most."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from hwaware.chip import VALIDATION_CHIP_SEED_START, Chip, drift_free
+from hwaware.hardware.devices import Device
+from hwaware.nn import AnalogLayer, analog_layers, installed_weights
+
+
+@dataclass(frozen=True)
+class LayerSensitivity:
+    """What one layer costs when it alone is held in aged cells; accuracies in percent, means over chips.
+
+    Attributes:
+        rank: 1 is the layer that loses most.
+        layer: its name.
+        cells: that hold it.
+        age_s: of the chips (s).
+        weight_error: norm of the weights' error over that of the weights.
+        loss_points: accuracy that is lost.
+        loss_std: over chips; 0 for a single one.
+        kept_accuracy: with this layer and all that lose more kept digital, and the others in cells.
+        kept_cells_percent: of the network's cells that are then saved, as the layers need digital memory instead.
+        exact_accuracy, all_accuracy: of the exact network, and with every layer in cells.
+    """
+
+    rank: int
+    layer: str
+    cells: int
+    age_s: float
+    weight_error: float
+    loss_points: float
+    loss_std: float
+    kept_accuracy: float
+    kept_cells_percent: float
+    exact_accuracy: float
+    all_accuracy: float
+
+
+@torch.no_grad()
+def sensitivity(
+    model: nn.Module,
+    device: Device,
+    *,
+    accuracy: Callable[[nn.Module], float],
+    age_s: float,
+    chip_seeds: Iterable[int] = range(VALIDATION_CHIP_SEED_START, VALIDATION_CHIP_SEED_START + 3),
+    most: int = 8,
+    on_score: Callable[[], None] = lambda: None,
+) -> list[LayerSensitivity]:
+    """Drifts one layer at a time, then keeps the most sensitive ones exact, one after the other.
+
+    Args:
+        model: a converted network in eval mode.
+        device: the chips' technology.
+        accuracy: of a network in percent, on samples to choose by.
+        age_s: of the chips (s).
+        chip_seeds: chips to choose by; never those that results are reported on.
+        most: how many layers are kept digital at most; ``kept_accuracy`` is NaN below them.
+        on_score: called after each score, for progress.
+
+    Returns:
+        The layers, the most sensitive first.
+
+    Raises:
+        UserError: the device's law does not cover the age.
+    """
+    layers = analog_layers(model)
+    with drift_free(model):
+        exact = accuracy(model)
+    chips = [_weights(Chip.program(model, device, seed), age_s) for seed in chip_seeds]
+
+    def score(drifted: Sequence[str]) -> list[float]:
+        values = []
+        for weights in chips:
+            with installed_weights(model, _chosen(weights, set(drifted))):
+                values.append(accuracy(model))
+            on_score()
+        return values
+
+    every = statistics.fmean(score(list(layers)))
+    losses = {name: [exact - value for value in score([name])] for name in layers}
+    ranked = sorted(layers, key=lambda name: -statistics.fmean(losses[name]))
+    n_cells = device.layout.n_cells
+    cells = {name: n_cells(layer.weight.shape, getattr(layer, "groups", 1)) for name, layer in layers.items()}
+    found, kept = [], 0
+    for rank, name in enumerate(ranked, start=1):
+        kept += cells[name]
+        error = [((weights[name] - layers[name].effective_weight()).norm()).item() for weights in chips]
+        found.append(
+            LayerSensitivity(
+                rank=rank,
+                layer=name,
+                cells=cells[name],
+                age_s=age_s,
+                weight_error=statistics.fmean(error) / layers[name].effective_weight().norm().item(),
+                loss_points=statistics.fmean(losses[name]),
+                loss_std=statistics.stdev(losses[name]) if len(chips) > 1 else 0.0,
+                kept_accuracy=statistics.fmean(score(ranked[rank:])) if rank <= most else float("nan"),
+                kept_cells_percent=100 * kept / sum(cells.values()),
+                exact_accuracy=exact,
+                all_accuracy=every,
+            )
+        )
+    return found
+
+
+def _weights(chip: Chip, age_s: float) -> dict[str, Tensor]:
+    chip.device.check_age(age_s)
+    return {name: chip.weight_at(name, age_s) for name in chip.targets}
+
+
+def _chosen(weights: Mapping[str, Tensor], drifted: set[str]) -> Callable[[str, AnalogLayer], Tensor]:
+    return lambda name, layer: weights[name] if name in drifted else layer.effective_weight()

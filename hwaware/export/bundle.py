@@ -1,0 +1,299 @@
+"""What a chip team needs of a network, in a folder that is read back and checked.
+
+Schema 1. ``bundle.json`` has ``schema`` (``hwaware-bundle``), ``version``, ``network``, ``device`` (law and all
+parameters; conductances in µS), ``crossbar`` (its largest number of rows and columns), ``layers``, ``repairs`` and
+``beside`` (numbers of the digital side, such as a reader's threshold of "no answer"):
+
+* a layer has ``shape``, ``scale`` (the key of ``s`` in ``digital.safetensors``) and ``crossbars``: each with ``key`` in
+  ``conductances.safetensors``, ``cell`` (which of a weight's cells), ``group`` (of a grouped convolution), ``rows``
+  and ``columns`` (first and one past the last input and output of the group that it holds). A crossbar is a matrix of
+  target conductances, inputs by outputs; inputs run over channels, then the kernel, as in the layer's weight. Layers
+  whose weights are tied name the same crossbars.
+* a weight at window position v realises ``s·sinh(κv)/sinh(rκ)`` (κ, r: the device's ``kappa``, ``range_fraction``;
+  ``s·v/r`` where kappa is null). ``v = (2·g₀ - g_max - g_min)/(g_max - g_min)`` with the mapping ``offset``, else
+  ``v = (g₀ - g₁)/(g_max - g_min)``. With ``offset_reference`` each crossbar has one more column, which is not listed:
+  its cells all have the target ``(g_max + g_min)/2``, and what they conduct, g_r, is taken off,
+  ``v = 2·(g₀ - g_r)/(g_max - g_min)``. With ``bit_sliced`` cell k of n holds a digit to the base b = 2^slice_bits,
+  ``d_k = (b - 1)·(g_k - g_min)/(g_max - g_min)``, and ``v = Σ d_k·b^(n - 1 - k)/2^(bits - 1) - 1``.
+* ``digital.safetensors`` also holds everything that stays digital, under the network's own keys.
+* a repair has ``key``, ``method``, ``params``, ``schedule``, ``cost`` (:class:`hwaware.compensation.costs.Cost`) and
+  ``timetable``: ``start_s`` (age from which a level holds), ``level`` (its name, null: no repair yet) and the accuracy
+  there: mean and standard deviation in percent over simulated chips, on validation samples; ``drift_free`` is that of
+  the exact network. In ``repairs.safetensors`` a level's values are ``KEY/LEVEL/NAME`` in half precision, or
+  ``…/codes`` (whole numbers) times ``…/scale``. What all levels share is ``KEY/shared/NAME``. What the values do to a
+  layer, or in place of a number of ``beside``, is in the docstring of the method's class.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hwaware import compensation
+from hwaware.chip import Chip
+from hwaware.compensation import Level, OfflineCompensation, Schedule, Timetable
+from hwaware.compensation.costs import Cost
+from hwaware.compensation.quantise import codes
+from hwaware.errors import UserError
+from hwaware.hardware.devices import Device, device_from_dict, device_to_dict
+from hwaware.hardware.encoding.mapping import CROSSBAR
+from hwaware.nn import analog_layers, convert
+from hwaware.results.files import new_folder, replacing
+from hwaware.results.provenance import commit
+
+SCHEMA, SCHEMA_VERSION = "hwaware-bundle", 1
+
+_MANIFEST = "bundle.json"
+
+
+@dataclass(frozen=True)
+class PlannedRepair:
+    """A repair that is shipped with a chip.
+
+    Attributes:
+        method: fitted offline.
+        timetable: its drift levels.
+        cost: of all of them.
+        schedule: what the timetable was planned by.
+    """
+
+    method: OfflineCompensation
+    timetable: Timetable
+    cost: Cost
+    schedule: Schedule
+
+    def __call__(self, chip: Chip, age_s: float) -> AbstractContextManager[None]:
+        """The context in which a chip's network runs as the timetable repairs it at an age (s)."""
+        state = self.timetable.at(age_s).state
+        if state is None:
+            return nullcontext()
+        device = next(chip.model.parameters()).device
+        return self.method.installed(chip.model, {name: value.to(device) for name, value in state.items()})
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What :func:`read_bundle` found.
+
+    Attributes:
+        network: the network's name.
+        device: the chips' technology.
+        targets: conductances (µS) of each layer's cells, each in the shape of the layer's weight.
+        scales: of each layer, ``s``.
+        digital: everything that is not in cells, under the network's own keys.
+        repairs: shipped with it.
+        beside: numbers that its digital side needs, such as a reader's threshold of "no answer".
+    """
+
+    network: str
+    device: Device
+    targets: dict[str, tuple[Tensor, ...]]
+    scales: dict[str, Tensor]
+    digital: dict[str, Tensor]
+    repairs: tuple[PlannedRepair, ...]
+    beside: dict[str, Any]
+
+    @torch.no_grad()
+    def install(self, model: nn.Module) -> None:
+        """Converts a digital network of the same architecture, and gives it the bundle's weights.
+
+        Raises:
+            UserError: it is another network.
+        """
+        modules = dict(model.named_modules())
+        for name, cells in self.targets.items():
+            shape = getattr(getattr(modules.get(name), "weight", None), "shape", None)
+            if shape != cells[0].shape:
+                here = "none" if shape is None else list(shape)
+                raise UserError(f"the bundle's layer '{name}' has shape {list(cells[0].shape)}, the network's {here}.")
+        convert(model, self.device, include=list(self.targets))
+        state, layers = dict(self.digital), analog_layers(model)
+        analog = {id(layer.weight) for layer in layers.values()}
+        for key, value in model.state_dict(keep_vars=True).items():
+            if id(value) in analog:  # under whichever of its names
+                state[key] = value.detach()
+        try:
+            model.load_state_dict(state)
+        except RuntimeError as error:
+            raise UserError(f"the bundle is of another network: {' '.join(str(error).split())[:160]}") from None
+        for name, cells in self.targets.items():
+            v = self.device.layout.decode(cells, self.device.g_min_us, self.device.g_max_us)
+            latent = v / self.device.range_fraction * self.scales[name]
+            if self.device.slices is None:
+                layers[name].weight.copy_(latent)
+            else:  # whose scale has to be found in the codes
+                layers[name].set_effective_weight(latent)
+
+
+def write_bundle(
+    folder: str | Path,
+    model: nn.Module,
+    device: Device,
+    network: str,
+    repairs: Sequence[PlannedRepair] = (),
+    beside: Mapping[str, Any] | None = None,
+) -> Path:
+    """Writes a converted network as a bundle, all or nothing, and returns the folder.
+
+    Raises:
+        UserError: there is something at that path already; the network was converted for another device.
+    """
+    from safetensors.torch import save
+
+    folder = Path(folder)
+    if folder.exists():
+        raise UserError(f"'{folder}' is there already: give a folder that is not.")
+    layers, conductances, analog = {}, {}, analog_layers(model)
+    held = {id(layer.weight) for layer in analog.values()}
+    variables = model.state_dict(keep_vars=True).items()
+    digital = {key: value.detach().cpu() for key, value in variables if id(value) not in held}
+    for name, target in Chip.program(model, device, seed=0).targets.items():  # which checks the device
+        if target.owner != name:  # tied: the same cells
+            layers[name] = layers[target.owner]
+            continue
+        latent, scale = target.latent.float().cpu(), target.scale.cpu()
+        digital[f"{name}/scale"] = scale
+        cells = device.layout.encode(device.window_position(latent / scale), device.g_min_us, device.g_max_us)
+        crossbars = []
+        for entry, matrix in _crossbars(name, cells, getattr(analog[name], "groups", 1)):
+            crossbars.append(entry)
+            conductances[entry["key"]] = matrix
+        layers[name] = {"shape": list(latent.shape), "scale": f"{name}/scale", "crossbars": crossbars}
+    stored: dict[str, Tensor] = {}
+    manifest = {
+        "schema": SCHEMA,
+        "version": SCHEMA_VERSION,
+        "network": network,
+        "device": device_to_dict(device),
+        "crossbar": [CROSSBAR, CROSSBAR],
+        "layers": layers,
+        "repairs": [_stored_repair(f"{i}_{one.method.name}", one, model, stored) for i, one in enumerate(repairs)],
+        "beside": dict(beside or {}),
+        "hwaware": version("hwaware"),
+        "commit": commit(),
+    }
+    with new_folder(folder) as temporary:
+        for name, tensors in (("conductances", conductances), ("digital", digital), ("repairs", stored)):
+            own = {key: value.contiguous().clone() for key, value in tensors.items()}  # safetensors refuses ties
+            with replacing(temporary / f"{name}.safetensors") as file:
+                file.write(save(own))
+        (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=1))
+    return folder
+
+
+def read_bundle(folder: str | Path) -> Bundle:
+    """Reads what :func:`write_bundle` wrote.
+
+    Raises:
+        UserError: it is missing, damaged, or of a later schema.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    folder = Path(folder)
+    if not (folder / _MANIFEST).is_file():
+        raise UserError(f"'{folder}' is no bundle: it has no {_MANIFEST}.")
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text())
+        found = manifest["schema"], manifest["version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"'{folder}/{_MANIFEST}' is damaged: {' '.join(str(error).split())[:160]}") from None
+    if found != (SCHEMA, SCHEMA_VERSION):
+        raise UserError(f"'{folder}' has schema {found[0]} {found[1]}; this package reads {SCHEMA} {SCHEMA_VERSION}.")
+    try:
+        names = ("conductances", "digital", "repairs")
+        conductances, digital, stored = (load_file(folder / f"{name}.safetensors") for name in names)
+        device = device_from_dict(manifest["device"])
+        targets = {
+            name: _cells(layer, conductances, device.layout.cells_per_weight)
+            for name, layer in manifest["layers"].items()
+        }
+        scales = {name: digital[layer["scale"]] for name, layer in manifest["layers"].items()}
+        digital = {key: value for key, value in digital.items() if not key.endswith("/scale")}
+        repairs = tuple(_read_repair(entry, stored) for entry in manifest["repairs"])
+        beside = manifest.get("beside", {})  # older ones have none
+        return Bundle(manifest["network"], device, targets, scales, digital, repairs, beside)
+    except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+        raise UserError(f"bundle '{folder}' is damaged: {' '.join(str(error).split())[:160]}") from None
+
+
+def _crossbars(name: str, cells: Sequence[Tensor], groups: int) -> Iterator[tuple[dict[str, Any], Tensor]]:
+    """Each layer's crossbars: entries of the manifest, and matrices of inputs by outputs."""
+    for cell, conductance in enumerate(cells):
+        for group, weight in enumerate(conductance.flatten(1).chunk(groups)):
+            for row in range(0, weight.shape[1], CROSSBAR):
+                for column in range(0, weight.shape[0], CROSSBAR):
+                    matrix = weight.T[row : row + CROSSBAR, column : column + CROSSBAR]
+                    entry = {"key": f"{name}/{cell}/{group}/{row}_{column}", "cell": cell, "group": group}
+                    entry["rows"] = [row, row + matrix.shape[0]]
+                    entry["columns"] = [column, column + matrix.shape[1]]
+                    yield entry, matrix
+
+
+def _cells(layer: dict[str, Any], conductances: dict[str, Tensor], cells_per_weight: int) -> tuple[Tensor, ...]:
+    groups = 1 + max(crossbar["group"] for crossbar in layer["crossbars"])
+    outputs, *inputs = layer["shape"]
+    found = torch.full((cells_per_weight, groups, outputs // groups, torch.Size(inputs).numel()), torch.nan)
+    for crossbar in layer["crossbars"]:
+        rows, columns = (slice(*crossbar[what]) for what in ("rows", "columns"))
+        found[crossbar["cell"], crossbar["group"], columns, rows] = conductances[crossbar["key"]].T
+    if found.isnan().any():
+        raise ValueError(f"crossbars of a layer of shape {layer['shape']} do not cover it")
+    return tuple(found.view(cells_per_weight, *layer["shape"]))
+
+
+def _stored_repair(prefix: str, repair: PlannedRepair, model: nn.Module, stored: dict[str, Tensor]) -> dict[str, Any]:
+    method = repair.method
+    for name, tensor in method.shared(model).items():
+        stored[f"{prefix}/shared/{name}"] = tensor.cpu()
+    timetable, numbers = [], {}
+    for number, state in enumerate(repair.timetable.states):
+        numbers[id(state)] = str(number)
+        for name, value in state.items():
+            key = f"{prefix}/{number}/{name}"
+            if method.bits is None:
+                stored[key] = value.half().cpu()
+            else:
+                whole, scale = codes(value.cpu(), method.bits)
+                stored |= {f"{key}/codes": whole, f"{key}/scale": scale.half()}
+    for level in repair.timetable.levels:
+        planned = {what: getattr(level, what) for what in ("start_s", "mean", "std", "reached")}
+        timetable.append(planned | {"level": numbers.get(id(level.state))})
+    return {
+        "key": prefix,
+        "method": type(method).__name__,
+        "params": json.loads(method.params),
+        "schedule": asdict(repair.schedule),
+        "cost": asdict(repair.cost),
+        "timetable": timetable,
+        "drift_free": repair.timetable.drift_free,
+    }
+
+
+def _read_repair(entry: dict[str, Any], stored: dict[str, Tensor]) -> PlannedRepair:
+    kind = getattr(compensation, entry["method"], None)
+    if not (isinstance(kind, type) and issubclass(kind, OfflineCompensation)):
+        raise ValueError(f"there is no method {entry['method']}")
+    method, levels, states = kind(**entry["params"]), [], {None: None}
+    for line in entry["timetable"]:
+        if line["level"] not in states:
+            prefix, state = f"{entry['key']}/{line['level']}/", {}
+            own = {key.removeprefix(prefix): value for key, value in stored.items() if key.startswith(prefix)}
+            for key, value in own.items():
+                if method.bits is None:
+                    state[key] = value.float()
+                elif key.endswith("/codes"):
+                    name = key.removesuffix("/codes")
+                    state[name] = value.float() * own[f"{name}/scale"].float()
+            states[line["level"]] = state
+        levels.append(Level(line["start_s"], states[line["level"]], line["mean"], line["std"], line["reached"]))
+    timetable = Timetable(tuple(levels), entry["drift_free"])
+    return PlannedRepair(method, timetable, Cost(**entry["cost"]), Schedule(**entry["schedule"]))

@@ -1,0 +1,164 @@
+"""The two files of a result, and reading any file of weights for what it is.
+
+``*.ckpt`` resumes a run: latent weights, optimiser, hardware configuration. ``model.safetensors`` is the result:
+*effective* weights under the network's own keys, which plain timm loads; its header says what hardware they are for.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hwaware.errors import UserError
+from hwaware.hardware.devices import device_from_dict
+from hwaware.models.hub import weights_file
+from hwaware.nn import convert, effective_state_dict, ranges_of, set_ranges, to_digital
+from hwaware.results.files import replacing
+from hwaware.tasks.base import CHECKPOINT_KEY, HardwareAwareTask
+
+_HEADER_KEY = "hwaware"
+
+
+def save_weights(task: HardwareAwareTask, path: str | Path) -> Path:
+    """Writes the task's effective weights (:func:`write_weights`), and returns the path."""
+    network = task.network
+    return write_weights(path, effective_state_dict(network), task.network_name, task.hardware, ranges_of(network))
+
+
+def write_weights(
+    path: str | Path,
+    state: Mapping[str, Tensor],
+    network: str,
+    hardware: dict[str, Any] | None,
+    ranges: Mapping[str, Any] | None = None,
+) -> Path:
+    """Writes effective weights as safetensors, all or nothing, and returns the path.
+
+    Header metadata ``hwaware`` is JSON: network, hardware (device, layers; null for a digital network), versions, and
+    the ranges of the layers' converters, where there are any.
+    """
+    from safetensors.torch import save
+
+    path = Path(path)
+    versions = {package: version(package) for package in ("hwaware", "torch", "timm", "transformers")}
+    header = {"network": network, "hardware": hardware, "versions": versions}
+    if ranges:
+        header["ranges"] = dict(ranges)
+    state = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}  # safetensors refuses ties
+    data = save(state, {"format": "pt", _HEADER_KEY: json.dumps(header, sort_keys=True)})
+    with replacing(path) as file:
+        file.write(data)
+    return path
+
+
+def read_header(path: str | Path) -> dict[str, Any] | None:
+    """The header that :func:`save_weights` wrote; None for weights from elsewhere.
+
+    Raises:
+        UserError: the file is missing, cut short, or no safetensors file in spite of its name.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"there is no weights file '{path}'.")
+    if path.suffix != ".safetensors":
+        return None
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(_HEADER_KEY)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"'{path}' is cut short or not a safetensors file ({error}).") from None
+    if text is None:
+        return None
+    try:
+        header = json.loads(text)
+        return {key: header[key] for key in ("network", "hardware")} | {"ranges": header.get("ranges", {})}
+    except (ValueError, TypeError, KeyError):
+        raise UserError(f"the header of '{path}' is not what this package writes; was it edited?") from None
+
+
+def hardware_of(path: str | Path) -> dict[str, Any] | None:
+    """The hardware that a file's weights were finetuned for, as :func:`write_weights` has it; None for none.
+
+    Raises:
+        UserError: see :func:`load_weights`.
+    """
+    if Path(path).suffix == ".ckpt":
+        return read_checkpoint(path)[CHECKPOINT_KEY]["hardware"]
+    header = read_header(weights_file(path))
+    return header and header["hardware"]
+
+
+def load_weights(task: HardwareAwareTask, path: str | Path) -> tuple[str, nn.Module]:
+    """The digital network with the weights of any file: a run's ``.ckpt``, its ``model.safetensors``, or plain weights.
+
+    A folder and ``hf-hub:USER/NAME`` stand for their ``model.safetensors``.
+
+    Returns:
+        ``finetuned`` for weights trained for hardware, else ``base``; and the network, with effective weights.
+
+    Raises:
+        UserError: the file is missing, damaged, unsafe to load, or of another network.
+    """
+    if Path(path).suffix == ".ckpt":
+        return _load_checkpoint(task, path)
+    path = weights_file(path)
+    header = read_header(path)
+    if header is not None and header["network"] != task.network_name:
+        raise UserError(f"'{path}' holds weights of {header['network']}, the recipe's network is {task.network_name}.")
+    network = task.build_network(str(path))
+    set_ranges(network, header["ranges"] if header is not None else {})
+    return ("finetuned" if header is not None and header["hardware"] else "base"), network
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """A run's ``.ckpt``, loaded without running code from it.
+
+    Raises:
+        UserError: the file is missing, damaged, unsafe to load, or no checkpoint of a run.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"there is no checkpoint '{path}'.")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError:
+        raise UserError(
+            f"checkpoint '{path}' can't be loaded safely: it is damaged, or holds objects that could run code."
+        ) from None
+    except Exception as error:  # a damaged archive raises anything
+        reason = str(error).splitlines()[0]
+        raise UserError(f"checkpoint '{path}' is cut short or not a checkpoint ({reason}).") from None
+    if not isinstance(checkpoint, dict) or CHECKPOINT_KEY not in checkpoint:
+        raise UserError(f"'{path}' is no checkpoint of a run; weights are given as --weights or --model.weights.")
+    return checkpoint
+
+
+def _load_checkpoint(task: HardwareAwareTask, path: str | Path) -> tuple[str, nn.Module]:
+    checkpoint = read_checkpoint(path)
+    saved = checkpoint[CHECKPOINT_KEY]
+    if saved["network"] != task.network_name:
+        raise UserError(f"'{path}' is a run of {saved['network']}, the recipe's network is {task.network_name}.")
+    network = to_digital(copy.deepcopy(task.network))
+    hardware = saved["hardware"]
+    if hardware:  # of the run, which need not be the recipe's: the latents mean something under that one only
+        layers = (hardware[key] for key in ("include", "exclude", "corrected"))
+        convert(network, device_from_dict(hardware["device"]), *layers)
+    prefix = "network."
+    state = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"checkpoint '{path}' does not fit {task.network_name}: {reason}") from None
+    set_ranges(network, saved.get("ranges", {}))
+    return ("finetuned" if hardware else "base"), to_digital(network)

@@ -1,0 +1,128 @@
+"""What stands about a crossbar: DACs at its inputs, the curve of the voltage, noise and ADCs at its outputs.
+
+A layer's input x becomes voltages ``V = r·V_max·x/x_max``; its columns' currents are converted back, and divided by r:
+
+* the DAC spans ±r·V_max with ``2^bits - 1`` even levels, zero among them: x is rounded, and cut off at ±x_max;
+* a cell's current is ``sinh(κV/V_max)/κ`` rather than linear in the voltage, with κ = V_max/V_0 (``input_kappa``), so
+  that the layer computes ``y = Σ ŵ·sinh(rκ·x/x_max)·x_max/(rκ)``. Unlike a curve in the cell's state, which is the
+  device's ``kappa``, it can't be pre-distorted in the weights: shrinking the range r makes it straighter;
+* what an output's current may be is fixed, whatever r: y_max at r = 1. Noise and ADC step are shares of that full
+  scale, so that they grow as 1/r in the units of y: ``σ = output_noise·y_max/r``, and steps of
+  ``y_max/(r·(2^(bits - 1) - 1))``, cut off at ±y_max/r.
+
+x_max and y_max are percentiles of ``|x|`` and of ``|y|`` before the bias, of the exact network without all this, on
+calibration samples; one of each for a layer. Partial sums of several crossbars are taken as added before conversion.
+The input curve is the I-V curve of the Stanford/ASU ReRAM model, ``I ∝ sinh(V/V_0)``; with the shrunk range a
+reconstruction of arXiv 2606.17471, whose text is not public.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hwaware.errors import UserError
+from hwaware.hardware.devices import Device
+from hwaware.hardware.devices.device import CURVES
+from hwaware.hardware.encoding import curve as iv
+
+
+class Ranges(NamedTuple):
+    """One layer's full scales: of its inputs ``x_max`` and of its outputs ``y_max``, in their own units."""
+
+    x_max: float
+    y_max: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Converters:
+    """Converters of all layers in cells; see the module. Gradients pass straight through the rounding, not the cut-off.
+
+    Attributes:
+        dac_bits, adc_bits: bits of input and output, their sign included; None: exact.
+        percentile: of magnitudes that still fit into a layer's ranges.
+        samples: calibration samples that ranges are measured on.
+        input_kappa: κ of the curve in the voltage; None: currents are linear in it.
+        input_range: r, the share of the voltage range in use.
+        output_noise: standard deviation over an output's full scale. In training, and on chips.
+    """
+
+    dac_bits: int | None = None
+    adc_bits: int | None = None
+    percentile: float = 99.9
+    samples: int = 256
+    input_kappa: float | None = None
+    input_range: float = 1.0
+    output_noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        for field in ("dac_bits", "adc_bits"):
+            bits = getattr(self, field)
+            if bits is not None and (not isinstance(bits, int) or not 2 <= bits <= 16):
+                raise UserError(f"converters: {field}={bits} must be a whole number in [2, 16]; null is exact.")
+        if not 50 < self.percentile <= 100:
+            raise UserError(f"converters: percentile={self.percentile} must lie in (50, 100]; 99.9 is usual.")
+        if self.samples < 1:
+            raise UserError(f"converters: samples={self.samples} must be at least 1.")
+        if not 0 < self.input_range <= 1:
+            raise UserError(f"converters: input_range={self.input_range} must lie in (0, 1]; 1.0 is the whole range.")
+        if not 0 <= self.output_noise < math.inf:
+            raise UserError(f"converters: output_noise={self.output_noise} must be 0 or more, of the full scale.")
+        if self.input_kappa is not None and not CURVES[0] <= self.input_range * self.input_kappa <= CURVES[1]:
+            raise UserError(
+                f"converters: input_kappa={self.input_kappa} times input_range={self.input_range} must lie in "
+                f"{list(CURVES)}; null is a linear cell."
+            )
+        costly = self.adc_bits is not None or self.output_noise > 0
+        if self.input_range < 1 and not costly:
+            raise UserError("converters: a narrow input_range costs nothing without adc_bits or output_noise: set one.")
+        if not costly and self.dac_bits is None and self.input_kappa is None:
+            raise UserError("converters: nothing is converted: set dac_bits or adc_bits, or leave converters null.")
+
+    def check(self, device: Device) -> None:
+        """Raises UserError where the device has a curve too: cells have one, in their state or in the voltage."""
+        if self.input_kappa is not None and device.kappa is not None:
+            raise UserError(
+                f"converters.input_kappa={self.input_kappa} is the cell's curve, and device '{device.name}' has "
+                f"kappa={device.kappa} as well: set device.kappa linear."
+            )
+
+    def settings(self) -> dict[str, Any]:
+        """What is set, as plain types."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def inputs(self, x: Tensor, x_max: float) -> Tensor:
+        """What drives the rows for inputs ``x``: rounded, cut off, bent; in the units of ``x``."""
+        if self.dac_bits is not None:
+            x = _rounded(x, x_max, self.dac_bits)
+        elif self.input_kappa is not None:
+            x = x.clamp(-x_max, x_max)
+        if self.input_kappa is not None:
+            x = iv.bent_input(x, x_max, self.input_range * self.input_kappa)
+        return x
+
+    def outputs(self, y: Tensor, y_max: float, noisy: bool, draws: torch.Generator | None) -> Tensor:
+        """What is read for column sums ``y``, in their units: with noise, rounded, cut off.
+
+        Args:
+            y: without bias.
+            y_max: their full scale at r = 1.
+            noisy: whether there is noise.
+            draws: where it comes from; None: torch's global generator.
+        """
+        full = y_max / self.input_range
+        if noisy and self.output_noise:
+            noise = torch.randn(y.shape, generator=draws, device=y.device, dtype=torch.float32)
+            y = y + noise.mul_(self.output_noise * full).to(y.dtype)
+        return y if self.adc_bits is None else _rounded(y, full, self.adc_bits)
+
+
+def _rounded(values: Tensor, limit: float, bits: int) -> Tensor:
+    """On ``2^bits - 1`` even levels from ``-limit`` to ``limit``."""
+    half = 2 ** (bits - 1) - 1
+    # In single precision: half precision has hardly more digits than a converter.
+    return torch.fake_quantize_per_tensor_affine(values.float(), limit / half, 0, -half, half).to(values.dtype)

@@ -1,0 +1,352 @@
+"""The physics of one memory technology: a frozen set of parameters and pure functions of tensors."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hwaware.errors import UserError, nearest
+from hwaware.hardware.devices.censored import censored_moments
+from hwaware.hardware.devices.temperature import acceleration
+from hwaware.hardware.encoding import curve as iv
+from hwaware.hardware.encoding.levels import check_levels, quantise, steps_in_use
+from hwaware.hardware.encoding.mapping import BIT_SLICED, MAPPING_NAMES, MAPPINGS, Mapping, bit_sliced
+from hwaware.hardware.encoding.slices import BitSlices
+
+SCALES = ("tensor", "channel", "fixed")
+CLAMPS = ("window", "zero")
+
+#: Curvatures rκ that the weight transform keeps its precision for, in single precision.
+CURVES = (0.01, 10.0)
+
+_SMALLEST_VARIANCE = 1e-24  # µS²
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device(ABC):
+    """One memory technology and how weights are laid into it.
+
+    A subclass is one family of laws (how a cell errs when written, drifts and is read) with its constants as fields; a
+    preset is a YAML file that names the family and gives the constants.
+
+    Attributes:
+        name: the preset's name in results.
+        source: where the constants come from.
+        g_min_us, g_max_us: the conductance window in µS.
+        mapping: ``offset``, ``offset_reference``, ``differential``, ``differential_symmetric`` or ``bit_sliced``.
+        scale: what shares one weight scale ``s = max|w|``: a whole ``tensor``, or each output ``channel``; or
+            ``fixed``: s = 2^(bits - 1 - fraction_bits) of all layers, whatever their weights are.
+        clamp: what a cell can hold: the programming ``window``, or anything above ``zero``.
+        kappa: non-linearity κ = V_read/V_0 of the cell's current; None is a linear cell.
+        range_fraction: share r ∈ (0, 1] of the conductance window that weights may use.
+        stuck_on, stuck_off: probability that a cell is stuck at g_max / at g_min.
+        levels: window positions that a weight can be written to (:mod:`hwaware.hardware.encoding.levels`); None: all.
+        bits, slice_bits: of a weight and of a cell, for the mapping ``bit_sliced`` alone, where 8 and 2 stand for None.
+            A fixed-point number has no +1: weights are clipped at ``s·(1 - 2^(1 - bits))``. Where ``s = max|w|``, that
+            takes one code off a largest weight that is positive.
+        fraction_bits: of ``bits``, for the scale ``fixed`` alone.
+        temperature_c, activation_energy_ev: at which temperature (°C) chips age, and how much faster drift is there
+            (:mod:`hwaware.hardware.devices.temperature`); None: at the one that the law is stated for. Ages are real
+            ones everywhere; reading is as noisy as at that age, not at the equivalent one.
+        measured_s, measured_us: first and last age above 0 (s), and lowest and highest target (µS), at which cells were
+            read for the constants; None: not stated. What lies outside is marked as extrapolated.
+    """
+
+    name: str
+    source: str = ""
+    g_min_us: float
+    g_max_us: float
+    mapping: str = "differential"
+    scale: str = "tensor"
+    clamp: str = "window"
+    kappa: float | None = 2.0
+    range_fraction: float = 1.0
+    stuck_on: float = 0.0
+    stuck_off: float = 0.0
+    levels: int | None = None
+    bits: int | None = None
+    slice_bits: int | None = None
+    fraction_bits: int | None = None
+    temperature_c: float | None = None
+    activation_energy_ev: float | None = None
+    measured_s: tuple[float, ...] | None = None
+    measured_us: tuple[float, ...] | None = None
+
+    #: The same at every age above 0, so that one age says all there is to say.
+    has_time_law = True
+
+    @property
+    def youngest_s(self) -> float:
+        """The youngest age (s) above 0 that the law covers, at the temperature that it is stated for."""
+        return 0.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            for value in _flat(getattr(self, field.name)):
+                if isinstance(value, float) and not math.isfinite(value):
+                    raise UserError(f"{field.name}={value} of device '{self.name}' is not a finite number.")
+        for field, options in (("mapping", MAPPING_NAMES), ("scale", SCALES), ("clamp", CLAMPS)):
+            if getattr(self, field) not in options:
+                given = getattr(self, field)
+                raise UserError(f"{field} '{given}' of device '{self.name}' is unknown. {nearest(given, options)}")
+        if not 0 <= self.g_min_us < self.g_max_us < math.inf:
+            raise UserError(
+                f"the conductance window of device '{self.name}' is empty: g_min_us={self.g_min_us} must be at least 0 "
+                f"and below g_max_us={self.g_max_us}."
+            )
+        self._check_slices()
+        if self.kappa is not None and not 0 < self.kappa < math.inf:
+            raise UserError(f"kappa={self.kappa} is not a non-linearity: it must be above 0 (2.0 is usual).")
+        if not 0 < self.range_fraction <= 1:
+            raise UserError(f"range_fraction={self.range_fraction} must lie in (0, 1]; 1.0 uses the whole window.")
+        if self.kappa is not None and not CURVES[0] <= self.curve <= CURVES[1]:
+            raise UserError(
+                f"kappa={self.kappa} times range_fraction={self.range_fraction} must lie in {list(CURVES)}. "
+                "A cell without a curve has kappa linear (null in a device file)."
+            )
+        check_levels(self.levels, self.range_fraction)
+        acceleration(self.temperature_c, self.activation_energy_ev)
+        for field in ("measured_s", "measured_us"):
+            ends = getattr(self, field)
+            if ends is not None and not (len(ends) == 2 and 0 <= ends[0] <= ends[1]):
+                raise UserError(f"{field}={list(ends)} of device '{self.name}' must be a lowest and a highest value.")
+        if self.stuck_on < 0 or self.stuck_off < 0 or self.stuck_on + self.stuck_off > 1:
+            raise UserError(
+                f"stuck_on={self.stuck_on} and stuck_off={self.stuck_off} must be probabilities that sum to at most 1."
+            )
+
+    def _check_slices(self) -> None:
+        """Fills in the usual bits of a bit-sliced mapping; refuses what does not go with it, or without it."""
+        of = f"of device '{self.name}'"
+        if self.mapping != BIT_SLICED:
+            for field in ("bits", "slice_bits", "fraction_bits"):
+                if getattr(self, field) is not None:
+                    raise UserError(
+                        f"{field}={getattr(self, field)} {of} is for the mapping 'bit_sliced', not '{self.mapping}': "
+                        "set it to null."
+                    )
+            if self.scale == "fixed":
+                raise UserError(
+                    f"scale 'fixed' {of} is for the mapping 'bit_sliced', not '{self.mapping}': give 'tensor' or "
+                    "'channel'."
+                )
+            return
+        for field, usual in (("bits", BitSlices.bits), ("slice_bits", BitSlices.slice_bits)):
+            if getattr(self, field) is None:
+                object.__setattr__(self, field, usual)
+        BitSlices(self.bits, self.slice_bits)  # which checks them
+        if self.kappa is not None:
+            raise UserError(
+                f"kappa={self.kappa} {of} is the curve of a whole weight's position, which digits do not have: set "
+                "kappa linear (null in a device file) with the mapping 'bit_sliced'."
+            )
+        if self.range_fraction != 1:
+            raise UserError(f"range_fraction={self.range_fraction} {of} must be 1.0: digits use the whole window.")
+        if self.levels is not None:
+            raise UserError(f"levels={self.levels} {of} must be null: the mapping 'bit_sliced' has those of its bits.")
+        if self.scale == "fixed" and self.fraction_bits is None:
+            raise UserError(f"scale 'fixed' {of} needs fraction_bits (6 of 8 bits are usual), which set it.")
+        if self.scale != "fixed" and self.fraction_bits is not None:
+            raise UserError(
+                f"fraction_bits={self.fraction_bits} {of} is for the scale 'fixed', not '{self.scale}': set it to null."
+            )
+        if self.scale == "fixed" and not (isinstance(self.fraction_bits, int) and 0 <= self.fraction_bits <= 24):
+            raise UserError(f"fraction_bits={self.fraction_bits} {of} must be a whole number from 0 to 24.")
+
+    # The family's laws. Conductances in and out are in µS; what does not depend on the state may be a float. Ages of
+    # drift are those at the temperature that the law is stated for (equivalent_age_s).
+
+    @abstractmethod
+    def programming_std_us(self, g_us: Tensor) -> Tensor | float:
+        """Standard deviation of the programming error of a cell with target ``g_us``."""
+
+    @abstractmethod
+    def drift_mean_us(self, g_us: Tensor, age_s: float) -> Tensor | float:
+        """Mean change of a cell's conductance at an age (s) above 0."""
+
+    @abstractmethod
+    def drift_std_us(self, g_us: Tensor, age_s: float) -> Tensor | float:
+        """Standard deviation of that change between cells."""
+
+    def programmed_us(self, target_us: Tensor, draw: Callable[[], Tensor]) -> Tensor:
+        """Conductances just after writing, before the clamp; ``target_us`` itself where writing is exact.
+
+        Args:
+            target_us: what was to be written.
+            draw: gives the cells' standard Gaussians; called at most once.
+        """
+        std = self.programming_std_us(target_us)
+        return draw().mul_(std).add_(target_us) if isinstance(std, Tensor) or std else target_us
+
+    def drifted_us(self, g_us: Tensor, target_us: Tensor, age_s: float, draw: Callable[[], Tensor]) -> Tensor:
+        """Conductances at an age (s) above 0, of cells that were programmed to ``g_us``, which may be overwritten.
+
+        Args:
+            g_us: with the programming error.
+            target_us: without it.
+            age_s: the age.
+            draw: gives the cells' own standard Gaussians, the same at every age; called at most once.
+        """
+        std = self.drift_std_us(target_us, age_s)
+        if isinstance(std, Tensor) or std:
+            g_us = draw().mul_(std).add_(g_us)
+        return g_us.add_(self.drift_mean_us(target_us, age_s))
+
+    def read_std_us(self, g_us: Tensor, age_s: float, target_us: Tensor) -> Tensor | float:
+        """Standard deviation of read noise for a cell with a target that conducts ``g_us`` at an age (s) above 0."""
+        return 0.0
+
+    # What follows from them. Ages are real ones.
+
+    def check_age(self, age_s: float) -> None:
+        """Raises UserError for an age that the law does not cover."""
+        if not 0 <= age_s < math.inf:
+            raise UserError(f"age_s={age_s} is not an age: it must be 0 (just written) or more seconds.")
+        if 0 < self.equivalent_age_s(age_s) < self.youngest_s:
+            youngest_s = age_s * (self.youngest_s / self.equivalent_age_s(age_s))
+            raise UserError(
+                f"age_s={age_s} is below what the law of device '{self.name}' covers: "
+                f"use 0 (just written) or at least {youngest_s:.6g} s."
+            )
+
+    def check_law(self, age_s: float) -> None:
+        """Raises UserError where the law does not cover an age, or gives no finite conductances at it."""
+        targets = torch.linspace(self.g_min_us, self.g_max_us, 5, dtype=torch.float64)
+        mean, std = self.cell_moments(targets, age_s)
+        wrong = ~(mean + std).isfinite()
+        if wrong.any():
+            raise UserError(
+                f"the law of device '{self.name}' gives no finite conductance for a cell of {targets[wrong][0]:g} µS "
+                f"at age_s={age_s:g}."
+            )
+
+    def equivalent_age_s(self, age_s: float) -> float:
+        """The age at the law's own temperature after which cells have drifted as much as after this one."""
+        return age_s * acceleration(self.temperature_c, self.activation_energy_ev)
+
+    def extrapolates(self, age_s: float) -> bool:
+        """Whether no cell was read at so great an age, or at so small a one above 0, for the law's constants."""
+        return is_extrapolated(age_s, self.params())
+
+    @property
+    def unmeasured_us(self) -> tuple[tuple[float, float], ...]:
+        """The parts of the window (µS) that lie outside the targets that were measured."""
+        low, high = self.measured_us or (self.g_min_us, self.g_max_us)
+        parts = ((self.g_min_us, min(low, self.g_max_us)), (max(high, self.g_min_us), self.g_max_us))
+        return tuple((start, end) for start, end in parts if start < end)
+
+    @property
+    def layout(self) -> Mapping:
+        """The mapping's functions."""
+        return MAPPINGS[self.mapping] if self.slices is None else bit_sliced(self.slices)
+
+    @property
+    def slices(self) -> BitSlices | None:
+        """How codes are cut into cells; None for other mappings."""
+        return BitSlices(self.bits, self.slice_bits) if self.mapping == BIT_SLICED else None
+
+    @property
+    def fixed_scale(self) -> float | None:
+        """The scale s where it is the same whatever the weights are; None where they set it."""
+        return 2.0 ** (self.bits - 1 - self.fraction_bits) if self.scale == "fixed" else None
+
+    @property
+    def curve(self) -> float:
+        """rκ, the curvature of the weight transform; 0 for a linear cell."""
+        return self.range_fraction * self.kappa if self.kappa is not None else 0.0
+
+    @property
+    def limits_us(self) -> tuple[float, float | None]:
+        """Lowest and highest conductance that a cell can hold, by the clamp."""
+        return (self.g_min_us, self.g_max_us) if self.clamp == "window" else (0.0, None)
+
+    @property
+    def steps(self) -> int:
+        """Levels, or codes, between zero and the largest weight; 0 where weights are continuous."""
+        return steps_in_use(self.levels, self.range_fraction) if self.slices is None else self.slices.steps
+
+    def written(self, u: Tensor) -> Tensor:
+        """Normalised latent weights ``u ∈ [-1, 1]`` as they can be written: each on its nearest level, or code.
+
+        With a fixed scale u may lie beyond, and is clipped.
+        """
+        return quantise(u, self.steps, codes=self.slices is not None) if self.steps else u
+
+    def window_position(self, u: Tensor) -> Tensor:
+        """Window positions ``v`` that normalised latent weights ``u ∈ [-1, 1]`` are written to."""
+        return self.written(u) * self.range_fraction
+
+    def given(self) -> dict[str, Any]:
+        """Every field as plain types, but those that are None by default and as they are: what is not set."""
+        values = {field: getattr(self, field.name) for field in fields(self)}
+        return {field.name: value for field, value in values.items() if value is not None or field.default is not None}
+
+    def params(self) -> dict[str, Any]:
+        """What is :meth:`given` but name, source and mapping (for results)."""
+        return {key: value for key, value in self.given().items() if key not in ("name", "source", "mapping")}
+
+    def cell_moments(self, g_us: Tensor, age_s: float, read_noise: bool = True) -> tuple[Tensor, Tensor]:
+        """Closed-form mean and standard deviation (µS) of a clamped, working cell.
+
+        Args:
+            g_us: target conductances, any shape; float64 is advisable.
+            age_s: age in s; 0 is the programming error alone.
+            read_noise: whether a single read's noise is included (never at age 0). It depends on the state, and is
+                taken at the mean state, which is exact to second order in σ/g.
+        """
+        self.check_age(age_s)
+        return censored_moments(*self.free_moments(g_us, age_s, read_noise), *self.limits_us)
+
+    def free_moments(self, g_us: Tensor, age_s: float, read_noise: bool = True) -> tuple[Tensor, Tensor]:
+        """The same before the clamp: what a censored likelihood is made of."""
+        mean, variance = g_us, g_us.new_zeros(()) + self.programming_std_us(g_us) ** 2
+        if age_s > 0:
+            drift_age_s = self.equivalent_age_s(age_s)
+            mean = g_us + self.drift_mean_us(g_us, drift_age_s)
+            variance = variance + self.drift_std_us(g_us, drift_age_s) ** 2
+            if read_noise:
+                variance = variance + self.read_std_us(mean, age_s, g_us) ** 2
+        # A cell without any spread (an idle one at 0 µS) would have an infinite derivative.
+        return mean, variance.clamp(min=_SMALLEST_VARIANCE).sqrt()
+
+    def weight_moments(self, u: Tensor, age_s: float, read_noise: bool = True) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of ``(ŵ - w_eff)/s`` for normalised latent weights ``u ∈ [-1, 1]``.
+
+        ``w_eff`` is what is written, on its level. Cell moments through the mapping, then through the slope of the
+        cell's curve; differentiable in ``u``, but not where cells hold digits.
+        """
+        u = u if self.slices is None else u.detach()
+        v = self.window_position(u)
+        cells = self.layout.encode(v, self.g_min_us, self.g_max_us)
+        if self.layout.reference:
+            cells = (*cells, torch.full_like(v, (self.g_min_us + self.g_max_us) / 2))
+        moments = [self.cell_moments(g, age_s, read_noise) for g in cells]
+        shift = self.layout.decode(tuple(mean for mean, _ in moments), self.g_min_us, self.g_max_us) - v
+        variance = sum(std * std * gain**2 for (_, std), gain in zip(moments, self.layout.gains, strict=True))
+        spread = variance.clamp(min=_SMALLEST_VARIANCE).sqrt() * (1 / (self.g_max_us - self.g_min_us))
+        slope = iv.realised_slope(v, self.kappa, self.range_fraction)
+        return shift * slope, spread * slope
+
+
+def is_extrapolated(age_s: float, params: dict[str, Any]) -> bool:
+    """:meth:`Device.extrapolates` of a device that is known by its parameters alone, as in results."""
+    if age_s == 0 or params.get("measured_s") is None:
+        return False
+    first_s, last_s = params["measured_s"]
+    equivalent_s = age_s * acceleration(params.get("temperature_c"), params.get("activation_energy_ev"))
+    return not first_s <= equivalent_s <= last_s
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    """The values in nested tuples."""
+    if not isinstance(value, tuple):
+        yield value
+        return
+    for one in value:
+        yield from _flat(one)

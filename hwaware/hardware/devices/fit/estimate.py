@@ -1,0 +1,360 @@
+"""Constants by maximum likelihood, their intervals, and the choice of a form by the likelihood of cells held out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hwaware.errors import UserError
+from hwaware.hardware.devices.device import Device
+from hwaware.hardware.devices.fit.cleaning import RARE, Cleaned, clean
+from hwaware.hardware.devices.fit.forms import Constant, Form, forms
+from hwaware.hardware.devices.fit.likelihood import Repeats, Sample
+from hwaware.hardware.devices.fit.readings import Readings, named
+from hwaware.hardware.devices.fit.search import gradient_and_information, inner, outer, scoring, search, values_of
+from hwaware.hardware.devices.registry import LAWS
+
+#: Parts that the cells are dealt into; each is held out once.
+FOLDS = 5
+
+#: Seeds the dealing of cells into folds: the same file gives the same fit.
+FOLD_SEED = 30_001
+
+#: Fits to cells drawn with replacement, whose spread gives the intervals; and the seed of the draws.
+BOOTSTRAP_DRAWS, BOOTSTRAP_SEED = 80, 30_002
+
+#: A form with fewer constants is preferred if it is behind the best one by no more than so many standard errors.
+TOLERATED_ERRORS = 2.0
+
+#: Nats that one cell may add to that standard error at most: a few cells that a form fails on badly must not excuse it.
+_MOST_IN_ERROR = 3.0
+
+#: Cells (just written, and later) without which nothing is fitted.
+FEWEST_CELLS = 20
+
+_Z_95 = 1.959964
+
+#: Normalised information below which a direction of constants is not determined.
+_UNDETERMINED = 1e-10
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One constant with its 95 % interval; NaN ends where the readings don't tell it from the others."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A form that was considered.
+
+    Attributes:
+        name: the form's.
+        n_constants: that it has, read noise aside.
+        held_out: log-likelihood per cell of the cells held out; NaN where it was not fitted.
+        behind, behind_error: how much less than the best form, and the standard error of that over cells, each
+            cell's part in the error bounded.
+        reason: why it was not fitted.
+    """
+
+    name: str
+    n_constants: int
+    held_out: float = math.nan
+    behind: float = math.nan
+    behind_error: float = math.nan
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a file of readings says about a memory technology.
+
+    Attributes:
+        device: the chosen form with its constants.
+        cleaned: what it was fitted to, and what was set aside.
+        estimates: the fitted constants, read noise and stuck rates last.
+        derived: the law's other numbers, which follow from those.
+        tried: all forms, the likeliest first.
+        chosen: the name of the one taken.
+        notes: what the readings cannot tell.
+    """
+
+    device: Device
+    cleaned: Cleaned
+    estimates: tuple[Estimate, ...]
+    derived: dict[str, float]
+    tried: tuple[Tried, ...]
+    chosen: str
+    notes: tuple[str, ...]
+
+
+def fit_device(readings: Readings, name: str, source: str = "") -> Fit:
+    """The form, and its constants, that readings of cells are likeliest under.
+
+    Every form is fitted by maximum likelihood of the single readings, cut off at their limits; a cell's readings share
+    the weight of their visit. Which path a cell takes between ages is not asked. Read noise is fitted first, to the
+    differences of repeats. Of the forms whose held-out likelihood is within two standard errors of the best one's,
+    the one with the fewest constants is taken. Intervals are 1.96 standard deviations of fits to cells drawn with
+    replacement (a bootstrap over cells, since a cell's readings go together).
+
+    Args:
+        readings: of :func:`~hwaware.hardware.devices.fit.read_measurements`.
+        name: of the device.
+        source: of its constants.
+
+    Raises:
+        UserError: too few cells, ages or targets; the message names what they can't tell.
+    """
+    _check_enough(readings)
+    cleaned = clean(readings)
+    _check_enough(cleaned.readings)
+    common = {
+        "name": name,
+        "source": source,
+        "g_min_us": readings.window_us[0],
+        "g_max_us": readings.window_us[1],
+        "clamp": cleaned.clamp,
+        "measured_s": (float(readings.ages_s[0]), float(readings.ages_s[-1])),
+        "measured_us": readings.window_us,
+    }
+    problem = _Problem(cleaned, common)
+    tried, fitted = [], {}
+    for form in forms(cleaned):
+        if reason := _unfit(form, cleaned.readings):
+            tried.append(Tried(form.name, len(form.constants), reason=reason))
+            continue
+        read = problem.fit_read(form)
+        found = problem.fit(form, read)
+        fitted[form.name] = (form, read, found, problem.held_out(form, read, found))
+    chosen, compared = _compare(fitted)
+    form, read, found, _ = fitted[chosen]
+    estimates = problem.intervals(form, {**found, **read})
+    notes = []
+    if form.read and problem.repeats is None:
+        notes.append(
+            "read noise can't be told from drift: no cell was read twice at one age above 0. The spread has both."
+        )
+    elif not form.read and problem.repeats is not None:
+        notes.append(f"the law {form.law} has no read noise of its own: the spread has it.")
+    if cleaned.noise_us is None:
+        notes.append(
+            "no cell was read twice at time_s=0: those readings count as what was programmed, so they must be verify "
+            "values or averages; the noise of a single read would count as programming error."
+        )
+    notes += _departures(cleaned)
+    stuck = {
+        "stuck_on": _rate("stuck_on", *cleaned.stuck_on),
+        "stuck_off": _rate("stuck_off", *cleaned.stuck_off),
+    }
+    estimates += tuple(stuck.values())
+    unknown = [one.name for one in estimates if math.isnan(one.low)]
+    if unknown:
+        notes.append(f"not identifiable from these readings: {', '.join(unknown)} (another value would do as well).")
+    rounded = {name: float(f"{value:.7g}") for name, value in {**found, **read}.items()}
+    rates = {name: float(f"{one.value:.4g}") for name, one in stuck.items()}
+    device = problem.device(form, rounded, **rates)
+    derived = _derived(form, {**found, **read})
+    return Fit(device, cleaned, estimates, derived, (*compared, *tried), chosen, tuple(notes))
+
+
+class _Problem:
+    """The readings of one fit, as likelihoods take them: all, and without each of the folds."""
+
+    def __init__(self, cleaned: Cleaned, common: Mapping[str, Any]) -> None:
+        self.common, self.readings = common, cleaned.readings
+        self.repeats = Repeats.of(cleaned)
+        self.sample = Sample.of(cleaned)
+        self.n = len(cleaned.readings.cells)
+        cells = np.unique(cleaned.readings.cell)
+        fold = np.full(self.n, -1)
+        fold[np.random.default_rng(FOLD_SEED).permutation(cells)] = np.arange(len(cells)) % FOLDS
+        self.folds = []
+        for one in range(FOLDS):
+            held = fold[cleaned.readings.cell] == one
+            self.folds.append((Sample.of(cleaned, ~held), Sample.of(cleaned, held)))
+
+    def device(self, form: Form, values: Mapping[str, float], **more: Any) -> Device:
+        return LAWS[form.law](**{**self.common, **form.fields(dict(values)), **more})
+
+    def fit_read(
+        self, form: Form, times: np.ndarray | None = None, start: Mapping[str, float] | None = None
+    ) -> dict[str, float]:
+        """Constants of read noise, with each cell counted so many times; 0 where no cell was read twice."""
+        if not form.read or self.repeats is None:
+            return {one.name: max(0.0, one.low) for one in form.read}
+        repeats = self.repeats if times is None else self.repeats.reweighted(times)
+        start = start or {one.name: one.start for one in (*form.constants, *form.read)}
+
+        def total(values: dict[str, float]) -> float:
+            return repeats.log_likelihood(self.device(form, {**start, **values})).sum()
+
+        return search(form.read, total, start)
+
+    def fit(
+        self,
+        form: Form,
+        read: Mapping[str, float],
+        sample: Sample | None = None,
+        starts: Sequence[Mapping[str, float]] = (),
+    ) -> dict[str, float]:
+        """Constants of programming and drift: of the search from each start, the likeliest."""
+        sample = self.sample if sample is None else sample
+        usual = {one.name: one.start for one in form.constants}
+        starts = starts or [{**usual, **other} for other in form.starts]
+
+        def device(values: dict[str, float]) -> Device:
+            return self.device(form, {**values, **read})
+
+        found = [scoring(form.constants, device, sample, one) for one in starts]
+        return max(found, key=lambda values: sample.log_likelihood(device(values)).sum())
+
+    def held_out(self, form: Form, read: Mapping[str, float], start: Mapping[str, float]) -> np.ndarray:
+        """Log-likelihood of each cell by constants of programming and drift that were fitted without it.
+
+        Read noise, the cleaning and the limits are those of all cells.
+        """
+        total = np.zeros(self.n)
+        for train, held in self.folds:
+            values = self.fit(form, read, train, [start])
+            each = held.log_likelihood(self.device(form, {**values, **read}))
+            total += np.bincount(held.cell, each, minlength=self.n)
+        return total[np.unique(self.readings.cell)]
+
+    def intervals(self, form: Form, values: Mapping[str, float]) -> tuple[Estimate, ...]:
+        """95 % intervals by the spread of fits to cells drawn with replacement; NaN where others can stand in."""
+        fitted = self.constants(form)
+        drawn = {one.name: [] for one in fitted}
+        rng, cells = np.random.default_rng(BOOTSTRAP_SEED), np.unique(self.readings.cell)
+        for draw in range(BOOTSTRAP_DRAWS):
+            times = np.bincount(rng.choice(cells, len(cells)), minlength=self.n).astype(float)
+            read = self.fit_read(form, times, values)
+            # Where a law has kinks, a search from the fit alone would stay on its side of them.
+            other = {**values, **form.starts[draw % len(form.starts)]}
+            starts = [values, other] if len(form.starts) > 1 else [values]
+            found = {**self.fit(form, read, self.sample.reweighted(times), starts), **read}
+            for one in fitted:
+                drawn[one.name].append(inner(one, found[one.name]))
+        unknown = self.undetermined(form, values)
+        estimates = []
+        for one in fitted:
+            at, error = inner(one, values[one.name]), _Z_95 * float(np.std(drawn[one.name], ddof=1))
+            ends = [min(max(outer(one, at + side * error), one.low), one.high) for side in (-1, 1)]
+            low, high = (math.nan, math.nan) if one.name in unknown else ends
+            estimates.append(Estimate(one.name, values[one.name], low, high))
+        return tuple(estimates)
+
+    def constants(self, form: Form) -> tuple[Constant, ...]:
+        """Those that the readings can have a say in: without repeats not read noise's."""
+        return form.constants + (form.read if self.repeats is not None else ())
+
+    def undetermined(self, form: Form, values: Mapping[str, float]) -> set[str]:
+        """Constants of programming and drift that can change together and leave every mean and spread as it is."""
+        sizes = np.array([one.size for one in form.constants])
+        z = np.array([inner(one, values[one.name]) for one in form.constants]) / sizes
+
+        def at(point: np.ndarray) -> Device:
+            return self.device(form, {**values, **values_of(form.constants, point * sizes)})
+
+        high = np.array([inner(one, one.high) for one in form.constants]) / sizes
+        _, information = gradient_and_information(self.sample, at, z, high)
+        diagonal = np.diag(information)
+        scale = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+        eigenvalues, vectors = np.linalg.eigh(information / np.outer(scale, scale))
+        part = (vectors[:, eigenvalues < _UNDETERMINED] ** 2).sum(axis=1)
+        return {one.name for one, share in zip(form.constants, part, strict=True) if share > 0.05}
+
+
+def _compare(fitted: Mapping[str, tuple]) -> tuple[str, list[Tried]]:
+    """The form with the fewest constants among those as good as the best, and all of them, the likeliest first."""
+    totals = {name: held.mean() for name, (_, _, _, held) in fitted.items()}
+    order = sorted(totals, key=totals.get, reverse=True)
+    best = fitted[order[0]][3]
+    compared = []
+    for name in order:
+        less = best - fitted[name][3]
+        error = np.clip(less, -_MOST_IN_ERROR, _MOST_IN_ERROR).std(ddof=1) / math.sqrt(len(less))
+        compared.append(Tried(name, len(fitted[name][0].constants), totals[name], less.mean(), error))
+    as_good = [one for one in compared if one.behind <= TOLERATED_ERRORS * one.behind_error]
+    return min(as_good, key=lambda one: one.n_constants).name, compared
+
+
+def _departures(cleaned: Cleaned) -> list[str]:
+    """That outlying readings are more than rare at some age."""
+    found = []
+    for part, what in (
+        (cleaned.aside, "were set aside: the law says nothing of them"),
+        (cleaned.departed, "lie far from their state's others and the cells stay there, or were read no more; they "
+         "count, as if the spread of all cells were that much wider. If the instrument erred, drop these rows"),
+    ):  # fmt: skip
+        age_s, share, cells = cleaned.most_at_an_age(part)
+        if share > RARE:
+            found.append(f"at {age_s:g} s {100 * share:.2g} % of the readings ({named('cell', cells)}) {what}.")
+    return found
+
+
+def _derived(form: Form, values: Mapping[str, float]) -> dict[str, float]:
+    """The law's numbers that follow from those that were fitted, or from what was measured."""
+    numbers: dict[str, float] = {}
+    for field, value in form.fields(dict(values)).items():
+        if isinstance(value, tuple) and all(isinstance(one, float) for one in value):
+            numbers |= {f"{field}[{place}]": one for place, one in enumerate(value)}
+        elif isinstance(value, float):
+            numbers[field] = value
+    return {name: value for name, value in numbers.items() if name not in values}
+
+
+def _rate(name: str, stuck: int, of: int) -> Estimate:
+    """A share with Wilson's interval."""
+    if not of:
+        return Estimate(name, 0.0, 0.0, 1.0)
+    share, z2 = stuck / of, _Z_95**2
+    middle, half = share + z2 / (2 * of), _Z_95 * math.sqrt(share * (1 - share) / of + z2 / (4 * of * of))
+    return Estimate(name, share, max((middle - half) / (1 + z2 / of), 0.0), (middle + half) / (1 + z2 / of))
+
+
+def _unfit(form: Form, readings: Readings) -> str:
+    """Why a form can't be fitted to readings; empty where it can."""
+    targets, ages = len(np.unique(readings.target_us)), readings.ages_s
+    if ages[0] < form.youngest_s:
+        return f"it does not cover {ages[0]:g} s"
+    if targets < form.needs_targets:
+        return f"it needs {form.needs_targets} targets; there are {targets}"
+    if len(ages) < form.needs_ages:
+        return f"it needs {form.needs_ages} ages; there are {len(ages)}"
+    return ""
+
+
+def _check_enough(readings: Readings) -> None:
+    new = len(np.unique(readings.cell[readings.time_s == 0]))
+    if new < FEWEST_CELLS:
+        raise UserError(
+            f"the programming error is not identifiable: {new} cells were read at time_s=0 (just written); at least "
+            f"{FEWEST_CELLS} are needed."
+        )
+    ages = readings.ages_s
+    if len(ages) < 2:
+        given = f"only at {ages[0]:g} s" if len(ages) else "none"
+        raise UserError(
+            f"drift over time is not identifiable: readings after time 0: {given}. The slopes of its mean "
+            "and spread over ln t need at least 2 ages above 0."
+        )
+    old = len(np.unique(readings.cell[readings.time_s > 0]))
+    if old < FEWEST_CELLS:
+        raise UserError(
+            f"the spread of drift is not identifiable: {old} cells were read after time 0; at least "
+            f"{FEWEST_CELLS} are needed."
+        )
+    targets = np.unique(readings.target_us)
+    if len(targets) < 2:
+        raise UserError(
+            f"how errors depend on the state (programming_std_slope) is not identifiable: all cells have the target "
+            f"{targets[0]:g} µS; at least 2 are needed."
+        )

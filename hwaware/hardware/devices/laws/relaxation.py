@@ -1,0 +1,72 @@
+"""Relaxation after programming, measured at a few times: HfOx ReRAM."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from hwaware.errors import UserError
+from hwaware.hardware.devices.device import Device
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredRelaxation(Device):
+    """A spread about the target that is a polynomial of the state at each measured time; the mean stays.
+
+    Form and constants of ``reram_wan2022``: Wan et al., Nature 608 (2022), 10.1038/s41586-022-04992-8, as fitted in
+    IBM's aihwkit: ``σ(g) = Σ c_i (g/g_max)^i`` µS at 1 s, 1 day and 2 days. What was programmed has the first of them.
+    Here σ is linear in the logarithm of time between measurements; beyond the last, it goes on with the mean slope from
+    the first to the last (between the last two the fit is noisier than the change): an extrapolation of ours.
+
+    A cell keeps what it was programmed to: later spread adds to it, by a path of the cell's own.
+
+    Attributes:
+        times_s: of the measurements (s), ascending.
+        std_us: for each of them, the coefficients c_0 … of σ (µS).
+        fitted_g_max_us: g_max (µS) of the measurement; for another window σ and g scale with it.
+    """
+
+    times_s: tuple[float, ...]
+    std_us: tuple[tuple[float, ...], ...]
+    fitted_g_max_us: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.times_s) < 2 or len(self.times_s) != len(self.std_us):
+            raise UserError(f"device '{self.name}' needs std_us for each of at least two times_s.")
+        if self.times_s[0] <= 0 or any(a >= b for a, b in pairwise(self.times_s)):
+            raise UserError(f"times_s={list(self.times_s)} of device '{self.name}' must be above 0 and ascend.")
+        if not 0 < self.fitted_g_max_us < math.inf:
+            raise UserError(f"fitted_g_max_us={self.fitted_g_max_us} of device '{self.name}' must be above 0.")
+
+    @property
+    def youngest_s(self) -> float:
+        return self.times_s[0]
+
+    def programming_std_us(self, g_us: Tensor) -> Tensor:
+        return self._measured(g_us, 0)
+
+    def drift_mean_us(self, g_us: Tensor, age_s: float) -> float:
+        return 0.0
+
+    def drift_std_us(self, g_us: Tensor, age_s: float) -> Tensor:
+        times, last = [math.log(time) for time in self.times_s], len(self.times_s) - 1
+        log_age = math.log(age_s)
+        place = sum(time <= log_age for time in times) - 1
+        if place < last:
+            low, high, share = place, place + 1, (log_age - times[place]) / (times[place + 1] - times[place])
+        else:
+            low, high, share = 0, last, (log_age - times[0]) / (times[last] - times[0])
+        std = torch.lerp(self._measured(g_us, low), self._measured(g_us, high), share)
+        # The programmed spread is part of it.
+        return (std.square() - self._measured(g_us, 0).square()).clamp_min(0).sqrt()
+
+    def _measured(self, g_us: Tensor, place: int) -> Tensor:
+        x, std = g_us / self.g_max_us, torch.zeros_like(g_us)
+        for coefficient in reversed(self.std_us[place]):
+            std = std * x + coefficient
+        return std.clamp_min(0) * (self.g_max_us / self.fitted_g_max_us)

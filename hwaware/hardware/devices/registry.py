@@ -1,0 +1,167 @@
+"""Presets: a device is a YAML file that names a family of laws and gives its constants.
+
+A family of one's own is a frozen dataclass derived from :class:`~hwaware.hardware.devices.Device`, in any module that
+can be imported (the working directory's too): ``module.Class`` is its name, as the ``law`` of a device file, or, where
+its constants have defaults, as a device by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+from importlib import import_module, resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hwaware.errors import UserError, nearest
+from hwaware.hardware.devices.device import Device
+from hwaware.hardware.devices.laws.lognormal import LognormalSpread
+from hwaware.hardware.devices.laws.pcm import PowerLawDecay
+from hwaware.hardware.devices.laws.power_law import MirroredPowerLaw
+from hwaware.hardware.devices.laws.relaxation import MeasuredRelaxation
+from hwaware.hardware.devices.laws.retention import LogTimeDrift, RelativeDrift
+from hwaware.hardware.devices.laws.state_drift import StateLogTimeDrift
+from hwaware.hardware.devices.laws.state_variation import StateVariation
+
+#: Families of laws by the name that device files use.
+LAWS = {
+    "log_time": LogTimeDrift,
+    "state_log_time": StateLogTimeDrift,
+    "relative": RelativeDrift,
+    "measured_relaxation": MeasuredRelaxation,
+    "power_law_decay": PowerLawDecay,
+    "mirrored_power_law": MirroredPowerLaw,
+    "lognormal": LognormalSpread,
+    "state_variation": StateVariation,
+}
+
+_TEXTS = ("name", "source", "mapping", "scale", "clamp")
+
+_PRESETS = resources.files("hwaware.hardware.devices") / "presets"
+
+
+def device_names() -> list[str]:
+    """Names of the presets that come with the package."""
+    return sorted(entry.name.removesuffix(".yaml") for entry in _PRESETS.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_device(name: str, **overrides: Any) -> Device:
+    """A device by the name of a preset, by the path of a YAML file of the same form, or by its class.
+
+    Args:
+        name: one of :func:`device_names`, a path that ends in ``.yaml``, or ``module.Class``.
+        overrides: fields to set otherwise, e.g. ``mapping="offset"``, ``scale="channel"``, ``kappa=None``.
+
+    Raises:
+        UserError: the name, the law or a field is unknown, or a value is out of range.
+    """
+    if name in device_names():
+        text, name_in_results = (_PRESETS / f"{name}.yaml").read_text(), name
+    elif name.endswith((".yaml", ".yml")):
+        path = Path(name)
+        if not path.is_file():
+            raise UserError(f"there is no device file '{path}'.")
+        text, name_in_results = path.read_text(), path.stem
+    elif _is_class_path(name):
+        text, name_in_results = f"law: {name}", name.rpartition(".")[2]
+    else:
+        raise UserError(f"device '{name}' is unknown. {nearest(name, device_names())} A path must end in .yaml.")
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"device file '{name}' is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"device file '{name}' is no table of parameters and values.")
+    if _is_class_path(values.get("law")):
+        _import_law(values["law"])
+    return device_from_dict({"name": name_in_results, **values, **overrides})
+
+
+def device_to_dict(device: Device) -> dict[str, Any]:
+    """A device's law and all its parameters as plain types: what its YAML file would hold."""
+    return {"law": next(name for name, law in _laws().items() if law is type(device)), **device.given()}
+
+
+def device_file(device: Device) -> str:
+    """The text of a device file that reads back as this device."""
+    return yaml.safe_dump(_plain(device_to_dict(device)), sort_keys=False, allow_unicode=True, width=1000)
+
+
+def device_from_dict(values: dict[str, Any]) -> Device:
+    """A device from what :func:`device_to_dict` or a device file gives.
+
+    Raises:
+        UserError: the law or a field is unknown, or a value is missing or out of range. A law of one's own is known
+            once its module was imported, which this does not do, since a downloaded file may name any.
+    """
+    values, laws = dict(values), _laws()
+    name, named = values.get("name"), values.pop("law", None)
+    if not isinstance(named, str) or named not in laws:
+        hint = "Import its module first." if _is_class_path(named) else nearest(str(named), laws)
+        raise UserError(f"device '{name}' names the law '{named}', which is unknown. {hint}")
+    law = laws[named]
+    known = {field.name: field for field in fields(law)}
+    for key in values:
+        if key not in known:
+            raise UserError(f"device '{name}' has no parameter '{key}'. {nearest(key, known)}")
+    for key, field in known.items():
+        if key not in values and field.default is MISSING:
+            raise UserError(f"device '{name}' lacks the parameter '{key}'.")
+        if key in values and key not in _TEXTS and not (values[key] is None and field.default is not MISSING):
+            values[key] = _number(values[key], f"{key} of device '{name}'")
+            if isinstance(values[key], tuple) != str(field.type).startswith("tuple"):
+                wanted = "a number" if isinstance(values[key], tuple) else "a list of numbers"
+                raise UserError(f"{key} of device '{name}' must be {wanted}.")
+            if str(field.type).startswith("int"):
+                if not values[key].is_integer():
+                    raise UserError(f"{key}={values[key]} of device '{name}' must be a whole number.")
+                values[key] = int(values[key])
+    return law(**values)
+
+
+def _plain(values: Any) -> Any:
+    """Tuples as lists, which YAML writes without tags."""
+    if isinstance(values, dict):
+        return {key: _plain(value) for key, value in values.items()}
+    return list(map(_plain, values)) if isinstance(values, list | tuple) else values
+
+
+def _laws() -> dict[str, type[Device]]:
+    """This package's laws, and those of other modules that were imported, as ``module.Class``."""
+    found, classes = dict(LAWS), Device.__subclasses__()
+    while classes:
+        cls = classes.pop()
+        classes += cls.__subclasses__()
+        if cls not in LAWS.values():
+            found[f"{cls.__module__}.{cls.__qualname__}"] = cls
+    return found
+
+
+def _is_class_path(name: Any) -> bool:
+    return isinstance(name, str) and "." in name and all(map(str.isidentifier, name.split(".")))
+
+
+def _import_law(path: str) -> None:
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(imported := import_module(module), name, None)
+    except ImportError as error:
+        raise UserError(f"device '{path}' can't be imported: {error}.") from None
+    if found is None:
+        there = [key for key, one in vars(imported).items() if isinstance(one, type) and issubclass(one, Device)]
+        raise UserError(f"device '{path}': module '{module}' has no '{name}'. {nearest(name, set(there) - {'Device'})}")
+    if not (isinstance(found, type) and issubclass(found, Device)):
+        raise UserError(f"'{path}' is no device: it must be a class derived from hwaware.hardware.devices.Device.")
+    if found.__abstractmethods__:
+        raise UserError(f"device '{path}' does not say {', '.join(sorted(found.__abstractmethods__))}.")
+
+
+def _number(value: Any, what: str) -> float | tuple:
+    """YAML reads '1e-6' as text; a number it is. Lists of numbers become tuples."""
+    if isinstance(value, list | tuple):
+        return tuple(_number(one, what) for one in value)
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise UserError(f"{what}: {value!r} is not a number.") from None

@@ -1,0 +1,46 @@
+"""Which states of a cell are the most immune to variation, by the error of their current."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from hwaware.errors import UserError
+from hwaware.hardware.devices.device import Device
+
+
+class StateError(NamedTuple):
+    """One state of a cell that holds a digit.
+
+    Attributes:
+        state: the digit.
+        conductance_us: its target (µS).
+        error_us: root mean square of what the conductance is off by (µS), which is the error current over the voltage.
+    """
+
+    state: int
+    conductance_us: float
+    error_us: float
+
+
+def states_by_error_current(device: Device, age_s: float = 0.0) -> tuple[StateError, ...]:
+    """The states of a bit-sliced device's cells, the most favourable first.
+
+    By the error *current*, as S. Diware et al., AICAS 2023 (10.1109/AICAS57966.2023.10168661), rank them: a state that
+    varies by a larger share, but conducts less, may do less harm. Equal ones rank as they conduct.
+
+    Args:
+        device: with the mapping ``bit_sliced``.
+        age_s: at which cells are read; 0 is the programming error alone.
+
+    Raises:
+        UserError: another mapping, or an age that the device's law does not cover.
+    """
+    if device.slices is None:
+        raise UserError(f"the mapping '{device.mapping}' of device '{device.name}' has no states: use 'bit_sliced'.")
+    targets = torch.linspace(device.g_min_us, device.g_max_us, device.slices.n_states, dtype=torch.float64)
+    mean, std = device.cell_moments(targets, age_s)
+    errors = ((mean - targets).square() + std.square()).sqrt()
+    states = (StateError(k, *both) for k, both in enumerate(zip(targets.tolist(), errors.tolist(), strict=True)))
+    return tuple(sorted(states, key=lambda one: one.error_us))

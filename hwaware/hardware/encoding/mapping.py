@@ -1,0 +1,125 @@
+"""Mappings: how a weight's position in the conductance window is held by memory cells.
+
+A window position ``v ∈ [-1, 1]`` uses the full window at ``|v| = 1``; it is never rescaled to the values that happen to
+occur. Encoding gives the target conductances (µS); decoding reads a position back from the conductances that the cells
+really have.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from hwaware.hardware.encoding.slices import BitSlices
+
+#: Rows (inputs) and columns (outputs) of the largest crossbar.
+CROSSBAR = 512
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """One way of holding a signed number in unsigned conductances.
+
+    Attributes:
+        name: the mapping's name in recipes and results.
+        cells_per_weight: memory cells for one weight.
+        encode: ``(v, g_min_us, g_max_us) -> (g_us, ...)``, one tensor of v's shape per cell.
+        decode: ``((g_us, ...), g_min_us, g_max_us) -> v``; after a weight's own cells the reference's, if there is one.
+            Linear in the conductances.
+        gains: by how much v grows when one of these conductances grows by the whole window.
+        reference: whether each crossbar has a column of cells at mid-window, which is subtracted from all others.
+    """
+
+    name: str
+    cells_per_weight: int
+    encode: Callable[[Tensor, float, float], tuple[Tensor, ...]]
+    decode: Callable[[tuple[Tensor, ...], float, float], Tensor]
+    gains: tuple[float, ...]
+    reference: bool = False
+
+    def reference_shape(self, weight: torch.Size, groups: int) -> tuple[int, int, int]:
+        """Groups, crossbars side by side, and rows: the reference cells of a layer, one per row and crossbar."""
+        outputs = weight[0] // groups
+        return groups, -(-outputs // CROSSBAR), weight[1:].numel()
+
+    def n_cells(self, weight: torch.Size, groups: int) -> int:
+        """Cells that hold a layer's weights, its reference columns included."""
+        own = weight.numel() * self.cells_per_weight
+        return own + (math.prod(self.reference_shape(weight, groups)) if self.reference else 0)
+
+
+def _encode_offset(v: Tensor, g_min: float, g_max: float) -> tuple[Tensor]:
+    return ((v * ((g_max - g_min) / 2)).add_((g_max + g_min) / 2),)
+
+
+def _decode_offset(cells: tuple[Tensor, ...], g_min: float, g_max: float) -> Tensor:
+    (g,) = cells
+    return (g - (g_max + g_min) / 2).mul_(2 / (g_max - g_min))
+
+
+def _decode_offset_reference(cells: tuple[Tensor, ...], g_min: float, g_max: float) -> Tensor:
+    g, *reference = cells
+    return (g - (reference[0] if reference else (g_max + g_min) / 2)).mul_(2 / (g_max - g_min))
+
+
+def _encode_differential(v: Tensor, g_min: float, g_max: float) -> tuple[Tensor, Tensor]:
+    above_idle = v * (g_max - g_min)
+    return (g_min + above_idle).clamp_min(g_min), (g_min - above_idle).clamp_min(g_min)
+
+
+def _encode_differential_symmetric(v: Tensor, g_min: float, g_max: float) -> tuple[Tensor, Tensor]:
+    middle, half = (g_max + g_min) / 2, (g_max - g_min) / 2
+    return (v * half).add_(middle), (v * -half).add_(middle)
+
+
+def _decode_pair(cells: tuple[Tensor, ...], g_min: float, g_max: float) -> Tensor:
+    positive, negative = cells
+    return (positive - negative).mul_(1 / (g_max - g_min))
+
+
+MAPPINGS = {
+    mapping.name: mapping
+    for mapping in (
+        # One cell, symmetric about mid-window.
+        Mapping("offset", 1, _encode_offset, _decode_offset, (2,)),
+        # The same, read against a column of mid-window cells, which drift too; exact where they are not given.
+        Mapping("offset_reference", 1, _encode_offset, _decode_offset_reference, (2, -2), reference=True),
+        # A pair of which one cell idles at g_min.
+        Mapping("differential", 2, _encode_differential, _decode_pair, (1, -1)),
+        # A pair with a constant sum, both about mid-window.
+        Mapping("differential_symmetric", 2, _encode_differential_symmetric, _decode_pair, (1, -1)),
+    )
+}
+
+#: The mapping whose cells hold the digits of a code; it has parameters, and so is made by :func:`bit_sliced`.
+BIT_SLICED = "bit_sliced"
+
+#: Every mapping's name.
+MAPPING_NAMES = (*MAPPINGS, BIT_SLICED)
+
+
+@lru_cache
+def bit_sliced(slices: BitSlices) -> Mapping:
+    """One cell for each digit of a weight's shifted code, the most significant first; states are even over the window.
+
+    Digits are read as they conduct, ``d̂ = (n_states - 1)·(g - g_min)/(g_max - g_min)``, shifted and added, and the
+    shift of the code is taken off: ``v̂ = (Σ n_states^k·d̂_k - steps)/steps``. A window position is held as the nearest
+    that a code has, so that encoding has no derivative.
+    """
+    highest = slices.n_states - 1
+    gains = tuple(slices.n_states**k * highest / slices.steps for k in reversed(range(slices.n_slices)))
+
+    def encode(v: Tensor, g_min: float, g_max: float) -> tuple[Tensor, ...]:
+        digits = slices.digits(slices.codes(v))
+        return tuple(digit.to(v.dtype).mul_((g_max - g_min) / highest).add_(g_min) for digit in digits)
+
+    def decode(cells: tuple[Tensor, ...], g_min: float, g_max: float) -> Tensor:
+        parts = ((g - g_min).mul_(gain / (g_max - g_min)) for g, gain in zip(cells, gains, strict=True))
+        return sum(parts, start=-1.0)
+
+    return Mapping(BIT_SLICED, slices.n_slices, encode, decode, gains)

@@ -1,0 +1,120 @@
+"""Measurement rows as a CSV file that survives a crash and reads back exactly."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import astuple, fields
+from pathlib import Path
+from typing import Any
+
+from hwaware.errors import UserError
+from hwaware.results.files import replacing
+from hwaware.results.row import Row
+
+COLUMNS = tuple(field.name for field in fields(Row))
+
+#: What identifies a measurement: two rows that agree here are the same measurement made twice.
+IDENTITY = (
+    "recipe", "model", "network", "dataset", "device", "device_params", "mapping",
+    "method", "method_params", "age_s", "chip_seed", "metric", "n_samples", "seed",
+)  # fmt: skip
+
+
+def write_rows(path: str | Path, rows: Iterable[Row]) -> Path:
+    """Writes rows as CSV, one column per field of ``Row`` in its order, and returns the path.
+
+    The file is replaced as a whole: a reader, or a run killed half-way, sees the old rows or the new ones.
+    """
+    return write_csv(path, COLUMNS, (astuple(row) for row in rows))
+
+
+def read_rows(path: str | Path) -> list[Row]:
+    """Reads what ``write_rows`` wrote, every float to the last bit.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UserError: the file is not of that form; the message names file, line and column.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no rows at '{path}': an evaluation writes them as rows.csv into its run's folder.")
+    rows = []
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.reader(file, strict=True)
+        try:
+            header = tuple(next(reader, ()))
+            if header != COLUMNS:
+                raise UserError(f"{path}, line 1: {_wrong_header(header)}")
+            for cells in reader:
+                if len(cells) != len(COLUMNS):
+                    raise UserError(
+                        f"{path}, line {reader.line_num}: {len(cells)} columns instead of {len(COLUMNS)}; "
+                        f"is the last one '{COLUMNS[-1]}'?"
+                    )
+                rows.append(Row(**_parse(cells, f"{path}, line {reader.line_num}")))
+        except (csv.Error, UnicodeDecodeError) as error:
+            line = reader.line_num + isinstance(error, UnicodeDecodeError)  # that line never reached the reader
+            raise UserError(f"{path}, line {line}: not a CSV file of rows ({error}).") from error
+    return rows
+
+
+def merge_rows(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:
+    """Old rows in their order, each replaced by its new measurement where there is one, then what is new."""
+    merged = {tuple(getattr(row, name) for name in IDENTITY): row for row in old}
+    merged.update({tuple(getattr(row, name) for name in IDENTITY): row for row in new})
+    return list(merged.values())
+
+
+def write_csv(path: str | Path, header: Iterable[str], lines: Iterable[Iterable[Any]]) -> Path:
+    """Replaces a CSV file as a whole, and returns its path."""
+    with replacing(path) as binary:
+        file = io.TextIOWrapper(binary, newline="", encoding="utf-8")
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows([_text(value) for value in line] for line in lines)
+        file.detach()  # flushes, and leaves the file open
+    return Path(path)
+
+
+def _text(value: Any) -> str:
+    # repr is the shortest text that reads back as the same float; 3600 and 3600.0 must not differ in a diff.
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+
+
+def _parse(cells: list[str], where: str) -> dict[str, Any]:
+    values = {}
+    for name, cell in zip(COLUMNS, cells, strict=True):
+        read, kind = _READERS[name]
+        try:
+            values[name] = read(cell)
+        except ValueError as error:
+            raise UserError(f"{where}, column '{name}': '{cell}' is not {kind}.") from error
+    return values
+
+
+def _json_object(text: str) -> str:
+    if not isinstance(json.loads(text), dict):
+        raise ValueError("not an object")
+    return text
+
+
+def _reader(name: str, annotation: Any) -> tuple[Callable[[str], Any], str]:
+    if name.endswith("_params"):
+        return _json_object, "a JSON object"
+    kind = getattr(annotation, "__name__", annotation)  # a name where annotations are postponed
+    return {"float": (float, "a number"), "int": (int, "a whole number"), "str": (str, "text")}[kind]
+
+
+_READERS = {field.name: _reader(field.name, field.type) for field in fields(Row)}
+
+
+def _wrong_header(header: tuple[str, ...]) -> str:
+    if not header:
+        return "the file is empty; rows start with a header line."
+    for place, (found, expected) in enumerate(zip(header, COLUMNS, strict=False), start=1):
+        if found != expected:
+            return f"column {place} is '{found}' instead of '{expected}'; is this a file of rows?"
+    return f"{len(header)} columns instead of {len(COLUMNS)} (from '{COLUMNS[0]}' to '{COLUMNS[-1]}')."

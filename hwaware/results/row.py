@@ -1,0 +1,50 @@
+"""One measurement, and what identifies the run that it is of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RunLabels:
+    """What identifies a run in its rows.
+
+    Attributes:
+        recipe, model, dataset: names.
+        network: ``base``, ``base_uncorrected``, ``finetuned`` or the name of an ablation.
+        seed: the training seed.
+        method, method_params: how the chip was repaired.
+    """
+
+    recipe: str
+    model: str
+    network: str
+    dataset: str
+    seed: int
+    method: str = "none"
+    method_params: str = "{}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement: one metric of one network on one chip at one age. Values in percent, age in seconds."""
+
+    recipe: str
+    model: str
+    network: str
+    dataset: str
+    device: str
+    device_params: str
+    mapping: str
+    method: str
+    method_params: str
+    age_s: float
+    chip_seed: int
+    metric: str
+    value: float
+    drift_free: float
+    base_digital: float
+    n_samples: int
+    seed: int
+    commit: str
+    version: str

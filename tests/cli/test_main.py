@@ -1,0 +1,102 @@
+"""The commands as a user types them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from hwaware.cli.main import COMMANDS, main
+from hwaware.results.csv import read_rows
+from tests.command_line import FINETUNE, PRETRAIN, ROOT, pretrained_weights, run
+
+
+def test_help_lists_the_commands_without_importing_torch():
+    code = (
+        "import sys; from hwaware.cli.main import main; status = main(['--help']);"
+        "heavy = {'torch', 'lightning', 'timm', 'jsonargparse', 'numpy'} & set(sys.modules);"
+        "assert status == 0 and not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=20)
+    assert done.returncode == 0, done.stderr
+    assert all(command in done.stdout for command in COMMANDS)
+
+
+def test_no_command_shows_help_and_fails(capsys):
+    assert main([]) == 2
+    assert "usage: hwaware" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - {"device", "sweep"}))  # which take no recipe
+def test_help_of_each_command(command, capsys):
+    assert main([command, "--help"]) == 0
+    assert "--evaluation.n_chips" in capsys.readouterr().out
+
+
+def test_print_config_is_complete_and_writes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run("fit", "--config", FINETUNE, "--model.device.mapping", "offset", "--print_config")
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert config["model"]["init_args"]["device"]["mapping"] == "offset"
+    assert config["checkpoint"]["save_last"] is True and config["checkpoint"]["every_n_train_steps"] == 3
+    assert config["evaluation"]["split"] == "test"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pretrain_finetune_drift(tmp_path, monkeypatch, capsys):
+    """The whole way with default folders; run folders are named after the recipe and counted."""
+    monkeypatch.chdir(tmp_path)
+    run("fit", "--config", PRETRAIN)
+    weights = "runs/pretrain/version_0/model.safetensors"
+    run("fit", "--config", FINETUNE, "--model.weights", weights)
+    out = capsys.readouterr().out
+    assert "base digital" in out and "runs/finetune/version_0/rows.csv" in out
+    run("drift", "--config", FINETUNE, "--model.weights", weights, "--ckpt_path", "last", "--recipe", "finetune")
+    # The checkpoint of step 18 of 20: another network than the finished one, on the same chips.
+    rows = read_rows("runs/finetune/version_1/rows.csv")
+    assert {row.network for row in rows} == {"base", "finetuned"}
+
+
+def test_checkpoints_settings_do_not_override_the_command_line(tmp_path):
+    """Lightning's own behaviour: hyper-parameters stored in --ckpt_path silently win."""
+    common = ("fit", "--config", FINETUNE, "--model.weights", pretrained_weights(), "--evaluation.networks", "[]")
+    common += ("--trainer.default_root_dir", tmp_path)
+    run(*common, "--trainer.max_epochs", 1, "--model.label_smoothing", 0.3)
+    (file,) = tmp_path.rglob("last.ckpt")
+    checkpoint = torch.load(file, weights_only=True)
+    torch.save({**checkpoint, "hyper_parameters": {"label_smoothing": 0.3}}, file)  # as a task that saves them would
+    run(*common, "--trainer.max_epochs", 2, "--model.label_smoothing", 0.1, "--ckpt_path", "last")
+    config = yaml.safe_load((tmp_path / "finetune" / "version_1" / "config.yaml").read_text())
+    assert config["model"]["init_args"]["label_smoothing"] == 0.1
+
+
+def test_console_script_names_an_existing_function():
+    text = (ROOT / "pyproject.toml").read_text()
+    assert 'hwaware = "hwaware.cli.main:main"' in text
+
+
+def test_unexpected_exceptions_keep_their_traceback(monkeypatch):
+    def broken(*arguments, **options):
+        raise ValueError("a bug of ours")
+
+    monkeypatch.setattr("hwaware.tasks.image_classification.build_model", broken)
+    with pytest.raises(ValueError, match=r"^a bug of ours$") as error:
+        main(["fit", "--config", PRETRAIN])
+    assert error.traceback[-1].name == "broken"
+
+
+def test_the_runs_seed_reaches_the_data(tmp_path):
+    """Without noise, order and augmentation are all that a seed changes in a finetune."""
+    common = ("fit", "--config", FINETUNE, "--model.weights", pretrained_weights(), "--evaluation.networks", "[]")
+    common += ("--model.noise", "null", "--model.retention", "null", "--trainer.max_steps", 2)
+    weights = []
+    for number, seed in enumerate((3, 3, 4)):
+        run(*common, "--seed_everything", seed, "--trainer.default_root_dir", tmp_path)
+        weights.append(load_file(tmp_path / "finetune" / f"version_{number}" / "model.safetensors"))
+    first, again, other = weights
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not all(torch.equal(first[key], other[key]) for key in first)

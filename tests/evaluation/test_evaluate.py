@@ -1,0 +1,104 @@
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from hwaware.chip import CHIP_SEED_START
+from hwaware.errors import UserError
+from hwaware.evaluation.evaluate import DEFAULT_AGES_S, ages_to_evaluate, evaluate
+from hwaware.hardware.devices import load_device
+from hwaware.nn import convert
+from hwaware.results.provenance import commit
+from hwaware.results.row import RunLabels
+
+LABELS = RunLabels(recipe="test", model="linear", network="base", dataset="none", seed=3)
+
+
+@pytest.fixture
+def model():
+    model = nn.Sequential(nn.Linear(16, 16), nn.Dropout(0.5))
+    convert(model, load_device("reram_cmo"))
+    return model
+
+
+def _evaluate(model, device=None, **options):
+    x = torch.randn(8, 16, generator=torch.Generator().manual_seed(0))
+    defaults = {
+        "score": lambda network: {"norm": network(x).norm().item(), "mean": network(x).mean().item()},
+        "base_digital": {"norm": 1.0, "mean": 2.0},
+        "n_samples": 8,
+        "labels": LABELS,
+    }
+    return evaluate(model, device or load_device("reram_cmo"), **{**defaults, **options})
+
+
+def test_rows_cover_chip_by_age_by_metric(model):
+    counted = []
+    rows = _evaluate(model.train(), chip_seeds=[2_000_000, 2_000_001], on_chip=lambda: counted.append(1))
+    assert len(rows) == 2 * len(DEFAULT_AGES_S) * 2 and len(counted) == 2 * len(DEFAULT_AGES_S)
+    assert {row.chip_seed for row in rows} == {2_000_000, 2_000_001}
+    row = rows[-2]
+    assert (row.age_s, row.metric, row.base_digital, row.n_samples, row.seed) == (315360000.0, "norm", 1.0, 8, 3)
+    assert (row.device, row.mapping, json.loads(row.device_params)["g_max_us"]) == (
+        "reram_cmo",
+        "differential",
+        88.199997,
+    )
+    assert len({row.value for row in rows if row.metric == "norm"}) == 2 * len(DEFAULT_AGES_S)
+    assert len({row.drift_free for row in rows if row.metric == "norm"}) == 1
+    assert model.training  # and dropout was off: the mode is put back
+
+
+def test_paired_and_split_over_ranks(model):
+    together = _evaluate(model, chip_seeds=[5, 6])
+    apart = _evaluate(model, chip_seeds=[5]) + _evaluate(model, chip_seeds=[6])
+    assert together == apart
+
+
+def test_drift_free_is_scored_without_any_error(model):
+    x = torch.randn(8, 16, generator=torch.Generator().manual_seed(0))
+    rows = _evaluate(model, ages_s=[0.0])
+    assert rows[0].drift_free == pytest.approx(model.eval()(x).norm().item(), rel=1e-5)
+
+
+def test_default_chips_are_ten_and_reserved(model):
+    seeds = {row.chip_seed for row in _evaluate(model, ages_s=[3600.0])}
+    assert len(seeds) == 10 and min(seeds) == CHIP_SEED_START
+
+
+def test_a_device_without_a_law_of_time_has_one_age_row(model):
+    relative = load_device("reram_relative")
+    assert ages_to_evaluate(relative, DEFAULT_AGES_S) == (0.0, 315360000.0)
+    assert {row.age_s for row in _evaluate(model, relative, chip_seeds=[5])} == {0.0, 315360000.0}
+    assert ages_to_evaluate(relative, [5.0, 60.0]) == (60.0,)
+
+
+def test_bad_ages(model):
+    with pytest.raises(UserError, match="no age"):
+        _evaluate(model, ages_s=[])
+    with pytest.raises(UserError, match="at least 1 s"):
+        _evaluate(model, ages_s=[0.5])
+    with pytest.raises(UserError, match=r"ages_s=\[3600, 60\] must ascend: \[60, 3600\]"):
+        _evaluate(model, ages_s=[3600, 60])
+
+
+class _ReadsPastTheLayer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.used, self.skipped = nn.Linear(16, 16), nn.Linear(16, 16)
+
+    def forward(self, x):
+        return nn.functional.linear(self.used(x), self.skipped.weight)
+
+
+def test_a_layer_that_no_forward_calls_is_an_error_naming_it():
+    model = _ReadsPastTheLayer()
+    convert(model, load_device("reram_cmo"))
+    with pytest.raises(UserError, match="layer 'skipped' was converted, but the network never calls it"):
+        _evaluate(model)
+    assert model.training and model.skipped._installed is None
+
+
+def test_commit_names_the_tree():
+    assert commit() == "" or len(commit().rstrip("+")) == 12

@@ -1,0 +1,196 @@
+import json
+from itertools import product
+
+import pytest
+import torch
+from torch import nn
+
+from hwaware.chip import Chip, drift_free
+from hwaware.cli.main import main
+from hwaware.compensation import BnStats, ChannelAffine, Level, Schedule, Timetable, VeraPlus
+from hwaware.compensation.costs import Cost
+from hwaware.errors import UserError
+from hwaware.export.bundle import PlannedRepair, read_bundle, write_bundle
+from hwaware.hardware.devices import MAPPINGS, load_device
+from hwaware.nn import analog_layers, convert
+from tests.command_line import FINETUNE, pretrained_weights, run
+
+AGE_S = 315_360_000.0
+
+
+class Net(nn.Module):
+    """Layers larger than a crossbar, grouped and depthwise ones, batch norm, and a layer that stays digital."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(8)
+        self.grouped = nn.Conv2d(8, 8, 3, padding=1, groups=2)
+        self.depthwise = nn.Conv2d(8, 8, 3, groups=8)
+        self.wide = nn.Linear(8 * 100, 600)
+        self.head = nn.Linear(600, 3)
+
+    def forward(self, x):
+        x = self.depthwise(self.grouped(self.norm(self.conv(x)).relu()).relu()).relu()
+        return self.head(self.wide(x.flatten(1)).relu())
+
+
+def _converted(device, exclude=()):
+    torch.manual_seed(1)
+    model = Net().eval()
+    model.norm.running_mean.uniform_(-0.1, 0.1)
+    convert(model, device, exclude=exclude)
+    return model
+
+
+SLICED = ({}, {"scale": "channel"}, {"scale": "fixed", "fraction_bits": 9, "slice_bits": 1})
+
+
+@pytest.mark.parametrize(
+    ("mapping", "settings"),
+    [
+        *product(MAPPINGS, [{}, {"scale": "channel", "kappa": None}, {"range_fraction": 0.5}]),
+        *(("bit_sliced", {"kappa": None, **scale}) for scale in SLICED),
+    ],
+)
+def test_a_reloaded_bundle_is_the_same_chip(tmp_path, mapping, settings):
+    device = load_device("reram_cmo", mapping=mapping, **settings)
+    model, other = _converted(device, exclude=["head"]), Net().eval()
+    bundle = read_bundle(write_bundle(tmp_path / "bundle", model, device, "net"))
+    bundle.install(other)
+    assert bundle.device == device and list(analog_layers(other)) == list(analog_layers(model))
+    x = torch.randn(4, 3, 12, 12)
+    with torch.no_grad(), drift_free(model), drift_free(other):
+        torch.testing.assert_close(other(x), model(x), rtol=1e-4, atol=1e-5)
+    chips = [Chip.program(net, device, 2_000_000) for net in (model, other)]
+    with torch.no_grad(), chips[0].at(AGE_S), chips[1].at(AGE_S):
+        torch.testing.assert_close(other(x), model(x), rtol=1e-3, atol=1e-4)
+
+
+def test_tied_weights_and_second_names_are_held_once(tmp_path):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.c = nn.Linear(6, 6), nn.Linear(6, 6)
+            self.b, self.c.weight = self.a, self.a.weight
+
+        def forward(self, x):
+            return self.c(self.b(self.a(x)))
+
+    device = load_device("reram_cmo")
+    torch.manual_seed(0)
+    model, other = Tied().eval(), Tied().eval()
+    convert(model, device)
+    bundle = read_bundle(write_bundle(tmp_path / "bundle", model, device, "tied"))
+    assert sorted(bundle.digital) == ["a.bias", "b.bias", "c.bias"]
+    bundle.install(other)
+    assert other.c.weight is other.a.weight
+    torch.testing.assert_close(other.a.weight, model.a.weight)
+    with pytest.raises(UserError, match="convert the network for that device"):
+        write_bundle(tmp_path / "other", model, load_device("reram_cmo", kappa=1.0), "tied")
+
+
+def test_crossbars_have_their_size_and_conductances_their_window(tmp_path):
+    device = load_device("reram_cmo", mapping="differential")
+    folder = write_bundle(tmp_path / "bundle", _converted(device), device, "net")
+    manifest = json.loads((folder / "bundle.json").read_text())
+    wide = manifest["layers"]["wide"]["crossbars"]
+    sizes = sorted((b["rows"][1] - b["rows"][0], b["columns"][1] - b["columns"][0]) for b in wide if b["cell"] == 0)
+    assert sizes == [(288, 88), (288, 512), (512, 88), (512, 512)]
+    assert len(manifest["layers"]["depthwise"]["crossbars"]) == 2 * 8
+    for cells in read_bundle(folder).targets.values():
+        for cell in cells:
+            assert device.g_min_us <= cell.min() and cell.max() <= device.g_max_us + 1e-4
+
+
+@pytest.mark.parametrize("method", [VeraPlus(rank=2), ChannelAffine(bits=4), BnStats()])
+def test_a_repair_is_the_same_after_reloading(tmp_path, method):
+    device = load_device("reram_cmo", mapping="offset")
+    model, draw = _converted(device), torch.Generator().manual_seed(0)
+    if isinstance(method, BnStats):
+        state = {"norm/running_mean": torch.randn(8, generator=draw).half().float(), "norm/running_var": torch.ones(8)}
+    else:
+        what = ("b", "d") if method.name == "vera_plus" else ("gain", "shift")
+        lengths = {"d": lambda layer: method.rows}
+        state = {
+            f"{name}/{one}": 0.1 * torch.randn(lengths.get(one, lambda layer: len(layer.weight))(layer), generator=draw)
+            for name, layer in analog_layers(model).items()
+            for one in what
+        }
+    timetable = Timetable((Level(0.0, None, 91.0, 0.1, True), Level(60.0, state, 90.0, 0.2, False)), 91.5)
+    repair = PlannedRepair(method, timetable, Cost(bytes_stored=10.0, extra_macs_percent=1.0), Schedule(98.0))
+    (found,) = read_bundle(write_bundle(tmp_path / "b", model, device, "net", [repair])).repairs
+    assert found.method == method and found.cost == repair.cost and found.schedule == repair.schedule
+    assert [(level.start_s, level.mean, level.reached) for level in found.timetable.levels] == [
+        (0.0, 91.0, True), (60.0, 90.0, False),
+    ]  # fmt: skip
+    assert found.timetable.drift_free == 91.5
+    x = torch.randn(4, 3, 12, 12)
+    with torch.no_grad(), method.installed(model, state):
+        wanted = model(x)
+    chip = Chip.program(model, device, 2_000_000)
+    with torch.no_grad():
+        exact = model(x)
+        with found(chip, 61.0):
+            assert torch.equal(model(x), wanted)
+        with found(chip, 59.0):  # no repair yet
+            assert torch.equal(model(x), exact)
+
+
+def test_bundles_that_are_not(tmp_path):
+    device = load_device("reram_cmo")
+    model = _converted(device)
+    folder = write_bundle(tmp_path / "bundle", model, device, "net")
+    with pytest.raises(UserError, match="is there already"):
+        write_bundle(folder, model, device, "net")
+    with pytest.raises(UserError, match="is no bundle"):
+        read_bundle(tmp_path)
+    with pytest.raises(UserError, match=r"layer 'conv' has shape \[8, 3, 3, 3\], the network's none"):
+        read_bundle(folder).install(nn.Sequential(nn.Linear(3, 3)))
+    manifest = json.loads((folder / "bundle.json").read_text())
+    (folder / "bundle.json").write_text(json.dumps(manifest | {"version": 2}))
+    with pytest.raises(UserError, match=r"^'.*' has schema hwaware-bundle 2; this package reads hwaware-bundle 1"):
+        read_bundle(folder)
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    layers = manifest["layers"] | {"conv": {"shape": [8, 3, 3, 3], "scale": "conv/scale", "crossbars": []}}
+    for damaged in (manifest | {"layers": layers}, manifest | {"layers": []}, []):
+        (folder / "bundle.json").write_text(json.dumps(damaged))
+        with pytest.raises(UserError, match="is damaged"):
+            read_bundle(folder)
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    weights = folder / "conductances.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(UserError, match="is damaged"):
+        read_bundle(folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_the_command_exports_what_it_reads_back(tmp_path, capsys):
+    arguments = [
+        *("export", "--config", FINETUNE, "--model.weights", str(pretrained_weights()), "--out", tmp_path / "bundle"),
+        *("--evaluation.schedule.per_decade", 1, "--evaluation.schedule.youngest_s", 1e8),
+        *("--evaluation.schedule.instances", 2, "--evaluation.schedule.target_percent", 99.9),
+        *("--evaluation.methods", "[{class_path: VeraPlus, init_args: {steps: 2}}, {class_path: Dora}]"),
+        *("--trainer.default_root_dir", tmp_path / "runs"),
+    ]
+    run(*arguments)
+    out = capsys.readouterr().out
+    assert "left out, since they are fitted on each chip in the field: dora" in out and "reloaded" in out
+    (repair,) = read_bundle(tmp_path / "bundle").repairs
+    assert repair.method.name == "vera_plus" and repair.timetable.n_sets >= 1 and repair.cost.bytes_stored > 0
+    assert sorted(path.name for path in (tmp_path / "bundle").iterdir()) == [
+        "bundle.json", "conductances.safetensors", "digital.safetensors", "repairs.safetensors",
+    ]  # fmt: skip
+    assert not (tmp_path / "runs").exists()
+    assert main([str(argument) for argument in arguments]) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_bad_input(tmp_path, capsys):
+    base = ["export", "--config", FINETUNE, "--model.weights", str(pretrained_weights())]
+    assert main(base) == 2
+    assert "give --out" in capsys.readouterr().err
+    methods = ["--evaluation.methods", "[{class_path: Dora}]"]
+    assert main([*base, "--out", str(tmp_path / "bundle"), *methods]) == 2
+    assert "dora is fitted on each chip in the field" in capsys.readouterr().err
+    assert not (tmp_path / "bundle").exists()

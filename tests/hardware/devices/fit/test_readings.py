@@ -1,0 +1,123 @@
+"""The CSV of readings: units, order, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hwaware.errors import UserError
+from hwaware.hardware.devices.fit import read_measurements
+
+HEADER = "cell,target_us,time_s,conductance_us\n"
+
+
+def _read(tmp_path, text):
+    (tmp_path / "a.csv").write_text(text)
+    return read_measurements(tmp_path / "a.csv")
+
+
+def test_rows_in_any_order_with_gaps(tmp_path):
+    rows = ["60,b,19,20,1", "0,a,10.1,10,0", "60,b,18,20,0", "", "60,a,,10,0", ",a,9,10,0"]
+    text = "\n".join(["time_s,cell,conductance_us,target_us,reading", *rows])
+    found = _read(tmp_path, text)
+    assert found.cells == ("a", "b") and found.left_out == 2
+    assert found.conductance_us.tolist() == [10.1, 18, 19] and found.cell.tolist() == [0, 1, 1]
+    assert found.visit.tolist() == [0, 1, 1] and found.window_us == (10, 20) and found.ages_s.tolist() == [60]
+
+
+def test_other_units_are_converted(tmp_path):
+    usual = _read(tmp_path, HEADER + "1,10,3600,9.5\n2,20,86400,19\n")
+    other = _read(tmp_path, "cell,target_ns,time_h,conductance_s\n1,1e4,1,9.5e-6\n2,2e4,24,1.9e-5\n")
+    for column in ("target_us", "time_s", "conductance_us"):
+        np.testing.assert_allclose(getattr(other, column), getattr(usual, column))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "lacks the column cell, target_us, time_s, conductance_us; it has: none"),
+        (HEADER, "has no reading"),
+        ("cell,target_us,time_s\n1,10,0\n", "lacks the column conductance_us"),
+        ("cell,target_us,time_s,conductance\n", "'conductance' .* call it conductance_us .*conductance_ns"),
+        ("cell,target_us,time_y,conductance_us\n", "'time_y' .* call it time_s"),
+        ("cel,target_us,time_s,conductance_us\n", "unknown column 'cel'. Did you mean 'cell'?"),
+        ("cell;target_us;time_s;conductance_us\n", "separated by ';'; they must be by commas"),
+        ("cell\ttarget_us\ttime_s\n", "separated by tabs; they must be by commas"),
+        (HEADER.strip() + ",conductance_ns\n", "two columns of conductance: 'conductance_us' and 'conductance_ns'"),
+        (HEADER + "1,10,0\n", "line 2 has 3 fields; the header has 4"),
+        (HEADER + "1,10,0,ten\n", "line 2: conductance 'ten' is not a number"),
+        (HEADER + "1,10,0,nan\n", "line 2: conductance 'nan' is not a number"),
+        (HEADER + "1,10,0,9\n2,10,0,0\n", "line 3: conductance '0' must be above 0"),
+        (HEADER + "1,10,0,-3\n", "line 2: conductance '-3' must be above 0"),
+        (HEADER + "1,10,-1,3\n", "line 2: time '-1' must not be below 0; 0 is just written"),
+        (HEADER + "1,-10,1,3\n", "line 2: target '-10' must not be below 0"),
+        (HEADER + "1,10,5,9\n2,10,5,9\n1,10,5.0,8\n", "reading twice, in lines 2 and 4: cell 1 at 5 s"),
+        (HEADER + "1,10,0,9\n1,20,5,9\n", "line 3: cell 1 has the targets 10 and 20 µS"),
+    ],
+)
+def test_bad_input(tmp_path, text, reason):
+    with pytest.raises(UserError, match=reason):
+        _read(tmp_path, text)
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(UserError, match=r"'.*none.csv' can't be read: No such file"):
+        read_measurements(tmp_path / "none.csv")
+
+
+def _table(conductance, targets=(10, 20, 40, 80)):
+    """Each cell read just written and later; ``conductance(cell, target, time)``."""
+    rows = [(cell, targets[cell % len(targets)], time) for cell in range(40) for time in (0, 60)]
+    return HEADER + "".join(f"{c},{g},{t},{conductance(c, g, t):.6g}\n" for c, g, t in rows)
+
+
+@pytest.mark.parametrize(
+    ("conductance", "lines"),
+    [
+        (lambda c, g, t: g * 1000 if (c, t) == (3, 60) else g + 0.1, "line 9"),  # nS
+        (lambda c, g, t: (g + 0.01 * c) / 1000 if c > 30 else g, "lines 64, 65, 66, 67, 68 and 13 more"),  # mS
+        (
+            lambda c, g, t: (g + c) / 1000 if c in (2, 6) and t else g,
+            "lines 7, 15",
+        ),  # of one state, in part of the rows
+    ],
+)
+def test_rows_in_another_unit_are_named(tmp_path, conductance, lines):
+    with pytest.raises(UserError, match=f"seems to mix units: .*; see {lines}\\."):
+        _read(tmp_path, _table(conductance))
+
+
+def test_a_whole_column_in_siemens(tmp_path):
+    with pytest.raises(UserError, match=r"seems to mix units: a cell with target \S+ µS reads \S+e-\d+ µS"):
+        _read(tmp_path, _table(lambda c, g, t: 1e-6 * g))
+
+
+@pytest.mark.parametrize(
+    "conductance",
+    [
+        lambda c, g, t: 0.04 + 0.0001 * c if c in (2, 3, 6, 7) else g,  # leaks: cells that hardly conduct
+        lambda c, g, t: 0.01 if c % 4 == 0 and t else g,  # the least that the instrument reads
+    ],
+)
+def test_low_readings_that_do_not_follow_the_target_are_no_unit(tmp_path, conductance):
+    assert len(_read(tmp_path, _table(conductance))) == 80
+
+
+@pytest.mark.parametrize(
+    "conductance",
+    [
+        lambda c, g, t: 98 + 0.01 * t if c == 4 else g,  # an idle cell is stuck on
+        lambda c, g, t: 0.1 - 0.0001 * c if c in (3, 7) and t else g,  # two cells lose their filament
+    ],
+)
+def test_an_on_off_ratio_of_a_thousand_is_no_unit(tmp_path, conductance):
+    assert len(_read(tmp_path, _table(conductance, targets=(0.1, 33, 66, 100)))) == 80
+    with pytest.raises(UserError, match=r"seems to mix units: .* reads 33000 µS; see line 4"):
+        _read(tmp_path, _table(lambda c, g, t: 1000 * g if (c, t) == (1, 0) else g, targets=(0.1, 33, 66, 100)))
+
+
+def test_targets_in_two_units(tmp_path):
+    with pytest.raises(UserError, match=r"seems to mix units: targets from 20 and up to 0.08 µS; see lines"):
+        _read(tmp_path, _table(lambda c, g, t: g, targets=(20, 40, 80, 20, 40, 0.08, 0.04)))
+    # A single idle state far below the others is what many memories have.
+    assert len(_read(tmp_path, _table(lambda c, g, t: g, targets=(0.02, 40, 80)))) == 80

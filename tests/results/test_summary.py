@@ -1,0 +1,158 @@
+import csv
+import math
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from hwaware.metrics.chance import chance_of_classes, chance_of_questions
+from hwaware.results.csv import read_rows
+from hwaware.results.summary import LOSS_POINTS, Summary, lifetime, summarise, write_summary
+from tests.conftest import ROOT
+
+YEAR = 31_536_000.0
+
+
+def test_statistics_agree_with_numpy(rows):
+    summaries = summarise(rows)
+    assert len(summaries) == 3 * 7
+    for one in summaries:
+        values = [row.value for row in rows if (row.network, row.age_s) == (one.network, one.age_s)]
+        assert one.n_chips == len(values) == 10
+        assert one.mean == pytest.approx(np.mean(values), abs=1e-12)
+        assert one.std == pytest.approx(np.std(values, ddof=1), abs=1e-12)
+        assert one.p5 == pytest.approx(np.percentile(values, 5), abs=1e-12)
+
+
+def test_ages_ascend_whatever_the_order_of_rows(rows):
+    ages = [one.age_s for one in summarise(reversed(rows)) if one.network == "base"]
+    assert ages == sorted(ages) and len(ages) == 7
+
+
+def test_settings_are_not_pooled(make_row):
+    rows = [
+        make_row(value=80.0), make_row(value=90.0, mapping="offset"), make_row(value=95.0, metric="top5"),
+        make_row(value=70.0, params={"kappa": None}), make_row(value=60.0, n_samples=100),
+    ]  # fmt: skip
+    assert [one.mean for one in summarise(rows)] == [80.0, 90.0, 95.0, 70.0, 60.0]
+
+
+def test_one_chip_has_no_spread(make_row):
+    (one,) = summarise([make_row(value=88.0)])
+    assert (one.mean, one.p5, one.n_chips) == (88.0, 88.0, 1) and math.isnan(one.std)
+
+
+def test_the_three_ratios_as_in_wideresnet50(make_row):
+    # Rasch et al. (arXiv 2302.08469): error 21.53 % digital, 23.76 % on the chip, 1000 classes: A* = 97.2 %.
+    row = make_row(value=100 - 23.76, base_digital=100 - 21.53, drift_free=78.0)
+    (one,) = summarise([row], chance_of_classes(1000))
+    assert one.normalised == pytest.approx(0.972, abs=5e-4)
+    assert one.ratio_base_digital == pytest.approx(76.24 / 78.47)
+    assert one.ratio_drift_free == pytest.approx(76.24 / 78.0)
+
+
+@pytest.mark.parametrize(("metric", "chance"), [("top1", 10.0), ("top5", 50.0)])
+def test_normalised_accuracy_is_0_at_chance_and_1_at_base(make_row, metric, chance):
+    for value, expected in ((chance, 0.0), (91.73, 1.0)):
+        (one,) = summarise([make_row(metric=metric, value=value)], chance_of_classes(10))
+        assert one.normalised == pytest.approx(expected, abs=1e-12)
+
+
+def test_normalised_accuracy_needs_chance(make_row):
+    for row, chance in ((make_row(), None), (make_row(metric="f1"), chance_of_classes(10))):
+        assert math.isnan(summarise([row], chance)[0].normalised)
+
+
+def test_saying_that_nothing_has_an_answer_is_the_zero_of_questions(make_row):
+    chance = chance_of_questions(54.0)
+    (one,) = summarise([make_row(metric="f1", value=54.0, base_digital=70.0)], chance)
+    assert one.normalised == pytest.approx(0.0) and chance["f1_has_ans"] == 0.0
+
+
+def test_yield_counts_the_chips_within_a_point(make_row):
+    rows = [make_row(base_digital=90.0, chip_seed=chip, value=89.0 - 0.5 * (chip > 6)) for chip in range(10)]
+    assert summarise(rows)[0].yield_percent == 70.0
+
+
+def _course(make_row, points, **changes):
+    return [make_row(age_s=age, value=value, base_digital=90.0, **changes) for age, value in points]
+
+
+def test_lifetime_lies_between_ages_on_the_logarithm(make_row):
+    # From +1 to -1 about the threshold of 89 between 100 s and 10,000 s: half-way on the logarithm.
+    assert lifetime(_course(make_row, [(0, 90.5), (100, 90.0), (1e4, 88.0), (1e6, 80.0)])) == pytest.approx(1000.0)
+    # A quarter of the fall from 100 s.
+    assert lifetime(_course(make_row, [(100, 89.5), (1e4, 87.5)])) == pytest.approx(100 * 10**0.5)
+    # A wider loss is reached later: threshold 87.
+    assert lifetime(_course(make_row, [(100, 90.0), (1e4, 85.0)]), 3.0) == pytest.approx(100 * 100**0.6)
+
+
+def test_lifetime_counts_age_0_as_a_second(make_row):
+    assert lifetime(_course(make_row, [(0, 90.0), (1e4, 88.0), (1e5, 88.0)])) == pytest.approx(100.0)
+
+
+def test_lifetime_ends_at_the_first_crossing(make_row):
+    assert lifetime(_course(make_row, [(1, 90.0), (100, 88.0), (1e4, 90.0), (1e6, 80.0)])) == pytest.approx(10.0)
+
+
+def test_lifetime_is_of_the_mean_over_chips(make_row):
+    rows = _course(make_row, [(1, 90.0), (1e4, 86.0)]) + _course(make_row, [(1, 90.0), (1e4, 90.0)], chip_seed=1)
+    assert lifetime(rows) == pytest.approx(100.0)
+
+
+def test_lifetime_outside_what_was_evaluated(make_row):
+    assert lifetime(_course(make_row, [(0, 88.0), (1, 91.0), (10, 91.0)])) == 0.0
+    assert lifetime(_course(make_row, [(60, 88.0), (600, 87.0)])) == 60.0
+    assert (
+        lifetime(_course(make_row, [(0, 90.0), (60, 89.5), (600, 89.0)])) is None
+    )  # a loss of exactly a point is none
+
+
+def test_lifetime_without_a_course_of_time_is_unknown(make_row):
+    assert math.isnan(lifetime(_course(make_row, [(0, 90.0), (10 * YEAR, 80.0)])))
+
+
+def test_lifetime_of_two_networks_is_refused(rows):
+    with pytest.raises(ValueError, match="exactly one network"):
+        lifetime(rows)
+
+
+def _read(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_summary_file(tmp_path, rows):
+    lines = _read(write_summary(tmp_path / "run" / "summary.csv", rows, chance_of_classes(10)))
+    assert list(lines[0]) == [*(field.name for field in fields(Summary)), "lifetime_s", "lifetime_is", "extrapolated"]
+    summaries = summarise(rows, chance_of_classes(10))
+    assert len(lines) == len(summaries) == 21
+    for line, one in zip(lines, summaries, strict=True):
+        for name in ("network", "age_s", "mean", "std", "p5", "ratio_drift_free", "ratio_base_digital", "normalised"):
+            assert type(getattr(one, name))(line[name]) == getattr(one, name)
+        of_network = [row for row in rows if row.network == one.network]
+        age_s = lifetime(of_network, LOSS_POINTS)
+        first = min(row.age_s for row in of_network)
+        assert line["lifetime_is"] == ("above" if age_s is None else "below" if age_s == first else "at")
+        assert float(line["lifetime_s"]) == (10 * YEAR if age_s is None else age_s)
+    assert {line["lifetime_is"] for line in lines} == {"above", "at", "below"}
+
+
+def test_summary_file_marks_extrapolated_ages(tmp_path, make_row):
+    week = {"measured_s": [1.0, 604_800.0]}
+    rows = [make_row(week, age_s=age_s) for age_s in (0.0, 604_800.0, 315_360_000.0)]
+    lines = _read(write_summary(tmp_path / "summary.csv", [*rows, make_row(age_s=315_360_000.0)]))
+    assert [line["extrapolated"] for line in lines] == ["0", "0", "1", "0"]
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "results").glob("*/summary.csv")), ids=lambda file: file.parent.name)
+def test_committed_summaries_are_of_their_rows(tmp_path, file):
+    made, lines = _read(write_summary(tmp_path / "summary.csv", read_rows(file.with_name("rows.csv")))), _read(file)
+    # Chance, which A* is relative to, is not in the rows.
+    assert [{**line, "normalised": ""} for line in lines] == made
+
+
+def test_summary_file_leaves_empty_what_is_not_known(tmp_path, make_row):
+    (line,) = _read(write_summary(tmp_path / "summary.csv", [make_row()]))
+    unknown = {name for name, text in line.items() if not text}
+    assert unknown == {"std", "normalised", "lifetime_s", "lifetime_is"}
