@@ -4,12 +4,12 @@ In plain Python::
 
     import hwaware
 
-    device = hwaware.load_device("reram_cmo", mapping="differential")
-    print(hwaware.convert(model, device))
+    hardware = hwaware.load_hardware("reram_cmo", mapping="differential")
+    print(hwaware.convert(model, hardware))
     for images, labels in loader:  # train as you like
         hwaware.install_noise(model, hwaware.TrainingNoise())
         ...
-    chip = hwaware.Chip.program(model, device, seed=2_000_000)
+    chip = hwaware.Chip.program(model, seed=2_000_000)
     with chip.at(age_s=315_360_000):
         logits = model(images)
 """
@@ -26,14 +26,22 @@ _PUBLIC = {
     "UserError": "hwaware.errors",
     "clip_weights_": "hwaware.training",
     "convert": "hwaware.nn",
-    "device_names": "hwaware.hardware.devices",
+    "Converters": "hwaware.hardware",
+    "Crossbar": "hwaware.hardware",
+    "Device": "hwaware.hardware",
+    "Encoding": "hwaware.hardware",
+    "Hardware": "hwaware.hardware",
+    "Placement": "hwaware.hardware",
+    "Rule": "hwaware.hardware",
+    "device_names": "hwaware.hardware",
     "drift_free": "hwaware.chip",
     "effective_state_dict": "hwaware.nn",
     "evaluate": "hwaware.evaluation.evaluate",
     "from_pretrained": "hwaware.export.hub",
     "install_noise": "hwaware.training",
     "install_retention": "hwaware.training",
-    "load_device": "hwaware.hardware.devices",
+    "load_device": "hwaware.hardware",
+    "load_hardware": "hwaware.hardware",
     "read_bundle": "hwaware.export.bundle",
     "remove_noise": "hwaware.training",
     "retention_loss": "hwaware.training",

@@ -25,7 +25,7 @@ from hwaware.chip import VALIDATION_CHIP_SEED_START, Chip
 from hwaware.errors import UserError
 from hwaware.evaluation.evaluate import score_drift_free
 from hwaware.export.weights import write_weights
-from hwaware.hardware.devices import Device
+from hwaware.hardware import Hardware
 from hwaware.nn import convert, effective_state_dict, to_digital
 
 #: Side of the input where an architecture takes any, in pixels; else its own.
@@ -71,19 +71,19 @@ class Finding:
     seconds: float = 0.0
 
 
-def examine(name: str, device: Device, max_parameters: float = float("inf")) -> Finding:
+def examine(name: str, hardware: Hardware, max_parameters: float = float("inf")) -> Finding:
     """Builds an architecture with random weights and tries it.
 
     Args:
         name: timm's.
-        device: the chip's technology.
+        hardware: what holds all layers.
         max_parameters: a larger network is converted without memory (on torch's meta device) only.
     """
 
     def attempt(known: dict[str, Any]) -> Finding:
         with torch.device("meta"):
             known["parameters"] = sum(p.numel() for p in timm.create_model(name).parameters())
-        return (_structure if known["parameters"] > max_parameters else _classifier)(name, device, known)
+        return (_structure if known["parameters"] > max_parameters else _classifier)(name, hardware, known)
 
     return finding_of(name, attempt)
 
@@ -101,15 +101,15 @@ def finding_of(name: str, attempt: Callable[[dict[str, Any]], Finding]) -> Findi
     return replace(found, seconds=round(time.perf_counter() - start, 2))
 
 
-def _structure(name: str, device: Device, known: dict[str, Any]) -> Finding:
+def _structure(name: str, hardware: Hardware, known: dict[str, Any]) -> Finding:
     with torch.device("meta"):
         model = timm.create_model(name)
-    report = convert(model, device, corrected=False)
+    report = convert(model, hardware, corrected=False)
     reason = "too many parameters to be run here: converted without memory"
     return Finding(**known, status="large", reason=reason, layers=len(report.layers), cells=report.n_cells)
 
 
-def _classifier(name: str, device: Device, known: dict[str, Any]) -> Finding:
+def _classifier(name: str, hardware: Hardware, known: dict[str, Any]) -> Finding:
     torch.manual_seed(0)
     model = timm.create_model(name).eval()
     images = _images(name, model)
@@ -119,7 +119,7 @@ def _classifier(name: str, device: Device, known: dict[str, Any]) -> Finding:
     with torch.no_grad():
         disturbed = _output(model, images * (1 + ROUNDING))
     output = partial(_output, images=images)
-    return round_trip(model, output, lambda: timm.create_model(name).eval(), device, known, disturbed)
+    return round_trip(model, output, lambda: timm.create_model(name).eval(), hardware, known, disturbed)
 
 
 @torch.no_grad()
@@ -127,7 +127,7 @@ def round_trip(
     model: nn.Module,
     output: Callable[[nn.Module], Tensor],
     rebuild: Callable[[], nn.Module],
-    device: Device,
+    hardware: Hardware,
     known: dict[str, Any],
     disturbed: Tensor | None = None,
 ) -> Finding:
@@ -137,21 +137,21 @@ def round_trip(
         model: in eval mode, its weights :func:`filled <fill>`; it is changed.
         output: what a network gives for one and the same input.
         rebuild: another such network, with weights of its own.
-        device: the chip's technology.
+        hardware: what holds all layers.
         known: fields of the finding; others are added.
         disturbed: what the network gives for inputs that differ by :data:`ROUNDING`; it widens the tolerance.
     """
     wanted, state = output(model), copy.deepcopy(model.state_dict())
     rounding = 0.0 if disturbed is None else _apart(disturbed, wanted)
     tolerance = min(max(TOLERANCE, rounding), MOST_TOLERANCE)
-    report = convert(model, device)
+    report = convert(model, hardware)
     known |= {"layers": len(report.layers), "cells": report.n_cells}
 
     def apart(network: nn.Module) -> dict[str, float]:
         return {"error": _apart(output(network), wanted)}
 
     known["converted_error"] = converted = score_drift_free(model, apart)["error"]
-    with Chip.program(model, device, VALIDATION_CHIP_SEED_START).at(AGE_S):
+    with Chip.program(model, VALIDATION_CHIP_SEED_START).at(AGE_S):
         known["aged_change"] = aged = apart(model)["error"]
     reloaded = rebuild()
     with TemporaryDirectory() as folder:

@@ -1,8 +1,7 @@
-"""One simulated chip: a network written into the cells of one sampled instance of a device."""
+"""One simulated chip: a network written into the cells of one sampled instance of its hardware."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,12 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from hwaware.errors import UserError
-from hwaware.hardware.devices import Device
+from hwaware.hardware import Device, Hardware
 from hwaware.hardware.devices.faults import stick
-from hwaware.hardware.encoding import curve as iv
-from hwaware.hardware.encoding.mapping import CROSSBAR
-from hwaware.nn import AnalogLayer, analog_layers, installed_output_noise, installed_weights
-from hwaware.nn.layers import weight_scale
+from hwaware.hardware.draws import stream
+from hwaware.nn import AnalogLayer, analog_layers, installed_output_noise, installed_weights, weight_owners
 
 #: Chips to choose between settings by have seeds from here on; training seeds stay below.
 VALIDATION_CHIP_SEED_START = 1_000_000
@@ -33,12 +30,14 @@ class Target:
     """What was written into one layer's cells.
 
     Attributes:
+        hardware: what they are the cells of.
         owner: the layer under whose name the cells draw; tied layers share it.
         latent: the latent weights.
         scale: their scale ``s``, broadcastable to them.
         groups: of a convolution; 1 otherwise.
     """
 
+    hardware: Hardware
     owner: str
     latent: Tensor
     scale: Tensor
@@ -54,50 +53,45 @@ class Chip:
 
     Attributes:
         model: the network that runs on the chip.
-        device: the memory technology.
         seed: the chip's identity.
         targets: what was written, by layer; later training does not change it.
     """
 
     model: nn.Module
-    device: Device
     seed: int
     targets: dict[str, Target]
 
     @classmethod
-    def program(cls, model: nn.Module, device: Device, seed: int) -> Chip:
+    def program(cls, model: nn.Module, seed: int) -> Chip:
         """Writes a converted network into a chip.
 
         Args:
-            model: a network after :func:`hwaware.nn.convert`; it is not changed.
-            device: the chip's technology; mapping and constants may differ from those the network was converted for,
-                the transform (kappa, range_fraction, levels, bits, and the scale, where there is one) may not.
+            model: a network after :func:`hwaware.nn.convert`, which says what holds each layer; it is not changed.
             seed: which chip.
 
         Raises:
-            UserError: the network has no analog layer, another transform, or weights that are not finite.
+            UserError: the network has no analog layer, or weights that are not finite.
         """
         if not isinstance(seed, int) or seed < 0:
             raise UserError(f"seed={seed!r} of a chip must be a whole number of 0 or more.")
-        layers = analog_layers(model)
+        layers, owners = analog_layers(model), weight_owners(model)
         if not layers:
-            raise UserError("the network has no analog layer: convert(model, device) first.")
-        targets, owners = {}, {}
+            raise UserError("the network has no analog layer: convert(model, hardware) first.")
+        targets: dict[str, Target] = {}
         for name, layer in layers.items():
-            if (converted := _transform(layer.device)) != (wanted := _transform(device)):
-                raise UserError(
-                    f"layer '{name}' was converted for {converted}, but the chip has {wanted}: convert the network for "
-                    "that device."
-                )
-            owner = owners.setdefault(id(layer.weight), name)
-            if owner != name:
-                targets[name] = targets[owner]
+            if owners[name] != name:
+                targets[name] = targets[owners[name]]
                 continue
-            scale = weight_scale(layer.weight, device)
             if not layer.weight.isfinite().all():
                 raise UserError(f"the weight of layer '{name}' has values that are not finite (NaN or infinite).")
-            targets[name] = Target(name, layer.weight.detach().clone(), scale, getattr(layer, "groups", 1))
-        return cls(model, device, seed, targets)
+            latent = layer.weight.detach().clone()
+            targets[name] = Target(layer.hardware, name, latent, layer.weight_scale(), layer.groups)
+        return cls(model, seed, targets)
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """The memory technologies of its cells, each once."""
+        return tuple(dict.fromkeys(target.hardware.device for target in self.targets.values()))
 
     @contextmanager
     def at(self, age_s: float, purpose: str = "evaluation") -> Iterator[nn.Module]:
@@ -110,12 +104,13 @@ class Chip:
                 is drawn for every output, from the same three, and so does depend on the order of the samples.
 
         Raises:
-            UserError: the device's law does not cover the age.
+            UserError: a device's law does not cover the age.
         """
-        self.device.check_age(age_s)
+        for device in self.devices:
+            device.check_age(age_s)
 
         def output_draws(name: str, layer: AnalogLayer) -> torch.Generator:
-            return _stream(f"{self.seed}/{name}/output/{_reading(age_s, purpose)}", layer.weight.device)
+            return stream(f"{self.seed}/{name}/output/{_reading(age_s, purpose)}", layer.weight.device)
 
         weights = installed_weights(self.model, lambda name, layer: self.weight_at(name, age_s, purpose))
         with weights, installed_output_noise(self.model, output_draws):
@@ -124,12 +119,12 @@ class Chip:
     @torch.no_grad()
     def weight_at(self, name: str, age_s: float, purpose: str = "evaluation") -> Tensor:
         """Weights ``ŵ = s·sinh(κv̂)/sinh(rκ)`` that a layer has at an age (s); its shape, dtype and torch device."""
-        device, target, blocks = self.device, self.targets[name], []
+        target, blocks = self.targets[name], []
+        hardware = target.hardware
         reference = self.reference_at(name, age_s, purpose)
         references = repeat(()) if reference is None else ((part,) for part in reference.flatten().split(_BLOCK))
         for cells, against in zip(self._aged_blocks(name, age_s, purpose), references, strict=False):
-            v = device.layout.decode((*cells, *against), device.g_min_us, device.g_max_us)
-            blocks.append(iv.realised(v, device.kappa, device.range_fraction))
+            blocks.append(hardware.encoding.realised(hardware.decode((*cells, *against))))
         weight = torch.cat(blocks).view(target.latent.shape).to(target.latent.device)
         return weight.mul_(target.scale).to(target.latent.dtype)
 
@@ -146,18 +141,20 @@ class Chip:
         All columns of a crossbar share its reference column, whose cells have errors and a path of their own. None for
         a mapping without.
         """
-        device, target = self.device, self.targets[name]
-        if not device.layout.reference:
+        target = self.targets[name]
+        device, crossbar = target.hardware.device, target.hardware.crossbar
+        if not target.hardware.encoding.layout.reference:
             return None
-        shape = device.layout.reference_shape(target.latent.shape, target.groups)
+        shape = crossbar.reference_shape(target.latent.shape, target.groups)
         draws = _Draws(f"{self.seed}/{target.owner}/reference", _reading(age_s, purpose))
-        g = _age(device, torch.full(shape, (device.g_min_us + device.g_max_us) / 2), draws, age_s)
+        g = _age(device, torch.full(shape, device.middle_us), draws, age_s)
         outputs = len(target.latent) // target.groups
-        return g[:, torch.arange(outputs) // CROSSBAR].reshape(target.latent.shape)
+        return g[:, torch.arange(outputs) // crossbar.columns].reshape(target.latent.shape)
 
     def stuck_cells(self, name: str) -> tuple[Tensor, ...]:
         """Which of a layer's cells keep their conductance whatever is written, one tensor per cell of a weight."""
-        device, target = self.device, self.targets[name]
+        target = self.targets[name]
+        device = target.hardware.device
         blocks, found = target.latent.flatten().split(_BLOCK), []
         for draws in self._draws(target):
             uniform = torch.cat([torch.rand(block.shape, generator=draws.stuck) for block in blocks])
@@ -167,25 +164,18 @@ class Chip:
 
     def _draws(self, target: Target, read: str = "") -> list[_Draws]:
         """The random numbers of a layer's cells, one for each cell of a weight."""
-        cells = range(self.device.layout.cells_per_weight)
+        cells = range(target.hardware.encoding.layout.cells_per_weight)
         return [_Draws(f"{self.seed}/{target.owner}/{index}", read) for index in cells]
 
     def _aged_blocks(self, name: str, age_s: float, purpose: str) -> Iterator[tuple[Tensor, ...]]:
         """The flattened layer's conductances block by block: a whole layer's would leave the cache at every step."""
-        device, target = self.device, self.targets[name]
-        v = device.window_position(target.latent.float() / target.scale).cpu()
+        target = self.targets[name]
+        hardware = target.hardware
+        v = hardware.encoding.window_position(target.latent.float() / target.scale).cpu()
         draws = self._draws(target, read=_reading(age_s, purpose))
         for block in v.flatten().split(_BLOCK):
-            targets = device.layout.encode(block, device.g_min_us, device.g_max_us)
-            yield tuple(_age(device, g, draw, age_s) for g, draw in zip(targets, draws, strict=True))
-
-
-def _transform(device: Device) -> str:
-    """What a network's latent weights depend on."""
-    text = f"kappa={device.kappa}, range_fraction={device.range_fraction}"
-    for field in ("levels", "bits", "fraction_bits"):
-        text += f", {field}={getattr(device, field)}" if getattr(device, field) is not None else ""
-    return f"{text}, scale='{device.scale}'" if device.curve or device.steps else text
+            targets = hardware.encode(block)
+            yield tuple(_age(hardware.device, g, draw, age_s) for g, draw in zip(targets, draws, strict=True))
 
 
 def _reading(age_s: float, purpose: str) -> str:
@@ -198,13 +188,8 @@ class _Draws:
 
     def __init__(self, key: str, read: str) -> None:
         self.programming, self.drift, self.stuck, self.read = (
-            _stream(f"{key}/{quantity}") for quantity in ("programming", "drift", "stuck", read)
+            stream(f"{key}/{quantity}") for quantity in ("programming", "drift", "stuck", read)
         )
-
-
-def _stream(key: str, device: torch.device | str = "cpu") -> torch.Generator:
-    digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
-    return torch.Generator(device).manual_seed(int.from_bytes(digest, "little") >> 1)  # seeds are signed
 
 
 def _age(device: Device, target_us: Tensor, draws: _Draws, age_s: float) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hwaware.census import Finding, fill, finding_of, round_trip
 from hwaware.errors import UserError
-from hwaware.hardware.devices import Device
+from hwaware.hardware import Hardware
 from hwaware.models.readers import mark
 from hwaware.nn.convert import ALWAYS_DIGITAL
 from hwaware.nn.layers import ANALOG_CLASSES
@@ -105,14 +105,14 @@ def architectures() -> list[str]:
     return list(MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES)
 
 
-def examine_reader(model_type: str, device: Device) -> Finding:
+def examine_reader(model_type: str, hardware: Hardware) -> Finding:
     """Builds a small network of an architecture with random weights and tries it.
 
     Args:
         model_type: transformers'.
-        device: the chip's technology.
+        hardware: what holds all layers.
     """
-    return finding_of(model_type, partial(_examine, model_type, device))
+    return finding_of(model_type, partial(_examine, model_type, hardware))
 
 
 def small_config(model_type: str) -> PretrainedConfig:
@@ -128,7 +128,7 @@ def small_config(model_type: str) -> PretrainedConfig:
     return of_type(**small | _ALSO.get(model_type, {}))
 
 
-def _examine(model_type: str, device: Device, known: dict[str, Any]) -> Finding:
+def _examine(model_type: str, hardware: Hardware, known: dict[str, Any]) -> Finding:
     from transformers import AutoModelForQuestionAnswering
 
     def build() -> nn.Module:
@@ -146,7 +146,7 @@ def _examine(model_type: str, device: Device, known: dict[str, Any]) -> Finding:
     with _refused("it does not answer on text alone"), torch.no_grad():
         output(model)
     fill(model)
-    found = round_trip(model, output, build, device, known)
+    found = round_trip(model, output, build, hardware, known)
     return replace(found, reason=_passed_over(model)) if found.status == "ok" else found
 
 

@@ -35,7 +35,7 @@ import hwaware.models  # noqa: F401 - registers resnet20_cifar
 from hwaware.chip import Chip
 from hwaware.compensation import ChannelAffine, Dora, FitData, OfflineCompensation, VeraPlus
 from hwaware.compensation.access import frozen
-from hwaware.hardware.devices import Device, load_device
+from hwaware.hardware import load_hardware
 from hwaware.nn import convert
 from hwaware.results.csv import write_csv
 from hwaware.results.provenance import commit
@@ -53,8 +53,8 @@ def main() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)  # a second thread's waiting would count as CPU time
     digital = timm.create_model("resnet20_cifar").eval()
-    model, device = copy.deepcopy(digital), load_device("reram_cmo", mapping="differential")
-    convert(model, device)
+    model, hardware = copy.deepcopy(digital), load_hardware("reram_cmo", mapping="differential")
+    convert(model, hardware)
     images, labels = torch.randn(128, 3, 32, 32), torch.randint(10, (128,))
 
     def training(seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -72,12 +72,12 @@ def main() -> None:
     for _ in range(arguments.repeats):
         base.append(_timed(lambda: [_digital_step(digital, images, labels) for _ in range(STEPS)]) / STEPS)
         for method, times in ((VeraPlus, vera), (ChannelAffine, affine)):
-            times.append(_step_s(method, model, device, data))
+            times.append(_step_s(method, model, data))
     for seed in range(max(1, arguments.repeats // 3)):
-        chip = Chip.program(model, device, seed)
+        chip = Chip.program(model, seed)
         dora.append(_timed(lambda chip=chip: Dora(images=10).fit(chip, TEN_YEARS_S, data)))
         with torch.no_grad():
-            making.append(_timed(lambda seed=seed: _age(model, device, seed)))
+            making.append(_timed(lambda seed=seed: _age(model, seed)))
             scoring.append(_timed(lambda: [model(images) for _ in range(16)]) * 2000 / (16 * len(images)))
     result = {
         "workload": "resnet20_cifar",
@@ -107,17 +107,17 @@ def _digital_step(network: nn.Module, images: torch.Tensor, labels: torch.Tensor
         F.cross_entropy(network(images), labels).backward()
 
 
-def _step_s(kind: type[OfflineCompensation], model: nn.Module, device: Device, data: FitData) -> float:
+def _step_s(kind: type[OfflineCompensation], model: nn.Module, data: FitData) -> float:
     """One training step: what more steps of a fit take, so that its start does not count."""
     few, many = (
-        _timed(lambda steps=steps: kind(steps=steps).fit(model, device, (TEN_YEARS_S, TEN_YEARS_S), data, 0, {}))
+        _timed(lambda steps=steps: kind(steps=steps).fit(model, (TEN_YEARS_S, TEN_YEARS_S), data, 0, {}))
         for steps in (1, 1 + STEPS)
     )
     return (many - few) / STEPS
 
 
-def _age(model: nn.Module, device: Device, seed: int) -> None:
-    with Chip.program(model, device, seed).at(TEN_YEARS_S):
+def _age(model: nn.Module, seed: int) -> None:
+    with Chip.program(model, seed).at(TEN_YEARS_S):
         pass
 
 

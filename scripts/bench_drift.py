@@ -22,7 +22,7 @@ import timm
 import torch
 
 from hwaware.chip import Chip
-from hwaware.hardware.devices import load_device
+from hwaware.hardware import load_hardware
 from hwaware.nn import analog_layers, convert
 from hwaware.results.csv import write_csv
 from hwaware.results.provenance import commit
@@ -38,11 +38,11 @@ def main() -> None:
     torch.set_num_threads(1)  # a second thread's waiting would count as CPU time
     digital = timm.create_model("resnet18", num_classes=1000).eval()
     model = copy.deepcopy(digital)
-    device = load_device("reram_cmo", mapping="differential")
-    convert(model, device)
+    hardware = load_hardware("reram_cmo", mapping="differential")
+    convert(model, hardware)
     images = torch.randn(32, 3, 64, 64)
 
-    cells = sum(layer.weight.numel() for layer in analog_layers(model).values()) * device.layout.cells_per_weight
+    cells = sum(layer.n_cells for layer in analog_layers(model).values())
     block = torch.empty(65536)  # stays in the cache
     ageing, drawing, chip_forward, digital_forward = [], [], [], []
     with torch.no_grad():
@@ -52,7 +52,7 @@ def main() -> None:
                 block.normal_()
             drawing.append(time.process_time() - start)
             start = time.process_time()
-            chip = Chip.program(model, device, seed)
+            chip = Chip.program(model, seed)
             with chip.at(315_360_000.0):
                 ageing.append(time.process_time() - start)
                 for network, times in ((model, chip_forward), (digital, digital_forward)) * 3:

@@ -38,7 +38,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 
-from hwaware.hardware.devices import load_device
+from hwaware.hardware import load_hardware
 from hwaware.nn import convert, gaussian
 from hwaware.results.csv import write_csv
 from hwaware.results.provenance import commit
@@ -116,7 +116,7 @@ def make_step(workload: str, analog: bool) -> Callable[[], None]:
     model, x, loss_of = WORKLOADS[workload]()
     model.train()
     if analog:
-        convert(model, load_device("reram_cmo", mapping="differential", scale="tensor", kappa=2.0))
+        convert(model, load_hardware("reram_cmo", mapping="differential", scale="tensor", kappa=2.0))
         install_retention(model, RETENTION)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
 

@@ -27,7 +27,7 @@ import timm
 from rich.progress import track
 
 from hwaware.census import Finding, examine
-from hwaware.hardware.devices import load_device
+from hwaware.hardware import load_hardware
 from hwaware.reader_census import architectures, examine_reader
 from hwaware.results.csv import write_csv
 from hwaware.results.provenance import commit
@@ -51,13 +51,13 @@ def main() -> int:
     there = {line[0] for line in lines}
     library = LIBRARIES[arguments.task]
     header = [field.name for field in fields(Finding)] + [library, "commit", "version"]
-    device, about = load_device("reram_cmo"), (version(library), commit(), version("hwaware"))
+    hardware, about = load_hardware("reram_cmo"), (version(library), commit(), version("hwaware"))
     if library == "timm":
         names, examined = timm.list_models(arguments.filter), partial(examine, max_parameters=arguments.max_parameters)
     else:
         names, examined = fnmatch.filter(architectures(), arguments.filter), examine_reader
     for name in track([name for name in names if name not in there], description="architectures"):
-        lines.append([*astuple(examined(name, device)), *about])
+        lines.append([*astuple(examined(name, hardware)), *about])
         write_csv(arguments.out, header, lines)
         gc.collect()
     counts = collections.Counter(str(line[1]) for line in lines)

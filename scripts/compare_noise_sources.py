@@ -22,7 +22,7 @@ from rich.progress import track
 from hwaware.data import ImageData
 from hwaware.evaluation.batches import Batches
 from hwaware.evaluation.evaluate import evaluate
-from hwaware.hardware.devices import load_device
+from hwaware.hardware import load_hardware
 from hwaware.nn import convert
 from hwaware.nn.weights.gaussian import fresh_gaussian
 from hwaware.report.tables import markdown_table
@@ -51,11 +51,11 @@ def main() -> None:
     tests = Batches(data, "test", torch.device("cpu"))
     score = partial(task.score, batches=tests)
     base_digital = score(task.network.eval())
-    device = load_device("reram_cmo", mapping="differential")
+    hardware = load_hardware("reram_cmo", mapping="differential")
     rows = []
     for seed, source in track([(s, n) for s in range(arguments.seeds) for n in SOURCES], description="finetuning"):
         model = task.build_network()
-        convert(model, device)
+        convert(model, hardware)
         model.apply(lambda module: module.train(not isinstance(module, torch.nn.BatchNorm2d)))  # frozen statistics
         optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
         with SOURCES[source]():
@@ -70,7 +70,6 @@ def main() -> None:
         labels = RunLabels("noise_sources", "resnet20_cifar", source, data.dataset_name, seed)
         rows += evaluate(
             model,
-            device,
             score=score,
             base_digital=base_digital,
             n_samples=tests.n_samples,

@@ -17,7 +17,7 @@ from hwaware.results.row import Row
 
 #: Options that leave a recipe's task without a device, and without what only a device has.
 NO_DEVICE = [
-    *("--model.device", "null", "--model.noise", "null"),
+    *("--model.hardware", "null", "--model.noise", "null"),
     *("--model.retention", "null", "--model.clip_alpha", "null"),
 ]
 

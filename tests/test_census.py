@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from hwaware.census import TOLERANCE, _measure_norms, examine
-from hwaware.hardware.devices import load_device
+from hwaware.hardware import load_hardware
 from tests.conftest import ROOT
 
-DEVICE = load_device("reram_cmo")
+DEVICE = load_hardware("reram_cmo")
 
 SAMPLE = (
     "resnet18", "mobilenetv3_small_050", "convnext_atto", "efficientnet_b0", "vit_tiny_patch16_224", "repvgg_a0",

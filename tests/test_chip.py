@@ -6,11 +6,12 @@ from torch import nn
 
 from hwaware.chip import Chip, drift_free
 from hwaware.errors import UserError
-from hwaware.hardware.devices import load_device
+from hwaware.hardware import load_hardware
 from hwaware.nn import convert
+from tests.placing import on
 
 YEAR_S = 31536000.0
-DEVICE = load_device("reram_cmo")
+DEVICE = load_hardware("reram_cmo")
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def _weights(chip, age_s, purpose="evaluation"):
 
 def test_a_chip_acts_and_leaves_no_trace(model, images):
     before, keys = model(images), list(model.state_dict())
-    chip = Chip.program(model, DEVICE, seed=1)
+    chip = Chip.program(model, seed=1)
     with chip.at(YEAR_S) as aged:
         inside = aged(images)
         assert list(model.state_dict()) == keys
@@ -42,7 +43,7 @@ def test_a_chip_acts_and_leaves_no_trace(model, images):
 
 def test_restored_after_an_exception_and_when_nested(model, images):
     before = model(images)
-    chip, other = (Chip.program(model, DEVICE, seed) for seed in (1, 2))
+    chip, other = (Chip.program(model, seed) for seed in (1, 2))
     with pytest.raises(RuntimeError, match="boom"), chip.at(YEAR_S):
         raise RuntimeError("boom")
     assert torch.equal(model(images), before)
@@ -54,46 +55,46 @@ def test_restored_after_an_exception_and_when_nested(model, images):
 
 
 def test_the_same_chip_from_its_seed_alone(model):
-    chip = Chip.program(model, DEVICE, seed=5)
+    chip = Chip.program(model, seed=5)
     first = _weights(chip, YEAR_S)
     torch.manual_seed(99)  # the global generator has no part in it
     _weights(chip, 3600.0)
-    again = Chip.program(copy.deepcopy(model), DEVICE, seed=5)
+    again = Chip.program(copy.deepcopy(model), seed=5)
     assert torch.equal(_weights(again, YEAR_S), first)
-    assert not torch.equal(_weights(Chip.program(model, DEVICE, seed=6), YEAR_S), first)
+    assert not torch.equal(_weights(Chip.program(model, seed=6), YEAR_S), first)
 
 
 def test_read_noise_is_fresh_per_purpose_but_the_path_is_one(model):
-    chip = Chip.program(model, DEVICE, seed=5)
+    chip = Chip.program(model, seed=5)
     evaluation, calibration = _weights(chip, YEAR_S), _weights(chip, YEAR_S, purpose="calibration")
     difference = (evaluation - calibration).std() / evaluation.std()
     assert 0 < difference
     later = _weights(chip, 10 * YEAR_S)
-    fresh = _weights(Chip.program(model, DEVICE, seed=6), YEAR_S)
+    fresh = _weights(Chip.program(model, seed=6), YEAR_S)
     # One cell keeps one path: a year's and ten years' weights differ far less than two chips' do.
     assert (later - evaluation).std() < 0.5 * (fresh - evaluation).std()
-    quiet = load_device("reram_cmo", read_coefficient_us=0.0)
-    silent = Chip.program(model, quiet, seed=5)
+    quiet = load_hardware("reram_cmo", read_coefficient_us=0.0)
+    silent = Chip.program(on(model, quiet), seed=5)
     assert torch.equal(_weights(silent, YEAR_S), _weights(silent, YEAR_S, purpose="calibration"))
 
 
 def test_age_0_has_programming_error_only(model):
-    exact = load_device("reram_cmo", programming_std_offset_us=0.0, programming_std_slope=0.0)
-    chip = Chip.program(model, exact, seed=5)
+    exact = load_hardware("reram_cmo", programming_std_offset_us=0.0, programming_std_slope=0.0)
+    chip = Chip.program(on(model, exact), seed=5)
     weights = torch.cat([layer.effective_weight().flatten() for layer in (model[0], model[3])])
     torch.testing.assert_close(_weights(chip, 0.0), weights, rtol=1e-4, atol=1e-6)
-    normal = Chip.program(model, DEVICE, seed=5)
+    normal = Chip.program(model, seed=5)
     spread, aged = ((_weights(normal, age_s) - weights).std() for age_s in (0.0, YEAR_S))
     assert 0 < spread < 0.5 * aged  # 0.01 µS + 1 % of the conductance, against 1.1 µS
 
 
 def test_an_age_is_a_number_however_it_is_written(model):
-    chip = Chip.program(model, DEVICE, seed=5)
+    chip = Chip.program(model, seed=5)
     assert torch.equal(_weights(chip, 3600), _weights(chip, 3600.0))
 
 
 def test_training_after_programming_does_not_reach_the_chip(model):
-    chip = Chip.program(model, DEVICE, seed=5)
+    chip = Chip.program(model, seed=5)
     before = _weights(chip, YEAR_S)
     with torch.no_grad():
         model[0].weight.mul_(2)
@@ -104,25 +105,25 @@ def test_tied_layers_share_their_cells():
     model = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6))
     model[1].weight = model[0].weight
     convert(model, DEVICE)
-    chip = Chip.program(model, DEVICE, seed=1)
+    chip = Chip.program(model, seed=1)
     assert torch.equal(chip.weight_at("0", YEAR_S), chip.weight_at("1", YEAR_S))
 
 
 def test_another_mapping_may_be_evaluated_another_transform_may_not(model):
     noiseless = {f"programming_std_{what}": 0.0 for what in ("offset_us", "slope")}
-    chip = Chip.program(model, load_device("reram_cmo", mapping="offset", **noiseless), seed=1)
+    chip = Chip.program(on(model, load_hardware("reram_cmo", mapping="offset", **noiseless)), seed=1)
     torch.testing.assert_close(chip.weight_at("0", 0.0), model[0].effective_weight(), rtol=1e-4, atol=1e-5)
     with pytest.raises(UserError, match=r"scale='tensor', but the chip has .*scale='channel'"):
-        Chip.program(model, load_device("reram_cmo", scale="channel"), seed=1)
+        Chip.program(model, load_hardware("reram_cmo", scale="channel"), seed=1)
     with pytest.raises(UserError, match=r"converted for kappa=2.0.*chip has kappa=1.0"):
-        Chip.program(model, load_device("reram_cmo", kappa=1.0), seed=1)
+        Chip.program(model, load_hardware("reram_cmo", kappa=1.0), seed=1)
     with pytest.raises(UserError, match="no analog layer"):
-        Chip.program(nn.Linear(2, 2), DEVICE, seed=1)
+        Chip.program(nn.Linear(2, 2), seed=1)
     with torch.no_grad():
         model[3].weight[0, 0] = float("nan")
     with pytest.raises(UserError, match="layer '3' has values that are not finite"):
-        Chip.program(model, DEVICE, seed=1)
-    with pytest.raises(UserError, match="not an age"), Chip.program(_converted(), DEVICE, seed=1).at(-1.0):
+        Chip.program(model, seed=1)
+    with pytest.raises(UserError, match="not an age"), Chip.program(_converted(), seed=1).at(-1.0):
         pass
 
 
@@ -135,11 +136,11 @@ def _converted():
 def test_mean_shift_has_the_physics_sign():
     """CMO loses conductance: in `offset` every weight falls; in `differential` magnitudes shrink, signs cancel."""
     for mapping, check in (("offset", "falls"), ("differential", "shrinks")):
-        device = load_device("reram_cmo", mapping=mapping, kappa=None)
+        device = load_hardware("reram_cmo", mapping=mapping, kappa=None)
         model = nn.Sequential(nn.Linear(300, 300, bias=False))
         convert(model, device)
         target = model[0].weight.detach()
-        change = Chip.program(model, device, seed=3).weight_at("0", 10 * YEAR_S) - target
+        change = Chip.program(model, seed=3).weight_at("0", 10 * YEAR_S) - target
         scale = target.abs().max()
         if check == "falls":
             assert change.mean() / scale == pytest.approx(-1.742 * 2 / 79.2, rel=0.05)
@@ -150,13 +151,13 @@ def test_mean_shift_has_the_physics_sign():
 
 
 def test_stuck_cells_stay_stuck_and_are_as_many_as_said():
-    device = load_device(
+    device = load_hardware(
         "reram_relative", relative_drift=0.0, stuck_on=0.02, stuck_off=0.09, mapping="offset", kappa=None
     )
     model = nn.Sequential(nn.Linear(400, 400, bias=False))
     model[0].weight.data.uniform_(-0.5, 0.5)
     convert(model, device)
-    chip = Chip.program(model, device, seed=3)
+    chip = Chip.program(model, seed=3)
     (young,), (old,) = chip.conductances_at("0", 0.0), chip.conductances_at("0", YEAR_S)
     assert (young == device.g_max_us).float().mean().item() == pytest.approx(0.02, abs=0.002)
     assert (young == device.g_min_us).float().mean().item() == pytest.approx(0.09, abs=0.004)
@@ -175,10 +176,10 @@ def _errors(layer, mapping, age_s=315_360_000.0):
     """Errors of a layer's normalised weights on a chip, outputs by inputs."""
     layer.weight.data.uniform_(-0.5, 0.5)
     layer.weight.data.flatten()[0] = 1.0
-    device = load_device("reram_cmo", mapping=mapping, kappa=None)
+    device = load_hardware("reram_cmo", mapping=mapping, kappa=None)
     model = nn.Sequential(layer)
     convert(model, device)
-    error = Chip.program(model, device, seed=9).weight_at("0", age_s) - layer.weight.data
+    error = Chip.program(model, seed=9).weight_at("0", age_s) - layer.weight.data
     return error.flatten(1)
 
 
@@ -203,11 +204,11 @@ def test_columns_of_a_crossbar_share_its_reference():
 
 def test_a_reference_has_a_path_of_its_own_and_only_where_there_is_one():
     model = nn.Sequential(nn.Linear(50, 10))
-    device = load_device("reram_cmo", mapping="offset_reference")
+    device = load_hardware("reram_cmo", mapping="offset_reference")
     convert(model, device)
-    chip = Chip.program(model, device, seed=9)
+    chip = Chip.program(model, seed=9)
     day, year = (chip.reference_at("0", age_s) for age_s in (86400.0, 31536000.0))
     assert day.shape == (10, 50) and (day == day[:1]).all()
     assert torch.corrcoef(torch.stack([day[0], year[0]]))[0, 1] > 0.8
-    convert(plain := nn.Sequential(nn.Linear(50, 10)), load_device("reram_cmo", mapping="offset"))
-    assert Chip.program(plain, load_device("reram_cmo", mapping="offset"), seed=9).reference_at("0", 1.0) is None
+    convert(plain := nn.Sequential(nn.Linear(50, 10)), load_hardware("reram_cmo", mapping="offset"))
+    assert Chip.program(on(plain, load_hardware("reram_cmo", mapping="offset")), seed=9).reference_at("0", 1.0) is None

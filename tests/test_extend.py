@@ -37,7 +37,7 @@ OWN_LAW = '''\
 import math
 from dataclasses import dataclass
 
-from hwaware.hardware.devices import Device
+from hwaware.hardware import Device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +144,7 @@ def newest_rows(folder):
 
 def test_own_constants(here):
     (here / "lab.yaml").write_text(OWN_CONSTANTS)
-    device = ("--model.device.name", "lab.yaml", "--model.device.mapping", "offset")  # what a recipe says would win
+    device = ("--model.hardware.device.name", "lab.yaml", "--model.hardware.encoding.mapping", "offset")  # what a recipe says would win
     run("drift", "--config", FINETUNE, "--model.weights", pretrained_weights(), *device, *FEW[2:])
     rows = newest_rows(here)
     assert {(row.device, row.mapping) for row in rows} == {("lab", "offset")} and len(rows) == 2 * 2
@@ -153,7 +153,7 @@ def test_own_constants(here):
 
 def test_own_law_through_training_and_chips(here):
     (here / "creep_law.py").write_text(OWN_LAW)
-    device = ("--model.device.name", "creep_law.Creep", "--model.device.overrides.loss_per_decade", 0.02)
+    device = ("--model.hardware.device.name", "creep_law.Creep", "--model.hardware.device.loss_per_decade", 0.02)
     common = ("--config", FINETUNE, "--model.weights", pretrained_weights(), *device, *FEW)
     run("fit", *common)  # noise and retention loss at the law's own moments
     finished = newest_rows(here)
@@ -168,10 +168,10 @@ def test_own_law_in_python(here, monkeypatch):
     """A chip's cells do what the law says; so does the retention loss, which knows its moments in closed form."""
     (here / "creep_python.py").write_text(OWN_LAW)
     monkeypatch.syspath_prepend(here)
-    device = hwaware.load_device("creep_python.Creep", mapping="offset", kappa=None, loss_per_decade=0.02)
+    device = hwaware.load_hardware("creep_python.Creep", mapping="offset", kappa=None, loss_per_decade=0.02)
     model = nn.Sequential(nn.Linear(200, 200))
     hwaware.convert(model, device)
-    chip = hwaware.Chip.program(model, device, seed=2_000_000)
+    chip = hwaware.Chip.program(model, seed=2_000_000)
     new, old = (chip.conductances_at("0", age_s)[0] for age_s in (0.0, 999.0))
     change = old / new - 1
     inside = new > device.g_min_us * 1.5  # those at the edge are clamped
@@ -186,7 +186,7 @@ def test_own_law_in_python(here, monkeypatch):
 def test_own_images_are_compared_with_repairs(here):
     (here / "stripes.py").write_text(OWN_IMAGES)
     data = ("--data", "stripes.StripesData", "--data.batch_size", 50, "--model.num_classes", 2)
-    off = ("--model.device", "null", "--model.noise", "null", "--model.retention", "null", "--model.clip_alpha", "null")
+    off = ("--model.hardware", "null", "--model.noise", "null", "--model.retention", "null", "--model.clip_alpha", "null")
     run("fit", "--config", FINETUNE, *data, *off, "--recipe", "bars", "--data.augment", "crop")
     (weights,) = here.rglob("model.safetensors")
     methods = "[{class_path: Dora}, {class_path: ChannelAffine, init_args: {steps: 2}}]"
@@ -210,7 +210,7 @@ def test_the_console_script_finds_the_files_as_well(here):
     """Unlike ``python -m``, it does not look in the working directory by itself."""
     (here / "dots_script.py").write_text(OWN_MODULE)
     (here / "creep_script.py").write_text(OWN_LAW)
-    options = ["--data", "dots_script.Dots", "--model.device.name", "creep_script.Creep", "--print_config"]
+    options = ["--data", "dots_script.Dots", "--model.hardware.device.name", "creep_script.Creep", "--print_config"]
     code = (
         "import sys; sys.path = [p for p in sys.path if p]; from hwaware.cli.main import main; "
         "sys.exit(main(sys.argv[1:]))"
@@ -237,7 +237,7 @@ def test_the_console_script_finds_the_files_as_well(here):
 def test_bad_devices(name, reason, here, capsys):
     (here / "half_law.py").write_text(OWN_LAW.replace("class Creep", "class Half").replace("def drift_", "def drift"))
     (here / "nan_law.py").write_text(OWN_LAW.replace("return -self", "return math.nan * self"))
-    arguments = ["fit", "--config", FINETUNE, "--model.weights", str(pretrained_weights()), "--model.device.name", name]
+    arguments = ["fit", "--config", FINETUNE, "--model.weights", str(pretrained_weights()), "--model.hardware.device.name", name]
     assert main(arguments) == 2
     assert reason in capsys.readouterr().err
 
@@ -246,7 +246,7 @@ def test_a_law_without_finite_conductances_is_refused_by_every_command(here, cap
     (here / "no_law.py").write_text(OWN_LAW.replace("return -self", "return math.nan * self"))
     cells = ("--targets", "20", "--times", "3600", "--out", "cells.csv")
     network = ("--config", FINETUNE, "--model.weights", str(pretrained_weights()))
-    on_it = ("sensitivity", *network, "--model.device.name", "no_law.Creep")
+    on_it = ("sensitivity", *network, "--model.hardware.device.name", "no_law.Creep")
     for command in (("device", "simulate", "no_law.Creep", *cells), on_it):
         assert main([*command]) == 2
         assert "law of device 'Creep' gives no finite conductance" in capsys.readouterr().err

@@ -96,7 +96,7 @@ def test_drift_repeats_the_rows_of_the_run(arguments, finetuned, tmp_path):
 
 def test_predictions_score_as_the_logged_metrics_say(arguments, tiny_reader, tmp_path, capsys):
     """Written by ``hwaware test``, scored anew text by text, and by torchmetrics."""
-    run(*arguments("test", recipe=DIGITAL), "--model.predictions", tmp_path, "--model.device", "null")
+    run(*arguments("test", recipe=DIGITAL), "--model.predictions", tmp_path, "--model.hardware", "null")
     logged = dict(re.findall(r"test/(\w+)\s+│\s+([\d.]+)", capsys.readouterr().out))
     predictions, null_odds, n_best = (
         json.loads((tmp_path / f"{name}.json").read_text())

@@ -13,7 +13,7 @@ import torch
 from hwaware import census
 from hwaware.census import TOLERANCE
 from hwaware.errors import UserError
-from hwaware.hardware.devices import load_device
+from hwaware.hardware import load_hardware
 from hwaware.models.readers import mark
 from hwaware.nn import analog_layers, convert, effective_state_dict
 from hwaware.reader_census import architectures, examine_reader, small_config
@@ -21,7 +21,7 @@ from tests.conftest import ROOT
 
 transformers = pytest.importorskip("transformers")
 
-DEVICE = load_device("reram_cmo")
+DEVICE = load_hardware("reram_cmo")
 
 UNCALLED = "was converted, but the network never calls it"
 UNKNOWN = "has weights, but no analog form is known for that class"

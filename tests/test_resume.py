@@ -84,6 +84,6 @@ def test_another_seed_ends_elsewhere(tmp_path, uninterrupted):
 def test_checkpoint_of_other_hardware_is_refused(tmp_path, uninterrupted, capsys):
     checkpoint = uninterrupted.parent / "checkpoints" / "last.ckpt"
     arguments = [*COMMON, "--model.weights", str(pretrained_weights()), "--trainer.default_root_dir", str(tmp_path)]
-    assert main([*arguments, "--model.device.kappa", "1", "--ckpt_path", str(checkpoint)]) == 2
+    assert main([*arguments, "--model.hardware.encoding.kappa", "1", "--ckpt_path", str(checkpoint)]) == 2
     assert "another hardware" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

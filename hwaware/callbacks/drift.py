@@ -23,6 +23,7 @@ from hwaware.evaluation.fitting import check_fits, dataset_name, fit_data
 from hwaware.evaluation.progress import progress
 from hwaware.evaluation.resume import PartialRows
 from hwaware.evaluation.scoring import ChipScorer
+from hwaware.hardware import HardwareOptions, Placement
 from hwaware.nn import to_digital
 from hwaware.report.html import write_report
 from hwaware.report.labels import age_label
@@ -37,7 +38,7 @@ from hwaware.report.run_folder import (
 )
 from hwaware.results.row import Row, RunLabels
 from hwaware.results.summary import LOSS_POINTS
-from hwaware.tasks import DeviceOptions, HardwareAwareTask
+from hwaware.tasks import HardwareAwareTask
 
 UNTRAINED = ("base_uncorrected", "base")
 NETWORKS = (*UNTRAINED, "finetuned")
@@ -59,7 +60,7 @@ class DriftEvaluation(Callback):
         networks: which of ``base_uncorrected`` (the pretrained network on cells that nobody told it about), ``base``
             (the pretrained network, pre-distorted for the cells) and ``finetuned`` (this run's).
         finetuned_as: what results call this run's network; an ablation's name.
-        devices: memory technologies; None is the one that the task trains for.
+        hardware: to judge on; None is what the task trains for. Where one says nothing of layers, the task's count.
         split: ``test``, or ``val`` while choosing between settings, which has other chips as well as other samples.
         every_n_epochs: also evaluate this run's network after every so many epochs, on validation samples and chips,
             and log its mean accuracies.
@@ -77,7 +78,7 @@ class DriftEvaluation(Callback):
         n_chips: int = 10,
         networks: Sequence[str] = ("base", "finetuned"),
         finetuned_as: str = "finetuned",
-        devices: list[DeviceOptions] | None = None,
+        hardware: list[HardwareOptions] | None = None,
         split: Literal["test", "val"] = "test",
         every_n_epochs: int | None = None,
         methods: list[Compensation] | None = None,
@@ -101,7 +102,7 @@ class DriftEvaluation(Callback):
         self.loss_points = loss_points
         self.ages_s, self.n_chips = tuple(ages_s), n_chips
         self.networks = tuple(network for network in NETWORKS if network in networks)
-        self.finetuned_as, self.devices, self.split = finetuned_as, devices, split
+        self.finetuned_as, self.hardware, self.split = finetuned_as, hardware, split
         self.methods, self.schedule, self.resume = tuple(methods or ()), schedule, resume
         self.every_n_epochs, self.recipe, self.seed = every_n_epochs, recipe, seed
 
@@ -131,8 +132,8 @@ class DriftEvaluation(Callback):
     # What both they and ``hwaware drift`` use.
 
     def is_due(self, task: HardwareAwareTask) -> bool:
-        """Whether there is a device to evaluate on: not in plain digital training."""
-        return bool(self.devices) or task.device_options is not None
+        """Whether there is hardware to evaluate on: not in plain digital training."""
+        return bool(self.hardware) or task.placement is not None
 
     def check(self, task: HardwareAwareTask) -> None:
         """Raises UserError for what would otherwise fail after training, or say something untrue."""
@@ -144,10 +145,8 @@ class DriftEvaluation(Callback):
                 f"evaluation.split val: {what} learns from validation samples, and would be scored on the same ones. "
                 "Compare it on the test samples, or choose by methods that learn from none of them, without a schedule."
             )
-        for options in self._devices(task):
-            ages_s = ages_to_evaluate(options.build(), self.ages_s)
-            if task.converters is not None:
-                task.converters.check(options.build())
+        for placement in self._placements(task):
+            ages_s = self._ages_s(placement)
             if self.methods and ages_s[-1] == 0:
                 raise UserError("evaluation.ages_s [0]: a chip just written is not repaired; give an age above 0.")
         for method in self.methods:
@@ -234,10 +233,10 @@ class DriftEvaluation(Callback):
             if network is base:
                 base_digital = score(base)
             network.cpu()
-        devices = self._devices(task)
+        placements = self._placements(task)
         start = {"test": CHIP_SEED_START, "val": VALIDATION_CHIP_SEED_START}[split]
         chip_seeds = range(start, start + self.n_chips)
-        n_ages = sum(len(ages_to_evaluate(options.build(), self.ages_s)) for options in devices)
+        n_ages = sum(len(self._ages_s(placement)) for placement in placements)
         data = fit_data(trainer, task, datamodule) if methods else None
         partial = self._partial(task, datamodule, run_folder(trainer), networks) if methods else None
         self._repairs: list[tuple[Row, Repair]] = []
@@ -248,19 +247,19 @@ class DriftEvaluation(Callback):
             scorer = ChipScorer(trainer, score, base_digital, batches.n_samples, chip_seeds, partial, advance)
             for name, network in networks.items():
                 labels = RunLabels(network=name, **self._labels(task, datamodule))
-                for options in devices:
+                for placement in placements:
                     converted = copy.deepcopy(network).float()
-                    task.convert(converted, options, corrected=name != "base_uncorrected")
-                    converted, device = converted.to(torch_device).eval(), options.build()
+                    task.convert(converted, placement, corrected=name != "base_uncorrected")
+                    converted = converted.to(torch_device).eval()
                     calibrate(converted)
-                    ages_s = ages_to_evaluate(device, self.ages_s)
+                    ages_s = self._ages_s(placement)
                     exact = score_drift_free(converted, score)
                     for method in (None, *methods):
                         repair, how = None, labels
                         if method is not None:
-                            repair = Repair(method, converted, device, ages_s, data, self.seed, self.schedule)
+                            repair = Repair(method, converted, ages_s, data, self.seed, self.schedule)
                             how = replace(labels, method=method.name, method_params=repair.params)
-                        rows += scorer.rows(converted, device, how, ages_s, exact, repair, rows)
+                        rows += scorer.rows(converted, how, ages_s, exact, repair, rows)
                         if repair is not None:
                             self._repairs.append((rows[-1], repair))
         return rows
@@ -277,14 +276,18 @@ class DriftEvaluation(Callback):
         folder: Path | None = None,
         networks: Mapping[str, nn.Module] | None = None,
     ) -> PartialRows:
-        devices = [options.build() for options in self._devices(task)]
-        return PartialRows(folder, self.resume, self._labels(task, datamodule), devices, networks)
+        hardware = [one for placement in self._placements(task) for one in placement.every]
+        return PartialRows(folder, self.resume, self._labels(task, datamodule), hardware, networks)
 
-    def _devices(self, task: HardwareAwareTask) -> list[DeviceOptions]:
-        devices = self.devices or [task.device_options]
-        if devices == [None]:
-            raise UserError("there is no device to age: give one, e.g. --model.device.name reram_cmo.")
-        return devices
+    def _placements(self, task: HardwareAwareTask) -> list[Placement]:
+        if self.hardware:
+            return [one.beside(task.hardware) for one in self.hardware]
+        if task.placement is None:
+            raise UserError("there is no hardware to age: give one, e.g. --model.hardware.device.name reram_cmo.")
+        return [task.placement]
+
+    def _ages_s(self, placement: Placement) -> tuple[float, ...]:
+        return ages_to_evaluate([hardware.device for hardware in placement.every], self.ages_s)
 
     def _report(self, trainer: Trainer, task: HardwareAwareTask, rows: list[Row], network: nn.Module) -> None:
         folder = run_folder(trainer)
@@ -302,10 +305,10 @@ class DriftEvaluation(Callback):
         sections = write_results(rows, folder, task.chance_percent, self.loss_points)
         PartialRows.done(folder)
         cells = []
-        for options, name in zip(self._devices(task), device_slugs(rows), strict=True):
+        for placement, name in zip(self._placements(task), device_slugs(rows), strict=True):
             converted = copy.deepcopy(network).float()
-            task.convert(converted, options)
-            cells += plot_device(converted, options.build(), self.ages_s, folder, name)
+            task.convert(converted, placement)
+            cells += plot_device(converted, self._ages_s(placement), folder, name)
         report = write_report(folder, sections, cells, costs_in(folder), self.loss_points)
         plots = [figure for section in sections for figure in section.figures] + cells
         for logger in wandb_loggers(trainer):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from hwaware.chip import VALIDATION_CHIP_SEED_START
 from hwaware.errors import UserError
+from hwaware.hardware.draws import seed_of
 
 
 class SeedEachStep(Callback):
@@ -40,5 +40,4 @@ class SeedEachStep(Callback):
 
 def step_seed(seed: int, rank: int, step: int, micro_batch: int) -> int:
     """A seed in [0, 2⁶³) that (but for chance, 2⁻⁶³) differs between different arguments, the same on every machine."""
-    digest = hashlib.blake2b(f"{seed},{rank},{step},{micro_batch}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
+    return seed_of(f"{seed},{rank},{step},{micro_batch}")

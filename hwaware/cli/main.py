@@ -32,7 +32,7 @@ commands:
 {commands}
 
   --config RECIPE      a YAML file (recipes/*.yaml); may be given several times, the last one wins
-  --KEY VALUE          any key of the recipe, e.g. --model.device.mapping offset --trainer.max_steps 100
+  --KEY VALUE          any key of the recipe, e.g. --model.hardware.encoding.mapping offset --trainer.max_steps 100
   --print_config       the whole configuration, without running it
   --ckpt_path PATH     fit: resume a killed run, bit for bit; 'last' finds the recipe's latest
   --weights FILE       drift, compare, sensitivity, export, onnx: a run's model.safetensors, or any plain file (timm,
@@ -53,7 +53,7 @@ def main(args: list[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if args is None else list(args)
     if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # so that --data and --model.device.name may name a class in a file that lies here
+        sys.path.append(os.getcwd())  # so that --data and a device's name may name a class in a file that lies here
     if arguments == ["--version"]:
         print(version("hwaware"))
         return 0

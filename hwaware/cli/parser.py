@@ -204,7 +204,7 @@ class HardwareCLI(LightningCLI):
         if not self.model.is_pretrained:
             raise UserError(
                 "there is no pretrained network to finetune for the device: give model.weights FILE (or, "
-                "for timm's, model.pretrained true); to pretrain one, set model.device null."
+                "for timm's, model.pretrained true); to pretrain one, set model.hardware null."
             )
         self.datamodule.setup(evaluation.stage)
         evaluation.check_data(self.model, self.datamodule)

@@ -12,8 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from hwaware.errors import UserError, nearest
-from hwaware.hardware.devices import Device, device_file, device_names, load_device
+from hwaware.hardware import Codes, Device, device_names, load_device
+from hwaware.hardware.devices import device_file, read_device_file
 from hwaware.hardware.encoding.favourability import states_by_error_current
+from hwaware.hardware.load import build_encoding
 from hwaware.report.labels import age_label
 
 AGES_S = (0.0, 1.0, 3600.0, 86400.0, 604800.0, 2592000.0, 31536000.0, 315360000.0)
@@ -57,12 +59,13 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _show(options: argparse.Namespace) -> None:
-    device = load_device(options.name)
-    print(device_file(device))
+    device, encoding = load_device(options.name), read_device_file(options.name).encoding
+    print(device_file(device, encoding))
     console = Console(stderr=True)  # so that what goes to a file is a device file
     console.print(_over_time(device))
-    if device.slices is not None:
-        console.print(_ranked_states(device))
+    codes = build_encoding(encoding).format
+    if isinstance(codes, Codes):
+        console.print(_ranked_states(device, codes))
 
 
 def _plot(options: argparse.Namespace) -> None:
@@ -153,15 +156,15 @@ def _over_time(device: Device) -> Table:
     return table
 
 
-def _ranked_states(device: Device) -> Table:
-    title = f"{device.name}: states of a {device.slice_bits}-bit slice by error current, the most favourable first"
+def _ranked_states(device: Device, codes: Codes) -> Table:
+    title = f"{device.name}: states of a {codes.slice_bits}-bit slice by error current, the most favourable first"
     table = Table(title=title, caption="target conductance (µS), and root mean square of what it is off by (µS)")
     table.add_column("rank")
     shown = (AGES_S[0], AGES_S[-1]) if device.has_time_law else AGES_S[:1]
-    rankings = [states_by_error_current(device, age_s) for age_s in shown]
+    rankings = [states_by_error_current(device, codes, age_s) for age_s in shown]
     for age_s in shown:
         table.add_column(age_label(age_s), justify="right")
     for rank, states in enumerate(zip(*rankings, strict=True), start=1):
-        cells = (f"{one.state:0{device.slice_bits}b}: {one.conductance_us:.4g} ± {one.error_us:.3g}" for one in states)
+        cells = (f"{one.state:0{codes.slice_bits}b}: {one.conductance_us:.4g} ± {one.error_us:.3g}" for one in states)
         table.add_row(str(rank), *cells)
     return table

@@ -38,19 +38,19 @@ def export(
     schedule: Schedule,
     seed: int,
 ) -> Path:
-    """Converts a digital network for the task's device, plans its repairs, writes the bundle, and reads it back.
+    """Converts a digital network for the task's hardware, plans its repairs, writes the bundle, and reads it back.
 
     Raises:
-        UserError: there is no device; the folder exists; the reloaded bundle is another network.
+        UserError: there is no hardware; the folder exists; the reloaded bundle is another network.
     """
-    if task.device_options is None:
-        raise UserError("there is no device to export for: give one, e.g. --model.device.name reram_cmo.")
-    if task.converters is not None:
-        raise UserError("a bundle says nothing of converters: set --model.converters null to export.")
+    if task.placement is None:
+        raise UserError("there is no hardware to export for: give one, e.g. --model.hardware.device.name reram_cmo.")
+    if any(hardware.crossbar.converters is not None for hardware in task.placement.every):
+        raise UserError("a bundle says nothing of converters: set hardware.crossbar.converters null to export.")
     if Path(folder).exists():
         raise UserError(f"'{folder}' is there already: give a folder that is not.")
-    model, device = copy.deepcopy(network).float(), task.device_options.build()
-    task.convert(model, task.device_options)
+    model = copy.deepcopy(network).float()
+    task.convert(model, task.placement)
     model = model.to(trainer.strategy.root_device).eval()
     with trainer.precision_plugin.forward_context():
         task.calibrate(model, datamodule)
@@ -66,12 +66,12 @@ def export(
     size, repairs = network_size(model, data.predict, data.calibration(1), data.distillation, data.label_bytes), []
     with progress("planning repairs", len(offline) * len(schedule.grid_s), trainer.is_global_zero) as advance:
         for method in offline:
-            timetable = plan(method, model, device, schedule, data, seed, on_age=advance)
+            timetable = plan(method, model, schedule, data, seed, on_age=advance)
             cost = method.cost(size, timetable.n_sets)
             repairs.append(PlannedRepair(method, timetable, cost, schedule))
     for repair in repairs:
         Console().print(_levels(repair))
-    path = write_bundle(folder, model, device, task.network_name, repairs, task.beside(model))
+    path = write_bundle(folder, model, task.network_name, repairs, task.beside(model))
     _check(trainer, task, datamodule, model, path, schedule.oldest_s)
     return path
 
@@ -110,7 +110,7 @@ def _check(
     for network in (model, reloaded):
         with drift_free(network):
             score("drift-free", network)
-        chip = Chip.program(network, bundle.device, VALIDATION_CHIP_SEED_START)
+        chip = Chip.program(network, VALIDATION_CHIP_SEED_START)
         with chip.at(age_s):
             score(f"a chip at {age_label(age_s)}", network)
             for repair in bundle.repairs:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import nn
 
 from hwaware.chip import Chip
 from hwaware.errors import UserError
-from hwaware.hardware.devices import Device
+from hwaware.hardware import Device, Encoding, Hardware
 from hwaware.nn import convert
 
 #: What the simulated instrument reads at least (µS).
@@ -28,7 +27,7 @@ def simulate_readings(
     """The CSV of a chip's cells, each with one of the targets in turn and read at every time.
 
     Args:
-        device: whose law; its mapping, levels and curve play no part.
+        device: whose law.
         cells: how many.
         times_s: ages (s) at which all are read; 0 is just written.
         targets_us: within the device's window (µS).
@@ -53,14 +52,13 @@ def simulate_readings(
         device.check_law(time_s)
     targets_us = [min(max(target, device.g_min_us), device.g_max_us) for target in targets_us]
     # One cell per weight, whose window position is the weight; a last one of weight 1 sets the layer's scale.
-    plain = dict.fromkeys(("kappa", "levels", "bits", "slice_bits", "fraction_bits"))
-    device = replace(device, mapping="offset", scale="tensor", range_fraction=1.0, **plain)
+    hardware = Hardware(device=device, encoding=Encoding(mapping="offset", kappa=None))
     targets = torch.tensor(list(targets_us), dtype=torch.float64)[torch.arange(cells) % len(targets_us)]
     layer = nn.Sequential(nn.Linear(cells + 1, 1, bias=False))
-    middle, half = (device.g_max_us + device.g_min_us) / 2, (device.g_max_us - device.g_min_us) / 2
-    layer[0].weight.data = torch.cat([(targets - middle) / half, torch.ones(1)]).float()[None]
-    convert(layer, device)
-    chip = Chip.program(layer, device, seed)
+    half = (device.g_max_us - device.g_min_us) / 2
+    layer[0].weight.data = torch.cat([(targets - device.middle_us) / half, torch.ones(1)]).float()[None]
+    convert(layer, hardware)
+    chip = Chip.program(layer, seed)
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
     table.writerow(["cell", "target_us", "time_s", *["reading"] * (repeats > 1), "conductance_us"])

@@ -18,9 +18,9 @@ from hwaware.errors import UserError
 from hwaware.evaluation.fitting import dataset_name, fit_data
 from hwaware.evaluation.progress import progress
 from hwaware.evaluation.sensitivity import LayerSensitivity, sensitivity
-from hwaware.nn import analog_layers
+from hwaware.nn import analog_layers, main_hardware
 from hwaware.report.device_plots import plot_sensitivity
-from hwaware.report.labels import age_label, device_heading
+from hwaware.report.labels import age_label, hardware_heading
 from hwaware.results.csv import write_csv
 from hwaware.results.provenance import commit
 from hwaware.results.summary import known
@@ -41,9 +41,9 @@ def rank_layers(
     chips: int,
     most: int,
 ) -> list[LayerSensitivity]:
-    """Converts a digital network for the task's device, drifts it layer by layer, and writes what came out."""
-    model, device = copy.deepcopy(network).float(), task.device_options.build()
-    task.convert(model, task.device_options)
+    """Converts a digital network for the task's hardware, drifts it layer by layer, and writes what came out."""
+    model = copy.deepcopy(network).float()
+    task.convert(model, task.placement)
     model = model.to(trainer.strategy.root_device).eval()
     with trainer.precision_plugin.forward_context():
         task.calibrate(model, datamodule)
@@ -51,17 +51,17 @@ def rank_layers(
     seeds = range(VALIDATION_CHIP_SEED_START, VALIDATION_CHIP_SEED_START + chips)
     with progress("drifting layers", chips * (1 + layers + min(most, layers)), trainer.is_global_zero) as advance:
         found = sensitivity(
-            model, device, accuracy=data.accuracy, age_s=age_s, chip_seeds=seeds, most=most, on_score=advance
+            model, accuracy=data.accuracy, age_s=age_s, chip_seeds=seeds, most=most, on_score=advance
         )
     Console().print(_table(found, task.network_name))
-    folder = run_folder(trainer)
+    folder, main = run_folder(trainer), main_hardware(model)
     if folder is not None:
-        about = {"model": task.network_name, "dataset": dataset_name(datamodule), "device": device.name}
-        about |= {"mapping": device.mapping, "n_chips": chips, "commit": commit(), "version": version("hwaware")}
+        about = {"model": task.network_name, "dataset": dataset_name(datamodule), "device": main.device.name}
+        about |= {"mapping": main.encoding.mapping, "n_chips": chips, "commit": commit(), "version": version("hwaware")}
         lines = [asdict(one) | about for one in found]
         cells = ([known(value) for value in line.values()] for line in lines)
         path = write_csv(folder / NAME, lines[0], cells)
-        heading = (f"{task.network_name}, {age_label(age_s)}, one layer at a time", " · ".join(device_heading(device)))
+        heading = (f"{task.network_name}, {age_label(age_s)}, one layer at a time", " · ".join(hardware_heading(main)))
         plot = plot_sensitivity(found, folder / "plots" / "sensitivity.png", heading)
         for logger in wandb_loggers(trainer):
             _track(logger.experiment, lines, plot)
@@ -70,13 +70,14 @@ def rank_layers(
 
 
 def check_ranking(task: HardwareAwareTask, age_s: float, chips: int, most: int) -> None:
-    """Raises UserError where there is no device, its law is not for the age, or there are too few chips or layers."""
-    if task.device_options is None:
-        raise UserError("there is no device to drift on: give one, e.g. --model.device.name reram_cmo.")
+    """Raises UserError where there is no hardware, its law is not for the age, or there are too few chips or layers."""
+    if task.placement is None:
+        raise UserError("there is no hardware to drift on: give one, e.g. --model.hardware.device.name reram_cmo.")
     for field, value, least in (("chips", chips, 1), ("most", most, 0)):
         if value < least:
             raise UserError(f"{field}={value} must be at least {least}.")
-    task.device_options.build().check_law(age_s)
+    for hardware in task.placement.every:
+        hardware.device.check_law(age_s)
 
 
 def _table(found: list[LayerSensitivity], network: str) -> Table:

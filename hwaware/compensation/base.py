@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from hwaware.chip import Chip
 from hwaware.compensation.costs import LABEL_BYTES, Cost, NetworkSize
 from hwaware.errors import UserError
-from hwaware.hardware.devices import Device
 
 if TYPE_CHECKING:
     from hwaware.metrics import Answers
@@ -118,13 +117,12 @@ class OfflineCompensation(Compensation):
 
     @abstractmethod
     def fit(
-        self, model: nn.Module, device: Device, ages_s: tuple[float, float], data: FitData, seed: int, start: State
+        self, model: nn.Module, ages_s: tuple[float, float], data: FitData, seed: int, start: State
     ) -> State:
         """A state for one drift level.
 
         Args:
             model: a converted network in eval mode, whose parameters are left alone.
-            device: the chips' technology.
             ages_s: youngest and oldest age (s) of the level.
             data: what to learn from.
             seed: of batches, ages and chips; these are fresh ones, never those that results are reported on.

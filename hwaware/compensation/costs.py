@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hwaware.compensation.access import on_outputs
 from hwaware.compensation.norms import batch_norms, layer_norms
 from hwaware.errors import UserError
-from hwaware.nn import AnalogLayer, analog_layers
+from hwaware.nn import AnalogLayer, analog_layers, weight_owners
 
 #: Time (s) to write one parameter of digital memory (Charan et al. 2020, 10.1109/JXCDC.2020.2987605).
 SRAM_WRITE_S = 1e-9
@@ -161,22 +161,20 @@ def network_size(
 
     with on_outputs(model, count):
         predicted = predict(model, batch)
-    sizes, held = {}, set()
+    sizes, owners = {}, weight_owners(model)
     if unused := [name for name in analog_layers(model) if name not in outputs]:
-        raise UserError(f"layer '{unused[0]}' was converted, but the network never calls it: exclude it.")
+        raise UserError(f"layer '{unused[0]}' was converted, but the network never calls it: keep it digital.")
     for name, layer in analog_layers(model).items():
         rows, columns, *kernel = layer.weight.shape
-        groups, is_own = getattr(layer, "groups", 1), id(layer.weight) not in held
-        held.add(id(layer.weight))
         sizes[name] = LayerSize(
             out_channels=rows,
             in_channels=columns,
             kernel=torch.Size(kernel).numel(),
-            groups=groups,
+            groups=layer.groups,
             inputs=inputs[name],
             outputs=outputs[name],
-            cells_per_weight=layer.device.layout.cells_per_weight,
-            cells=layer.device.layout.n_cells(layer.weight.shape, groups) if is_own else 0,
+            cells_per_weight=layer.hardware.encoding.layout.cells_per_weight,
+            cells=layer.n_cells if owners[name] == name else 0,
         )
     parts = [predicted] if isinstance(predicted, Tensor) else predicted
     taught = HALF_BYTES * sum(part.numel() for part in parts) // samples if distillation else 0

@@ -14,11 +14,10 @@ from hwaware.compensation.base import Compensation, FitData, InFieldCompensation
 from hwaware.compensation.costs import Cost, NetworkSize
 from hwaware.compensation.schedule import Level, Schedule, Timetable, plan
 from hwaware.errors import UserError
-from hwaware.hardware.devices import Device
 
 
 class Repair:
-    """One method for one network on one device; what :func:`hwaware.evaluate` takes as ``repaired``.
+    """One method for one converted network; what :func:`hwaware.evaluate` takes as ``repaired``.
 
     A method that is fitted offline has one state for each drift level: as a schedule plans them, or else one for each
     of the given ages, where its level ends. They are fitted when a chip first asks for one, each from the state of the
@@ -28,7 +27,6 @@ class Repair:
     Args:
         method: how to repair.
         model: the converted network that the chips hold, in eval mode.
-        device: the chips' technology.
         ages_s: all ages (s) that will be asked for.
         data: what to learn from.
         seed: of offline fits; see :class:`OfflineCompensation`.
@@ -42,14 +40,13 @@ class Repair:
         self,
         method: Compensation,
         model: nn.Module,
-        device: Device,
-        ages_s: Sequence[float],
+            ages_s: Sequence[float],
         data: FitData,
         seed: int,
         schedule: Schedule | None = None,
     ) -> None:
         method.check(model)
-        self.method, self.model, self.device, self.data, self.seed = method, model, device, data, seed
+        self.method, self.model, self.data, self.seed = method, model, data, seed
         self.schedule = schedule
         self._ends = sorted({float(age_s) for age_s in ages_s if age_s > 0})
         self._states: dict[float, State] = {}
@@ -102,7 +99,7 @@ class Repair:
     def timetable(self) -> Timetable:
         """The drift levels that a schedule gives."""
         if self._timetable is None:
-            self._timetable = plan(self.method, self.model, self.device, self.schedule, self.data, self.seed)
+            self._timetable = plan(self.method, self.model, self.schedule, self.data, self.seed)
         return self._timetable
 
     @property
@@ -124,7 +121,7 @@ class Repair:
             return cost
         if not self._ends or type(self.method).counted is InFieldCompensation.counted:
             return cost
-        chip = Chip.program(self.model, self.device, CHIP_SEED_START)
+        chip = Chip.program(self.model, CHIP_SEED_START)
         return self.method.counted(cost, self.method.fit(chip, self._ends[-1], self.data))
 
     def _level(self, age_s: float) -> State:
@@ -135,5 +132,5 @@ class Repair:
             youngest = self._ends[place - 1] if place else age_s
             start = self._level(youngest) if place else {}
             ages_s, seed = (youngest, age_s), 100 * self.seed + place
-            self._states[age_s] = self.method.fit(self.model, self.device, ages_s, self.data, seed, start)
+            self._states[age_s] = self.method.fit(self.model, ages_s, self.data, seed, start)
         return self._states[age_s]

@@ -18,7 +18,6 @@ from hwaware.chip import Chip, drift_free
 from hwaware.compensation.base import FitData, OfflineCompensation, State
 from hwaware.compensation.seeds import planning_chip
 from hwaware.errors import UserError
-from hwaware.hardware.devices import Device
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,6 @@ class Timetable:
 def plan(
     method: OfflineCompensation,
     model: nn.Module,
-    device: Device,
     schedule: Schedule,
     data: FitData,
     seed: int,
@@ -136,7 +134,6 @@ def plan(
         method: what is fitted, see :meth:`OfflineCompensation.fit`; from the state before, for the step of the grid
             that begins.
         model: a converted network in eval mode.
-        device: the chips' technology.
         schedule: target and grid.
         data: what to fit on, and to measure accuracy on.
         seed: of chips, which are neither those that are fitted on nor those that results are reported on.
@@ -149,7 +146,7 @@ def plan(
         UserError: the method does not apply to the network.
     """
     method.check(model)
-    chips = [Chip.program(model, device, planning_chip(seed, number)) for number in range(schedule.instances)]
+    chips = [Chip.program(model, planning_chip(seed, number)) for number in range(schedule.instances)]
 
     @torch.no_grad()
     def measure(age_s: float, state: State | None) -> tuple[float, float, bool]:
@@ -173,7 +170,7 @@ def plan(
         mean, std, reached = measure(age_s, current)
         if not reached:
             ages_s = (age_s, grid[min(step + 1, len(grid) - 1)])
-            state = method.fit(model, device, ages_s, data, 100 * seed + step, current or {})
+            state = method.fit(model, ages_s, data, 100 * seed + step, current or {})
             level = Level(age_s, state, *measure(age_s, state))
             # A set that does not help would be stored for nothing; that the target is missed is said.
             levels.append(level if level.mean > mean else Level(age_s, current, mean, std, reached))

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from hwaware.chip import VALIDATION_CHIP_SEED_START
+from hwaware.hardware.draws import hashed
 
 _HALF = VALIDATION_CHIP_SEED_START // 2
 
 
 def fitting_chip(seed: int, step: int) -> int:
     """The seed of the chip of one step of a fit."""
-    return _hash(seed, step) % _HALF
+    return hashed(repr((seed, step))) % _HALF
 
 
 def planning_chip(seed: int, number: int) -> int:
     """The seed of one of the chips that a schedule measures on."""
-    return _HALF + _hash(seed, number) % _HALF
-
-
-def _hash(*key: int) -> int:
-    return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "little")
+    return _HALF + hashed(repr((seed, number))) % _HALF

@@ -13,18 +13,17 @@ from hwaware.chip import Chip
 from hwaware.compensation.access import frozen
 from hwaware.compensation.base import FitData, OfflineCompensation, State
 from hwaware.compensation.seeds import fitting_chip
-from hwaware.hardware.devices import Device
 
 
 def fresh_chips(
-    model: nn.Module, device: Device, ages_s: tuple[float, float], seed: int
+    model: nn.Module, ages_s: tuple[float, float], seed: int
 ) -> Iterator[tuple[Chip, float]]:
     """Endless simulated chips to fit on, each with an age (s), log-uniform between the youngest and the oldest."""
     low, high = (math.log(age_s) for age_s in ages_s)
     draw = torch.Generator().manual_seed(seed)
     for step in count():
         age_s = math.exp(low + (high - low) * torch.rand((), generator=draw).item())
-        yield Chip.program(model, device, fitting_chip(seed, step)), age_s
+        yield Chip.program(model, fitting_chip(seed, step)), age_s
 
 
 #: Batches, each on a chip of its own, by which one start is preferred to another.
@@ -35,7 +34,6 @@ _TRIALS = 4
 def best_start(
     method: OfflineCompensation,
     model: nn.Module,
-    device: Device,
     ages_s: tuple[float, float],
     data: FitData,
     seed: int,
@@ -45,7 +43,7 @@ def best_start(
     losses, batches = [0.0] * len(candidates), data.training(seed)
     for trial in range(_TRIALS):
         batch = next(batches)
-        chip = Chip.program(model, device, fitting_chip(seed, -1 - trial))
+        chip = Chip.program(model, fitting_chip(seed, -1 - trial))
         with chip.at(ages_s[1], purpose="fitting"):
             for number, state in enumerate(candidates):
                 with method.installed(model, state):
@@ -56,7 +54,6 @@ def best_start(
 def train_vectors(
     method: OfflineCompensation,
     model: nn.Module,
-    device: Device,
     ages_s: tuple[float, float],
     data: FitData,
     seed: int,
@@ -79,7 +76,7 @@ def train_vectors(
     state = {name: value.detach().clone().requires_grad_(True) for name, value in start.items()}
     optimizer = torch.optim.Adam(state.values(), lr=lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    batches, chips = data.training(seed), fresh_chips(model, device, ages_s, seed)
+    batches, chips = data.training(seed), fresh_chips(model, ages_s, seed)
     with frozen(model), torch.enable_grad():
         for chip, age_s in islice(chips, steps):
             with chip.at(age_s, purpose="fitting"), method.installed(model, state):

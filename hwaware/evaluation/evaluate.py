@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,8 +14,8 @@ from torch import nn
 from hwaware.chip import CHIP_SEED_START, Chip, drift_free
 from hwaware.compensation import Repair
 from hwaware.errors import UserError
-from hwaware.hardware.devices import Device
-from hwaware.nn import analog_layers, digital_layers
+from hwaware.hardware import Device, Hardware
+from hwaware.nn import analog_layers, digital_layers, main_hardware
 from hwaware.results.provenance import commit
 from hwaware.results.row import Row, RunLabels
 
@@ -26,7 +27,6 @@ Score = Callable[[nn.Module], Mapping[str, float]]
 
 def evaluate(
     model: nn.Module,
-    device: Device,
     *,
     score: Score,
     base_digital: Mapping[str, float],
@@ -42,12 +42,11 @@ def evaluate(
 
     Args:
         model: a network after :func:`hwaware.nn.convert`; put into eval mode, and back.
-        device: the chips' technology.
         score: runs the network over the test set and gives each metric in percent.
         base_digital: the same metrics of the digital network that all started from.
         n_samples: samples that ``score`` uses.
         labels: what identifies the run.
-        ages_s: ages in s. Of a device without a law of time only age 0 and the largest are evaluated.
+        ages_s: ages in s. Of devices without a law of time only age 0 and the largest are evaluated.
         chip_seeds: one chip each; a rank of several may give its own share.
         repaired: how chips are repaired before they are scored; None: not at all.
         exact: what :func:`score_drift_free` gives, where it is known already.
@@ -59,12 +58,12 @@ def evaluate(
     Raises:
         UserError: an age is not covered; a layer's weight is never used through the layer, so that no chip could act.
     """
-    ages_s = ages_to_evaluate(device, ages_s)
+    ages_s = ages_to_evaluate(devices_of(model), ages_s)
     exact = score_drift_free(model, score) if exact is None else exact
-    held, rows = held_by(model, device), []
+    main, held, rows = main_hardware(model), held_by(model), []
     with _eval_mode(model):
         for seed in chip_seeds:
-            chip = Chip.program(model, device, seed)
+            chip = Chip.program(model, seed)
             for age_s in ages_s:
                 repair = nullcontext() if repaired is None else repaired(chip, age_s)
                 with chip.at(age_s), repair:
@@ -76,9 +75,9 @@ def evaluate(
                         model=labels.model,
                         network=labels.network,
                         dataset=labels.dataset,
-                        device=device.name,
+                        device=main.device.name,
                         device_params=held,
-                        mapping=device.mapping,
+                        mapping=main.encoding.mapping,
                         method=labels.method,
                         method_params=labels.method_params,
                         age_s=age_s,
@@ -97,15 +96,32 @@ def evaluate(
     return rows
 
 
-def held_by(model: nn.Module, device: Device) -> str:
-    """What holds a converted network, as the JSON object ``device_params``: the device's parameters; where layers are
-    left out of the cells, their names as ``digital``; where there are ``converters``, their settings."""
-    params, left_out = device.params(), digital_layers(model)
-    if left_out:
+def devices_of(model: nn.Module) -> tuple[Device, ...]:
+    """The memory technologies of a converted network, each once."""
+    return tuple(dict.fromkeys(layer.hardware.device for layer in analog_layers(model).values()))
+
+
+def held_by(model: nn.Module) -> str:
+    """What holds a converted network, as the JSON object ``device_params``.
+
+    It has the parameters of the hardware that holds most of it. Where layers are left out of the cells, ``digital`` has
+    their names; where some stand on other hardware, ``layers`` has what differs, by their names.
+    """
+    main, params = main_hardware(model), main_hardware(model).params()
+    if left_out := digital_layers(model):
         params["digital"] = left_out
-    if converters := next((layer.converters for layer in analog_layers(model).values() if layer.converters), None):
-        params["converters"] = converters.settings()
+    layers = analog_layers(model).items()
+    if differing := {name: _differs(layer.hardware, main) for name, layer in layers if layer.hardware != main}:
+        params["layers"] = differing
     return json.dumps(params, sort_keys=True)
+
+
+def _differs(hardware: Hardware, main: Hardware) -> dict[str, Any]:
+    """What of a hardware's parameters is not as the main one's; null where it has none."""
+    own, theirs = (
+        {"device": one.device.name, "mapping": one.encoding.mapping} | one.params() for one in (hardware, main)
+    )
+    return {key: own.get(key) for key in {**theirs, **own} if own.get(key) != theirs.get(key)}
 
 
 def score_drift_free(model: nn.Module, score: Score) -> dict[str, float]:
@@ -118,11 +134,11 @@ def score_drift_free(model: nn.Module, score: Score) -> dict[str, float]:
         return score(model)
 
 
-def ages_to_evaluate(device: Device, ages_s: Sequence[float]) -> tuple[float, ...]:
-    """The ages that tell something about a device; each is checked against its law.
+def ages_to_evaluate(devices: Sequence[Device], ages_s: Sequence[float]) -> tuple[float, ...]:
+    """The ages that tell something about devices; each is checked against their laws.
 
     Raises:
-        UserError: there is none, they do not ascend, or the law does not cover one.
+        UserError: there is none, they do not ascend, or a law does not cover one.
     """
     ages_s = [float(age_s) for age_s in ages_s]
     if not ages_s:
@@ -131,8 +147,9 @@ def ages_to_evaluate(device: Device, ages_s: Sequence[float]) -> tuple[float, ..
         given, wanted = ([int(age) if age.is_integer() else age for age in ages] for ages in (ages_s, ascending))
         raise UserError(f"ages_s={given} must ascend: {wanted}.")
     for age_s in ages_s:
-        device.check_law(age_s)
-    if not device.has_time_law and ages_s[-1] > 0:
+        for device in devices:
+            device.check_law(age_s)
+    if not any(device.has_time_law for device in devices) and ages_s[-1] > 0:
         return (0.0, ages_s[-1]) if ages_s[0] == 0 else (ages_s[-1],)
     return tuple(ages_s)
 
@@ -163,5 +180,5 @@ def _all_used(model: nn.Module):
     if unused:
         raise UserError(
             f"layer '{unused[0]}' was converted, but the network never calls it (it may read its weight directly), "
-            f"so that no chip could act on it: exclude it. {len(unused)} such layers."
+            f"so that no chip could act on it: keep it digital. {len(unused)} such layers."
         )

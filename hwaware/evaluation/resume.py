@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from hwaware.errors import UserError
-from hwaware.hardware.devices import Device
+from hwaware.hardware import Hardware
 from hwaware.results.csv import read_rows, write_rows
 from hwaware.results.files import replacing
 from hwaware.results.row import Row, RunLabels
@@ -30,7 +30,7 @@ class PartialRows:
         folder: where to keep the latter; None: nowhere.
         resume: the file of a killed evaluation; None: there was none.
         run: what all rows must have in common, by column.
-        devices: at least one of which a row must be of.
+        hardware: at least one of which a row must be of.
         networks: that are evaluated, by name; rows of other weights are refused.
 
     Raises:
@@ -42,7 +42,7 @@ class PartialRows:
         folder: Path | None,
         resume: str | None,
         run: Mapping[str, Any],
-        devices: Sequence[Device],
+        hardware: Sequence[Hardware],
         networks: Mapping[str, nn.Module] | None = None,
     ) -> None:
         self._path = None if folder is None else folder / NAME
@@ -52,7 +52,7 @@ class PartialRows:
         self._known = read_rows(resume) if resume else []
         self._refuse_other_rows({**run, "version": version("hwaware")})
         ours, theirs = (
-            {(one.name, one.mapping) for one in devices},
+            {(one.device.name, one.encoding.mapping) for one in hardware},
             {(row.device, row.mapping) for row in self._known},
         )
         if theirs and not ours & theirs:
@@ -65,7 +65,7 @@ class PartialRows:
     def chips(
         self,
         labels: RunLabels,
-        device: Device,
+        main: Hardware,
         held: str,
         base_digital: Mapping[str, float],
         drift_free: Mapping[str, float],
@@ -80,8 +80,7 @@ class PartialRows:
         """
         self._refuse_other_rows({"n_samples": n_samples})
         group = {name: getattr(labels, name) for name in ("network", "method", "method_params")}
-        group |= {"device": device.name, "device_params": held}
-        group |= {"mapping": device.mapping}
+        group |= {"device": main.device.name, "device_params": held, "mapping": main.encoding.mapping}
         found = {}
         for row in self._known:
             if row.base_digital != (mine := base_digital.get(row.metric)):

@@ -15,7 +15,7 @@ from hwaware.compensation.base import State
 from hwaware.evaluation.batches import gather
 from hwaware.evaluation.evaluate import Score, evaluate, held_by
 from hwaware.evaluation.resume import PartialRows
-from hwaware.hardware.devices import Device
+from hwaware.nn import main_hardware
 from hwaware.results.row import Row, RunLabels
 
 
@@ -44,7 +44,6 @@ class ChipScorer:
     def rows(
         self,
         model: nn.Module,
-        device: Device,
         labels: RunLabels,
         ages_s: Sequence[float],
         exact: Mapping[str, float],
@@ -55,7 +54,6 @@ class ChipScorer:
 
         Args:
             model: converted, on the run's device.
-            device: the chips' technology.
             labels: what identifies the run.
             ages_s: ages in s.
             exact: drift-free metrics.
@@ -64,7 +62,7 @@ class ChipScorer:
         """
         known = {}
         if self.partial is not None:
-            about = (labels, device, held_by(model, device), self.base_digital, exact, self.n_samples)
+            about = (labels, main_hardware(model), held_by(model), self.base_digital, exact, self.n_samples)
             known = self.partial.chips(*about, ages_s, self.chip_seeds)
         for _ in range(len(ages_s) * len(known) // self.trainer.world_size):
             self.advance()
@@ -73,7 +71,7 @@ class ChipScorer:
             repair.prepare(self._shared)
         rows = _in_order(known, [])
         how = {"labels": labels, "ages_s": ages_s, "exact": exact, "repaired": repair}
-        for found in self._measured(missing, model, device, **how):
+        for found in self._measured(missing, model, **how):
             rows = _in_order(known, found)
             if self.partial is not None and self.trainer.is_global_zero:
                 self.partial.keep([*before, *rows])

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from hwaware.chip import VALIDATION_CHIP_SEED_START, Chip, drift_free
-from hwaware.hardware.devices import Device
 from hwaware.nn import AnalogLayer, analog_layers, installed_weights
 
 
@@ -47,7 +46,6 @@ class LayerSensitivity:
 @torch.no_grad()
 def sensitivity(
     model: nn.Module,
-    device: Device,
     *,
     accuracy: Callable[[nn.Module], float],
     age_s: float,
@@ -59,7 +57,6 @@ def sensitivity(
 
     Args:
         model: a converted network in eval mode.
-        device: the chips' technology.
         accuracy: of a network in percent, on samples to choose by.
         age_s: of the chips (s).
         chip_seeds: chips to choose by; never those that results are reported on.
@@ -70,12 +67,12 @@ def sensitivity(
         The layers, the most sensitive first.
 
     Raises:
-        UserError: the device's law does not cover the age.
+        UserError: a device's law does not cover the age.
     """
     layers = analog_layers(model)
     with drift_free(model):
         exact = accuracy(model)
-    chips = [_weights(Chip.program(model, device, seed), age_s) for seed in chip_seeds]
+    chips = [_weights(Chip.program(model, seed), age_s) for seed in chip_seeds]
 
     def score(drifted: Sequence[str]) -> list[float]:
         values = []
@@ -88,8 +85,7 @@ def sensitivity(
     every = statistics.fmean(score(list(layers)))
     losses = {name: [exact - value for value in score([name])] for name in layers}
     ranked = sorted(layers, key=lambda name: -statistics.fmean(losses[name]))
-    n_cells = device.layout.n_cells
-    cells = {name: n_cells(layer.weight.shape, getattr(layer, "groups", 1)) for name, layer in layers.items()}
+    cells = {name: layer.n_cells for name, layer in layers.items()}
     found, kept = [], 0
     for rank, name in enumerate(ranked, start=1):
         kept += cells[name]
@@ -113,7 +109,8 @@ def sensitivity(
 
 
 def _weights(chip: Chip, age_s: float) -> dict[str, Tensor]:
-    chip.device.check_age(age_s)
+    for device in chip.devices:
+        device.check_age(age_s)
     return {name: chip.weight_at(name, age_s) for name in chip.targets}
 
 

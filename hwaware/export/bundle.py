@@ -1,15 +1,18 @@
 """What a chip team needs of a network, in a folder that is read back and checked.
 
-Schema 1. ``bundle.json`` has ``schema`` (``hwaware-bundle``), ``version``, ``network``, ``device`` (law and all
-parameters; conductances in µS), ``crossbar`` (its largest number of rows and columns), ``layers``, ``repairs`` and
-``beside`` (numbers of the digital side, such as a reader's threshold of "no answer"):
+Schema 2. ``bundle.json`` has ``schema`` (``hwaware-bundle``), ``version``, ``network``, ``hardware``, ``layers``,
+``repairs`` and ``beside`` (numbers of the digital side, such as a reader's threshold of "no answer"):
 
-* a layer has ``shape``, ``scale`` (the key of ``s`` in ``digital.safetensors``) and ``crossbars``: each with ``key`` in
+* a hardware has ``device`` (law and all constants; conductances in µS), ``encoding`` (``mapping``, ``scale``,
+  ``kappa``, ``range_fraction``, ``format``) and ``crossbar`` (its largest number of ``rows`` and ``columns``). Schema 1
+  had one ``device`` for all layers, which held the words of the encoding, too; it is still read.
+* a layer has ``hardware`` (its place in that list), ``shape``, ``scale`` (the key of ``s`` in
+  ``digital.safetensors``) and ``crossbars``: each with ``key`` in
   ``conductances.safetensors``, ``cell`` (which of a weight's cells), ``group`` (of a grouped convolution), ``rows``
   and ``columns`` (first and one past the last input and output of the group that it holds). A crossbar is a matrix of
   target conductances, inputs by outputs; inputs run over channels, then the kernel, as in the layer's weight. Layers
   whose weights are tied name the same crossbars.
-* a weight at window position v realises ``s·sinh(κv)/sinh(rκ)`` (κ, r: the device's ``kappa``, ``range_fraction``;
+* a weight at window position v realises ``s·sinh(κv)/sinh(rκ)`` (κ, r: the encoding's ``kappa``, ``range_fraction``;
   ``s·v/r`` where kappa is null). ``v = (2·g₀ - g_max - g_min)/(g_max - g_min)`` with the mapping ``offset``, else
   ``v = (g₀ - g₁)/(g_max - g_min)``. With ``offset_reference`` each crossbar has one more column, which is not listed:
   its cells all have the target ``(g_max + g_min)/2``, and what they conduct, g_r, is taken off,
@@ -43,13 +46,12 @@ from hwaware.compensation import Level, OfflineCompensation, Schedule, Timetable
 from hwaware.compensation.costs import Cost
 from hwaware.compensation.quantise import codes
 from hwaware.errors import UserError
-from hwaware.hardware.devices import Device, device_from_dict, device_to_dict
-from hwaware.hardware.encoding.mapping import CROSSBAR
+from hwaware.hardware import Crossbar, Hardware, Placement, Rule, hardware_from_flat, hardware_from_plain
 from hwaware.nn import analog_layers, convert
 from hwaware.results.files import new_folder, replacing
 from hwaware.results.provenance import commit
 
-SCHEMA, SCHEMA_VERSION = "hwaware-bundle", 1
+SCHEMA, SCHEMA_VERSION = "hwaware-bundle", 2
 
 _MANIFEST = "bundle.json"
 
@@ -85,7 +87,7 @@ class Bundle:
 
     Attributes:
         network: the network's name.
-        device: the chips' technology.
+        hardware: of each layer that is in cells.
         targets: conductances (µS) of each layer's cells, each in the shape of the layer's weight.
         scales: of each layer, ``s``.
         digital: everything that is not in cells, under the network's own keys.
@@ -94,7 +96,7 @@ class Bundle:
     """
 
     network: str
-    device: Device
+    hardware: dict[str, Hardware]
     targets: dict[str, tuple[Tensor, ...]]
     scales: dict[str, Tensor]
     digital: dict[str, Tensor]
@@ -114,7 +116,7 @@ class Bundle:
             if shape != cells[0].shape:
                 here = "none" if shape is None else list(shape)
                 raise UserError(f"the bundle's layer '{name}' has shape {list(cells[0].shape)}, the network's {here}.")
-        convert(model, self.device, include=list(self.targets))
+        convert(model, Placement(None, tuple(Rule((name,), one) for name, one in self.hardware.items())))
         state, layers = dict(self.digital), analog_layers(model)
         analog = {id(layer.weight) for layer in layers.values()}
         for key, value in model.state_dict(keep_vars=True).items():
@@ -125,18 +127,17 @@ class Bundle:
         except RuntimeError as error:
             raise UserError(f"the bundle is of another network: {' '.join(str(error).split())[:160]}") from None
         for name, cells in self.targets.items():
-            v = self.device.layout.decode(cells, self.device.g_min_us, self.device.g_max_us)
-            latent = v / self.device.range_fraction * self.scales[name]
-            if self.device.slices is None:
-                layers[name].weight.copy_(latent)
-            else:  # whose scale has to be found in the codes
+            hardware = self.hardware[name]
+            latent = hardware.decode(cells) / hardware.encoding.range_fraction * self.scales[name]
+            if hardware.encoding.format.is_fixed_point:  # whose scale has to be found in the codes
                 layers[name].set_effective_weight(latent)
+            else:
+                layers[name].weight.copy_(latent)
 
 
 def write_bundle(
     folder: str | Path,
     model: nn.Module,
-    device: Device,
     network: str,
     repairs: Sequence[PlannedRepair] = (),
     beside: Mapping[str, Any] | None = None,
@@ -144,7 +145,7 @@ def write_bundle(
     """Writes a converted network as a bundle, all or nothing, and returns the folder.
 
     Raises:
-        UserError: there is something at that path already; the network was converted for another device.
+        UserError: there is something at that path already; the network is not converted.
     """
     from safetensors.torch import save
 
@@ -155,25 +156,27 @@ def write_bundle(
     held = {id(layer.weight) for layer in analog.values()}
     variables = model.state_dict(keep_vars=True).items()
     digital = {key: value.detach().cpu() for key, value in variables if id(value) not in held}
-    for name, target in Chip.program(model, device, seed=0).targets.items():  # which checks the device
+    places: dict[Hardware, int] = {}
+    for name, target in Chip.program(model, seed=0).targets.items():  # which checks the weights
         if target.owner != name:  # tied: the same cells
             layers[name] = layers[target.owner]
             continue
         latent, scale = target.latent.float().cpu(), target.scale.cpu()
         digital[f"{name}/scale"] = scale
-        cells = device.layout.encode(device.window_position(latent / scale), device.g_min_us, device.g_max_us)
+        hardware = target.hardware
+        cells = hardware.encode(hardware.encoding.window_position(latent / scale))
         crossbars = []
-        for entry, matrix in _crossbars(name, cells, getattr(analog[name], "groups", 1)):
+        for entry, matrix in _crossbars(name, cells, target.groups, hardware.crossbar):
             crossbars.append(entry)
             conductances[entry["key"]] = matrix
-        layers[name] = {"shape": list(latent.shape), "scale": f"{name}/scale", "crossbars": crossbars}
+        about = {"hardware": places.setdefault(hardware, len(places)), "shape": list(latent.shape)}
+        layers[name] = {**about, "scale": f"{name}/scale", "crossbars": crossbars}
     stored: dict[str, Tensor] = {}
     manifest = {
         "schema": SCHEMA,
         "version": SCHEMA_VERSION,
         "network": network,
-        "device": device_to_dict(device),
-        "crossbar": [CROSSBAR, CROSSBAR],
+        "hardware": [hardware.plain() for hardware in places],
         "layers": layers,
         "repairs": [_stored_repair(f"{i}_{one.method.name}", one, model, stored) for i, one in enumerate(repairs)],
         "beside": dict(beside or {}),
@@ -206,32 +209,45 @@ def read_bundle(folder: str | Path) -> Bundle:
         found = manifest["schema"], manifest["version"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"'{folder}/{_MANIFEST}' is damaged: {' '.join(str(error).split())[:160]}") from None
-    if found != (SCHEMA, SCHEMA_VERSION):
-        raise UserError(f"'{folder}' has schema {found[0]} {found[1]}; this package reads {SCHEMA} {SCHEMA_VERSION}.")
+    if found[0] != SCHEMA or found[1] not in (1, SCHEMA_VERSION):
+        raise UserError(
+            f"'{folder}' has schema {found[0]} {found[1]}; this package reads {SCHEMA} 1 and {SCHEMA_VERSION}."
+        )
     try:
         names = ("conductances", "digital", "repairs")
         conductances, digital, stored = (load_file(folder / f"{name}.safetensors") for name in names)
-        device = device_from_dict(manifest["device"])
+        hardware = _hardware(manifest)
         targets = {
-            name: _cells(layer, conductances, device.layout.cells_per_weight)
+            name: _cells(layer, conductances, hardware[name].encoding.layout.cells_per_weight)
             for name, layer in manifest["layers"].items()
         }
         scales = {name: digital[layer["scale"]] for name, layer in manifest["layers"].items()}
         digital = {key: value for key, value in digital.items() if not key.endswith("/scale")}
         repairs = tuple(_read_repair(entry, stored) for entry in manifest["repairs"])
         beside = manifest.get("beside", {})  # older ones have none
-        return Bundle(manifest["network"], device, targets, scales, digital, repairs, beside)
+        return Bundle(manifest["network"], hardware, targets, scales, digital, repairs, beside)
     except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
         raise UserError(f"bundle '{folder}' is damaged: {' '.join(str(error).split())[:160]}") from None
 
 
-def _crossbars(name: str, cells: Sequence[Tensor], groups: int) -> Iterator[tuple[dict[str, Any], Tensor]]:
+def _hardware(manifest: dict[str, Any]) -> dict[str, Hardware]:
+    """The hardware of each layer."""
+    layers = manifest["layers"]
+    if manifest["version"] == 1:
+        return dict.fromkeys(layers, hardware_from_flat(manifest["device"]))
+    found = [hardware_from_plain(plain) for plain in manifest["hardware"]]
+    return {name: found[layer["hardware"]] for name, layer in layers.items()}
+
+
+def _crossbars(
+    name: str, cells: Sequence[Tensor], groups: int, crossbar: Crossbar
+) -> Iterator[tuple[dict[str, Any], Tensor]]:
     """Each layer's crossbars: entries of the manifest, and matrices of inputs by outputs."""
     for cell, conductance in enumerate(cells):
         for group, weight in enumerate(conductance.flatten(1).chunk(groups)):
-            for row in range(0, weight.shape[1], CROSSBAR):
-                for column in range(0, weight.shape[0], CROSSBAR):
-                    matrix = weight.T[row : row + CROSSBAR, column : column + CROSSBAR]
+            for row in range(0, weight.shape[1], crossbar.rows):
+                for column in range(0, weight.shape[0], crossbar.columns):
+                    matrix = weight.T[row : row + crossbar.rows, column : column + crossbar.columns]
                     entry = {"key": f"{name}/{cell}/{group}/{row}_{column}", "cell": cell, "group": group}
                     entry["rows"] = [row, row + matrix.shape[0]]
                     entry["columns"] = [column, column + matrix.shape[1]]

@@ -1,7 +1,8 @@
 """Handing a finetuned network on: a folder, or a repository on the Hugging Face hub, that plain timm loads.
 
-The folder has ``model.safetensors`` (effective weights), timm's ``config.json``, ``hardware.json`` (the device and the
-layers that they were trained for), ``rows.csv`` and a model card, ``README.md``, with the accuracies over the years.
+The folder has ``model.safetensors`` (effective weights), timm's ``config.json``, ``hardware.json`` (what
+holds each layer, as they were trained for it), ``rows.csv`` and a model card, ``README.md``, with the accuracies over
+the years.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from torch import nn
 
 from hwaware.errors import UserError
 from hwaware.export.weights import hardware_of, read_header, write_weights
-from hwaware.hardware.devices import Device, device_from_dict
+from hwaware.hardware import placement_from_plain
 from hwaware.models import build_model
 from hwaware.models.hub import HUB, WEIGHTS, no_retries_without_network, weights_file
-from hwaware.nn import Converters, convert, ranges_of, set_ranges
+from hwaware.nn import convert, ranges_of, set_ranges
 from hwaware.report.labels import age_label, metric_label
 from hwaware.report.tables import markdown_table
 from hwaware.results.csv import write_rows
@@ -73,22 +74,20 @@ def save_pretrained(
     return folder
 
 
-def from_pretrained(source: str | Path) -> tuple[nn.Module, Device]:
-    """The network of a folder, or of ``hf-hub:USER/NAME``, converted for the device that it was finetuned for.
+def from_pretrained(source: str | Path) -> nn.Module:
+    """The network of a folder, or of ``hf-hub:USER/NAME``, converted for the hardware that it was finetuned for.
 
     Returns:
-        The network in eval mode, ready for :meth:`hwaware.Chip.program`, and the device.
+        The network in eval mode, ready for :meth:`hwaware.Chip.program`.
 
     Raises:
         UserError: there is none, or its weights were not finetuned for hardware.
     """
     hardware = finetuned_for(source)
     network = build_model(str(source) if str(source).startswith(HUB) else f"local-dir:{source}", pretrained=True)
-    device = device_from_dict(hardware["device"])
-    converters = Converters(**hardware["converters"]) if "converters" in hardware else None
     set_ranges(network, read_header(weights_file(source))["ranges"])
-    convert(network, device, *(hardware[key] for key in ("include", "exclude", "corrected")), converters)
-    return network.eval(), device
+    convert(network, placement_from_plain(hardware), hardware["corrected"])
+    return network.eval()
 
 
 def finetuned_for(weights: str | Path) -> dict[str, Any]:
@@ -99,7 +98,7 @@ def finetuned_for(weights: str | Path) -> dict[str, Any]:
     """
     hardware = hardware_of(weights)
     if not hardware:
-        raise UserError(f"'{weights}' was not finetuned for a device: give a run's {WEIGHTS}.")
+        raise UserError(f"'{weights}' was not finetuned for hardware: give a run's {WEIGHTS}.")
     return hardware
 
 
@@ -157,8 +156,8 @@ def model_card(
     """
     from huggingface_hub import ModelCard, ModelCardData
 
-    device = hardware["device"]
-    name = repository.rpartition("/")[2] if repository else f"{network} for {device['name']}"
+    main = placement_from_plain(hardware).every[0]
+    name = repository.rpartition("/")[2] if repository else f"{network} for {main.device.name}"
     results = _results(rows)
     data = ModelCardData(
         library_name="timm",
@@ -176,8 +175,8 @@ def model_card(
 # {name}
 
 {network}, finetuned by hwaware for memory cells of the technology
-`{device["name"]}` (mapping `{device["mapping"]}`). The weights are those that the cells are to realise: exact, they run
-anywhere as they are.
+`{main.device.name}` (mapping `{main.encoding.mapping}`). The weights are those that the cells are to realise: exact,
+they run anywhere as they are.
 
 ## Accuracy over the years
 
@@ -196,14 +195,14 @@ model = timm.create_model("{plain}", pretrained=True).eval()
 ```python
 import hwaware
 
-model, device = hwaware.from_pretrained("{source}")
-chip = hwaware.Chip.program(model, device, seed=2_000_000)
+model = hwaware.from_pretrained("{source}")
+chip = hwaware.Chip.program(model, seed=2_000_000)
 with chip.at(age_s=315_360_000):  # ten years
     logits = model(images)
 ```
 
-`hwaware drift --config RECIPE --weights {source}` measures the table again. `hardware.json` has the device's constants
-and the layers that are in cells.
+`hwaware drift --config RECIPE --weights {source}` measures the table again. `hardware.json` has what holds each layer,
+with all constants.
 """
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}"))
 

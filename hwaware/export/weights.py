@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from hwaware.errors import UserError
-from hwaware.hardware.devices import device_from_dict
+from hwaware.hardware import placement_from_plain
 from hwaware.models.hub import weights_file
 from hwaware.nn import convert, effective_state_dict, ranges_of, set_ranges, to_digital
 from hwaware.results.files import replacing
@@ -29,8 +29,8 @@ _HEADER_KEY = "hwaware"
 
 def save_weights(task: HardwareAwareTask, path: str | Path) -> Path:
     """Writes the task's effective weights (:func:`write_weights`), and returns the path."""
-    network = task.network
-    return write_weights(path, effective_state_dict(network), task.network_name, task.hardware, ranges_of(network))
+    state, ranges = effective_state_dict(task.network), ranges_of(task.network)
+    return write_weights(path, state, task.network_name, task.hardware_plain, ranges)
 
 
 def write_weights(
@@ -42,7 +42,7 @@ def write_weights(
 ) -> Path:
     """Writes effective weights as safetensors, all or nothing, and returns the path.
 
-    Header metadata ``hwaware`` is JSON: network, hardware (device, layers; null for a digital network), versions, and
+    Header metadata ``hwaware`` is JSON: network, hardware (of each layer; null for a digital network), versions, and
     the ranges of the layers' converters, where there are any.
     """
     from safetensors.torch import save
@@ -151,8 +151,7 @@ def _load_checkpoint(task: HardwareAwareTask, path: str | Path) -> tuple[str, nn
     network = to_digital(copy.deepcopy(task.network))
     hardware = saved["hardware"]
     if hardware:  # of the run, which need not be the recipe's: the latents mean something under that one only
-        layers = (hardware[key] for key in ("include", "exclude", "corrected"))
-        convert(network, device_from_dict(hardware["device"]), *layers)
+        convert(network, placement_from_plain(hardware), hardware["corrected"])
     prefix = "network."
     state = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
     try:

@@ -1,7 +1,6 @@
 """Analog layers, and the conversion of networks to and from them."""
 
-from hwaware.hardware.crossbar.converters import Converters, Ranges
-from hwaware.nn.calibration import calibrate, ranges_of, set_ranges
+from hwaware.nn.calibration import calibrate, layers_with_converters, ranges_of, set_ranges
 from hwaware.nn.convert import (
     ConversionReport,
     ConvertedLayer,
@@ -9,7 +8,10 @@ from hwaware.nn.convert import (
     convert,
     digital_layers,
     effective_state_dict,
+    main_hardware,
+    owning_layers,
     to_digital,
+    weight_owners,
 )
 from hwaware.nn.install import Beside, installed_beside, installed_output_noise, installed_weights
 from hwaware.nn.layers import AnalogConv2d, AnalogLayer, AnalogLinear, register_analog
@@ -21,8 +23,6 @@ __all__ = [
     "Beside",
     "ConversionReport",
     "ConvertedLayer",
-    "Converters",
-    "Ranges",
     "analog_layers",
     "calibrate",
     "convert",
@@ -31,8 +31,12 @@ __all__ = [
     "installed_beside",
     "installed_output_noise",
     "installed_weights",
+    "layers_with_converters",
+    "main_hardware",
+    "owning_layers",
     "ranges_of",
     "register_analog",
     "set_ranges",
     "to_digital",
+    "weight_owners",
 ]

@@ -9,68 +9,73 @@ import torch
 from torch import Tensor, nn
 
 from hwaware.errors import UserError
-from hwaware.hardware.crossbar.converters import Converters, Ranges
+from hwaware.hardware import Converters, Ranges
 from hwaware.nn.convert import analog_layers
+from hwaware.nn.layers import AnalogLayer
 
 #: Values of one batch from which a layer's percentile is estimated, and the seed of which ones.
 _SAMPLED, _SAMPLE_SEED = 2**16, 20_260_501
 
 
 @torch.no_grad()
-def calibrate(
-    model: nn.Module, converters: Converters, predict: Callable[[nn.Module, Any], Any], batches: Iterable[Any]
-) -> None:
-    """Measures the ranges of a converted network's layers, on what the exact network computes.
+def calibrate(model: nn.Module, predict: Callable[[nn.Module, Any], Any], batches: Iterable[Any]) -> None:
+    """Measures the ranges of all converters of a converted network, on what the exact network computes.
 
     Args:
         model: after :func:`hwaware.nn.convert`.
-        converters: whose percentile counts.
         predict: runs a network on a batch.
         batches: calibration samples; never those that results are reported on.
 
     Raises:
         UserError: a layer is never called.
     """
-    layers = analog_layers(model)
+    layers = layers_with_converters(model)
     found: dict[str, tuple[list[Tensor], list[Tensor]]] = {name: ([], []) for name in layers}
     draw = torch.Generator().manual_seed(_SAMPLE_SEED)
 
-    def keep(kept: list[Tensor], values: Tensor) -> None:
+    def keep(kept: list[Tensor], values: Tensor, percentile: float) -> None:
         values = values.abs().flatten()
-        if converters.percentile == 100:
+        if percentile == 100:
             values = values.amax().view(1)
         elif len(values) > _SAMPLED:
             values = values[torch.randint(len(values), (_SAMPLED,), generator=draw).to(values.device)]
         kept.append(values.float())
 
-    def record(name: str) -> Callable[..., None]:
+    def record(name: str, percentile: float) -> Callable[..., None]:
         def hook(layer: Any, args: tuple[Tensor, ...], output: Tensor) -> None:
             inputs, outputs = found[name]
-            keep(inputs, args[0])
-            keep(outputs, layer.without_bias(output))
+            keep(inputs, args[0], percentile)
+            keep(outputs, layer.without_bias(output), percentile)
 
         return hook
 
     training = {module: module.training for module in model.modules()}
-    handles = [layer.register_forward_hook(record(name)) for name, layer in layers.items()]
+    percentiles = {name: converters.percentile for name, (_, converters) in layers.items()}
+    handles = [layer.register_forward_hook(record(name, percentiles[name])) for name, (layer, _) in layers.items()]
     try:
         model.eval()
-        for layer in layers.values():
-            layer.converters = None
+        for layer, _ in layers.values():
+            layer._exact_signals = True
         for batch in batches:
             predict(model, batch)
     finally:
         for handle in handles:
             handle.remove()
-        for layer in layers.values():
-            layer.converters = converters
+        for layer, _ in layers.values():
+            layer._exact_signals = False
         for module, mode in training.items():
             module.training = mode
-    for name, layer in layers.items():
+    for name, (layer, _) in layers.items():
         if not found[name][0]:
-            raise UserError(f"layer '{name}' has converters, but the network never calls it: exclude it.")
-        limits = (_percentile(torch.cat(kept), converters.percentile) for kept in found[name])
+            raise UserError(f"layer '{name}' has converters, but the network never calls it: keep it digital.")
+        limits = (_percentile(torch.cat(kept), percentiles[name]) for kept in found[name])
         layer.ranges = Ranges(*limits)
+
+
+def layers_with_converters(model: nn.Module) -> dict[str, tuple[AnalogLayer, Converters]]:
+    """The analog layers about whose crossbars there are converters, and these."""
+    layers = analog_layers(model).items()
+    return {name: (layer, layer.converters) for name, layer in layers if layer.converters is not None}
 
 
 def _percentile(values: Tensor, percentile: float) -> float:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
 
-from hwaware.errors import UserError, nearest
-from hwaware.hardware.crossbar.converters import Converters
-from hwaware.hardware.devices import Device
+from hwaware.errors import UserError
+from hwaware.hardware import Hardware, Placement
+from hwaware.hardware.placement import ancestry
 from hwaware.nn.layers import ANALOG_CLASSES, AnalogLayer
 
 #: Weights of these are looked up, or scale element by element: no matrix product, so they stay digital.
@@ -22,7 +21,8 @@ ALWAYS_DIGITAL = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
 _FAST_PATHS = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
 #: What a layer has only while it is analog. Its ranges stay: they are of its signals, and the next conversion's too.
 _OF_CELLS = (
-    "device", "noise", "error", "stuck_cells", "weight_error", "converters", "_installed", "_beside", "_output_draws",
+    "hardware", "noise", "error", "stuck_cells", "weight_error", "_exact_signals", "_installed", "_beside",
+    "_output_draws",
 )  # fmt: skip
 
 
@@ -49,7 +49,7 @@ class ConvertedLayer:
 class ConversionReport:
     """What :func:`convert` did: the converted layers and the weights that stayed digital."""
 
-    device: Device
+    placement: Placement
     layers: tuple[ConvertedLayer, ...]
     n_digital_parameters: int
 
@@ -74,15 +74,14 @@ class ConversionReport:
             f"{layer.name:<{width}}  {layer.kind:<12} {'×'.join(map(str, layer.shape)):<16} {layer.n_cells:>12,} cells"
             for layer in self.layers
         ]
-        mapping, slices = self.device.mapping, self.device.slices
-        if slices is not None:
-            mapping += f", {slices.bits} bits in {slices.slice_bits}-bit slices"
+        on = " and ".join(map(str, self.placement.every))
         total = (
-            f"{len(self.layers)} layers, {self.n_weights:,} weights in {self.n_cells:,} cells of {self.device.name} "
-            f"({mapping}); {self.n_digital_parameters:,} parameters stay digital"
+            f"{len(self.layers)} layers, {self.n_weights:,} weights in {self.n_cells:,} cells of {on}; "
+            f"{self.n_digital_parameters:,} parameters stay digital"
         )
         if self.n_clipped:
-            limit = f"±{self.device.fixed_scale:g}"
+            limits = {one.encoding.scaling.fixed for one in self.placement.every} - {None}
+            limit = " and ".join(f"±{limit:g}" for limit in limits)
             total += f"\n{self.n_clipped:,} weights lay beyond the fixed scale of {limit} and are clipped"
         return "\n".join([*rows, total])
 
@@ -97,44 +96,60 @@ def digital_layers(model: nn.Module) -> list[str]:
     return [name for name, module in model.named_modules() if type(module) in ANALOG_CLASSES]
 
 
-def convert(
-    model: nn.Module,
-    device: Device,
-    include: Sequence[str] = ("*",),
-    exclude: Sequence[str] = (),
-    corrected: bool = True,
-    converters: Converters | None = None,
-) -> ConversionReport:
+def weight_owners(model: nn.Module) -> dict[str, str]:
+    """For each analog layer the first one that has the same weight: tied layers share their cells."""
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(layer.weight), name) for name, layer in analog_layers(model).items()}
+
+
+def owning_layers(model: nn.Module) -> dict[str, AnalogLayer]:
+    """The analog layers by name without those whose weight is an earlier one's."""
+    owners = weight_owners(model)
+    return {name: layer for name, layer in analog_layers(model).items() if owners[name] == name}
+
+
+def main_hardware(model: nn.Module) -> Hardware:
+    """The hardware that holds most of a converted network's weights; of several the first.
+
+    Raises:
+        UserError: there is no analog layer.
+    """
+    held: dict[Hardware, int] = defaultdict(int)
+    for layer in owning_layers(model).values():
+        held[layer.hardware] += layer.weight.numel()
+    if not held:
+        raise UserError("the network has no analog layer: convert(model, hardware) first.")
+    return max(held, key=lambda hardware: held[hardware])
+
+
+def convert(model: nn.Module, placement: Placement | Hardware, corrected: bool = True) -> ConversionReport:
     """Makes the model's linear and convolution layers analog, in place. Nothing is changed when it raises.
 
     A layer keeps its parameters, keys, hooks, ties, ``requires_grad``, mode, dtype and torch device: only its class
     changes. Latent weights are set so that the network's function stays what it was, but for the rounding to levels.
+    Where there are converters, :func:`hwaware.nn.calibrate` has to measure their ranges.
 
     Args:
         model: the network.
-        device: the memory technology that is to hold the weights.
-        include, exclude: shell patterns on module names (``blocks.*.attn.*``); a pattern that matches a module covers
-            everything inside it. Excluded layers stay digital.
-        corrected: False leaves the weights as they are, so that the cell's non-linearity distorts them: the network
-            that was never told about it.
-        converters: that inputs and outputs go through, once :func:`hwaware.nn.calibrate` has measured their ranges;
-            None: none.
+        placement: what is to hold each layer; a hardware alone is to hold all.
+        corrected: False leaves the weights as they are, so that the cell's non-linearity distorts them: the network is
+            not compensated for it.
 
     Raises:
-        UserError: a pattern matches nothing; a layer with weights can't be converted and is not excluded; a weight is
-            not finite, or is shared with a digital layer; nothing is left to convert.
+        UserError: a pattern matches nothing; a layer with weights can't be converted and is not to stay digital; a
+            weight is not finite, or is shared with a digital layer or one on other hardware; nothing is left to
+            convert.
     """
-    if converters is not None:
-        converters.check(device)
+    if isinstance(placement, Hardware):
+        placement = Placement(placement)
     if "timm" in sys.modules:
         import hwaware.nn.timm_layers  # registers its classes
     if "transformers.models.falcon.modeling_falcon" in sys.modules:
         import hwaware.nn.transformers_layers  # noqa: F401 - likewise
     modules = dict(model.named_modules())
-    included, excluded = _matches(modules, include, "include"), _matches(modules, exclude, "exclude")
-    chosen = {}
+    chosen, on = {}, placement.assign(modules)
     for name, module in modules.items():
-        if name not in included or name in excluded:
+        if on[name] is None:
             continue
         if isinstance(module, AnalogLayer):
             raise UserError(f"layer '{name}' is analog already; convert a digital network (to_digital goes back).")
@@ -142,31 +157,26 @@ def convert(
         if type(module) in ANALOG_CLASSES:
             chosen[name] = module
     if not chosen:
-        raise UserError("no layer to convert: the network has no linear or convolution layer that is not excluded.")
+        raise UserError("no layer to convert: the network has no linear or convolution layer that is not digital.")
     _refuse_fast_paths(modules, chosen)
-    _refuse_digital_ties(model, chosen)
+    _refuse_ties(model, chosen, on)
     for name, module in chosen.items():
         if not module.weight.is_meta and not module.weight.isfinite().all():
             raise UserError(f"the weight of layer '{name}' has values that are not finite (NaN or infinite).")
 
-    rows, seen = [], set()
+    rows, kinds = [], {name: type(module).__name__ for name, module in chosen.items()}
     for name, module in chosen.items():
-        kind, weight = type(module).__name__, module.weight
         module.__class__ = ANALOG_CLASSES[type(module)]
-        module.device = device
-        if converters is not None:
-            module.converters = converters
-        if id(weight) in seen:  # tied to an earlier one: the same cells
-            continue
-        seen.add(id(weight))
-        is_free = device.fixed_scale is None or weight.is_meta
-        n_clipped = 0 if is_free else int((weight.abs() > device.fixed_scale).sum())
-        if corrected and (device.curve or device.slices is not None):
-            module.set_effective_weight(weight.detach().clone())
-        cells = device.layout.n_cells(weight.shape, getattr(module, "groups", 1))
-        rows.append(ConvertedLayer(name, kind, tuple(weight.shape), weight.numel(), cells, n_clipped))
+        module.hardware = on[name]
+    for name, layer in owning_layers(model).items():  # once where layers are tied
+        weight, encoding = layer.weight, layer.hardware.encoding
+        n_clipped = 0 if weight.is_meta else encoding.clipped(weight)
+        if corrected and encoding.predistorts:
+            layer.set_effective_weight(weight.detach().clone())
+        shape = tuple(weight.shape)
+        rows.append(ConvertedLayer(name, kinds[name], shape, weight.numel(), layer.n_cells, n_clipped))
     total = sum(parameter.numel() for parameter in model.parameters())
-    return ConversionReport(device, tuple(rows), total - sum(row.n_weights for row in rows))
+    return ConversionReport(placement, tuple(rows), total - sum(row.n_weights for row in rows))
 
 
 def to_digital(model: nn.Module) -> nn.Module:
@@ -203,23 +213,9 @@ def _effective_weights(model: nn.Module) -> dict[str, Tensor]:
     return {name: layer.effective_weight() for name, layer in analog_layers(model).items()}
 
 
-def _matches(modules: dict[str, nn.Module], patterns: Sequence[str], field: str) -> set[str]:
-    if isinstance(patterns, str):
-        raise UserError(f"{field}='{patterns}' is one text; give a list of patterns: ['{patterns}'].")
-    if field == "include" and not patterns:
-        raise UserError("include is empty, so that there is no layer to convert; ['*'] is all of them.")
-    matched: set[str] = set()
-    for pattern in patterns:
-        hits = {name for name in modules if any(fnmatchcase(part, pattern) for part in _ancestry(name))}
-        if not hits:
-            raise UserError(f"{field} pattern '{pattern}' matches no layer. {nearest(pattern, filter(None, modules))}")
-        matched |= hits
-    return matched
-
-
-def _ancestry(name: str) -> Iterator[str]:
-    parts = name.split(".")
-    return (".".join(parts[:depth]) for depth in range(1, len(parts) + 1))
+def _digital(name: str) -> str:
+    """What keeps a layer digital, in a recipe."""
+    return f"hardware.layers: [{{match: {name}, digital: true}}]"
 
 
 def _refuse_unknown(name: str, module: nn.Module) -> None:
@@ -227,7 +223,7 @@ def _refuse_unknown(name: str, module: nn.Module) -> None:
         if "weight" not in module._parameters:
             raise UserError(
                 f"layer '{name}' ({type(module).__name__}) computes its weight (weight_norm?): no cells can hold it. "
-                f"Remove the reparametrisation, or exclude '{name}'."
+                f"Remove the reparametrisation, or keep '{name}' digital."
             )
         return
     weights = [key for key, value in module._parameters.items() if "weight" in key and value is not None]
@@ -236,21 +232,21 @@ def _refuse_unknown(name: str, module: nn.Module) -> None:
             return
     raise UserError(
         f"layer '{name}' ({type(module).__name__}) has weights, but no analog form is known for that class: "
-        f"exclude '{name}' to keep it digital, or register one (hwaware.nn.register_analog)."
+        f"keep it digital ({_digital(name)}), or register one (hwaware.nn.register_analog)."
     )
 
 
 def _refuse_fast_paths(modules: dict[str, nn.Module], chosen: dict[str, nn.Module]) -> None:
     for name in chosen:
-        for parent in list(_ancestry(name))[:-1]:
+        for parent in list(ancestry(name))[:-1]:
             if isinstance(modules.get(parent), _FAST_PATHS):
                 raise UserError(
                     f"layer '{name}' lies in '{parent}' ({type(modules[parent]).__name__}), whose fast path reads its "
-                    f"weight without calling it, so the chip would never be used: exclude '{parent}'."
+                    f"weight without calling it, so the chip would never be used: keep '{parent}' digital."
                 )
 
 
-def _refuse_digital_ties(model: nn.Module, chosen: dict[str, nn.Module]) -> None:
+def _refuse_ties(model: nn.Module, chosen: dict[str, nn.Module], on: Mapping[str, Hardware | None]) -> None:
     owners = defaultdict(list)
     for name, module in model.named_modules():
         for key, parameter in module._parameters.items():
@@ -261,5 +257,10 @@ def _refuse_digital_ties(model: nn.Module, chosen: dict[str, nn.Module]) -> None
             if owner not in chosen or key != "weight":
                 raise UserError(
                     f"the weight of layer '{name}' is tied to '{owner}.{key}', which stays digital, so that it cannot "
-                    f"live in cells: exclude '{name}', or untie them."
+                    f"live in cells: keep '{name}' digital, or untie them."
+                )
+            if on[owner] != on[name]:
+                raise UserError(
+                    f"layers '{owner}' and '{name}' share one weight, but stand on different hardware: give both the "
+                    "same in hardware.layers."
                 )

@@ -16,55 +16,47 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwaware.errors import UserError
-from hwaware.hardware.crossbar.converters import Converters, Ranges
-from hwaware.hardware.devices import Device
-from hwaware.hardware.encoding import curve as iv
+from hwaware.hardware import Converters, Hardware, Ranges
 from hwaware.nn.faults import apply_stuck_cells
 from hwaware.nn.weights.fused import realise
-
-
-@torch.no_grad()
-def weight_scale(weight: Tensor, device: Device) -> Tensor:
-    """Scale s in fp32: 0-dim, or ``[C_out, 1, …]`` per output channel.
-
-    ``s = max|w|``, and 1 where all weights are zero, unless the device has a fixed one.
-    """
-    if device.fixed_scale is not None:
-        return torch.full((), device.fixed_scale, dtype=torch.float32, device=weight.device)
-    weight, per_channel = weight.detach(), device.scale == "channel"
-    low, high = torch.aminmax(weight.flatten(1), dim=1) if per_channel else weight.aminmax()
-    scale = torch.maximum(-low, high).float()
-    scale = torch.where(scale == 0, torch.ones_like(scale), scale)  # lets a NaN pass, so that it can be seen
-    return scale.view(-1, *[1] * (weight.ndim - 1)) if per_channel else scale
+from hwaware.nn.weights.tables import ErrorTable, NoiseTable
 
 
 class AnalogLayer:
     """What all analog layers share; mixed into a digital class by :func:`hwaware.nn.convert`.
 
     Attributes:
-        device: the memory technology that holds the weights.
-        noise: complex table of ``(ŵ - w_eff)/s`` over u ∈ [-1, 1], mean + i·std, used in training mode; None: exact.
-        error: complex table of ``E[((ŵ - w_eff)/s)²]`` over u, value + i·derivative, for the retention loss; None: off.
+        hardware: what holds the weights.
+        groups: of a convolution; 1 otherwise.
+        noise: of the weights in training mode; None: exact.
+        error: expected of the weights, for the retention loss; None: off.
         stuck_cells: whether training noise also draws the device's stuck cells.
         weight_error: ``Σ E[(ŵ - w_eff)²] / Σ w_eff²`` of the last training forward; None where ``error`` is.
-        converters: about the crossbars; None: inputs and outputs are exact.
-        ranges: that they span; kept by a layer that is made digital, and taken up again.
+        ranges: that the crossbars' converters span; kept by a layer that is made digital, and taken up again.
     """
 
     digital_class: ClassVar[type[nn.Module]]
     channel_dim: ClassVar[int]  #: of the output
 
     weight: nn.Parameter
-    device: Device
-    noise: Tensor | None = None
-    error: Tensor | None = None
+    bias: Tensor | None
+    training: bool
+    hardware: Hardware
+    groups: int = 1
+    noise: NoiseTable | None = None
+    error: ErrorTable | None = None
     weight_error: Tensor | None = None
     stuck_cells: bool = False
-    converters: Converters | None = None
     ranges: Ranges | None = None
+    _exact_signals: bool = False
     _installed: Tensor | None = None
     _beside: Callable[[Tensor, Tensor], Tensor] | None = None
     _output_draws: torch.Generator | None = None
+
+    @property
+    def converters(self) -> Converters | None:
+        """About the crossbars; None: inputs and outputs are exact."""
+        return None if self._exact_signals else self.hardware.crossbar.converters
 
     def forward(self, input: Tensor) -> Tensor:
         if self.converters is None:
@@ -77,7 +69,7 @@ class AnalogLayer:
     def _converted(self, input: Tensor) -> Tensor:
         """The crossbars' outputs by way of the converters, without bias."""
         if self.ranges is None:
-            raise UserError("a layer has converters, but no ranges: calibrate(model, converters, predict, batches).")
+            raise UserError("a layer has converters, but no ranges: calibrate(model, predict, batches).")
         driven = self.converters.inputs(input, self.ranges.x_max)
         noisy = self.training or self._output_draws is not None
         output = self.apply_weight(driven, self.realised_weight())
@@ -108,59 +100,34 @@ class AnalogLayer:
         noise, error = (self.noise, self.error) if self.training else (None, None)
         weight, self.weight_error = self.realise(noise, error)
         if noise is not None and self.stuck_cells:
-            weight = apply_stuck_cells(weight, self.weight, self.weight_scale(), self.device)
+            weight = apply_stuck_cells(weight, self.weight, self.weight_scale(), self.hardware)
         # Outside autocast the layer computes in its parameters' own precision, as the digital one does.
         return weight if torch.is_autocast_enabled(weight.device.type) else weight.to(self.weight.dtype)
 
-    def realise(self, noise: Tensor | None, error: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """:func:`hwaware.nn.weights.fused.realise` of the latents, by the device."""
-        device = self.device
-        return realise(
-            self.weight,
-            per_channel=device.scale == "channel",
-            curve=device.curve,
-            noise=noise,
-            error=error,
-            steps=device.steps,
-            codes=device.slices is not None,
-            fixed_scale=device.fixed_scale,
-        )
+    def realise(self, noise: NoiseTable | None, error: ErrorTable | None) -> tuple[Tensor, Tensor | None]:
+        """:func:`hwaware.nn.weights.fused.realise` of the latents."""
+        return realise(self.weight, self.hardware.encoding, noise, error)
 
+    @torch.no_grad()
     def weight_scale(self) -> Tensor:
-        """:func:`weight_scale` of the latents."""
-        return weight_scale(self.weight, self.device)
+        """Scale s of the latents in fp32: 0-dim, or ``[C_out, 1, …]`` per output channel."""
+        return self.hardware.encoding.scaling.of(self.weight.detach())
 
     @torch.no_grad()
     def effective_weight(self) -> Tensor:
         """Exact effective weights ``w_eff = s·sinh(rκu)/sinh(rκ)``, u as written; the parameter's dtype, detached."""
-        device = self.device
-        if not device.curve and not device.steps:
-            return self.weight.detach().clone()
-        scale = self.weight_scale()
-        u = device.written(self.weight.detach().float() / scale)
-        return (iv.effective(u, device.curve) * scale).to(self.weight.dtype)
+        return self.hardware.encoding.effective(self.weight).to(self.weight.dtype)
 
     @torch.no_grad()
     def set_effective_weight(self, weight: Tensor) -> None:
         """Sets the latents so that the effective weights are ``weight``, or on the levels or codes next to it."""
-        self.weight.copy_(weight)
-        if self.device.slices is not None:
-            if self.device.fixed_scale is None:
-                self._lift_largest()
-            return
-        scale = self.weight_scale()
-        self.weight.copy_(iv.latent(self.weight.float() / scale, self.device.curve) * scale)
+        self.weight.copy_(weight)  # rounded as the parameter is
+        self.weight.copy_(self.hardware.encoding.latent(self.weight))
 
-    def _lift_largest(self) -> None:
-        """Where ``s = max|w|`` is positive, it has no code, and the next one below is to be what it is now.
-
-        So the effective weights of a network, stored and converted again, are what they were.
-        """
-        steps, per_channel = self.device.steps, self.device.scale == "channel"
-        rows = self.weight.flatten(1) if per_channel else self.weight.flatten()[None]
-        low, high = torch.aminmax(rows, dim=1, keepdim=True)
-        lifted = high * (steps / (steps - 1))
-        self.weight.copy_(torch.where((rows == high) & (lifted > -low), lifted, rows).view_as(self.weight))
+    @property
+    def n_cells(self) -> int:
+        """Memory cells that hold the weights, reference columns included."""
+        return self.hardware.n_cells(tuple(self.weight.shape), self.groups)
 
 
 class AnalogLinear(AnalogLayer, nn.Linear):

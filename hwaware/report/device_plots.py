@@ -16,13 +16,13 @@ from hwaware.report.drawing import (
     save_moments,
     shades,
 )
-from hwaware.report.labels import device_heading, marked_age
+from hwaware.report.labels import device_heading, hardware_heading, marked_age
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from hwaware.evaluation.sensitivity import LayerSensitivity
-    from hwaware.hardware.devices.device import Device
+    from hwaware.hardware import Device, Hardware
 
 #: Layers in the figure of their sensitivities.
 _LAYERS_SHOWN = 25
@@ -54,17 +54,17 @@ def plot_sensitivity(found: Sequence[LayerSensitivity], path: str | Path, title:
     return save(figure, axis, title, path)
 
 
-def plot_conductances(samples: Mapping[float, Any], path: str | Path, device: Device) -> Path:
+def plot_conductances(samples: Mapping[float, Any], path: str | Path, hardware: Hardware) -> Path:
     """Histograms of cell conductances at several ages, the programming window marked.
 
     Args:
         samples: age (s) to a vector of conductances (µS).
         path: the PNG file to write.
-        device: whose cells they are.
+        hardware: whose cells they are.
     """
     import numpy as np
 
-    params = device.params()
+    device, params = hardware.device, hardware.device.params()
     values = {age: np.asarray(samples[age], dtype=float).ravel() for age in sorted(samples)}
     if not values or not all(one.size for one in values.values()):
         raise UserError("no conductances to draw: give at least one age with at least one cell.")
@@ -83,7 +83,7 @@ def plot_conductances(samples: Mapping[float, Any], path: str | Path, device: De
         axis.text(0.94, 0.9, text, transform=axis.transAxes, ha="right", va="top", fontsize=9, bbox=box)
     figure.supylabel("share of cells (%)", fontsize=10)
     axes[-1].set_xlabel("conductance (µS); dotted: programming window")
-    return save(figure, axes[0], device_heading(device), path)
+    return save(figure, axes[0], hardware_heading(hardware), path)
 
 
 def plot_device_law(device: Device, ages_s: Sequence[float], path: str | Path) -> Path:
@@ -117,18 +117,18 @@ def draw_law(axes: Sequence[Axes], device: Device, age_s: float, colour: str) ->
     axes[1].plot(targets, std, color=colour, linewidth=1.7, linestyle=style)
 
 
-def plot_transform(device: Device, path: str | Path) -> Path:
+def plot_transform(hardware: Hardware, path: str | Path) -> Path:
     """The range-shrunk sinh curve: effective weight ``sinh(rκu)/sinh(rκ)`` against latent weight ``u ∈ [-1, 1]``."""
     import numpy as np
 
     u = np.linspace(-1, 1, 401)
     figure, (axis,) = new_figure(height=5.5, width=5.5)
     axis.plot(u, u, color=GREY, linestyle="--", linewidth=1.4, label="identity (linear cell)")
-    if device.kappa is not None:
-        curve = device.range_fraction * device.kappa
-        label = f"sinh(rκu)/sinh(rκ), κ = {device.kappa:g}, r = {device.range_fraction:g}"
+    if hardware.encoding.curve:
+        curve, encoding = hardware.encoding.curve, hardware.encoding
+        label = f"sinh(rκu)/sinh(rκ), κ = {encoding.kappa:g}, r = {encoding.range_fraction:g}"
         axis.plot(u, np.sinh(curve * u) / np.sinh(curve), color=COLOURS[0], linewidth=2.2, label=label)
     axis.set(xlabel="latent weight u = w/s", ylabel="effective weight w_eff/s", xlim=(-1, 1), ylim=(-1.02, 1.02))
     axis.grid(axis="x", alpha=0.25)
     axis.legend(loc="upper left", fontsize=9, frameon=False)
-    return save(figure, axis, device_heading(device), path)
+    return save(figure, axis, hardware_heading(hardware), path)

@@ -23,8 +23,8 @@ _UNITS = (
 
 #: Parameters that every heading spells out in its own way.
 _IN_HEADING = (
-    "digital", "g_min_us", "g_max_us", "scale", "clamp", "kappa", "range_fraction", "stuck_on", "stuck_off", "levels",
-    "bits", "slice_bits", "fraction_bits", "converters", "temperature_c", "activation_energy_ev",
+    "layers", "digital", "g_min_us", "g_max_us", "scale", "clamp", "kappa", "range_fraction", "stuck_on", "stuck_off",
+    "levels", "bits", "slice_bits", "fraction_bits", "converters", "temperature_c", "activation_energy_ev",
 )  # fmt: skip
 
 _METRICS = {"f1": "F1", "f1_has_ans": "F1 of answerable questions", "em": "exact match"}
@@ -101,7 +101,12 @@ def heading(rows: Sequence[Row], varying: Sequence[str] = (), swept: Sequence[st
 
 def device_heading(device: Any) -> tuple[str, str]:
     """The same for a device alone, without measurements."""
-    return f"{device.name}, {device.mapping}", " · ".join(_usual(device.params()))
+    return device.name, " · ".join(_usual(device.params()))
+
+
+def hardware_heading(hardware: Any) -> tuple[str, str]:
+    """The same for hardware alone."""
+    return f"{hardware.device.name}, {hardware.encoding.mapping}", " · ".join(_usual(hardware.params()))
 
 
 def constants(row: Row) -> str:
@@ -117,7 +122,8 @@ def slug(rows: Sequence[Row], among: Sequence[Row]) -> str:
     parts = [str(getattr(first, name)) for name in ("model", "dataset") if _differ(among, name)]
     parts += [first.device, first.mapping]
     varying = [name for name in varying_params(among) if name in params]
-    parts += [f"{name}={len(params[name]) if name == 'digital' else _short(params[name])}" for name in varying]
+    counted = ("digital", "layers")
+    parts += [f"{name}={len(params[name]) if name in counted else _short(params[name])}" for name in varying]
     parts += [first.metric] + [f"n={first.n_samples}"] * _differ(among, "n_samples")
     return re.sub(r"[^\w.=+-]+", "-", "_".join(parts))
 
@@ -162,6 +168,9 @@ def _usual(params: dict[str, Any]) -> list[str]:
         parts.append(f"{params['levels']} levels")
     if params.get("converters"):
         parts.append(_short(params["converters"]))
+    if params.get("layers"):
+        count = len(params["layers"])
+        parts.append(f"{count} layer{'s' * (count > 1)} on other hardware")
     if params.get("digital"):
         count = len(params["digital"])
         parts.append(f"{count} layer{'s' * (count > 1)} digital")

@@ -16,9 +16,8 @@ from hwaware.callbacks.record import log_files
 from hwaware.chip import CHIP_SEED_START, Chip
 from hwaware.compensation import Repair
 from hwaware.compensation.costs import network_size
-from hwaware.evaluation.evaluate import ages_to_evaluate
-from hwaware.hardware.devices import Device
-from hwaware.nn import analog_layers
+from hwaware.hardware import Hardware
+from hwaware.nn import main_hardware
 from hwaware.report.device_plots import plot_conductances, plot_transform
 from hwaware.report.html import NAME as REPORT
 from hwaware.report.html import Section
@@ -97,21 +96,20 @@ def write_repairs(folder: Path, repairs: Iterable[tuple[Row, Repair]]) -> list[P
     ]
 
 
-def plot_device(network: nn.Module, device: Device, ages_s: Sequence[float], folder: Path, name: str) -> list[Path]:
-    """Plots a device with a converted network in it: conductances at each age on one chip, and the weight curve.
+def plot_device(network: nn.Module, ages_s: Sequence[float], folder: Path, name: str) -> list[Path]:
+    """Plots hardware with a converted network in it: conductances at each age on one chip, and the weight curve.
 
     Args:
-        network: on the CPU or another device, converted.
-        device: holds it.
-        ages_s: ages in s, of which those that tell something are drawn.
+        network: converted; of its layers those on the hardware that holds most of it are drawn.
+        ages_s: ages in s.
         folder: the run's.
-        name: tells the device from others in file names.
+        name: tells the hardware from others in file names.
     """
-    chip = Chip.program(network, device, CHIP_SEED_START)
-    samples = {age_s: _conductances(chip, age_s) for age_s in ages_to_evaluate(device, ages_s)}
+    chip, hardware = Chip.program(network, CHIP_SEED_START), main_hardware(network)
+    samples = {age_s: _conductances(chip, age_s, hardware) for age_s in ages_s}
     return [
-        plot_conductances(samples, folder / "plots" / f"conductances_{name}.png", device),
-        plot_transform(device, folder / "plots" / f"transform_{name}.png"),
+        plot_conductances(samples, folder / "plots" / f"conductances_{name}.png", hardware),
+        plot_transform(hardware, folder / "plots" / f"transform_{name}.png"),
     ]
 
 
@@ -145,6 +143,7 @@ def device_slugs(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(slug(same, rows).removesuffix(f"_{same[0].metric}") for same in settings(rows)))
 
 
-def _conductances(chip: Chip, age_s: float) -> torch.Tensor:
-    cells = torch.cat([g.flatten() for name in analog_layers(chip.model) for g in chip.conductances_at(name, age_s)])
+def _conductances(chip: Chip, age_s: float, hardware: Hardware) -> torch.Tensor:
+    held = [name for name, target in chip.targets.items() if target.hardware == hardware]
+    cells = torch.cat([g.flatten() for name in held for g in chip.conductances_at(name, age_s)])
     return cells[:: max(1, len(cells) // _HISTOGRAM_CELLS)]

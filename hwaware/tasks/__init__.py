@@ -2,15 +2,12 @@
 
 from hwaware.tasks.base import HardwareAwareTask
 from hwaware.tasks.image_classification import ImageClassification
-from hwaware.tasks.options import DeviceOptions, KeepDigital
 from hwaware.tasks.question_answering import QuestionAnswering
 from hwaware.tasks.schedule import WarmupCosine, WarmupLinear
 
 __all__ = [
-    "DeviceOptions",
     "HardwareAwareTask",
     "ImageClassification",
-    "KeepDigital",
     "QuestionAnswering",
     "WarmupCosine",
     "WarmupLinear",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,9 +18,16 @@ from torch.optim.lr_scheduler import LRScheduler
 from hwaware.compensation.base import split_batch
 from hwaware.compensation.costs import LABEL_BYTES
 from hwaware.errors import UserError
-from hwaware.hardware.devices import device_to_dict
-from hwaware.nn import ConversionReport, Converters, analog_layers, calibrate, convert, ranges_of, set_ranges
-from hwaware.tasks.options import DeviceOptions, KeepDigital
+from hwaware.hardware import HardwareOptions, Placement, placement_from_plain
+from hwaware.nn import (
+    ConversionReport,
+    analog_layers,
+    calibrate,
+    convert,
+    layers_with_converters,
+    ranges_of,
+    set_ranges,
+)
 from hwaware.training import (
     Distillation,
     MappingBias,
@@ -57,11 +64,8 @@ class HardwareAwareTask(LightningModule, ABC):
     no drift.
 
     Args:
-        device: memory technology; None trains a plain digital network.
-        include, exclude: patterns of layers that are, or are not, to be held in cells.
-        keep_digital: further layers that are not, by how sensitive they are.
+        hardware: what is to hold each layer; None trains a plain digital network.
         corrected: whether the network's weights are pre-distorted for the cell's non-linearity.
-        converters: DACs and ADCs about the cells, whose ranges are measured before training; None: none.
         noise: training noise; None for none.
         retention: retention loss; None for none.
         bias: constrain the most important columns to favourable states, by :class:`~hwaware.callbacks.BiasColumns`,
@@ -87,12 +91,8 @@ class HardwareAwareTask(LightningModule, ABC):
 
     def __init__(
         self,
-        device: DeviceOptions | None = None,
-        include: Sequence[str] = ("*",),
-        exclude: Sequence[str] = (),
-        keep_digital: KeepDigital | None = None,
+        hardware: HardwareOptions | None = None,
         corrected: bool = True,
-        converters: Converters | None = None,
         noise: TrainingNoise | None = None,
         retention: RetentionLoss | None = None,
         bias: MappingBias | None = None,
@@ -103,12 +103,11 @@ class HardwareAwareTask(LightningModule, ABC):
         scheduler: SchedulerCallable | None = None,
     ) -> None:
         super().__init__()
-        of_cells = {"converters": converters, "noise": noise, "retention": retention}
-        of_cells |= {"bias": bias, "clip_alpha": clip_alpha}
+        of_cells = {"noise": noise, "retention": retention, "bias": bias, "clip_alpha": clip_alpha}
         for field, value in of_cells.items():
-            if device is None and value is not None:
+            if hardware is None and value is not None:
                 raise UserError(
-                    f"{field} is for a network in memory cells, but there is no device: set it, or drop {field}."
+                    f"{field} is for a network in memory cells, but there is no hardware: set it, or drop {field}."
                 )
         if clip_alpha is not None and not clip_alpha > 0:
             raise UserError(f"clip_alpha={clip_alpha} must be above 0 (2.5 is usual); null turns clipping off.")
@@ -116,10 +115,7 @@ class HardwareAwareTask(LightningModule, ABC):
             raise UserError(
                 "clip_alpha moves weights that bias has projected: set it to null; a fixed scale clips too."
             )
-        self.device_options = device
-        kept = keep_digital.names() if keep_digital is not None else ()
-        self.include, self.exclude, self.corrected = tuple(include), (*exclude, *kept), corrected
-        self.converters = converters
+        self.hardware, self.corrected = hardware, corrected
         self.noise, self.retention, self.clip_alpha = noise, retention, clip_alpha
         self.bias, self.distillation = bias, distillation
         self.freeze_bn_statistics = freeze_bn_statistics
@@ -200,35 +196,43 @@ class HardwareAwareTask(LightningModule, ABC):
         return {}
 
     def configure_models(self) -> None:
-        """Builds the network and, for a device, converts it."""
+        """Builds the network and, for cells, converts it."""
         self.network = self.build_network()
-        if self.device_options is not None:
-            device = self.device_options.build()
-            ages_s = self.noise.ages.ages_s if self.noise is not None and self.noise.kind == "device" else ()
+        if self.placement is None:
+            return
+        ages_s = self.noise.ages.ages_s if self.noise is not None and self.noise.kind == "device" else ()
+        for hardware in self.placement.every:
             for age_s in (*ages_s, *(self.retention.ages_s if self.retention is not None else ())):
-                device.check_law(age_s)  # now, not at the step that draws it
+                hardware.device.check_law(age_s)  # now, not at the step that draws it
             if self.bias is not None:
-                self.bias.check(device)
-            self.conversion = self.convert(self.network, self.device_options, self.corrected)
+                self.bias.check(hardware)
+        self.conversion = self.convert(self.network, self.placement, self.corrected)
 
-    def convert(self, network: nn.Module, options: DeviceOptions, corrected: bool = True) -> ConversionReport:
-        """Converts a digital network of this task for a device, with the task's choice of layers."""
-        return convert(network, options.build(), self.include, self.exclude, corrected, self.converters)
+    @property
+    def placement(self) -> Placement | None:
+        """The hardware of each layer; None: the network is digital."""
+        return None if self.hardware is None else self.hardware.placement
+
+    def convert(self, network: nn.Module, placement: Placement, corrected: bool = True) -> ConversionReport:
+        """Converts a digital network of this task."""
+        return convert(network, placement, corrected)
 
     def calibrate(self, network: nn.Module, datamodule: LightningDataModule | None) -> None:
         """Measures what goes with a network beside its weights on validation samples, where it has none yet.
 
         Here: the ranges of a converted network's converters.
         """
-        if self.converters is None or all(layer.ranges for layer in analog_layers(network).values()):
+        found = layers_with_converters(network).values()
+        if all(layer.ranges for layer, _ in found):
             return
         if not hasattr(datamodule, "calibration_batch"):
-            raise UserError("model.converters: their ranges are measured on calibration samples: give a data module.")
+            raise UserError("the ranges of converters are measured on calibration samples: give a data module.")
         datamodule.setup("fit")
+        wanted = max(converters.samples for _, converters in found)
         device = next(network.parameters()).device
-        samples = datamodule.calibration_batch(min(self.converters.samples, datamodule.n_val))
+        samples = datamodule.calibration_batch(min(wanted, datamodule.n_val))
         batches = ([part.to(device) for part in batch] for batch in split_batch(samples, _CALIBRATION_BATCH))
-        calibrate(network, self.converters, self.predict, batches)
+        calibrate(network, self.predict, batches)
 
     # Training.
 
@@ -303,7 +307,7 @@ class HardwareAwareTask(LightningModule, ABC):
         self._calibrate()
 
     def _calibrate(self) -> None:
-        if self.converters is not None:
+        if layers_with_converters(self.network):
             self.calibrate(self.network, self.trainer.datamodule)
 
     def settle(self) -> None:
@@ -314,33 +318,33 @@ class HardwareAwareTask(LightningModule, ABC):
         self._synchronise_batch_norms()
 
     @property
-    def hardware(self) -> dict[str, Any] | None:
+    def hardware_plain(self) -> dict[str, Any] | None:
         """What holds the network, as plain types for file headers; None for a digital network."""
-        if self.device_options is None:
-            return None
-        device = self.device_options.build()  # its constants, since a device file may change
-        layers = {"include": list(self.include), "exclude": list(self.exclude), "corrected": self.corrected}
-        converters = {} if self.converters is None else {"converters": self.converters.settings()}
-        return {"device": device_to_dict(device), **layers, **converters}
+        return None if self.placement is None else {**self.placement.plain(), "corrected": self.corrected}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # The file's tensors are the network's own, and only one rank's are written.
         self._synchronise_batch_norms()
         checkpoint[CHECKPOINT_KEY] = {
             "network": self.network_name,
-            "hardware": self.hardware,
+            "hardware": self.hardware_plain,
             "retention_weight": self.retention_weight,
             "ranges": ranges_of(self.network),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         saved = checkpoint.get(CHECKPOINT_KEY, {})
-        for what in ("network", "hardware"):
-            mine = getattr(self, "network_name" if what == "network" else what)
-            if saved.get(what) != mine:
+        theirs = saved.get("hardware")
+        if theirs is not None:  # by an older version, too, it is said in today's words
+            theirs = {**placement_from_plain(theirs).plain(), "corrected": theirs["corrected"]}
+        for what, saved_one, mine in (
+            ("network", saved.get("network"), self.network_name),
+            ("hardware", theirs, self.hardware_plain),
+        ):
+            if saved_one != mine:
                 raise UserError(
                     f"the checkpoint is of another {what}, so its latent weights would mean something else.\n"
-                    f"{_difference(saved.get(what), mine)}"
+                    f"{_difference(saved_one, mine)}"
                 )
         self.retention_weight = saved["retention_weight"]
         set_ranges(self.network, saved.get("ranges", {}))

@@ -17,12 +17,12 @@ from hwaware.compensation.costs import LABEL_BYTES
 from hwaware.data.squad import SPLITS
 from hwaware.data.windows import Windows
 from hwaware.errors import UserError
+from hwaware.hardware import Placement
 from hwaware.metrics import SquadAnswers, write_predictions
 from hwaware.metrics.chance import chance_of_questions
 from hwaware.models.readers import build_reader, build_tokenizer, mark, n_positions
-from hwaware.nn import ConversionReport
+from hwaware.nn import ConversionReport, layers_with_converters
 from hwaware.tasks.base import HardwareAwareTask
-from hwaware.tasks.options import DeviceOptions
 from hwaware.training import layer_depths
 
 if TYPE_CHECKING:
@@ -183,17 +183,18 @@ class QuestionAnswering(HardwareAwareTask):
         network.train(training)
 
     def _calibrate(self) -> None:
-        if self.converters is not None:  # the ranges alone: the threshold is of weights that are done
+        if layers_with_converters(self.network):  # the ranges alone: the threshold is of weights that are done
             super().calibrate(self.network, self.trainer.datamodule)
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
         self.network.config.null_threshold = None  # of the weights that training starts from
 
-    def convert(self, network: nn.Module, options: DeviceOptions, corrected: bool = True) -> ConversionReport:
-        if self.converters is not None:
+    def convert(self, network: nn.Module, placement: Placement, corrected: bool = True) -> ConversionReport:
+        report = super().convert(network, placement, corrected)
+        if layers_with_converters(network):
             network.config.null_threshold = None  # it is another exact network
-        return super().convert(network, options, corrected)
+        return report
 
     def beside(self, network: nn.Module) -> dict[str, Any]:
         return {"null_threshold": network.config.null_threshold}

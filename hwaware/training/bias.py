@@ -17,9 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from hwaware.errors import UserError, nearest
-from hwaware.hardware.devices import Device
-from hwaware.hardware.encoding.slices import BitSlices
-from hwaware.nn import AnalogLayer, analog_layers
+from hwaware.hardware import Codes, Hardware
+from hwaware.nn import owning_layers
 
 
 @dataclass(frozen=True)
@@ -53,23 +52,24 @@ class MappingBias:
         if self.each not in ("step", "epoch"):
             raise UserError(f"bias each '{self.each}' is unknown. {nearest(self.each, ('step', 'epoch'))}")
 
-    def check(self, device: Device) -> None:
-        """Raises UserError for a device whose cells have no such states."""
-        slices = device.slices
-        if slices is None:
+    def check(self, hardware: Hardware) -> None:
+        """Raises UserError for hardware whose cells have no such states."""
+        encoding = hardware.encoding
+        codes = encoding.format
+        if not isinstance(codes, Codes):
             raise UserError(
-                f"bias bans states of bit slices, but mapping '{device.mapping}' of device '{device.name}' has none: "
-                "set mapping bit_sliced, or bias null."
+                f"bias bans states of bit slices, but the mapping '{encoding.mapping}' has none: set mapping "
+                "bit_sliced, or bias null."
             )
-        if device.fixed_scale is None:
+        if encoding.scaling.fixed is None:
             raise UserError(
-                f"bias needs scale fixed, not '{device.scale}' of device '{device.name}': where the largest weight sets"
-                " it, moving that one would move the codes of all others."
+                f"bias needs scale fixed, not '{encoding.scale}': where the largest weight sets it, moving that one "
+                "would move the codes of all others."
             )
-        allowed_codes(self.banned, slices)
+        allowed_codes(self.banned, codes)
 
 
-def allowed_codes(banned: Mapping[int, Sequence[int]], slices: BitSlices) -> Tensor:
+def allowed_codes(banned: Mapping[int, Sequence[int]], slices: Codes) -> Tensor:
     """The codes none of whose cells is in a banned state, ascending, int64.
 
     Raises:
@@ -90,7 +90,7 @@ def allowed_codes(banned: Mapping[int, Sequence[int]], slices: BitSlices) -> Ten
     return codes[allowed]
 
 
-def project(codes: Tensor, banned: Mapping[int, Sequence[int]], slices: BitSlices) -> Tensor:
+def project(codes: Tensor, banned: Mapping[int, Sequence[int]], slices: Codes) -> Tensor:
     """The nearest allowed code ``u'`` (least ``|u' - u|``) of each code ``u``; of two that are as near, the lower one.
 
     Args:
@@ -127,7 +127,7 @@ def add_sensitivity(sums: dict[str, Tensor], model: nn.Module) -> None:
     A weight that several layers share counts once, and one without a gradient not at all. Gradients are those of the
     whole step (micro-batches summed up, averaged over ranks), so that all ranks have the same sums.
     """
-    for name, layer in _with_own_weight(model).items():
+    for name, layer in owning_layers(model).items():
         if layer.weight.grad is not None:
             # A step that is skipped for its overflow, in half precision, must not decide alone.
             size = layer.weight.grad.detach().float().abs().nan_to_num_(0.0, 0.0)
@@ -146,7 +146,7 @@ def project_columns_(model: nn.Module, columns: Mapping[str, Tensor], bias: Mapp
     Weights that are written without banned states stay as they are.
 
     Args:
-        model: converted for a device with bit slices.
+        model: converted for an encoding with bit slices.
         columns: of :func:`choose_columns`.
         bias: of which states.
 
@@ -156,7 +156,7 @@ def project_columns_(model: nn.Module, columns: Mapping[str, Tensor], bias: Mapp
     changed = total = 0
     for name, chosen in columns.items():
         layer = model.get_submodule(name)
-        weight, scale, slices = layer.weight, layer.weight_scale(), layer.device.slices
+        weight, scale, slices = layer.weight, layer.weight_scale(), layer.hardware.encoding.format
         rows = chosen.to(weight.device).repeat_interleave(bias.rows, dim=1)[:, : weight[0].numel()]
         codes = slices.codes(weight.float() / scale)
         allowed = project(codes, bias.banned, slices)
@@ -164,13 +164,3 @@ def project_columns_(model: nn.Module, columns: Mapping[str, Tensor], bias: Mapp
         weight.copy_(torch.where(moved, (slices.positions(allowed) * scale).to(weight.dtype), weight))
         changed, total = changed + moved.sum().item(), total + weight.numel()
     return changed / max(total, 1)
-
-
-def _with_own_weight(model: nn.Module) -> dict[str, AnalogLayer]:
-    """Analog layers by name, only the first one of those that share a weight."""
-    found, seen = {}, set()
-    for name, layer in analog_layers(model).items():
-        if id(layer.weight) not in seen:
-            found[name] = layer
-        seen.add(id(layer.weight))
-    return found

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from hwaware.errors import UserError
-from hwaware.nn import analog_layers
+from hwaware.nn import owning_layers
 
 
 @torch.no_grad()
@@ -18,7 +18,7 @@ def clip_weights_(model: nn.Module, alpha: float) -> None:
     """
     if not alpha > 0:
         raise UserError(f"clip alpha={alpha} must be above 0 (2.5 is usual); null turns clipping off.")
-    for weight in {id(layer.weight): layer.weight for layer in analog_layers(model).values()}.values():  # tied: once
+    for weight in (layer.weight for layer in owning_layers(model).values()):
         limit = alpha * weight.std(correction=0)
         if limit > 0:  # all alike: there is no outlier
             weight.clamp_(-limit, limit)

@@ -8,11 +8,12 @@ from functools import lru_cache
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hwaware.errors import UserError, nearest
-from hwaware.hardware.devices import Device
+from hwaware.hardware import Hardware
 from hwaware.nn import analog_layers
+from hwaware.nn.weights.tables import NoiseTable, positions
 from hwaware.training.ages import AgeDistribution
 
 #: Positions at which the device's statistics are tabulated: odd, so that u = 0, where the statistics of a differential
@@ -49,19 +50,13 @@ class TrainingNoise:
             raise UserError(f"training noise std={self.std} must be 0 or more (a fraction of max|w|).")
 
 
-def positions() -> Tensor:
-    """The tabulated normalised weights ``u``, float64 ``[TABLE_SIZE]`` from -1 to 1."""
-    return torch.linspace(-1, 1, TABLE_SIZE, dtype=torch.float64)
+@lru_cache(maxsize=1024)
+def noise_table(hardware: Hardware, age_s: float) -> NoiseTable:
+    """What programming, drift and one read at an age (s) do to a weight."""
+    return NoiseTable(*hardware.encoding.moments(hardware.device, positions(TABLE_SIZE), age_s))
 
 
-@lru_cache(maxsize=128)
-def noise_table(device: Device, age_s: float) -> Tensor:
-    """``(ŵ - w_eff)/s`` at :func:`positions` as mean + i·std, complex64: programming, drift and one read at the age."""
-    mean, std = device.weight_moments(positions(), age_s)
-    return torch.complex(mean, std).to(torch.complex64)
-
-
-def _noise_table_between(device: Device, age_s: float, ages: AgeDistribution) -> Tensor:
+def _noise_table_between(hardware: Hardware, age_s: float, ages: AgeDistribution) -> NoiseTable:
     """:func:`noise_table`, interpolated in the logarithm of the age: a table a step would cost more than its use.
 
     Off by about a thousandth of the standard deviation (CMO ReRAM, four ages a decade).
@@ -70,14 +65,14 @@ def _noise_table_between(device: Device, age_s: float, ages: AgeDistribution) ->
     position = math.floor(_AGES_PER_DECADE * math.log10(age_s / low_s))
     younger, older = (min(low_s * 10 ** (k / _AGES_PER_DECADE), high_s) for k in (position, position + 1))
     if younger >= older:
-        return noise_table(device, high_s)
+        return noise_table(hardware, high_s)
     share = math.log(age_s / younger) / math.log(older / younger)
-    return torch.lerp(noise_table(device, younger), noise_table(device, older), share)
+    return NoiseTable.between(noise_table(hardware, younger), noise_table(hardware, older), share)
 
 
 @lru_cache(maxsize=8)
-def _gaussian_table(std: float) -> Tensor:
-    return torch.full((TABLE_SIZE,), complex(0.0, std), dtype=torch.complex64)
+def _gaussian_table(std: float) -> NoiseTable:
+    return NoiseTable(torch.zeros(TABLE_SIZE), torch.full((TABLE_SIZE,), std))
 
 
 def install_noise(model: nn.Module, noise: TrainingNoise) -> float | None:
@@ -89,26 +84,26 @@ def install_noise(model: nn.Module, noise: TrainingNoise) -> float | None:
         The age in s drawn for this step; None where the noise has none.
     """
     if not (layers := analog_layers(model)):
-        raise UserError("the network has no analog layer to put noise on: convert(model, device) first.")
+        raise UserError("the network has no analog layer to put noise on: convert(model, hardware) first.")
     age_s = noise.ages.draw() if noise.kind == "device" else None
-    tables: dict[Device, Tensor | None] = {}
+    tables: dict[Hardware, NoiseTable | None] = {}
     for layer in layers.values():
-        if layer.device not in tables:
-            tables[layer.device] = _table(layer.device, noise, age_s)
-        table = tables[layer.device]
+        if layer.hardware not in tables:
+            tables[layer.hardware] = _table(layer.hardware, noise, age_s)
+        table, device = tables[layer.hardware], layer.hardware.device
         layer.noise = table if table is None else table.to(layer.weight.device)
-        layer.stuck_cells = noise.kind == "device" and layer.device.stuck_on + layer.device.stuck_off > 0
+        layer.stuck_cells = noise.kind == "device" and device.stuck_on + device.stuck_off > 0
     return age_s
 
 
-def _table(device: Device, noise: TrainingNoise, age_s: float | None) -> Tensor | None:
-    if noise.kind == "none":
-        return None
+def _table(hardware: Hardware, noise: TrainingNoise, age_s: float | None) -> NoiseTable | None:
     if noise.kind == "gaussian":
         return _gaussian_table(noise.std)
+    if age_s is None:
+        return None
     if noise.ages.kind == "log_uniform":
-        return _noise_table_between(device, age_s, noise.ages)
-    return noise_table(device, age_s)
+        return _noise_table_between(hardware, age_s, noise.ages)
+    return noise_table(hardware, age_s)
 
 
 def remove_noise(model: nn.Module) -> None:

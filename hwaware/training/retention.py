@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from hwaware.errors import UserError
-from hwaware.hardware.devices import Device
-from hwaware.nn import analog_layers
-from hwaware.training.noise import positions
+from hwaware.hardware import Hardware
+from hwaware.nn import analog_layers, owning_layers
+from hwaware.nn.weights.tables import ErrorTable, positions
+from hwaware.training.noise import TABLE_SIZE
 
 
 @dataclass(frozen=True)
@@ -36,33 +37,24 @@ class RetentionLoss:
             )
 
 
-@lru_cache(maxsize=8)
-def error_table(device: Device, ages_s: tuple[float, ...]) -> Tensor:
-    """``E[((ŵ - w_eff)/s)²]`` over ages, as value + i·derivative in u, complex64 ``[TABLE_SIZE]``.
+@lru_cache(maxsize=256)
+def error_table(hardware: Hardware, ages_s: tuple[float, ...]) -> ErrorTable:
+    """``E[((ŵ - w_eff)/s)²]``, the mean over ages (s).
 
-    Programming error and drift through the slope of the cell's curve; no read noise, no stuck cells. Codes have no
-    derivative: half the difference between a code's two neighbours, over the distance of two codes, stands for it.
+    Programming error and drift through the slope of the cell's curve; no read noise, no stuck cells.
     """
 
     def expected(u: Tensor) -> Tensor:
-        moments = [device.weight_moments(u, age_s, read_noise=False) for age_s in ages_s]
+        moments = [hardware.encoding.moments(hardware.device, u, age_s, read_noise=False) for age_s in ages_s]
         return sum(mean * mean + std * std for mean, std in moments) / len(ages_s)
 
-    if device.slices is not None:
-        u, code = positions(), 1 / device.steps
-        value, derivative = expected(u), (expected(u + code) - expected(u - code)) / (2 * code)
-    else:
-        with torch.enable_grad():
-            u = positions().requires_grad_()
-            value = expected(u)
-            (derivative,) = torch.autograd.grad(value.sum(), u)
-    return torch.complex(value.detach(), derivative).to(torch.complex64)
+    return ErrorTable(*hardware.encoding.with_slope(expected, positions(TABLE_SIZE)))
 
 
 def install_retention(model: nn.Module, loss: RetentionLoss) -> None:
     """Lets the training forward of each analog layer compute its expected error; call once, before training."""
     for layer in analog_layers(model).values():
-        layer.error = error_table(layer.device, loss.ages_s).to(layer.weight.device)
+        layer.error = error_table(layer.hardware, loss.ages_s).to(layer.weight.device)
 
 
 def remove_retention(model: nn.Module) -> None:
@@ -80,16 +72,15 @@ def retention_loss(model: nn.Module) -> Tensor:
 
     Uses what each layer's last training forward computed on its way, and takes it: a second call computes anew.
     """
-    errors, seen = [], set()
+    errors, owning = [], owning_layers(model)  # tied layers share their cells
     for name, layer in analog_layers(model).items():
         if layer.error is None:
             raise UserError(
                 f"layer '{name}' has no retention loss installed: call install_retention(model, ...) first."
             )
         error, layer.weight_error = layer.weight_error, None  # not kept: it holds this step's graph
-        if id(layer.weight) in seen:  # tied layers share their cells
+        if name not in owning:
             continue
-        seen.add(id(layer.weight))
         if error is None or (torch.is_grad_enabled() and layer.weight.requires_grad and not error.requires_grad):
             # Not computed in this step's forward, or under reentrant activation checkpointing, which forgets gradients.
             _, error = layer.realise(noise=None, error=layer.error)

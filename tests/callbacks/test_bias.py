@@ -15,15 +15,15 @@ from hwaware.callbacks import BiasColumns
 from hwaware.cli.main import main
 from hwaware.data import ImageData
 from hwaware.errors import UserError
-from hwaware.hardware.encoding.slices import BitSlices
-from hwaware.tasks import DeviceOptions, ImageClassification
+from hwaware.hardware import Codes
+from hwaware.tasks import ImageClassification
 from hwaware.training import MappingBias
 from tests.command_line import FINETUNE, pretrained_weights, run, run_process
 
 DEVICE = {"mapping": "bit_sliced", "scale": "fixed", "kappa": "linear", "overrides": {"fraction_bits": 6}}
 SLICED = (
-    *("--model.device.mapping", "bit_sliced", "--model.device.scale", "fixed", "--model.device.kappa", "linear"),
-    *("--model.device.overrides.fraction_bits", 6, "--model.noise", "null", "--model.retention", "null"),
+    *("--model.hardware.encoding.mapping", "bit_sliced", "--model.hardware.encoding.scale", "fixed", "--model.hardware.encoding.kappa", "linear"),
+    *("--model.hardware.encoding.format.fraction_bits", 6, "--model.noise", "null", "--model.retention", "null"),
     *("--model.clip_alpha", "null", "--evaluation.networks", "[]"),
 )
 LAYERS = ("conv1.weight", "conv2.weight", "linear.weight")
@@ -41,7 +41,7 @@ def exported(folder: Path) -> dict[str, torch.Tensor]:
 
 def banned(weight: torch.Tensor) -> torch.Tensor:
     """Which effective weights have the bits 10 in their most significant slice."""
-    slices = BitSlices(8, 2)
+    slices = Codes(8, 2)
     return slices.digits(slices.codes(weight / 2))[0] == 2
 
 
@@ -190,10 +190,10 @@ def test_two_processes_choose_the_same_columns(tmp_path):
     ("options", "reason"),
     [
         (
-            ("--model.device.mapping", "offset", "--model.device.scale", "tensor", "--model.device.overrides", "{}"),
+            ("--model.hardware.encoding.mapping", "offset", "--model.hardware.encoding.scale", "tensor", "--model.device.overrides", "{}"),
             "mapping 'offset' of device 'reram_cmo' has none",
         ),
-        (("--model.device", "null"), "bias is for a network in memory cells, but there is no device"),
+        (("--model.hardware", "null"), "bias is for a network in memory cells, but there is no device"),
         (("--model.bias.percent", "120"), "bias percent=120.0 must lie in [0, 100]"),
         (("--model.bias.banned", "{0: [0, 1, 2, 3]}"), "slice 0 has no state left"),
         (("--model.bias.banned", "{0: 2}"), "model.bias"),

@@ -86,7 +86,7 @@ def test_rows_of_another_run_are_refused(tmp_path, capsys, killed):
     other = ["--evaluation.methods", METHODS, "--evaluation.resume", rows, "--seed_everything", "1"]
     assert main([*_arguments(tmp_path), *other]) == 2
     assert "rows of another run: seed is 0 there, 1 here" in capsys.readouterr().err
-    other[-2:] = ["--model.device.mapping", "offset"]
+    other[-2:] = ["--model.hardware.encoding.mapping", "offset"]
     assert main([*_arguments(tmp_path), *other]) == 2
     assert "another device: reram_cmo differential there, reram_cmo offset here" in capsys.readouterr().err
     assert not (tmp_path / "finetune" / "version_1").exists()  # nothing left of what was refused

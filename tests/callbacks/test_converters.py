@@ -9,12 +9,13 @@ import torch
 
 from hwaware.cli.main import main
 from hwaware.export.weights import load_weights, read_checkpoint, read_header
-from hwaware.nn import Converters, Ranges, analog_layers, ranges_of, set_ranges
-from hwaware.tasks import DeviceOptions, ImageClassification
+from hwaware.hardware import Converters, HardwareOptions
+from hwaware.nn import Ranges, analog_layers, ranges_of, set_ranges
+from hwaware.tasks import ImageClassification
 from tests.command_line import FINETUNE, measured, pretrained_weights, run
 
-CONVERTERS = ("--model.converters.dac_bits", 6, "--model.converters.adc_bits", 6, "--model.converters.samples", 100)
-CONVERTERS += ("--model.converters.output_noise", 0.01)
+CONVERTERS = ("--model.hardware.crossbar.converters.dac_bits", 6, "--model.hardware.crossbar.converters.adc_bits", 6, "--model.hardware.crossbar.converters.samples", 100)
+CONVERTERS += ("--model.hardware.crossbar.converters.output_noise", 0.01)
 
 
 def _common(command, folder, *more):
@@ -23,7 +24,7 @@ def _common(command, folder, *more):
 
 
 def _task(**options):
-    options = {"device": DeviceOptions("reram_cmo"), "converters": Converters(dac_bits=6, adc_bits=6), **options}
+    options = {"device": HardwareOptions({"name": "reram_cmo"}), "converters": Converters(dac_bits=6, adc_bits=6), **options}
     return ImageClassification("tiny_test_net", weights=str(pretrained_weights()), num_classes=10, **options)
 
 
@@ -72,7 +73,7 @@ def test_other_commands(fitted, tmp_path, capsys):
     run(*_common("validate", tmp_path))
     run(*_common("sensitivity", tmp_path, "--chips", 1, "--most", 0, "--weights", fitted / "model.safetensors"))
     assert main([str(part) for part in _common("export", tmp_path, "--out", tmp_path / "bundle")]) == 2
-    assert "a bundle says nothing of converters: set --model.converters null" in capsys.readouterr().err
+    assert "a bundle says nothing of converters: set --model.hardware.crossbar.converters null" in capsys.readouterr().err
     assert not (tmp_path / "bundle").exists()
 
 
@@ -99,11 +100,11 @@ def test_a_task_calibrates_only_what_has_no_ranges_and_needs_data():
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--model.converters.dac_bits", "0"], "dac_bits=0 must be a whole number in [2, 16]"),
-        (["--model.converters.input_kappa", "2.0"], "converters.input_kappa=2.0 is the cell's curve, and device"),
-        (["--model.converters.percentil", "99"], "converters.percentil"),
+        (["--model.hardware.crossbar.converters.dac_bits", "0"], "dac_bits=0 must be a whole number in [2, 16]"),
+        (["--model.hardware.crossbar.converters.input_kappa", "2.0"], "converters.input_kappa=2.0 is the cell's curve, and device"),
+        (["--model.hardware.crossbar.converters.percentil", "99"], "converters.percentil"),
         (
-            [*("--model.device", "null", "--model.noise", "null"), *("--model.retention", "null")],
+            [*("--model.hardware", "null", "--model.noise", "null"), *("--model.retention", "null")],
             "converters is for a network in memory cells",
         ),
     ],

@@ -14,7 +14,7 @@ from hwaware.cli.main import main
 from hwaware.data import ImageData
 from hwaware.models import build_model
 from hwaware.nn import convert
-from hwaware.tasks import DeviceOptions, ImageClassification
+from hwaware.tasks import ImageClassification
 from tests.command_line import FINETUNE, NO_DEVICE, measured, pretrained_weights, run
 
 
@@ -79,7 +79,7 @@ def test_a_row_is_what_plain_python_gives(fitted):
     device = DeviceOptions("reram_cmo", mapping="differential").build()
     convert(network, device)
     hits = []
-    with Chip.program(network.eval(), device, CHIP_SEED_START + 1).at(315360000.0), torch.no_grad():
+    with Chip.program(network.eval(), CHIP_SEED_START + 1).at(315360000.0), torch.no_grad():
         for images, labels in data.test_dataloader():
             hits.append((network(images).argmax(1) == labels).float())
     assert row.value == pytest.approx(100 * torch.cat(hits).mean().item(), abs=1e-3)

@@ -39,7 +39,7 @@ def test_help_of_each_command(command, capsys):
 
 def test_print_config_is_complete_and_writes_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    run("fit", "--config", FINETUNE, "--model.device.mapping", "offset", "--print_config")
+    run("fit", "--config", FINETUNE, "--model.hardware.encoding.mapping", "offset", "--print_config")
     config = yaml.safe_load(capsys.readouterr().out)
     assert config["model"]["init_args"]["device"]["mapping"] == "offset"
     assert config["checkpoint"]["save_last"] is True and config["checkpoint"]["every_n_train_steps"] == 3

@@ -98,7 +98,7 @@ def test_show_and_plot_mark_what_was_not_measured(folder, tmp_path, capsys):
 
 def test_chips_of_the_fitted_device_are_aged(folder, tmp_path):
     command = ["drift", "--config", FINETUNE, "--model.weights", pretrained_weights(), "--trainer.default_root_dir"]
-    device = ["--model.device.name", folder / "own" / "mine.yaml", "--evaluation.ages_s", "[0,86400]"]
+    device = ["--model.hardware.device.name", folder / "own" / "mine.yaml", "--evaluation.ages_s", "[0,86400]"]
     run(*command, tmp_path, *device, "--evaluation.n_chips", 1)
     rows = read_rows(next(tmp_path.rglob("rows.csv")))
     assert {row.device for row in rows} == {"our_reram"} and {row.age_s for row in rows} == {0.0, 86400.0}

@@ -16,7 +16,8 @@ import hwaware
 from hwaware.chip import Chip, drift_free
 from hwaware.cli.main import main
 from hwaware.export.weights import read_header
-from hwaware.nn import Converters, analog_layers, ranges_of
+from hwaware.hardware import Converters
+from hwaware.nn import analog_layers, ranges_of
 from hwaware.results.csv import read_rows, write_rows
 from tests.command_line import FINETUNE, measured, pretrained_weights, run
 
@@ -60,12 +61,12 @@ def test_folder_loads_for_its_device(handed):
     plain = timm.create_model(f"local-dir:{handed}", pretrained=True).eval()
     with torch.no_grad(), drift_free(model):
         torch.testing.assert_close(model(images()), plain(images()))
-    with torch.no_grad(), Chip.program(model, device, seed=2_000_000).at(AGE_S):
+    with torch.no_grad(), Chip.program(model, seed=2_000_000).at(AGE_S):
         assert not torch.allclose(model(images()), plain(images()))
 
 
 def test_converters_are_handed_on_with_their_ranges(tmp_path):
-    arguments = ("--trainer.default_root_dir", tmp_path / "runs", "--model.converters", "{dac_bits: 6, adc_bits: 5}")
+    arguments = ("--trainer.default_root_dir", tmp_path / "runs", "--model.hardware.crossbar.converters", "{dac_bits: 6, adc_bits: 5}")
     fit = ("--model.weights", pretrained_weights(), "--evaluation.networks", "[]", "--trainer.max_steps", 1)
     run("fit", "--config", FINETUNE, *fit, *arguments)
     finished = tmp_path / "runs" / "finetune" / "version_0"
@@ -209,7 +210,7 @@ def test_onnx_gives_the_drift_free_networks_logits(finished, tmp_path):
     (logits,) = session.run(["logits"], {"images": images().numpy()})
     model = timm.create_model("tiny_test_net").eval()
     model.load_state_dict(load_file(finished / "model.safetensors"))
-    hwaware.convert(model, hwaware.load_device("reram_cmo", mapping="differential"))
+    hwaware.convert(model, hwaware.load_hardware("reram_cmo", mapping="differential"))
     with torch.no_grad(), drift_free(model):
         torch.testing.assert_close(torch.from_numpy(logits), model(images()), rtol=1e-4, atol=1e-4)
     about = session.get_modelmeta().custom_metadata_map

@@ -70,7 +70,7 @@ def test_a_sweep_runs_resumes_and_gives_one_table(tmp_path, monkeypatch, capsys)
     assert {row.recipe for row in rows} == {"share=0.2_range_fraction=0.5", "share=0.2_range_fraction=1.0"}
     assert {json.loads(row.device_params)["range_fraction"] for row in rows} == {0.5, 1.0}
     lines = list(csv.DictReader((out / "sweep.csv").open()))
-    swept = [(line["model.retention.share"], line["model.device.range_fraction"]) for line in lines]
+    swept = [(line["model.retention.share"], line["model.hardware.encoding.range_fraction"]) for line in lines]
     assert swept == [("0.2", "0.5")] * 2 + [("0.2", "1")] * 2  # two metrics
     assert all(float(line["p5"]) <= float(line["mean"]) and line["n_chips"] == "2" for line in lines)
     files = {path: path.stat().st_mtime_ns for path in out.glob("*/version_*/*.csv")}
@@ -84,7 +84,7 @@ def test_a_sweep_runs_resumes_and_gives_one_table(tmp_path, monkeypatch, capsys)
 def test_a_failed_point_is_named_and_the_others_are_kept(tmp_path, monkeypatch, capsys):
     def run(point: Point, out: Path) -> int:
         point.log(out).parent.mkdir(parents=True)
-        if point.values["model.device.range_fraction"] == 1.0:
+        if point.values["model.hardware.encoding.range_fraction"] == 1.0:
             return 2
         (out / point.name / "version_0").mkdir()
         rows = read_rows(ROOT / "results" / "noise_sources" / "rows.csv")[:2]

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from hwaware.compensation import FitData
-from hwaware.hardware.devices import load_device
+from hwaware.hardware import load_hardware
 from hwaware.nn import convert
 
 
@@ -32,7 +32,7 @@ class Small(nn.Module):
 
 @pytest.fixture
 def device():
-    return load_device("reram_cmo", mapping="differential")
+    return load_hardware("reram_cmo", mapping="differential")
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import torch
 from hwaware.chip import Chip, drift_free
 from hwaware.compensation import GlobalDriftCompensation, Lora, RandomSparseAdaptation, VeraPlus
 from hwaware.compensation.access import on_outputs
-from hwaware.hardware.devices import load_device
-from hwaware.nn import Converters, analog_layers, calibrate, convert
+from hwaware.hardware import Converters, load_hardware
+from hwaware.nn import analog_layers, calibrate, convert
 from tests.compensation.conftest import Small
 from tests.compensation.test_methods import IDS, METHODS, TEN_YEARS_S, _fit
 
@@ -16,7 +16,7 @@ CONVERTERS = Converters(dac_bits=8, adc_bits=8, output_noise=0.002, samples=64)
 
 @pytest.fixture
 def device():
-    return load_device("reram_cmo", mapping="differential", kappa=None)
+    return load_hardware("reram_cmo", mapping="differential", kappa=None)
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def model(device):
 
 @pytest.mark.parametrize("method", METHODS, ids=IDS)
 def test_repairs_a_chip_with_converters_and_leaves_no_trace(method, data, device, model, error):
-    chip = Chip.program(model, device, seed=2_000_000)
+    chip = Chip.program(model, seed=2_000_000)
     images = data.calibration(8)[0]
     with torch.no_grad():
         before = model(images)

@@ -20,8 +20,9 @@ from hwaware.compensation import (
     VeraPlus,
 )
 from hwaware.compensation.norms import batch_norms, installed_statistics
-from hwaware.hardware.devices import Device
+from hwaware.hardware import Device
 from hwaware.nn import analog_layers, convert, to_digital
+from tests.placing import on
 
 AGE_S = 315_360_000.0
 
@@ -46,7 +47,7 @@ class Decaying(Device):
 def test_a_scale_undoes_a_common_decay(method, model, data, error):
     decaying = Decaying(name="decaying", g_min_us=0.0, g_max_us=50.0, clamp="zero", kappa=None)
     convert(to_digital(model), decaying)
-    chip = Chip.program(model, decaying, seed=2_000_000)
+    chip = Chip.program(on(model, decaying), seed=2_000_000)
     state = method.fit(chip, AGE_S, data)
     assert all(torch.allclose(value, torch.tensor(2.5), rtol=1e-3) for value in state.values())
     with chip.at(AGE_S):
@@ -60,20 +61,20 @@ def test_a_column_that_lost_its_current_is_not_scaled_without_bound(model, data)
     convert(to_digital(model), gone)
     with torch.no_grad():
         model.head.weight[0] = 0  # nor was there any
-    state = ColumnDriftCompensation().fit(Chip.program(model, gone, seed=2_000_000), AGE_S, data)
+    state = ColumnDriftCompensation().fit(Chip.program(on(model, gone), seed=2_000_000), AGE_S, data)
     assert all(value.isfinite().all() and (value <= 1.01e4).all() for value in state.values())
     assert state["head/scale"][0] == 0 and state["head/scale"][1] > 9e3
 
 
 def test_an_error_inside_leaves_no_trace(model, device, data):
-    chip = Chip.program(model, device, seed=2_000_000)
+    chip = Chip.program(model, seed=2_000_000)
     methods = [BnAdaBs(images=50), BnFinetune(images=50), Dora(steps=2), RandomSparseAdaptation(images=50)]
     methods += [VeraPlus(steps=2), LnAffine(steps=2)]
     states = {}
     for method in methods:
         offline = isinstance(method, OfflineCompensation)
         ages_s = (AGE_S, AGE_S)
-        states[method] = method.fit(model, device, ages_s, data, 0, {}) if offline else method.fit(chip, AGE_S, data)
+        states[method] = method.fit(model, ages_s, data, 0, {}) if offline else method.fit(chip, AGE_S, data)
     before = copy.deepcopy(model.state_dict())
 
     def fails(*_):
@@ -86,7 +87,7 @@ def test_an_error_inside_leaves_no_trace(model, device, data):
                 fails()
         with pytest.raises(RuntimeError, match="midway"):
             if isinstance(method, OfflineCompensation):
-                method.fit(model, device, (AGE_S, AGE_S), broken, 0, {})
+                method.fit(model, (AGE_S, AGE_S), broken, 0, {})
             else:
                 method.fit(chip, AGE_S, broken)
         assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
@@ -96,7 +97,7 @@ def test_an_error_inside_leaves_no_trace(model, device, data):
 
 
 def test_adabs_measures_what_torch_would(model, device, data):
-    chip = Chip.program(model, device, seed=2_000_000)
+    chip = Chip.program(model, seed=2_000_000)
     state = BnAdaBs(images=200).fit(chip, AGE_S, data)
     with installed_statistics(model, {}), chip.at(AGE_S, purpose="calibration"), torch.no_grad():
         for norm in batch_norms(model).values():
@@ -110,7 +111,7 @@ def test_adabs_measures_what_torch_would(model, device, data):
 
 @pytest.mark.parametrize("mask", ["random", "importance"])
 def test_adaptation_touches_its_share_of_weights_only(mask, model, device, data):
-    chips = [Chip.program(model, device, seed=2_000_000 + number) for number in range(2)]
+    chips = [Chip.program(model, seed=2_000_000 + number) for number in range(2)]
     method = RandomSparseAdaptation(share=0.1, mask=mask, images=50, epochs=1, batch_size=25)
     states = [method.fit(chip, AGE_S, data) for chip in chips]
     assert not torch.equal(states[0]["grouped/where"], states[1]["grouped/where"])  # each chip has its own mask
@@ -128,7 +129,7 @@ def test_adaptation_touches_its_share_of_weights_only(mask, model, device, data)
 def test_rewriting_reaches_the_tolerance_and_stuck_cells_stay(model, device, data):
     device = replace(device, stuck_on=0.05, stuck_off=0.1, kappa=None, scale="tensor")
     convert(to_digital(model), device)
-    chip = Chip.program(model, device, seed=2_000_000)
+    chip = Chip.program(model, seed=2_000_000)
     method = ReadVerifyWrite(share=0.5, tolerance=0.02, max_writes=40)
     state = method.fit(chip, AGE_S, data)
     stuck_before = 0
@@ -147,7 +148,7 @@ def test_rewriting_reaches_the_tolerance_and_stuck_cells_stay(model, device, dat
 
 def test_stuck_cells_are_those_that_do_not_move(model, device):
     device = replace(device, stuck_on=0.1, stuck_off=0.2)
-    chip = Chip.program(model, device, seed=2_000_000)
+    chip = Chip.program(model, seed=2_000_000)
     for name in chip.targets:
         for young, old, stuck in zip(
             chip.conductances_at(name, 0.0), chip.conductances_at(name, AGE_S), chip.stuck_cells(name), strict=True

@@ -25,8 +25,9 @@ from hwaware.compensation import (
 )
 from hwaware.compensation.costs import network_size
 from hwaware.errors import UserError
-from hwaware.hardware.devices import load_device
+from hwaware.hardware import load_hardware
 from hwaware.nn import convert, to_digital
+from tests.placing import on
 
 TEN_YEARS_S = 315_360_000.0
 METHODS = [
@@ -52,17 +53,17 @@ IDS = [f"{method.name}{i}" for i, method in enumerate(METHODS)]
 
 def _fit(method, model, device, data, chip):
     if isinstance(method, OfflineCompensation):
-        return method.fit(model, device, (TEN_YEARS_S / 10, TEN_YEARS_S), data, 3, {})
+        return method.fit(model, (TEN_YEARS_S / 10, TEN_YEARS_S), data, 3, {})
     return method.fit(chip, TEN_YEARS_S, data)
 
 
 @pytest.mark.parametrize("method", METHODS, ids=IDS)
 def test_repairs_a_chip_and_leaves_no_trace(method, data, device, model, error):
-    relaxed = load_device("reram_cmo", mapping="offset")  # every weight falls: far off, and structured
+    relaxed = load_hardware("reram_cmo", mapping="offset")  # every weight falls: far off, and structured
     model = to_digital(model)
     convert(model, relaxed)
     before, modes = copy.deepcopy(model.state_dict()), [m.training for m in model.modules()]
-    chip = Chip.program(model, relaxed, seed=2_000_000)
+    chip = Chip.program(on(model, relaxed), seed=2_000_000)
     state = _fit(method, model, relaxed, data, chip)
     with chip.at(TEN_YEARS_S):
         broken = error(model)
@@ -80,7 +81,7 @@ def test_repairs_a_chip_and_leaves_no_trace(method, data, device, model, error):
 
 @pytest.mark.parametrize("method", METHODS, ids=IDS)
 def test_the_same_seed_gives_the_same_state(method, data, device, model):
-    chip = Chip.program(model, device, seed=2_000_000)
+    chip = Chip.program(model, seed=2_000_000)
     first, second = (_fit(method, model, device, data, chip) for _ in range(2))
     assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
@@ -88,7 +89,7 @@ def test_the_same_seed_gives_the_same_state(method, data, device, model):
 @pytest.mark.parametrize("method", METHODS, ids=IDS)
 def test_a_state_that_repairs_nothing_changes_nothing(method, data, device, model, error):
     """As a method starts: VeRA with b = 0, an affine of 0, the network's own statistics."""
-    chip = Chip.program(model, device, seed=2_000_000)
+    chip = Chip.program(model, seed=2_000_000)
     state = _fit(method, model, device, data, chip)
     if method.name == "rvw":
         pytest.skip("a cell that is written changes")
@@ -108,7 +109,7 @@ def test_a_state_that_repairs_nothing_changes_nothing(method, data, device, mode
 def test_counted_cost(method, data, device, model):
     size = network_size(model, data.predict, data.calibration(2))
     cost = method.cost(size, levels=3)
-    chip = Chip.program(model, device, seed=2_000_000)
+    chip = Chip.program(model, seed=2_000_000)
     state = _fit(method, model, device, data, chip)
     values = sum(value.numel() for name, value in state.items() if not name.endswith(("/where", "/counts")))
     if method.name == "rvw":

@@ -6,14 +6,14 @@ from hwaware.compensation import ChannelAffine
 from hwaware.compensation.schedule import Level, Schedule, Timetable, plan
 from hwaware.compensation.seeds import fitting_chip, planning_chip
 from hwaware.errors import UserError
-from hwaware.hardware.devices import load_device
+from hwaware.hardware import load_hardware
 from hwaware.nn import analog_layers, convert, to_digital
 
 
 @pytest.fixture
 def drifting(model):
     """On one-cell weights, whose drift is large and structured."""
-    device = load_device("reram_cmo", mapping="offset")
+    device = load_hardware("reram_cmo", mapping="offset")
     convert(to_digital(model), device)
     return model, device
 
@@ -21,7 +21,7 @@ def drifting(model):
 def test_a_set_is_fitted_only_when_the_target_is_missed(drifting, data):
     model, device = drifting
     method, settings = ChannelAffine(steps=40), {"instances": 3, "per_decade": 1, "oldest_s": 1e8}
-    tables = [plan(method, model, device, Schedule(target, **settings), data, seed=0) for target in (1.0, 80.0, 95.0)]
+    tables = [plan(method, model, Schedule(target, **settings), data, seed=0) for target in (1.0, 80.0, 95.0)]
     sets = [table.n_sets for table in tables]
     assert sets[0] == 0 and 0 < sets[1] <= sets[2] <= 9
     with drift_free(model):
@@ -51,7 +51,7 @@ def test_age_alone_chooses_the_set():
 def test_the_same_seed_gives_the_same_timetable(drifting, data):
     model, device = drifting
     settings = Schedule(90.0, instances=2, per_decade=1, youngest_s=1e6, oldest_s=1e8)
-    first, second = (plan(ChannelAffine(steps=5), model, device, settings, data, seed=1) for _ in range(2))
+    first, second = (plan(ChannelAffine(steps=5), model, settings, data, seed=1) for _ in range(2))
     assert [level.start_s for level in first.levels] == [level.start_s for level in second.levels]
     for one, other in zip(first.levels, second.levels, strict=True):
         assert one.mean == other.mean
@@ -95,7 +95,7 @@ def test_a_set_that_is_no_better_is_not_stored(drifting, data, monkeypatch):
     model, device = drifting
     method = ChannelAffine(steps=1)
     monkeypatch.setattr(ChannelAffine, "fit", lambda self, *_: _useless(model))
-    table = plan(method, model, device, Schedule(99.9, instances=2, per_decade=1, youngest_s=1e6), data, seed=0)
+    table = plan(method, model, Schedule(99.9, instances=2, per_decade=1, youngest_s=1e6), data, seed=0)
     assert table.n_sets == 0 and not table.levels[0].reached
 
 

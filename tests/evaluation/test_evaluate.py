@@ -7,7 +7,7 @@ from torch import nn
 from hwaware.chip import CHIP_SEED_START
 from hwaware.errors import UserError
 from hwaware.evaluation.evaluate import DEFAULT_AGES_S, ages_to_evaluate, evaluate
-from hwaware.hardware.devices import load_device
+from hwaware.hardware import load_hardware
 from hwaware.nn import convert
 from hwaware.results.provenance import commit
 from hwaware.results.row import RunLabels
@@ -18,7 +18,7 @@ LABELS = RunLabels(recipe="test", model="linear", network="base", dataset="none"
 @pytest.fixture
 def model():
     model = nn.Sequential(nn.Linear(16, 16), nn.Dropout(0.5))
-    convert(model, load_device("reram_cmo"))
+    convert(model, load_hardware("reram_cmo"))
     return model
 
 
@@ -30,7 +30,7 @@ def _evaluate(model, device=None, **options):
         "n_samples": 8,
         "labels": LABELS,
     }
-    return evaluate(model, device or load_device("reram_cmo"), **{**defaults, **options})
+    return evaluate(model, device or load_hardware("reram_cmo"), **{**defaults, **options})
 
 
 def test_rows_cover_chip_by_age_by_metric(model):
@@ -68,7 +68,7 @@ def test_default_chips_are_ten_and_reserved(model):
 
 
 def test_a_device_without_a_law_of_time_has_one_age_row(model):
-    relative = load_device("reram_relative")
+    relative = load_hardware("reram_relative")
     assert ages_to_evaluate(relative, DEFAULT_AGES_S) == (0.0, 315360000.0)
     assert {row.age_s for row in _evaluate(model, relative, chip_seeds=[5])} == {0.0, 315360000.0}
     assert ages_to_evaluate(relative, [5.0, 60.0]) == (60.0,)
@@ -94,7 +94,7 @@ class _ReadsPastTheLayer(nn.Module):
 
 def test_a_layer_that_no_forward_calls_is_an_error_naming_it():
     model = _ReadsPastTheLayer()
-    convert(model, load_device("reram_cmo"))
+    convert(model, load_hardware("reram_cmo"))
     with pytest.raises(UserError, match="layer 'skipped' was converted, but the network never calls it"):
         _evaluate(model)
     assert model.training and model.skipped._installed is None

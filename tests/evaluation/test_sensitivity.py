@@ -13,7 +13,7 @@ from hwaware.chip import Chip, drift_free
 from hwaware.cli.main import main
 from hwaware.errors import UserError
 from hwaware.evaluation.sensitivity import sensitivity
-from hwaware.hardware.devices import load_device
+from hwaware.hardware import load_hardware
 from hwaware.nn import convert
 from hwaware.tasks import KeepDigital
 from tests.command_line import FINETUNE, NO_DEVICE, pretrained_weights, run
@@ -37,12 +37,12 @@ def agreement(network):
 
 
 def test_a_layers_loss_is_that_of_a_chip_in_which_the_others_are_exact(network, agreement):
-    device = load_device("reram_cmo", mapping="offset")
+    device = load_hardware("reram_cmo", mapping="offset")
     convert(network, device)
-    (first, *others) = found = sensitivity(network, device, accuracy=agreement, age_s=AGE_S, chip_seeds=[7])
+    (first, *others) = found = sensitivity(network, accuracy=agreement, age_s=AGE_S, chip_seeds=[7])
     assert [one.rank for one in found] == [1, 2, 3]
     assert first.loss_points > others[0].loss_points > others[1].loss_points
-    chip = Chip.program(network, device, 7)
+    chip = Chip.program(network, 7)
     with drift_free(network):
         exact = agreement(network)
         layer = network.get_submodule(first.layer)
@@ -51,15 +51,15 @@ def test_a_layers_loss_is_that_of_a_chip_in_which_the_others_are_exact(network, 
 
 
 def test_what_is_kept_digital_saves_cells_and_accuracy(network, agreement):
-    device = load_device("reram_cmo", mapping="differential")
+    device = load_hardware("reram_cmo", mapping="differential")
     convert(network, device)
-    found = sensitivity(network, device, accuracy=agreement, age_s=AGE_S, chip_seeds=[7, 8], most=3)
+    found = sensitivity(network, accuracy=agreement, age_s=AGE_S, chip_seeds=[7, 8], most=3)
     with drift_free(network):
         exact = agreement(network)
     assert found[-1].kept_accuracy == pytest.approx(exact) and found[-1].kept_cells_percent == 100
     assert found[0].kept_accuracy < found[1].kept_accuracy < found[2].kept_accuracy
     assert sum(one.cells for one in found) == 2 * (8 * 16 + 16 * 16 + 16 * 4)
-    few = sensitivity(network, device, accuracy=agreement, age_s=AGE_S, chip_seeds=[7], most=1)
+    few = sensitivity(network, accuracy=agreement, age_s=AGE_S, chip_seeds=[7], most=1)
     assert not math.isnan(few[0].kept_accuracy) and math.isnan(few[1].kept_accuracy)
 
 
@@ -72,7 +72,7 @@ def test_the_command_ranks_and_a_recipe_keeps(tmp_path, capsys):
         lines = list(csv.DictReader(file))
     assert sorted(line["layer"] for line in lines) == ["conv1", "conv2", "linear"]
     assert lines[0]["layer"] in capsys.readouterr().out
-    keep = ("--model.keep_digital.ranking", folder / "sensitivity.csv", "--model.keep_digital.layers", 1)
+    keep = ("--model.hardware.keep_digital.ranking", folder / "sensitivity.csv", "--model.hardware.keep_digital.layers", 1)
     run("drift", *arguments, *keep)
     with (tmp_path / "finetune" / "version_1" / "conversion.csv").open() as file:
         converted = [line["name"] for line in csv.DictReader(file)]

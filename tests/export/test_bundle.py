@@ -11,7 +11,8 @@ from hwaware.compensation import BnStats, ChannelAffine, Level, Schedule, Timeta
 from hwaware.compensation.costs import Cost
 from hwaware.errors import UserError
 from hwaware.export.bundle import PlannedRepair, read_bundle, write_bundle
-from hwaware.hardware.devices import MAPPINGS, load_device
+from hwaware.hardware import load_hardware
+from hwaware.hardware.encoding import MAPPINGS
 from hwaware.nn import analog_layers, convert
 from tests.command_line import FINETUNE, pretrained_weights, run
 
@@ -54,15 +55,15 @@ SLICED = ({}, {"scale": "channel"}, {"scale": "fixed", "fraction_bits": 9, "slic
     ],
 )
 def test_a_reloaded_bundle_is_the_same_chip(tmp_path, mapping, settings):
-    device = load_device("reram_cmo", mapping=mapping, **settings)
+    device = load_hardware("reram_cmo", mapping=mapping, **settings)
     model, other = _converted(device, exclude=["head"]), Net().eval()
-    bundle = read_bundle(write_bundle(tmp_path / "bundle", model, device, "net"))
+    bundle = read_bundle(write_bundle(tmp_path / "bundle", model, "net"))
     bundle.install(other)
     assert bundle.device == device and list(analog_layers(other)) == list(analog_layers(model))
     x = torch.randn(4, 3, 12, 12)
     with torch.no_grad(), drift_free(model), drift_free(other):
         torch.testing.assert_close(other(x), model(x), rtol=1e-4, atol=1e-5)
-    chips = [Chip.program(net, device, 2_000_000) for net in (model, other)]
+    chips = [Chip.program(net, 2_000_000) for net in (model, other)]
     with torch.no_grad(), chips[0].at(AGE_S), chips[1].at(AGE_S):
         torch.testing.assert_close(other(x), model(x), rtol=1e-3, atol=1e-4)
 
@@ -77,21 +78,21 @@ def test_tied_weights_and_second_names_are_held_once(tmp_path):
         def forward(self, x):
             return self.c(self.b(self.a(x)))
 
-    device = load_device("reram_cmo")
+    device = load_hardware("reram_cmo")
     torch.manual_seed(0)
     model, other = Tied().eval(), Tied().eval()
     convert(model, device)
-    bundle = read_bundle(write_bundle(tmp_path / "bundle", model, device, "tied"))
+    bundle = read_bundle(write_bundle(tmp_path / "bundle", model, "tied"))
     assert sorted(bundle.digital) == ["a.bias", "b.bias", "c.bias"]
     bundle.install(other)
     assert other.c.weight is other.a.weight
     torch.testing.assert_close(other.a.weight, model.a.weight)
     with pytest.raises(UserError, match="convert the network for that device"):
-        write_bundle(tmp_path / "other", model, load_device("reram_cmo", kappa=1.0), "tied")
+        write_bundle(tmp_path / "other", model, load_hardware("reram_cmo", kappa=1.0), "tied")
 
 
 def test_crossbars_have_their_size_and_conductances_their_window(tmp_path):
-    device = load_device("reram_cmo", mapping="differential")
+    device = load_hardware("reram_cmo", mapping="differential")
     folder = write_bundle(tmp_path / "bundle", _converted(device), device, "net")
     manifest = json.loads((folder / "bundle.json").read_text())
     wide = manifest["layers"]["wide"]["crossbars"]
@@ -105,7 +106,7 @@ def test_crossbars_have_their_size_and_conductances_their_window(tmp_path):
 
 @pytest.mark.parametrize("method", [VeraPlus(rank=2), ChannelAffine(bits=4), BnStats()])
 def test_a_repair_is_the_same_after_reloading(tmp_path, method):
-    device = load_device("reram_cmo", mapping="offset")
+    device = load_hardware("reram_cmo", mapping="offset")
     model, draw = _converted(device), torch.Generator().manual_seed(0)
     if isinstance(method, BnStats):
         state = {"norm/running_mean": torch.randn(8, generator=draw).half().float(), "norm/running_var": torch.ones(8)}
@@ -119,7 +120,7 @@ def test_a_repair_is_the_same_after_reloading(tmp_path, method):
         }
     timetable = Timetable((Level(0.0, None, 91.0, 0.1, True), Level(60.0, state, 90.0, 0.2, False)), 91.5)
     repair = PlannedRepair(method, timetable, Cost(bytes_stored=10.0, extra_macs_percent=1.0), Schedule(98.0))
-    (found,) = read_bundle(write_bundle(tmp_path / "b", model, device, "net", [repair])).repairs
+    (found,) = read_bundle(write_bundle(tmp_path / "b", model, "net", [repair])).repairs
     assert found.method == method and found.cost == repair.cost and found.schedule == repair.schedule
     assert [(level.start_s, level.mean, level.reached) for level in found.timetable.levels] == [
         (0.0, 91.0, True), (60.0, 90.0, False),
@@ -128,7 +129,7 @@ def test_a_repair_is_the_same_after_reloading(tmp_path, method):
     x = torch.randn(4, 3, 12, 12)
     with torch.no_grad(), method.installed(model, state):
         wanted = model(x)
-    chip = Chip.program(model, device, 2_000_000)
+    chip = Chip.program(model, 2_000_000)
     with torch.no_grad():
         exact = model(x)
         with found(chip, 61.0):
@@ -138,11 +139,11 @@ def test_a_repair_is_the_same_after_reloading(tmp_path, method):
 
 
 def test_bundles_that_are_not(tmp_path):
-    device = load_device("reram_cmo")
+    device = load_hardware("reram_cmo")
     model = _converted(device)
-    folder = write_bundle(tmp_path / "bundle", model, device, "net")
+    folder = write_bundle(tmp_path / "bundle", model, "net")
     with pytest.raises(UserError, match="is there already"):
-        write_bundle(folder, model, device, "net")
+        write_bundle(folder, model, "net")
     with pytest.raises(UserError, match="is no bundle"):
         read_bundle(tmp_path)
     with pytest.raises(UserError, match=r"layer 'conv' has shape \[8, 3, 3, 3\], the network's none"):

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from hwaware.errors import UserError
 from hwaware.export.weights import load_weights, read_checkpoint, read_header, save_weights
-from hwaware.tasks import DeviceOptions, ImageClassification
+from hwaware.hardware import HardwareOptions
+from hwaware.tasks import ImageClassification
 from tests.command_line import FINETUNE, pretrained_weights, run
 
 
@@ -75,7 +76,7 @@ def test_header_names_hardware_network_and_versions(finished):
 
 
 def test_weights_and_checkpoint_give_the_same_network(finished):
-    task = make(device=DeviceOptions("reram_cmo"))
+    task = make(hardware=HardwareOptions({"name": "reram_cmo"}))
     kind, from_weights = load_weights(task, finished / "model.safetensors")
     same, from_checkpoint = load_weights(task, finished / "checkpoints" / "last.ckpt")
     assert (kind, same) == ("finetuned", "finetuned")

@@ -5,7 +5,7 @@ import timm
 import torch
 
 import hwaware.models  # noqa: F401 - registers them
-from hwaware import convert, load_device
+from hwaware import convert, load_hardware
 from hwaware.nn import to_digital
 
 SIZES = {"lenet5": 61_706, "vgg16_cifar": 15_249_354, "vgg16_cifar_narrow": 3_816_426}
@@ -28,7 +28,7 @@ def test_every_layer_goes_into_cells_and_back(name):
     model = timm.create_model(name, num_classes=5).eval()
     images = torch.randn(2, *model.pretrained_cfg["input_size"])
     before = model(images)
-    report = convert(model, load_device("reram_cmo", mapping="differential"))
+    report = convert(model, load_hardware("reram_cmo", mapping="differential"))
     assert len(report.layers) == {"lenet5": 5, "vgg16_cifar_narrow": 16}[name]
     assert torch.allclose(model(images), before, atol=1e-4)
     assert torch.allclose(to_digital(model)(images), before, atol=1e-4)

@@ -9,11 +9,11 @@ from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 from hwaware.errors import UserError
-from hwaware.hardware.devices import load_device
+from hwaware.hardware import load_hardware
 from hwaware.nn import AnalogLayer, AnalogLinear, analog_layers, convert, effective_state_dict, to_digital
 from hwaware.training import TrainingNoise, install_noise
 
-DEVICE = load_device("reram_cmo")
+DEVICE = load_hardware("reram_cmo")
 IMAGES = torch.randn(2, 4, 9, 9, generator=torch.Generator().manual_seed(1))
 
 
@@ -42,7 +42,7 @@ LAYERS = {
 def test_the_function_is_kept_and_comes_back(kind, scale):
     model = nn.Sequential(LAYERS[kind]())
     digital = copy.deepcopy(model)
-    convert(model, load_device("reram_cmo", scale=scale))
+    convert(model, load_hardware("reram_cmo", scale=scale))
     assert isinstance(model[0], AnalogLayer) and isinstance(model[0], type(digital[0]))
     assert not torch.equal(model[0].weight, digital[0].weight)  # latents are not the weights
     torch.testing.assert_close(model(IMAGES), digital(IMAGES), rtol=1e-4, atol=1e-6)
@@ -75,7 +75,7 @@ def test_uncorrected_leaves_weights_and_distorts_the_function():
 def test_a_linear_cell_changes_nothing():
     model = nn.Sequential(nn.Linear(9, 5))
     weight = model[0].weight.detach().clone()
-    convert(model, load_device("reram_cmo", kappa=None))
+    convert(model, load_hardware("reram_cmo", kappa=None))
     assert torch.equal(model[0].weight, weight) and torch.equal(model[0].effective_weight(), weight)
 
 
@@ -203,7 +203,7 @@ def test_patterns():
 
 def test_report_counts_weights_and_cells():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
-    report = convert(model, load_device("reram_cmo", mapping="differential"))
+    report = convert(model, load_hardware("reram_cmo", mapping="differential"))
     assert [(row.name, row.shape, row.n_cells) for row in report.layers] == [
         ("0", (4, 3, 3, 3), 216),
         ("3", (2, 4), 16),
@@ -211,11 +211,11 @@ def test_report_counts_weights_and_cells():
     assert (report.n_weights, report.n_cells, report.n_digital_parameters) == (116, 232, 4 + 8 + 2)
     assert "232 cells of reram_cmo (differential)" in str(report)
     single = nn.Sequential(nn.Linear(4, 2))
-    assert convert(single, load_device("reram_cmo", mapping="offset")).n_cells == 8
+    assert convert(single, load_hardware("reram_cmo", mapping="offset")).n_cells == 8
 
 
 def test_what_a_fixed_scale_clips_is_reported():
-    device = load_device("diware2023")
+    device = load_hardware("diware2023")
     model = nn.Linear(4, 1)
     with torch.no_grad():
         model.weight.copy_(torch.tensor([[2.5, -2.5, -2.0, 1.0]]))
@@ -228,7 +228,7 @@ def test_what_a_fixed_scale_clips_is_reported():
 
 def test_reference_columns_are_counted():
     """One per crossbar of at most 512 columns, as long as it has rows; each group has crossbars of its own."""
-    device = load_device("reram_cmo", mapping="offset_reference")
+    device = load_hardware("reram_cmo", mapping="offset_reference")
     for layer, cells in (
         (nn.Linear(4, 2), 8 + 4),
         (nn.Linear(4, 513), 4 * 513 + 2 * 4),
@@ -252,7 +252,7 @@ def test_a_layer_of_zeros_stays_finite():
     model[0].weight.data[0, 0] = 0.0
     for scale in ("tensor", "channel"):
         zeros = copy.deepcopy(model)
-        convert(zeros, load_device("reram_cmo", scale=scale))
+        convert(zeros, load_hardware("reram_cmo", scale=scale))
         assert torch.equal(zeros[0].effective_weight(), torch.zeros(4, 4))
 
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from hwaware.errors import UserError
-from hwaware.hardware.devices import load_device
+from hwaware.hardware import load_hardware
 from hwaware.report.device_plots import plot_conductances, plot_transform
 from hwaware.report.plots import _age_positions, plot_accuracy
 from hwaware.report.sweep_plots import plot_input_range_sweep, plot_parameter_sweep, plot_range_sweep
@@ -132,7 +132,7 @@ def test_the_heading_names_a_varying_parameter(tmp_path, rows):
 
 
 def test_conductances_have_a_panel_per_age(tmp_path):
-    device = load_device("reram_cmo", mapping="differential")
+    device = load_hardware("reram_cmo", mapping="differential")
     draw = np.random.default_rng(0)
     samples = {age: draw.uniform(20, 40, 5000) for age in (0.0, 3600.0, 315_360_000.0)}
     three = _pixels(plot_conductances(samples, tmp_path / "3.png", device))
@@ -149,12 +149,12 @@ def test_conductances_have_a_panel_per_age(tmp_path):
 def test_no_conductances_is_an_error(tmp_path):
     for samples in ({}, {0.0: []}):
         with pytest.raises(UserError, match="no conductances"):
-            plot_conductances(samples, tmp_path / "a.png", load_device("reram_cmo"))
+            plot_conductances(samples, tmp_path / "a.png", load_hardware("reram_cmo"))
 
 
 def test_transform_bends_with_kappa_and_is_the_identity_without(tmp_path):
     def pixels(kappa):
-        return _pixels(plot_transform(load_device("reram_cmo", kappa=kappa), tmp_path / f"{kappa}.png"))
+        return _pixels(plot_transform(load_hardware("reram_cmo", kappa=kappa), tmp_path / f"{kappa}.png"))
 
     assert not len(_where(pixels(None), BLUE))
     bent, flat = (_where(pixels(kappa), BLUE) for kappa in (3.0, 0.01))

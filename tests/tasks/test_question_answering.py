@@ -17,12 +17,13 @@ from transformers import AutoModelForQuestionAnswering, AutoTokenizer, DistilBer
 from hwaware.chip import Chip
 from hwaware.data import SquadData
 from hwaware.errors import UserError
+from hwaware.hardware import Converters, HardwareOptions
 from hwaware.metrics import Answers
-from hwaware.nn import Converters, analog_layers, to_digital
-from hwaware.tasks import DeviceOptions, QuestionAnswering
+from hwaware.nn import analog_layers, to_digital
+from hwaware.tasks import QuestionAnswering
 from hwaware.training import Distillation, TrainingNoise
 
-CMO = DeviceOptions("reram_cmo")
+CMO = HardwareOptions({"name": "reram_cmo"})
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +246,7 @@ def test_calibration_needs_data_and_leaves_the_mode_alone(taught, data):
 
 def test_training_leaves_no_threshold_of_other_weights(taught, tiny_reader):
     """Converters' ranges are measured before training, the threshold after it: it is of the weights."""
-    task = taught(device=CMO, converters=Converters(adc_bits=8, samples=20))
+    task = taught(hardware=CMO, converters=Converters(adc_bits=8, samples=20))
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = Trainer(accelerator="cpu", max_steps=2, limit_val_batches=2, **quiet, enable_model_summary=False)
     trainer.fit(task, datamodule=SquadData(str(tiny_reader / "data"), max_length=64, stride=24))

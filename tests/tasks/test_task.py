@@ -17,9 +17,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import tests.tiny  # noqa: F401 - registers the tiny network
 from hwaware.errors import UserError
+from hwaware.hardware import HardwareOptions
 from hwaware.models import build_model
 from hwaware.nn import analog_layers, effective_state_dict
-from hwaware.tasks import DeviceOptions, ImageClassification, WarmupCosine
+from hwaware.tasks import ImageClassification, WarmupCosine
 from hwaware.training import (
     AgeDistribution,
     Distillation,
@@ -31,7 +32,7 @@ from hwaware.training import (
 )
 from tests.command_line import pretrained_weights
 
-CMO = DeviceOptions("reram_cmo")
+CMO = HardwareOptions({"name": "reram_cmo"})
 OLD = TrainingNoise("device", ages=AgeDistribution("fixed", (315360000.0,)))
 
 
@@ -69,14 +70,14 @@ class Spy(Callback):
 
 
 def test_conversion_keeps_the_function():
-    digital, converted = make(), make(device=CMO)
+    digital, converted = make(), make(hardware=CMO)
     x = torch.randn(4, 3, 8, 8)
     assert converted.conversion.n_weights == 3 * 8 * 9 + 8 * 16 * 9 + 256 * 10
     torch.testing.assert_close(converted.eval()(x), digital.eval()(x), rtol=1e-4, atol=1e-4)
 
 
 def test_lambda_is_the_share_of_the_task_loss_at_the_first_step_and_stays():
-    task, spy = make(device=CMO, noise=OLD, retention=RetentionLoss(share=0.2)), Spy()
+    task, spy = make(hardware=CMO, noise=OLD, retention=RetentionLoss(share=0.2)), Spy()
     fit(task, spy)
     first = spy.steps[0]
     assert first["train/lambda"] * first["train/retention"] == pytest.approx(0.2 * first["train/task_loss"], rel=1e-4)
@@ -87,12 +88,12 @@ def test_lambda_is_the_share_of_the_task_loss_at_the_first_step_and_stays():
 
 
 def test_lambda_is_restored_as_a_plain_number(tmp_path):
-    task = make(device=CMO, retention=RetentionLoss())
+    task = make(hardware=CMO, retention=RetentionLoss())
     trainer = fit(task)
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     checkpoint = torch.load(tmp_path / "a.ckpt", weights_only=True)
     assert checkpoint["hwaware"]["retention_weight"] == task.retention_weight > 0
-    other = make(device=CMO, retention=RetentionLoss())
+    other = make(hardware=CMO, retention=RetentionLoss())
     other.on_load_checkpoint(checkpoint)
     assert other.retention_weight == task.retention_weight
 
@@ -112,12 +113,12 @@ def test_hardware_settings_without_a_device_are_refused(field):
 
 def test_clipping_does_not_go_with_a_bias():
     with pytest.raises(UserError, match="clip_alpha moves weights that bias has projected"):
-        make(device=CMO, bias=MappingBias(), clip_alpha=2.0)
+        make(hardware=CMO, bias=MappingBias(), clip_alpha=2.0)
 
 
 def test_ages_that_the_device_does_not_cover_are_refused_at_once():
     with pytest.raises(UserError, match="age_s=0\\.5"):
-        make(device=CMO, noise=TrainingNoise("device", ages=AgeDistribution("list", (0.5, 10.0))))
+        make(hardware=CMO, noise=TrainingNoise("device", ages=AgeDistribution("list", (0.5, 10.0))))
 
 
 def test_validation_runs_without_noise():
@@ -129,7 +130,7 @@ def test_validation_runs_without_noise():
             self.network = copy.deepcopy(pl_module.network.state_dict()), effective_state_dict(pl_module.network)
             assert all(layer.noise is None for layer in analog_layers(pl_module.network).values())
 
-    task, validated = make(device=CMO, noise=OLD), Validated()
+    task, validated = make(hardware=CMO, noise=OLD), Validated()
     fit(task, validated, num_sanity_val_steps=0)
     _, effective = validated.network
     digital = build_model("tiny_test_net", num_classes=10)
@@ -139,7 +140,7 @@ def test_validation_runs_without_noise():
 
 
 def test_noise_and_retention_are_gone_after_training():
-    task = make(device=CMO, noise=OLD, retention=RetentionLoss())
+    task = make(hardware=CMO, noise=OLD, retention=RetentionLoss())
     fit(task)
     assert all(layer.noise is None and layer.error is None for layer in analog_layers(task.network).values())
     with pytest.raises(UserError):
@@ -147,7 +148,7 @@ def test_noise_and_retention_are_gone_after_training():
 
 
 def test_pretrained_batch_norm_keeps_its_statistics_but_trains_its_affine_part():
-    task = make(device=CMO)
+    task = make(hardware=CMO)
     before = copy.deepcopy(task.network.bn1.state_dict())
     fit(task)
     after = task.network.bn1.state_dict()
@@ -186,7 +187,7 @@ def test_optimiser_and_schedule_follow_the_trainer():
 
 
 def test_weights_are_clipped_after_each_step():
-    task = make(device=CMO, clip_alpha=1.0, optimizer=lambda parameters: SGD(parameters, lr=1e-9))
+    task = make(hardware=CMO, clip_alpha=1.0, optimizer=lambda parameters: SGD(parameters, lr=1e-9))
     weight = task.network.linear.weight
     limit = weight.std(correction=0).item()
     assert weight.abs().max() > 1.5 * limit
@@ -196,14 +197,14 @@ def test_weights_are_clipped_after_each_step():
 
 def test_gradient_accumulation_draws_new_noise_for_each_micro_batch():
     ages = TrainingNoise("device", ages=AgeDistribution("log_uniform", (1.0, 1e8)))
-    task, spy = make(device=CMO, noise=ages), Spy()
+    task, spy = make(hardware=CMO, noise=ages), Spy()
     trainer = fit(task, spy, accumulate_grad_batches=2)
     assert trainer.global_step == 2
     assert len({step["train/age_s"] for step in spy.steps}) == 4
 
 
 def test_bf16_mixed_precision_trains():
-    task = make(device=CMO, noise=OLD, retention=RetentionLoss(), clip_alpha=2.5)
+    task = make(hardware=CMO, noise=OLD, retention=RetentionLoss(), clip_alpha=2.5)
     before = task.network.conv1.weight.clone()
     fit(task, precision="bf16-mixed")
     after = task.network.conv1.weight
@@ -232,31 +233,31 @@ def test_score_is_in_percent_and_exact():
 
 def test_unknown_device_name_is_told_at_construction():
     with pytest.raises(UserError, match="Did you mean 'reram_cmo'"):
-        DeviceOptions("reram_cm")
+        HardwareOptions({"name": "reram_cm"})
 
 
 def test_linear_cells_by_name():
     assert DeviceOptions("reram_cmo", kappa="linear").build().kappa is None
-    assert DeviceOptions("reram_cmo").build().kappa == 2.0
+    assert HardwareOptions({"name": "reram_cmo"}).build().kappa == 2.0
     assert DeviceOptions("reram_cmo", overrides={"stuck_on": 0.1}).build().stuck_on == 0.1
 
 
 @pytest.mark.filterwarnings("ignore:.*new, untrained head")
 def test_a_teacher_with_other_classes_is_refused():
     with pytest.raises(UserError, match=r"distillation: '.*' was trained for other than 3 classes"):
-        make(device=CMO, distillation=Distillation(), num_classes=3)
+        make(hardware=CMO, distillation=Distillation(), num_classes=3)
 
 
 def test_distillation_pulls_towards_the_digital_network():
     """With nothing but the teacher, the exact network has nothing to learn, and a noisy one keeps what it knew."""
-    still = make(device=CMO, distillation=Distillation(weight=1.0))
+    still = make(hardware=CMO, distillation=Distillation(weight=1.0))
     spy = Spy()
     fit(still, spy)
     assert max(step["train/task_loss"] for step in spy.steps) < 1e-5
     digital, x = make().eval(), next(iter(images()))[0]
 
     def distance(distillation):
-        task = make(device=CMO, noise=OLD, distillation=distillation)
+        task = make(hardware=CMO, noise=OLD, distillation=distillation)
         fit(task, max_epochs=4)
         with torch.no_grad():
             return (task.eval()(x) - digital(x)).square().mean().item()
@@ -280,7 +281,7 @@ def test_mixed_targets_go_through_the_loss_as_in_timm():
 
 
 def test_mixing_acts_in_training_alone_and_teaches_on_the_mixture():
-    task = make(device=CMO, mixing=Mixing(), distillation=Distillation(weight=1.0))
+    task = make(hardware=CMO, mixing=Mixing(), distillation=Distillation(weight=1.0))
     seen = []
     task.validation_step = lambda batch, _, step=task.validation_step: seen.append(batch[1].dtype) or step(batch, _)
     spy = Spy()
@@ -306,12 +307,12 @@ def test_wrong_mixing(options, reason):
 
 
 def test_the_teacher_is_neither_trained_nor_saved(tmp_path):
-    task = make(device=CMO, distillation=Distillation())
+    task = make(hardware=CMO, distillation=Distillation())
     trainer = fit(task)
     assert task._teach is None
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     keys = torch.load(tmp_path / "a.ckpt", weights_only=True)["state_dict"]
-    assert keys.keys() == make(device=CMO).state_dict().keys()
+    assert keys.keys() == make(hardware=CMO).state_dict().keys()
 
 
 def test_repairs_learn_from_the_digital_network_too():
@@ -326,7 +327,7 @@ def test_repairs_learn_from_the_digital_network_too():
 
     batch = next(iter(images()))
     for distillation, low in ((Distillation(weight=1.0), True), (None, False)):
-        task = make(device=CMO, distillation=distillation)
+        task = make(hardware=CMO, distillation=distillation)
         trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
         loss = fit_data(trainer, task, Data()).loss(task.network.eval(), batch).item()
         assert (loss < 1e-5) == low

@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from hwaware.errors import UserError
-from hwaware.hardware.devices import load_device
-from hwaware.hardware.encoding.slices import BitSlices
+from hwaware.hardware import Codes, load_hardware
 from hwaware.nn import convert
 from hwaware.training import MappingBias
 from hwaware.training.bias import (
@@ -22,9 +21,9 @@ from hwaware.training.bias import (
     project_columns_,
 )
 
-EIGHT = BitSlices(8, 2)
+EIGHT = Codes(8, 2)
 CONFIG_3 = {0: [2]}
-SLICED = load_device("reram_cmo", mapping="bit_sliced", scale="fixed", fraction_bits=6, kappa=None)
+SLICED = load_hardware("reram_cmo", mapping="bit_sliced", scale="fixed", fraction_bits=6, kappa=None)
 
 
 def weights(codes: torch.Tensor) -> list[float]:
@@ -51,7 +50,7 @@ def test_nothing_allowed_is_nearer(banned):
 
 
 def test_ten_bits_and_any_shape():
-    slices = BitSlices(10, 2)
+    slices = Codes(10, 2)
     codes = torch.tensor([[2**9, 0], [2**9 + 2**7, 2**10 - 1]])
     assert project(codes, CONFIG_3, slices).tolist() == [[2**9 - 1, 0], [2**9 + 2**8, 2**10 - 1]]
 
@@ -142,6 +141,6 @@ def test_bad_input(options, reason):
 
 def test_devices_without_such_states():
     with pytest.raises(UserError, match="mapping 'differential' of device 'reram_cmo' has none"):
-        MappingBias().check(load_device("reram_cmo"))
+        MappingBias().check(load_hardware("reram_cmo"))
     with pytest.raises(UserError, match="bias needs scale fixed, not 'tensor'"):
         MappingBias().check(replace(SLICED, scale="tensor", fraction_bits=None))

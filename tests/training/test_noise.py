@@ -7,7 +7,8 @@ from torch import nn
 
 from hwaware.chip import Chip
 from hwaware.errors import UserError
-from hwaware.hardware.devices import MAPPINGS, load_device
+from hwaware.hardware import load_hardware
+from hwaware.hardware.encoding import MAPPINGS
 from hwaware.nn import convert
 from hwaware.training import AgeDistribution, TrainingNoise, clip_weights_, install_noise, remove_noise
 from hwaware.training.noise import _noise_table_between, noise_table, positions
@@ -27,19 +28,19 @@ def _model(device, u, n=100_000):
 @pytest.mark.parametrize("mapping", MAPPINGS)
 def test_training_noise_has_the_statistics_of_chips(name, kappa, mapping):
     """What training draws, against what chips do, at one age, over the whole range of weights."""
-    device = load_device(name, mapping=mapping, kappa=kappa)
+    device = load_hardware(name, mapping=mapping, kappa=kappa)
     model = _model(device, [-1.0, -0.5, -0.03, 0.0, 0.2, 0.9])
     install_noise(model, TrainingNoise(ages=AgeDistribution("fixed", (YEAR_S,))))
     exact = model[0].effective_weight()
     trained = (model[0].realised_weight().detach() - exact) / 0.25
-    aged = (Chip.program(model, device, seed=1).weight_at("0", YEAR_S) - exact) / 0.25
+    aged = (Chip.program(model, seed=1).weight_at("0", YEAR_S) - exact) / 0.25
     spread = aged.std(1).max().item()
     np.testing.assert_allclose(trained.mean(1), aged.mean(1), atol=0.04 * spread)  # first order in the error
     np.testing.assert_allclose(trained.std(1), aged.std(1), rtol=0.07, atol=0.02 * spread)
 
 
 def test_plain_gaussian_is_a_fraction_of_the_largest_weight():
-    model = _model(load_device("reram_cmo"), [-1.0, 0.0, 0.5])
+    model = _model(load_hardware("reram_cmo"), [-1.0, 0.0, 0.5])
     assert install_noise(model, TrainingNoise("gaussian", std=0.04)) is None
     noise = model[0].realised_weight().detach() - model[0].effective_weight()
     np.testing.assert_allclose(noise.std(1), [0.01] * 3, rtol=0.02)
@@ -49,7 +50,7 @@ def test_plain_gaussian_is_a_fraction_of_the_largest_weight():
 
 
 def test_only_the_devices_own_noise_has_its_stuck_cells():
-    model = _model(load_device("reram_cmo", stuck_on=0.2), [0.0, 0.5], n=1000)
+    model = _model(load_hardware("reram_cmo", stuck_on=0.2), [0.0, 0.5], n=1000)
     for noise, moved in ((TrainingNoise("gaussian", std=0.0), False), (TrainingNoise(), True)):
         install_noise(model, noise)
         off = (model[0].realised_weight() - model[0].effective_weight()).abs() / 0.25
@@ -60,7 +61,7 @@ def test_clipping_takes_tied_weights_once():
     model = nn.Sequential(nn.Linear(50, 50), nn.Linear(50, 50))
     model[1].weight = model[0].weight
     torch.nn.init.normal_(model[0].weight)
-    convert(model, load_device("reram_cmo"))
+    convert(model, load_hardware("reram_cmo"))
     limit = 1.5 * model[0].weight.std(correction=0).item()
     clip_weights_(model, 1.5)
     assert model[0].weight.abs().max().item() == pytest.approx(limit)
@@ -68,20 +69,20 @@ def test_clipping_takes_tied_weights_once():
 
 def test_clipping_leaves_equal_weights_alone():
     model = nn.Sequential(nn.Linear(1, 1))
-    convert(model, load_device("reram_cmo"))
+    convert(model, load_hardware("reram_cmo"))
     before = model[0].weight.item()
     clip_weights_(model, 2.0)
     assert model[0].weight.item() == before
 
 
 def test_none_is_none():
-    model = _model(load_device("reram_cmo"), [-1.0, 0.5], n=8)
+    model = _model(load_hardware("reram_cmo"), [-1.0, 0.5], n=8)
     install_noise(model, TrainingNoise("none"))
     torch.testing.assert_close(model[0].realised_weight(), model[0].effective_weight(), rtol=1e-5, atol=1e-7)
 
 
 def test_table_is_the_closed_form():
-    device = load_device("reram_cmo")
+    device = load_hardware("reram_cmo")
     table = noise_table(device, 3600.0)
     mean, std = device.weight_moments(positions(), 3600.0)
     torch.testing.assert_close(table.real, mean.float())
@@ -91,7 +92,7 @@ def test_table_is_the_closed_form():
 
 @pytest.mark.parametrize("mapping", MAPPINGS)
 def test_tables_between_tabulated_ages_are_close(mapping):
-    device = load_device("reram_cmo", mapping=mapping)
+    device = load_hardware("reram_cmo", mapping=mapping)
     ages = AgeDistribution("log_uniform", (2.0, 10 * YEAR_S))
     for age_s in (2.0, 2.7, 3601.0, 5e6, 10 * YEAR_S):
         exact, got = noise_table(device, age_s), _noise_table_between(device, age_s, ages)
@@ -99,7 +100,7 @@ def test_tables_between_tabulated_ages_are_close(mapping):
 
 
 def test_same_seed_same_noise_and_ages():
-    model = _model(load_device("reram_cmo"), [-1.0, 0.5], n=64)
+    model = _model(load_hardware("reram_cmo"), [-1.0, 0.5], n=64)
 
     def draw(seed):
         torch.manual_seed(seed)
@@ -111,7 +112,7 @@ def test_same_seed_same_noise_and_ages():
 
 
 def test_stuck_cells_in_training():
-    device = load_device(
+    device = load_hardware(
         "reram_relative", relative_drift=0.0, stuck_on=0.05, stuck_off=0.1, mapping="offset", kappa=None
     )
     model = _model(device, [-1.0, 0.5], n=20_000)
@@ -156,7 +157,7 @@ def test_bad_settings(make, message):
 
 
 def test_an_age_that_the_device_does_not_cover_is_refused():
-    model = _model(load_device("reram_cmo"), [1.0], n=4)
+    model = _model(load_hardware("reram_cmo"), [1.0], n=4)
     with pytest.raises(UserError, match="at least 1 s"):
         install_noise(model, TrainingNoise(ages=AgeDistribution("fixed", (0.5,))))
 
@@ -164,7 +165,7 @@ def test_an_age_that_the_device_does_not_cover_is_refused():
 def test_clipping():
     model = nn.Sequential(nn.Linear(100, 100))
     model[0].weight.data[0, 0] = 50.0
-    convert(model, load_device("reram_cmo", kappa=None))
+    convert(model, load_hardware("reram_cmo", kappa=None))
     limit = 2.5 * model[0].weight.std(correction=0)
     clip_weights_(model, 2.5)
     assert model[0].weight.abs().max().item() == pytest.approx(limit.item())

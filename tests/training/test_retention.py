@@ -6,7 +6,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from hwaware.errors import UserError
-from hwaware.hardware.devices import MAPPINGS, load_device
+from hwaware.hardware import load_hardware
+from hwaware.hardware.encoding import MAPPINGS
 from hwaware.nn import convert
 from hwaware.training import RetentionLoss, TrainingNoise, install_noise, install_retention, retention_loss
 from hwaware.training.retention import error_table
@@ -36,7 +37,7 @@ def _by_hand(weight, device, ages_s):
 @pytest.mark.parametrize("scale", ["tensor", "channel"])
 @pytest.mark.parametrize("mapping", MAPPINGS)
 def test_value_and_gradient_against_the_definition(mapping, scale):
-    device = load_device("reram_cmo", mapping=mapping, scale=scale)
+    device = load_hardware("reram_cmo", mapping=mapping, scale=scale)
     model = _model(device)
     settings = RetentionLoss((3600.0, YEAR_S))
     install_retention(model, settings)
@@ -54,13 +55,13 @@ def test_value_and_gradient_against_the_definition(mapping, scale):
 @pytest.mark.parametrize("mapping", MAPPINGS)
 @pytest.mark.parametrize("name", ["reram_cmo", "reram_relative"])
 def test_a_cell_at_zero_conductance_has_a_finite_gradient(name, mapping):
-    device = load_device(name, mapping=mapping, g_min_us=0.0)
+    device = load_hardware(name, mapping=mapping, g_min_us=0.0)
     assert torch.view_as_real(error_table(device, (YEAR_S,))).isfinite().all()
 
 
 def test_nothing_of_a_step_is_kept():
     """What is kept would hold the step's graph, and such a network cannot be copied."""
-    model = _model(load_device("reram_cmo"), layers=2)
+    model = _model(load_hardware("reram_cmo"), layers=2)
     model[1].weight = model[0].weight
     install_retention(model, RetentionLoss())
     model(torch.randn(2, 40))
@@ -69,7 +70,7 @@ def test_nothing_of_a_step_is_kept():
 
 
 def test_the_forward_s_own_value_is_used_and_equals_a_fresh_one():
-    model = _model(load_device("reram_cmo"), layers=3)
+    model = _model(load_hardware("reram_cmo"), layers=3)
     install_retention(model, RetentionLoss())
     fresh = retention_loss(model)
     install_noise(model, TrainingNoise())
@@ -81,7 +82,7 @@ def test_the_forward_s_own_value_is_used_and_equals_a_fresh_one():
 
 
 def test_gradient_survives_reentrant_checkpointing():
-    model = _model(load_device("reram_cmo"))
+    model = _model(load_hardware("reram_cmo"))
     install_retention(model, RetentionLoss())
     x = torch.randn(2, 40, requires_grad=True)
     checkpoint(model, x, use_reentrant=True).sum()
@@ -91,7 +92,7 @@ def test_gradient_survives_reentrant_checkpointing():
 
 def test_gradient_pulls_in_the_outlier_that_sets_the_range():
     """Drift that does not depend on the state acts through s = max|w| alone (and near the clamp)."""
-    device = load_device("reram_cmo", mapping="differential_symmetric", kappa=None, clamp="zero")
+    device = load_hardware("reram_cmo", mapping="differential_symmetric", kappa=None, clamp="zero")
     model = _model(device)
     model[0].weight.data.clamp_(-0.1, 0.1)
     model[0].weight.data[3, 4] = 0.5
@@ -106,14 +107,14 @@ def test_descending_it_lowers_the_error_of_chips():
     from hwaware.chip import Chip
 
     torch.manual_seed(0)
-    device = load_device("reram_cmo")
+    device = load_hardware("reram_cmo")
     model = _model(device)
     model[0].weight.data.normal_()  # with the few far outliers that pretrained layers have
     install_retention(model, RetentionLoss((YEAR_S,)))
 
     def chip_error():
         exact = model[0].effective_weight()
-        aged = Chip.program(model, device, seed=1).weight_at("0", YEAR_S)
+        aged = Chip.program(model, seed=1).weight_at("0", YEAR_S)
         return ((aged - exact).square().sum() / exact.square().sum()).item()
 
     before, predicted = chip_error(), retention_loss(model).item()
@@ -128,16 +129,16 @@ def test_descending_it_lowers_the_error_of_chips():
 
 def test_read_noise_and_stuck_cells_are_not_in_it():
     ages = (YEAR_S,)
-    plain = error_table(load_device("reram_cmo"), ages)
-    assert torch.equal(plain, error_table(load_device("reram_cmo", read_coefficient_us=10.0), ages))
-    assert torch.equal(plain, error_table(load_device("reram_cmo", stuck_on=0.1), ages))
-    assert not torch.equal(plain, error_table(load_device("reram_cmo", drift_std_slope_us=0.1), ages))
+    plain = error_table(load_hardware("reram_cmo"), ages)
+    assert torch.equal(plain, error_table(load_hardware("reram_cmo", read_coefficient_us=10.0), ages))
+    assert torch.equal(plain, error_table(load_hardware("reram_cmo", stuck_on=0.1), ages))
+    assert not torch.equal(plain, error_table(load_hardware("reram_cmo", drift_std_slope_us=0.1), ages))
 
 
 def test_tied_layers_count_once():
     model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
     model[1].weight = model[0].weight
-    convert(model, load_device("reram_cmo"))
+    convert(model, load_hardware("reram_cmo"))
     install_retention(model, RetentionLoss())
     single = nn.Sequential(model[0])
     torch.testing.assert_close(retention_loss(model), retention_loss(single))
@@ -148,7 +149,7 @@ def test_bad_settings():
         RetentionLoss(())
     with pytest.raises(UserError, match="share=0"):
         RetentionLoss(share=0)
-    model = _model(load_device("reram_cmo"))
+    model = _model(load_hardware("reram_cmo"))
     with pytest.raises(UserError, match="install_retention"):
         retention_loss(model)
     with pytest.raises(UserError, match="at least 1 s"):

@@ -16,7 +16,6 @@ from hwaware.compensation.costs import HALF_BYTES, SRAM_WRITE_S, Cost, NetworkSi
 from hwaware.compensation.norms import batch_norms, installed_statistics, measuring_statistics
 from hwaware.compensation.training import fresh_chips
 from hwaware.errors import UserError
-from hwaware.hardware.devices import Device
 
 #: Stored images that run through the chip at a time; large enough that the spread between batches hardly counts.
 _BATCH = 200
@@ -52,9 +51,9 @@ class BnStats(_Statistics, OfflineCompensation):
 
     @torch.no_grad()
     def fit(
-        self, model: nn.Module, device: Device, ages_s: tuple[float, float], data: FitData, seed: int, start: State
+        self, model: nn.Module, ages_s: tuple[float, float], data: FitData, seed: int, start: State
     ) -> State:
-        batches, chips = data.training(seed), fresh_chips(model, device, ages_s, seed)
+        batches, chips = data.training(seed), fresh_chips(model, ages_s, seed)
         with measuring_statistics(model) as found:
             for chip, age_s in islice(chips, self.batches):
                 with chip.at(age_s, purpose="fitting"):

@@ -14,7 +14,6 @@ from hwaware.compensation.base import FitData, OfflineCompensation, State, check
 from hwaware.compensation.costs import Cost, NetworkSize
 from hwaware.compensation.quantise import quantised, vector_bytes
 from hwaware.compensation.training import train_vectors
-from hwaware.hardware.devices import Device
 from hwaware.nn import AnalogLayer, analog_layers
 
 
@@ -38,14 +37,14 @@ class ChannelAffine(OfflineCompensation):
         check_settings(self, steps=1)
 
     def fit(
-        self, model: nn.Module, device: Device, ages_s: tuple[float, float], data: FitData, seed: int, start: State
+        self, model: nn.Module, ages_s: tuple[float, float], data: FitData, seed: int, start: State
     ) -> State:
         fresh = {
             f"{name}/{what}": torch.zeros(len(layer.weight), device=layer.weight.device)
             for name, layer in analog_layers(model).items()
             for what in ("gain", "shift")
         }
-        return train_vectors(self, model, device, ages_s, data, seed, fresh | start, steps=self.steps, lr=self.lr)
+        return train_vectors(self, model, ages_s, data, seed, fresh | start, steps=self.steps, lr=self.lr)
 
     def installed(self, model: nn.Module, state: State) -> AbstractContextManager[None]:
         values = {name: quantised(value, self.bits) for name, value in state.items()}

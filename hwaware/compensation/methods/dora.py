@@ -83,7 +83,7 @@ class Dora(InFieldCompensation):
     @torch.autocast("cpu", enabled=False)  # in single precision, whatever the network runs in
     @torch.autocast("cuda", enabled=False)
     def _fit_layer(self, layer: AnalogLayer, x: Tensor, y: Tensor, target: Tensor) -> dict[str, Tensor]:
-        groups = getattr(layer, "groups", 1)
+        groups = layer.groups
         weight = layer.realised_weight().detach().float()
         w = weight.flatten(1).unflatten(0, (groups, -1))
         # The squared error depends on the images through these alone, so that a step costs the same for any number.
@@ -184,7 +184,7 @@ def _second_moments(layer: AnalogLayer, x: Tensor, target: Tensor) -> tuple[Tens
     """Sums over samples and positions: of what each weight is multiplied with, ``[groups, n, n]``, of targets with it,
     ``[groups, C_out/groups, n]``, and of the targets' squares; the bias taken off the targets."""
     rows, *kernel = layer.weight.shape[1:]
-    groups, n = getattr(layer, "groups", 1), math.prod((rows, *kernel))
+    groups, n = layer.groups, math.prod((rows, *kernel))
     xx, tx = x.new_zeros(groups, n, n, dtype=torch.float32), x.new_zeros(groups, len(layer.weight) // groups, n).float()
     tt = xx.new_zeros(())
     # A weight that picks each input in turn lays them out with the layer's own stride and padding.

@@ -17,7 +17,6 @@ from hwaware.compensation.norms import affine_state, batch_norms, installed_affi
 from hwaware.compensation.quantise import quantised, vector_bytes
 from hwaware.compensation.training import train_vectors
 from hwaware.errors import UserError
-from hwaware.hardware.devices import Device
 
 
 def _affine_batch_norms(model: nn.Module) -> dict[str, nn.Module]:
@@ -109,10 +108,10 @@ class LnAffine(OfflineCompensation):
             raise UserError("ln_affine: the network has no layer norm with a scale and shift; take channel_affine.")
 
     def fit(
-        self, model: nn.Module, device: Device, ages_s: tuple[float, float], data: FitData, seed: int, start: State
+        self, model: nn.Module, ages_s: tuple[float, float], data: FitData, seed: int, start: State
     ) -> State:
         fresh = {name: torch.zeros_like(value) for name, value in affine_state(layer_norms(model)).items()}
-        return train_vectors(self, model, device, ages_s, data, seed, fresh | start, steps=self.steps, lr=self.lr)
+        return train_vectors(self, model, ages_s, data, seed, fresh | start, steps=self.steps, lr=self.lr)
 
     def installed(self, model: nn.Module, state: State) -> AbstractContextManager[None]:
         norms = layer_norms(model)

@@ -15,7 +15,6 @@ from hwaware.compensation.base import FitData, OfflineCompensation, State, check
 from hwaware.compensation.costs import HALF_BYTES, Cost, NetworkSize
 from hwaware.compensation.training import fresh_chips
 from hwaware.errors import UserError
-from hwaware.hardware.devices import Device
 
 
 @dataclass(frozen=True)
@@ -48,14 +47,14 @@ class NullThreshold(OfflineCompensation):
 
     @torch.no_grad()
     def fit(
-        self, model: nn.Module, device: Device, ages_s: tuple[float, float], data: FitData, seed: int, start: State
+        self, model: nn.Module, ages_s: tuple[float, float], data: FitData, seed: int, start: State
     ) -> State:
         from hwaware.metrics import Answers  # which imports torchmetrics
 
         if data.answered is None:
             raise UserError("threshold: there are no validation questions to fit on (FitData.answered).")
         found = []
-        for chip, age_s in islice(fresh_chips(model, device, ages_s, seed), self.chips):
+        for chip, age_s in islice(fresh_chips(model, ages_s, seed), self.chips):
             with chip.at(age_s, purpose="fitting"):
                 found.append(data.answered(model, self.questions))
         threshold = torch.tensor(Answers.pooled(found).kept_threshold())

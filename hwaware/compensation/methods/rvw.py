@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -14,7 +13,7 @@ from hwaware.chip import Chip
 from hwaware.compensation.base import FitData, InFieldCompensation, State, check_settings
 from hwaware.compensation.costs import CELL_WRITE_S, HALF_BYTES, Cost, NetworkSize
 from hwaware.errors import UserError
-from hwaware.hardware.encoding import curve as iv
+from hwaware.hardware.draws import stream
 from hwaware.nn import AnalogLayer, analog_layers, installed_weights
 
 
@@ -63,13 +62,13 @@ class ReadVerifyWrite(InFieldCompensation):
 
     def _rewrite(self, chip: Chip, name: str, where: Tensor, age_s: float) -> tuple[Tensor, int, int]:
         """Normalised weights after writing, and how many writes and reads that took."""
-        device, target = chip.device, chip.targets[name]
+        target = chip.targets[name]
+        hardware, device = target.hardware, target.hardware.device
         u = (target.latent.float() / target.scale).cpu().flatten()[where]
-        wanted = device.layout.encode(device.window_position(u), device.g_min_us, device.g_max_us)
+        wanted = hardware.encode(hardware.encoding.window_position(u))
         found, stuck = chip.conductances_at(name, age_s, purpose="calibration"), chip.stuck_cells(name)
         later = chip.conductances_at(name, age_s)  # what cells that are left alone are read as, when the network runs
-        key = f"{chip.seed}/{target.owner}/rewrite/{float(age_s)!r}"
-        draw = torch.Generator().manual_seed(int.from_bytes(hashlib.blake2b(key.encode(), digest_size=7).digest()))
+        draw = stream(f"{chip.seed}/{target.owner}/rewrite/{float(age_s)!r}")
         limit = self.tolerance * (device.g_max_us - device.g_min_us)
         cells, writes, reads = [], 0, 0
         for goal, now, then, fixed in zip(wanted, found, later, stuck, strict=True):
@@ -89,8 +88,7 @@ class ReadVerifyWrite(InFieldCompensation):
         reference = chip.reference_at(name, age_s)
         if reference is not None:
             cells.append(reference.flatten()[where])
-        v = device.layout.decode(tuple(cells), device.g_min_us, device.g_max_us)
-        return iv.realised(v, device.kappa, device.range_fraction), writes, reads
+        return hardware.encoding.realised(hardware.decode(tuple(cells))), writes, reads
 
     def installed(self, model: nn.Module, state: State) -> AbstractContextManager[None]:
         def rewritten(name: str, layer: AnalogLayer) -> Tensor:

@@ -22,7 +22,6 @@ from hwaware.compensation.base import FitData, OfflineCompensation, State, check
 from hwaware.compensation.costs import SEED_BYTES, Cost, LayerSize, NetworkSize
 from hwaware.compensation.quantise import quantised, vector_bytes
 from hwaware.compensation.training import best_start, train_vectors
-from hwaware.hardware.devices import Device
 from hwaware.nn import AnalogConv2d, AnalogLayer, Beside, analog_layers, installed_beside
 
 _ALTERNATIONS = 20
@@ -41,7 +40,7 @@ class VeraPlus(OfflineCompensation):
     mapping by the same amount, which is exactly a multiple of ones ⊗ ones.
 
     A level's training starts from the best of three by the task loss: nothing (b = 0, d = 0.1, as in VeRA), the level
-    before, and the vectors that undo the mean error of the weights by the device's law.
+    before, and the vectors that undo the mean error of the weights by the devices' laws.
 
     Attributes:
         rank: random rows of A.
@@ -72,18 +71,18 @@ class VeraPlus(OfflineCompensation):
         return self.rank + self.constant
 
     def fit(
-        self, model: nn.Module, device: Device, ages_s: tuple[float, float], data: FitData, seed: int, start: State
+        self, model: nn.Module, ages_s: tuple[float, float], data: FitData, seed: int, start: State
     ) -> State:
         nothing = {}
         for name, layer in analog_layers(model).items():
             nothing[f"{name}/b"] = layer.weight.new_zeros(len(layer.weight), dtype=torch.float32)
             nothing[f"{name}/d"] = layer.weight.new_full((self.rows,), 0.1, dtype=torch.float32)
-        by_law = self._against_mean_error(model, device, math.sqrt(ages_s[0] * ages_s[1]))
-        best = best_start(self, model, device, ages_s, data, seed, [nothing, by_law, *[start] * bool(start)])
-        return train_vectors(self, model, device, ages_s, data, seed, best, steps=self.steps, lr=self.lr)
+        by_law = self._against_mean_error(model, math.sqrt(ages_s[0] * ages_s[1]))
+        best = best_start(self, model, ages_s, data, seed, [nothing, by_law, *[start] * bool(start)])
+        return train_vectors(self, model, ages_s, data, seed, best, steps=self.steps, lr=self.lr)
 
     @torch.no_grad()
-    def _against_mean_error(self, model: nn.Module, device: Device, age_s: float) -> State:
+    def _against_mean_error(self, model: nn.Module, age_s: float) -> State:
         """Vectors that undo the mean error of the weights as far as the branch can, by alternating least squares.
 
         Training finds them hardly ever where drift has broken the network, nor in few steps where they are large.
@@ -92,7 +91,8 @@ class VeraPlus(OfflineCompensation):
         for name, layer in analog_layers(model).items():
             down, up = (matrix.flatten(1).double() for matrix in projections[name])
             scale = layer.weight_scale().double()
-            mean, _ = device.weight_moments(layer.weight.double() / scale, age_s, read_noise=False)
+            hardware, u = layer.hardware, layer.weight.double() / scale
+            mean, _ = hardware.encoding.moments(hardware.device, u, age_s, read_noise=False)
             products, gram = (mean * scale).flatten(1) @ down.T, down @ down.T
             d = up.new_full((self.rows,), 0.1)
             for _ in range(_ALTERNATIONS):
@@ -131,7 +131,7 @@ class VeraPlus(OfflineCompensation):
 
     def _hidden(self, layer: AnalogLayer, x: Tensor, down: Tensor) -> Tensor:
         """``A x``, with the layer's stride and padding."""
-        kernel, groups = down.shape[2:], getattr(layer, "groups", 1)
+        kernel, groups = down.shape[2:], layer.groups
         if self.full_kernel or not kernel or groups > 1:
             return layer.apply_weight(x, down.repeat(groups, *[1] * (down.ndim - 1)))
         # First over channels, then over the kernel: several times as fast as a convolution with so few outputs.
@@ -222,7 +222,7 @@ class _Learn(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, y: Tensor, hidden: Tensor, b: Tensor, d: Tensor, up: Tensor, layer: AnalogLayer) -> Tensor:
         ctx.save_for_backward(hidden, b, d, up)
-        ctx.groups, ctx.channel_dim = getattr(layer, "groups", 1), layer.channel_dim
+        ctx.groups, ctx.channel_dim = layer.groups, layer.channel_dim
         ctx.mark_dirty(y)  # a view could not be changed in place by the activation that follows
         return y
 

@@ -1,0 +1,6 @@
+"""Arrays of cells, and the converters about them."""
+
+from hwaware.hardware.crossbar.converters import Converters, Ranges
+from hwaware.hardware.crossbar.crossbar import Crossbar
+
+__all__ = ["Converters", "Crossbar", "Ranges"]

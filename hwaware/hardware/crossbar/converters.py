@@ -5,7 +5,7 @@ A layer's input x becomes voltages ``V = r·V_max·x/x_max``; its columns' curre
 * the DAC spans ±r·V_max with ``2^bits - 1`` even levels, zero among them: x is rounded, and cut off at ±x_max;
 * a cell's current is ``sinh(κV/V_max)/κ`` rather than linear in the voltage, with κ = V_max/V_0 (``input_kappa``), so
   that the layer computes ``y = Σ ŵ·sinh(rκ·x/x_max)·x_max/(rκ)``. Unlike a curve in the cell's state, which is the
-  device's ``kappa``, it can't be pre-distorted in the weights: shrinking the range r makes it straighter;
+  encoding's ``kappa``, it can't be pre-distorted in the weights: shrinking the range r makes it straighter;
 * what an output's current may be is fixed, whatever r: y_max at r = 1. Noise and ADC step are shares of that full
   scale, so that they grow as 1/r in the units of y: ``σ = output_noise·y_max/r``, and steps of
   ``y_max/(r·(2^(bits - 1) - 1))``, cut off at ±y_max/r.
@@ -26,9 +26,8 @@ import torch
 from torch import Tensor
 
 from hwaware.errors import UserError
-from hwaware.hardware.devices import Device
-from hwaware.hardware.devices.device import CURVES
 from hwaware.hardware.encoding import curve as iv
+from hwaware.hardware.encoding.encoding import CURVES
 
 
 class Ranges(NamedTuple):
@@ -82,14 +81,6 @@ class Converters:
             raise UserError("converters: a narrow input_range costs nothing without adc_bits or output_noise: set one.")
         if not costly and self.dac_bits is None and self.input_kappa is None:
             raise UserError("converters: nothing is converted: set dac_bits or adc_bits, or leave converters null.")
-
-    def check(self, device: Device) -> None:
-        """Raises UserError where the device has a curve too: cells have one, in their state or in the voltage."""
-        if self.input_kappa is not None and device.kappa is not None:
-            raise UserError(
-                f"converters.input_kappa={self.input_kappa} is the cell's curve, and device '{device.name}' has "
-                f"kappa={device.kappa} as well: set device.kappa linear."
-            )
 
     def settings(self) -> dict[str, Any]:
         """What is set, as plain types."""

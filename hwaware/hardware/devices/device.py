@@ -14,43 +14,26 @@ from torch import Tensor
 from hwaware.errors import UserError, nearest
 from hwaware.hardware.devices.censored import censored_moments
 from hwaware.hardware.devices.temperature import acceleration
-from hwaware.hardware.encoding import curve as iv
-from hwaware.hardware.encoding.levels import check_levels, quantise, steps_in_use
-from hwaware.hardware.encoding.mapping import BIT_SLICED, MAPPING_NAMES, MAPPINGS, Mapping, bit_sliced
-from hwaware.hardware.encoding.slices import BitSlices
 
-SCALES = ("tensor", "channel", "fixed")
 CLAMPS = ("window", "zero")
-
-#: Curvatures rκ that the weight transform keeps its precision for, in single precision.
-CURVES = (0.01, 10.0)
 
 _SMALLEST_VARIANCE = 1e-24  # µS²
 
 
 @dataclass(frozen=True, kw_only=True)
 class Device(ABC):
-    """One memory technology and how weights are laid into it.
+    """One memory technology: what its cells conduct when written, later, and when read.
 
     A subclass is one family of laws (how a cell errs when written, drifts and is read) with its constants as fields; a
-    preset is a YAML file that names the family and gives the constants.
+    preset is a YAML file that names the family and gives the constants. How weights are held by cells is not the
+    device's: see :class:`hwaware.hardware.Encoding`.
 
     Attributes:
         name: the preset's name in results.
         source: where the constants come from.
         g_min_us, g_max_us: the conductance window in µS.
-        mapping: ``offset``, ``offset_reference``, ``differential``, ``differential_symmetric`` or ``bit_sliced``.
-        scale: what shares one weight scale ``s = max|w|``: a whole ``tensor``, or each output ``channel``; or
-            ``fixed``: s = 2^(bits - 1 - fraction_bits) of all layers, whatever their weights are.
         clamp: what a cell can hold: the programming ``window``, or anything above ``zero``.
-        kappa: non-linearity κ = V_read/V_0 of the cell's current; None is a linear cell.
-        range_fraction: share r ∈ (0, 1] of the conductance window that weights may use.
         stuck_on, stuck_off: probability that a cell is stuck at g_max / at g_min.
-        levels: window positions that a weight can be written to (:mod:`hwaware.hardware.encoding.levels`); None: all.
-        bits, slice_bits: of a weight and of a cell, for the mapping ``bit_sliced`` alone, where 8 and 2 stand for None.
-            A fixed-point number has no +1: weights are clipped at ``s·(1 - 2^(1 - bits))``. Where ``s = max|w|``, that
-            takes one code off a largest weight that is positive.
-        fraction_bits: of ``bits``, for the scale ``fixed`` alone.
         temperature_c, activation_energy_ev: at which temperature (°C) chips age, and how much faster drift is there
             (:mod:`hwaware.hardware.devices.temperature`); None: at the one that the law is stated for. Ages are real
             ones everywhere; reading is as noisy as at that age, not at the equivalent one.
@@ -62,17 +45,9 @@ class Device(ABC):
     source: str = ""
     g_min_us: float
     g_max_us: float
-    mapping: str = "differential"
-    scale: str = "tensor"
     clamp: str = "window"
-    kappa: float | None = 2.0
-    range_fraction: float = 1.0
     stuck_on: float = 0.0
     stuck_off: float = 0.0
-    levels: int | None = None
-    bits: int | None = None
-    slice_bits: int | None = None
-    fraction_bits: int | None = None
     temperature_c: float | None = None
     activation_energy_ev: float | None = None
     measured_s: tuple[float, ...] | None = None
@@ -91,26 +66,13 @@ class Device(ABC):
             for value in _flat(getattr(self, field.name)):
                 if isinstance(value, float) and not math.isfinite(value):
                     raise UserError(f"{field.name}={value} of device '{self.name}' is not a finite number.")
-        for field, options in (("mapping", MAPPING_NAMES), ("scale", SCALES), ("clamp", CLAMPS)):
-            if getattr(self, field) not in options:
-                given = getattr(self, field)
-                raise UserError(f"{field} '{given}' of device '{self.name}' is unknown. {nearest(given, options)}")
+        if self.clamp not in CLAMPS:
+            raise UserError(f"clamp '{self.clamp}' of device '{self.name}' is unknown. {nearest(self.clamp, CLAMPS)}")
         if not 0 <= self.g_min_us < self.g_max_us < math.inf:
             raise UserError(
                 f"the conductance window of device '{self.name}' is empty: g_min_us={self.g_min_us} must be at least 0 "
                 f"and below g_max_us={self.g_max_us}."
             )
-        self._check_slices()
-        if self.kappa is not None and not 0 < self.kappa < math.inf:
-            raise UserError(f"kappa={self.kappa} is not a non-linearity: it must be above 0 (2.0 is usual).")
-        if not 0 < self.range_fraction <= 1:
-            raise UserError(f"range_fraction={self.range_fraction} must lie in (0, 1]; 1.0 uses the whole window.")
-        if self.kappa is not None and not CURVES[0] <= self.curve <= CURVES[1]:
-            raise UserError(
-                f"kappa={self.kappa} times range_fraction={self.range_fraction} must lie in {list(CURVES)}. "
-                "A cell without a curve has kappa linear (null in a device file)."
-            )
-        check_levels(self.levels, self.range_fraction)
         acceleration(self.temperature_c, self.activation_energy_ev)
         for field in ("measured_s", "measured_us"):
             ends = getattr(self, field)
@@ -120,44 +82,6 @@ class Device(ABC):
             raise UserError(
                 f"stuck_on={self.stuck_on} and stuck_off={self.stuck_off} must be probabilities that sum to at most 1."
             )
-
-    def _check_slices(self) -> None:
-        """Fills in the usual bits of a bit-sliced mapping; refuses what does not go with it, or without it."""
-        of = f"of device '{self.name}'"
-        if self.mapping != BIT_SLICED:
-            for field in ("bits", "slice_bits", "fraction_bits"):
-                if getattr(self, field) is not None:
-                    raise UserError(
-                        f"{field}={getattr(self, field)} {of} is for the mapping 'bit_sliced', not '{self.mapping}': "
-                        "set it to null."
-                    )
-            if self.scale == "fixed":
-                raise UserError(
-                    f"scale 'fixed' {of} is for the mapping 'bit_sliced', not '{self.mapping}': give 'tensor' or "
-                    "'channel'."
-                )
-            return
-        for field, usual in (("bits", BitSlices.bits), ("slice_bits", BitSlices.slice_bits)):
-            if getattr(self, field) is None:
-                object.__setattr__(self, field, usual)
-        BitSlices(self.bits, self.slice_bits)  # which checks them
-        if self.kappa is not None:
-            raise UserError(
-                f"kappa={self.kappa} {of} is the curve of a whole weight's position, which digits do not have: set "
-                "kappa linear (null in a device file) with the mapping 'bit_sliced'."
-            )
-        if self.range_fraction != 1:
-            raise UserError(f"range_fraction={self.range_fraction} {of} must be 1.0: digits use the whole window.")
-        if self.levels is not None:
-            raise UserError(f"levels={self.levels} {of} must be null: the mapping 'bit_sliced' has those of its bits.")
-        if self.scale == "fixed" and self.fraction_bits is None:
-            raise UserError(f"scale 'fixed' {of} needs fraction_bits (6 of 8 bits are usual), which set it.")
-        if self.scale != "fixed" and self.fraction_bits is not None:
-            raise UserError(
-                f"fraction_bits={self.fraction_bits} {of} is for the scale 'fixed', not '{self.scale}': set it to null."
-            )
-        if self.scale == "fixed" and not (isinstance(self.fraction_bits, int) and 0 <= self.fraction_bits <= 24):
-            raise UserError(f"fraction_bits={self.fraction_bits} {of} must be a whole number from 0 to 24.")
 
     # The family's laws. Conductances in and out are in µS; what does not depend on the state may be a float. Ages of
     # drift are those at the temperature that the law is stated for (equivalent_age_s).
@@ -242,45 +166,14 @@ class Device(ABC):
         return tuple((start, end) for start, end in parts if start < end)
 
     @property
-    def layout(self) -> Mapping:
-        """The mapping's functions."""
-        return MAPPINGS[self.mapping] if self.slices is None else bit_sliced(self.slices)
-
-    @property
-    def slices(self) -> BitSlices | None:
-        """How codes are cut into cells; None for other mappings."""
-        return BitSlices(self.bits, self.slice_bits) if self.mapping == BIT_SLICED else None
-
-    @property
-    def fixed_scale(self) -> float | None:
-        """The scale s where it is the same whatever the weights are; None where they set it."""
-        return 2.0 ** (self.bits - 1 - self.fraction_bits) if self.scale == "fixed" else None
-
-    @property
-    def curve(self) -> float:
-        """rκ, the curvature of the weight transform; 0 for a linear cell."""
-        return self.range_fraction * self.kappa if self.kappa is not None else 0.0
+    def middle_us(self) -> float:
+        """The middle of the conductance window."""
+        return (self.g_min_us + self.g_max_us) / 2
 
     @property
     def limits_us(self) -> tuple[float, float | None]:
         """Lowest and highest conductance that a cell can hold, by the clamp."""
         return (self.g_min_us, self.g_max_us) if self.clamp == "window" else (0.0, None)
-
-    @property
-    def steps(self) -> int:
-        """Levels, or codes, between zero and the largest weight; 0 where weights are continuous."""
-        return steps_in_use(self.levels, self.range_fraction) if self.slices is None else self.slices.steps
-
-    def written(self, u: Tensor) -> Tensor:
-        """Normalised latent weights ``u ∈ [-1, 1]`` as they can be written: each on its nearest level, or code.
-
-        With a fixed scale u may lie beyond, and is clipped.
-        """
-        return quantise(u, self.steps, codes=self.slices is not None) if self.steps else u
-
-    def window_position(self, u: Tensor) -> Tensor:
-        """Window positions ``v`` that normalised latent weights ``u ∈ [-1, 1]`` are written to."""
-        return self.written(u) * self.range_fraction
 
     def given(self) -> dict[str, Any]:
         """Every field as plain types, but those that are None by default and as they are: what is not set."""
@@ -288,8 +181,8 @@ class Device(ABC):
         return {field.name: value for field, value in values.items() if value is not None or field.default is not None}
 
     def params(self) -> dict[str, Any]:
-        """What is :meth:`given` but name, source and mapping (for results)."""
-        return {key: value for key, value in self.given().items() if key not in ("name", "source", "mapping")}
+        """What is :meth:`given` but name and source (for results)."""
+        return {key: value for key, value in self.given().items() if key not in ("name", "source")}
 
     def cell_moments(self, g_us: Tensor, age_s: float, read_noise: bool = True) -> tuple[Tensor, Tensor]:
         """Closed-form mean and standard deviation (µS) of a clamped, working cell.
@@ -314,24 +207,6 @@ class Device(ABC):
                 variance = variance + self.read_std_us(mean, age_s, g_us) ** 2
         # A cell without any spread (an idle one at 0 µS) would have an infinite derivative.
         return mean, variance.clamp(min=_SMALLEST_VARIANCE).sqrt()
-
-    def weight_moments(self, u: Tensor, age_s: float, read_noise: bool = True) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of ``(ŵ - w_eff)/s`` for normalised latent weights ``u ∈ [-1, 1]``.
-
-        ``w_eff`` is what is written, on its level. Cell moments through the mapping, then through the slope of the
-        cell's curve; differentiable in ``u``, but not where cells hold digits.
-        """
-        u = u if self.slices is None else u.detach()
-        v = self.window_position(u)
-        cells = self.layout.encode(v, self.g_min_us, self.g_max_us)
-        if self.layout.reference:
-            cells = (*cells, torch.full_like(v, (self.g_min_us + self.g_max_us) / 2))
-        moments = [self.cell_moments(g, age_s, read_noise) for g in cells]
-        shift = self.layout.decode(tuple(mean for mean, _ in moments), self.g_min_us, self.g_max_us) - v
-        variance = sum(std * std * gain**2 for (_, std), gain in zip(moments, self.layout.gains, strict=True))
-        spread = variance.clamp(min=_SMALLEST_VARIANCE).sqrt() * (1 / (self.g_max_us - self.g_min_us))
-        slope = iv.realised_slope(v, self.kappa, self.range_fraction)
-        return shift * slope, spread * slope
 
 
 def is_extrapolated(age_s: float, params: dict[str, Any]) -> bool:

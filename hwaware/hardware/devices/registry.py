@@ -3,14 +3,18 @@
 A family of one's own is a frozen dataclass derived from :class:`~hwaware.hardware.devices.Device`, in any module that
 can be imported (the working directory's too): ``module.Class`` is its name, as the ``law`` of a device file, or, where
 its constants have defaults, as a device by itself.
+
+A file may also say by ``encoding`` how its source holds weights; a recipe starts from that.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from importlib import import_module, resources
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -25,7 +29,7 @@ from hwaware.hardware.devices.laws.state_drift import StateLogTimeDrift
 from hwaware.hardware.devices.laws.state_variation import StateVariation
 
 #: Families of laws by the name that device files use.
-LAWS = {
+LAWS: dict[str, type[Device]] = {
     "log_time": LogTimeDrift,
     "state_log_time": StateLogTimeDrift,
     "relative": RelativeDrift,
@@ -36,9 +40,22 @@ LAWS = {
     "state_variation": StateVariation,
 }
 
-_TEXTS = ("name", "source", "mapping", "scale", "clamp")
+#: The key of a device file that says how its source holds weights.
+ENCODING = "encoding"
 
 _PRESETS = resources.files("hwaware.hardware.devices") / "presets"
+
+
+class DeviceFile(NamedTuple):
+    """What a device file says.
+
+    Attributes:
+        constants: of the device, its ``name`` and ``law`` among them.
+        encoding: words of its source's encoding; empty where it says none.
+    """
+
+    constants: dict[str, Any]
+    encoding: dict[str, Any]
 
 
 def device_names() -> list[str]:
@@ -46,15 +63,24 @@ def device_names() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in _PRESETS.iterdir() if entry.name.endswith(".yaml"))
 
 
-def load_device(name: str, **overrides: Any) -> Device:
+def load_device(name: str, **constants: Any) -> Device:
     """A device by the name of a preset, by the path of a YAML file of the same form, or by its class.
 
     Args:
         name: one of :func:`device_names`, a path that ends in ``.yaml``, or ``module.Class``.
-        overrides: fields to set otherwise, e.g. ``mapping="offset"``, ``scale="channel"``, ``kappa=None``.
+        constants: to set otherwise, e.g. ``clamp="zero"``, ``temperature_c=85``.
 
     Raises:
-        UserError: the name, the law or a field is unknown, or a value is out of range.
+        UserError: the name, the law or a constant is unknown, or a value is out of range.
+    """
+    return device_from_dict(read_device_file(name).constants | constants)
+
+
+def read_device_file(name: str) -> DeviceFile:
+    """What the file of a device says, by the names of :func:`load_device`.
+
+    Raises:
+        UserError: there is none, or it is no device file.
     """
     if name in device_names():
         text, name_in_results = (_PRESETS / f"{name}.yaml").read_text(), name
@@ -75,7 +101,10 @@ def load_device(name: str, **overrides: Any) -> Device:
         raise UserError(f"device file '{name}' is no table of parameters and values.")
     if _is_class_path(values.get("law")):
         _import_law(values["law"])
-    return device_from_dict({"name": name_in_results, **values, **overrides})
+    encoding = values.pop(ENCODING, None) or {}
+    if not isinstance(encoding, dict):
+        raise UserError(f"device file '{name}': {ENCODING} is no table of words and values.")
+    return DeviceFile({"name": name_in_results, **values}, encoding)
 
 
 def device_to_dict(device: Device) -> dict[str, Any]:
@@ -83,12 +112,13 @@ def device_to_dict(device: Device) -> dict[str, Any]:
     return {"law": next(name for name, law in _laws().items() if law is type(device)), **device.given()}
 
 
-def device_file(device: Device) -> str:
-    """The text of a device file that reads back as this device."""
-    return yaml.safe_dump(_plain(device_to_dict(device)), sort_keys=False, allow_unicode=True, width=1000)
+def device_file(device: Device, encoding: Mapping[str, Any] | None = None) -> str:
+    """The text of a device file that reads back as this device, with the words of an encoding where there are any."""
+    values = device_to_dict(device) | ({ENCODING: dict(encoding)} if encoding else {})
+    return yaml.safe_dump(_plain(values), sort_keys=False, allow_unicode=True, width=1000)
 
 
-def device_from_dict(values: dict[str, Any]) -> Device:
+def device_from_dict(values: Mapping[str, Any]) -> Device:
     """A device from what :func:`device_to_dict` or a device file gives.
 
     Raises:
@@ -101,23 +131,47 @@ def device_from_dict(values: dict[str, Any]) -> Device:
         hint = "Import its module first." if _is_class_path(named) else nearest(str(named), laws)
         raise UserError(f"device '{name}' names the law '{named}', which is unknown. {hint}")
     law = laws[named]
-    known = {field.name: field for field in fields(law)}
+    known, kinds = {field.name: field for field in fields(law)}, get_type_hints(law)
     for key in values:
         if key not in known:
             raise UserError(f"device '{name}' has no parameter '{key}'. {nearest(key, known)}")
     for key, field in known.items():
-        if key not in values and field.default is MISSING:
+        if key in values:
+            values[key] = _typed(values[key], kinds[key], f"{key} of device '{name}'")
+        elif field.default is MISSING and field.default_factory is MISSING:
             raise UserError(f"device '{name}' lacks the parameter '{key}'.")
-        if key in values and key not in _TEXTS and not (values[key] is None and field.default is not MISSING):
-            values[key] = _number(values[key], f"{key} of device '{name}'")
-            if isinstance(values[key], tuple) != str(field.type).startswith("tuple"):
-                wanted = "a number" if isinstance(values[key], tuple) else "a list of numbers"
-                raise UserError(f"{key} of device '{name}' must be {wanted}.")
-            if str(field.type).startswith("int"):
-                if not values[key].is_integer():
-                    raise UserError(f"{key}={values[key]} of device '{name}' must be a whole number.")
-                values[key] = int(values[key])
     return law(**values)
+
+
+def _typed(value: Any, kind: Any, what: str) -> Any:
+    """A value as its field has it. YAML reads '1e-6' as text; a number it is. Lists become tuples."""
+    if get_origin(kind) in (Union, UnionType):
+        if value is None and type(None) in get_args(kind):
+            return None
+        kind = next(one for one in get_args(kind) if one is not type(None))
+    if (get_origin(kind) or kind) is tuple:
+        if not isinstance(value, list | tuple):
+            raise UserError(f"{what} must be a list of numbers.")
+        inner = (get_args(kind) or (Any,))[0]
+        return tuple(_typed(one, inner, what) for one in value)
+    if isinstance(value, list | tuple) and kind in (float, int):
+        raise UserError(f"{what} must be a number.")
+    if kind is float:
+        return _number(value, what)
+    if kind is int:
+        if not (number := _number(value, what)).is_integer():
+            raise UserError(f"{what.replace(' of', f'={number} of', 1)} must be a whole number.")
+        return int(number)
+    if kind in (bool, str) and not isinstance(value, kind):
+        raise UserError(f"{what}: {value!r} is not {'true or false' if kind is bool else 'text'}.")
+    return value
+
+
+def _number(value: Any, what: str) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise UserError(f"{what}: {value!r} is not a number.") from None
 
 
 def _plain(values: Any) -> Any:
@@ -152,16 +206,6 @@ def _import_law(path: str) -> None:
         there = [key for key, one in vars(imported).items() if isinstance(one, type) and issubclass(one, Device)]
         raise UserError(f"device '{path}': module '{module}' has no '{name}'. {nearest(name, set(there) - {'Device'})}")
     if not (isinstance(found, type) and issubclass(found, Device)):
-        raise UserError(f"'{path}' is no device: it must be a class derived from hwaware.hardware.devices.Device.")
+        raise UserError(f"'{path}' is no device: it must be a class derived from hwaware.hardware.Device.")
     if found.__abstractmethods__:
         raise UserError(f"device '{path}' does not say {', '.join(sorted(found.__abstractmethods__))}.")
-
-
-def _number(value: Any, what: str) -> float | tuple:
-    """YAML reads '1e-6' as text; a number it is. Lists of numbers become tuples."""
-    if isinstance(value, list | tuple):
-        return tuple(_number(one, what) for one in value)
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise UserError(f"{what}: {value!r} is not a number.") from None

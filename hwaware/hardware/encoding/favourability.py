@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import torch
 
-from hwaware.errors import UserError
 from hwaware.hardware.devices.device import Device
+from hwaware.hardware.encoding.formats import Codes
 
 
 class StateError(NamedTuple):
@@ -24,22 +24,21 @@ class StateError(NamedTuple):
     error_us: float
 
 
-def states_by_error_current(device: Device, age_s: float = 0.0) -> tuple[StateError, ...]:
-    """The states of a bit-sliced device's cells, the most favourable first.
+def states_by_error_current(device: Device, codes: Codes, age_s: float = 0.0) -> tuple[StateError, ...]:
+    """The states of cells that hold digits of codes, the most favourable first.
 
     By the error *current*, as S. Diware et al., AICAS 2023 (10.1109/AICAS57966.2023.10168661), rank them: a state that
     varies by a larger share, but conducts less, may do less harm. Equal ones rank as they conduct.
 
     Args:
-        device: with the mapping ``bit_sliced``.
+        device: whose cells they are.
+        codes: how digits are cut.
         age_s: at which cells are read; 0 is the programming error alone.
 
     Raises:
-        UserError: another mapping, or an age that the device's law does not cover.
+        UserError: the device's law does not cover the age.
     """
-    if device.slices is None:
-        raise UserError(f"the mapping '{device.mapping}' of device '{device.name}' has no states: use 'bit_sliced'.")
-    targets = torch.linspace(device.g_min_us, device.g_max_us, device.slices.n_states, dtype=torch.float64)
+    targets = torch.linspace(device.g_min_us, device.g_max_us, codes.n_states, dtype=torch.float64)
     mean, std = device.cell_moments(targets, age_s)
     errors = ((mean - targets).square() + std.square()).sqrt()
     states = (StateError(k, *both) for k, both in enumerate(zip(targets.tolist(), errors.tolist(), strict=True)))

@@ -7,18 +7,15 @@ really have.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
 
-import torch
 from torch import Tensor
 
-from hwaware.hardware.encoding.slices import BitSlices
-
-#: Rows (inputs) and columns (outputs) of the largest crossbar.
-CROSSBAR = 512
+from hwaware.errors import UserError, nearest
+from hwaware.hardware.encoding.formats import Codes
 
 
 @dataclass(frozen=True)
@@ -26,7 +23,7 @@ class Mapping:
     """One way of holding a signed number in unsigned conductances.
 
     Attributes:
-        name: the mapping's name in recipes and results.
+        name: in recipes and results; of one's own it is known by its path, ``module.NAME``.
         cells_per_weight: memory cells for one weight.
         encode: ``(v, g_min_us, g_max_us) -> (g_us, ...)``, one tensor of v's shape per cell.
         decode: ``((g_us, ...), g_min_us, g_max_us) -> v``; after a weight's own cells the reference's, if there is one.
@@ -42,15 +39,12 @@ class Mapping:
     gains: tuple[float, ...]
     reference: bool = False
 
-    def reference_shape(self, weight: torch.Size, groups: int) -> tuple[int, int, int]:
-        """Groups, crossbars side by side, and rows: the reference cells of a layer, one per row and crossbar."""
-        outputs = weight[0] // groups
-        return groups, -(-outputs // CROSSBAR), weight[1:].numel()
-
-    def n_cells(self, weight: torch.Size, groups: int) -> int:
-        """Cells that hold a layer's weights, its reference columns included."""
-        own = weight.numel() * self.cells_per_weight
-        return own + (math.prod(self.reference_shape(weight, groups)) if self.reference else 0)
+    def __post_init__(self) -> None:
+        if len(self.gains) != self.cells_per_weight + self.reference:
+            raise UserError(
+                f"mapping '{self.name}' has {len(self.gains)} gains: give one for each of its {self.cells_per_weight} "
+                f"cells{', and one for the reference' * self.reference}."
+            )
 
 
 def _encode_offset(v: Tensor, g_min: float, g_max: float) -> tuple[Tensor]:
@@ -99,27 +93,64 @@ MAPPINGS = {
 #: The mapping whose cells hold the digits of a code; it has parameters, and so is made by :func:`bit_sliced`.
 BIT_SLICED = "bit_sliced"
 
-#: Every mapping's name.
+#: Mappings of this package by name.
 MAPPING_NAMES = (*MAPPINGS, BIT_SLICED)
+
+#: Those of other modules that were imported, by ``module.NAME``.
+_OWN: dict[str, Mapping] = {}
+
+
+def mapping_of(name: str) -> Mapping:
+    """A mapping by its name: one of :data:`MAPPINGS`, or one of one's own that :func:`import_mapping` found.
+
+    Raises:
+        UserError: there is none.
+    """
+    known = {**MAPPINGS, **_OWN}
+    if name not in known:
+        hint = "Import it first (hwaware.hardware.import_mapping)." if "." in name else nearest(name, MAPPING_NAMES)
+        raise UserError(f"mapping '{name}' is unknown. {hint}")
+    return known[name]
+
+
+def import_mapping(path: str) -> Mapping:
+    """A mapping of one's own, by ``module.NAME``; encodings know it by that path from then on.
+
+    Only for what a user names: a downloaded file may name anything, and is never followed.
+
+    Raises:
+        UserError: there is no such module, or it has no such mapping.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        imported = import_module(module)
+    except ImportError as error:
+        raise UserError(f"mapping '{path}' can't be imported: {error}.") from None
+    found = getattr(imported, name, None)
+    if not isinstance(found, Mapping):
+        there = [key for key, one in vars(imported).items() if isinstance(one, Mapping)]
+        raise UserError(f"mapping '{path}': module '{module}' has no such mapping. {nearest(name, there)}".rstrip())
+    _OWN[path] = found
+    return found
 
 
 @lru_cache
-def bit_sliced(slices: BitSlices) -> Mapping:
+def bit_sliced(codes: Codes) -> Mapping:
     """One cell for each digit of a weight's shifted code, the most significant first; states are even over the window.
 
     Digits are read as they conduct, ``d̂ = (n_states - 1)·(g - g_min)/(g_max - g_min)``, shifted and added, and the
-    shift of the code is taken off: ``v̂ = (Σ n_states^k·d̂_k - steps)/steps``. A window position is held as the nearest
+    shift of the code is taken off: ``v̂ = (Σ n_states^k·d̂_k - zero)/zero``. A window position is held as the nearest
     that a code has, so that encoding has no derivative.
     """
-    highest = slices.n_states - 1
-    gains = tuple(slices.n_states**k * highest / slices.steps for k in reversed(range(slices.n_slices)))
+    highest = codes.n_states - 1
+    gains = tuple(codes.n_states**k * highest / codes.zero for k in reversed(range(codes.n_slices)))
 
     def encode(v: Tensor, g_min: float, g_max: float) -> tuple[Tensor, ...]:
-        digits = slices.digits(slices.codes(v))
+        digits = codes.digits(codes.codes(v))
         return tuple(digit.to(v.dtype).mul_((g_max - g_min) / highest).add_(g_min) for digit in digits)
 
     def decode(cells: tuple[Tensor, ...], g_min: float, g_max: float) -> Tensor:
         parts = ((g - g_min).mul_(gain / (g_max - g_min)) for g, gain in zip(cells, gains, strict=True))
         return sum(parts, start=-1.0)
 
-    return Mapping(BIT_SLICED, slices.n_slices, encode, decode, gains)
+    return Mapping(BIT_SLICED, codes.n_slices, encode, decode, gains)

@@ -1,9 +1,8 @@
 """From latent weights to the weights of one training step: sinh transform, device noise, expected error.
 
-With ``s = max|w|`` and ``u = w/s`` the effective weight is ``w_eff = s·f(u)``, ``f(u) = sinh(cu)/sinh(c)``; what the
-device does to it is tabulated over u. All of it is one custom function that walks over the weights in blocks, forward
-and backward, in as few passes and calls as there can be: beside a layer's matrix products every one of them shows. So
-training looks the transform and its slope up where it looks up noise and error, in the same reads.
+What it computes is :mod:`hwaware.nn.weights.definition`. Here it is one custom function that walks over the weights in
+blocks, forward and backward, in as few passes and calls as there can be: beside a layer's matrix products every one of
+them shows. So training looks the transform and its slope up where it looks up noise and error, in the same reads.
 """
 
 from __future__ import annotations
@@ -17,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hwaware.hardware.encoding.levels import quantise
+from hwaware.hardware import Encoding
 from hwaware.nn.weights.gaussian import gaussian_blocks
+from hwaware.nn.weights.tables import ErrorTable, NoiseTable, positions
 
 BLOCK = 147_456  # weights: a block's buffers (2 MB) stay in the cache between passes, and calls (1-2 µs each) stay few
 SLOPE_SIZE = 32_769  # positions at which f' is tabulated where no error table says how many
@@ -31,29 +31,15 @@ for the device; ``[rows]`` or ``[rows, 1]`` per channel."""
 
 
 def realise(
-    latent: Tensor,
-    *,
-    per_channel: bool,
-    curve: float,
-    noise: Tensor | None,
-    error: Tensor | None,
-    steps: int = 0,
-    codes: bool = False,
-    fixed_scale: float | None = None,
+    latent: Tensor, encoding: Encoding, noise: NoiseTable | None, error: ErrorTable | None
 ) -> tuple[Tensor, Tensor | None]:
     """Effective weights with fresh device noise, and their expected error.
 
     Args:
         latent: latent weights ``[C_out, ...]``; half precision is computed in fp32.
-        per_channel: whether ``s`` is the largest ``|w|`` of each output channel, or of the whole tensor.
-        curve: c = rκ of the weight transform; 0 is the identity.
-        noise: complex64 table over u = linspace(-1, 1, K), mean + i·std of ``(ŵ - w_eff)/s``; None: no noise. The
-            nearest position counts. Standard Gaussians come from torch's global generator.
-        error: complex64 table of ``R(u) = E[((ŵ - w_eff)/s)²]`` + i·dR/du, read in the same way; None: not wanted.
-            Neither table may be written to afterwards: what is derived from them is kept.
-        steps: of the levels on [0, 1] that u is rounded to; 0: none. The tables are then of the rounded u.
-        codes: whether these are fixed-point codes, which lack the largest level.
-        fixed_scale: ``s``, where it is not the weights that set it; with codes alone.
+        encoding: how they are held.
+        noise: of the weights as written; None: no noise. Standard Gaussians come from torch's global generator.
+        error: expected, of the weights as written; None: not wanted.
 
     Returns:
         The weights ``s·(f(u) + mean + std·z)``, fp32, in shape and memory format of ``latent``; and the normalised
@@ -64,13 +50,13 @@ def realise(
     Gradients go through u, by the slopes at the nearest position, and through ``s``, from which they reach the largest
     weights as through torch's ``amax`` (ties share). Mean, std and z are constants (straight-through): the noise grows
     with ``s``, and the gradient says so. So does what is rounded. A fixed scale has none; there, a weight beyond the
-    codes gets a gradient only where a step against it leads back. Without noise, error, curve and steps the latent
+    codes gets a gradient only where a step against it leads back. Without noise, error, curve and grid the latent
     weights themselves are returned.
     """
-    if noise is None and error is None and curve == 0 and not steps:
+    if noise is None and error is None and not encoding.curve and not encoding.steps:
         return latent, None
     apply = _apply_uncompiled if torch.compiler.is_compiling() else _Realise.apply
-    return apply(latent, per_channel, float(curve), noise, error, steps, codes, fixed_scale)
+    return apply(latent, encoding, noise, error)
 
 
 class _Realise(torch.autograd.Function):
@@ -78,29 +64,31 @@ class _Realise(torch.autograd.Function):
     # All else is looked up again there, which is cheaper than writing it to memory and reading it back.
 
     @staticmethod
-    def forward(ctx, latent, per_channel, curve, noise, error, steps, codes, fixed_scale):
+    def forward(ctx, latent, encoding, noise, error):
+        scaling, curve, steps = encoding.scaling, encoding.curve, encoding.steps
+        per_channel, fixed_point = scaling.per_channel, encoding.format.is_fixed_point
         layout = _memory_format(latent)
         w = latent.float().contiguous(memory_format=layout)
         weight = torch.empty_like(w)
         blocks = _blocks(w, per_channel)
-        if fixed_scale is None:
+        if scaling.fixed is None:
             scales, extremes = _scales(blocks, per_channel)
         else:
-            scales, extremes = _fixed_scales(blocks, fixed_scale), None
+            scales, extremes = _fixed_scales(blocks, scaling.fixed), None
         gaussians = repeat(None)
         if noise is not None:
             gaussians = gaussian_blocks([b.numel() for b in blocks], w.device)
-            shifted = _shifted_table(noise, curve, steps, codes)
+            shifted = _shifted_table(noise, encoding)
             if not per_channel:
                 shifted = shifted * scales[0]
         if error is not None:
-            squares = _squares_table(error, curve, steps, codes)
+            squares = _squares_table(error, encoding)
 
-        sums, code_steps = [], steps if codes else 0
+        sums, code_steps = [], steps if fixed_point else 0
         for w_block, out, s, z in zip(blocks, _blocks(weight, per_channel), scales, gaussians, strict=False):
             x, index, values, first, second = _scratch(w_block.numel(), w.device)
             if noise is None:
-                _effective(w_block if not steps else _on_levels(w_block, s, steps, codes), s, curve, out)
+                _effective(w_block if not steps else _on_grid(w_block, s, steps, fixed_point), s, curve, out)
             else:
                 _nearest(w_block, s, len(noise), x, index, code_steps)
                 torch.index_select(shifted, 0, index, out=values)
@@ -125,17 +113,18 @@ class _Realise(torch.autograd.Function):
                 ctx.total = _number(torch.dot(sum(sums).to(squares.dtype), squares)) * scales[0] ** 2
             ctx.ratio = _divide(ctx.total.real, ctx.total.imag)
             ratio = torch.as_tensor(ctx.ratio, dtype=torch.float32, device=w.device).clone()
-        ctx.per_channel, ctx.curve, ctx.layout, ctx.scales, ctx.extremes = per_channel, curve, layout, scales, extremes
-        ctx.steps, ctx.codes, ctx.fixed_scale = steps, codes, fixed_scale
+        ctx.encoding, ctx.error, ctx.layout, ctx.scales, ctx.extremes = encoding, error, layout, scales, extremes
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(latent, weight, error)
+        ctx.save_for_backward(latent, weight)
         return weight, ratio
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, g_weight, g_ratio):
-        latent, weight, error = ctx.saved_tensors
-        per_channel, curve, scales = ctx.per_channel, ctx.curve, ctx.scales
+        latent, weight = ctx.saved_tensors
+        encoding, scales = ctx.encoding, ctx.scales
+        scaling, curve = encoding.scaling, encoding.curve
+        per_channel, is_fixed = scaling.per_channel, scaling.fixed is not None
         w = latent.float().contiguous(memory_format=ctx.layout)
         grad = torch.empty_like(w)
         blocks, grad_blocks = _blocks(w, per_channel), _blocks(grad, per_channel)
@@ -145,7 +134,7 @@ class _Realise(torch.autograd.Function):
             weight_blocks = _blocks(weight, per_channel)
         table = None
         if g_ratio is not None:  # slope of f, and of the ratio in u over s
-            slope, gain, power_gain = _slope_tables(error, curve, ctx.steps, ctx.codes)
+            slope, gain, power_gain = _slope_tables(ctx.error, encoding)
             share = _divide(_number(g_ratio), ctx.total.imag)
             table = torch.complex(
                 slope, (gain - power_gain * ctx.ratio) * (share if per_channel else share * scales[0])
@@ -153,7 +142,7 @@ class _Realise(torch.autograd.Function):
         elif curve:
             table = _slope_table(SLOPE_SIZE, curve, w.device)
 
-        g_scales, code_steps = [], ctx.steps if ctx.codes else 0
+        g_scales, code_steps = [], encoding.steps if encoding.format.is_fixed_point else 0
         for w_block, out, s, g, noisy in zip(blocks, grad_blocks, scales, g_blocks, weight_blocks, strict=False):
             if table is None:
                 out.copy_(g)
@@ -169,14 +158,14 @@ class _Realise(torch.autograd.Function):
                     torch.mul(slope, g, out=out)
                 else:
                     torch.addcmul(pull, slope, g, out=out)
-            if ctx.fixed_scale is not None:
-                _hold_within(w_block, s, ctx.steps, out)
+            if is_fixed:
+                _hold_within(w_block, s, encoding.steps, out)
                 continue
             # Through s, times s: the weights are s·(…) of w/s, so that it takes Σ g·ŵ and gives back Σ grad·w.
             back = _dot(out, w_block)
             g_scales.append(-back if g is None else _dot(g, noisy) - back)
 
-        if ctx.fixed_scale is not None:
+        if is_fixed:
             pass
         elif per_channel:
             if g_ratio is not None:  # s² of the channel in both sums; that of a whole layer cancels
@@ -192,7 +181,7 @@ class _Realise(torch.autograd.Function):
                 if isinstance(extreme, Tensor) or extreme == sign * scales[0]
             ]
             _add_at_peaks(found, scales[0], sum(g_scales))
-        return grad.to(latent.dtype), *[None] * 7
+        return grad.to(latent.dtype), None, None, None
 
 
 _apply_uncompiled = torch.compiler.disable(_Realise.apply)
@@ -293,12 +282,12 @@ def _nearest(w: Tensor, s: Number, size: int, x: Tensor, index: Tensor, code_ste
     index.copy_(x)
 
 
-def _on_levels(w: Tensor, s: Number, steps: int, codes: bool) -> Tensor:
+def _on_grid(w: Tensor, s: Number, steps: int, fixed_point: bool) -> Tensor:
     """The latent weights of the nearest levels, or codes."""
     # A quotient, as for chips: a product with 1/s would decide otherwise halfway between two levels.
     u = (w / s).nan_to_num_(0.0, 0.0, 0.0)  # all zero, or not finite, which s is then too
     u.mul_(steps).round_()
-    return (u.clamp_(-steps, steps - 1) if codes else u).div_(steps).mul_(s)
+    return (u.clamp_(-steps, steps - 1) if fixed_point else u).div_(steps).mul_(s)
 
 
 def _effective(w: Tensor, s: Number, curve: float, out: Tensor) -> None:
@@ -342,40 +331,40 @@ def _constant(value: float) -> Tensor:
     return torch.tensor(value, dtype=torch.float32, device="cpu")
 
 
-# Derived tables. Layers share them: one device, one age per step. (Tensors are told apart by identity.)
+# Derived tables. Layers share them: one hardware, one age per step. (Tables are told apart by identity.)
 
 
-@lru_cache(maxsize=4)
-def _shifted_table(noise: Tensor, curve: float, steps: int, codes: bool) -> Tensor:
+@lru_cache(maxsize=64)
+def _shifted_table(noise: NoiseTable, encoding: Encoding) -> Tensor:
     """f(u) + mean + i·std."""
-    return noise + _effective_table(len(noise), curve, steps, codes, noise.device)
+    return noise.packed + _effective_table(len(noise), encoding, noise.packed.device)
 
 
-@lru_cache(maxsize=4)
-def _squares_table(error: Tensor, curve: float, steps: int, codes: bool) -> Tensor:
+@lru_cache(maxsize=64)
+def _squares_table(error: ErrorTable, encoding: Encoding) -> Tensor:
     """R(u) + i·f(u)²."""
-    return torch.complex(error.real, _effective_table(len(error), curve, steps, codes, error.device).square())
+    return torch.complex(error.value, _effective_table(len(error), encoding, error.value.device).square())
 
 
-@lru_cache(maxsize=4)
-def _slope_tables(error: Tensor, curve: float, steps: int, codes: bool) -> tuple[Tensor, Tensor, Tensor]:
+@lru_cache(maxsize=64)
+def _slope_tables(error: ErrorTable, encoding: Encoding) -> tuple[Tensor, Tensor, Tensor]:
     """f'(u), R'(u) and (f²)'(u)."""
-    slope = _slope_table(len(error), curve, error.device).real.contiguous()
-    return slope, error.imag.contiguous(), 2 * slope * _effective_table(len(error), curve, steps, codes, error.device)
+    device = error.slope.device
+    slope = _slope_table(len(error), encoding.curve, device).real.contiguous()
+    return slope, error.slope.contiguous(), 2 * slope * _effective_table(len(error), encoding, device)
 
 
 @lru_cache
-def _effective_table(size: int, curve: float, steps: int, codes: bool, device: torch.device) -> Tensor:
-    """f(u), of the u on its level or code."""
-    u = torch.linspace(-1, 1, size, dtype=torch.float64, device="cpu")
-    u = quantise(u, steps, codes) if steps else u
+def _effective_table(size: int, encoding: Encoding, device: torch.device) -> Tensor:
+    """f(u), u as written."""
+    u, curve = encoding.written(positions(size)), encoding.curve
     return (torch.sinh(curve * u) / math.sinh(curve) if curve else u).float().to(device)
 
 
 @lru_cache
 def _slope_table(size: int, curve: float, device: torch.device) -> Tensor:
     """f'(u) + 0i."""
-    u = torch.linspace(-1, 1, size, dtype=torch.float64, device="cpu")
+    u = positions(size)
     slope = torch.cosh(curve * u) * (curve / math.sinh(curve)) if curve else torch.ones_like(u)
     return slope.to(torch.complex64).to(device)
 

@@ -5,7 +5,7 @@ from torch import nn
 from hwaware.chip import Chip
 from hwaware.compensation import Dora
 from hwaware.compensation.methods.dora import _norms, _second_moments
-from hwaware.hardware.devices import load_device
+from hwaware.hardware import load_hardware
 from hwaware.nn import convert
 
 
@@ -25,7 +25,7 @@ def test_is_pefts_dora(layer):
     magnitude = inner.lora_magnitude_vector["default"].weight.detach().flatten() * 1.1
     inner.lora_magnitude_vector["default"].weight.data *= 1.1
 
-    convert(model, load_device("reram_cmo", kappa=None))
+    convert(model, load_hardware("reram_cmo", kappa=None))
     b = b.flatten(1)
     norms = _norms(model[0].weight + (b @ a.flatten(1)).view_as(model[0].weight))
     state = {"0/scale": magnitude / norms, "0/a": a, "0/b": b}
@@ -38,11 +38,11 @@ def _same(layer):
 
 
 def test_more_images_and_rank_repair_more(model, data, error):
-    device = load_device("reram_relative", mapping="differential", relative_drift=0.3)
+    device = load_hardware("reram_relative", mapping="differential", relative_drift=0.3)
     from hwaware.nn import to_digital
 
     convert(to_digital(model), device)
-    chips = [Chip.program(model, device, seed=2_000_000 + i) for i in range(3)]
+    chips = [Chip.program(model, seed=2_000_000 + i) for i in range(3)]
 
     def left(method):
         total = 0.0
@@ -70,7 +70,7 @@ def test_second_moments_give_the_squared_error(layer, monkeypatch):
     monkeypatch.setattr("hwaware.compensation.methods.dora._ELEMENTS", 500)
     torch.manual_seed(0)
     model = nn.Sequential(layer).eval()
-    convert(model, load_device("reram_cmo", kappa=None))
+    convert(model, load_hardware("reram_cmo", kappa=None))
     layer, x = model[0], torch.randn(5, 7, 6) if isinstance(model[0], nn.Linear) else torch.randn(5, 4, 9, 9)
     with torch.no_grad():
         target, changed = layer(x), 0.7 * layer.weight + 0.1

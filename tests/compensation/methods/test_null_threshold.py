@@ -17,13 +17,13 @@ from hwaware.data import SquadData
 from hwaware.errors import UserError
 from hwaware.evaluation.fitting import fit_data
 from hwaware.export.bundle import PlannedRepair, read_bundle, write_bundle
-from hwaware.hardware.devices import load_device
+from hwaware.hardware import EncodingOptions, HardwareOptions, load_hardware
 from hwaware.metrics import Answers
 from hwaware.nn import convert
-from hwaware.tasks import DeviceOptions, ImageClassification, QuestionAnswering
+from hwaware.tasks import ImageClassification, QuestionAnswering
 
 LEVEL_S = (1e6, 1e8)
-OFFSET = load_device("reram_cmo", mapping="offset")  # whose drift moves all weights alike
+OFFSET = load_hardware("reram_cmo", mapping="offset")  # whose drift moves all weights alike
 
 
 class Scorer(nn.Module):
@@ -131,7 +131,7 @@ def test_a_bundle_keeps_it(scorer, tmp_path, threshold):
     planned = PlannedRepair(method, Timetable(levels, 91.5), Cost(2.0, 0.0), Schedule(98.0))
     (found,) = read_bundle(write_bundle(tmp_path / "bundle", scorer, OFFSET, "scorer", [planned])).repairs
     assert found.method == method
-    chip = Chip.program(scorer, OFFSET, 2_000_000)
+    chip = Chip.program(scorer, 2_000_000)
     for age_s, expected in ((59.0, 0.0), (61.0, threshold)):
         with found(chip, age_s):
             assert scorer.config.null_threshold == expected
@@ -159,7 +159,7 @@ def _trainer() -> Trainer:
 
 def test_a_reader_is_judged_by_it(tiny_reader, taught_reader):
     """From the data module's validation questions to the score of a chip that no fit has seen."""
-    task = QuestionAnswering(str(taught_reader), device=DeviceOptions("reram_cmo", mapping="offset"))
+    task = QuestionAnswering(str(taught_reader), hardware=HardwareOptions({"name": "reram_cmo"}, EncodingOptions(mapping="offset")))
     questions = SquadData(str(tiny_reader / "data"), max_length=64, stride=24, eval_batch_size=40, seed=0)
     questions.tokenizer, task.windows = task.tokenizer, questions.windows
     data, network = fit_data(_trainer(), task, questions), task.network.eval()
@@ -168,7 +168,7 @@ def test_a_reader_is_judged_by_it(tiny_reader, taught_reader):
     few, all_ = (set(data.answered(network, n).ids) for n in (40, 10_000))
     assert few < all_ == validation and len(few) > 10
     network.config.null_threshold = -1000.0  # refuses every question: as the threshold of a far drifted chip does
-    method, chip = NullThreshold(chips=2), Chip.program(network, OFFSET, seed=2_000_000)
+    method, chip = NullThreshold(chips=2), Chip.program(network, seed=2_000_000)
     state = method.fit(network, OFFSET, LEVEL_S, data, 0, {})
     batches = list(questions.test_dataloader())
     with chip.at(1e8):

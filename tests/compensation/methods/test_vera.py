@@ -7,13 +7,13 @@ from torch import nn
 
 from hwaware.compensation import VeraPlus
 from hwaware.compensation.quantise import quantised
-from hwaware.hardware.devices import load_device
+from hwaware.hardware import load_hardware
 from hwaware.nn import analog_layers, convert, installed_weights, to_digital
 
 
 def _converted(*layers):
     model = nn.Sequential(*layers).eval()
-    convert(model, load_device("reram_cmo"))
+    convert(model, load_hardware("reram_cmo"))
     return model
 
 
@@ -81,7 +81,7 @@ def test_the_constant_row_holds_a_uniform_shift_exactly():
 
 def test_training_starts_from_what_the_devices_law_says(model):
     """A drift that moves all cells alike is undone before the first step, a constant row given."""
-    device, age_s = load_device("reram_cmo", mapping="offset", kappa=None, clamp="zero"), 315_360_000.0
+    device, age_s = load_hardware("reram_cmo", mapping="offset", kappa=None, clamp="zero"), 315_360_000.0
     convert(to_digital(model), device)
     layers = analog_layers(model)
     errors = {}

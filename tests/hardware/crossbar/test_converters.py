@@ -10,10 +10,11 @@ from torch import nn
 
 from hwaware.chip import Chip, drift_free
 from hwaware.errors import UserError
-from hwaware.hardware.devices import load_device
-from hwaware.nn import Converters, Ranges, calibrate, convert, ranges_of, set_ranges, to_digital
+from hwaware.hardware import Converters, load_hardware
+from hwaware.nn import Ranges, calibrate, convert, ranges_of, set_ranges, to_digital
+from tests.placing import on
 
-LINEAR = load_device("reram_cmo", kappa=None)
+LINEAR = load_hardware("reram_cmo", kappa=None)
 YEAR_S = 31536000.0
 
 
@@ -149,17 +150,17 @@ def test_output_noise_is_the_chips_own_and_off_without_one():
 
     def outputs(seed, age_s, purpose="evaluation"):
         torch.manual_seed(torch.seed())  # the global generator has no part in it
-        with torch.no_grad(), Chip.program(model, LINEAR, seed).at(age_s, purpose):
+        with torch.no_grad(), Chip.program(model, seed).at(age_s, purpose):
             return model(x), model(x)
 
     first, second = outputs(1, 0.0)
     assert not torch.equal(first, second)  # fresh for every output
     again, _ = outputs(1, 0.0)
     assert torch.equal(first, again)
-    silent = load_device("reram_cmo", kappa=None, read_coefficient_us=0.0)
-    with torch.no_grad(), Chip.program(model, silent, 1).at(YEAR_S) as chip:
+    silent = load_hardware("reram_cmo", kappa=None, read_coefficient_us=0.0)
+    with torch.no_grad(), Chip.program(on(model, silent), 1).at(YEAR_S) as chip:
         one = chip(x)
-    with torch.no_grad(), Chip.program(model, silent, 1).at(YEAR_S, "calibration") as chip:
+    with torch.no_grad(), Chip.program(on(model, silent), 1).at(YEAR_S, "calibration") as chip:
         assert not torch.equal(chip(x), one)
     assert model[0]._output_draws is None
 
@@ -204,7 +205,7 @@ def test_settings_that_cannot_be(settings, reason):
 def test_one_curve_only_and_no_forward_without_ranges():
     converters = Converters(adc_bits=8, input_kappa=2.0)
     with pytest.raises(UserError, match=r"input_kappa=2.0 is the cell's curve, and device 'reram_cmo' has kappa=2.0"):
-        convert(model := _network(), load_device("reram_cmo"), converters=converters)
+        convert(model := _network(), load_hardware("reram_cmo"), converters=converters)
     assert type(model[0]) is nn.Conv2d  # nothing is changed
     convert(model, LINEAR, converters=converters)
     with pytest.raises(UserError, match="has converters, but no ranges"):

@@ -9,9 +9,10 @@ from torch import nn
 from hwaware.chip import Chip, drift_free
 from hwaware.compensation import ReadVerifyWrite, VeraPlus
 from hwaware.errors import UserError
-from hwaware.hardware.devices import MAPPINGS, device_from_dict, device_to_dict, load_device
+from hwaware.hardware import Codes, load_hardware
+from hwaware.hardware.devices import device_from_dict, device_to_dict
+from hwaware.hardware.encoding import MAPPINGS
 from hwaware.hardware.encoding.mapping import bit_sliced
-from hwaware.hardware.encoding.slices import BitSlices
 from hwaware.nn import convert, effective_state_dict, to_digital
 from hwaware.training import (
     AgeDistribution,
@@ -30,7 +31,7 @@ SCALES = [{}, {"scale": "channel"}, FIXED]
 
 
 def _device(**settings):
-    return load_device("reram_cmo", **{"mapping": "bit_sliced", "kappa": None} | settings)
+    return load_hardware("reram_cmo", **{"mapping": "bit_sliced", "kappa": None} | settings)
 
 
 def _model(device, factor=3.0):
@@ -52,7 +53,7 @@ def _one_layer(device, u, n):
 
 def test_known_conductances():
     """Code 0 is -1, 128 is 0 and 255 the largest; 1:1.67:2.33:3 are the states of a window from 10 to 30 µS."""
-    mapping = bit_sliced(BitSlices(8, 2))
+    mapping = bit_sliced(Codes(8, 2))
     cells = mapping.encode(torch.tensor([-1.0, 0.0, 1 / 128, 1.0]), 10.0, 30.0)
     expected = [[10, 23.3333, 23.3333, 30], [10, 10, 10, 30], [10, 10, 10, 30], [10, 10, 16.6667, 30]]
     torch.testing.assert_close(torch.stack(cells), torch.tensor(expected), atol=1e-4, rtol=0)
@@ -60,7 +61,7 @@ def test_known_conductances():
 
 @pytest.mark.parametrize(("bits", "slice_bits"), [(8, 2), (8, 1), (8, 8), (6, 3)])
 def test_every_code_reads_back(bits, slice_bits):
-    slices = BitSlices(bits, slice_bits)
+    slices = Codes(bits, slice_bits)
     mapping = bit_sliced(slices)
     v = slices.positions(torch.arange(2**bits)).double()
     cells = mapping.encode(v, 9.0, 88.2)
@@ -69,7 +70,7 @@ def test_every_code_reads_back(bits, slice_bits):
     torch.testing.assert_close(mapping.decode(cells, 9.0, 88.2), v, atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("mapping", [*MAPPINGS.values(), bit_sliced(BitSlices(8, 2)), bit_sliced(BitSlices(6, 3))])
+@pytest.mark.parametrize("mapping", [*MAPPINGS.values(), bit_sliced(Codes(8, 2)), bit_sliced(Codes(6, 3))])
 def test_gains_are_those_of_decoding(mapping):
     held = len(mapping.gains)
     cells = [torch.full((1,), 20.0).double() for _ in range(held)]
@@ -82,14 +83,14 @@ def test_gains_are_those_of_decoding(mapping):
 
 def test_gains_of_four_slices():
     """64, 16, 4 and 1 codes of 128 a state, times the three states of a window."""
-    assert bit_sliced(BitSlices(8, 2)).gains == (1.5, 0.375, 0.09375, 0.0234375)
+    assert bit_sliced(Codes(8, 2)).gains == (1.5, 0.375, 0.09375, 0.0234375)
 
 
 def test_fixed_scale_is_that_of_its_fraction():
     for bits, fraction_bits, s in ((8, 6, 2.0), (8, 7, 1.0), (6, 8, 0.125)):
         device = _device(scale="fixed", bits=bits, fraction_bits=fraction_bits)
         assert _model(device)[0].weight_scale().item() == device.fixed_scale == s
-    assert _device().fixed_scale is None and load_device("reram_cmo").slices is None
+    assert _device().fixed_scale is None and load_hardware("reram_cmo").slices is None
 
 
 def test_fixed_point_numbers_are_clipped_and_rounded():
@@ -102,7 +103,7 @@ def test_fixed_point_numbers_are_clipped_and_rounded():
 def test_drift_free_training_and_an_exact_chip_have_the_same_codes(settings):
     device = _device(**EXACT, **settings)
     model = _model(device).eval()
-    chip = Chip.program(model, device, seed=1)
+    chip = Chip.program(model, seed=1)
     for name in ("0", "2"):
         layer = model[int(name)]
         exact, s = layer.effective_weight(), layer.weight_scale()
@@ -134,12 +135,12 @@ def test_effective_weights_convert_back_to_themselves(settings, sign):
 
 
 @pytest.mark.parametrize("age_s", [0.0, YEAR_S])
-@pytest.mark.parametrize("device", [_device(), _device(**FIXED, slice_bits=1, clamp="zero"), load_device("diware2023")])
+@pytest.mark.parametrize("device", [_device(), _device(**FIXED, slice_bits=1, clamp="zero"), load_hardware("diware2023")])
 def test_moments_are_those_of_chips(device, age_s):
     u, n = torch.tensor([-1.0, -0.3, -1 / 128, 0.0, 0.05, 1.0]), 20_000
     model = _one_layer(device, u * (device.fixed_scale or 1), n)
     s = model[0].weight_scale()
-    error = ((Chip.program(model, device, seed=3).weight_at("0", age_s) - model[0].effective_weight()) / s).double()
+    error = ((Chip.program(model, seed=3).weight_at("0", age_s) - model[0].effective_weight()) / s).double()
     mean, std = device.weight_moments((model[0].weight[:, 0] / s).detach().double(), age_s)
     assert ((error.mean(1) - mean).abs() < 4.5 * std / n**0.5 + 1e-5).all()
     torch.testing.assert_close(error.std(1), std, rtol=0.03, atol=1e-5)
@@ -147,19 +148,19 @@ def test_moments_are_those_of_chips(device, age_s):
 
 def test_moments_by_hand():
     """Of w = 0, whose digits are 2 0 0 0, on the preset: the cells' errors by the gains of their slices."""
-    mean, std = load_device("diware2023").weight_moments(torch.zeros(1).double(), 0.0)
+    mean, std = load_hardware("diware2023").weight_moments(torch.zeros(1).double(), 0.0)
     cells = torch.tensor([0.12 * 70 / 3, 0.4, 0.4, 0.4]).double() / 20 * torch.tensor([1.5, 0.375, 0.09375, 0.0234375])
     assert std.item() == pytest.approx(cells.square().sum().sqrt().item(), rel=1e-6) and abs(mean.item()) < 1e-9
 
 
 def test_training_noise_has_the_moments_of_chips():
-    device = load_device("diware2023")
+    device = load_hardware("diware2023")
     model = _model(device).train()
     layer = model[2]
     install_noise(model, TrainingNoise(ages=AgeDistribution("fixed", (0.0,))))
     with torch.no_grad():
         draws = torch.stack([layer.realised_weight() for _ in range(400)])
-        chips = torch.stack([Chip.program(model, device, seed).weight_at("2", 0.0) for seed in range(400)])
+        chips = torch.stack([Chip.program(model, seed).weight_at("2", 0.0) for seed in range(400)])
     spread = chips.std(0)
     assert ((draws.mean(0) - chips.mean(0)).abs() < 6 * spread * (2 / 400) ** 0.5).all()
     assert (draws.std(0) / spread).mean().item() == pytest.approx(1, abs=0.01)
@@ -167,10 +168,10 @@ def test_training_noise_has_the_moments_of_chips():
 
 
 def test_stuck_cells_of_training_are_those_of_chips():
-    device = load_device("diware2023", severity=0.0, stuck_on=0.05, stuck_off=0.1)
+    device = load_hardware("diware2023", severity=0.0, stuck_on=0.05, stuck_off=0.1)
     model = _one_layer(device, torch.tensor([-1.3, 0.0, 0.7]), 40_000).train()
     install_noise(model, TrainingNoise(ages=AgeDistribution("fixed", (0.0,))))
-    trained, chip = model[0].realised_weight(), Chip.program(model, device, 1).weight_at("0", 0.0)
+    trained, chip = model[0].realised_weight(), Chip.program(model, 1).weight_at("0", 0.0)
     assert (trained.mean(1) - chip.mean(1)).abs().max() < 0.02 and (trained.std(1) - chip.std(1)).abs().max() < 0.02
     hit = ((trained - model[0].effective_weight()).abs() > 1e-3).float().mean(1)
     # Stuck where it would be anyway does no harm: -1.3 is the code 45, with the digits 0 2 3 1.
@@ -181,7 +182,7 @@ def test_stuck_cells_of_training_are_those_of_chips():
 
 def test_stuck_digits_do_not_vary():
     """However much working cells do."""
-    device = load_device("diware2023", stuck_on=1.0)
+    device = load_hardware("diware2023", stuck_on=1.0)
     model = _one_layer(device, torch.tensor([-1.3, 0.0, 0.7]), 100).train()
     install_noise(model, TrainingNoise(ages=AgeDistribution("fixed", (0.0,))))
     torch.testing.assert_close(model[0].realised_weight(), torch.full((3, 100), 127 / 64), rtol=0, atol=1e-6)
@@ -190,7 +191,7 @@ def test_stuck_digits_do_not_vary():
 def test_rewriting_aims_at_the_codes():
     device = _device(**EXACT, **FIXED)
     model = _model(device).eval()
-    chip, method = Chip.program(model, device, seed=1), ReadVerifyWrite(share=1.0, tolerance=1e-6)
+    chip, method = Chip.program(model, seed=1), ReadVerifyWrite(share=1.0, tolerance=1e-6)
     with drift_free(model):
         exact = model[2].realised_weight()
     with chip.at(YEAR_S), method.installed(model, method.fit(chip, YEAR_S, None)):
@@ -213,7 +214,7 @@ def test_drift_shifts_all_slices():
 
 
 def test_retention_loss_is_that_of_the_codes():
-    device = load_device("diware2023")
+    device = load_hardware("diware2023")
     model = _model(device).train()
     install_retention(model, RetentionLoss((YEAR_S,)))
     loss, expected = retention_loss(model), []
@@ -226,7 +227,7 @@ def test_retention_loss_is_that_of_the_codes():
 
 
 def test_slope_of_the_expected_error_is_that_between_neighbouring_codes():
-    device = load_device("diware2023")
+    device = load_hardware("diware2023")
     table = error_table(device, (YEAR_S,))
     errors = table.real[::8]  # of all codes, and +1, which is the last's
     assert torch.equal(errors[-1], errors[-2])
@@ -257,15 +258,15 @@ def test_what_digits_do_not_have_is_refused(settings, reason):
 
 def test_the_usual_bits_are_filled_in_and_recorded():
     device = _device(**FIXED)
-    assert (device.bits, device.slice_bits, device.slices) == (8, 2, BitSlices(8, 2))
+    assert (device.bits, device.slice_bits, device.slices) == (8, 2, Codes(8, 2))
     assert device_from_dict(device_to_dict(device)) == device == _device(bits=8.0, slice_bits=2, **FIXED)
-    assert device.params()["slice_bits"] == 2 and "bits" not in load_device("reram_cmo").params()
+    assert device.params()["slice_bits"] == 2 and "bits" not in load_hardware("reram_cmo").params()
 
 
 def test_a_chip_has_the_codes_that_the_network_was_converted_for():
     model = _model(_device(**FIXED))
     assert Chip.program(model, _device(slice_bits=4, **FIXED), seed=1)  # how codes are cut is the chip's own business
-    for other in (_device(), _device(scale="fixed", fraction_bits=5), load_device("reram_cmo", kappa=None)):
+    for other in (_device(), _device(scale="fixed", fraction_bits=5), load_hardware("reram_cmo", kappa=None)):
         with pytest.raises(UserError, match=r"bits=8, fraction_bits=6, scale='fixed', but the chip has"):
             Chip.program(model, other, seed=1)
 

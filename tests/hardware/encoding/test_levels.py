@@ -11,8 +11,10 @@ from torch import nn
 from hwaware.chip import Chip, drift_free
 from hwaware.compensation import ReadVerifyWrite
 from hwaware.errors import UserError
-from hwaware.hardware.devices import MAPPINGS, device_from_dict, device_to_dict, load_device
-from hwaware.hardware.encoding.levels import quantise
+from hwaware.hardware import load_hardware
+from hwaware.hardware.devices import device_from_dict, device_to_dict
+from hwaware.hardware.encoding import MAPPINGS
+from hwaware.hardware.encoding.formats import quantise
 from hwaware.nn import convert, effective_state_dict, to_digital
 from hwaware.training import AgeDistribution, TrainingNoise, install_noise
 
@@ -44,7 +46,7 @@ def test_the_gradient_passes_straight_through():
 @pytest.mark.parametrize("scale", ["tensor", "channel"])
 @pytest.mark.parametrize("kappa", [None, 2.0])
 def test_drift_free_training_and_an_exact_chip_have_the_same_levels(kappa, scale):
-    device = load_device("reram_cmo", levels=15, kappa=kappa, scale=scale, clamp="zero", **EXACT)
+    device = load_hardware("reram_cmo", levels=15, kappa=kappa, scale=scale, clamp="zero", **EXACT)
     model = _model(device).eval()
     for name, layer in (("0", model[0]), ("2", model[2])):
         effective = layer.effective_weight()
@@ -54,7 +56,7 @@ def test_drift_free_training_and_an_exact_chip_have_the_same_levels(kappa, scale
         torch.testing.assert_close(layer.realised_weight(), effective, rtol=1e-5, atol=1e-7)
         layer.train()
         torch.testing.assert_close(layer.realised_weight(), effective, rtol=1e-5, atol=1e-7)
-        chip = Chip.program(model, device, seed=1)
+        chip = Chip.program(model, seed=1)
         torch.testing.assert_close(chip.weight_at(name, 0.0), effective, rtol=1e-4, atol=1e-6)
         u = layer.weight / s
         assert (effective / s - torch.sinh(2 * u) / 3.62686 if kappa else effective / s - u).abs().max() < 0.18
@@ -63,7 +65,7 @@ def test_drift_free_training_and_an_exact_chip_have_the_same_levels(kappa, scale
 @pytest.mark.parametrize("range_fraction", [1.0, 3 / 7])
 @pytest.mark.parametrize("kappa", [None, 2.0])
 def test_effective_weights_convert_back_to_themselves(kappa, range_fraction):
-    device = load_device("reram_cmo", levels=15, kappa=kappa, range_fraction=range_fraction)
+    device = load_hardware("reram_cmo", levels=15, kappa=kappa, range_fraction=range_fraction)
     model = _model(device)
     state = effective_state_dict(model)
     digital = to_digital(copy.deepcopy(model))
@@ -74,28 +76,28 @@ def test_effective_weights_convert_back_to_themselves(kappa, range_fraction):
 
 
 def test_a_narrower_range_uses_fewer_levels():
-    assert load_device("reram_cmo", levels=15, range_fraction=0.5714286).steps == 4
+    assert load_hardware("reram_cmo", levels=15, range_fraction=0.5714286).steps == 4
     with pytest.raises(UserError, match=r"range_fraction=0.5 is none of the 15 levels.* nearest is 0.571"):
-        load_device("reram_cmo", levels=15, range_fraction=0.5)
+        load_hardware("reram_cmo", levels=15, range_fraction=0.5)
 
 
 @pytest.mark.parametrize("mapping", MAPPINGS)
 def test_moments_are_those_of_the_written_weights(mapping):
     """What training is told of a weight between two levels, against chips."""
-    device = load_device("reram_cmo", mapping=mapping, levels=15, kappa=None)
+    device = load_hardware("reram_cmo", mapping=mapping, levels=15, kappa=None)
     u = torch.tensor([-1.0, -0.3, 0.05, 0.6])
     n = 50_000
     model = nn.Sequential(nn.Linear(n, len(u), bias=False))
     model[0].weight.data = u[:, None].expand(-1, n).clone()
     convert(model, device)
-    error = Chip.program(model, device, seed=3).weight_at("0", YEAR_S) - model[0].effective_weight()
+    error = Chip.program(model, seed=3).weight_at("0", YEAR_S) - model[0].effective_weight()
     mean, std = device.weight_moments(u.double(), YEAR_S)
     torch.testing.assert_close(error.double().mean(1), mean, atol=1e-3, rtol=0)
     torch.testing.assert_close(error.double().std(1), std, atol=1e-3, rtol=0.05)
 
 
 def test_training_noise_lies_about_the_levels():
-    device = load_device("reram_cmo", levels=15)
+    device = load_hardware("reram_cmo", levels=15)
     model = _model(device).train()
     layer = model[2]
     install_noise(model, TrainingNoise(ages=AgeDistribution("fixed", (3600.0,))))
@@ -110,7 +112,7 @@ def test_training_noise_lies_about_the_levels():
 
 
 def test_gradient_of_the_weights_is_that_without_levels():
-    plain, levels = (_model(load_device("reram_cmo", levels=n))[2] for n in (None, 15))
+    plain, levels = (_model(load_hardware("reram_cmo", levels=n))[2] for n in (None, 15))
     downstream = torch.randn(5, 216)
     grads = []
     for layer in (plain, levels):
@@ -122,7 +124,7 @@ def test_gradient_of_the_weights_is_that_without_levels():
 
 
 def test_stuck_cells_in_training_leave_the_others_on_their_levels():
-    device = load_device("reram_cmo", levels=15, kappa=None, stuck_off=0.3)
+    device = load_hardware("reram_cmo", levels=15, kappa=None, stuck_off=0.3)
     model = _model(device).train()
     install_noise(model, TrainingNoise())
     layer = model[2]
@@ -133,9 +135,9 @@ def test_stuck_cells_in_training_leave_the_others_on_their_levels():
 
 
 def test_rewriting_aims_at_the_levels():
-    device = load_device("reram_cmo", levels=15, clamp="zero", **EXACT)
+    device = load_hardware("reram_cmo", levels=15, clamp="zero", **EXACT)
     model = _model(device).eval()
-    chip = Chip.program(model, device, seed=1)
+    chip = Chip.program(model, seed=1)
     method = ReadVerifyWrite(share=1.0, tolerance=1e-6)
     with drift_free(model):
         exact = model[2].realised_weight()
@@ -144,26 +146,26 @@ def test_rewriting_aims_at_the_levels():
 
 
 def test_a_chip_has_the_levels_that_the_network_was_converted_for():
-    model = _model(load_device("reram_cmo", levels=15))
+    model = _model(load_hardware("reram_cmo", levels=15))
     with pytest.raises(UserError, match=r"levels=15.*but the chip has"):
-        Chip.program(model, load_device("reram_cmo"), seed=1)
+        Chip.program(model, load_hardware("reram_cmo"), seed=1)
 
 
 @pytest.mark.parametrize("levels", [-3, 0, 1, 2, 16])
 def test_levels_that_cannot_be(levels):
     with pytest.raises(UserError, match=f"levels={levels} must be an odd whole number of at least 3"):
-        load_device("reram_cmo", levels=levels)
+        load_hardware("reram_cmo", levels=levels)
 
 
 def test_a_share_of_a_level_is_refused():
     with pytest.raises(UserError, match=r"levels=15.5 of device 'reram_cmo' must be a whole number"):
-        load_device("reram_cmo", levels=15.5)
+        load_hardware("reram_cmo", levels=15.5)
 
 
 def test_what_is_not_set_is_not_recorded():
-    plain, levels = load_device("reram_cmo"), load_device("reram_cmo", levels=15.0)
+    plain, levels = load_hardware("reram_cmo"), load_hardware("reram_cmo", levels=15.0)
     assert "levels" not in device_to_dict(plain) | plain.params()
     assert levels.params()["levels"] == 15 and '"levels": 15,' in json.dumps(levels.params())
     assert device_from_dict(device_to_dict(levels)) == levels
-    linear = load_device("reram_cmo", kappa=None)  # whose default is not None
+    linear = load_hardware("reram_cmo", kappa=None)  # whose default is not None
     assert linear.params()["kappa"] is None and device_from_dict(device_to_dict(linear)) == linear

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from hwaware.errors import UserError
-from hwaware.hardware.devices import MAPPINGS, load_device
+from hwaware.hardware import load_hardware
+from hwaware.hardware.encoding import MAPPINGS
 
 LOW, HIGH = 9.0, 88.2
 
@@ -53,24 +54,24 @@ def test_never_rescaled_to_the_values_that_occur():
 )
 def test_bad_parameters_are_refused_with_the_reason(overrides, message):
     with pytest.raises(UserError, match=message):
-        load_device("reram_cmo", **overrides)
+        load_hardware("reram_cmo", **overrides)
 
 
 def test_unknown_device_names_the_nearest():
     with pytest.raises(UserError, match="Did you mean 'reram_cmo'"):
-        load_device("reram_cmos")
+        load_hardware("reram_cmos")
     with pytest.raises(UserError, match="no device file"):
-        load_device("nowhere/mine.yaml")
+        load_hardware("nowhere/mine.yaml")
 
 
 def test_a_device_is_one_yaml_file(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("law: relative\ng_min_us: 2\ng_max_us: 5e1\nrelative_drift: 0.2\n")
-    device = load_device(str(path), mapping="offset")
+    device = load_hardware(str(path), mapping="offset")
     assert (device.name, device.g_max_us, device.mapping, device.relative_drift) == ("mine", 50.0, "offset", 0.2)
     path.write_text("law: relativ\n")
     with pytest.raises(UserError, match="Did you mean 'relative'"):
-        load_device(str(path))
+        load_hardware(str(path))
     path.write_text("law: relative\ng_min_us: 2\n")
     with pytest.raises(UserError, match="lacks the parameter 'g_max_us'"):
-        load_device(str(path))
+        load_hardware(str(path))

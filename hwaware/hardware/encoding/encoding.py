@@ -1,0 +1,244 @@
+"""How a weight is held by memory cells, and read back from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hwaware.errors import UserError, nearest
+from hwaware.hardware.devices.device import Device
+from hwaware.hardware.encoding import curve
+from hwaware.hardware.encoding.formats import Codes, Continuous, NumberFormat, format_words, quantise
+from hwaware.hardware.encoding.mapping import BIT_SLICED, Mapping, bit_sliced, mapping_of
+from hwaware.hardware.encoding.scale import SCALE_NAMES, SCALES, FixedScale, Scale
+
+#: Curvatures rκ that the weight transform keeps its precision for, in single precision.
+CURVES = (0.01, 10.0)
+
+_SMALLEST_VARIANCE = 1e-24  # of a share of the window
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """How a weight is held by cells.
+
+    A weight w has the normalised value ``u = w/s``, which a number format may round. Its window position ``v = r·u`` is
+    held by the conductances of one or more cells, as the mapping says. What they conduct is read back as ``v̂``, and
+    counts as the weight ``s·sinh(κv̂)/sinh(rκ)``.
+
+    Attributes:
+        mapping: ``offset``, ``offset_reference``, ``differential``, ``differential_symmetric``, ``bit_sliced``, or the
+            ``module.NAME`` of one's own (:func:`hwaware.hardware.encoding.import_mapping`).
+        scale: what shares one scale ``s = max|w|``: a whole ``tensor``, or each output ``channel``; or ``fixed``, by
+            the fractional bits of the format.
+        kappa: non-linearity κ = V_read/V_0 of the cell's current; None is a linear cell.
+        range_fraction: share r ∈ (0, 1] of the conductance window that weights may use.
+        format: which values weights are written as. With the mapping ``bit_sliced`` 8 bits in slices of 2, where none
+            is given.
+
+    Raises:
+        UserError: a value can't be, or does not go with another.
+    """
+
+    mapping: str = "differential"
+    scale: str = "tensor"
+    kappa: float | None = 2.0
+    range_fraction: float = 1.0
+    format: NumberFormat = field(default_factory=Continuous)
+
+    def __post_init__(self) -> None:
+        if self.mapping == BIT_SLICED:
+            if isinstance(self.format, Continuous):
+                object.__setattr__(self, "format", Codes())
+        else:
+            mapping_of(self.mapping)
+        self._check_format()
+        self._check_scale()
+        if self.kappa is not None and not 0 < self.kappa < math.inf:
+            raise UserError(f"kappa={self.kappa} is not a non-linearity: it must be above 0 (2.0 is usual).")
+        if not 0 < self.range_fraction <= 1:
+            raise UserError(f"range_fraction={self.range_fraction} must lie in (0, 1]; 1.0 uses the whole window.")
+        if self.kappa is not None and not CURVES[0] <= self.curve <= CURVES[1]:
+            raise UserError(
+                f"kappa={self.kappa} times range_fraction={self.range_fraction} must lie in {list(CURVES)}. "
+                "A cell without a curve has kappa linear (null in a device file)."
+            )
+        self.format.check(self.range_fraction)
+
+    def _check_format(self) -> None:
+        form = self.format
+        if self.mapping != BIT_SLICED:
+            if isinstance(form, Codes):
+                raise UserError(
+                    f"format {format_words(form)} is for the mapping 'bit_sliced', not '{self.mapping}': give levels, "
+                    "or leave the format out."
+                )
+            return
+        if not isinstance(form, Codes):
+            raise UserError(
+                f"format {format_words(form)} is not for the mapping 'bit_sliced', which has codes of some bits: "
+                "give {bits: 8, slice_bits: 2}."
+            )
+        if self.kappa is not None:
+            raise UserError(
+                f"kappa={self.kappa} is the curve of a whole weight's position, which digits do not have: set kappa "
+                "linear (null in a device file) with the mapping 'bit_sliced'."
+            )
+
+    def _check_scale(self) -> None:
+        fraction_bits = self.format.fraction_bits if isinstance(self.format, Codes) else None
+        if self.scale not in SCALE_NAMES:
+            raise UserError(f"scale '{self.scale}' is unknown. {nearest(self.scale, SCALE_NAMES)}")
+        if self.scale != FixedScale.name:
+            if fraction_bits is not None:
+                raise UserError(
+                    f"fraction_bits={fraction_bits} is for the scale 'fixed', not '{self.scale}': leave it out."
+                )
+        elif not isinstance(self.format, Codes):
+            raise UserError(
+                f"scale 'fixed' is for the mapping 'bit_sliced', not '{self.mapping}': give 'tensor' or 'channel'."
+            )
+        elif fraction_bits is None:
+            raise UserError("scale 'fixed' needs fraction_bits in the format (6 of 8 bits are usual), which set it.")
+
+    # What it is.
+
+    @property
+    def layout(self) -> Mapping:
+        """The mapping's functions."""
+        return bit_sliced(self.format) if isinstance(self.format, Codes) else mapping_of(self.mapping)
+
+    @property
+    def scaling(self) -> Scale:
+        """The scale's policy."""
+        if isinstance(self.format, Codes) and self.format.scale is not None:
+            return FixedScale(self.format.scale)
+        return SCALES[self.scale]
+
+    @property
+    def curve(self) -> float:
+        """rκ, the curvature of the weight transform; 0 for a linear cell."""
+        return self.range_fraction * self.kappa if self.kappa is not None else 0.0
+
+    @property
+    def steps(self) -> int:
+        """Steps of the format's grid between zero and the largest weight; 0 where weights are continuous."""
+        return self.format.steps(self.range_fraction)
+
+    def plain(self) -> dict[str, Any]:
+        """All of it as plain types, in the form that recipes have it in."""
+        return {
+            "mapping": self.mapping,
+            "scale": self.scale,
+            "kappa": self.kappa,
+            "range_fraction": self.range_fraction,
+            "format": format_words(self.format),
+        }
+
+    def params(self) -> dict[str, Any]:
+        """The same as results have it: flat, without the mapping, which has a column of its own."""
+        plain = self.plain()
+        return {key: plain[key] for key in ("scale", "kappa", "range_fraction")} | plain["format"]
+
+    def __str__(self) -> str:
+        return self.mapping if isinstance(self.format, Continuous) else f"{self.mapping}, {self.format}"
+
+    # From weights to window positions.
+
+    def written(self, u: Tensor) -> Tensor:
+        """Normalised latent weights ``u ∈ [-1, 1]`` as they can be written.
+
+        With a fixed scale u may lie beyond, and is clipped.
+        """
+        return quantise(u, self.steps, self.format.is_fixed_point) if self.steps else u
+
+    def window_position(self, u: Tensor) -> Tensor:
+        """Window positions ``v`` that normalised latent weights ``u ∈ [-1, 1]`` are written to."""
+        return self.written(u) * self.range_fraction
+
+    def effective(self, latent: Tensor) -> Tensor:
+        """Exact effective weights ``s·sinh(rκu)/sinh(rκ)``, u as written; fp32, detached."""
+        latent = latent.detach()
+        if not self.curve and not self.steps:
+            return latent.to(torch.float32, copy=True)
+        s = self.scaling.of(latent)
+        return curve.effective(self.written(latent.float() / s), self.curve) * s
+
+    def latent(self, weight: Tensor) -> Tensor:
+        """Latent weights whose effective ones are ``weight``, or as near as the format has them; fp32, detached."""
+        weight = weight.detach()
+        if self.format.is_fixed_point:
+            return weight if self.scaling.fixed is not None else self._lift_largest(weight)
+        s = self.scaling.of(weight)
+        return curve.latent(weight.float() / s, self.curve) * s
+
+    def _lift_largest(self, weight: Tensor) -> Tensor:
+        """Where ``s = max|w|`` is positive, it has no code, and the next one below is to be what it is now.
+
+        So the effective weights of a network, stored and converted again, are what they were.
+        """
+        rows = weight.flatten(1) if self.scaling.per_channel else weight.flatten()[None]
+        low, high = torch.aminmax(rows, dim=1, keepdim=True)
+        lifted = high * (self.steps / (self.steps - 1))
+        return torch.where((rows == high) & (lifted > -low), lifted, rows).view_as(weight)
+
+    @property
+    def predistorts(self) -> bool:
+        """Whether latent weights differ from effective ones."""
+        return bool(self.curve) or self.format.is_fixed_point
+
+    def clipped(self, weight: Tensor) -> int:
+        """How many weights lie beyond a fixed scale."""
+        return 0 if self.scaling.fixed is None else int((weight.abs() > self.scaling.fixed).sum())
+
+    # From window positions to conductances, and back.
+
+    def encode(self, device: Device, v: Tensor) -> tuple[Tensor, ...]:
+        """Target conductances (µS) of window positions, one tensor of their shape for each cell of a weight."""
+        return self.layout.encode(v, device.g_min_us, device.g_max_us)
+
+    def decode(self, device: Device, cells: tuple[Tensor, ...]) -> Tensor:
+        """Window positions from what the cells conduct (µS); after them the reference's, where there is one."""
+        return self.layout.decode(cells, device.g_min_us, device.g_max_us)
+
+    def realised(self, v: Tensor) -> Tensor:
+        """Normalised weights that window positions count as: ``sinh(κv)/sinh(rκ)``. May overwrite ``v``."""
+        return curve.realised(v, self.kappa, self.range_fraction)
+
+    def moments(self, device: Device, u: Tensor, age_s: float, read_noise: bool = True) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of ``(ŵ - w_eff)/s`` for normalised latent weights ``u ∈ [-1, 1]``.
+
+        ``w_eff`` is what is written. Cell moments through the mapping, then through the slope of the cell's curve;
+        differentiable in ``u``, but not where cells hold digits.
+        """
+        u = u.detach() if self.format.is_fixed_point else u
+        v, layout = self.window_position(u), self.layout
+        cells = self.encode(device, v)
+        if layout.reference:
+            cells = (*cells, torch.full_like(v, device.middle_us))
+        moments = [device.cell_moments(g, age_s, read_noise) for g in cells]
+        shift = self.decode(device, tuple(mean for mean, _ in moments)) - v
+        variance = sum(std * std * gain**2 for (_, std), gain in zip(moments, layout.gains, strict=True))
+        spread = variance.clamp(min=_SMALLEST_VARIANCE).sqrt() * (1 / (device.g_max_us - device.g_min_us))
+        slope = curve.realised_slope(v, self.kappa, self.range_fraction)
+        return shift * slope, spread * slope
+
+    def with_slope(self, of_u: Callable[[Tensor], Tensor], u: Tensor) -> tuple[Tensor, Tensor]:
+        """Values of a function of u, and its derivative.
+
+        Codes have no derivative: half the difference between a code's two neighbours, over the distance of two codes,
+        stands for it.
+        """
+        if self.format.is_fixed_point:
+            step = 1 / self.steps
+            return of_u(u), (of_u(u + step) - of_u(u - step)) / (2 * step)
+        with torch.enable_grad():
+            u = u.detach().requires_grad_()
+            value = of_u(u)
+            (slope,) = torch.autograd.grad(value.sum(), u)
+        return value.detach(), slope

@@ -1,0 +1,211 @@
+"""Number formats: which of the values between -s and s a weight can be written as.
+
+Latent weights stay continuous, and the gradient passes as if there were no grid (straight-through; Bengio et al.,
+arXiv 1308.3432).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor
+
+from hwaware.errors import UserError, nearest
+
+#: Bits of a weight: each code is a position of its own in the table that training noise is read from.
+_MOST_BITS = 11
+
+#: How far r may be off a level, in levels: as many digits as people type.
+_TOLERANCE = 1e-5
+
+
+class NumberFormat(Protocol):
+    """One way of rounding weights.
+
+    Attributes:
+        is_fixed_point: whether these are codes of fixed-point numbers, which lack the largest value.
+    """
+
+    is_fixed_point: ClassVar[bool]
+
+    def steps(self, range_fraction: float) -> int:
+        """Steps of the grid between zero and the largest weight, which lies at the window position r; 0: no grid."""
+        ...
+
+    def check(self, range_fraction: float) -> None:
+        """Raises UserError where the largest weight lies on no step of the grid."""
+        ...
+
+    def __str__(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Continuous:
+    """Any value."""
+
+    is_fixed_point: ClassVar[bool] = False
+
+    def steps(self, range_fraction: float) -> int:
+        return 0
+
+    def check(self, range_fraction: float) -> None:
+        pass
+
+    def __str__(self) -> str:
+        return "continuous"
+
+
+@dataclass(frozen=True)
+class Levels:
+    """L evenly spaced window positions, ``v_k = -1 + 2k/(L - 1)``, both ends of the window included.
+
+    L is odd, so that zero is one of them: a weight of zero stays zero. It counts levels of a *weight*, not of a cell:
+    one cell (``offset``) has a state for each; in ``differential`` each cell of the pair has ``(L + 1)/2``, of which
+    idle is one; in ``differential_symmetric`` each has L. Weights of b bits have L = 2^b - 1.
+
+    Attributes:
+        levels: L.
+    """
+
+    is_fixed_point: ClassVar[bool] = False
+
+    levels: int
+
+    def __post_init__(self) -> None:
+        if type(self.levels) is not int or self.levels < 3 or self.levels % 2 == 0:
+            raise UserError(
+                f"levels={self.levels} must be an odd whole number of at least 3, so that zero is a level "
+                "(15 for 4 bits)."
+            )
+
+    def steps(self, range_fraction: float) -> int:
+        return round(range_fraction * (self.levels - 1) / 2)
+
+    def check(self, range_fraction: float) -> None:
+        half = (self.levels - 1) // 2
+        if abs(range_fraction * half - round(range_fraction * half)) > _TOLERANCE:
+            nearest_one = max(1, round(range_fraction * half)) / half
+            raise UserError(
+                f"range_fraction={range_fraction} is none of the {self.levels} levels, so that the largest weight "
+                f"could not be written: the nearest is {nearest_one:.7g}."
+            )
+
+    def __str__(self) -> str:
+        return f"{self.levels} levels"
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Fixed-point codes, cut into digits each of which is the state of one cell, the most significant first.
+
+    A weight of b bits is an integer q ∈ [-2^(b-1), 2^(b-1) - 1] at the window position ``q / 2^(b-1)``: there is no +1,
+    so that weights are clipped at ``s·(1 - 2^(1 - b))``; where ``s = max|w|``, that takes one code off a largest weight
+    that is positive. Cells hold the *shifted* code ``q + 2^(b-1)``, which is never negative; what that adds to every
+    column is the same for all, and is subtracted digitally. Its digits to the base ``2^slice_bits`` go to one cell
+    each, as in ISAAC (Shafiee et al., ISCA 2016) and PUMA (Ankit et al., ASPLOS 2019).
+
+    Attributes:
+        bits: of a weight.
+        slice_bits: of a cell.
+        fraction_bits: of ``bits``, for the scale ``fixed`` alone, which they set: ``s = 2^(bits - 1 - fraction_bits)``.
+    """
+
+    is_fixed_point: ClassVar[bool] = True
+
+    bits: int = 8
+    slice_bits: int = 2
+    fraction_bits: int | None = None
+
+    def __post_init__(self) -> None:
+        if type(self.bits) is not int or not 2 <= self.bits <= _MOST_BITS:
+            raise UserError(f"bits={self.bits} of a weight must be a whole number from 2 to {_MOST_BITS}; 8 is usual.")
+        divisors = [n for n in range(1, self.bits + 1) if self.bits % n == 0]
+        if type(self.slice_bits) is not int or self.slice_bits not in divisors:
+            raise UserError(
+                f"slices of slice_bits={self.slice_bits} do not divide bits={self.bits}: give one of {divisors}."
+            )
+        if self.fraction_bits is not None and not (type(self.fraction_bits) is int and 0 <= self.fraction_bits <= 24):
+            raise UserError(f"fraction_bits={self.fraction_bits} must be a whole number from 0 to 24.")
+
+    def steps(self, range_fraction: float = 1.0) -> int:
+        return self.zero
+
+    def check(self, range_fraction: float) -> None:
+        if range_fraction != 1:
+            raise UserError(f"range_fraction={range_fraction} must be 1.0: digits use the whole window.")
+
+    @property
+    def zero(self) -> int:
+        """The zero of the shifted code, and the codes between the window positions -1 and 0."""
+        return 2 ** (self.bits - 1)
+
+    @property
+    def scale(self) -> float | None:
+        """The scale s that the fractional bits set; None without them."""
+        return None if self.fraction_bits is None else 2.0 ** (self.bits - 1 - self.fraction_bits)
+
+    @property
+    def n_slices(self) -> int:
+        """Digits of a code, and cells of a weight."""
+        return self.bits // self.slice_bits
+
+    @property
+    def n_states(self) -> int:
+        """Values of a digit, and states of a cell."""
+        return 2**self.slice_bits
+
+    def codes(self, v: Tensor) -> Tensor:
+        """Shifted codes of window positions, int64 in ``[0, 2^bits)``."""
+        return (v.detach() * self.zero).round_().clamp_(-self.zero, self.zero - 1).long() + self.zero
+
+    def positions(self, codes: Tensor) -> Tensor:
+        """Window positions of shifted codes, in single precision."""
+        return (codes - self.zero).float() / self.zero
+
+    def digits(self, codes: Tensor) -> tuple[Tensor, ...]:
+        """The states of each code's cells, the most significant first."""
+        base = self.n_states
+        return tuple(codes.div(base**k, rounding_mode="floor") % base for k in reversed(range(self.n_slices)))
+
+    def __str__(self) -> str:
+        return f"{self.bits} bits in {self.slice_bits}-bit slices"
+
+
+#: Formats by the words of a recipe that tell them.
+_KINDS: tuple[type[Levels] | type[Codes], ...] = (Levels, Codes)
+
+
+def number_format(words: Mapping[str, Any]) -> NumberFormat:
+    """A format from the words of a recipe: ``{}``, ``{levels: 15}``, ``{bits: 8, slice_bits: 2}``.
+
+    Raises:
+        UserError: a word is unknown, words do not go together, or a value can't be.
+    """
+    if not words:
+        return Continuous()
+    known = {field.name: kind for kind in _KINDS for field in fields(kind)}
+    for word in words:
+        if word not in known:
+            raise UserError(f"encoding.format has no '{word}'. {nearest(word, known)}")
+    kinds = {known[word] for word in words}
+    if len(kinds) > 1:
+        raise UserError(f"encoding.format: {' and '.join(words)} exclude each other: levels, or bits of codes.")
+    whole = {key: int(one) if isinstance(one, float) and one.is_integer() else one for key, one in words.items()}
+    return kinds.pop()(**whole)
+
+
+def format_words(form: NumberFormat) -> dict[str, int]:
+    """The reverse of :func:`number_format`."""
+    return {name: value for name, value in asdict(form).items() if value is not None}
+
+
+def quantise(u: Tensor, steps: int, fixed_point: bool = False) -> Tensor:
+    """The nearest of the ``2·steps + 1`` values on [-1, 1] for each u; the gradient is that of ``u``.
+
+    With ``fixed_point`` those of codes, which lack the largest; values beyond are clipped.
+    """
+    levels = (u.detach() * steps).round_()
+    levels = (levels.clamp_(-steps, steps - 1) if fixed_point else levels).div_(steps)
+    return u + (levels - u.detach()) if u.requires_grad else levels

@@ -1,0 +1,66 @@
+"""What one layer stands on: a device, the encoding of weights in its cells, and the crossbar of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from hwaware.errors import UserError
+from hwaware.hardware.crossbar import Crossbar
+from hwaware.hardware.devices import Device, device_to_dict
+from hwaware.hardware.encoding import Encoding
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hardware:
+    """Device, encoding and crossbar.
+
+    Attributes:
+        device: the physics of a cell.
+        encoding: how cells hold a weight.
+        crossbar: how cells are arranged, and read.
+
+    Raises:
+        UserError: the cell's curve is there twice, in its state and in the voltage.
+    """
+
+    device: Device
+    encoding: Encoding = field(default_factory=Encoding)
+    crossbar: Crossbar = field(default_factory=Crossbar)
+
+    def __post_init__(self) -> None:
+        converters = self.crossbar.converters
+        if converters is not None and converters.input_kappa is not None and self.encoding.kappa is not None:
+            raise UserError(
+                f"converters.input_kappa={converters.input_kappa} is the cell's curve, and the encoding has "
+                f"kappa={self.encoding.kappa} as well: set encoding.kappa linear."
+            )
+
+    def encode(self, v: Tensor) -> tuple[Tensor, ...]:
+        """Target conductances (µS) of window positions, one tensor of their shape for each cell of a weight."""
+        return self.encoding.encode(self.device, v)
+
+    def decode(self, cells: tuple[Tensor, ...]) -> Tensor:
+        """Window positions from what the cells conduct (µS); after them the reference's, where there is one."""
+        return self.encoding.decode(self.device, cells)
+
+    def n_cells(self, weight: tuple[int, ...], groups: int) -> int:
+        """Cells that hold a layer's weights of a shape, reference columns included."""
+        return self.crossbar.n_cells(self.encoding, weight, groups)
+
+    def params(self) -> dict[str, Any]:
+        """Everything but the names of device and mapping, flat, as results have it in ``device_params``."""
+        return self.device.params() | self.encoding.params() | self.crossbar.params()
+
+    def plain(self) -> dict[str, Any]:
+        """All of it as plain types, as files keep it; :func:`hwaware.hardware.hardware_from_plain` reads it."""
+        return {
+            "device": device_to_dict(self.device),
+            "encoding": self.encoding.plain(),
+            "crossbar": self.crossbar.plain(),
+        }
+
+    def __str__(self) -> str:
+        return f"{self.device.name} ({self.encoding})"

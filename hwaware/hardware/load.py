@@ -1,0 +1,127 @@
+"""Hardware from a name and settings, and from what files keep of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from hwaware.errors import UserError, nearest
+from hwaware.hardware.crossbar import Converters, Crossbar
+from hwaware.hardware.devices import device_from_dict, read_device_file
+from hwaware.hardware.encoding import MAPPING_NAMES, Codes, Encoding, Levels, import_mapping, number_format
+from hwaware.hardware.hardware import Hardware
+from hwaware.hardware.placement import Placement, Rule, digital
+
+_ENCODING = tuple(field.name for field in fields(Encoding))
+_FORMAT = tuple(field.name for kind in (Levels, Codes) for field in fields(kind))
+_CROSSBAR = tuple(field.name for field in fields(Crossbar))
+
+
+def load_hardware(name: str, **settings: Any) -> Hardware:
+    """The hardware of a device's file, with what is to differ from it.
+
+    Args:
+        name: of a device; see :func:`hwaware.load_device`.
+        settings: by the names that results use: any constant of the device (``temperature_c=85``), of the encoding
+            (``mapping="offset"``, ``scale="channel"``, ``kappa=None``, ``levels=15``), of the crossbar
+            (``columns=128``, ``converters=Converters(adc_bits=8)``).
+
+    Raises:
+        UserError: a name or a value is wrong.
+    """
+    words: dict[str, Any] = {key: settings.pop(key) for key in _ENCODING if key in settings}
+    grid = {key: settings.pop(key) for key in _FORMAT if key in settings}
+    array = {key: settings.pop(key) for key in _CROSSBAR if key in settings}
+    if grid:
+        grid = read_device_file(name).encoding.get("format", {}) | grid
+        words["format"] = {key: value for key, value in grid.items() if value is not None}
+    return build_hardware({"name": name, **settings}, words, Crossbar(**array))
+
+
+def build_hardware(device: Mapping[str, Any], words: Mapping[str, Any], crossbar: Crossbar) -> Hardware:
+    """Hardware from a device's name and constants, and words of the encoding where it differs from the device file's.
+
+    Raises:
+        UserError: a name or a value is wrong.
+    """
+    constants = dict(device)
+    file = read_device_file(constants.pop("name"))
+    for key in constants:
+        if key in _ENCODING or key in _FORMAT:
+            raise UserError(f"'{key}' is no constant of a device: give it as {_place(key)}.")
+    built = device_from_dict(file.constants | constants)
+    return Hardware(device=built, encoding=build_encoding(file.encoding | dict(words)), crossbar=crossbar)
+
+
+def build_encoding(words: Mapping[str, Any]) -> Encoding:
+    """An encoding from the words of a recipe or a device file; of one's own mappings the module is imported.
+
+    Raises:
+        UserError: a word is unknown, or a value can't be.
+    """
+    for word in words:
+        if word not in _ENCODING:
+            raise UserError(f"an encoding has no '{word}'. {nearest(word, _ENCODING)}")
+    mapping = words.get("mapping", "")
+    if mapping not in MAPPING_NAMES and "." in mapping:
+        import_mapping(mapping)
+    return _encoding(words)
+
+
+def hardware_from_plain(plain: Mapping[str, Any]) -> Hardware:
+    """What :meth:`Hardware.plain` gave.
+
+    Raises:
+        UserError: a value is missing, unknown or out of range. Laws and mappings of one's own are known once their
+            module was imported, which this does not do, since a downloaded file may name any.
+    """
+    crossbar = dict(plain["crossbar"])
+    if crossbar["converters"] is not None:
+        crossbar["converters"] = Converters(**crossbar["converters"])
+    return Hardware(
+        device=device_from_dict(plain["device"]),
+        encoding=_encoding(plain["encoding"]),
+        crossbar=Crossbar(**crossbar),
+    )
+
+
+def placement_from_plain(plain: Mapping[str, Any]) -> Placement:
+    """What :meth:`Placement.plain` gave, also by versions before 0.2, which had one device for all layers.
+
+    Raises:
+        UserError: see :func:`hardware_from_plain`.
+    """
+    if "device" in plain:
+        converters = plain.get("converters")
+        hardware = hardware_from_flat(plain["device"], None if converters is None else Converters(**converters))
+        kept = digital(plain.get("exclude", ()))
+        include = tuple(plain.get("include", ("*",)))
+        if include == ("*",):
+            return Placement(hardware, kept)
+        return Placement(None, (Rule(include, hardware), *kept))
+
+    def of(one: Mapping[str, Any] | None) -> Hardware | None:
+        return None if one is None else hardware_from_plain(one)
+
+    return Placement(of(plain["default"]), tuple(Rule(tuple(r["match"]), of(r["hardware"])) for r in plain["layers"]))
+
+
+def hardware_from_flat(values: Mapping[str, Any], converters: Converters | None = None) -> Hardware:
+    """Hardware from the device of versions before 0.2, which held the encoding's words as well, and was flat."""
+    constants = dict(values)
+    words = {key: constants.pop(key) for key in _ENCODING if key in constants}
+    grid = {key: value for key in _FORMAT if (value := constants.pop(key, None)) is not None}
+    return Hardware(
+        device=device_from_dict(constants),
+        encoding=_encoding({**words, "format": grid}),
+        crossbar=Crossbar(converters=converters),
+    )
+
+
+def _encoding(words: Mapping[str, Any]) -> Encoding:
+    return Encoding(**{**words, "format": number_format(words.get("format") or {})})
+
+
+def _place(key: str) -> str:
+    return f"encoding.format.{key}" if key in _FORMAT else f"encoding.{key}"

@@ -1,0 +1,177 @@
+"""Hardware as recipes spell it out: what differs from a device's file, and layer by layer."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from hwaware.errors import UserError
+from hwaware.hardware.crossbar import Converters, Crossbar
+from hwaware.hardware.hardware import Hardware
+from hwaware.hardware.load import build_hardware
+from hwaware.hardware.placement import Placement, Rule, digital
+
+
+@dataclass(frozen=True)
+class EncodingOptions:
+    """What is to differ from the encoding of the device's file; None: nothing.
+
+    Attributes:
+        mapping: ``offset``, ``offset_reference``, ``differential``, ``differential_symmetric`` or ``bit_sliced``; or
+            the ``module.NAME`` of one's own.
+        scale: one weight scale per ``tensor`` or per output ``channel``; ``fixed`` for ``bit_sliced`` alone.
+        kappa: non-linearity κ of the cell's current; ``linear`` for none.
+        range_fraction: share r of the conductance window that weights use.
+        format: ``{levels: 15}`` (an odd number of values of a weight), ``{bits: 8, slice_bits: 2}`` for ``bit_sliced``
+            (with ``fraction_bits`` where the scale is ``fixed``), or ``continuous``.
+    """
+
+    mapping: str | None = None
+    scale: str | None = None
+    kappa: float | Literal["linear"] | None = None
+    range_fraction: float | None = None
+    format: dict[str, int] | Literal["continuous"] | None = None
+
+    def words(self) -> dict[str, Any]:
+        """What is given."""
+        given = {one.name: value for one in fields(self) if (value := getattr(self, one.name)) is not None}
+        plain = {"kappa": ("linear", None), "format": ("continuous", {})}
+        return {key: plain[key][1] if value == plain.get(key, (None,))[0] else value for key, value in given.items()}
+
+
+@dataclass(frozen=True)
+class CrossbarOptions:
+    """What is to differ from the usual crossbar, or from that of other layers; None: nothing.
+
+    Attributes:
+        rows, columns: of a crossbar, in weights.
+        converters: at its inputs and outputs, whose ranges are measured before training.
+    """
+
+    rows: int | None = None
+    columns: int | None = None
+    converters: Converters | None = None
+
+    def over(self, crossbar: Crossbar) -> Crossbar:
+        """A crossbar with what is given."""
+        given = {one.name: value for one in fields(self) if (value := getattr(self, one.name)) is not None}
+        return replace(crossbar, **given)
+
+
+@dataclass(frozen=True)
+class LayerOptions:
+    """What differs for some layers.
+
+    Attributes:
+        match: a shell pattern on module names (``blocks.*.attn.*``), or several; one that matches a module covers
+            everything inside it.
+        digital: keep them out of the cells.
+        device: constants that differ; with a ``name``, another device.
+        encoding, crossbar: what differs.
+    """
+
+    match: str | list[str]
+    digital: bool = False
+    device: dict[str, Any] | None = None
+    encoding: EncodingOptions | None = None
+    crossbar: CrossbarOptions | None = None
+
+    def __post_init__(self) -> None:
+        others = [one for one in ("device", "encoding", "crossbar") if getattr(self, one) is not None]
+        if self.digital and others:
+            raise UserError(f"hardware.layers: {self.match} is digital, and so has no {others[0]}: leave one out.")
+        if not self.patterns or not all(self.patterns):
+            raise UserError("hardware.layers: match is empty; give a pattern on layers' names, such as 'blocks.*'.")
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        return (self.match,) if isinstance(self.match, str) else tuple(self.match)
+
+
+@dataclass(frozen=True)
+class KeepDigital:
+    """The most sensitive layers, which are left out of the cells.
+
+    Attributes:
+        ranking: ``sensitivity.csv`` of ``hwaware sensitivity``.
+        layers: how many.
+    """
+
+    ranking: str
+    layers: int
+
+    def names(self) -> tuple[str, ...]:
+        """The layers.
+
+        Raises:
+            UserError: there is no such file, it is no ranking, or it names fewer layers.
+        """
+        if not Path(self.ranking).is_file():
+            raise UserError(f"keep_digital.ranking: there is no file '{self.ranking}'; hwaware sensitivity writes it.")
+        with open(self.ranking, newline="", encoding="utf-8") as file:
+            lines = list(csv.DictReader(file))
+        if not lines or not {"rank", "layer"} <= lines[0].keys():
+            raise UserError(f"keep_digital.ranking: '{self.ranking}' has no columns 'rank' and 'layer'.")
+        if not 1 <= self.layers < len(lines):
+            raise UserError(f"keep_digital.layers={self.layers} must lie in [1, {len(lines) - 1}], of {len(lines)}.")
+        ranked = sorted(lines, key=lambda line: int(line["rank"]))
+        return tuple(line["layer"] for line in ranked[: self.layers])
+
+
+@dataclass(frozen=True)
+class HardwareOptions:
+    """What a network's layers stand on: a device by name, with what is to differ from its file.
+
+    It is built once, when the recipe is read: a device file that changes later changes nothing.
+
+    Attributes:
+        device: ``name`` (a preset such as ``reram_cmo``, the path of a device's YAML file, or the ``module.Class`` of a
+            device of one's own), and any constant of the device that is to differ (``temperature_c: 85``).
+        encoding: how weights are held by cells.
+        crossbar: how cells are arranged, and read.
+        layers: what differs for some layers; None: nothing, or in ``evaluation.hardware`` what the task has.
+        others_digital: keep all layers digital that ``layers`` does not name.
+        keep_digital: the most sensitive layers, which stay digital.
+    """
+
+    device: dict[str, Any]
+    encoding: EncodingOptions = field(default_factory=EncodingOptions)
+    crossbar: CrossbarOptions = field(default_factory=CrossbarOptions)
+    layers: list[LayerOptions] | None = None
+    others_digital: bool = False
+    keep_digital: KeepDigital | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_placement", self._build())  # what is wrong is told before anything runs
+
+    @property
+    def placement(self) -> Placement:
+        """The hardware of each layer."""
+        return self._placement  # type: ignore[attr-defined]
+
+    def beside(self, task: HardwareOptions | None) -> Placement:
+        """The placement to judge a task's network on: what is said of layers, and the crossbar, may be the task's."""
+        if task is None:
+            return self.placement
+        crossbar = {one.name: getattr(self.crossbar, one.name) for one in fields(self.crossbar)}
+        crossbar = {key: getattr(task.crossbar, key) if value is None else value for key, value in crossbar.items()}
+        of_task = {key: getattr(task, key) for key in ("layers", "others_digital", "keep_digital")}
+        named = self.layers is not None or self.others_digital or self.keep_digital is not None
+        return replace(self, crossbar=CrossbarOptions(**crossbar), **({} if named else of_task)).placement
+
+    def _build(self) -> Placement:
+        if not isinstance(self.device.get("name"), str):
+            raise UserError("hardware.device has no name: give one, such as device.name reram_cmo.")
+        default = self._hardware(LayerOptions(match="*"))
+        rules = [Rule(one.patterns, None if one.digital else self._hardware(one)) for one in self.layers or ()]
+        kept = digital(self.keep_digital.names() if self.keep_digital is not None else ())
+        return Placement(None if self.others_digital else default, (*rules, *kept))
+
+    def _hardware(self, layer: LayerOptions) -> Hardware:
+        constants = layer.device or {}
+        device = constants if "name" in constants else self.device | constants
+        words = self.encoding.words() | (layer.encoding.words() if layer.encoding is not None else {})
+        crossbar = self.crossbar.over(Crossbar())
+        return build_hardware(device, words, crossbar if layer.crossbar is None else layer.crossbar.over(crossbar))

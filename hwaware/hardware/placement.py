@@ -1,0 +1,95 @@
+"""Which layer stands on which hardware."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from hwaware.errors import UserError, nearest
+from hwaware.hardware.hardware import Hardware
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What stands under the layers that patterns match.
+
+    Attributes:
+        match: shell patterns on module names (``blocks.*.attn.*``); one that matches a module covers all inside it.
+        hardware: None keeps them digital.
+    """
+
+    match: tuple[str, ...]
+    hardware: Hardware | None
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The hardware of each layer of a network.
+
+    Attributes:
+        default: of layers that no rule names; None keeps them digital.
+        rules: of which two that name one layer must agree.
+
+    Raises:
+        UserError: nothing is in cells.
+    """
+
+    default: Hardware | None
+    rules: tuple[Rule, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.every:
+            raise UserError("no layer is in cells: every rule is digital, and so are all others.")
+
+    @property
+    def every(self) -> tuple[Hardware, ...]:
+        """Each hardware once, the default first."""
+        found = (self.default, *(rule.hardware for rule in self.rules))
+        return tuple(dict.fromkeys(one for one in found if one is not None))
+
+    def assign(self, names: Iterable[str]) -> dict[str, Hardware | None]:
+        """The hardware of each module by its name; None: digital.
+
+        Raises:
+            UserError: a pattern matches nothing, or two rules say different things of a layer.
+        """
+        found: dict[str, Hardware | None] = {name: self.default for name in names}
+        named_by: dict[str, str] = {}
+        for rule in self.rules:
+            for pattern in rule.match:
+                hits = [name for name in found if any(fnmatchcase(part, pattern) for part in ancestry(name))]
+                if not hits:
+                    raise UserError(
+                        f"hardware.layers: '{pattern}' matches no layer. {nearest(pattern, filter(None, found))}"
+                    )
+                for name in hits:
+                    before = named_by.setdefault(name, pattern)
+                    if before != pattern and found[name] != rule.hardware:
+                        raise UserError(
+                            f"hardware.layers: layer '{name}' is matched by '{before}' and by '{pattern}', which say "
+                            "different things: narrow one of the patterns."
+                        )
+                    found[name] = rule.hardware
+        return found
+
+    def plain(self) -> dict[str, Any]:
+        """All of it as plain types, as files keep it; :func:`hwaware.hardware.placement_from_plain` reads it."""
+
+        def of(hardware: Hardware | None) -> dict[str, Any] | None:
+            return None if hardware is None else hardware.plain()
+
+        layers = [{"match": list(rule.match), "hardware": of(rule.hardware)} for rule in self.rules]
+        return {"default": of(self.default), "layers": layers}
+
+
+def digital(patterns: Sequence[str]) -> tuple[Rule, ...]:
+    """Rules that keep the layers digital that patterns match."""
+    return (Rule(tuple(patterns), None),) if patterns else ()
+
+
+def ancestry(name: str) -> Iterator[str]:
+    """A module's name after those of all modules that it lies in."""
+    parts = name.split(".")
+    return (".".join(parts[:depth]) for depth in range(1, len(parts) + 1))

@@ -1,0 +1,42 @@
+"""What an analog layer multiplies with in training, as plain torch: the definition that the fast ways are tested by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from hwaware.hardware import Encoding
+from hwaware.hardware.encoding import curve
+
+Law = Callable[[Tensor], Tensor]
+
+
+def realise(
+    latent: Tensor, encoding: Encoding, mean: Law, std: Law, error: Law, z: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Effective weights with noise, and their normalised expected error, in the precision of the latent weights.
+
+    Args:
+        latent: latent weights ``[C_out, ...]``.
+        encoding: how they are held.
+        mean, std: of ``(ŵ - w_eff)/s``, functions of u; constants in the backward pass.
+        error: ``E[((ŵ - w_eff)/s)²]``, a function of u.
+        z: standard Gaussians of the latents' shape.
+
+    Returns:
+        ``s·(f(u) + mean(u) + std(u)·z)`` with ``s = max|w|``, ``u = w/s`` as written, ``f(u) = sinh(rκu)/sinh(rκ)``;
+        and ``Σ s²·error(u) / Σ (s·f(u))²``, 0-dim. A grid of levels or codes passes the gradient straight through.
+    """
+    s = encoding.scaling.of(latent).to(latent)
+    u = encoding.written(latent / s)
+    effective = s * curve.effective(u, encoding.curve)
+    noise = s * (mean(u) + std(u) * z).detach()
+    expected = (s**2 * error(u)).expand_as(effective).sum() / effective.square().sum()
+    return effective + noise, expected
+
+
+def no_noise(u: Tensor) -> Tensor:
+    """A law of cells without errors."""
+    return torch.zeros_like(u)

@@ -1,0 +1,66 @@
+"""What the hardware does to a weight, tabulated over the normalised weights u: as training reads it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def positions(size: int) -> Tensor:
+    """The tabulated normalised weights ``u``, float64 ``[size]`` from -1 to 1."""
+    return torch.linspace(-1, 1, size, dtype=torch.float64, device="cpu")
+
+
+class Table:
+    """Two functions of u at even positions of [-1, 1]; of neighbours the nearest counts. Not to be written to.
+
+    Both are kept in one complex tensor, so that one read of memory gives the pair.
+
+    Args:
+        first, second: real, ``[K]``.
+    """
+
+    def __init__(self, first: Tensor, second: Tensor) -> None:
+        self.packed = torch.complex(first, second).to(torch.complex64)
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    def to(self, torch_device: torch.device) -> Table:
+        """The table on a torch device; itself where it lies there."""
+        return self if self.packed.device == torch_device else type(self)._of(self.packed.to(torch_device))
+
+    @classmethod
+    def _of(cls, packed: Tensor) -> Table:
+        table = cls.__new__(cls)
+        table.packed = packed
+        return table
+
+    @classmethod
+    def between(cls, first: Table, second: Table, share: float) -> Table:
+        """A table between two, ``share`` of the way from the first."""
+        return cls._of(torch.lerp(first.packed, second.packed, share))
+
+
+class NoiseTable(Table):
+    """Mean and standard deviation of ``(ŵ - w_eff)/s``."""
+
+    @property
+    def mean(self) -> Tensor:
+        return self.packed.real
+
+    @property
+    def std(self) -> Tensor:
+        return self.packed.imag
+
+
+class ErrorTable(Table):
+    """``R(u) = E[((ŵ - w_eff)/s)²]`` and dR/du."""
+
+    @property
+    def value(self) -> Tensor:
+        return self.packed.real
+
+    @property
+    def slope(self) -> Tensor:
+        return self.packed.imag
