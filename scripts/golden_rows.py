@@ -56,7 +56,7 @@ from torch import Tensor, nn  # noqa: E402
 
 import hwaware  # noqa: E402
 import tests.tiny  # noqa: E402, F401 - registers the tiny network
-from hwaware.cli import main as command_line  # noqa: E402
+from hwaware.cli.main import main as command_line  # noqa: E402
 from scripts import make_tiny_reader  # noqa: E402
 
 SEED = 0
@@ -111,6 +111,11 @@ checkpoint:
 # The one place that knows how the hardware is spelt.
 
 
+#: Where settings that are no constants of a device belong.
+_PLACES = dict.fromkeys(("mapping", "scale", "kappa", "range_fraction"), "encoding")
+_PLACES |= dict.fromkeys(("levels", "bits", "slice_bits", "fraction_bits"), "encoding.format")
+
+
 def device_keys(
     name: str,
     exclude: Iterable[str] = (),
@@ -128,15 +133,14 @@ def device_keys(
         **options: mapping, scale, clamp, kappa (``linear``: none), range_fraction, levels, bits, slice_bits,
             fraction_bits, stuck_on, stuck_off, temperature_c, activation_energy_ev, or a constant of the law.
     """
-    keys = ["--model.device.name", name]
+    keys = ["--model.hardware.device.name", name]
     for key, value in options.items():
-        own = key in ("mapping", "scale", "clamp", "kappa", "range_fraction")
         text = "null" if value is None else str(value)
-        keys += [f"--model.device.{'' if own else 'overrides.'}{key}", text]
+        keys += [f"--model.hardware.{_PLACES.get(key, 'device')}.{key}", text]
     if exclude:
-        keys += ["--model.exclude", json.dumps(list(exclude))]
+        keys += ["--model.hardware.layers", json.dumps([{"match": list(exclude), "digital": True}])]
     if converters:
-        keys += ["--model.converters", json.dumps(dict(converters))]
+        keys += ["--model.hardware.crossbar.converters", json.dumps(dict(converters))]
     if not corrected:
         keys += ["--model.corrected", "false"]
     return keys
@@ -146,15 +150,15 @@ def in_cells(network: nn.Module, name: str, exclude: Iterable[str] = (), **optio
     """Converts a network in Python for the same settings (without converters), and programs a chip with it."""
     if options.get("kappa") == "linear":
         options["kappa"] = None
-    device = hwaware.load_device(name, **options)
-    hwaware.convert(network, device, exclude=list(exclude))
-    return hwaware.Chip.program(network, device, seed=CHIP_SEED)
+    rules = (hwaware.Rule(tuple(exclude), None),) if exclude else ()
+    hwaware.convert(network, hwaware.Placement(hwaware.load_hardware(name, **options), rules))
+    return hwaware.Chip.program(network, seed=CHIP_SEED)
 
 
 def chip_of_bundle(bundle: Any, network: nn.Module) -> Any:
     """A chip with the network that a bundle holds."""
     bundle.install(network)
-    return hwaware.Chip.program(network, bundle.device, seed=CHIP_SEED)
+    return hwaware.Chip.program(network, seed=CHIP_SEED)
 
 
 # What cases are made of.

@@ -4,7 +4,7 @@ import copy
 
 from torch import nn
 
-from hwaware.hardware import Hardware, Placement, Rule
+from hwaware.hardware import EncodingOptions, Hardware, HardwareOptions, Placement, Rule
 from hwaware.nn import analog_layers
 
 
@@ -14,6 +14,11 @@ def on(model: nn.Module, hardware: Hardware) -> nn.Module:
     for layer in analog_layers(model).values():
         layer.hardware = hardware
     return model
+
+
+def options(name: str, **encoding: object) -> HardwareOptions:
+    """A recipe's hardware: a device by name, and words of the encoding."""
+    return HardwareOptions({"name": name}, EncodingOptions(**encoding))
 
 
 def without(hardware: Hardware, *patterns: str) -> Placement:

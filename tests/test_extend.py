@@ -144,7 +144,8 @@ def newest_rows(folder):
 
 def test_own_constants(here):
     (here / "lab.yaml").write_text(OWN_CONSTANTS)
-    device = ("--model.hardware.device.name", "lab.yaml", "--model.hardware.encoding.mapping", "offset")  # what a recipe says would win
+    # What a recipe says of the encoding would win over the file.
+    device = ("--model.hardware.device.name", "lab.yaml", "--model.hardware.encoding.mapping", "offset")
     run("drift", "--config", FINETUNE, "--model.weights", pretrained_weights(), *device, *FEW[2:])
     rows = newest_rows(here)
     assert {(row.device, row.mapping) for row in rows} == {("lab", "offset")} and len(rows) == 2 * 2
@@ -168,9 +169,9 @@ def test_own_law_in_python(here, monkeypatch):
     """A chip's cells do what the law says; so does the retention loss, which knows its moments in closed form."""
     (here / "creep_python.py").write_text(OWN_LAW)
     monkeypatch.syspath_prepend(here)
-    device = hwaware.load_hardware("creep_python.Creep", mapping="offset", kappa=None, loss_per_decade=0.02)
-    model = nn.Sequential(nn.Linear(200, 200))
-    hwaware.convert(model, device)
+    hardware = hwaware.load_hardware("creep_python.Creep", mapping="offset", kappa=None, loss_per_decade=0.02)
+    model, device = nn.Sequential(nn.Linear(200, 200)), hardware.device
+    hwaware.convert(model, hardware)
     chip = hwaware.Chip.program(model, seed=2_000_000)
     new, old = (chip.conductances_at("0", age_s)[0] for age_s in (0.0, 999.0))
     change = old / new - 1
@@ -186,7 +187,7 @@ def test_own_law_in_python(here, monkeypatch):
 def test_own_images_are_compared_with_repairs(here):
     (here / "stripes.py").write_text(OWN_IMAGES)
     data = ("--data", "stripes.StripesData", "--data.batch_size", 50, "--model.num_classes", 2)
-    off = ("--model.hardware", "null", "--model.noise", "null", "--model.retention", "null", "--model.clip_alpha", "null")
+    off = [part for key in ("hardware", "noise", "retention", "clip_alpha") for part in (f"--model.{key}", "null")]
     run("fit", "--config", FINETUNE, *data, *off, "--recipe", "bars", "--data.augment", "crop")
     (weights,) = here.rglob("model.safetensors")
     methods = "[{class_path: Dora}, {class_path: ChannelAffine, init_args: {steps: 2}}]"
@@ -227,7 +228,7 @@ def test_the_console_script_finds_the_files_as_well(here):
     ("name", "reason"),
     [
         ("nowhere_law.Creep", "No module named 'nowhere_law'"),
-        ("math.pi", "must be a class derived from hwaware.hardware.devices.Device"),
+        ("math.pi", "must be a class derived from hwaware.hardware.Device"),
         ("reram_cmo_acc0.3", "Did you mean 'reram_cmo_acc0.2'?"),
         ("half_law.Haf", "module 'half_law' has no 'Haf'. Did you mean 'Half'?"),
         ("nan_law.Creep", "law of device 'Creep' gives no finite conductance for a cell of 1 µS at age_s="),
@@ -237,8 +238,8 @@ def test_the_console_script_finds_the_files_as_well(here):
 def test_bad_devices(name, reason, here, capsys):
     (here / "half_law.py").write_text(OWN_LAW.replace("class Creep", "class Half").replace("def drift_", "def drift"))
     (here / "nan_law.py").write_text(OWN_LAW.replace("return -self", "return math.nan * self"))
-    arguments = ["fit", "--config", FINETUNE, "--model.weights", str(pretrained_weights()), "--model.hardware.device.name", name]
-    assert main(arguments) == 2
+    arguments = ["fit", "--config", FINETUNE, "--model.weights", str(pretrained_weights())]
+    assert main([*arguments, "--model.hardware.device.name", name]) == 2
     assert reason in capsys.readouterr().err
 
 

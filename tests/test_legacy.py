@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 import hwaware
-from tests.commands import run
+from tests.command_line import run
 from tests.legacy.cases import (
     CASES,
     CHIP_SEED,
@@ -50,11 +50,11 @@ def assert_rows_close(found: list[list[Any]], wanted: list[list[Any]]) -> None:
 @pytest.mark.parametrize("name", CASES)
 @torch.no_grad()
 def test_a_pushed_folder(name):
-    model, device = hwaware.from_pretrained(FOLDER / name / "pushed")
+    model = hwaware.from_pretrained(FOLDER / name / "pushed")
     wanted = expected(name)
     with hwaware.drift_free(model):
         assert_close(model(images()), wanted["exact"])
-    with hwaware.Chip.program(model, device, seed=CHIP_SEED).at(TEN_YEARS_S):
+    with hwaware.Chip.program(model, seed=CHIP_SEED).at(TEN_YEARS_S):
         assert_close(model(images()), wanted["chip"])
 
 
@@ -66,7 +66,7 @@ def test_a_bundle(name):
     wanted = expected(name)
     with hwaware.drift_free(network):
         assert_close(network(images()), wanted["exact"])
-    chip = hwaware.Chip.program(network, bundle.device, seed=CHIP_SEED)
+    chip = hwaware.Chip.program(network, seed=CHIP_SEED)
     with chip.at(TEN_YEARS_S):
         assert_close(network(images()), wanted["chip"])
     assert len(bundle.repairs) == len(CASES[name].methods)

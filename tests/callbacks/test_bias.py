@@ -19,11 +19,13 @@ from hwaware.hardware import Codes
 from hwaware.tasks import ImageClassification
 from hwaware.training import MappingBias
 from tests.command_line import FINETUNE, pretrained_weights, run, run_process
+from tests.placing import options
 
-DEVICE = {"mapping": "bit_sliced", "scale": "fixed", "kappa": "linear", "overrides": {"fraction_bits": 6}}
+HARDWARE = options("reram_cmo", mapping="bit_sliced", scale="fixed", kappa="linear", format={"fraction_bits": 6})
+ENCODING = "--model.hardware.encoding"
 SLICED = (
-    *("--model.hardware.encoding.mapping", "bit_sliced", "--model.hardware.encoding.scale", "fixed", "--model.hardware.encoding.kappa", "linear"),
-    *("--model.hardware.encoding.format.fraction_bits", 6, "--model.noise", "null", "--model.retention", "null"),
+    *(f"{ENCODING}.mapping", "bit_sliced", f"{ENCODING}.scale", "fixed", f"{ENCODING}.kappa", "linear"),
+    *(f"{ENCODING}.format.fraction_bits", 6, "--model.noise", "null", "--model.retention", "null"),
     *("--model.clip_alpha", "null", "--evaluation.networks", "[]"),
 )
 LAYERS = ("conv1.weight", "conv2.weight", "linear.weight")
@@ -68,12 +70,12 @@ def test_a_share_of_the_columns_is_constrained_and_logged(tmp_path):
 
 
 def test_a_plain_trainer_is_told_of_the_missing_callback():
-    task = ImageClassification("tiny_test_net", device=DeviceOptions("reram_cmo", **DEVICE), bias=MappingBias())
-    options = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False, "accelerator": "cpu"}
+    task = ImageClassification("tiny_test_net", hardware=HARDWARE, bias=MappingBias())
+    plain = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False, "accelerator": "cpu"}
     with pytest.raises(UserError, match=r"bias is set, but nothing projects: give the Trainer .*BiasColumns"):
-        Trainer(max_epochs=1, **options).fit(task, datamodule=ImageData(source="digits", batch_size=256))
+        Trainer(max_epochs=1, **plain).fit(task, datamodule=ImageData(source="digits", batch_size=256))
     with pytest.raises(UserError, match=r"needs a task of hwaware\.tasks and a LightningDataModule"):
-        Trainer(max_epochs=1, callbacks=[BiasColumns(MappingBias())], **options).fit(task, [])
+        Trainer(max_epochs=1, callbacks=[BiasColumns(MappingBias())], **plain).fit(task, [])
 
 
 def fitted(bias: MappingBias, *callbacks: Callback, epochs: int = 3) -> ImageClassification:
@@ -81,7 +83,7 @@ def fitted(bias: MappingBias, *callbacks: Callback, epochs: int = 3) -> ImageCla
         "tiny_test_net",
         weights=str(pretrained_weights()),
         num_classes=10,
-        device=DeviceOptions("reram_cmo", **DEVICE),
+        hardware=HARDWARE,
         bias=bias,
     )
     trainer = Trainer(
@@ -190,10 +192,10 @@ def test_two_processes_choose_the_same_columns(tmp_path):
     ("options", "reason"),
     [
         (
-            ("--model.hardware.encoding.mapping", "offset", "--model.hardware.encoding.scale", "tensor", "--model.device.overrides", "{}"),
-            "mapping 'offset' of device 'reram_cmo' has none",
+            (f"{ENCODING}.mapping", "offset", f"{ENCODING}.scale", "tensor", f"{ENCODING}.format", "continuous"),
+            "the mapping 'offset' has none",
         ),
-        (("--model.hardware", "null"), "bias is for a network in memory cells, but there is no device"),
+        (("--model.hardware", "null"), "bias is for a network in memory cells, but there is no hardware"),
         (("--model.bias.percent", "120"), "bias percent=120.0 must lie in [0, 100]"),
         (("--model.bias.banned", "{0: [0, 1, 2, 3]}"), "slice 0 has no state left"),
         (("--model.bias.banned", "{0: 2}"), "model.bias"),

@@ -113,7 +113,7 @@ def test_a_network_with_digital_layers_is_another_one(tmp_path, capsys, killed):
     arguments = [*_arguments(tmp_path), "--evaluation.methods", "[{class_path: GlobalDriftCompensation}]"]
     run(*arguments, "--evaluation.n_chips", 1)
     partial = tmp_path / "finetune" / "version_0" / "rows.partial.csv"
-    hybrid = [*arguments, "--evaluation.n_chips", 1, "--model.exclude", "[conv1]"]
+    hybrid = [*arguments, "--evaluation.n_chips", 1, "--model.hardware.layers", "[{match: conv1, digital: true}]"]
     run(*hybrid)
     run(*hybrid, "--evaluation.resume", partial)
     whole, alone, resumed = (read_rows(tmp_path / "finetune" / f"version_{i}" / "rows.csv") for i in (0, 1, 2))

@@ -9,13 +9,13 @@ import torch
 
 from hwaware.cli.main import main
 from hwaware.export.weights import load_weights, read_checkpoint, read_header
-from hwaware.hardware import Converters, HardwareOptions
+from hwaware.hardware import Converters, CrossbarOptions, HardwareOptions
 from hwaware.nn import Ranges, analog_layers, ranges_of, set_ranges
 from hwaware.tasks import ImageClassification
 from tests.command_line import FINETUNE, measured, pretrained_weights, run
 
-CONVERTERS = ("--model.hardware.crossbar.converters.dac_bits", 6, "--model.hardware.crossbar.converters.adc_bits", 6, "--model.hardware.crossbar.converters.samples", 100)
-CONVERTERS += ("--model.hardware.crossbar.converters.output_noise", 0.01)
+KEY = "--model.hardware.crossbar.converters"
+CONVERTERS = (f"{KEY}.dac_bits", 6, f"{KEY}.adc_bits", 6, f"{KEY}.samples", 100, f"{KEY}.output_noise", 0.01)
 
 
 def _common(command, folder, *more):
@@ -23,9 +23,12 @@ def _common(command, folder, *more):
     return (command, "--config", FINETUNE, *weights, *CONVERTERS, *more)
 
 
-def _task(**options):
-    options = {"device": HardwareOptions({"name": "reram_cmo"}), "converters": Converters(dac_bits=6, adc_bits=6), **options}
-    return ImageClassification("tiny_test_net", weights=str(pretrained_weights()), num_classes=10, **options)
+SIX_BITS = Converters(dac_bits=6, adc_bits=6)
+
+
+def _task(converters=SIX_BITS):
+    hardware = HardwareOptions({"name": "reram_cmo"}, crossbar=CrossbarOptions(converters=converters))
+    return ImageClassification("tiny_test_net", weights=str(pretrained_weights()), num_classes=10, hardware=hardware)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +51,8 @@ def test_rows_name_the_converters(fitted):
 def test_ranges_are_kept_with_the_weights(fitted):
     file = fitted / "model.safetensors"
     header, saved = read_header(file), read_checkpoint(fitted / "checkpoints" / "last.ckpt")["hwaware"]
-    assert header["hardware"]["converters"]["dac_bits"] == 6 and saved["hardware"] == header["hardware"]
+    assert header["hardware"]["default"]["crossbar"]["converters"]["dac_bits"] == 6
+    assert saved["hardware"] == header["hardware"]
     assert set(header["ranges"]) == {"conv1", "conv2", "linear"} and saved["ranges"] == header["ranges"]
     for path in (file, fitted / "checkpoints" / "last.ckpt"):
         _, network = load_weights(_task(), path)
@@ -73,14 +77,14 @@ def test_other_commands(fitted, tmp_path, capsys):
     run(*_common("validate", tmp_path))
     run(*_common("sensitivity", tmp_path, "--chips", 1, "--most", 0, "--weights", fitted / "model.safetensors"))
     assert main([str(part) for part in _common("export", tmp_path, "--out", tmp_path / "bundle")]) == 2
-    assert "a bundle says nothing of converters: set --model.hardware.crossbar.converters null" in capsys.readouterr().err
+    assert "a bundle says nothing of converters: set hardware.crossbar.converters null" in capsys.readouterr().err
     assert not (tmp_path / "bundle").exists()
 
 
 def test_without_converters_nothing_of_them_is_recorded():
     task, checkpoint = _task(converters=None), {"state_dict": {}}
     task.on_save_checkpoint(checkpoint)
-    assert set(task.hardware) == {"device", "include", "exclude", "corrected"}
+    assert task.hardware_plain["default"]["crossbar"]["converters"] is None
     assert checkpoint["hwaware"]["ranges"] == {}
     old = {key: value for key, value in checkpoint["hwaware"].items() if key != "ranges"}
     task.on_load_checkpoint({"hwaware": old})
@@ -100,13 +104,9 @@ def test_a_task_calibrates_only_what_has_no_ranges_and_needs_data():
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--model.hardware.crossbar.converters.dac_bits", "0"], "dac_bits=0 must be a whole number in [2, 16]"),
-        (["--model.hardware.crossbar.converters.input_kappa", "2.0"], "converters.input_kappa=2.0 is the cell's curve, and device"),
-        (["--model.hardware.crossbar.converters.percentil", "99"], "converters.percentil"),
-        (
-            [*("--model.hardware", "null", "--model.noise", "null"), *("--model.retention", "null")],
-            "converters is for a network in memory cells",
-        ),
+        ([f"{KEY}.dac_bits", "0"], "dac_bits=0 must be a whole number in [2, 16]"),
+        ([f"{KEY}.input_kappa", "2.0"], "converters.input_kappa=2.0 is the cell's curve, and the encoding has"),
+        ([f"{KEY}.percentil", "99"], "converters.percentil"),
     ],
 )
 def test_bad_input(options, reason, tmp_path, capsys):

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from hwaware.chip import CHIP_SEED_START, VALIDATION_CHIP_SEED_START, Chip
 from hwaware.cli.main import main
 from hwaware.data import ImageData
+from hwaware.hardware import load_hardware
 from hwaware.models import build_model
 from hwaware.nn import convert
 from hwaware.tasks import ImageClassification
@@ -76,8 +77,7 @@ def test_a_row_is_what_plain_python_gives(fitted):
     data.data_config, data.model_classes = task.data_config, 10
     data.setup("test")
     network = build_model("tiny_test_net", weights=str(pretrained_weights()), num_classes=10)
-    device = DeviceOptions("reram_cmo", mapping="differential").build()
-    convert(network, device)
+    convert(network, load_hardware("reram_cmo", mapping="differential"))
     hits = []
     with Chip.program(network.eval(), CHIP_SEED_START + 1).at(315360000.0), torch.no_grad():
         for images, labels in data.test_dataloader():
@@ -126,8 +126,10 @@ def test_drift_without_weights_takes_the_recipes(fitted, tmp_path):
 
 
 def test_several_devices_and_an_ablations_name(fitted, tmp_path):
-    devices = "[{name: reram_relative, overrides: {relative_drift: 0.2}}, {name: reram_relative, scale: channel}]"
-    options = ("--evaluation.devices", devices, "--evaluation.finetuned_as", "retention", "--evaluation.n_chips", 1)
+    tensor = "{device: {name: reram_relative, relative_drift: 0.2}}"
+    channel = "{device: {name: reram_relative}, encoding: {scale: channel}}"
+    hardware = ("--evaluation.hardware", f"[{tensor}, {channel}]")
+    options = (*hardware, "--evaluation.finetuned_as", "retention", "--evaluation.n_chips", 1)
     rows = drift(tmp_path, "--weights", fitted / "model.safetensors", *options)
     assert [
         (row.network, json.loads(row.device_params)["scale"], row.age_s) for row in rows if row.metric == "top1"

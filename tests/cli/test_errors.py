@@ -45,7 +45,7 @@ def files(tmp_path) -> Path:
     write_images(folder / "one", ["cat"])
     write_images(folder / "corrupt", ["cat", "dog"], corrupt=True)
     (folder / "unknown_key.yaml").write_text("model: {init_args: {nois: null}}")
-    (folder / "unknown_nested.yaml").write_text("model: {init_args: {device: {mappings: offset}}}")
+    (folder / "unknown_nested.yaml").write_text("model: {init_args: {hardware: {encoding: {mappings: offset}}}}")
     (folder / "unknown_prefix.yaml").write_text("trainer: {max_epoch: 1}")
     (folder / "parent.yaml").write_text("based_on: 5")
     (folder / "unknown_top.yaml").write_text("trainers: {max_epochs: 1}")
@@ -93,9 +93,9 @@ CASES = {
     "kappa": (["--model.hardware.encoding.kappa", "0"], "kappa=0.0"),
     "range": (["--model.hardware.encoding.range_fraction", "1.5"], "range_fraction=1.5"),
     "prefix of a nested key": (["--model.noise.ages.kin", "fixed"], "noise.ages.kin is no key of"),
-    "no list": (["--model.exclude", "linear"], "'linear' is no list; write [linear]."),
+    "no list": (["--evaluation.networks", "base"], "'base' is no list; write [base]."),
     "no list of ages": (["--evaluation.ages_s", "3600"], "'3600' is no list; write [3600]."),
-    "a word for a device": (["--model.hardware", "reram_cmo"], "give it as model.device.name reram_cmo"),
+    "a word for a device": (["--model.hardware", "reram_cmo"], "give it as model.hardware.device.name reram_cmo"),
     "a word for settings": (
         ["--model.distillation", "true"],
         "'true' is no table of keys; give model.distillation.temp",
@@ -103,18 +103,28 @@ CASES = {
     "a repair's short name": (["--evaluation.methods", "[{{class_path: RSA}}]"], "mean 'RandomSparseAdaptation'?"),
     "logger": (["--trainer.logger", "WandbLoger"], "Did you mean 'WandbLogger'?"),
     "precision": (["--trainer.precision", "bf17"], "Did you mean 'bf16'?"),
-    "key in a list": (["--evaluation.devices", "[{{name: reram_cmo, map: offset}}]"], "Did you mean 'mapping'?"),
+    "key in a list": (
+        ["--evaluation.hardware", "[{{device: {{name: pcm}}, encoding: {{map: offset}}}}]"],
+        "Did you mean 'mapping'?",
+    ),
     "no number": (["--model.optimizer.lr", "fast"], "model.optimizer.lr: 'fast' is no float"),
     "no number of a device": (["--model.hardware.device.g_min_us", "low"], "g_min_us of device 'reram_cmo': 'low'"),
     "no seed": (["--seed_everything", "-1"], "seed_everything=-1"),
-    "nothing included": (["--model.include", "[]"], "include is empty"),
+    "nothing matched": (["--model.hardware.layers", "[{{match: [], digital: true}}]"], "match is empty"),
+    "nothing in cells": (["--model.hardware.others_digital", "true"], "no layer is in cells"),
+    "digital and not": (
+        ["--model.hardware.layers", "[{{match: '*', digital: true, device: {{name: pcm}}}}]"],
+        "is digital, and so",
+    ),
     "validating on what is fitted": (
         ["--data.train_rows", "[0,500]", "--data.val_rows", "[400,600]"],
         "share 100 images",
     ),
     "no curve": (["--model.hardware.encoding.kappa", "0.001"], "[0.01, 10.0]"),
     "NaN constant": (["--model.hardware.device.stuck_on", "nan"], "stuck_on=nan"),
-    "override of a key": (["--model.device.overrides", "{{mapping: offset}}"], "mapping has a key of its own"),
+    "word of the encoding": (["--model.hardware.device.mapping", "offset"], "give it as encoding.mapping"),
+    "format": (["--model.hardware.encoding.format.levls", "15"], "Did you mean 'levels'?"),
+    "format of another mapping": (["--model.hardware.encoding.format.bits", "8"], "is for the mapping 'bit_sliced'"),
     "learning rate": (["--model.optimizer.lr", "-1"], "learning rate"),
     "clipping": (["--model.clip_alpha", "0"], "clip_alpha=0"),
     "smoothing": (["--model.label_smoothing", "1.5"], "label_smoothing=1.5"),
@@ -130,7 +140,11 @@ CASES = {
     "type": (["--trainer.max_epochs", "many"], "trainer.max_epochs: 'many' is no int"),
     "choice": (["--model.noise.kind", "devic"], "Did you mean 'device'?"),
     "seed of a chip": (["--seed_everything", "1000000"], "seed_everything=1000000"),
-    "pattern": (["--model.exclude", "[head*]"], "exclude pattern 'head*' matches no layer"),
+    "pattern": (["--model.hardware.layers", "[{{match: head*, digital: true}}]"], "'head*' matches no layer"),
+    "two patterns": (
+        ["--model.hardware.layers", "[{{match: conv*, digital: true}}, {{match: conv1, encoding: {{kappa: 1}}}}]"],
+        "layer 'conv1' is matched by 'conv*' and by 'conv1', which say different things",
+    ),
     "accelerator": (["--trainer.accelerator", "mps"], "MPS"),
     # files
     "missing weights": (["--model.weights", "nowhere.safetensors"], "nowhere.safetensors"),

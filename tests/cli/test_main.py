@@ -41,7 +41,7 @@ def test_print_config_is_complete_and_writes_nothing(tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     run("fit", "--config", FINETUNE, "--model.hardware.encoding.mapping", "offset", "--print_config")
     config = yaml.safe_load(capsys.readouterr().out)
-    assert config["model"]["init_args"]["device"]["mapping"] == "offset"
+    assert config["model"]["init_args"]["hardware"]["encoding"]["mapping"] == "offset"
     assert config["checkpoint"]["save_last"] is True and config["checkpoint"]["every_n_train_steps"] == 3
     assert config["evaluation"]["split"] == "test"
     assert list(tmp_path.iterdir()) == []

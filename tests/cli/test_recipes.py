@@ -48,7 +48,7 @@ def test_ablation_differs_from_the_main_recipe_in_what_it_names(capsys):
         config = parsed(folder / "ablation" / f"cifar10_resnet20_{name}.yaml", capsys)
         model = config["model"]["init_args"]
         noise = model["noise"] and model["noise"]["kind"]
-        found[name] = (noise, model["device"]["kappa"], model["retention"] is not None)
+        found[name] = (noise, model["hardware"]["encoding"]["kappa"], model["retention"] is not None)
         for key in ("optimizer", "scheduler", "name", "include"):
             assert model[key] == main_recipe["model"]["init_args"][key]
         assert config["data"] == main_recipe["data"]
@@ -95,7 +95,7 @@ def test_a_later_config_and_the_command_line_win(tmp_path, capsys):
     recipe = next(path for path in RECIPES if path.stem == "cifar10_resnet20")
     config = parsed(recipe, capsys, "--config", str(tmp_path / "more.yaml"), "--trainer.log_every_n_steps", "5")
     assert (config["trainer"]["max_steps"], config["trainer"]["log_every_n_steps"]) == (7, 5)
-    assert config["model"]["init_args"]["device"]["name"] == "reram_cmo"
+    assert config["model"]["init_args"]["hardware"]["device"]["name"] == "reram_cmo"
 
 
 IMAGENET = [path for path in RECIPES if path.parent.name == "recipes" and path.stem.startswith("imagenet_")]
@@ -183,7 +183,7 @@ def test_the_ablation_of_lenet_differs_in_bias_and_noise_alone(capsys):
         config = parsed(recipe, capsys)
         model = config["model"]["init_args"]
         found[recipe.stem] = (model.pop("bias"), model.pop("noise"))
-        if model["device"]:
+        if model["hardware"]:
             settings.append((model, config["data"], config["trainer"]))
     assert settings == settings[:1] * 4
     assert {name: bias and bias["percent"] for name, (bias, _) in found.items()} == {

@@ -66,7 +66,8 @@ def test_folder_loads_for_its_device(handed):
 
 
 def test_converters_are_handed_on_with_their_ranges(tmp_path):
-    arguments = ("--trainer.default_root_dir", tmp_path / "runs", "--model.hardware.crossbar.converters", "{dac_bits: 6, adc_bits: 5}")
+    converters = ("--model.hardware.crossbar.converters", "{dac_bits: 6, adc_bits: 5}")
+    arguments = ("--trainer.default_root_dir", tmp_path / "runs", *converters)
     fit = ("--model.weights", pretrained_weights(), "--evaluation.networks", "[]", "--trainer.max_steps", 1)
     run("fit", "--config", FINETUNE, *fit, *arguments)
     finished = tmp_path / "runs" / "finetune" / "version_0"
@@ -98,7 +99,7 @@ def test_card_has_metadata_and_the_drift_table(handed):
     found = [one.metric_value for one in card.data.eval_results if "top-1 accuracy (%) at 10 years" in one.metric_name]
     assert found == [round(mean, 2)]
     hardware = json.loads((handed / "hardware.json").read_text())
-    assert hardware["device"]["name"] == "reram_cmo" and hardware["include"] == ["*"]
+    assert hardware["default"]["device"]["name"] == "reram_cmo" and hardware["layers"] == []
     code = card.text.split("```python\n")
     for block in code[1:]:
         exec(block.partition("```")[0], {"images": images()})
@@ -214,7 +215,8 @@ def test_onnx_gives_the_drift_free_networks_logits(finished, tmp_path):
     with torch.no_grad(), drift_free(model):
         torch.testing.assert_close(torch.from_numpy(logits), model(images()), rtol=1e-4, atol=1e-4)
     about = session.get_modelmeta().custom_metadata_map
-    assert about["network"] == "tiny_test_net" and json.loads(about["hardware"])["device"]["name"] == "reram_cmo"
+    assert about["network"] == "tiny_test_net"
+    assert json.loads(about["hardware"])["default"]["device"]["name"] == "reram_cmo"
     assert json.loads(about["preprocessing"])["mean"] == [0.5, 0.5, 0.5]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx"]
 

@@ -72,7 +72,8 @@ def test_the_command_ranks_and_a_recipe_keeps(tmp_path, capsys):
         lines = list(csv.DictReader(file))
     assert sorted(line["layer"] for line in lines) == ["conv1", "conv2", "linear"]
     assert lines[0]["layer"] in capsys.readouterr().out
-    keep = ("--model.hardware.keep_digital.ranking", folder / "sensitivity.csv", "--model.hardware.keep_digital.layers", 1)
+    key = "--model.hardware.keep_digital"
+    keep = (f"{key}.ranking", folder / "sensitivity.csv", f"{key}.layers", 1)
     run("drift", *arguments, *keep)
     with (tmp_path / "finetune" / "version_1" / "conversion.csv").open() as file:
         converted = [line["name"] for line in csv.DictReader(file)]

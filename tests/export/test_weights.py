@@ -16,6 +16,7 @@ from hwaware.export.weights import load_weights, read_checkpoint, read_header, s
 from hwaware.hardware import HardwareOptions
 from hwaware.tasks import ImageClassification
 from tests.command_line import FINETUNE, pretrained_weights, run
+from tests.placing import options
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +37,13 @@ def finished(tmp_path_factory) -> Path:
     return folder / "finetune" / "version_0"
 
 
-def make(**options) -> ImageClassification:
-    return ImageClassification("tiny_test_net", num_classes=10, **{"weights": str(pretrained_weights()), **options})
+def make(**settings) -> ImageClassification:
+    return ImageClassification("tiny_test_net", num_classes=10, **{"weights": str(pretrained_weights()), **settings})
 
 
 def trained(folder: Path) -> ImageClassification:
     """The task as training left it: latents from the checkpoint, on its device."""
-    task = make(device=DeviceOptions("reram_cmo", mapping="differential"))
+    task = make(hardware=options("reram_cmo", mapping="differential"))
     state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     task.load_state_dict(state)
     return task
@@ -69,8 +70,8 @@ def test_header_names_hardware_network_and_versions(finished):
     with safe_open(finished / "model.safetensors", "pt") as file:
         header = json.loads(file.metadata()["hwaware"])
     assert header["network"] == "tiny_test_net"
-    assert header["hardware"]["device"]["name"] == "reram_cmo"
-    assert header["hardware"]["device"]["mapping"] == "differential"
+    assert header["hardware"]["default"]["device"]["name"] == "reram_cmo"
+    assert header["hardware"]["default"]["encoding"]["mapping"] == "differential"
     assert set(header["versions"]) == {"hwaware", "torch", "timm", "transformers"}
     assert read_header(pretrained_weights())["hardware"] is None
 
@@ -86,7 +87,7 @@ def test_weights_and_checkpoint_give_the_same_network(finished):
 
 def test_checkpoint_is_read_with_the_hardware_it_was_trained_for(finished):
     # A recipe with another non-linearity must not reinterpret the latents.
-    task = make(device=DeviceOptions("reram_cmo", kappa=1.0, mapping="offset"))
+    task = make(hardware=options("reram_cmo", kappa=1.0, mapping="offset"))
     _, network = load_weights(task, finished / "checkpoints" / "last.ckpt")
     expected = load_file(finished / "model.safetensors")["conv1.weight"]
     assert network.conv1.weight.equal(expected)

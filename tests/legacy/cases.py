@@ -2,7 +2,8 @@
 
 Each folder has a run's ``last.ckpt`` and ``model.safetensors``, a ``bundle`` (not where there are converters, of which
 a bundle says nothing), the folder that ``hwaware push`` made (``pushed``), and ``expected.json``. All were made by
-commit a780170 with ``scripts/make_legacy.py``, and are not to be made anew: they stand for what users have.
+commit a780170 (by ``scripts/make_legacy.py`` of commit 2c0576a), and are not to be made anew: they stand for what
+users have.
 """
 
 from __future__ import annotations
@@ -102,6 +103,11 @@ CASES = {
 }
 
 
+#: Where settings that are no constants of a device belong.
+_PLACES = dict.fromkeys(("mapping", "scale", "kappa"), "encoding")
+_PLACES |= dict.fromkeys(("levels", "bits", "slice_bits", "fraction_bits"), "encoding.format")
+
+
 def arguments(command: str, name: str, root: Path) -> list[str]:
     """A command on the recipe of a case; the one place that knows how the hardware is spelt.
 
@@ -112,14 +118,13 @@ def arguments(command: str, name: str, root: Path) -> list[str]:
     """
     case, recipe = CASES[name], root / "legacy.yaml"
     recipe.write_text(RECIPE)
-    keys: list[object] = ["--model.device.name", case.device]
+    keys: list[object] = ["--model.hardware.device.name", case.device]
     for key, value in case.options.items():
-        own = key in ("mapping", "scale", "kappa")
-        keys += [f"--model.device.{'' if own else 'overrides.'}{key}", value]
+        keys += [f"--model.hardware.{_PLACES.get(key, 'device')}.{key}", value]
     if case.exclude:
-        keys += ["--model.exclude", json.dumps(case.exclude)]
+        keys += ["--model.hardware.layers", json.dumps([{"match": case.exclude, "digital": True}])]
     if case.converters:
-        keys += ["--model.converters", json.dumps(case.converters)]
+        keys += ["--model.hardware.crossbar.converters", json.dumps(case.converters)]
     noise = {"kind": "device", "ages": {"kind": "list", "ages_s": [3600, TEN_YEARS_S]}}
     keys += ["--model.noise", json.dumps(noise), "--model.retention.share", 0.05]
     where = ("--model.weights", DIGITAL, "--trainer.default_root_dir", root)

@@ -31,6 +31,7 @@ from hwaware.training import (
     retention_loss,
 )
 from tests.command_line import pretrained_weights
+from tests.placing import options
 
 CMO = HardwareOptions({"name": "reram_cmo"})
 OLD = TrainingNoise("device", ages=AgeDistribution("fixed", (315360000.0,)))
@@ -237,9 +238,9 @@ def test_unknown_device_name_is_told_at_construction():
 
 
 def test_linear_cells_by_name():
-    assert DeviceOptions("reram_cmo", kappa="linear").build().kappa is None
-    assert HardwareOptions({"name": "reram_cmo"}).build().kappa == 2.0
-    assert DeviceOptions("reram_cmo", overrides={"stuck_on": 0.1}).build().stuck_on == 0.1
+    assert options("reram_cmo", kappa="linear").placement.default.encoding.kappa is None
+    assert options("reram_cmo").placement.default.encoding.kappa == 2.0
+    assert HardwareOptions({"name": "reram_cmo", "stuck_on": 0.1}).placement.default.device.stuck_on == 0.1
 
 
 @pytest.mark.filterwarnings("ignore:.*new, untrained head")
