@@ -13,11 +13,11 @@ from torch import Tensor
 
 from hwaware.errors import UserError, nearest
 from hwaware.hardware.devices.censored import censored_moments
-from hwaware.hardware.devices.temperature import acceleration
 from hwaware.hardware.encoding import curve as iv
 from hwaware.hardware.encoding.levels import check_levels, quantise, steps_in_use
 from hwaware.hardware.encoding.mapping import BIT_SLICED, MAPPING_NAMES, MAPPINGS, Mapping, bit_sliced
 from hwaware.hardware.encoding.slices import BitSlices
+from hwaware.hardware.temperature import acceleration, is_extrapolated
 
 SCALES = ("tensor", "channel", "fixed")
 CLAMPS = ("window", "zero")
@@ -52,7 +52,7 @@ class Device(ABC):
             takes one code off a largest weight that is positive.
         fraction_bits: of ``bits``, for the scale ``fixed`` alone.
         temperature_c, activation_energy_ev: at which temperature (°C) chips age, and how much faster drift is there
-            (:mod:`hwaware.hardware.devices.temperature`); None: at the one that the law is stated for. Ages are real
+            (:mod:`hwaware.hardware.temperature`); None: at the one that the law is stated for. Ages are real
             ones everywhere; reading is as noisy as at that age, not at the equivalent one.
         measured_s, measured_us: first and last age above 0 (s), and lowest and highest target (µS), at which cells were
             read for the constants; None: not stated. What lies outside is marked as extrapolated.
@@ -232,7 +232,7 @@ class Device(ABC):
 
     def extrapolates(self, age_s: float) -> bool:
         """Whether no cell was read at so great an age, or at so small a one above 0, for the law's constants."""
-        return is_extrapolated(age_s, self.params())
+        return is_extrapolated(age_s, self.measured_s, self.temperature_c, self.activation_energy_ev)
 
     @property
     def unmeasured_us(self) -> tuple[tuple[float, float], ...]:
@@ -332,15 +332,6 @@ class Device(ABC):
         spread = variance.clamp(min=_SMALLEST_VARIANCE).sqrt() * (1 / (self.g_max_us - self.g_min_us))
         slope = iv.realised_slope(v, self.kappa, self.range_fraction)
         return shift * slope, spread * slope
-
-
-def is_extrapolated(age_s: float, params: dict[str, Any]) -> bool:
-    """:meth:`Device.extrapolates` of a device that is known by its parameters alone, as in results."""
-    if age_s == 0 or params.get("measured_s") is None:
-        return False
-    first_s, last_s = params["measured_s"]
-    equivalent_s = age_s * acceleration(params.get("temperature_c"), params.get("activation_energy_ev"))
-    return not first_s <= equivalent_s <= last_s
 
 
 def _flat(value: Any) -> Iterator[Any]:
