@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +32,12 @@ def track(run: Any, rows: Sequence[Row], costs: Sequence[CostLine], plots: Seque
     """
     import wandb
 
-    logged: dict[str, Any] = {"drift/rows": wandb.Table(columns=list(COLUMNS), data=[[*astuple(row)] for row in rows])}
+    logged: dict[str, Any] = {"drift/rows": _table(COLUMNS, rows)}
     logged |= {f"drift/{plot.stem}": wandb.Image(str(plot)) for plot in plots}
     if (folder / REPORT).exists():
         logged["drift/report"] = wandb.Html((folder / REPORT).read_text(encoding="utf-8"))
     if costs:
-        columns = [field.name for field in fields(CostLine)]
-        logged["drift/costs"] = wandb.Table(columns=columns, data=[[*astuple(line)] for line in costs])
+        logged["drift/costs"] = _table([field.name for field in fields(CostLine)], costs)
     run.log(logged)
     log_files(run, "rows", [folder / name for name in ("rows.csv", "summary.csv", COSTS, TIMETABLE)])
     run.define_metric("drift/age_s")
@@ -59,3 +58,9 @@ def log_files(run: Any, kind: str, files: Iterable[Path]) -> None:
         if file.exists():
             artefact.add_file(str(file))
     run.log_artifact(artefact)
+
+
+def _table(columns: Sequence[str], items: Iterable[Any]) -> Any:
+    import wandb
+
+    return wandb.Table(columns=list(columns), data=[[getattr(item, column) for column in columns] for item in items])
