@@ -10,8 +10,7 @@ settings; what read-verify-write writes also from the weights, which are those g
 from __future__ import annotations
 
 import argparse
-import json
-from dataclasses import asdict
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,12 +19,13 @@ import torch
 from hwaware.cli.explain import subclasses
 from hwaware.compensation import Compensation, FitData, Repair
 from hwaware.compensation.costs import network_size
+from hwaware.evaluation.costs import cost_line
 from hwaware.hardware.devices import load_device
 from hwaware.nn import convert
-from hwaware.results.costs import KEY, NAME
-from hwaware.results.csv import read_rows, write_csv
+from hwaware.results.costs import KEY, NAME, write_costs
+from hwaware.results.csv import read_rows
 from hwaware.results.provenance import commit
-from hwaware.results.summary import group_by
+from hwaware.results.setting import group_by, params_of
 from hwaware.tasks import ImageClassification
 
 
@@ -37,27 +37,26 @@ def main() -> None:
 
     kinds = {kind.name: kind for kind in subclasses(Compensation) if hasattr(kind, "name")}
     lines = []
-    for key, rows in group_by(read_rows(arguments.folder / "rows.csv"), KEY).items():
+    for rows in group_by(read_rows(arguments.folder / "rows.csv"), KEY).values():
         row = rows[0]
         if row.method == "none":
             continue
         task = ImageClassification(row.model, weights=arguments.weights)
         model = task.network.eval()
-        params = json.loads(row.device_params)
+        params = dict(params_of(row.device_params))
         left_out = params.pop("digital", [])
         device = load_device(row.device, mapping=row.mapping, **params)
         convert(model, device, exclude=left_out)
         images = torch.zeros(1, *task.data_config["input_size"])
-        settings = json.loads(row.method_params)
+        settings = dict(params_of(row.method_params))
         taught = settings.pop("distillation", 0.0)
         settings.pop("distillation_temperature", None)  # costs nothing
         data = FitData(None, lambda n, images=images: (images,), None, task.predict, None, taught)
         method = kinds[row.method](**settings)
         repair = Repair(method, model, device, sorted({one.age_s for one in rows}), data, seed=0)
-        cost = asdict(repair.cost(network_size(model, task.predict, (images,), taught)))
-        about = {"sets": repair.n_sets, **cost, "commit": commit(), "version": version("hwaware")}
-        lines.append(dict(zip(KEY, key, strict=True)) | about)
-    print(write_csv(arguments.folder / NAME, lines[0], (line.values() for line in lines)))
+        now = replace(row, commit=commit(), version=version("hwaware"))
+        lines.append(cost_line(now, repair, network_size(model, task.predict, (images,), taught)))
+    print(write_costs(arguments.folder / NAME, lines))
 
 
 if __name__ == "__main__":

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from hwaware.metrics.chance import chance_of_classes, chance_of_questions
 from hwaware.report.html import write_report
-from hwaware.report.run_folder import TIMETABLE, costs_in, write_results
-from hwaware.results.costs import KEY, merge_lines
+from hwaware.report.run_folder import write_results
+from hwaware.results.costs import KEY, costs_in, merge_lines
 from hwaware.results.costs import NAME as COSTS
 from hwaware.results.csv import merge_rows, read_rows
+from hwaware.results.timetable import NAME as TIMETABLE
 
 
 def main() -> None:
@@ -34,8 +35,9 @@ def main() -> None:
         chance = chance_of_classes(arguments.classes)
     else:
         chance = {} if arguments.no_answer is None else chance_of_questions(arguments.no_answer)
-    sections = write_results(rows, arguments.folder, chance)
-    report = write_report(arguments.folder, sections, costs=costs_in(arguments.folder))
+    costs = costs_in(arguments.folder)
+    sections = write_results(rows, arguments.folder, costs, chance)
+    report = write_report(arguments.folder, sections, costs=costs)
     print(f"{len(rows)} rows: {target}", *(plot for section in sections for plot in section.figures), report, sep="\n")
 
 

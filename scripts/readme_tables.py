@@ -34,6 +34,7 @@ from hwaware.report.tables import markdown_table
 from hwaware.results.costs import read_costs
 from hwaware.results.csv import COLUMNS, read_rows
 from hwaware.results.row import Row
+from hwaware.results.setting import params_of
 from hwaware.results.summary import summarise
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -184,20 +185,21 @@ def _columns(path: Path, columns: list[str]) -> list[list[str]]:
 def keep(rows: list[Row], name: str, value: str) -> list[Row]:
     """The rows with this value in a field or parameter; UserError, with the values there are, if none has it."""
     texts = dict.fromkeys(text for row in rows for text in (row.device_params, row.method_params))
-    params = {text: json.loads(text) for text in texts}
-    if name not in COLUMNS and not any(name in one for one in params.values()):
-        options = (*COLUMNS, *(name for one in params.values() for name in one))
+    params = list(map(params_of, texts))
+    if name not in COLUMNS and not any(name in one for one in params):
+        options = (*COLUMNS, *(name for one in params for name in one))
         hint = nearest(name, dict.fromkeys(options))
         raise UserError(f"rows have neither field nor parameter '{name}'. {hint}")
-    values = [
-        getattr(row, name) if name in COLUMNS else (params[row.device_params] | params[row.method_params]).get(name)
-        for row in rows
-    ]
+    values = [getattr(row, name) if name in COLUMNS else _params(row).get(name) for row in rows]
     kept = [row for row, found in zip(rows, values, strict=True) if _same(found, value)]
     if not kept:
         there = ", ".join(dict.fromkeys(_text(found) for found in values))
         raise UserError(f"no row that is left has {name}={value}; there is {there}.")
     return kept
+
+
+def _params(row: Row) -> dict[str, Any]:
+    return {**params_of(row.device_params), **params_of(row.method_params)}
 
 
 def _same(found: Any, wanted: str) -> bool:

@@ -18,26 +18,25 @@ from hwaware.chip import CHIP_SEED_START, VALIDATION_CHIP_SEED_START
 from hwaware.compensation import Compensation, Repair, Schedule
 from hwaware.errors import UserError, nearest
 from hwaware.evaluation.batches import Batches
+from hwaware.evaluation.costs import cost_lines, level_lines
 from hwaware.evaluation.evaluate import DEFAULT_AGES_S, ages_to_evaluate, score_drift_free
+from hwaware.evaluation.figures import plot_device
 from hwaware.evaluation.fitting import check_fits, dataset_name, fit_data
 from hwaware.evaluation.progress import progress
 from hwaware.evaluation.resume import PartialRows
 from hwaware.evaluation.scoring import ChipScorer
+from hwaware.evaluation.tracking import track
 from hwaware.hardware import HardwareOptions, Placement
 from hwaware.nn import to_digital
 from hwaware.report.html import write_report
-from hwaware.report.labels import age_label
-from hwaware.report.run_folder import (
-    costs_in,
-    device_slugs,
-    plot_device,
-    print_tables,
-    track,
-    write_repairs,
-    write_results,
-)
+from hwaware.report.labels import age_label, device_slugs
+from hwaware.report.run_folder import print_tables, write_results
+from hwaware.results.costs import NAME as COSTS
+from hwaware.results.costs import by_repair, write_costs
 from hwaware.results.row import Row, RunLabels
 from hwaware.results.summary import LOSS_POINTS
+from hwaware.results.timetable import NAME as TIMETABLE
+from hwaware.results.timetable import write_timetable
 from hwaware.tasks import HardwareAwareTask
 
 UNTRAINED = ("base_uncorrected", "base")
@@ -296,23 +295,27 @@ class DriftEvaluation(Callback):
         print_tables(rows, self.loss_points)
         if folder is None:
             return
-        found = write_repairs(folder, self._repairs) if self._repairs else []
+        found, costs, levels = [], cost_lines(self._repairs), level_lines(self._repairs)
+        if costs:
+            found.append(write_costs(folder / COSTS, costs))
+        if levels:
+            found.append(write_timetable(folder / TIMETABLE, levels))
         for row, repair in self._repairs:
             missed = next((level for level in repair.levels if not level.reached), None)
             if missed is not None:
                 what = f"{row.network} + {row.method}: {repair.n_sets} sets miss {repair.schedule.target_percent:g} %"
                 found.append(f"{what} of the drift-free accuracy from {age_label(missed.start_s)} on")
-        sections = write_results(rows, folder, task.chance_percent, self.loss_points)
+        sections = write_results(rows, folder, by_repair(costs), task.chance_percent, self.loss_points)
         PartialRows.done(folder)
         cells = []
         for placement, name in zip(self._placements(task), device_slugs(rows), strict=True):
             converted = copy.deepcopy(network).float()
             task.convert(converted, placement)
             cells += plot_device(converted, self._ages_s(placement), folder, name)
-        report = write_report(folder, sections, cells, costs_in(folder), self.loss_points)
+        report = write_report(folder, sections, cells, by_repair(costs), self.loss_points)
         plots = [figure for section in sections for figure in section.figures] + cells
         for logger in wandb_loggers(trainer):
-            track(logger.experiment, rows, plots, folder)
+            track(logger.experiment, rows, costs, plots, folder)
         found = [f"{len(rows)} rows: {folder / 'rows.csv'}", f"summary: {folder / 'summary.csv'}", *found]
         print(*found, *(f"plot: {plot}" for plot in plots), f"report: {report}", sep="\n", flush=True)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
+from hwaware.evaluation.tracking import log_files
 from hwaware.export.weights import save_weights
 from hwaware.results.csv import write_csv
 
@@ -25,17 +25,6 @@ def run_folder(trainer: Trainer) -> Path | None:
 def wandb_loggers(trainer: Trainer) -> list[WandbLogger]:
     """The Weights & Biases loggers of a run."""
     return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
-
-
-def log_files(run: Any, kind: str, files: Iterable[Path]) -> None:
-    """Logs those of the files that are there as an artefact of a Weights & Biases run, ``KIND-RUN``."""
-    import wandb
-
-    artefact = wandb.Artifact(f"{kind}-{run.id}", type=kind)
-    for file in files:
-        if file.exists():
-            artefact.add_file(str(file))
-    run.log_artifact(artefact)
 
 
 class RunRecord(SaveConfigCallback):

@@ -69,13 +69,15 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _plot(options: argparse.Namespace) -> None:
+    from hwaware.evaluation.law import device_labels, law_curve
     from hwaware.report.device_plots import plot_device_law
 
     device = load_device(options.name)
     out = options.out or Path(f"{device.name}.png")
     if out.suffix != ".png":
         raise UserError(f"device plot: --out '{out}' must end in .png.")
-    print(plot_device_law(device, ages(device), out))
+    curves = [law_curve(device, age_s) for age_s in ages(device)]
+    print(plot_device_law(curves, device_labels(device), device.unmeasured_us, out))
 
 
 def _add_fit(parser: argparse.ArgumentParser) -> None:
@@ -89,8 +91,9 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
 def _fit(options: argparse.Namespace) -> None:
     if options.out.suffix != ".yaml":
         raise UserError(f"device fit: --out '{options.out}' must end in .yaml.")
+    from hwaware.commands.fit_files import fit_files, fit_remarks, fit_tables, write_fit
+    from hwaware.evaluation.device_fit import agreement
     from hwaware.hardware.devices.fit import fit_device, read_measurements
-    from hwaware.report.device_fit import agreement, fit_files, fit_remarks, fit_tables, write_fit
 
     fit_files(options.out, options.csv)  # refuses early what can't be written
     readings = read_measurements(options.csv)

@@ -16,13 +16,15 @@ from hwaware.callbacks.record import run_folder, wandb_loggers
 from hwaware.chip import VALIDATION_CHIP_SEED_START
 from hwaware.errors import UserError
 from hwaware.evaluation.fitting import dataset_name, fit_data
+from hwaware.evaluation.law import hardware_labels
 from hwaware.evaluation.progress import progress
-from hwaware.evaluation.sensitivity import LayerSensitivity, sensitivity
+from hwaware.evaluation.sensitivity import sensitivity
 from hwaware.nn import analog_layers, main_hardware
 from hwaware.report.device_plots import plot_sensitivity
-from hwaware.report.labels import age_label, hardware_heading
+from hwaware.report.labels import age_label, device_heading
 from hwaware.results.csv import write_csv
 from hwaware.results.provenance import commit
+from hwaware.results.sensitivity import LayerSensitivity
 from hwaware.results.summary import known
 from hwaware.tasks import HardwareAwareTask
 
@@ -61,7 +63,8 @@ def rank_layers(
         lines = [asdict(one) | about for one in found]
         cells = ([known(value) for value in line.values()] for line in lines)
         path = write_csv(folder / NAME, lines[0], cells)
-        heading = (f"{task.network_name}, {age_label(age_s)}, one layer at a time", " · ".join(hardware_heading(main)))
+        of = " · ".join(device_heading(hardware_labels(main)))
+        heading = (f"{task.network_name}, {age_label(age_s)}, one layer at a time", of)
         plot = plot_sensitivity(found, folder / "plots" / "sensitivity.png", heading)
         for logger in wandb_loggers(trainer):
             _track(logger.experiment, lines, plot)

@@ -19,8 +19,8 @@ from hwaware.export.weights import hardware_of, load_weights
 if TYPE_CHECKING:
     from torch import nn
 
-    from hwaware.evaluation.sensitivity import LayerSensitivity
     from hwaware.results.row import Row
+    from hwaware.results.sensitivity import LayerSensitivity
     from hwaware.tasks import HardwareAwareTask
 
 

@@ -1,1 +1,1 @@
-"""Tables, plots and tracked runs from measurement rows; knows nothing of networks, chips or training."""
+"""Tables, plots, sentences and the page that they make, from results alone: no networks, chips, training or torch."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from hwaware.hardware.devices.device import is_extrapolated
 from hwaware.results.row import Row
-from hwaware.results.summary import LINE, SETTING, group_by
+from hwaware.results.setting import LINE, SETTING, DeviceLabels, Setting, by_setting, group_by, params_of
 
 _UNITS = (
     (31536000, "year", "years"),
@@ -49,14 +48,13 @@ def age_label(age_s: float) -> str:
 def age_labels(rows: Iterable[Row]) -> dict[float, str]:
     """Each age (s) of one setting in words, in order; starred where the device was not measured at it."""
     first, *others = rows
-    params = json.loads(first.device_params)
-    ages_s = sorted({row.age_s for row in (first, *others)})
-    return {age_s: marked_age(age_s, params) for age_s in ages_s}
+    setting = Setting.of(first)
+    return {age_s: marked_age(age_s, setting) for age_s in sorted({row.age_s for row in (first, *others)})}
 
 
-def marked_age(age_s: float, params: dict[str, Any], mark: str = " *") -> str:
-    """An age (s) in words; marked where the device of these parameters was not measured at it."""
-    return age_label(age_s) + mark * is_extrapolated(age_s, params)
+def marked_age(age_s: float, of: DeviceLabels, mark: str = " *") -> str:
+    """An age (s) in words; marked where the device was not measured at it."""
+    return age_label(age_s) + mark * of.extrapolates(age_s)
 
 
 def points_label(number: float) -> str:
@@ -74,7 +72,7 @@ def varying_params(rows: Iterable[Row]) -> tuple[str, ...]:
     """Device parameters that differ between settings of one device, and that therefore must be named."""
     varying: dict[str, None] = {}
     for same_device in group_by(rows, ["device"]).values():
-        params = [json.loads(text) for text in dict.fromkeys(row.device_params for row in same_device)]
+        params = [params_of(text) for text in dict.fromkeys(row.device_params for row in same_device)]
         for name in dict.fromkeys(name for one in params for name in one):
             if len({json.dumps(one.get(name)) for one in params}) > 1:
                 varying[name] = None
@@ -90,7 +88,7 @@ def heading(rows: Sequence[Row], varying: Sequence[str] = (), swept: Sequence[st
         swept: parameters that do vary, along an axis of the figure, and so belong into no heading.
     """
     first = rows[0]
-    params = {name: value for name, value in json.loads(first.device_params).items() if name not in swept}
+    params = {name: value for name, value in params_of(first.device_params).items() if name not in swept}
     title = f"{first.model} on {first.dataset} · {first.device}, {first.mapping}"
     named = [name for name in varying if name in params and name not in _IN_HEADING]
     extra = [f"{name} = {_short(params[name])}" for name in named]
@@ -99,26 +97,21 @@ def heading(rows: Sequence[Row], varying: Sequence[str] = (), swept: Sequence[st
     return ", ".join([title, *extra]), " · ".join([*_usual(params), *_sampling(rows), *beyond])
 
 
-def device_heading(device: Any) -> tuple[str, str]:
+def device_heading(of: DeviceLabels) -> tuple[str, str]:
     """The same for a device alone, without measurements."""
-    return device.name, " · ".join(_usual(device.params()))
-
-
-def hardware_heading(hardware: Any) -> tuple[str, str]:
-    """The same for hardware alone."""
-    return f"{hardware.device.name}, {hardware.encoding.mapping}", " · ".join(_usual(hardware.params()))
+    return ", ".join(filter(None, (of.device, of.mapping))), " · ".join(_usual(of.params))
 
 
 def constants(row: Row) -> str:
     """The device's remaining parameters, for a footnote."""
-    params = json.loads(row.device_params)
-    return ", ".join(f"{name} = {_short(value)}" for name, value in params.items() if name not in _IN_HEADING)
+    params = params_of(row.device_params).items()
+    return ", ".join(f"{name} = {_short(value)}" for name, value in params if name not in _IN_HEADING)
 
 
 def slug(rows: Sequence[Row], among: Sequence[Row]) -> str:
     """A name for files and logged keys that tells one setting from all others in ``among``."""
     first = rows[0]
-    params = json.loads(first.device_params)
+    params = params_of(first.device_params)
     parts = [str(getattr(first, name)) for name in ("model", "dataset") if _differ(among, name)]
     parts += [first.device, first.mapping]
     varying = [name for name in varying_params(among) if name in params]
@@ -128,6 +121,12 @@ def slug(rows: Sequence[Row], among: Sequence[Row]) -> str:
     return re.sub(r"[^\w.=+-]+", "-", "_".join(parts))
 
 
+def device_slugs(rows: Sequence[Row]) -> list[str]:
+    """A name for each device in the rows, in their order."""
+    same_setting = by_setting(rows).values()
+    return list(dict.fromkeys(slug(same, rows).removesuffix(f"_{same[0].metric}") for same in same_setting))
+
+
 def line_labels(rows: Iterable[Row]) -> dict[tuple[str, ...], str]:
     """A short name for each line, keyed by its LINE fields: the network, and what else it takes to tell it apart."""
     lines = list(group_by(rows, LINE))
@@ -135,20 +134,15 @@ def line_labels(rows: Iterable[Row]) -> dict[tuple[str, ...], str]:
     for recipe, network, method, params in lines:
         label = network if method == "none" else f"{network} + {method}"
         same = [line for line in lines if line[1:3] == (network, method)]
-        varied = [json.loads(text) for text in dict.fromkeys(line[3] for line in same)]
-        own = json.loads(params).items()
+        varied = [params_of(text) for text in dict.fromkeys(line[3] for line in same)]
+        own = params_of(params).items()
         settings = ", ".join(f"{k}={_short(v)}" for k, v in own if any(other.get(k) != v for other in varied))
         where = f"({recipe})" if len({line[0] for line in same}) > 1 else ""
         labels[recipe, network, method, params] = " ".join(filter(None, (label, settings, where)))
     return labels
 
 
-def settings(rows: Iterable[Row]) -> list[list[Row]]:
-    """Rows by setting: what may share a table or figure."""
-    return list(group_by(rows, SETTING).values())
-
-
-def _usual(params: dict[str, Any]) -> list[str]:
+def _usual(params: Mapping[str, Any]) -> list[str]:
     parts = [f"{_short(params['g_min_us'])}–{_short(params['g_max_us'])} µS"]
     if params.get("bits"):
         parts.append(f"{params['bits']} bits in {params['slice_bits']}-bit slices")

@@ -26,7 +26,8 @@ from hwaware.report.drawing import (
 from hwaware.report.labels import age_label, age_labels, heading, line_labels, metric_label
 from hwaware.results.costs import Costs, bytes_label, cost_of
 from hwaware.results.row import Row
-from hwaware.results.summary import LINE, SETTING, Summary, group_by, summarise
+from hwaware.results.setting import LINE, SETTING, group_by
+from hwaware.results.summary import Summary, summarise
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,9 +93,9 @@ def plot_costs(rows: Iterable[Row], costs: Costs, path: str | Path, varying: Seq
     labels, points = line_labels(rows), []
     colours = _colours(list(labels.items()))  # as in the figure of accuracy against age
     for line, same in group_by(rows, LINE).items():
-        cost = {"bytes_stored": "0"} if same[0].method == "none" else cost_of(same[0], costs)
-        if cost is not None:
-            points.append((float(cost["bytes_stored"]), summarise(same)[0], line))
+        cost, unrepaired = cost_of(same[0], costs), same[0].method == "none"
+        if cost is not None or unrepaired:
+            points.append((0.0 if unrepaired else cost.bytes_stored, summarise(same)[0], line))
     stored = [count for count, _, _ in points if count > 0]
     if not stored:
         raise UserError("no repair with a cost: there is nothing to draw accuracy against.")

@@ -18,7 +18,8 @@ from hwaware.report.drawing import (
 )
 from hwaware.report.labels import age_label, age_labels, heading, line_labels
 from hwaware.results.row import Row
-from hwaware.results.summary import LINE, Summary, group_by, summarise
+from hwaware.results.setting import LINE, group_by, params_of
+from hwaware.results.summary import Summary, summarise
 
 
 def plot_range_sweep(rows: Iterable[Row], path: str | Path, age_s: float) -> Path:
@@ -35,7 +36,7 @@ def plot_range_sweep(rows: Iterable[Row], path: str | Path, age_s: float) -> Pat
         raise UserError("rows of a range sweep may differ in kappa and range_fraction only; select one device's first.")
     curves: dict[tuple[float, bool], list[tuple[float, Summary]]] = {}
     for one in summarise(rows):
-        params = json.loads(one.device_params)
+        params = params_of(one.device_params)
         curve = curves.setdefault((params["kappa"] or 0.0, one.network != "base"), [])
         curve.append((params["range_fraction"], one))
 
@@ -59,7 +60,7 @@ def plot_input_range_sweep(rows: Iterable[Row], path: str | Path) -> Path:
     ``rows`` differ in the converters' ``input_range``, in chips and in ages, and in nothing else.
     """
     rows = list(rows)
-    if not rows or any("converters" not in json.loads(row.device_params) for row in rows):
+    if not rows or any("converters" not in params_of(row.device_params) for row in rows):
         raise UserError("an input range sweep needs rows of networks with converters.")
     same = {(*astuple(replace(row, age_s=0.0, **_UNSWEPT)), row.network, _swept_input(row)[1]) for row in rows}
     if len(same) > 1:
@@ -76,7 +77,7 @@ def plot_input_range_sweep(rows: Iterable[Row], path: str | Path) -> Path:
     axes[-1].set(xlabel="input range r (share of the voltage range in use)", xlim=(0, 1.02))
     legend(figure, axes[0])
     title, conditions = heading(rows, swept=("converters",))
-    fixed = json.loads(_swept_input(rows[0])[1])["converters"].items()
+    fixed = [one for one in params_of(rows[0].device_params)["converters"].items() if one[0] != "input_range"]
     conditions = f"{conditions} · {', '.join(f'{name} = {value:g}' for name, value in fixed)}"
     return save(figure, axes[0], (title, conditions), path)
 
@@ -90,7 +91,7 @@ def plot_parameter_sweep(rows: Iterable[Row], parameter: str, path: str | Path) 
         UserError: they are not, or the parameter is none of theirs, or no number.
     """
     rows = list(rows)
-    values = [json.loads(row.device_params).get(parameter) for row in rows]
+    values = [params_of(row.device_params).get(parameter) for row in rows]
     if not rows or not all(isinstance(value, int | float) for value in values):
         raise UserError(f"'{parameter}' is not a number in the device parameters of every row: nothing to sweep.")
     own = {"recipe": "", "method": "", "method_params": "", "seed": 0, "base_digital": 0.0}
@@ -99,7 +100,7 @@ def plot_parameter_sweep(rows: Iterable[Row], parameter: str, path: str | Path) 
     lines, labels = group_by(summarise(rows), LINE), line_labels(rows)
     figure, axes = accuracy_figure(list(lines.values()))
     for index, (line, summaries) in enumerate(lines.items()):
-        points = sorted((json.loads(one.device_params)[parameter], index, one) for index, one in enumerate(summaries))
+        points = sorted((params_of(one.device_params)[parameter], index, one) for index, one in enumerate(summaries))
         for axis in axes:
             draw_mean(axis, [value for value, _, _ in points], [one for *_, one in points], COLOURS[index % 7],
                       labels[line], "-", MARKERS[index % 5])  # fmt: skip
@@ -111,8 +112,9 @@ def plot_parameter_sweep(rows: Iterable[Row], parameter: str, path: str | Path) 
 
 def _swept_input(row: Row | Summary) -> tuple[float, str]:
     """The input range of a row, and the rest of its device parameters."""
-    params = json.loads(row.device_params)
-    return params["converters"].pop("input_range"), json.dumps(params, sort_keys=True)
+    converters = dict(params_of(row.device_params)["converters"])
+    input_range = converters.pop("input_range")
+    return input_range, json.dumps({**params_of(row.device_params), "converters": converters}, sort_keys=True)
 
 
 #: Fields in which the rows of one sweep differ.
@@ -120,4 +122,4 @@ _UNSWEPT = {"network": "", "device_params": "", "chip_seed": 0, "value": 0.0, "d
 
 
 def _without(params: str, names: Sequence[str]) -> str:
-    return json.dumps({name: value for name, value in json.loads(params).items() if name not in names}, sort_keys=True)
+    return json.dumps({name: value for name, value in params_of(params).items() if name not in names}, sort_keys=True)

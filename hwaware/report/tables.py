@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
@@ -17,12 +16,12 @@ from hwaware.report.labels import (
     line_labels,
     marked_age,
     points_label,
-    settings,
     varying_params,
 )
-from hwaware.results.costs import Costs, bytes_label, cost_of
+from hwaware.results.costs import CostLine, Costs, bytes_label, cost_of
 from hwaware.results.row import Row
-from hwaware.results.summary import LINE, LOSS_POINTS, SETTING, Summary, group_by, lifetime, paired_gain, summarise
+from hwaware.results.setting import LINE, SETTING, Setting, by_setting, group_by
+from hwaware.results.summary import LOSS_POINTS, Summary, lifetime, paired_gain, summarise
 
 _EXPLANATION = (
     "Mean ± standard deviation over chips (5th-percentile chip), in percent. "
@@ -92,7 +91,7 @@ def grids(
     rows = list(rows)
     named = tuple(dict.fromkeys((*varying, *varying_params(rows))))
     reference = _of_network(rows, against)
-    return [_grid(same, named, reference, costs or {}, loss_points) for same in settings(rows)]
+    return [_grid(same, named, reference, costs or {}, loss_points) for same in by_setting(rows).values()]
 
 
 def _of_network(rows: Iterable[Row], name: str) -> list[Row]:
@@ -133,18 +132,18 @@ def _grid(
     )
 
 
-def _cost_columns(lines: Sequence[Mapping[str, str] | None]) -> dict[str, tuple[str, ...]]:
+def _cost_columns(lines: Sequence[CostLine | None]) -> dict[str, tuple[str, ...]]:
     """What is stored and added, a column each; those that say 0 for all are left out."""
 
-    def cells(text: Callable[[Mapping[str, str]], str]) -> tuple[str, ...]:
+    def cells(text: Callable[[CostLine], str]) -> tuple[str, ...]:
         return tuple("" if line is None else text(line) for line in lines)
 
     columns = {
-        "stored": cells(lambda line: bytes_label(float(line["bytes_stored"]))),
-        "extra MACs (%)": cells(lambda line: f"{float(line['extra_macs_percent']):.3g}"),
-        "images kept": cells(lambda line: line["images_kept"]),
-        "labels kept": cells(lambda line: line["labels_kept"]),
-        "cell writes": cells(lambda line: line["cell_writes"]),
+        "stored": cells(lambda line: bytes_label(line.bytes_stored)),
+        "extra MACs (%)": cells(lambda line: f"{line.extra_macs_percent:.3g}"),
+        "images kept": cells(lambda line: str(line.images_kept)),
+        "labels kept": cells(lambda line: str(line.labels_kept)),
+        "cell writes": cells(lambda line: str(line.cell_writes)),
     }
     return {name: column for name, column in columns.items() if set(column) - {"", "0"}}
 
@@ -167,11 +166,11 @@ def _life(rows: Sequence[Row], loss_points: float) -> str:
     age_s = lifetime(rows, loss_points)
     if age_s is not None and math.isnan(age_s):
         return "–"
-    params = json.loads(rows[0].device_params)
+    setting = Setting.of(rows[0])
     if age_s is None:
-        return f"> {marked_age(max(row.age_s for row in rows), params)}"
+        return f"> {marked_age(max(row.age_s for row in rows), setting)}"
     first = min(row.age_s for row in rows)
-    return "< " * (age_s == first > 0) + marked_age(age_s, params)
+    return "< " * (age_s == first > 0) + marked_age(age_s, setting)
 
 
 def _gain(rows: Sequence[Row], reference: Sequence[Row]) -> str:

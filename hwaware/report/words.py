@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 
 from hwaware.report.labels import line_labels, marked_age, metric_label, points_label
 from hwaware.results.costs import Costs, bytes_label, cost_of
 from hwaware.results.row import Row
-from hwaware.results.summary import LINE, LOSS_POINTS, Summary, group_by, lifetime, summarise
+from hwaware.results.setting import LINE, Setting, group_by
+from hwaware.results.summary import LOSS_POINTS, Summary, lifetime, summarise
 
 #: Points that an accuracy may lie below the best to count as one of the good ones, of which the cheapest is named.
 _NEAR_POINTS = 0.5
@@ -85,7 +85,7 @@ def _repairs(
 
 def _bytes(row: Row, costs: Costs) -> float:
     line = cost_of(row, costs)
-    return math.inf if line is None else float(line["bytes_stored"])
+    return math.inf if line is None else line.bytes_stored
 
 
 def _for(stored: float) -> str:
@@ -99,4 +99,4 @@ def _at(end: Summary) -> str:
 
 
 def _age(age_s: float, of: Summary) -> str:
-    return marked_age(age_s, json.loads(of.device_params), " (extrapolated)")
+    return marked_age(age_s, Setting.of(of), " (extrapolated)")

@@ -4,33 +4,84 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from hwaware.errors import UserError
-from hwaware.results.csv import write_csv
-from hwaware.results.row import Row
+from hwaware.results.csv import parse, write_csv, write_items
+from hwaware.results.row import RepairLabels, Row
 
 NAME = "costs.csv"
 
-#: What identifies a line: one method for one network on one device, in one comparison: one of another size may have
-#: other ages, and so another number of states to store.
-KEY = ("model", "network", "n_samples", "mapping", "device", "device_params", "method", "method_params")
-
-Costs = Mapping[tuple[str, ...], Mapping[str, str]]
+#: What identifies a line.
+KEY = tuple(field.name for field in fields(RepairLabels))
 
 
-def read_costs(path: str | Path) -> dict[tuple[str, ...], dict[str, str]]:
-    """The lines of a ``costs.csv`` by :data:`KEY`, as text.
+@dataclass(frozen=True)
+class CostLine(RepairLabels):
+    """What one repair costs.
+
+    Attributes:
+        sets: states that have to be stored, one for each drift level.
+        bytes_stored: parameters of all drift levels and samples kept, in digital memory.
+        extra_macs_percent: multiply-accumulates per inference, of those of the network.
+        images_kept, labels_kept: samples and labels that have to be kept in the field.
+        cell_reads, cell_writes: per calibration.
+        update_time_s, update_time_slow_s: of one calibration, with cells that are written fast, and slowly.
+        trainable_percent: parameters fitted, of the network's.
+        commit, version: of the source that counted.
+    """
+
+    sets: int
+    bytes_stored: float
+    extra_macs_percent: float
+    images_kept: int
+    labels_kept: int
+    cell_reads: int
+    cell_writes: int
+    update_time_s: float
+    update_time_slow_s: float
+    trainable_percent: float
+    commit: str
+    version: str
+
+
+Costs = Mapping[RepairLabels, CostLine]
+
+
+def by_repair(lines: Iterable[CostLine]) -> dict[RepairLabels, CostLine]:
+    """Lines by what they are of."""
+    return {RepairLabels.of(line): line for line in lines}
+
+
+def cost_of(row: Row, costs: Costs) -> CostLine | None:
+    """The line for the repair that a row was measured with; None for none."""
+    return costs.get(RepairLabels.of(row))
+
+
+def write_costs(path: str | Path, lines: Iterable[CostLine]) -> Path:
+    """Replaces a ``costs.csv``, and returns its path."""
+    return write_items(path, CostLine, lines)
+
+
+def read_costs(path: str | Path) -> dict[RepairLabels, CostLine]:
+    """The lines of a ``costs.csv``.
 
     Raises:
-        UserError: the file has other columns.
+        UserError: the file has other columns, or a cell is no number; the message names file, line and column.
     """
-    with Path(path).open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        missing = [name for name in (*KEY, "bytes_stored") if name not in (reader.fieldnames or ())]
+    names, path = [field.name for field in fields(CostLine)], Path(path)
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file, restval="")
+        missing = [name for name in names if name not in (reader.fieldnames or ())]
         if missing:
             raise UserError(f"{path}: there is no column '{missing[0]}'; is this a file of costs?")
-        return {tuple(line[name] for name in KEY): line for line in reader}
+        return by_repair(parse(CostLine, [line[name] for name in names], path, reader.line_num) for line in reader)
+
+
+def costs_in(folder: Path) -> dict[RepairLabels, CostLine]:
+    """What a run's folder says of the costs of repairs; nothing without a ``costs.csv``."""
+    return read_costs(folder / NAME) if (folder / NAME).exists() else {}
 
 
 def merge_lines(path: Path, sources: Iterable[Path], key: Iterable[str]) -> None:
@@ -49,16 +100,6 @@ def merge_lines(path: Path, sources: Iterable[Path], key: Iterable[str]) -> None
             groups |= own
     if groups:
         write_csv(path, header, (line.values() for lines in groups.values() for line in lines))
-
-
-def key_of(row: Row) -> tuple[str, ...]:
-    """What :data:`KEY` names of a row, as text."""
-    return tuple(str(getattr(row, name)) for name in KEY)
-
-
-def cost_of(row: Row, costs: Costs) -> Mapping[str, str] | None:
-    """The line for the repair that a row was measured with; None for none."""
-    return costs.get(key_of(row))
 
 
 def bytes_label(count: float) -> str:

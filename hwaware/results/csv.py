@@ -1,18 +1,20 @@
-"""Measurement rows as a CSV file that survives a crash and reads back exactly."""
+"""Results as CSV files that survive a crash and read back exactly: a line for each item, a column for each field."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
-from collections.abc import Callable, Iterable
-from dataclasses import astuple, fields
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
+from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from hwaware.errors import UserError
 from hwaware.results.files import replacing
 from hwaware.results.row import Row
+from hwaware.results.setting import params_of
 
 COLUMNS = tuple(field.name for field in fields(Row))
 
@@ -28,7 +30,7 @@ def write_rows(path: str | Path, rows: Iterable[Row]) -> Path:
 
     The file is replaced as a whole: a reader, or a run killed half-way, sees the old rows or the new ones.
     """
-    return write_csv(path, COLUMNS, (astuple(row) for row in rows))
+    return write_items(path, Row, rows)
 
 
 def read_rows(path: str | Path) -> list[Row]:
@@ -54,7 +56,7 @@ def read_rows(path: str | Path) -> list[Row]:
                         f"{path}, line {reader.line_num}: {len(cells)} columns instead of {len(COLUMNS)}; "
                         f"is the last one '{COLUMNS[-1]}'?"
                     )
-                rows.append(Row(**_parse(cells, f"{path}, line {reader.line_num}")))
+                rows.append(parse(Row, cells, path, reader.line_num))
         except (csv.Error, UnicodeDecodeError) as error:
             line = reader.line_num + isinstance(error, UnicodeDecodeError)  # that line never reached the reader
             raise UserError(f"{path}, line {line}: not a CSV file of rows ({error}).") from error
@@ -63,9 +65,16 @@ def read_rows(path: str | Path) -> list[Row]:
 
 def merge_rows(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:
     """Old rows in their order, each replaced by its new measurement where there is one, then what is new."""
-    merged = {tuple(getattr(row, name) for name in IDENTITY): row for row in old}
-    merged.update({tuple(getattr(row, name) for name in IDENTITY): row for row in new})
+    identity = attrgetter(*IDENTITY)
+    merged = {identity(row): row for row in old}
+    merged.update({identity(row): row for row in new})
     return list(merged.values())
+
+
+def write_items(path: str | Path, kind: type, items: Iterable[Any]) -> Path:
+    """Replaces a CSV file by one of items of a dataclass, a column for each of its fields, and returns its path."""
+    names = tuple(field.name for field in fields(kind))
+    return write_csv(path, names, map(attrgetter(*names), items))
 
 
 def write_csv(path: str | Path, header: Iterable[str], lines: Iterable[Iterable[Any]]) -> Path:
@@ -79,36 +88,41 @@ def write_csv(path: str | Path, header: Iterable[str], lines: Iterable[Iterable[
     return Path(path)
 
 
-def _text(value: Any) -> str:
-    # repr is the shortest text that reads back as the same float; 3600 and 3600.0 must not differ in a diff.
-    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+def parse(kind: type, cells: Sequence[str], path: Path, line: int) -> Any:
+    """The item of a dataclass that a line's cells, in the order of its fields, stand for.
 
-
-def _parse(cells: list[str], where: str) -> dict[str, Any]:
-    values = {}
-    for name, cell in zip(COLUMNS, cells, strict=True):
-        read, kind = _READERS[name]
+    Raises:
+        UserError: a cell is none of its field's type; the message names file, line and column.
+    """
+    values = []
+    for (name, read, what), cell in zip(_readers(kind), cells, strict=True):
         try:
-            values[name] = read(cell)
+            values.append(read(cell))
         except ValueError as error:
-            raise UserError(f"{where}, column '{name}': '{cell}' is not {kind}.") from error
-    return values
+            raise UserError(f"{path}, line {line}, column '{name}': '{cell}' is not {what}.") from error
+    return kind(*values)
+
+
+@cache
+def _readers(kind: type) -> tuple[tuple[str, Callable[[str], Any], str], ...]:
+    """Of each field of a dataclass its name, what reads it, and what it then is."""
+    return tuple((field.name, *_reader(field.name, field.type)) for field in fields(kind))
+
+
+def _reader(name: str, annotation: str) -> tuple[Callable[[str], Any], str]:
+    if name.endswith("_params"):
+        return _json_object, "a JSON object"
+    return {"float": (float, "a number"), "int": (int, "a whole number"), "str": (str, "text")}[annotation]
 
 
 def _json_object(text: str) -> str:
-    if not isinstance(json.loads(text), dict):
-        raise ValueError("not an object")
+    params_of(text)  # which refuses what is none
     return text
 
 
-def _reader(name: str, annotation: Any) -> tuple[Callable[[str], Any], str]:
-    if name.endswith("_params"):
-        return _json_object, "a JSON object"
-    kind = getattr(annotation, "__name__", annotation)  # a name where annotations are postponed
-    return {"float": (float, "a number"), "int": (int, "a whole number"), "str": (str, "text")}[kind]
-
-
-_READERS = {field.name: _reader(field.name, field.type) for field in fields(Row)}
+def _text(value: Any) -> str:
+    # repr is the shortest text that reads back as the same float; 3600 and 3600.0 must not differ in a diff.
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def _wrong_header(header: tuple[str, ...]) -> str:

@@ -1,8 +1,10 @@
-"""One measurement, and what identifies the run that it is of."""
+"""One measurement, and what identifies the run, the repair and the network that it is of."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,31 @@ class RunLabels:
     seed: int
     method: str = "none"
     method_params: str = "{}"
+
+
+@dataclass(frozen=True)
+class RepairLabels:
+    """What identifies a repair: one method for one network on one device, in one comparison.
+
+    A comparison of another size (``n_samples``) may have other ages, and so another number of states to store.
+    """
+
+    model: str
+    network: str
+    n_samples: int
+    mapping: str
+    device: str
+    device_params: str
+    method: str
+    method_params: str
+
+    @staticmethod
+    def of(item: Any) -> RepairLabels:
+        """The labels of a row, or of what a repair costs."""
+        return RepairLabels(*_REPAIR(item))
+
+
+_REPAIR = attrgetter(*RepairLabels.__dataclass_fields__)
 
 
 @dataclass(frozen=True)

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, fields
-from operator import attrgetter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from hwaware.hardware.devices.device import is_extrapolated
 from hwaware.results.csv import write_csv
 from hwaware.results.row import Row
-
-#: What must be equal for two accuracies to stand in one table or figure …
-SETTING = ("model", "dataset", "device", "device_params", "mapping", "metric", "n_samples")
-#: … and what makes two lines of it.
-LINE = ("recipe", "network", "method", "method_params")
+from hwaware.results.setting import LINE, SETTING, Setting, group_by
 
 #: Points below base digital at which a chip no longer counts as good, and a network's life ends, by default.
 LOSS_POINTS = 1.0
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -65,14 +56,6 @@ class Summary:
     ratio_base_digital: float
     normalised: float
     yield_percent: float
-
-
-def group_by(items: Iterable[Item], names: Sequence[str]) -> dict[Hashable, list[Item]]:
-    """Items by the values of the named fields, in order of first appearance."""
-    key, groups = attrgetter(*names), {}
-    for item in items:
-        groups.setdefault(key(item), []).append(item)
-    return groups
 
 
 def summarise(
@@ -204,8 +187,8 @@ def write_summary(
             life = age_s, ""
         else:
             life = age_s, "below" if age_s == summaries[0].age_s else "at"
-        params = json.loads(summaries[0].device_params)
-        lines += [(*astuple(one), *life, int(is_extrapolated(one.age_s, params))) for one in summaries]
+        setting = Setting.of(line[0])
+        lines += [(*astuple(one), *life, int(setting.extrapolates(one.age_s))) for one in summaries]
     header = [field.name for field in fields(Summary)] + ["lifetime_s", "lifetime_is", "extrapolated"]
     return write_csv(path, header, ([known(value) for value in line] for line in lines))
 

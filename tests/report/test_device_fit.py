@@ -1,42 +1,73 @@
-"""What a fit's tables and figures are made of."""
+"""A fit's table and figures, from numbers alone."""
 
 from __future__ import annotations
 
-import random
-from dataclasses import replace
+import json
+import math
+import re
 
-from hwaware.commands.readings import simulate_readings
-from hwaware.hardware.devices import load_device
-from hwaware.hardware.devices.fit import Fit, read_measurements
-from hwaware.hardware.devices.fit.cleaning import clean
-from hwaware.report.device_fit import agreement, fit_tables
+import numpy as np
+import pytest
 
-TIMES_S = (0.0, 1.0, 3600.0, 86400.0)
+from hwaware.report.device_fit import Course, FittedLaw, agreement_table, plot_by_state, plot_over_time
+from hwaware.report.device_plots import LawCurve, plot_device_law
+from hwaware.results.agreement import Agreement
+from hwaware.results.setting import DeviceLabels
 
-
-def _fit(folder, cells, targets, kept):
-    """Of the law that the readings are drawn from; ``kept(cell, time)`` says which are there."""
-    device = load_device("reram_cmo")
-    header, *rows = simulate_readings(device, cells, TIMES_S, targets, seed=2).splitlines()
-    rows = [row for row in rows if kept(int(row.split(",")[0]), float(row.split(",")[2]))]
-    (folder / "a.csv").write_text("\n".join([header, *rows]))
-    device = replace(device, measured_s=TIMES_S[1::2])
-    return Fit(device, clean(read_measurements(folder / "a.csv")), (), {}, (), "log_time", ())
+PARAMS = {"g_min_us": 10.0, "g_max_us": 60.0, "measured_s": [1.0, 3600.0]}
+OF = DeviceLabels("mine", json.dumps(PARAMS), "differential")
+LATER_S = 315_360_000.0
 
 
-def test_a_state_is_the_same_at_all_ages_whatever_is_missing(tmp_path):
-    rng = random.Random(0)
-    fit = _fit(tmp_path, 200, [rng.uniform(10, 88) for _ in range(50)], lambda cell, time: rng.random() < 0.8)
-    rows = agreement(fit)
-    assert 12 <= len({one.target_us for one in rows}) <= 16
-    assert len({one.time_s for one in rows if one.cells}) == 4
+@pytest.fixture
+def rows():
+    """Two targets just written, after an hour, and expected in ten years."""
+    measured = ((0.0, 40, 0.0, 1.0), (3600.0, 40, -1.5, 3.0), (LATER_S, 0, math.nan, math.nan))
+    return [
+        Agreement(age_s, target, cells, shift, -1.0, std, 2.0, 0.0, 0.1 if cells else 0.0, extrapolated=not cells)
+        for age_s, cells, shift, std in measured
+        for target in (20.0, 40.0)
+    ]
 
 
-def test_a_lone_reading_does_not_blank_its_age(tmp_path):
-    fit = _fit(tmp_path, 90, (20, 40, 60), lambda cell, time: time != 3600 or cell % 3 or cell == 0)
-    (by_age,) = (
-        table for table in fit_tables(fit, agreement(fit)) if table.title.startswith("conductance less target")
+@pytest.fixture
+def law():
+    def course(target, ages, extrapolated):
+        return Course(target, np.array(ages), np.array([-1.0, -2.0]), np.array([1.0, 2.0]), extrapolated)
+
+    spans, targets = (((1.0, 3600.0), False), ((3600.0, LATER_S), True)), np.array([10.0, 60.0])
+    return FittedLaw(
+        of=OF,
+        form="log_time",
+        n_cells=80,
+        measured_s=(1.0, 3600.0),
+        shown_s=(1.0, LATER_S),
+        courses=[course(target, *span) for target in (20.0, 40.0) for span in spans],
+        curves=[LawCurve(age_s, targets, -targets / 10, targets / 20) for age_s in (0.0, 3600.0, LATER_S)],
     )
-    shown = dict(zip(by_age.columns[0].cells, by_age.columns[4].cells, strict=True))
-    assert float(shown["1 h"]) > 0 and abs(float(shown["1 h"]) / float(shown["1 day"]) - 1) < 0.5
-    assert shown["10 years *"] == "–"
+
+
+def _texts(path):
+    return re.findall(r"<!-- (.*?) -->", path.with_suffix(".svg").read_text(encoding="utf-8"))
+
+
+def test_the_table_sets_measured_beside_fitted(rows):
+    columns = [list(column.cells) for column in agreement_table(rows).columns]
+    assert list(zip(*columns, strict=True)) == [
+        ("0 s", "80", "0.000", "-1.000", "1.000", "2.000", "10"),
+        ("1 h", "80", "-1.500", "-1.000", "3.000", "2.000", "10"),
+        ("10 years *", "–", "–", "-1.000", "–", "2.000", "–"),
+    ]
+
+
+def test_the_course_of_each_target(tmp_path, law, rows):
+    texts = _texts(plot_over_time(law, rows, tmp_path / "time.png"))
+    assert {"mine: log_time", "20 µS", "40 µS", "extrapolated", "age (s)"} <= set(texts)
+    assert any(text.startswith("80 cells, just written and 1 s to 1 h · dots measured") for text in texts)
+
+
+def test_the_law_at_each_age(tmp_path, law, rows):
+    ages = ("0 s", "1 h", "10 years (extrapolated)")
+    assert {*ages, "mine: log_time"} <= set(_texts(plot_by_state(law, rows, tmp_path / "state.png")))
+    texts = set(_texts(plot_device_law(law.curves, OF, [(40.0, 60.0)], tmp_path / "law.png")))
+    assert {*ages, "mine, differential"} <= texts

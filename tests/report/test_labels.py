@@ -7,10 +7,10 @@ from hwaware.report.labels import (
     heading,
     line_labels,
     metric_label,
-    settings,
     slug,
     varying_params,
 )
+from hwaware.results.setting import by_setting
 
 
 def test_the_default_ages():
@@ -83,7 +83,7 @@ def test_slugs_tell_settings_apart_and_are_file_names(make_row):
         for kappa in (2.0, None) for mapping in ("offset", "differential") for metric in ("top1", "top5")
         for model in ("a/b", "c")
     ]  # fmt: skip
-    slugs = [slug(same, rows) for same in settings(rows)]
+    slugs = [slug(same, rows) for same in by_setting(rows).values()]
     assert len(set(slugs)) == len(rows) == 16
     assert not any(set(one) & set("/ :'\"") for one in slugs)
     assert slug(rows[:1], rows[:1]) == "reram_cmo_offset_top1"

@@ -1,16 +1,16 @@
+import json
 import random
 import re
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from hwaware.errors import UserError
-from hwaware.hardware import load_hardware
 from hwaware.report.device_plots import plot_conductances, plot_transform
 from hwaware.report.plots import _age_positions, plot_accuracy
 from hwaware.report.sweep_plots import plot_input_range_sweep, plot_parameter_sweep, plot_range_sweep
+from hwaware.results.setting import DeviceLabels
 
 BLUE, ORANGE, PINK = (0, 114, 178), (213, 94, 0), (204, 121, 167)
 
@@ -131,16 +131,20 @@ def test_the_heading_names_a_varying_parameter(tmp_path, rows):
     assert not _same(_pixels(plain), _pixels(named))
 
 
+def _device(**params):
+    window = {"g_min_us": 9.0, "g_max_us": 88.2, "kappa": 2.0, "range_fraction": 1.0}
+    return DeviceLabels("reram_cmo", json.dumps(window | params), "differential")
+
+
 def test_conductances_have_a_panel_per_age(tmp_path):
-    device = load_hardware("reram_cmo", mapping="differential")
     draw = np.random.default_rng(0)
     samples = {age: draw.uniform(20, 40, 5000) for age in (0.0, 3600.0, 315_360_000.0)}
-    three = _pixels(plot_conductances(samples, tmp_path / "3.png", device))
-    one = _pixels(plot_conductances({0.0: samples[0.0]}, tmp_path / "1.png", device))
+    three = _pixels(plot_conductances(samples, _device(), tmp_path / "3.png"))
+    one = _pixels(plot_conductances({0.0: samples[0.0]}, _device(), tmp_path / "1.png"))
     assert three.shape[0] > 1.5 * one.shape[0]
     assert not any("extrapolated" in text for text in _texts(tmp_path / "3.png"))
-    measured = replace(device, measured_s=(1.0, 604_800.0))
-    texts = _texts(plot_conductances(samples, tmp_path / "3.png", measured))
+    measured = _device(measured_s=(1.0, 604_800.0))
+    texts = _texts(plot_conductances(samples, measured, tmp_path / "3.png"))
     assert [" (extrapolated)" in text for text in texts if text.startswith("age ")] == [False, False, True]
     colourful = np.argwhere(np.ptp(one, axis=-1) > 40) / one.shape[:2]  # the bars: 20 to 40 of 9 to 88.2 µS
     assert 0.15 < colourful[:, 1].min() < 0.3 and 0.4 < colourful[:, 1].max() < 0.55
@@ -149,12 +153,12 @@ def test_conductances_have_a_panel_per_age(tmp_path):
 def test_no_conductances_is_an_error(tmp_path):
     for samples in ({}, {0.0: []}):
         with pytest.raises(UserError, match="no conductances"):
-            plot_conductances(samples, tmp_path / "a.png", load_hardware("reram_cmo"))
+            plot_conductances(samples, _device(), tmp_path / "a.png")
 
 
 def test_transform_bends_with_kappa_and_is_the_identity_without(tmp_path):
     def pixels(kappa):
-        return _pixels(plot_transform(load_hardware("reram_cmo", kappa=kappa), tmp_path / f"{kappa}.png"))
+        return _pixels(plot_transform(_device(kappa=kappa), tmp_path / f"{kappa}.png"))
 
     assert not len(_where(pixels(None), BLUE))
     bent, flat = (_where(pixels(kappa), BLUE) for kappa in (3.0, 0.01))

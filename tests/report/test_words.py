@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from hwaware.report.words import in_words
-from hwaware.results.costs import key_of
+from hwaware.results.costs import by_repair
 
 
 @pytest.fixture
-def repaired(make_row):
+def repaired(make_row, make_cost):
     """A network, and two repairs of it, at one hour and ten years on two chips; what the repairs cost."""
     accuracies = {"none": (91.0, 80.0), "dora": (91.5, 91.0), "vera_plus": (91.4, 90.8)}
     rows = [
@@ -18,9 +18,9 @@ def repaired(make_row):
         for age_s, value in zip((3600.0, 315_360_000.0), values, strict=True)
         for chip in (0, 1)
     ]
-    stored = {"dora": "582000", "vera_plus": "2460"}
-    costs = {key_of(row): {"bytes_stored": stored[row.method]} for row in rows if row.method != "none"}
-    return rows, costs
+    stored = {"dora": 582_000, "vera_plus": 2460}
+    costs = [make_cost(row, bytes_stored=stored[row.method]) for row in rows if row.method != "none"]
+    return rows, by_repair(costs)
 
 
 def test_the_best_repair_and_the_cheapest_near_it(repaired):

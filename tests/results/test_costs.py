@@ -1,108 +1,67 @@
-import json
+from dataclasses import replace
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from hwaware.errors import UserError
-from hwaware.report.labels import line_labels
-from hwaware.report.plots import plot_accuracy, plot_costs, plot_sets
-from hwaware.report.tables import markdown_table
-from hwaware.results.costs import KEY, cost_of, key_of, merge_lines, read_costs
+from hwaware.results.costs import KEY, by_repair, cost_of, costs_in, merge_lines, read_costs, write_costs
 from hwaware.results.csv import write_csv
-
-HEADER = (*KEY, "bytes_stored", "extra_macs_percent", "images_kept", "labels_kept", "cell_writes")
-
-
-def _params(**settings):
-    return json.dumps(settings, sort_keys=True)
+from tests.conftest import ROOT
 
 
 @pytest.fixture
-def compared(make_row):
-    """One network by no method and four, at two ages, on three chips."""
-    values = {
-        ("none", "{}"): 85.0,
-        ("dora", _params(rank=1, images=10)): 91.0,
-        ("dora", _params(rank=2, images=10)): 90.0,
-        ("vera_plus", _params(rank=1)): 90.5,
-        ("gdc", "{}"): 86.0,
-    }
-    return [
-        make_row(method=method, method_params=params, age_s=age_s, chip_seed=chip, value=value + 0.1 * chip)
-        for (method, params), value in values.items()
-        for age_s in (3600.0, 315_360_000.0)
-        for chip in range(3)
-    ]
+def lines(make_row, make_cost):
+    """What three repairs of one network cost."""
+    stored = {"dora": 39_600, "vera_plus": 800.5, "gdc": 0}
+    return [make_cost(make_row(method=method), bytes_stored=count) for method, count in stored.items()]
 
 
-@pytest.fixture
-def costs(tmp_path, compared):
-    stored = {"none": None, "dora": 39_600, "vera_plus": 800, "gdc": 0}
-    lines = {
-        key_of(row): (stored[row.method], 1.5, 10 * (row.method == "dora"), 0, 0)
-        for row in compared
-        if row.method != "none"
-    }
-    return write_csv(tmp_path / "costs.csv", HEADER, ((*key, *line) for key, line in lines.items()))
+def test_costs_read_back_as_they_were(tmp_path, lines):
+    awkward = replace(lines[0], network='a, "b"', update_time_s=0.1 + 0.2, cell_writes=11_295_744)
+    costs = read_costs(write_costs(tmp_path / "new" / "costs.csv", [awkward, *lines[1:]]))
+    assert costs == by_repair([awkward, *lines[1:]])
+    assert all(isinstance(line.bytes_stored, float) and isinstance(line.sets, int) for line in costs.values())
+    assert costs_in(tmp_path / "new") == costs and costs_in(tmp_path) == {}
 
 
-def test_a_label_names_what_differs_only(compared):
-    assert list(line_labels(compared).values()) == [
-        "base", "base + dora rank=1", "base + dora rank=2", "base + vera_plus", "base + gdc",
-    ]  # fmt: skip
+@pytest.mark.parametrize("file", sorted((ROOT / "results").glob("*/costs.csv")), ids=lambda file: file.parent.name)
+def test_committed_costs_are_written_as_they_were_read(tmp_path, file):
+    assert write_costs(tmp_path / "costs.csv", read_costs(file).values()).read_bytes() == file.read_bytes()
 
 
-def test_costs_stand_beside_accuracies(compared, costs):
-    table = markdown_table(compared, costs=read_costs(costs)).splitlines()
-    header = next(line for line in table if line.startswith("| network"))
-    assert header.endswith("| stored | extra MACs (%) | images kept |")  # no labels, no writes: no columns
-    (vera,) = [line for line in table if "vera_plus" in line]
-    assert vera.endswith("| 800 B | 1.5 | 0 |")
-    (none,) = [line for line in table if line.startswith("| base |")]
-    assert none.endswith("|  |  |  |")
+def test_a_row_finds_what_its_repair_costs(make_row, lines):
+    costs = by_repair(lines)
+    for row in (make_row(method="dora", age_s=60.0, chip_seed=7), make_row(method="dora", recipe="another")):
+        assert cost_of(row, costs) is lines[0]
+    for other in (make_row(), make_row(method="dora", n_samples=7), make_row({"kappa": 1.0}, method="dora")):
+        assert cost_of(other, costs) is None
 
 
-def test_costs_that_are_not(tmp_path, compared):
+def test_costs_that_are_not(tmp_path, lines):
     path = write_csv(tmp_path / "other.csv", ("a", "b"), [(1, 2)])
     with pytest.raises(UserError, match="no column 'model'"):
         read_costs(path)
-    assert cost_of(compared[0], {}) is None
 
 
-def test_merging_replaces_what_is_there(tmp_path, costs):
-    old = next(key for key in read_costs(costs) if "gdc" in key)
-    keys = [old, tuple(field.replace("differential", "offset") for field in old)]
-    target = write_csv(tmp_path / "all" / "costs.csv", HEADER, [(*keys[0], 7, 0, 0, 0, 0), (*keys[1], 9, 0, 0, 0, 0)])
-    merge_lines(target, [costs, tmp_path / "nowhere.csv"], KEY)
-    merged = read_costs(target)
-    assert len(merged) == 5
-    assert [merged[key]["bytes_stored"] for key in keys] == ["0", "9"]
+@pytest.mark.parametrize(
+    ("cells", "wrong"),
+    [
+        ("many,1.5,0", "'bytes_stored': 'many' is not a number"),
+        ("1,1,0.5", "'images_kept': '0.5' is not a whole number"),
+    ],
+)
+def test_a_wrong_cost_is_named(tmp_path, lines, cells, wrong):
+    path = write_costs(tmp_path / "costs.csv", lines)
+    path.write_text(path.read_text().replace("39600,1.5,0", cells))
+    with pytest.raises(UserError, match=f"{path}, line 2, column {wrong}"):
+        read_costs(path)
+
+
+def test_merging_replaces_what_is_there(tmp_path, lines):
+    old, other = lines[2], replace(lines[2], mapping="offset")
+    new = write_costs(tmp_path / "costs.csv", lines)
+    target = write_costs(tmp_path / "all" / "costs.csv", [replace(old, bytes_stored=7), replace(other, bytes_stored=9)])
+    merge_lines(target, [new, tmp_path / "nowhere.csv"], KEY)
+    assert read_costs(target) == by_repair([old, replace(other, bytes_stored=9), *lines[:2]])
     other = write_csv(tmp_path / "other.csv", ("a", "b"), [(1, 2)])
     with pytest.raises(UserError, match="its columns are not those of"):
         merge_lines(target, [other], KEY)
-
-
-def _pixels(path):
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB")).astype(int)
-
-
-def test_accuracy_against_bytes(tmp_path, compared, costs):
-    before = _pixels(plot_costs(compared, read_costs(costs), tmp_path / "a.png"))
-    assert min(before.shape[:2]) > 600
-    better = [row for row in compared if row.method != "vera_plus"]
-    assert not np.array_equal(before, _pixels(plot_costs(better, read_costs(costs), tmp_path / "b.png")))
-    with pytest.raises(UserError, match="no repair with a cost"):
-        plot_costs([row for row in compared if row.method == "none"], read_costs(costs), tmp_path / "c.png")
-
-
-def test_many_methods_in_one_figure(tmp_path, compared, make_row):
-    rows = compared + [make_row(method=f"m{i}", age_s=age, value=80.0 + i) for i in range(8) for age in (3600.0, 1e8)]
-    assert min(_pixels(plot_accuracy(rows, tmp_path / "many.png")).shape[:2]) > 600
-
-
-def test_sets_against_targets(tmp_path):
-    points = {"differential": [(97.0, 1, True), (99.0, 3, False)], "offset": [(97.0, 5, True)]}
-    path = plot_sets(points, tmp_path / "s.png", ("a", "b"))
-    assert min(_pixels(path).shape[:2]) > 500

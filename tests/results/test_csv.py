@@ -8,6 +8,7 @@ import pytest
 
 from hwaware.errors import UserError
 from hwaware.results.csv import COLUMNS, merge_rows, read_rows, write_csv, write_rows
+from tests.conftest import ROOT
 
 
 def test_columns_are_those_of_the_issue():
@@ -22,6 +23,11 @@ def test_rows_read_back_to_the_last_bit(tmp_path, make_row):
     rows = [make_row(value=draw.random() * 10**power, chip_seed=power) for power in range(-300, 300, 7)]
     rows += [make_row(value=0.1 + 0.2), make_row(value=5e-324), make_row(value=math.nextafter(91.73, 92))]
     assert read_rows(write_rows(tmp_path / "new" / "rows.csv", rows)) == rows
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "results").glob("*/rows.csv")), ids=lambda file: file.parent.name)
+def test_committed_rows_are_written_as_they_were_read(tmp_path, file):
+    assert write_rows(tmp_path / "rows.csv", read_rows(file)).read_bytes() == file.read_bytes()
 
 
 def test_awkward_text_reads_back(tmp_path, make_row):

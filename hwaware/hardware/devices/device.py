@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hwaware.errors import UserError, nearest
 from hwaware.hardware.devices.censored import censored_moments
-from hwaware.hardware.devices.temperature import acceleration
+from hwaware.hardware.temperature import acceleration, is_extrapolated
 
 CLAMPS = ("window", "zero")
 
@@ -35,7 +35,7 @@ class Device(ABC):
         clamp: what a cell can hold: the programming ``window``, or anything above ``zero``.
         stuck_on, stuck_off: probability that a cell is stuck at g_max / at g_min.
         temperature_c, activation_energy_ev: at which temperature (°C) chips age, and how much faster drift is there
-            (:mod:`hwaware.hardware.devices.temperature`); None: at the one that the law is stated for. Ages are real
+            (:mod:`hwaware.hardware.temperature`); None: at the one that the law is stated for. Ages are real
             ones everywhere; reading is as noisy as at that age, not at the equivalent one.
         measured_s, measured_us: first and last age above 0 (s), and lowest and highest target (µS), at which cells were
             read for the constants; None: not stated. What lies outside is marked as extrapolated.
@@ -156,7 +156,7 @@ class Device(ABC):
 
     def extrapolates(self, age_s: float) -> bool:
         """Whether no cell was read at so great an age, or at so small a one above 0, for the law's constants."""
-        return is_extrapolated(age_s, self.params())
+        return is_extrapolated(age_s, self.measured_s, self.temperature_c, self.activation_energy_ev)
 
     @property
     def unmeasured_us(self) -> tuple[tuple[float, float], ...]:
@@ -207,15 +207,6 @@ class Device(ABC):
                 variance = variance + self.read_std_us(mean, age_s, g_us) ** 2
         # A cell without any spread (an idle one at 0 µS) would have an infinite derivative.
         return mean, variance.clamp(min=_SMALLEST_VARIANCE).sqrt()
-
-
-def is_extrapolated(age_s: float, params: dict[str, Any]) -> bool:
-    """:meth:`Device.extrapolates` of a device that is known by its parameters alone, as in results."""
-    if age_s == 0 or params.get("measured_s") is None:
-        return False
-    first_s, last_s = params["measured_s"]
-    equivalent_s = age_s * acceleration(params.get("temperature_c"), params.get("activation_energy_ev"))
-    return not first_s <= equivalent_s <= last_s
 
 
 def _flat(value: Any) -> Iterator[Any]:

@@ -9,13 +9,15 @@ import random
 import numpy as np
 import pytest
 
+from hwaware.commands.fit_files import fit_remarks
 from hwaware.commands.readings import simulate_readings
 from hwaware.errors import UserError
+from hwaware.evaluation.device_fit import agreement
 from hwaware.hardware.devices import load_device
 from hwaware.hardware.devices.fit import estimate, fit_device, read_measurements
 from hwaware.hardware.devices.fit.cleaning import clean
 from hwaware.hardware.devices.fit.forms import forms
-from hwaware.report.device_fit import agreement, fit_remarks, misfit
+from hwaware.results.agreement import misfit
 
 TIMES_S = (0, 1, 60, 3600, 604800)
 

@@ -11,15 +11,17 @@ import pytest
 import torch
 
 from hwaware.commands.device import ages
+from hwaware.commands.fit_files import fit_remarks
 from hwaware.commands.readings import simulate_readings
 from hwaware.errors import UserError
+from hwaware.evaluation.device_fit import agreement
 from hwaware.hardware.devices import device_file, load_device
 from hwaware.hardware.devices.fit import estimate, fit_device, read_measurements
 from hwaware.hardware.devices.fit.cleaning import clean, grouped_ages
 from hwaware.hardware.devices.fit.forms import Constant, Form, forms
 from hwaware.hardware.devices.laws.relaxation import MeasuredRelaxation
 from hwaware.hardware.devices.laws.state_drift import StateLogTimeDrift
-from hwaware.report.device_fit import agreement, fit_remarks, misfit
+from hwaware.results.agreement import misfit
 
 TIMES_S = (0.0, 1.0, 60.0, 3600.0, 604800.0)
 YEARS_S = 315360000.0

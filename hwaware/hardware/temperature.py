@@ -1,11 +1,13 @@
 """Ages at another temperature: an Arrhenius factor turns them into ages at the temperature that laws are stated for.
 
-``t_eq = t·exp(E_a/k_B·(1/T_ref - 1/T))``, T in kelvin: how retention is told from bakes (JEDEC JESD22-A117).
+``t_eq = t·exp(E_a/k_B·(1/T_ref - 1/T))``, T in kelvin: how retention is told from bakes (JEDEC JESD22-A117). Plain
+numbers, without torch: results ask too.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from hwaware.errors import UserError
 
@@ -45,3 +47,22 @@ def acceleration(temperature_c: float | None, activation_energy_ev: float | None
             f"ages would be off by more than a factor of {_LARGEST:g}."
         )
     return math.exp(exponent)
+
+
+def is_extrapolated(
+    age_s: float,
+    measured_s: Sequence[float] | None,
+    temperature_c: float | None = None,
+    activation_energy_ev: float | None = None,
+) -> bool:
+    """Whether no cell was read at so great an age, or at so small a one above 0, for a law's constants.
+
+    Args:
+        age_s: of the chip (s), at its temperature.
+        measured_s: first and last age above 0 (s) at which cells were read; None: not stated, and so False.
+        temperature_c, activation_energy_ev: see :func:`acceleration`.
+    """
+    if age_s == 0 or measured_s is None:
+        return False
+    first_s, last_s = measured_s
+    return not first_s <= age_s * acceleration(temperature_c, activation_energy_ev) <= last_s

@@ -1,0 +1,141 @@
+"""What ``hwaware device fit`` leaves: the device file and, beside it, tables and figures; and what it says."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.table import Table
+
+from hwaware.errors import UserError
+from hwaware.evaluation.device_fit import fitted_law
+from hwaware.hardware.devices import device_file
+from hwaware.hardware.devices.fit import estimate
+from hwaware.hardware.devices.fit.cleaning import OUTLIER_IQR, STUCK_WITHIN
+from hwaware.hardware.devices.fit.estimate import BOOTSTRAP_SEED, FOLDS, TOLERATED_ERRORS, Fit
+from hwaware.report.device_fit import agreement_table, plot_by_state, plot_over_time
+from hwaware.report.labels import age_label
+from hwaware.results.agreement import Agreement, misfit
+from hwaware.results.files import refuse_folder, replacing_together
+
+#: What the names of a fit's files end in, but the device file's.
+_RESULTS = ("parameters.csv", "states.csv", "time.png", "time.svg", "state.png", "state.svg")
+
+#: Standard errors of misfit from which on the remarks warn.
+_POOR = 3.0
+
+
+def fit_files(out: str | Path, measured_in: str | Path) -> list[Path]:
+    """The files of a fit: the device file ``out`` and, beside it, tables and figures under its stem.
+
+    Raises:
+        UserError: one of them is a folder, or the file of the readings.
+    """
+    out = Path(out)
+    files = [out, *(out.with_name(f"{out.stem}_{end}") for end in _RESULTS)]
+    for file in files:
+        refuse_folder(file)
+        if file.resolve() == Path(measured_in).resolve():
+            raise UserError(f"device fit: --out '{out}' would overwrite the readings in '{measured_in}'.")
+    return files
+
+
+def write_fit(fit: Fit, rows: Sequence[Agreement], out: str | Path, measured_in: str | Path) -> list[Path]:
+    """Writes the :func:`fit_files`, in one go at the end.
+
+    Args:
+        fit: what was found.
+        rows: how well it agrees, of :func:`agreement`.
+        out: path of the device file, ending in ``.yaml``.
+        measured_in: the file of the readings, which the device file names.
+    """
+    out, files = Path(out), fit_files(out, measured_in)
+    with replacing_together(out.parent) as folder:
+        text = _header(fit, rows, Path(measured_in).name) + device_file(fit.device)
+        (folder / out.name).write_text(text, encoding="utf-8")
+        parameters, states, time, _, state, _ = (folder / file.name for file in files[1:])
+        parameters.write_text(_csv([asdict(one) for one in fit.estimates]), encoding="utf-8")
+        table = _csv([{**asdict(one), "extrapolated": int(one.extrapolated)} for one in rows])
+        states.write_text(table, encoding="utf-8")
+        law = fitted_law(fit, rows)
+        plot_over_time(law, rows, time)
+        plot_by_state(law, rows, state)
+    return files
+
+
+def fit_tables(fit: Fit, rows: Sequence[Agreement]) -> list[Table]:
+    """For the terminal: the forms, the constants, and measured against fitted by age (of :func:`agreement`)."""
+    forms = Table("form", title=f"forms by held-out log-likelihood per cell ({FOLDS} folds over cells)")
+    for name in ("constants", "per cell", "behind the best ± error"):
+        forms.add_column(name, justify="right")
+    for one in fit.tried:
+        name = f"{one.name} (chosen)" if one.name == fit.chosen else one.name
+        known = (f"{one.held_out:.4f}", f"{one.behind:.4f} ± {one.behind_error:.4f}")
+        forms.add_row(name, str(one.n_constants), *(("not fitted", one.reason) if one.reason else known))
+    constants = Table("parameter", title=f"{fit.device.name}: {fit.chosen}")
+    for name in ("value", "95 % interval"):
+        constants.add_column(name, justify="right")
+    for one in fit.estimates:
+        ends = "not identifiable" if math.isnan(one.low) else f"{one.low:.4g} … {one.high:.4g}"
+        constants.add_row(one.name, f"{one.value:.5g}", ends)
+    return [forms, constants, agreement_table(rows)]
+
+
+def fit_remarks(fit: Fit, rows: Sequence[Agreement]) -> list[str]:
+    """What else is to be said: how well it fits, what was set aside, what the readings can't tell."""
+    means, stds = misfit(rows)
+    cleaned = fit.cleaned
+    remarks = [
+        f"Misfit by state and age in standard errors (1 is perfect): means {means:.2f}, spreads {stds:.2f}."
+        + " POOR: no law here describes these readings; see the figures before using it." * (max(means, stds) > _POOR),
+        f"Intervals (95 %): {estimate.BOOTSTRAP_DRAWS} fits to cells drawn with replacement, seed {BOOTSTRAP_SEED}.",
+        f"Set aside: {cleaned.stuck_on[0]} + {cleaned.stuck_off[0]} cells stuck on + off (all their readings within "
+        f"{100 * STUCK_WITHIN:g} % of the window from the end that their target is farther from), "
+        f"{len(cleaned.aside)} readings, outlying (beyond {OUTLIER_IQR:g} interquartile ranges from the quartiles of "
+        "their state and age) where a repeat or a later age is not, or all of a dead cell "
+        f"({len(cleaned.dead)}: outlying when just written and mostly); {cleaned.readings.left_out} rows without a "
+        f"time or conductance. Kept: {len(cleaned.departed)} outlying readings of cells that stay there.",
+    ]
+    if fit.derived:
+        numbers = ", ".join(f"{name} = {value:.4g}" for name, value in fit.derived.items())
+        remarks.append(f"Set by the form, from what was fitted or measured: {numbers}.")
+    return remarks + [one[:1].upper() + one[1:] for one in fit.notes]
+
+
+def _header(fit: Fit, rows: Sequence[Agreement], measured_in: str) -> str:
+    device, readings = fit.device, fit.cleaned.readings
+    first, last = device.measured_s
+    lines = [
+        f"Fitted by `hwaware device fit` to {len(readings)} readings of {readings.n_cells} cells in {measured_in}.",
+        f"Measured: ages {first:g} to {last:g} s ({age_label(first)} to {age_label(last)}) and age 0, targets "
+        f"{device.measured_us[0]:g} to {device.measured_us[1]:g} µS. All beyond is extrapolated.",
+        "Not measured, and so at their defaults: mapping, scale, kappa (the cell's curve)"
+        + (f", read_time_s ({device.read_time_s:g})" if hasattr(device, "read_time_s") else "")
+        + ". g_min_us and g_max_us are the lowest and the highest target, not what cells can do.",
+        f"The clamp is '{device.clamp}': "
+        + (
+            "readings pile up at the lowest or highest target, and hardly any is beyond."
+            if device.clamp == "window"
+            else "no pile of readings at the lowest or highest target says otherwise."
+        ),
+        *fit_remarks(fit, rows),
+        f"Form '{fit.chosen}', by held-out log-likelihood per cell ({FOLDS} folds over cells; fewest constants within "
+        f"{TOLERATED_ERRORS:g} standard errors of the best):",
+    ]
+    for one in fit.tried:
+        known = f"{one.held_out:.4f} ({one.n_constants} constants; behind {one.behind:.4f} ± {one.behind_error:.4f})"
+        lines.append(f"  {one.name}: " + (f"not fitted: {one.reason}" if one.reason else known))
+    return "".join(f"# {' '.join(line.split()) if line[0] != ' ' else line}\n" for line in lines)
+
+
+def _csv(rows: Sequence[dict]) -> str:
+    out = io.StringIO()
+    table = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+    table.writeheader()
+    for row in rows:
+        table.writerow({key: f"{value:.7g}" if isinstance(value, float) else value for key, value in row.items()})
+    return out.getvalue().replace("nan", "")

@@ -1,0 +1,108 @@
+"""How a fitted law compares with its readings, and what its figures show, as numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from hwaware.evaluation.law import device_labels, law_curve
+from hwaware.hardware.devices.device import Device
+from hwaware.hardware.devices.fit.cleaning import MOST_STATES, bins, grouped_ages
+from hwaware.hardware.devices.fit.estimate import Fit
+from hwaware.report.device_fit import Course, FittedLaw
+from hwaware.results.agreement import Agreement
+
+#: Ages (s) that are shown beyond the measured ones.
+_LATER_S = (86400.0, 604800.0, 2592000.0, 31536000.0, 315360000.0)
+
+_AGES_DRAWN, _STATES_DRAWN = 5, 5
+
+
+def agreement(fit: Fit) -> list[Agreement]:
+    """By age and target, and for later ages by target; stuck cells and outliers are not in it."""
+    readings, device = fit.cleaned.readings, fit.device
+    aside, n = fit.cleaned.aside, len(readings)
+    every_bin = bins(np.concatenate([readings.target_us, aside.target_us]), MOST_STATES)
+    every_s = grouped_ages(np.concatenate([readings.time_s, aside.time_s]))
+    bin_of, time_s = every_bin[:n], every_s[:n]
+    # One target per bin at all ages, whatever readings are missing: figures draw a line for each.
+    targets_us = np.bincount(bin_of, readings.target_us) / np.maximum(np.bincount(bin_of), 1)
+    cut_off = np.isin(readings.conductance_us, [limit for limit in fit.cleaned.limits_us if limit is not None])
+    found = []
+    for age_s in np.unique(time_s):
+        for one in np.unique(bin_of):
+            here = (time_s == age_s) & (bin_of == one)
+            if not here.any():
+                continue
+            shift = readings.conductance_us[here] - readings.target_us[here]
+            measured = float(shift.mean()), float(shift.std(ddof=1)) if len(shift) > 1 else math.nan
+            fitted = _fitted(device, readings.target_us[here], float(age_s))
+            n_aside = ((every_s[n:] == age_s) & (every_bin[n:] == one)).sum()
+            shares = float(cut_off[here].mean()), float(n_aside / (n_aside + here.sum()))
+            target, cells = float(targets_us[one]), len(np.unique(readings.cell[here]))
+            noise = 0.0 if fit.cleaned.noise_us is None else math.sqrt(np.mean(fit.cleaned.noise_us[here] ** 2))
+            moments = measured[0], fitted[0], measured[1], math.hypot(fitted[1], noise)
+            found.append(Agreement(float(age_s), target, cells, *moments, *shares, False))
+    for age_s in _later_s(device):
+        for one in np.unique(bin_of):
+            shift, std = _fitted(device, readings.target_us[bin_of == one], age_s)
+            found.append(Agreement(age_s, float(targets_us[one]), 0, math.nan, shift, math.nan, std, 0.0, 0.0, True))
+    return found
+
+
+def fitted_law(fit: Fit, rows: Sequence[Agreement]) -> FittedLaw:
+    """What the figures of a fit show: the law over time for a few of the targets, and by state at a few of the ages.
+
+    Args:
+        fit: what was found.
+        rows: of :func:`agreement`.
+    """
+    device = fit.device
+    first, last = device.measured_s
+    targets = _few(sorted({one.target_us for one in rows if one.time_s > 0 and one.cells}), _STATES_DRAWN)
+    measured = _few(sorted({one.time_s for one in rows if one.cells}), _AGES_DRAWN)
+    shown_s = min(first, max(device.youngest_s, 1.0)), max(_LATER_S[-1], last)
+    return FittedLaw(
+        of=device_labels(device),
+        form=fit.chosen,
+        n_cells=fit.cleaned.readings.n_cells,
+        measured_s=(first, last),
+        shown_s=shown_s,
+        courses=[course for target in targets for course in _courses(device, target, shown_s)],
+        curves=[law_curve(device, age_s) for age_s in (*measured, *_later_s(device)[-1:])],
+    )
+
+
+def _courses(device: Device, target_us: float, shown_s: tuple[float, float]) -> Iterator[Course]:
+    """At the measured ages, then at the greater and the smaller ones that are shown."""
+    (first, last), (youngest, oldest) = device.measured_s, shown_s
+    spans = (np.geomspace(first, last, 80), np.geomspace(last, oldest, 40), np.geomspace(youngest, first, 10))
+    for number, span in enumerate(spans):
+        moments = [_fitted(device, np.array([target_us]), float(np.clip(age, youngest, oldest))) for age in span]
+        shift, std = map(np.array, zip(*moments, strict=True))
+        yield Course(target_us, span, shift, std, extrapolated=number > 0)
+
+
+def _later_s(device: Device) -> tuple[float, ...]:
+    return tuple(age_s for age_s in _LATER_S if age_s > device.measured_s[1]) if device.has_time_law else ()
+
+
+def _fitted(device: Device, targets_us: np.ndarray, age_s: float) -> tuple[float, float]:
+    """Mean and standard deviation of conductance less target, over cells with these targets."""
+    states, counts = np.unique(targets_us, return_counts=True)
+    mean, std = (moment.numpy() for moment in device.cell_moments(torch.from_numpy(states), age_s))
+    shift = _average(mean - states, counts)
+    return shift, math.sqrt(_average(std**2 + (mean - states - shift) ** 2, counts))
+
+
+def _few(values: Sequence[float], most: int) -> list[float]:
+    """Some of them, evenly, the ends among them."""
+    places = np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int)
+    return [values[place] for place in places]
+
+
+def _average(values: Sequence[float], weights: Sequence[float]) -> float:
+    return float(np.average(values, weights=weights))
