@@ -11,8 +11,8 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from hwaware.data.labelled import Images
 from hwaware.data.loading import seeded
-from hwaware.data.sources import Images
 
 CACHE_BYTES = 512 * 2**20  # a split that is larger than this when decoded stays where it is
 
