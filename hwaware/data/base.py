@@ -13,7 +13,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from hwaware.data.contract import ImageInputs, Samples, TakesSamples, TextInputs
-from hwaware.data.loading import EverySampleSampler, ResumableLoader, ResumableSampler, SampleLoader
+from hwaware.data.loading import (
+    EverySampleSampler,
+    KeyedDataset,
+    ResumableLoader,
+    ResumableSampler,
+    SampleLoader,
+    Seeded,
+)
 from hwaware.data.subsets import CALIBRATION_SEED
 from hwaware.errors import UserError
 
@@ -57,7 +64,7 @@ class SampleData(LightningDataModule, Samples):
 
     @abstractmethod
     def dataset(self, split: str) -> Dataset:
-        """Opens and checks ``train``, ``val`` or ``test``."""
+        """Opens and checks ``train``, ``val`` or ``test``: any torch dataset; what is random in it is seeded."""
 
     def setup(self, stage: Literal["fit", "validate", "test", "predict"] | str | None = None) -> None:
         """Open, check and (where small) prepare the splits that ``stage`` needs; None is all of them."""
@@ -65,7 +72,9 @@ class SampleData(LightningDataModule, Samples):
         wanted = {"fit": ("train", "val"), "validate": ("val",), None: ("train", "val", "test")}.get(stage, ("test",))
         for split in wanted:
             if split not in self._datasets:
-                self._datasets[split] = self.dataset(split)
+                dataset = self.dataset(split)
+                keyed = split != "train" or isinstance(dataset, KeyedDataset)
+                self._datasets[split] = dataset if keyed else Seeded(dataset)
 
     def _read_inputs(self) -> None:
         """Asks the Trainer's task, where there is one, how samples are to be prepared."""
@@ -75,7 +84,8 @@ class SampleData(LightningDataModule, Samples):
         if self.needs is not None and not isinstance(self.inputs, self.needs):
             mine, wanted = type(self).__name__, self.needs.__name__
             if self.inputs is not None:
-                raise UserError(f"{mine} is not for this task, which takes {type(self.inputs).__name__}, not {wanted}.")
+                given = type(self.inputs).__name__
+                raise UserError(f"{mine} is not for {type(task).__name__}, which takes {given}, not {wanted}.")
             raise UserError(
                 f"{mine} does not know the network's {self.needs.what}: use it with a Trainer, or set data.inputs = "
                 f"{wanted}({self.needs.example})"

@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from hwaware.data.base import SampleData
 from hwaware.data.contract import TextInputs
-from hwaware.data.loading import LengthGroupedSampler
+from hwaware.data.loading import KeyedDataset, LengthGroupedSampler
 from hwaware.data.squad_files import Question, find_files, hub_questions, read_questions
 from hwaware.data.subsets import CALIBRATION_SEED, TEST_SUBSET_SEED, VALIDATION_SEED, stratified_subset
 from hwaware.data.windows import Windows, make_windows
@@ -214,7 +213,7 @@ def _known(option: str, chosen: list[str], titles: list[str]) -> set[str]:
     return set(chosen)
 
 
-class WindowDataset(Dataset):
+class WindowDataset(KeyedDataset):
     """Index → (split's number, window), windows by length, so that batches in this order have little padding."""
 
     in_memory = True
