@@ -44,7 +44,7 @@ def main() -> None:
 
     task = ImageClassification("resnet20_cifar", weights=arguments.weights, num_classes=10)
     data = ImageData(source="digits", batch_size=64)
-    data.data_config, data.model_classes = task.data_config, task.num_classes
+    data.inputs = task.inputs
     for stage in ("fit", "test"):
         data.setup(stage)
     trains = list(data.train_dataloader())

@@ -46,7 +46,7 @@ def main() -> None:
 
     task = ImageClassification(arguments.model, weights=arguments.weights)
     data = ImageData(path=arguments.data, source="parquet", train_rows=(0, 45000), val_rows=(45000, 50000))
-    data.data_config, data.model_classes = task.data_config, task.num_classes
+    data.inputs = task.inputs
     trainer = Trainer(accelerator="cpu", precision=arguments.precision, logger=False, enable_checkpointing=False)
     learnt, method = fit_data(trainer, task, data), VeraPlus()
     path = arguments.out / "timetable.csv"

@@ -60,7 +60,7 @@ def main() -> None:
         test_subset=arguments.images,
         eval_batch_size=100,
     )
-    data.data_config, data.model_classes = task.data_config, task.num_classes
+    data.inputs = task.inputs
     task.calibrate(task.network, data)  # on validation images, once: the ranges are those of the exact network
     data.setup("test")
     batches = Batches(data, "test", torch.device("cpu"))

@@ -47,7 +47,7 @@ def main() -> None:
     task = ImageClassification(arguments.model, weights=arguments.weights)
     network = task.network.eval()
     data = ImageData(path=arguments.data, source="parquet", test_subset=arguments.images, eval_batch_size=100)
-    data.data_config, data.model_classes = task.data_config, task.num_classes
+    data.inputs = task.inputs
     data.setup("test")
     batches = Batches(data, "test", torch.device("cpu"))
     score = partial(task.score, batches=batches)

@@ -1,6 +1,6 @@
-"""A device and a data set of one's own, in one file each; these tests are the examples.
+"""A device and a data set of one's own, in one file each, in every command (``examples/`` has the files).
 
-The files lie in the working directory, as a user's would, and are named on the command line.
+They lie in the working directory, as a user's would, and are named on the command line.
 """
 
 from __future__ import annotations
@@ -32,71 +32,10 @@ drift_std_offset_us: 0.1
 drift_std_slope_us: 0.02
 """
 
-# A device with a law of its own: what a cell's error and drift are, by its target conductance and age.
-OWN_LAW = '''\
-import math
-from dataclasses import dataclass
+# What the examples have.
+OWN_LAW, OWN_IMAGES = ((ROOT / "examples" / f"{name}.py").read_text() for name in ("own_law", "own_data"))
 
-from hwaware.hardware import Device
-
-
-@dataclass(frozen=True, kw_only=True)
-class Creep(Device):
-    """Each decade of time takes a share of a cell's conductance, more from some cells than from others."""
-
-    g_min_us: float = 1.0
-    g_max_us: float = 50.0
-    loss_per_decade: float = 0.01
-
-    def programming_std_us(self, g_us):
-        return 0.005 * g_us
-
-    def drift_mean_us(self, g_us, age_s):
-        return -self.loss_per_decade * math.log10(1 + age_s) * g_us
-
-    def drift_std_us(self, g_us, age_s):
-        return 0.2 * self.loss_per_decade * math.log10(1 + age_s) * g_us
-'''
-
-# Images from wherever they come: the rest (preprocessing, splits, subsets, repairs) is ImageData's.
-OWN_IMAGES = '''\
-from functools import cached_property
-
-import numpy as np
-from PIL import Image
-
-from hwaware.data import ImageData, Images, Source
-
-
-class Stripes(Images):
-    """Bars that lie or stand, on noise."""
-
-    class_names = ("lying", "standing")
-
-    def __init__(self, n, seed):
-        draw = np.random.RandomState(seed)
-        self.labels = draw.randint(0, 2, n)
-        self.pixels = draw.randint(0, 100, (n, 8, 8, 3)).astype(np.uint8)
-        for pixels, label in zip(self.pixels, self.labels):
-            where = draw.randint(1, 7)
-            pixels[(where,) if label == 0 else (slice(None), where)] = 255
-
-    def open(self, index):
-        return Image.fromarray(self.pixels[index])
-
-    def where(self, index):
-        return f"stripes {index}"
-
-
-class StripesData(ImageData):
-    """Stripes by the hundred."""
-
-    @cached_property
-    def origin(self):
-        return Source("stripes", {"train": lambda: Stripes(400, 0), "test": lambda: Stripes(100, 1)})
-'''
-
-# Or any LightningDataModule whose batches the task understands.
+# Any LightningDataModule whose batches the task understands.
 OWN_MODULE = '''\
 import torch
 from lightning.pytorch import LightningDataModule

@@ -16,12 +16,13 @@ from torch import nn
 from hwaware.callbacks.record import run_folder, wandb_loggers
 from hwaware.chip import CHIP_SEED_START, VALIDATION_CHIP_SEED_START
 from hwaware.compensation import Compensation, Repair, Schedule
+from hwaware.data.contract import dataset_name
 from hwaware.errors import UserError, nearest
 from hwaware.evaluation.batches import Batches
 from hwaware.evaluation.costs import cost_lines, level_lines
 from hwaware.evaluation.evaluate import DEFAULT_AGES_S, ages_to_evaluate, score_drift_free
 from hwaware.evaluation.figures import plot_device
-from hwaware.evaluation.fitting import check_fits, dataset_name, fit_data
+from hwaware.evaluation.fitting import check_fits, fit_data
 from hwaware.evaluation.progress import progress
 from hwaware.evaluation.resume import PartialRows
 from hwaware.evaluation.scoring import ChipScorer

@@ -14,8 +14,9 @@ from torch import nn
 
 from hwaware.callbacks.record import run_folder, wandb_loggers
 from hwaware.chip import VALIDATION_CHIP_SEED_START
+from hwaware.data.contract import dataset_name
 from hwaware.errors import UserError
-from hwaware.evaluation.fitting import dataset_name, fit_data
+from hwaware.evaluation.fitting import fit_data
 from hwaware.evaluation.law import hardware_labels
 from hwaware.evaluation.progress import progress
 from hwaware.evaluation.sensitivity import sensitivity

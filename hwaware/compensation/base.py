@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from hwaware.chip import Chip
 from hwaware.compensation.costs import LABEL_BYTES, Cost, NetworkSize
 from hwaware.errors import UserError
+from hwaware.nn.batches import split_batch
 
 if TYPE_CHECKING:
     from hwaware.metrics import Answers
@@ -52,12 +53,6 @@ class FitData:
     def calibration_batches(self, n: int, size: int) -> Iterator[Any]:
         """The stored samples in parts of about equal length, at most ``size``."""
         return split_batch(self.calibration(n), size)
-
-
-def split_batch(batch: Sequence[Tensor], size: int) -> Iterator[list[Tensor]]:
-    """A batch in parts of about equal length, at most ``size``."""
-    parts = -(-len(batch[0]) // size)
-    return map(list, zip(*(tensor.tensor_split(parts) for tensor in batch), strict=True))
 
 
 class Compensation(ABC):

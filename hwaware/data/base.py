@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Any, ClassVar, Literal
@@ -12,13 +12,23 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from hwaware.data.loading import EverySampleSampler, ResumableLoader, ResumableSampler, SampleLoader
+from hwaware.data.contract import ImageInputs, Samples, TakesSamples, TextInputs
+from hwaware.data.loading import (
+    EverySampleSampler,
+    KeyedDataset,
+    ResumableLoader,
+    ResumableSampler,
+    SampleLoader,
+    Seeded,
+)
 from hwaware.data.subsets import CALIBRATION_SEED
 from hwaware.errors import UserError
 
 
-class SampleData(LightningDataModule, ABC):
+class SampleData(LightningDataModule, Samples):
     """Training, validation and test samples; a batch is a list of tensors, the network's input first.
+
+    A data set of one's own says :attr:`dataset_name`, and opens a split in :meth:`dataset`.
 
     Args:
         batch_size: samples per training step and device.
@@ -30,7 +40,11 @@ class SampleData(LightningDataModule, ABC):
     """
 
     #: What a sample is, for messages.
-    noun: ClassVar[str]
+    noun: ClassVar[str] = "samples"
+    #: What has to be known of the network for samples to be prepared; None: nothing.
+    needs: ClassVar[type[ImageInputs] | type[TextInputs] | None] = None
+    #: What is known of it. The Trainer's task says so; without a Trainer it is set before ``setup``.
+    inputs: ImageInputs | TextInputs | None = None
     #: From samples to a batch.
     collate: Callable[[Sequence[Any]], list[Tensor]] = staticmethod(default_collate)
     #: Makes the order of training samples.
@@ -48,25 +62,34 @@ class SampleData(LightningDataModule, ABC):
         self.seed = seed
         self._datasets: dict[str, Dataset] = {}
 
-    @property
     @abstractmethod
-    def dataset_name(self) -> str:
-        """The data's name in results."""
-
-    @abstractmethod
-    def _dataset(self, split: str) -> Dataset:
-        """Opens and checks ``train``, ``val`` or ``test``."""
-
-    def _read_task(self) -> None:
-        """Asks the Trainer's module, where there is one, how samples are to be prepared."""
+    def dataset(self, split: str) -> Dataset:
+        """Opens and checks ``train``, ``val`` or ``test``: any torch dataset; what is random in it is seeded."""
 
     def setup(self, stage: Literal["fit", "validate", "test", "predict"] | str | None = None) -> None:
         """Open, check and (where small) prepare the splits that ``stage`` needs; None is all of them."""
-        self._read_task()
+        self._read_inputs()
         wanted = {"fit": ("train", "val"), "validate": ("val",), None: ("train", "val", "test")}.get(stage, ("test",))
         for split in wanted:
             if split not in self._datasets:
-                self._datasets[split] = self._dataset(split)
+                dataset = self.dataset(split)
+                keyed = split != "train" or isinstance(dataset, KeyedDataset)
+                self._datasets[split] = dataset if keyed else Seeded(dataset)
+
+    def _read_inputs(self) -> None:
+        """Asks the Trainer's task, where there is one, how samples are to be prepared."""
+        task = self.trainer.lightning_module if self.trainer is not None else None
+        if isinstance(task, TakesSamples) and task.inputs is not None:
+            self.inputs = task.inputs
+        if self.needs is not None and not isinstance(self.inputs, self.needs):
+            mine, wanted = type(self).__name__, self.needs.__name__
+            if self.inputs is not None:
+                given = type(self.inputs).__name__
+                raise UserError(f"{mine} is not for {type(task).__name__}, which takes {given}, not {wanted}.")
+            raise UserError(
+                f"{mine} does not know the network's {self.needs.what}: use it with a Trainer, or set data.inputs = "
+                f"{wanted}({self.needs.example})"
+            )
 
     def train_dataloader(self) -> DataLoader:
         dataset = self._datasets["train"]
@@ -97,8 +120,10 @@ class SampleData(LightningDataModule, ABC):
         """A split's loader with all samples on every rank."""
         return self._eval_loader(split)
 
+    def n_scored(self, split: str) -> int:
+        return len(self._datasets[split])
+
     def fitting_batches(self, seed: int) -> Iterator[list[Tensor]]:
-        """Endless training batches, whole on every rank: of what is fitted to the device rather than trained."""
         dataset = self._datasets["train"]
         self._check_batch_size(len(dataset))
         sampler = self.sampler(dataset, self.batch_size, seed)
@@ -108,15 +133,10 @@ class SampleData(LightningDataModule, ABC):
             yield from loader
 
     def calibration_batch(self, n: int) -> list[Tensor]:
-        """The first ``n`` of the validation samples in a fixed order, prepared as for evaluation, with their labels.
-
-        Raises:
-            UserError: there are fewer.
-        """
+        """The first ``n`` of the validation samples in a fixed order, prepared as for evaluation, with their labels."""
         return self.collate([self._datasets["val"][int(index)] for index in self._calibration_order(n)])
 
     def judging_batches(self, n: int) -> Iterator[list[Tensor]]:
-        """About ``n`` validation samples, always the same, in batches as evaluation has them: to judge by."""
         yield from self._in_batches("val", np.sort(self._calibration_order(n)))
 
     def _in_batches(self, split: str, indices: Sequence[int]) -> Iterator[list[Tensor]]:

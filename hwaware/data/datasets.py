@@ -11,8 +11,8 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from hwaware.data.loading import seeded
-from hwaware.data.sources import Images
+from hwaware.data.labelled import Images
+from hwaware.data.loading import KeyedDataset, seeded
 
 CACHE_BYTES = 512 * 2**20  # a split that is larger than this when decoded stays where it is
 
@@ -49,7 +49,7 @@ def in_memory(images: Images, show_progress: bool = False) -> Images:
     return InMemory(images, pixels)
 
 
-class TrainDataset(Dataset):
+class TrainDataset(KeyedDataset):
     """(index, key) → (float32 image (3, H, W), label), augmented by what the key alone decides.
 
     Args:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hwaware.data.sources import Images
+from hwaware.data.labelled import Images
 from hwaware.errors import UserError
 
 #: What a file's name begins with.

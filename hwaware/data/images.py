@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from hwaware.data.base import SampleData
+from hwaware.data.contract import ImageInputs
 from hwaware.data.datasets import EvalDataset, TrainDataset, in_memory
-from hwaware.data.sources import Images, Source, Subset, open_source
+from hwaware.data.labelled import Images, Subset
+from hwaware.data.sources import Source, open_source
 from hwaware.data.subsets import TEST_SUBSET_SEED, VALIDATION_SEED, row_range, stratified_subset
 from hwaware.data.transforms import check_augment, eval_transform, train_transform
 from hwaware.errors import UserError
@@ -18,9 +20,8 @@ from hwaware.errors import UserError
 class ImageData(SampleData):
     """Training, validation and test images with the preprocessing that the network's own data config names.
 
-    The data config (timm's ``resolve_model_data_config(model)``) is read from ``task.data_config`` of the Trainer's
-    module, and its number of classes from ``task.num_classes``; without a Trainer set ``data_config`` (and
-    ``model_classes``) here before ``setup``.
+    The data config (timm's ``resolve_model_data_config(model)``) and the number of classes are the Trainer's task's;
+    without a Trainer set ``inputs`` before ``setup``: ``task.inputs``, or an :class:`~hwaware.data.ImageInputs`.
 
     Splits: the data's own test set, else its validation set, is for testing (``test_split`` says which). Validation
     uses ``val_rows`` of the training set; else a validation set that is not used for testing; else the training rows
@@ -54,7 +55,8 @@ class ImageData(SampleData):
     splits that were not needed).
     """
 
-    noun = "images"
+    noun, needs = "images", ImageInputs
+    inputs: ImageInputs | None
 
     def __init__(
         self,
@@ -81,15 +83,12 @@ class ImageData(SampleData):
         self.source, self.path, self.name = source, path, name
         self.augment, self.train_rows, self.val_rows, self.test_subset = augment, train_rows, val_rows, test_subset
         self.test_split = test_split
-        self.data_config: dict[str, Any] | None = None
-        self.model_classes: int | None = None
-        self._mixes = False
         self._given_classes = num_classes
         self._classes: tuple[str, ...] | None = None
         self._opened: dict[str, Images] = {}
 
     def _check_batch_size(self, per_process: int) -> None:
-        if self._mixes and self.batch_size % 2:
+        if self.inputs.mixing and self.batch_size % 2:
             raise UserError(f"batch_size={self.batch_size} must be even: model.mixing mixes images in pairs")
         super()._check_batch_size(per_process)
 
@@ -167,27 +166,13 @@ class ImageData(SampleData):
         val = stratified_subset(labels, max(1, n // 10), VALIDATION_SEED)
         return np.setdiff1d(rows, val), val
 
-    def _dataset(self, split: str) -> TrainDataset | EvalDataset:
-        if self.data_config is None:
-            raise UserError(
-                "ImageData does not know the network's preprocessing: use it with a Trainer, or set "
-                "data.data_config = timm.data.resolve_model_data_config(model)"
-            )
+    def dataset(self, split: str) -> TrainDataset | EvalDataset:
         images = self._split(split)
         show = self.trainer is None or self.trainer.is_global_zero
         if split == "train":
-            transform = train_transform(self.data_config, self.augment, **self._strong)
+            transform = train_transform(self.inputs.data_config, self.augment, **self._strong)
             return TrainDataset(in_memory(images, show), transform, numpy=self._strong["policy"] is not None)
-        return EvalDataset(images, eval_transform(self.data_config), show)
-
-    # --- what the Trainer knows
-
-    def _read_task(self) -> None:
-        if self.trainer is not None:
-            task = self.trainer.lightning_module
-            self.data_config = getattr(task, "data_config", self.data_config)
-            self.model_classes = getattr(task, "num_classes", self.model_classes)
-            self._mixes = getattr(task, "mixing", None) is not None
+        return EvalDataset(images, eval_transform(self.inputs.data_config), show)
 
     # --- classes
 
@@ -203,10 +188,11 @@ class ImageData(SampleData):
             raise UserError(f"{where} has label {labels.max()}, and num_classes={len(names)}")
         if len(names) < 2 or (labels == labels[0]).all():
             raise UserError(f"{where} has only one class ({names[labels[0]]}); there is nothing to tell apart")
-        if self.model_classes is not None and len(names) != self.model_classes:
+        outputs = self.inputs.num_classes
+        if outputs is not None and len(names) != outputs:
             hint = "" if images.class_names else ", or data.num_classes if the images only lack some of them"
             raise UserError(
-                f"{where} has {len(names)} classes, the network {self.model_classes} outputs: set model.num_classes "
+                f"{where} has {len(names)} classes, the network {outputs} outputs: set model.num_classes "
                 f"{len(names)} (such a head is new, and to be trained without a device first){hint}."
             )
         if self._classes is not None and names != self._classes:

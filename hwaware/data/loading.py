@@ -48,6 +48,26 @@ def seeded(key: int, numpy: bool = False) -> Iterator[None]:
         random.setstate(states[1])
 
 
+class KeyedDataset(Dataset):
+    """Training samples that are asked for by ``(index, key)``: the key decides all that is random in them."""
+
+
+class Seeded(KeyedDataset):
+    """Any dataset, with the generators of torch, Python and numpy seeded by the key."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, item: tuple[int, int] | int) -> Any:
+        # a plain index comes where Lightning replaces the sampler (overfit_batches)
+        index, key = item if isinstance(item, tuple) else (item, item)
+        with seeded(key, numpy=True):
+            return self.dataset[index]
+
+
 class ResumableSampler(DistributedSampler):
     """Shuffled (index, key) pairs of one rank; the key seeds the augmentation of that sample in that epoch.
 

@@ -6,7 +6,6 @@ A source gives splits ("train", "val", "test", those it has); a split gives labe
 from __future__ import annotations
 
 import io
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from hwaware.data.idx import IdxImages, find_idx
+from hwaware.data.labelled import Images, Subset
 from hwaware.data.subsets import DIGITS_TEST_SEED, stratified_subset
 from hwaware.errors import UserError, nearest
 
@@ -26,55 +27,6 @@ _SPLIT_NAMES = {"train": ("train", "calibration"), "val": ("val", "validation", 
 
 _IMAGE_COLUMNS = ("img", "image")
 _LABEL_COLUMNS = ("label", "fine_label")  # CIFAR-100 has coarse ones beside
-
-
-class Images(ABC):
-    """Labelled images of one split.
-
-    Attributes:
-        labels: (n,) int64, class of each image.
-        class_names: name of each class, or None where the source does not say.
-    """
-
-    labels: np.ndarray
-    class_names: tuple[str, ...] | None
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @abstractmethod
-    def open(self, index: int) -> Image.Image:
-        """The image as it is stored."""
-
-    @abstractmethod
-    def where(self, index: int) -> str:
-        """What a person would look for: file, or row of a file."""
-
-    def rgb(self, index: int) -> Image.Image:
-        """The decoded image, 8-bit RGB.
-
-        Raises:
-            UserError: it cannot be decoded; names it.
-        """
-        try:
-            return self.open(index).convert("RGB")
-        except Exception as error:  # decoders raise anything on damaged data
-            raise UserError(f"cannot read the image in {self.where(index)}: {error}") from error
-
-
-class Subset(Images):
-    """The given rows of another split."""
-
-    def __init__(self, images: Images, rows: np.ndarray) -> None:
-        self.images, self.rows = images, rows
-        self.labels = images.labels[rows]
-        self.class_names = images.class_names
-
-    def open(self, index: int) -> Image.Image:
-        return self.images.open(int(self.rows[index]))
-
-    def where(self, index: int) -> str:
-        return self.images.where(int(self.rows[index]))
 
 
 class DigitsImages(Images):
@@ -274,8 +226,6 @@ def _open_folder(folder: Path) -> Source:
 
 
 def _open_idx(folder: Path) -> Source:
-    from hwaware.data.idx import IdxImages, find_idx
-
     splits = {split: lambda files=files: IdxImages(files) for split, files in find_idx(folder).items()}
     return Source(folder.name, splits)
 

@@ -5,24 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from hwaware.data.base import SampleData
-from hwaware.data.loading import LengthGroupedSampler
+from hwaware.data.contract import TextInputs
+from hwaware.data.loading import KeyedDataset, LengthGroupedSampler
 from hwaware.data.squad_files import Question, find_files, hub_questions, read_questions
 from hwaware.data.subsets import CALIBRATION_SEED, TEST_SUBSET_SEED, VALIDATION_SEED, stratified_subset
 from hwaware.data.windows import Windows, make_windows
 from hwaware.errors import UserError, nearest
 from hwaware.results.files import is_hub_name
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
 
 #: Splits by their number in batches.
 SPLITS = ("train", "val", "test")
@@ -56,7 +53,8 @@ class SquadData(SampleData):
     Raises (in ``setup``, as UserError): no data, malformed files, an unknown article, windows too short for the stride.
     """
 
-    noun = "windows"
+    noun, needs = "windows", TextInputs
+    inputs: TextInputs | None
     sampler = LengthGroupedSampler
 
     def __init__(
@@ -80,8 +78,6 @@ class SquadData(SampleData):
         self.path, self.source, self.name = path, source, name
         self.max_length, self.stride = max_length, stride
         self.val_articles, self.skip_articles, self.test_subset = val_articles, skip_articles, test_subset
-        #: The network's; read from the Trainer's module.
-        self.tokenizer: PreTrainedTokenizerFast | None = None
         #: Windows by split number, of the splits that were set up.
         self.windows: dict[int, Windows] = {}
         self._read: dict[str, list[Question]] = {}
@@ -90,28 +86,25 @@ class SquadData(SampleData):
     def dataset_name(self) -> str:
         return self.name or str(self.path).rstrip("/").rpartition("/")[2]
 
-    def _read_task(self) -> None:
-        if self.trainer is None:
-            return
-        task = self.trainer.lightning_module
-        self.tokenizer = getattr(task, "tokenizer", self.tokenizer)
-        longest = getattr(task, "max_positions", None)
+    def setup(self, stage: str | None = None) -> None:
+        super().setup(stage)
+        self.inputs.windows.update(self.windows)  # the task turns positions in windows into texts
+
+    def _read_inputs(self) -> None:
+        super()._read_inputs()
+        longest = self.inputs.max_positions
         if longest is not None and self.max_length > longest:
             raise UserError(f"max_length={self.max_length} is above the {longest} positions that the network knows.")
-        if hasattr(task, "windows"):
-            task.windows = self.windows  # it turns positions in windows into texts
 
-    def _dataset(self, split: str) -> WindowDataset:
-        if self.tokenizer is None:
-            raise UserError(
-                "SquadData does not know the network's tokenizer: use it with a Trainer, or set data.tokenizer = "
-                "AutoTokenizer.from_pretrained(…)"
-            )
+    def dataset(self, split: str) -> WindowDataset:
         number, questions = SPLITS.index(split), self._questions(split)
         show = self.trainer is None or self.trainer.is_global_zero
-        windows = make_windows(questions, self.tokenizer, self.max_length, self.stride, show)
+        windows = make_windows(questions, self.inputs.tokenizer, self.max_length, self.stride, show)
         self.windows[number] = windows
         return WindowDataset(windows, number)
+
+    def n_scored(self, split: str) -> int:
+        return len(np.unique(self.windows[SPLITS.index(split)].question))  # questions, not windows
 
     def collate(self, samples: Sequence[tuple[int, int]]) -> list[Tensor]:
         """From places to a batch, padded at the end to its longest window."""
@@ -220,7 +213,7 @@ def _known(option: str, chosen: list[str], titles: list[str]) -> set[str]:
     return set(chosen)
 
 
-class WindowDataset(Dataset):
+class WindowDataset(KeyedDataset):
     """Index → (split's number, window), windows by length, so that batches in this order have little padding."""
 
     in_memory = True
@@ -228,8 +221,6 @@ class WindowDataset(Dataset):
     def __init__(self, windows: Windows, number: int) -> None:
         self.order = np.argsort(windows.length, kind="stable")
         self.lengths, self.number = windows.length[self.order], number
-        #: What results count: questions, not windows.
-        self.n_samples = len(np.unique(windows.question))
 
     def __len__(self) -> int:
         return len(self.order)

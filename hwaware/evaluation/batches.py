@@ -9,6 +9,8 @@ import torch
 import torch.distributed
 from lightning.pytorch import LightningDataModule
 
+from hwaware.data import Samples
+
 #: Decoded batches are kept up to this size; larger sets are read again for each chip and age.
 CACHE_BYTES = 2**30
 
@@ -25,14 +27,14 @@ class Batches:
     """
 
     def __init__(self, datamodule: LightningDataModule, split: str, device: torch.device) -> None:
-        loader = getattr(datamodule, f"{split}_dataloader")()
+        loader = {"val": datamodule.val_dataloader, "test": datamodule.test_dataloader}[split]()
         # Without the sampler, which may give each rank its own images: ranks differ in their chips here.
         self.loader = type(loader)(
             loader.dataset, loader.batch_size, num_workers=loader.num_workers, collate_fn=loader.collate_fn
         )
         self.device = device
         #: Of what metrics count: questions, which may have several windows.
-        self.n_samples = getattr(loader.dataset, "n_samples", len(loader.dataset))
+        self.n_samples = datamodule.n_scored(split) if isinstance(datamodule, Samples) else len(loader.dataset)
         self._cache: list[Any] | None = None
         self._fits = True
 

@@ -10,6 +10,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from torch import Tensor, nn
 
 from hwaware.compensation import FitData
+from hwaware.data import Samples
 from hwaware.errors import UserError
 from hwaware.metrics import Answers
 from hwaware.tasks import HardwareAwareTask
@@ -20,15 +21,10 @@ ACCURACY_SAMPLES = 1000
 
 def check_fits(datamodule: LightningDataModule) -> None:
     """Raises UserError for data that nothing can be fitted on, other than a network."""
-    if not (hasattr(datamodule, "judging_batches") and hasattr(datamodule, "fitting_batches")):
+    if not isinstance(datamodule, Samples):
         raise UserError(
             f"{type(datamodule).__name__} has no samples to fit repairs on: derive it from hwaware.data.SampleData."
         )
-
-
-def dataset_name(datamodule: LightningDataModule) -> str:
-    """The data's name in results."""
-    return getattr(datamodule, "dataset_name", type(datamodule).__name__)
 
 
 def fit_data(trainer: Trainer, task: HardwareAwareTask, datamodule: LightningDataModule) -> FitData:
@@ -81,5 +77,5 @@ def fit_data(trainer: Trainer, task: HardwareAwareTask, datamodule: LightningDat
         distillation=0.0 if task.distillation is None else task.distillation.weight,
         temperature=None if task.distillation is None else task.distillation.temperature,
         label_bytes=task.label_bytes,
-        answered=answered if hasattr(task, "answered") else None,
+        answered=None if task.answered is None else answered,
     )

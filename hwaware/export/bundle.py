@@ -19,12 +19,13 @@ Schema 2. ``bundle.json`` has ``schema`` (``hwaware-bundle``), ``version``, ``ne
   ``v = 2·(g₀ - g_r)/(g_max - g_min)``. With ``bit_sliced`` cell k of n holds a digit to the base b = 2^slice_bits,
   ``d_k = (b - 1)·(g_k - g_min)/(g_max - g_min)``, and ``v = Σ d_k·b^(n - 1 - k)/2^(bits - 1) - 1``.
 * ``digital.safetensors`` also holds everything that stays digital, under the network's own keys.
-* a repair has ``key``, ``method``, ``params``, ``schedule``, ``cost`` (:class:`hwaware.compensation.costs.Cost`) and
-  ``timetable``: ``start_s`` (age from which a level holds), ``level`` (its name, null: no repair yet) and the accuracy
-  there: mean and standard deviation in percent over simulated chips, on validation samples; ``drift_free`` is that of
-  the exact network. In ``repairs.safetensors`` a level's values are ``KEY/LEVEL/NAME`` in half precision, or
-  ``…/codes`` (whole numbers) times ``…/scale``. What all levels share is ``KEY/shared/NAME``. What the values do to a
-  layer, or in place of a number of ``beside``, is in the docstring of the method's class.
+* a repair has ``key``, ``method`` (the class; ``module.Class`` of one's own), ``params``, ``schedule``, ``cost``
+  (:class:`hwaware.compensation.costs.Cost`) and ``timetable``: ``start_s`` (age from which a level holds), ``level``
+  (its name, null: no repair yet) and the accuracy there: mean and standard deviation in percent over simulated chips,
+  on validation samples; ``drift_free`` is that of the exact network. In ``repairs.safetensors`` a level's values are
+  ``KEY/LEVEL/NAME`` in half precision, or ``…/codes`` (whole numbers) times ``…/scale``. What all levels share is
+  ``KEY/shared/NAME``. What the values do to a layer, or in place of a number of ``beside``, is in the docstring of the
+  method's class.
 """
 
 from __future__ import annotations
@@ -40,10 +41,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hwaware import compensation
 from hwaware.chip import Chip
 from hwaware.compensation import Level, OfflineCompensation, Schedule, Timetable
 from hwaware.compensation.costs import Cost
+from hwaware.compensation.names import method_named, name_in_files
 from hwaware.compensation.quantise import codes
 from hwaware.errors import UserError
 from hwaware.hardware import Crossbar, Hardware, Placement, Rule, hardware_from_flat, hardware_from_plain
@@ -196,7 +197,8 @@ def read_bundle(folder: str | Path) -> Bundle:
     """Reads what :func:`write_bundle` wrote.
 
     Raises:
-        UserError: it is missing, damaged, or of a later schema.
+        UserError: it is missing, damaged, or of a later schema; a law or a repair of one's own is in a module that was
+            not imported yet.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -226,6 +228,8 @@ def read_bundle(folder: str | Path) -> Bundle:
         repairs = tuple(_read_repair(entry, stored) for entry in manifest["repairs"])
         beside = manifest.get("beside", {})  # older ones have none
         return Bundle(manifest["network"], hardware, targets, scales, digital, repairs, beside)
+    except UserError as error:  # what it names is unknown here
+        raise UserError(f"bundle '{folder}': {error}") from None
     except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
         raise UserError(f"bundle '{folder}' is damaged: {' '.join(str(error).split())[:160]}") from None
 
@@ -285,7 +289,7 @@ def _stored_repair(prefix: str, repair: PlannedRepair, model: nn.Module, stored:
         timetable.append(planned | {"level": numbers.get(id(level.state))})
     return {
         "key": prefix,
-        "method": type(method).__name__,
+        "method": name_in_files(type(method)),
         "params": json.loads(method.params),
         "schedule": asdict(repair.schedule),
         "cost": asdict(repair.cost),
@@ -295,9 +299,9 @@ def _stored_repair(prefix: str, repair: PlannedRepair, model: nn.Module, stored:
 
 
 def _read_repair(entry: dict[str, Any], stored: dict[str, Tensor]) -> PlannedRepair:
-    kind = getattr(compensation, entry["method"], None)
-    if not (isinstance(kind, type) and issubclass(kind, OfflineCompensation)):
-        raise ValueError(f"there is no method {entry['method']}")
+    kind = method_named(entry["method"])
+    if not issubclass(kind, OfflineCompensation):
+        raise ValueError(f"the method {entry['method']} is not fitted offline")
     method, levels, states = kind(**entry["params"]), [], {None: None}
     for line in entry["timetable"]:
         if line["level"] not in states:

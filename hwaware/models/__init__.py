@@ -4,6 +4,6 @@
 from hwaware.models import cifar_resnet as _cifar_resnet  # noqa: F401
 from hwaware.models import cifar_vgg as _cifar_vgg  # noqa: F401
 from hwaware.models import lenet as _lenet  # noqa: F401
-from hwaware.models.build import build_model
+from hwaware.models.build import build_model, load_weights
 
-__all__ = ["build_model"]
+__all__ = ["build_model", "load_weights"]

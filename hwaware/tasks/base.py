@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
@@ -14,9 +14,9 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import Metric, MetricCollection
 
-from hwaware.compensation.base import split_batch
-from hwaware.compensation.costs import LABEL_BYTES
+from hwaware.data.contract import TakesSamples, samples_of
 from hwaware.errors import UserError
 from hwaware.hardware import HardwareOptions, Placement, placement_from_plain
 from hwaware.nn import (
@@ -28,6 +28,7 @@ from hwaware.nn import (
     ranges_of,
     set_ranges,
 )
+from hwaware.nn.batches import split_batch
 from hwaware.training import (
     Distillation,
     MappingBias,
@@ -42,6 +43,9 @@ from hwaware.training import (
     retention_loss,
 )
 
+if TYPE_CHECKING:
+    from hwaware.metrics import Answers
+
 #: Called with the optimiser and the run's number of optimiser steps; stepped once per optimiser step. So any scheduler
 #: whose second argument is its length: ``CosineAnnealingLR``, ``PolynomialLR``, :class:`~hwaware.tasks.WarmupCosine`.
 SchedulerCallable = Callable[[Optimizer, int], LRScheduler]
@@ -55,13 +59,23 @@ _CALIBRATION_BATCH = 64
 _BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
 
 
-class HardwareAwareTask(LightningModule, ABC):
+class _BuiltOnceConstructed(ABCMeta):
+    """Builds a task's network when its constructor is done, and a subclass's fields are there."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        task = super().__call__(*args, **kwargs)
+        task.configure_models()
+        task.validation_metrics, task.test_metrics = task.make_metrics(), task.make_metrics()
+        return task
+
+
+class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConstructed):
     """A network that is trained in the knowledge of the memory which is to hold it.
 
-    A subclass says what the network is (:meth:`build_network`), what is scored and what is minimised
-    (:meth:`configure_losses`, :meth:`configure_metrics`, :meth:`task_loss`); this class converts, adds training noise,
-    the retention loss and distillation, and optimises. Validation and test run the exact effective weights: no noise,
-    no drift.
+    A subclass says what the network is (:meth:`build_network`), what it answers to a batch (:meth:`predict`), what is
+    minimised (:meth:`task_loss`) and what is measured (:meth:`make_metrics`); where data are to be prepared for its
+    network, also how (:attr:`inputs`). This class converts, adds training noise, the retention loss and distillation,
+    optimises and scores. Validation and test run the exact effective weights: no noise, no drift.
 
     Args:
         hardware: what is to hold each layer; None trains a plain digital network.
@@ -79,9 +93,13 @@ class HardwareAwareTask(LightningModule, ABC):
     """
 
     #: Bytes of a stored sample's label.
-    label_bytes: ClassVar[int] = LABEL_BYTES
+    label_bytes: ClassVar[int] = 2
 
     network: nn.Module
+    #: File of the trained weights that the network starts from; a subclass that has one sets it.
+    weights: str | None = None
+    #: What any network (not only this task's) answers to the questions of batches; None: the task asks none.
+    answered: Callable[[nn.Module, Iterable[Any]], Answers] | None = None
     #: What was converted; None for a digital network.
     conversion: ConversionReport | None = None
     #: λ, resolved at the first step from the retention loss's share of the task loss.
@@ -121,21 +139,39 @@ class HardwareAwareTask(LightningModule, ABC):
         self.freeze_bn_statistics = freeze_bn_statistics
         self.optimizer_callable, self.scheduler_callable = optimizer, scheduler
 
-    # What a subclass says. It calls the three configure_* at the end of its constructor, in this order.
-
-    @property
-    @abstractmethod
-    def network_name(self) -> str:
-        """The network's name in results."""
-
-    @property
-    @abstractmethod
-    def is_pretrained(self) -> bool:
-        """Whether the network starts from trained weights."""
+    # What a subclass says.
 
     @abstractmethod
     def build_network(self, weights: str | None = None) -> nn.Module:
         """The digital network with the weights that it starts from, or with those of a file in the same form."""
+
+    @abstractmethod
+    def predict(self, network: nn.Module, batch: Any) -> Any:
+        """The output of any network (not only this task's) for a batch, whose labels are not looked at."""
+
+    @abstractmethod
+    def task_loss(self, output: Any, batch: Any) -> Tensor:
+        """The task's loss, a scalar, of what :meth:`predict` gave for a batch."""
+
+    @abstractmethod
+    def make_metrics(self, **options: Any) -> MetricCollection | Metric:
+        """New metrics of what :meth:`predict` gives and of the batch's second part, the labels; see :meth:`score`.
+
+        Args:
+            options: of torchmetrics, for each metric.
+        """
+
+    # What a subclass may say as well.
+
+    @property
+    def network_name(self) -> str:
+        """The network's name in results."""
+        return type(self).__name__
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether the network starts from trained weights."""
+        return self.weights is not None
 
     def save_beside(self, folder: Path) -> None:
         """Writes what a folder needs beside ``model.safetensors`` for the network's own library to load it."""
@@ -147,21 +183,42 @@ class HardwareAwareTask(LightningModule, ABC):
     def set_beside(self, network: nn.Module, values: Mapping[str, Any]) -> None:
         """Gives a network the numbers that :meth:`beside` gave for another copy of it."""
 
-    @abstractmethod
-    def configure_losses(self) -> None:
-        """Sets up what :meth:`loss` needs."""
+    def update_metrics(self, metrics: MetricCollection | Metric, output: Any, batch: Any) -> None:
+        """Shows metrics of :meth:`make_metrics` a batch and what a network gave for it."""
+        metrics.update(output, batch[1])
 
-    @abstractmethod
-    def configure_metrics(self) -> None:
-        """Sets up the metrics of validation and test."""
+    def judged_loss(self, output: Any, batch: Any) -> Tensor:
+        """The loss that validation and test log: as :meth:`task_loss`, without what only eases training."""
+        return self.task_loss(output, batch)
 
-    @abstractmethod
-    def predict(self, network: nn.Module, batch: Any) -> Any:
-        """The output of any network (not only this task's) for a batch, whose labels are not looked at."""
+    def conclude(self, stage: str, metrics: MetricCollection | Metric) -> None:
+        """Logs what the metrics of ``val`` or ``test`` found in all samples of all ranks, and empties them."""
+        values = {f"{stage}/{name}": value for name, value in _computed(metrics).items()}
+        self.log_dict(values, prog_bar=stage == "val", sync_dist=True)  # equal already: it spares Lightning's warning
+        metrics.reset()
 
-    @abstractmethod
-    def task_loss(self, output: Any, batch: Any) -> Tensor:
-        """The task's loss, a scalar, of what :meth:`predict` gave for a batch."""
+    @torch.no_grad()
+    def score(self, network: nn.Module, batches: Iterable[Any]) -> dict[str, float]:
+        """Metrics in percent of any network (not only this task's) over batches that lie on its device.
+
+        Here: those of :meth:`make_metrics`, as shares in [0, 1] of which more is better. The first is judged by.
+        """
+        # Ranks score different chips: nothing to be pooled.
+        metrics = self.make_metrics(sync_on_compute=False).to(next(network.parameters()).device)
+        for batch in batches:
+            self.update_metrics(metrics, self.predict(network, batch), batch)
+        # In single precision they have some seven digits; the rest would be noise in results.
+        return {name: round(100.0 * value.item(), 4) for name, value in _computed(metrics).items()}
+
+    @property
+    def chance_percent(self) -> dict[str, float]:
+        """Value of each metric that a network without any knowledge has, where it is known; once samples are scored."""
+        return {}
+
+    def forward(self, *inputs: Any) -> Any:
+        return self.network(*inputs)
+
+    # What this class makes of it.
 
     def loss_of(self, network: nn.Module, batch: Any, teach: Callable[[Any], Any] | None = None) -> Tensor:
         """What any network is trained by on one batch: the task's loss, mixed with the distillation's.
@@ -185,15 +242,6 @@ class HardwareAwareTask(LightningModule, ABC):
         if self.distillation is None:
             return None
         return partial(self.predict, self.build_network().to(device).eval().requires_grad_(False))
-
-    @abstractmethod
-    def score(self, network: nn.Module, batches: Iterable[Any]) -> dict[str, float]:
-        """Metrics in percent of any network (not only this task's) over batches that lie on its device."""
-
-    @property
-    def chance_percent(self) -> dict[str, float]:
-        """Value of each metric that a network without any knowledge has, where it is known; once samples are scored."""
-        return {}
 
     def configure_models(self) -> None:
         """Builds the network and, for cells, converts it."""
@@ -225,13 +273,12 @@ class HardwareAwareTask(LightningModule, ABC):
         found = layers_with_converters(network).values()
         if all(layer.ranges for layer, _ in found):
             return
-        if not hasattr(datamodule, "calibration_batch"):
-            raise UserError("the ranges of converters are measured on calibration samples: give a data module.")
-        datamodule.setup("fit")
+        samples = samples_of(datamodule, "the ranges of converters are measured on calibration samples")
+        samples.setup("fit")
         wanted = max(converters.samples for _, converters in found)
         device = next(network.parameters()).device
-        samples = datamodule.calibration_batch(min(wanted, datamodule.n_val))
-        batches = ([part.to(device) for part in batch] for batch in split_batch(samples, _CALIBRATION_BATCH))
+        batch = samples.calibration_batch(min(wanted, samples.n_val))
+        batches = ([part.to(device) for part in one] for one in split_batch(batch, _CALIBRATION_BATCH))
         calibrate(network, self.predict, batches)
 
     # Training.
@@ -297,6 +344,25 @@ class HardwareAwareTask(LightningModule, ABC):
             scheduler = self.scheduler_callable(configured["optimizer"], steps)
             configured["lr_scheduler"] = {"scheduler": scheduler, "interval": "step"}
         return configured
+
+    # Validation and test.
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self._judge(batch, "val", self.validation_metrics)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        self._judge(batch, "test", self.test_metrics)
+
+    def on_validation_epoch_end(self) -> None:
+        self.conclude("val", self.validation_metrics)
+
+    def on_test_epoch_end(self) -> None:
+        self.conclude("test", self.test_metrics)
+
+    def _judge(self, batch: Any, stage: str, metrics: MetricCollection | Metric) -> None:
+        output = self.predict(self.network, batch)
+        self.update_metrics(metrics, output, batch)
+        self.log(f"{stage}/loss", self.judged_loss(output, batch), batch_size=len(batch[0]), sync_dist=True)
 
     def on_validation_start(self) -> None:
         self.settle()
@@ -379,6 +445,12 @@ class HardwareAwareTask(LightningModule, ABC):
             pooled /= world
             module.running_mean.copy_(pooled[0])
             module.running_var.copy_((pooled[1] - pooled[0] ** 2).clamp(min=0))
+
+
+def _computed(metrics: MetricCollection | Metric) -> dict[str, Tensor]:
+    """The metrics' values by name; of a single one by that of its class."""
+    values = metrics.compute()
+    return values if isinstance(values, dict) else {type(metrics).__name__: values}
 
 
 def _difference(saved: Any, mine: Any, name: str = "") -> str:

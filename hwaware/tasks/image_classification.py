@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from hwaware.data.contract import ImageInputs
 from hwaware.errors import UserError
 from hwaware.metrics.chance import chance_of_classes
 from hwaware.models import build_model
@@ -30,7 +31,7 @@ class ImageClassification(HardwareAwareTask):
             the head is new: train it first, without a device.
         label_smoothing: share of the target that is spread over all classes.
         mixing: Mixup and CutMix of the images that the network is trained on; None for neither.
-        **options: the device, the noise, the optimiser, …: see :class:`~hwaware.tasks.HardwareAwareTask`.
+        **options: the hardware, the noise, the optimiser, …: see :class:`~hwaware.tasks.HardwareAwareTask`.
     """
 
     def __init__(
@@ -49,10 +50,7 @@ class ImageClassification(HardwareAwareTask):
         if not 0 <= label_smoothing < 1:
             raise UserError(f"label_smoothing={label_smoothing} must lie in [0, 1); 0.1 is usual.")
         self.name, self.weights, self.pretrained = name, weights, pretrained
-        self.num_classes, self.label_smoothing, self.mixing = num_classes, label_smoothing, mixing
-        self.configure_models()
-        self.configure_losses()
-        self.configure_metrics()
+        self._asked_classes, self.label_smoothing, self.mixing = num_classes, label_smoothing, mixing
 
     @property
     def network_name(self) -> str:
@@ -63,6 +61,11 @@ class ImageClassification(HardwareAwareTask):
         return self.pretrained or self.weights is not None
 
     @property
+    def num_classes(self) -> int:
+        """Of the network, once it is built."""
+        return self.network.num_classes
+
+    @property
     def chance_percent(self) -> dict[str, float]:
         return chance_of_classes(self.num_classes)
 
@@ -71,72 +74,48 @@ class ImageClassification(HardwareAwareTask):
         """The preprocessing that the network was trained with: input size, mean, std, crop, interpolation."""
         return resolve_model_data_config(self.network)
 
+    @property
+    def inputs(self) -> ImageInputs:
+        return ImageInputs(self.data_config, self.num_classes, self.mixing is not None)
+
     def build_network(self, weights: str | None = None) -> nn.Module:
         own = weights is None  # to start from; another file is judged as it is
-        return build_model(
+        network = build_model(
             self.name,
             weights=weights or self.weights,
             pretrained=self.pretrained,
-            num_classes=self.num_classes,
+            num_classes=self._asked_classes,
             new_head=own,
         )
-
-    def configure_models(self) -> None:
-        super().configure_models()
-        self.num_classes = self.network.num_classes
-        if self.distillation is not None and getattr(self.network, "head_is_new", False):
+        if own and self.distillation is not None and getattr(network, "head_is_new", False):
             raise UserError(
-                f"distillation: '{self.weights}' was trained for other than {self.num_classes} classes, so that there "
-                "is no teacher; train the new head first, without a device and without distillation."
+                f"distillation: '{self.weights}' was trained for other than {network.num_classes} classes, so that "
+                "there is no teacher; train the new head first, without a device and without distillation."
             )
-
-    def configure_losses(self) -> None:
-        self.criterion = nn.CrossEntropyLoss(label_smoothing=self.label_smoothing)  # of labels, or of mixed targets
-        self._mix = self.mixing.mixer(self.num_classes) if self.mixing is not None else None
-
-    def configure_metrics(self) -> None:
-        self.validation_metrics = self._accuracies().clone(prefix="val/")
-        self.test_metrics = self._accuracies().clone(prefix="test/")
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.network(images)
+        return network
 
     def predict(self, network: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
         return network(batch[0])
 
     def task_loss(self, output: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
-        return self.criterion(output, batch[1])
+        # Of labels, or of mixed targets.
+        return F.cross_entropy(output, batch[1], label_smoothing=self.label_smoothing)
+
+    def judged_loss(self, output: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return F.cross_entropy(output, batch[1])
+
+    def make_metrics(self, **options: Any) -> MetricCollection:
+        """Top-1, and top-5 where there are more than five classes."""
+        top = (1, 5) if self.num_classes > 5 else (1,)
+        return MetricCollection(
+            {f"top{k}": MulticlassAccuracy(self.num_classes, top_k=k, average="micro", **options) for k in top}
+        )
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         if self._mix is not None:  # here, where the generators have just been seeded for the step
             batch = self._mix(*batch)
         return super().training_step(batch, batch_idx)
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._evaluate(batch, "val", self.validation_metrics)
-
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._evaluate(batch, "test", self.test_metrics)
-
-    @torch.no_grad()
-    def score(self, network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
-        # Ranks score different chips: nothing to be pooled.
-        metrics = self._accuracies(sync_on_compute=False).to(next(network.parameters()).device)
-        for images, labels in batches:
-            metrics.update(network(images), labels)
-        # fp32 accuracies have some seven digits; the rest would be noise in results.
-        return {name: round(100.0 * value.item(), 4) for name, value in metrics.compute().items()}
-
-    def _evaluate(self, batch: tuple[Tensor, Tensor], stage: str, metrics: MetricCollection) -> None:
-        images, labels = batch
-        logits = self(images)
-        metrics.update(logits, labels)
-        self.log(f"{stage}/loss", F.cross_entropy(logits, labels), batch_size=len(labels), sync_dist=True)
-        self.log_dict(metrics, batch_size=len(labels), prog_bar=stage == "val")
-
-    def _accuracies(self, **options: Any) -> MetricCollection:
-        """Top-1, and top-5 where there are more than five classes."""
-        top = (1, 5) if self.num_classes > 5 else (1,)
-        return MetricCollection(
-            {f"top{k}": MulticlassAccuracy(self.num_classes, top_k=k, average="micro", **options) for k in top}
-        )
+    @cached_property
+    def _mix(self) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
+        return None if self.mixing is None else self.mixing.mixer(self.num_classes)

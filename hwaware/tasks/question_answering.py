@@ -13,9 +13,8 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from hwaware.compensation.costs import LABEL_BYTES
+from hwaware.data.contract import TextInputs, samples_of
 from hwaware.data.squad import SPLITS
-from hwaware.data.windows import Windows
 from hwaware.errors import UserError
 from hwaware.hardware import Placement
 from hwaware.metrics import SquadAnswers, write_predictions
@@ -57,10 +56,7 @@ class QuestionAnswering(HardwareAwareTask):
             norms get no weight decay.
     """
 
-    label_bytes = 2 * LABEL_BYTES  # where the answer begins and ends
-
-    #: By a split's number in batches; the data module fills it in.
-    windows: dict[int, Windows]
+    label_bytes = 4  # where the answer begins and ends
 
     def __init__(
         self,
@@ -82,10 +78,7 @@ class QuestionAnswering(HardwareAwareTask):
             raise UserError(f"layer_decay={layer_decay} must lie in (0, 1]; 0.8 … 0.95 is usual, null turns it off.")
         self.checkpoint, self.weights, self.name = checkpoint, weights, name
         self.max_answer_tokens, self.layer_decay, self.predictions = max_answer_tokens, layer_decay, predictions
-        self.config, self.windows = config, {}
-        self.configure_models()
-        self.configure_losses()
-        self.configure_metrics()
+        self.config = config
 
     @property
     def network_name(self) -> str:
@@ -93,13 +86,14 @@ class QuestionAnswering(HardwareAwareTask):
 
     @property
     def is_pretrained(self) -> bool:
-        return not self._head_is_new
+        return not getattr(self.network, "head_is_new", False)
 
     @property
     def chance_percent(self) -> dict[str, float]:
-        if not self.windows:
+        windows = self.inputs.windows
+        if not windows:
             return {}
-        asked = self.windows[max(self.windows)].questions  # of the test set, where it was read
+        asked = windows[max(windows)].questions  # of the test set, where it was read
         return chance_of_questions(100.0 * sum(not question.answers for question in asked) / len(asked))
 
     @cached_property
@@ -107,27 +101,16 @@ class QuestionAnswering(HardwareAwareTask):
         """The network's own."""
         return build_tokenizer(self.checkpoint)
 
-    @property
-    def max_positions(self) -> int | None:
-        """Tokens that the network has positions for; None: any number."""
-        return n_positions(self.network)
+    @cached_property
+    def inputs(self) -> TextInputs:
+        return TextInputs(self.tokenizer, n_positions(self.network))
 
     def build_network(self, weights: str | None = None) -> nn.Module:
         network = build_reader(self.checkpoint, weights or self.weights, self.config)
         network.config.null_threshold = getattr(network.config, "null_threshold", None)
-        return network
-
-    def configure_models(self) -> None:
-        super().configure_models()
-        self._head_is_new = getattr(self.network, "head_is_new", False)
-        if self._head_is_new and self.distillation is not None:
+        if self.distillation is not None and getattr(network, "head_is_new", False):
             raise UserError(f"distillation: '{self.checkpoint}' has no trained head to learn from; give model.weights.")
-
-    def configure_losses(self) -> None:
-        pass  # cross entropy has no state
-
-    def configure_metrics(self) -> None:
-        self.validation_metrics, self.test_metrics = (self._answers() for _ in range(2))
+        return network
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> tuple[Tensor, Tensor]:
         return self.predict(self.network, (input_ids, attention_mask, token_type_ids))
@@ -142,17 +125,12 @@ class QuestionAnswering(HardwareAwareTask):
     def task_loss(self, output: tuple[Tensor, Tensor], batch: Any) -> Tensor:
         return sum(F.cross_entropy(part.float(), at) for part, at in zip(output, batch[3:5], strict=True)) / 2
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        self._evaluate(batch, "val", self.validation_metrics)
+    def make_metrics(self, **options: Any) -> SquadAnswers:
+        return SquadAnswers(self.max_answer_tokens, **options)
 
-    def test_step(self, batch: Any, batch_idx: int) -> None:
-        self._evaluate(batch, "test", self.test_metrics)
-
-    def on_validation_epoch_end(self) -> None:
-        self._conclude("val", self.validation_metrics)
-
-    def on_test_epoch_end(self) -> None:
-        self._conclude("test", self.test_metrics, self.network.config.null_threshold)
+    def update_metrics(self, metrics: SquadAnswers, output: tuple[Tensor, Tensor], batch: Any) -> None:
+        split, places = _split_of(batch), batch[5]
+        metrics.update(places[:, 1], *output, self.inputs.windows[split])
 
     def on_test_start(self) -> None:
         super().on_test_start()
@@ -171,11 +149,10 @@ class QuestionAnswering(HardwareAwareTask):
         super().calibrate(network, datamodule)
         if network.config.null_threshold is not None:
             return
-        if not hasattr(datamodule, "every_sample"):
-            raise UserError('the threshold of "no answer" is chosen on validation questions: give a data module.')
-        datamodule.setup("validate")
+        samples = samples_of(datamodule, 'the threshold of "no answer" is chosen on validation questions')
+        samples.setup("validate")
         device, training = next(network.parameters()).device, network.training
-        batches = ([part.to(device) for part in batch] for batch in datamodule.every_sample("val"))
+        batches = ([part.to(device) for part in batch] for batch in samples.every_sample("val"))
         found = [self.answered(network.eval(), batches).kept_threshold()]
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.broadcast_object_list(found)  # every rank's chips are judged alike
@@ -220,38 +197,31 @@ class QuestionAnswering(HardwareAwareTask):
         self.network.config.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
-    def _answers(self, **options: Any) -> SquadAnswers:
-        return SquadAnswers(self.max_answer_tokens, **options)
-
     @torch.no_grad()
     def answered(self, network: nn.Module, batches: Iterable[Any]) -> Answers:
         """What any network (not only this task's) answers to the questions of batches that lie on its device."""
         # Ranks score different chips: nothing to be pooled.
-        metric = self._answers(n_best=1, sync_on_compute=False).to(next(network.parameters()).device)
+        metric = self.make_metrics(n_best=1, sync_on_compute=False).to(next(network.parameters()).device)
         split = 0
         for batch in batches:
-            split = self._update(metric, self.predict(network, batch), batch)
-        return metric.answers(self.windows[split])
+            self.update_metrics(metric, self.predict(network, batch), batch)
+            split = _split_of(batch)
+        return metric.answers(self.inputs.windows[split])
 
-    def _update(self, metric: SquadAnswers, output: tuple[Tensor, Tensor], batch: Any) -> int:
-        places = batch[5]
-        split = int(places[0, 0])
-        metric.update(places[:, 1], *output, self.windows[split])
-        return split
-
-    def _evaluate(self, batch: Any, stage: str, metric: SquadAnswers) -> None:
-        output = self(*batch[:3])
-        self._update(metric, output, batch)
-        self.log(f"{stage}/loss", self.task_loss(output, batch), batch_size=len(batch[0]), sync_dist=True)
-
-    def _conclude(self, stage: str, metric: SquadAnswers, threshold: float | None = None) -> None:
-        """Logs the scores of all ranks' answers; at the best threshold where none is given."""
-        windows = self.windows[SPLITS.index(stage)]
+    def conclude(self, stage: str, metric: SquadAnswers) -> None:
+        """Logs the scores of all ranks' answers: validation's at the best threshold, test's at the network's own."""
+        windows = self.inputs.windows[SPLITS.index(stage)]
         answers = metric.answers(windows)
-        threshold = answers.best_threshold() if threshold is None else threshold
+        own = self.network.config.null_threshold if stage == "test" else None
+        threshold = answers.best_threshold() if own is None else own
         scores = answers.scores(threshold)
         logged = {f"{stage}/{name}": value for name, value in (scores | {"null_threshold": threshold}).items()}
         self.log_dict(logged, prog_bar=stage == "val", sync_dist=True)  # equal already: it spares Lightning's warning
         if self.predictions is not None and self.trainer.state.fn != "fit" and self.trainer.is_global_zero:
             write_predictions(self.predictions, answers, metric.n_best(windows), threshold)
         metric.reset()
+
+
+def _split_of(batch: Any) -> int:
+    """The number of the split that a batch is of."""
+    return int(batch[5][0, 0])

@@ -74,7 +74,7 @@ def test_a_row_is_what_plain_python_gives(fitted):
     )
     task = ImageClassification("tiny_test_net", num_classes=10)
     data = ImageData(source="digits")
-    data.data_config, data.model_classes = task.data_config, 10
+    data.inputs = task.inputs
     data.setup("test")
     network = build_model("tiny_test_net", weights=str(pretrained_weights()), num_classes=10)
     convert(network, load_hardware("reram_cmo", mapping="differential"))

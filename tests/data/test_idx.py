@@ -8,7 +8,7 @@ import timm
 from timm.data import resolve_model_data_config
 
 import hwaware.models  # noqa: F401 - registers lenet5
-from hwaware.data import ImageData
+from hwaware.data import ImageData, ImageInputs
 from hwaware.errors import UserError
 
 
@@ -30,7 +30,7 @@ def folder(tmp_path):
 
 def opened(folder, **options):
     data = ImageData(path=str(folder), batch_size=4, **options)
-    data.data_config = resolve_model_data_config(timm.create_model("lenet5"))
+    data.inputs = ImageInputs(resolve_model_data_config(timm.create_model("lenet5")))
     return data
 
 

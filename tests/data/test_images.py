@@ -11,7 +11,7 @@ from PIL import Image
 from torch.utils.data import default_collate
 from torchvision import transforms
 
-from hwaware.data import ImageData, datasets
+from hwaware.data import ImageData, ImageInputs, datasets
 from hwaware.data.sources import open_source
 from hwaware.data.subsets import stratified_subset
 from hwaware.data.transforms import AUGMENTATIONS, eval_transform, train_transform
@@ -73,7 +73,7 @@ def image_folder(folder, splits=("train", "test"), n=12):
 
 def ready(stage=None, classes=None, config=CONFIG, **kwargs):
     data = ImageData(**kwargs)
-    data.data_config, data.model_classes = config, classes
+    data.inputs = config and ImageInputs(config, classes)
     data.setup(stage)
     return data
 
@@ -402,7 +402,7 @@ def test_subsets_larger_than_the_data():
 
 
 def test_preprocessing_must_be_known():
-    said("data.data_config = ", config=None)
+    said("ImageData does not know the network's preprocessing: .*data.inputs = ImageInputs", config=None)
 
 
 @pytest.mark.parametrize("augment", AUGMENTATIONS)

@@ -10,7 +10,8 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
-from hwaware.data import ImageData
+from hwaware.data import ImageData, ImageInputs
+from hwaware.data.contract import TakesSamples
 from hwaware.data.loading import EverySampleSampler, ResumableSampler, sample_key, seeded
 
 CONFIG = dict(
@@ -24,10 +25,10 @@ CONFIG = dict(
 BATCHES, EPOCHS = 5, 3  # 160 training images in batches of 32
 
 
-class Task(LightningModule):
+class Task(LightningModule, TakesSamples):
     """The smallest network with state beside its weights, which remembers what it was given."""
 
-    data_config, num_classes = CONFIG, 10
+    inputs = ImageInputs(CONFIG, 10)
 
     def __init__(self):
         super().__init__()
@@ -236,7 +237,7 @@ def test_numpy_is_seeded_where_it_is_asked_for():
 
 def test_loaders_leave_the_global_generator_alone():
     images = data()
-    images.data_config = CONFIG
+    images.inputs = ImageInputs(CONFIG)
     images.setup()
     before = torch.get_rng_state()
     for loader in (images.train_dataloader(), images.val_dataloader(), images.test_dataloader()):

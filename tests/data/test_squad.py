@@ -14,7 +14,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 from transformers import AutoTokenizer
 
-from hwaware.data import SquadData
+from hwaware.data import SquadData, TextInputs
+from hwaware.data.contract import TakesSamples
 from hwaware.data.loading import LengthGroupedSampler, ResumableSampler
 from hwaware.data.squad_files import read_questions
 from hwaware.errors import UserError
@@ -33,7 +34,7 @@ def make(tiny_reader, tokenizer):
 
     def make(stage=None, tokenizer=tokenizer, **options) -> SquadData:
         data = SquadData(**({"path": str(tiny_reader / "data")} | OPTIONS | options))
-        data.tokenizer = tokenizer
+        data.inputs = tokenizer and TextInputs(tokenizer)
         data.setup(stage)
         return data
 
@@ -58,7 +59,7 @@ def test_splits(ready, tiny_reader):
     assert len(ready.windows[0].questions) + len(ready.windows[1].questions) == len(train)
     counts = (ready.n_train, ready.n_val, ready.n_test)
     assert counts == tuple(len(ready.windows[number]) for number in range(3))  # windows
-    assert ready._datasets["test"].n_samples == len(dev) < ready.n_test
+    assert ready.n_scored("test") == len(dev) < ready.n_test
     assert ready.dataset_name == "data" and SquadData("them/squad_v2").dataset_name == "squad_v2"
 
 
@@ -268,13 +269,13 @@ def test_grouping_by_length_is_a_shuffle_that_all_ranks_share(ready):
     assert epochs[0] != epochs[1]
 
 
-class Task(LightningModule):
+class Task(LightningModule, TakesSamples):
     """The smallest network that has a tokenizer, which remembers its batches."""
 
     def __init__(self, tokenizer) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.tokenizer, self.windows, self.seen = tokenizer, {}, []
+        self.inputs, self.seen = TextInputs(tokenizer), []
         self.net = nn.Embedding(len(tokenizer), 1)
 
     def training_step(self, batch, batch_idx):
@@ -294,7 +295,7 @@ def fit(make, tokenizer, folder, ckpt_path=None, callbacks=(), **options) -> Tas
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*your dataloader is not resumable")
         trainer.fit(task, datamodule=data, ckpt_path=ckpt_path)
-    assert task.windows is data.windows
+    assert task.inputs.windows == data.windows != {}
     return task
 
 
@@ -316,7 +317,7 @@ def test_a_resumed_run_sees_what_it_would_have_seen(make, tokenizer, tmp_path):
 
 def test_windows_longer_than_the_network_knows(make, tokenizer, tmp_path):
     task = Task(tokenizer)
-    task.max_positions = 60
+    task.inputs = TextInputs(tokenizer, max_positions=60)
     with pytest.raises(UserError, match="max_length=64 is above the 60 positions that the network knows"):
         Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, max_steps=1).fit(
             task, datamodule=SquadData(make("validate").path, **OPTIONS)

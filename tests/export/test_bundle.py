@@ -1,5 +1,8 @@
 import json
+import sys
+from dataclasses import dataclass
 from itertools import product
+from typing import ClassVar
 
 import pytest
 import torch
@@ -136,6 +139,30 @@ def test_a_repair_is_the_same_after_reloading(tmp_path, method):
             assert torch.equal(model(x), wanted)
         with found(chip, 59.0):  # no repair yet
             assert torch.equal(model(x), exact)
+
+
+@dataclass(frozen=True)
+class OwnShift(ChannelAffine):
+    """A repair of one's own."""
+
+    name: ClassVar[str] = "own_shift"
+
+
+def test_a_repair_of_ones_own_is_read_back_where_its_module_was_imported(tmp_path):
+    """A downloaded file may name any module: reading it imports none."""
+    device = load_device("reram_cmo", mapping="offset")
+    timetable = Timetable((Level(0.0, None, 91.0, 0.1, True),), 91.5)
+    repair = PlannedRepair(OwnShift(steps=7), timetable, Cost(bytes_stored=1.0, extra_macs_percent=0.0), Schedule())
+    folder = write_bundle(tmp_path / "b", _converted(device), device, "net", [repair])
+    assert read_bundle(folder).repairs[0].method == OwnShift(steps=7)
+    manifest = (folder / "bundle.json").read_text()
+    assert f'"{__name__}.OwnShift"' in manifest
+    known = set(sys.modules)
+    for name, reason in (("antigravity.Shift", "Import its module first"), ("VeraPlusPlus", "Did you mean 'VeraPlus'")):
+        (folder / "bundle.json").write_text(manifest.replace(f"{__name__}.OwnShift", name))
+        with pytest.raises(UserError, match=f"^bundle '.*b': there is no method '{name}'. {reason}"):
+            read_bundle(folder)
+    assert set(sys.modules) == known
 
 
 def test_bundles_that_are_not(tmp_path):

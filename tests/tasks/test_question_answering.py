@@ -15,7 +15,7 @@ from torch.optim import SGD, AdamW
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer, DistilBertConfig, DistilBertForQuestionAnswering
 
 from hwaware.chip import Chip
-from hwaware.data import SquadData
+from hwaware.data import SquadData, TextInputs
 from hwaware.errors import UserError
 from hwaware.hardware import Converters, HardwareOptions
 from hwaware.metrics import Answers
@@ -44,7 +44,7 @@ def taught(taught_reader, data):
 
     def make(**options) -> QuestionAnswering:
         task = QuestionAnswering(str(taught_reader), **options)
-        task.windows = data.windows
+        task.inputs = data.inputs
         return task
 
     return make
@@ -53,7 +53,7 @@ def taught(taught_reader, data):
 @pytest.fixture(scope="module")
 def data(tiny_reader):
     questions = SquadData(str(tiny_reader / "data"), max_length=64, stride=24, eval_batch_size=40, seed=0)
-    questions.tokenizer = AutoTokenizer.from_pretrained(tiny_reader / "model")
+    questions.inputs = TextInputs(AutoTokenizer.from_pretrained(tiny_reader / "model"))
     questions.setup()
     return questions
 
@@ -76,7 +76,7 @@ def test_names_and_whether_there_is_something_to_start_from(untaught, taught, ti
     assert not untaught().is_pretrained and taught().is_pretrained
     weights = str(taught_reader / "model.safetensors")
     task = untaught(weights=weights)
-    assert task.is_pretrained and task.max_positions == 128
+    assert task.is_pretrained and task.inputs.max_positions == 128
     assert torch.equal(task.network.qa_outputs.bias, load_file(weights)["qa_outputs.bias"])
 
 

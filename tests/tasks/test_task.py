@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningDataModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from timm.data import Mixup
 from timm.loss import SoftTargetCrossEntropy
 from torch import nn
@@ -16,6 +16,7 @@ from torch.optim import SGD, AdamW
 from torch.utils.data import DataLoader, TensorDataset
 
 import tests.tiny  # noqa: F401 - registers the tiny network
+from hwaware.data import SampleData
 from hwaware.errors import UserError
 from hwaware.hardware import HardwareOptions
 from hwaware.models import build_model
@@ -320,8 +321,8 @@ def test_repairs_learn_from_the_digital_network_too():
     """With nothing but the teacher, a repair's loss on the exact network is none, whatever the labels."""
     from hwaware.evaluation.fitting import fit_data
 
-    class Data(LightningDataModule):
-        calibration_batch = judging_batches = fitting_batches = None  # not asked for
+    class Data(SampleData):
+        dataset_name = dataset = None  # not asked for
 
         def setup(self, stage):
             pass

@@ -161,7 +161,7 @@ def test_a_reader_is_judged_by_it(tiny_reader, taught_reader):
     """From the data module's validation questions to the score of a chip that no fit has seen."""
     task = QuestionAnswering(str(taught_reader), hardware=HardwareOptions({"name": "reram_cmo"}, EncodingOptions(mapping="offset")))
     questions = SquadData(str(tiny_reader / "data"), max_length=64, stride=24, eval_batch_size=40, seed=0)
-    questions.tokenizer, task.windows = task.tokenizer, questions.windows
+    questions.inputs = task.inputs
     data, network = fit_data(_trainer(), task, questions), task.network.eval()
     questions.setup("test")
     validation = {one.id for one in questions.windows[1].questions}
