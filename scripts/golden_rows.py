@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """Result rows of a fixed set of small runs, to see whether a change of the code changes any result.
 
-    python scripts/golden_rows.py                                       writes results/golden/rows.csv and about.csv
-    python scripts/golden_rows.py --check results/golden/rows.csv       makes them anew and compares
-    python scripts/golden_rows.py --check results/golden/rows.csv --only 'drift_*'
+    python scripts/golden_rows.py                                       writes tests/golden/rows.csv and about.csv
+    python scripts/golden_rows.py --check tests/golden/rows.csv       makes them anew and compares
+    python scripts/golden_rows.py --check tests/golden/rows.csv --only 'drift_*'
     python scripts/golden_rows.py --only resume                         makes this case's lines anew, keeps the others
 
 Needs no network and no GPU; two or three minutes on two cores. Everything runs in a temporary folder, through the
