@@ -68,6 +68,9 @@ def _check_keys(parser: ArgumentParser, prefix: str, settings: Mapping[str, Any]
     for key, value in _entries(settings, actions):
         if key not in actions:
             raise UserError(moved(prefix + key, value) or _unknown_key(prefix, key, actions, owner))
+        if own := [prefix + one for one in actions if one.startswith(f"{key}.")]:
+            shown = "null" if value is None else f"'{value}'"
+            raise UserError(f"{prefix}{key}: {shown} is no table of keys. It has {own[0]} and others.")
         if value is None and actions[key].required and owner is not None:
             raise UserError(_missing(prefix + key))
         _check_value(prefix + key, _type(actions[key]), value)
@@ -121,7 +124,9 @@ def _check_value(key: str, hint: Any, value: Any) -> None:
     elif isinstance(value, dict) and classes:
         _check_class(key, classes, value)
     elif isinstance(value, dict) and not _accepts(hint, value):
-        raise UserError(f"{key} has no keys of its own; it is one value.")
+        raise UserError(f"{key} has no keys of its own: give it a value.")
+    elif value is None and hint not in (None, Any) and NoneType not in get_args(hint):
+        raise UserError(f"{key}: null is no value of it; leave the key out for its default.")
     elif value is not None and not _accepts(hint, value):
         if isinstance(value, str) and any(_found(value, base) for base, _ in classes):  # a class whose arguments lack
             return _check_class(key, classes, {"class_path": value})
@@ -173,7 +178,8 @@ def _options(hint: Any) -> Iterator[Any]:
 
 def _is_list(hint: Any) -> bool:
     origin = get_origin(hint) or hint
-    return isinstance(origin, type) and issubclass(origin, Iterable) and not issubclass(origin, str | Mapping)
+    plain = isinstance(origin, type) and origin.__module__ in ("builtins", "collections.abc")
+    return plain and issubclass(origin, Iterable) and not issubclass(origin, str | Mapping)
 
 
 def _classes(options: Iterable[Any]) -> Iterator[tuple[type, int]]:

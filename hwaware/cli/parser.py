@@ -16,7 +16,6 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 import hwaware.data  # noqa: F401 - so that recipes can name its classes without a path
 from hwaware.callbacks import DriftEvaluation
-from hwaware.cli.explain import explain
 from hwaware.cli.recipes import BASED_ON, RecipeFile, recipe_name
 from hwaware.commands import COMMANDS
 from hwaware.errors import UserError
@@ -91,6 +90,8 @@ def parse(name: str, run: Callable[..., Any], arguments: Sequence[str]) -> tuple
     try:
         config = parser.parse_args(arguments)
     except ArgumentError as error:
+        from hwaware.cli.explain import explain
+
         raise UserError(explain(parser, arguments, error)) from None
     config.recipe = config.recipe or recipe_name(config.config or [])
     if "trainer" not in unused_sections(run):
