@@ -1,123 +1,232 @@
-"""Turns the argument parser's error messages into one line: the reason first."""
+"""What is wrong in a command line that the parser refuses, in one line: the reason first.
+
+jsonargparse answers with a tree of all types that a value was tried as. It is not read here: what was given is looked
+through once more, key by key, for the first that is unknown or whose value is not of its type.
+"""
 
 from __future__ import annotations
 
-import re
-from ast import literal_eval
+from argparse import Action, ArgumentError
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from inspect import isabstract
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import import_object
 
-from hwaware.errors import nearest
-
-#: Beginnings of lines in jsonargparse's messages that name types it tried, not what is wrong.
-_NOISE = (
-    "Does not validate against",
-    "Errors:",
-    "Expected a <class 'NoneType'>",
-    "Given value",
-    "Parser key",
-    "Problem with given class_path",
-    "Subtypes:",
-)
-_UNKNOWN = re.compile(
-    r"Option '(?P<option>[^']+)' is not accepted|[Uu]nrecognized arguments?: (?:--)?(?P<argument>[^\s=]+)"
-    r"|does not accept option '(?P<key>[^']+)'"
-)
-_LITERAL = re.compile(r"typing\.Literal(\[[^\]]*\])")
-_CLASS = re.compile(r"Expected a path but ([^\[{]\S*) either|Expected a dot import path string: (\S+)")
-_LIST = re.compile(r"Expected a <class 'collections\.abc\.(?:Sequence|Iterable)'>\. Got value: (.*)")
-_GIVEN = re.compile(r"(?:Given value|Got value): (?:NestedArg\(key='[^']*', val=)?'?(.*?)'?\)?$", re.MULTILINE)
+from hwaware.cli.given import read_given
+from hwaware.cli.renamed import moved
+from hwaware.errors import UserError, nearest
 
 
-def explain(message: str, parser: ArgumentParser | None, classes: list[str]) -> str:
-    """One line for a message of jsonargparse.
+def explain(parser: ArgumentParser, arguments: Sequence[str], error: ArgumentError) -> str:
+    """One line for a command line that a command's parser refused.
 
     Args:
-        message: the message, often a tree of all types that a value was tried as.
-        parser: the subcommand's parser, for the names of its keys; None before a subcommand is known.
-        classes: names that a recipe may give as ``class_path``.
+        parser: the command's.
+        arguments: what follows the command's name.
+        error: what the parser raised.
     """
-    path, reason, owner = [], "", None
-    for line in (line.strip().removeprefix("- ") for line in message.splitlines()):
-        if match := re.match(r'(?:Type typing\.Callable.*: )?Parser key "([^"]+)":?\s*', line):
-            path.append(match[1])
-            line = line[match.end() :]
-        if match := re.match(r"Problem with given class_path '([^']+)'", line):
-            owner = match[1]
-        if line and not line.startswith(_NOISE) and not re.match(r"Expected a path but [\[{]", line):
-            reason = line
-            break
-    key = ".".join(path)
-    if match := re.match(r"the following arguments are required: (.*)", reason):
-        if key:  # of a class that the recipe names
-            missing = [f"{key}.{name}" for name in match[1].split(", ")]
-            return f"{', '.join(missing)}: missing; set it in the recipe, or give --{missing[0]}."
-        if "out" in match[1]:
-            return "give --out: where to write."
+    settings, words = read_given(arguments)
+    try:
+        _check_keys(parser, "", settings)
+    except UserError as problem:
+        return str(problem)
+    if words:
+        return f"'{words[0]}' belongs to no option; a recipe is given as --config RECIPE."
+    if settings.get("model") is None:
         return "there is no recipe: give --config RECIPE (recipes/*.yaml)."
-    if match := re.search(r"Got value: Namespace\(class_path='([^']+)'", reason):
-        owner = match[1]
-    if match := _UNKNOWN.search(reason):
-        return _unknown_key(key, match[match.lastgroup], owner, parser)
-    given = _GIVEN.search(message)
-    if match := _LIST.search(reason):
-        return f"{key}: '{match[1]}' is no list; write [{match[1]}]."
-    if given and (found := _LITERAL.findall(message)):
-        options = {str(option) for text in found for option in literal_eval(text)}
-        return f"{key}: '{given[1]}' is unknown. {nearest(given[1], options)}"
-    if match := _CLASS.search(reason):
-        return _unknown_class(key, match[1] or match[2], _subtypes(message, match[0]), classes)
-    if match := re.match(r"invalid literal for int\(\) with base 10: (.*)", reason):
-        return f"{key}: {match[1]} is no whole number."
-    if given and (match := re.match(r"Expected a <class '([^']+)'>", reason)):
-        return f"{key}: '{given[1]}' is no {match[1].rpartition('.')[2]}."
-    return f"{key}: {reason}" if key else reason or " ".join(message.split())
-
-
-def _unknown_key(key: str, unknown: str, owner: str | None, parser: ArgumentParser | None) -> str:
-    unknown = unknown.removeprefix("init_args.")
-    if owner is not None:
-        level = unknown.rpartition(".")[0]
-        siblings = [name.rpartition(".")[2] for name in _keys(owner) if name.rpartition(".")[0] == level]
-        hint = nearest(unknown.rpartition(".")[2], siblings)
-        return f"{key}.{unknown} is no key of {owner.rpartition('.')[2]}. {hint}"
-    options = [action.dest for action in parser._actions] if parser else []
-    siblings = [option for option in options if option.rpartition(".")[0] == unknown.rpartition(".")[0]]
-    return f"{unknown} is no key. {nearest(unknown, siblings or {option.split('.')[0] for option in options})}"
-
-
-def _keys(owner: str) -> list[str]:
-    """What a class takes, those that it only passes on to its base class included."""
-    parser = ArgumentParser()
-    parser.add_class_arguments(import_object(owner), fail_untyped=False)
-    return [action.dest for action in parser._actions if action.dest != "help"]
-
-
-def _subtypes(message: str, line: str) -> str:
-    """What the message says was tried at a line: as paths that comes after it, as classes before it."""
-    before, _, after = message.partition(line)
-    at = before.rfind("Subtypes")
-    return before[at:] if line.startswith("Expected a dot import path") and at >= 0 else after
-
-
-def _unknown_class(key: str, name: str, tried: str, classes: list[str]) -> str:
-    """A word stands where a class, or a table of keys, belongs."""
-    wanted = re.search(r"Subtypes: \[(?:<class '|list\[)([^'\]]+)", tried)
-    cls = import_object(wanted[1]) if wanted and "." in wanted[1] else None
-    if wanted and cls is None:
-        return f"{key}: '{name}' is no {wanted[1]}."
-    if is_dataclass(cls) and "name" in {field.name for field in fields(cls)}:
-        return f"{key}: '{name}' is no table of keys; give it as {key}.name {name}."
-    if is_dataclass(cls):
-        return f"{key}: '{name}' is no table of keys; give {' and '.join(f'{key}.{one.name}' for one in fields(cls))}."
-    known = {one.__name__: one for one in (subclasses(cls) if cls else ())}
-    short = (one for one, found in known.items() if getattr(found, "name", None) == name.lower())
-    meant = next(short, name.rpartition(".")[2])
-    return f"{key}: there is no class '{name}'. {nearest(meant, known or classes)}"
+    for key, action in _keys(parser).items():
+        if action.required and key not in settings:
+            return f"give --{key}: where to write." if key == "out" else _missing(key)
+    cause: BaseException = error  # nothing of the above: the innermost of the parser's own reasons
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    return " ".join(str(cause).split())
 
 
 def subclasses(cls: type) -> list[type]:
     """All classes derived from one, whose modules were imported."""
     return [one for sub in cls.__subclasses__() for one in (sub, *subclasses(sub))]
+
+
+# Keys.
+
+
+def _check_keys(parser: ArgumentParser, prefix: str, settings: Mapping[str, Any], owner: Any = None) -> None:
+    """Raises UserError for a key that the parser lacks, or its value.
+
+    Args:
+        parser: of a command, or of a class's arguments.
+        prefix: what stands before the parser's keys, with a dot.
+        settings: tables of its keys.
+        owner: the class.
+    """
+    actions = _keys(parser)
+    for key, value in _entries(settings, actions):
+        if key not in actions:
+            raise UserError(moved(prefix + key, value) or _unknown_key(prefix, key, actions, owner))
+        if own := [prefix + one for one in actions if one.startswith(f"{key}.")]:
+            shown = "null" if value is None else f"'{value}'"
+            raise UserError(f"{prefix}{key}: {shown} is no table of keys. It has {own[0]} and others.")
+        if value is None and actions[key].required and owner is not None:
+            raise UserError(_missing(prefix + key))
+        _check_value(prefix + key, _type(actions[key]), value)
+    for key, action in actions.items():
+        if owner is not None and action.required and key not in settings:
+            raise UserError(_missing(prefix + key))
+
+
+def _keys(parser: ArgumentParser) -> dict[str, Action]:
+    """What a parser takes by what it is called, without the ways to ask for help."""
+    return {one.dest: one for one in parser._actions if one.dest.rpartition(".")[2] not in ("help", "print_config")}
+
+
+def _entries(settings: Mapping[str, Any], known: Iterable[str], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Keys and values as a parser has them, whose keys may have dots."""
+    for part, value in settings.items():
+        key = prefix + part
+        if isinstance(value, dict) and any(one.startswith(f"{key}.") for one in known):
+            yield from _entries(value, known, f"{key}.")
+        elif key not in ("class_path", "dict_kwargs"):
+            yield key, value
+
+
+def _unknown_key(prefix: str, key: str, known: Iterable[str], owner: Any) -> str:
+    section, _, last = key.rpartition(".")
+    siblings = [one for one in known if one.rpartition(".")[0] == section]
+    if owner is not None:
+        names = [one.rpartition(".")[2] for one in siblings]
+        return f"{prefix}{key} is no key of {owner.__name__}. {nearest(last, names)}"
+    return f"{key} is no key. {nearest(key, siblings or {one.split('.')[0] for one in known})}"
+
+
+def _missing(key: str) -> str:
+    return f"{key}: missing; set it in the recipe, or give --{key}."
+
+
+# Values.
+
+
+def _type(action: Action) -> Any:
+    return getattr(action, "_typehint", action.type)
+
+
+def _check_value(key: str, hint: Any, value: Any) -> None:
+    """Raises UserError for a value that is not of the type that a key has."""
+    options = list(_options(hint))
+    classes, lists = list(_classes(options)), [one for one in options if _is_list(one)]
+    if isinstance(value, list) and lists:
+        for one in value:
+            _check_value(key, (*get_args(lists[0]), Any)[0], one)
+    elif isinstance(value, dict) and classes:
+        _check_class(key, classes, value)
+    elif isinstance(value, dict) and not _accepts(hint, value):
+        raise UserError(f"{key} has no keys of its own: give it a value.")
+    elif value is None and hint not in (None, Any) and NoneType not in get_args(hint):
+        raise UserError(f"{key}: null is no value of it; leave the key out for its default.")
+    elif value is not None and not _accepts(hint, value):
+        if isinstance(value, str) and any(_found(value, base) for base, _ in classes):  # a class whose arguments lack
+            return _check_class(key, classes, {"class_path": value})
+        raise UserError(f"{key}: {_wrong(key, value, options)}")
+
+
+def _accepts(hint: Any, value: Any) -> bool:
+    """Whether the parser takes a value for a type."""
+    if hint is None:
+        return True
+    one = ArgumentParser(exit_on_error=False)
+    one.add_argument("--value", type=hint)
+    try:
+        one.parse_object({"value": value})
+    except ArgumentError:
+        return False
+    return True
+
+
+def _wrong(key: str, value: Any, options: Sequence[Any]) -> str:
+    """Why a word or number is not of any of some types: by the first of them."""
+    words = {str(word) for option in options if get_origin(option) is Literal for word in get_args(option)}
+    if words:
+        return f"'{value}' is unknown. {nearest(value, words)}"
+    first = next(iter(options), None)
+    if _is_list(first):
+        return f"'{value}' is no list; write [{value}]."
+    if not (classes := list(_classes([first]))):
+        return f"'{value}' is no {getattr(first, '__name__', first)}."
+    cls = classes[0][0]
+    if is_dataclass(cls):
+        given = [f"{key}.{one.name}" for one in fields(cls)]
+        wanted = f"it as {key}.name {value}" if f"{key}.name" in given else " and ".join(given)
+        return f"'{value}' is no table of keys; give {wanted}."
+    return _no_class(str(value), [cls])
+
+
+# Types.
+
+
+def _options(hint: Any) -> Iterator[Any]:
+    """The types of a union, without None."""
+    if get_origin(hint) in (Union, UnionType):
+        for one in get_args(hint):
+            yield from _options(one)
+    elif hint is not NoneType:
+        yield hint
+
+
+def _is_list(hint: Any) -> bool:
+    origin = get_origin(hint) or hint
+    plain = isinstance(origin, type) and origin.__module__ in ("builtins", "collections.abc")
+    return plain and issubclass(origin, Iterable) and not issubclass(origin, str | Mapping)
+
+
+def _classes(options: Iterable[Any]) -> Iterator[tuple[type, int]]:
+    """Classes that a value may be made of, and how many of their arguments come later, from who calls them."""
+    for one in options:
+        if get_origin(one) is Callable:
+            given, made = get_args(one)
+            yield from ((cls, len(given)) for cls, _ in _classes(_options(made)))
+        elif isinstance(one, type) and one.__module__ != "builtins" and not _is_list(one):
+            yield one, 0
+
+
+def _check_class(key: str, classes: Sequence[tuple[type, int]], settings: Mapping[str, Any]) -> None:
+    """Raises UserError for arguments that a class lacks; of several, of the one that takes most of them."""
+    name = settings.get("class_path")
+    found = [(_found(name, base), later) if name else (base, later) for base, later in classes]
+    parsers = [(cls, _parser(cls, later)) for cls, later in found if cls is not None and not isabstract(cls)]
+    if not parsers:
+        raise UserError(f"{key}: {_no_class(name, [base for base, _ in classes])}")
+    cls, parser = max(parsers, key=lambda one: sum(action.dest in settings for action in one[1]._actions))
+    _check_keys(parser, f"{key}.", settings, cls)
+
+
+def _parser(cls: Any, later: int) -> ArgumentParser:
+    """Of what a class takes, what it only passes on to its base class included."""
+    parser = ArgumentParser(exit_on_error=False)
+    add = parser.add_class_arguments if isinstance(cls, type) else parser.add_function_arguments
+    add(cls, fail_untyped=False, **({"skip": {later}} if later else {}))
+    return parser
+
+
+def _found(name: str, base: type) -> Any:
+    """A class by its path, or by the name that it has below a base class; None where there is none."""
+    if "." not in name:
+        return next((one for one in (base, *subclasses(base)) if one.__name__ == name), None)
+    try:
+        return import_object(name)
+    except (ImportError, AttributeError, ValueError) as error:
+        module = getattr(error, "name", None)
+        if isinstance(error, ModuleNotFoundError) and not f"{name}.".startswith(f"{module}."):
+            raise UserError(f"'{name}' can't be imported: it needs the module '{module}'.") from None
+        return None
+
+
+def _no_class(name: str | None, bases: Iterable[type]) -> str:
+    known = {one.__name__: one for base in bases for one in subclasses(base) if not one.__name__.startswith("_")}
+    if not name:
+        return f"give the name of a class as class_path. {nearest('', known)}".rstrip()
+    short = (one for one, found in known.items() if getattr(found, "name", None) == name.lower())
+    return f"there is no class '{name}'. {nearest(next(short, name.rpartition('.')[2]), known)}"

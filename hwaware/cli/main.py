@@ -7,21 +7,8 @@ import sys
 from importlib.metadata import version
 from typing import Any
 
+from hwaware.commands import COMMANDS, listing, load
 from hwaware.errors import UserError, nearest
-
-COMMANDS = {
-    "fit": "pretrain a network, or finetune it for a memory technology, then age it on chips",
-    "validate": "metrics on the validation samples, exact weights",
-    "test": "metrics on the test samples, exact weights",
-    "drift": "the same on simulated chips, from the first second to ten years",
-    "compare": "the same for every way of repairing the chips, with what each costs",
-    "sensitivity": "which layers lose most, and what keeping them digital gives back",
-    "device": "memory technologies: device list, show NAME, plot NAME; own ones: fit CSV --out YAML, simulate NAME",
-    "export": "conductance targets, scales and planned repairs, for whoever writes the chips",
-    "push": "a finetuned network as a repository of the Hugging Face hub, or as such a folder",
-    "onnx": "a network as an ONNX file, effective weights",
-    "sweep": "a grid of settings, one run each, as one table: sweep FILE [--jobs N] [-- --KEY VALUE ...]",
-}
 
 HELP = """\
 usage: hwaware COMMAND --config RECIPE [--KEY VALUE ...]
@@ -58,22 +45,10 @@ def main(args: list[str] | None = None) -> int:
         print(version("hwaware"))
         return 0
     if not arguments or arguments[0] in ("-h", "--help"):
-        width = max(map(len, COMMANDS))
-        print(HELP.format(commands="\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())))
+        print(HELP.format(commands=listing()))
         return 0 if arguments else 2
     try:
-        if arguments[0] not in COMMANDS:
-            raise UserError(f"there is no command '{arguments[0]}'. {nearest(arguments[0], COMMANDS)}")
-        if arguments[0] == "device":
-            from hwaware.commands.device import run
-
-            run(arguments[1:])
-        elif arguments[0] == "sweep":
-            from hwaware.commands.sweep import run
-
-            run(arguments[1:])
-        else:
-            _run(arguments)
+        _run(*arguments)
     except UserError as error:
         print(f"hwaware: {error}", file=sys.stderr)
         return 2
@@ -82,10 +57,20 @@ def main(args: list[str] | None = None) -> int:
     return 0
 
 
-def _run(arguments: list[str]) -> None:
-    from hwaware.cli.parser import HardwareCLI
+def _run(name: str, *arguments: str) -> None:
+    if name not in COMMANDS:
+        raise UserError(f"there is no command '{name}'. {nearest(name, COMMANDS)}")
+    if not COMMANDS[name].on_recipe:
+        load(name)(arguments)
+        return
+    from hwaware.results.provenance import commit
 
-    HardwareCLI(arguments)
+    commit()  # of the code that runs, whatever becomes of the tree in the meantime
+    from hwaware.cli.build import build
+    from hwaware.cli.parser import parse
+
+    run = load(name)
+    run(**build(run, *parse(name, run, arguments)))
 
 
 def _status(code: Any) -> int:

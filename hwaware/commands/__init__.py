@@ -1,0 +1,56 @@
+"""The commands: one module each, and the one list of them. Listing them imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command as the list has it; its arguments, checks and run are in ``hwaware/commands/NAME.py``.
+
+    Attributes:
+        help: one line.
+        on_recipe: whether the command line reads a recipe for it: of its ``run``, the parameters named in
+            :data:`hwaware.cli.parser.BUILT` are then built from the recipe, and the others are its own options.
+            Otherwise ``run`` takes the words after the command's name.
+        keeps_run: whether it makes a run folder where the recipe names no logger.
+    """
+
+    help: str
+    on_recipe: bool = True
+    keeps_run: bool = True
+
+
+COMMANDS = {
+    "fit": Command("pretrain a network, or finetune it for a memory technology, then age it on chips"),
+    "validate": Command("metrics on the validation samples, exact weights", keeps_run=False),
+    "test": Command("metrics on the test samples, exact weights", keeps_run=False),
+    "drift": Command("the same on simulated chips, from the first second to ten years"),
+    "compare": Command("the same for every way of repairing the chips, with what each costs"),
+    "sensitivity": Command("which layers lose most, and what keeping them digital gives back"),
+    "device": Command(
+        "memory technologies: device list, show NAME, plot NAME; own ones: fit CSV --out YAML, simulate NAME",
+        on_recipe=False,
+    ),
+    "export": Command("conductance targets, scales and planned repairs, for whoever writes the chips", keeps_run=False),
+    "push": Command("a finetuned network as a repository of the Hugging Face hub, or as such a folder"),
+    "onnx": Command("a network as an ONNX file, effective weights"),
+    "sweep": Command(
+        "a grid of settings, one run each, as one table: sweep FILE [--jobs N] [-- --KEY VALUE ...]", on_recipe=False
+    ),
+}
+
+
+def load(name: str) -> Callable[..., Any]:
+    """The ``run`` of a command, whose module is imported now."""
+    return import_module(f"hwaware.commands.{name}").run
+
+
+def listing() -> str:
+    """A line per command, as ``hwaware --help`` and the README have them."""
+    width = max(map(len, COMMANDS))
+    return "\n".join(f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items())

@@ -135,7 +135,7 @@ def ages(device: Device) -> tuple[float, ...]:
 
 
 def _presets() -> Table:
-    table = Table("name", "window (µS)", "source", title="devices: --model.device.name NAME")
+    table = Table("name", "window (µS)", "source", title="devices: --model.hardware.device.name NAME")
     for name in device_names():
         device = load_device(name)
         table.add_row(name, f"{device.g_min_us:g}–{device.g_max_us:g}", device.source)

@@ -1,4 +1,4 @@
-"""Exporting a run's network as a bundle, with its planned repairs, and checking what was written."""
+"""``hwaware export``: a network as a bundle, with its planned repairs; what was written is checked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from hwaware.callbacks import DriftEvaluation
 from hwaware.chip import VALIDATION_CHIP_SEED_START, Chip, drift_free
+from hwaware.commands.steps import given_network, set_up_alone, the_one
 from hwaware.compensation import Compensation, OfflineCompensation, Schedule, plan
 from hwaware.compensation.costs import network_size
 from hwaware.errors import UserError
@@ -26,6 +28,38 @@ from hwaware.tasks import HardwareAwareTask
 
 #: Samples whose score may differ between what is exported and what is read back.
 _CHANGED = 2
+
+
+def run(
+    trainer: Trainer,
+    task: HardwareAwareTask,
+    datamodule: LightningDataModule,
+    evaluation: DriftEvaluation,
+    out: str,
+    weights: str | None = None,
+    ckpt_path: str | None = None,
+) -> Path:
+    """Writes what a chip team needs of a network: conductance targets, scales, repairs with their timetable.
+
+    Repairs are those of the recipe's ``evaluation.methods`` that are fitted offline, planned by
+    ``evaluation.schedule`` or its defaults.
+
+    Args:
+        trainer: of one process.
+        task: its pretrained weights are exported where no others are given.
+        datamodule: the data that repairs are fitted on.
+        evaluation: the repairs, and their schedule.
+        out: the bundle's folder, which must not exist yet.
+        weights: a run's ``model.safetensors``, or a plain file (timm, transformers).
+        ckpt_path: a run's ``.ckpt`` instead; ``last`` is the recipe's latest.
+    """
+    set_up_alone(trainer, task, datamodule)
+    network = given_network(task, the_one(weights, ckpt_path))
+    datamodule.prepare_data()
+    schedule = evaluation.schedule or Schedule()
+    path = export(trainer, task, datamodule, network, out, evaluation.methods, schedule, evaluation.seed)
+    print(f"bundle: {path}", flush=True)
+    return path
 
 
 def export(

@@ -62,6 +62,12 @@ class Point:
         if self.rows(out) and (not record.is_file() or json.loads(record.read_text()) != list(self.arguments)):
             raise UserError(f"'{record.parent}' has the rows of another command: give another --out, or remove it.")
 
+    def mistake(self) -> str:
+        """What the command line says is wrong in the point's arguments; nothing is run."""
+        command = [sys.executable, "-m", "hwaware", *self.arguments, "--print_config"]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        return said(done.stderr) if done.returncode else ""
+
     def run(self, out: Path) -> int:
         """Runs the point in a process of its own, and returns its exit status."""
         with replacing(out / self.name / "point.json") as file:
@@ -71,6 +77,11 @@ class Point:
         with self.log(out).open("wb") as log:
             command = [sys.executable, "-m", "hwaware", *self.arguments, *where]
             return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT).returncode
+
+
+def said(output: str) -> str:
+    """What a command that failed said at last, in its own words; empty where it ended otherwise."""
+    return output.rstrip().rpartition("\n")[2].partition("hwaware: ")[2]
 
 
 def read_grid(path: str | Path, more: Sequence[str] = ()) -> list[Point]:

@@ -1,4 +1,4 @@
-"""Handing a run's network on, to the Hugging Face hub or as a folder."""
+"""``hwaware push``: a run's network, handed on to the Hugging Face hub or as a folder."""
 
 from __future__ import annotations
 
@@ -6,12 +6,39 @@ import tempfile
 from pathlib import Path
 
 from hwaware.callbacks.drift import UNTRAINED
+from hwaware.commands.steps import the_one
 from hwaware.errors import UserError
 from hwaware.export.hub import check_hub, finetuned_for, push_folder, save_pretrained
 from hwaware.export.weights import load_weights
 from hwaware.models.hub import weights_file
 from hwaware.results.csv import read_rows
 from hwaware.tasks import HardwareAwareTask, ImageClassification
+
+
+def run(
+    task: HardwareAwareTask,
+    weights: str | None = None,
+    ckpt_path: str | None = None,
+    repo: str | None = None,
+    out: str | None = None,
+    rows: str | None = None,
+    license: str | None = None,
+) -> None:
+    """Hands a finetuned network on: to the Hugging Face hub, or as the folder that would lie there.
+
+    Args:
+        task: whose network it is.
+        weights: a run's ``model.safetensors``, or the run's folder.
+        ckpt_path: a run's ``.ckpt`` instead; ``last`` is the recipe's latest.
+        repo: ``USER/NAME`` on the hub; it is made, publicly, where it is not there yet.
+        out: a folder to write, which must not exist yet.
+        rows: measurements for the model card; by default ``rows.csv`` beside the weights, where there is one.
+        license: of the weights, by its name on the hub (``apache-2.0``).
+    """
+    file = the_one(weights, ckpt_path)
+    if not file:
+        raise UserError("push: give --weights: a run's model.safetensors, or the run's folder.")
+    hand_over(task, file, repo, out, rows, license)
 
 
 def hand_over(

@@ -1,4 +1,4 @@
-"""Ranking a run's layers by what they lose in aged cells: CSV, figure, table."""
+"""``hwaware sensitivity``: a network's layers, ranked by what they lose in aged cells: CSV, figure, table."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import nn
 
 from hwaware.callbacks.record import run_folder, wandb_loggers
 from hwaware.chip import VALIDATION_CHIP_SEED_START
+from hwaware.commands.steps import given_network, set_up_alone, tear_down, the_one, write_record
 from hwaware.data.contract import dataset_name
 from hwaware.errors import UserError
 from hwaware.evaluation.fitting import fit_data
@@ -33,6 +34,40 @@ NAME = "sensitivity.csv"
 
 #: Lines of the table in the terminal.
 _SHOWN = 15
+
+
+def run(
+    trainer: Trainer,
+    task: HardwareAwareTask,
+    datamodule: LightningDataModule,
+    weights: str | None = None,
+    ckpt_path: str | None = None,
+    age_s: float = 315_360_000.0,
+    chips: int = 3,
+    most: int = 8,
+) -> list[LayerSensitivity]:
+    """Which layers a network's accuracy depends on: one at a time in aged cells, on validation images and chips.
+
+    Args:
+        trainer: of one process.
+        task: its pretrained weights are ranked where no others are given.
+        datamodule: the data.
+        weights: a run's ``model.safetensors``, or a plain file (timm, transformers).
+        ckpt_path: a run's ``.ckpt`` instead; ``last`` is the recipe's latest.
+        age_s: age of the chips (s).
+        chips: how many.
+        most: of how many layers to keep digital at most the accuracy is measured.
+    """
+    check_ranking(task, age_s, chips, most)
+    set_up_alone(trainer, task, datamodule)
+    network = given_network(task, the_one(weights, ckpt_path))
+    datamodule.prepare_data()
+    datamodule.setup("fit")
+    write_record(trainer, task)
+    try:
+        return rank_layers(trainer, task, datamodule, network, age_s, chips, most)
+    finally:
+        tear_down(trainer, task)
 
 
 def rank_layers(

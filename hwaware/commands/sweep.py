@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from hwaware.commands.grid import Point, collect, read_grid
+from hwaware.commands.grid import Point, collect, read_grid, said
 from hwaware.errors import UserError
 from hwaware.report.labels import age_label
 from hwaware.report.tables import accuracy_text
@@ -43,13 +43,19 @@ def run(arguments: Sequence[str]) -> None:
     out = options.out or Path("runs", "sweeps", options.file.stem)
     for point in points:
         point.check(out)
-    failed = _run_points([point for point in points if point.rows(out) is None], len(points), out, options.jobs)
+    left = [point for point in points if point.rows(out) is None]
+    if left and (mistake := left[0].mistake()):  # or every point would fail by it
+        raise UserError(f"sweep file '{options.file}': {mistake}")
+    failed = _run_points(left, len(points), out, options.jobs)
     rows = collect(points, out)
     if rows:
         Console().print(_table(points, out))
     print(f"{len(rows)} rows: {out / 'rows.csv'}", f"by point and age: {out / 'sweep.csv'}", sep="\n")
     if failed:
-        raise UserError(f"{len(failed)} of {len(points)} points failed; the first says why in {failed[0].log(out)}.")
+        log = failed[0].log(out)
+        reason = said(log.read_text(errors="replace")) if log.is_file() else ""
+        where = f"{len(failed)} of {len(points)} points failed; the first says why in {log}"
+        raise UserError(f"{where}: {reason}" if reason else f"{where}.")
 
 
 def _run_points(points: Sequence[Point], total: int, out: Path, jobs: int) -> list[Point]:

@@ -83,6 +83,11 @@ CASES = {
     "nested key in a file": (["--config", "{files}/unknown_nested.yaml"], "Did you mean 'mapping'?"),
     "prefix in a file": (["--config", "{files}/unknown_prefix.yaml"], "Did you mean 'trainer.max_epochs'?"),
     "section in a file": (["--config", "{files}/unknown_top.yaml"], "Did you mean 'trainer'?"),
+    "section without keys": (["--trainer", "cpu"], "trainer: 'cpu' is no table of keys. It has trainer.accelerator"),
+    "key below a value": (["--trainer.max_epochs.most", "1"], "trainer.max_epochs has no keys of its own"),
+    "recipe without --config": (["fit", "recipe.yaml"], "'recipe.yaml' belongs to no option; a recipe is given as"),
+    "option before the recipe": (["fit", "--confg", "recipe.yaml"], "confg is no key. Did you mean 'config'?"),
+    "class without a name": (["--evaluation.methods", "[{{share: 0.1}}]"], "evaluation.methods: give the name of a cl"),
     # values
     "window": (["--model.hardware.device.g_min_us", "100"], "g_min_us=100.0"),
     "negative sigma": (["--model.hardware.device.drift_std_offset_us", "-1"], "drift_std_offset_us"),
@@ -108,6 +113,8 @@ CASES = {
         "Did you mean 'mapping'?",
     ),
     "no number": (["--model.optimizer.lr", "fast"], "model.optimizer.lr: 'fast' is no float"),
+    "no number but null": (["--model.optimizer.lr", "null"], "model.optimizer.lr: null is no value of it"),
+    "no number in a list": (["--evaluation.ages_s", "[0, soon]"], "evaluation.ages_s: 'soon' is no float"),
     "no number of a device": (["--model.hardware.device.g_min_us", "low"], "g_min_us of device 'reram_cmo': 'low'"),
     "no seed": (["--seed_everything", "-1"], "seed_everything=-1"),
     "nothing matched": (["--model.hardware.layers", "[{{match: [], digital: true}}]"], "match is empty"),
@@ -186,6 +193,15 @@ def test_bad_input(case, files, tmp_path, monkeypatch, capsys):
     assert lines[0].startswith("hwaware: ")
     assert reason in "\n".join(lines)
     assert list(work.iterdir()) == []
+
+
+def test_what_is_wrong_is_found_in_a_whole_configuration(tmp_path, capsys):
+    """A run's own ``config.yaml`` names every key; what is right in it must not be blamed."""
+    assert main(["fit", "--config", FINETUNE, "--print_config"]) == 0
+    (tmp_path / "config.yaml").write_text(capsys.readouterr().out)
+    for wrong, reason in (("--seed_everything=x", "seed_everything: 'x' is no int."), ("--ckpt=x", "ckpt is no key.")):
+        assert main(["fit", "--config", str(tmp_path / "config.yaml"), wrong]) == 2
+        assert capsys.readouterr().err.startswith(f"hwaware: {reason}")
 
 
 def test_hub_name_without_a_network(tmp_path, monkeypatch, capsys):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
 
-from hwaware.cli.main import COMMANDS, main
+from hwaware import commands
+from hwaware.cli.main import main
+from hwaware.commands import COMMANDS, listing
 from hwaware.results.csv import read_rows
 from tests.command_line import FINETUNE, PRETRAIN, ROOT, pretrained_weights, run
 
@@ -31,10 +35,22 @@ def test_no_command_shows_help_and_fails(capsys):
     assert "usage: hwaware" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - {"device", "sweep"}))  # which take no recipe
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_each_command(command, capsys):
     assert main([command, "--help"]) == 0
-    assert "--evaluation.n_chips" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"usage: hwaware {command} ")
+    no_chips = {"device", "sweep", "push", "onnx"}
+    assert ("--evaluation.n_chips" in shown) == (command not in no_chips)
+    assert ("--model" in shown) == COMMANDS[command].on_recipe
+
+
+def test_every_command_has_its_own_module_and_is_listed():
+    """Help, README and what can be run come from one list; beside the commands stand modules without a ``run``."""
+    found = {path.stem for path in Path(commands.__file__).parent.glob("*.py")} - {"__init__"}
+    assert COMMANDS.keys() <= found
+    assert {name for name in found if hasattr(import_module(f"hwaware.commands.{name}"), "run")} == COMMANDS.keys()
+    assert listing() in (ROOT / "README.md").read_text()
 
 
 def test_print_config_is_complete_and_writes_nothing(tmp_path, monkeypatch, capsys):

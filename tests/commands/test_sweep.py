@@ -85,6 +85,7 @@ def test_a_failed_point_is_named_and_the_others_are_kept(tmp_path, monkeypatch, 
     def run(point: Point, out: Path) -> int:
         point.log(out).parent.mkdir(parents=True)
         if point.values["model.hardware.encoding.range_fraction"] == 1.0:
+            point.log(out).write_text("many lines\nhwaware: of its own.\n")
             return 2
         (out / point.name / "version_0").mkdir()
         rows = read_rows(ROOT / "results" / "noise_sources" / "rows.csv")[:2]
@@ -92,10 +93,11 @@ def test_a_failed_point_is_named_and_the_others_are_kept(tmp_path, monkeypatch, 
         (out / point.name / "point.json").write_text(json.dumps(point.arguments))
         return 0
 
+    monkeypatch.chdir(ROOT)
     monkeypatch.setattr(Point, "run", run)
     assert main(["sweep", str(TINY), "--out", str(tmp_path)]) == 2
     printed = capsys.readouterr()
-    assert "2 of 4 points failed" in printed.err and "range_fraction=1.0/log.txt" in printed.err
+    assert "2 of 4 points failed" in printed.err and "range_fraction=1.0/log.txt: of its own." in printed.err
     assert len(read_rows(tmp_path / "rows.csv")) == 4
     assert collect(read_grid(TINY), tmp_path)
 
@@ -132,4 +134,12 @@ def test_bad_input(arguments, reason, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["sweep", *arguments]) == 2
     assert reason in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_every_point_would_fail_by_is_said_before_any_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    assert main(["sweep", str(TINY), "--out", str(tmp_path), "--", "--trainer.max_epoch=1"]) == 2
+    error = capsys.readouterr().err
+    assert error == f"hwaware: sweep file '{TINY}': trainer.max_epoch is no key. Did you mean 'trainer.max_epochs'?\n"
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,77 @@
+"""From a configuration to what a command works on: trainer, task and data, as far as it names them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from inspect import signature
+from typing import Any
+
+from jsonargparse import Namespace
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from hwaware.callbacks import BeginNextEpoch, BiasColumns, RunRecord, SeedEachStep, StopAtDivergence
+from hwaware.cli.parser import StrictParser, unused_sections
+from hwaware.errors import UserError
+
+
+def build(run: Callable[..., Any], parser: StrictParser, config: Namespace) -> dict[str, Any]:
+    """What a command's function is called with.
+
+    Raises:
+        UserError: for a setting that a constructor refuses.
+    """
+    seeding = SeedEachStep(config.seed_everything)  # first, since Lightning would raise for a seed that it refuses
+    seed_everything(config.seed_everything, workers=True, verbose=False)
+    left = Namespace({key: config[key] for key in vars(config) if key not in unused_sections(run)})
+    built = _instantiate(parser, left)
+    built["task"], built["datamodule"] = built.pop("model"), built.pop("data", None)
+    if getattr(built["datamodule"], "seed", 0) is None:
+        built["datamodule"].seed = config.seed_everything
+    if "trainer" in built:
+        bias = [] if built["task"].bias is None else [BiasColumns(built["task"].bias)]  # before what writes the weights
+        own = [*bias, RunRecord(parser, config), seeding, BeginNextEpoch(), StopAtDivergence()]
+        built["trainer"] = _trainer(built["trainer"], [*own, built["evaluation"], built["checkpoint"]])
+    return {name: built[name] for name in signature(run).parameters}
+
+
+def _instantiate(parser: StrictParser, config: Namespace) -> dict[str, Any]:
+    """The configuration with objects in place of classes' names; the trainer's settings stay settings."""
+    failures: list[Exception] = []
+
+    def remembering(class_type: type, *args: Any, **kwargs: Any) -> Any:
+        # jsonargparse wraps what a constructor raises in its own words; the first instantiator sees it as it is.
+        kwargs.pop("applied_instantiation_links", None)
+        try:
+            return class_type(*args, **kwargs)
+        except Exception as error:
+            failures.append(error)
+            raise
+
+    parser.add_instantiator(remembering, object, subclasses=True)
+    try:
+        return vars(parser.instantiate_classes(config))
+    except Exception as error:
+        failure = failures[-1] if failures else error
+        if isinstance(failure, MisconfigurationException):  # Lightning's word for a wrong setting
+            raise UserError(" ".join(str(failure).split())) from None
+        raise failure from None
+
+
+def _trainer(settings: Namespace, own: list[Any]) -> Trainer:
+    """A Trainer with the recipe's callbacks, and then this package's."""
+    given = settings.callbacks or []
+    if settings.enable_checkpointing is False or settings.fast_dev_run:
+        own = [callback for callback in own if not isinstance(callback, ModelCheckpoint)]
+    callbacks = [*(given if isinstance(given, list) else [given]), *own]
+    log = logging.getLogger("lightning.pytorch")
+    level = log.level
+    log.setLevel(logging.WARNING)  # its advertisements would stand before what went wrong
+    try:
+        return Trainer(**{**vars(settings), "callbacks": callbacks})
+    except (MisconfigurationException, ValueError) as error:  # Lightning's words for a wrong setting
+        raise UserError(" ".join(str(error).split())) from None
+    finally:
+        log.setLevel(level)

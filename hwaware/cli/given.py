@@ -1,0 +1,89 @@
+"""What a command line gives, recipes and options together, as one table of plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from hwaware.cli.recipes import with_ancestors
+
+_RECIPE = ("config", "c")
+
+
+def read_given(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """The table, and the words that belong to no option.
+
+    The later of two values wins, as in the parser. A class is a table of its arguments with its name as ``class_path``:
+    there is no ``init_args`` between them.
+
+    Args:
+        arguments: what follows the command's name.
+
+    Raises:
+        UserError: a recipe can't be read.
+    """
+    settings: dict[str, Any] = {}
+    words, left = [], list(arguments)
+    while left:
+        word = left.pop(0)
+        if not word.startswith("-"):
+            words.append(word)
+            continue
+        key, equals, value = word.lstrip("-").partition("=")
+        if not equals and left and not left[0].startswith("--"):
+            value = left.pop(0)
+        if key in _RECIPE:
+            for path in with_ancestors(value):
+                _merge(settings, yaml.safe_load(path.read_text()) or {})
+        elif key not in ("help", "h", "print_config") and not key.endswith(".help"):
+            _put(settings, key.split("."), _plain(value))
+    return settings, words
+
+
+def _plain(text: str) -> Any:
+    """Tables, lists and null as YAML has them; everything else is a text for the parser to convert."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    return _flattened(value) if value is None or isinstance(value, dict | list) else text
+
+
+def _flattened(value: Any) -> Any:
+    """Without ``init_args``."""
+    if isinstance(value, list):
+        return [_flattened(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    table = {str(key): _flattened(one) for key, one in value.items()}
+    arguments = table.pop("init_args", None)
+    return table | (arguments if isinstance(arguments, dict) else {})
+
+
+def _merge(table: dict[str, Any], more: Mapping[str, Any]) -> None:
+    for key, value in _flattened(more).items():
+        _put(table, [key], value)
+
+
+def _put(table: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    *above, key = (part for part in path if part != "init_args")
+    for part in above:
+        table[part] = _table(table.get(part))
+        table = table[part][-1] if isinstance(table[part], list) else table[part]
+    old = table.get(key)
+    if key.endswith("+"):  # appends
+        key = key.removesuffix("+")
+        table[key] = [*(table.get(key) or []), *(value if isinstance(value, list) else [value])]
+    elif isinstance(value, dict) and isinstance(old, dict) and value.get("class_path") in (None, old.get("class_path")):
+        _merge(old, value)
+    else:
+        table[key] = value
+
+
+def _table(value: Any) -> Any:
+    """What a key below a value goes into: of a class's name a table, of a list its last element."""
+    if isinstance(value, list) and value:
+        return [*value[:-1], _table(value[-1])]
+    return value if isinstance(value, dict) else {"class_path": value} if isinstance(value, str) else {}

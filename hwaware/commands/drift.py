@@ -1,0 +1,64 @@
+"""``hwaware drift``: networks on ageing chips, without training."""
+
+from __future__ import annotations
+
+from lightning.pytorch import LightningDataModule, Trainer
+
+from hwaware.callbacks import DriftEvaluation
+from hwaware.commands.steps import set_up, tear_down, the_one, write_record
+from hwaware.errors import UserError
+from hwaware.export.weights import load_weights
+from hwaware.results.row import Row
+from hwaware.tasks import HardwareAwareTask
+
+
+def run(
+    trainer: Trainer,
+    task: HardwareAwareTask,
+    datamodule: LightningDataModule,
+    evaluation: DriftEvaluation,
+    weights: str | None = None,
+    ckpt_path: str | None = None,
+) -> list[Row]:
+    """Accuracy of networks on simulated chips, from the first second to years.
+
+    Args:
+        trainer: whose processes share the chips out.
+        task: its own pretrained weights are ``base``.
+        datamodule: the data.
+        evaluation: which networks, ages, chips and repairs.
+        weights: weights to age: a run's ``model.safetensors`` (``finetuned``), or a plain file (timm, transformers),
+            which takes the place of ``base``.
+        ckpt_path: a run's ``.ckpt`` to age instead; ``last`` is the recipe's latest.
+    """
+    file, launcher = the_one(weights, ckpt_path), trainer.strategy.launcher
+    if launcher is None:
+        return _drift(trainer, task, datamodule, evaluation, file)
+    return launcher.launch(_drift, trainer, task, datamodule, evaluation, file, trainer=trainer)
+
+
+def _drift(
+    trainer: Trainer,
+    task: HardwareAwareTask,
+    datamodule: LightningDataModule,
+    evaluation: DriftEvaluation,
+    file: str | None,
+) -> list[Row]:
+    """On every process."""
+    set_up(trainer, task, datamodule)
+    evaluation.check(task)
+    kind, network = load_weights(task, file) if file else ("base", None)
+    base, finetuned = (network, None) if kind == "base" else (None, network)
+    if base is None:
+        if not task.is_pretrained:
+            raise UserError("there is no base network to compare with: give model.weights or model.pretrained.")
+        base = task.build_network()
+    networks = evaluation.choose(base, finetuned)
+    datamodule.prepare_data()
+    datamodule.setup(evaluation.stage)
+    evaluation.check_data(task, datamodule)
+    write_record(trainer, task)
+    try:
+        return evaluation.run(trainer, task, datamodule, networks, base)
+    finally:
+        tear_down(trainer, task)

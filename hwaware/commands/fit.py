@@ -1,0 +1,62 @@
+"""``hwaware fit``: training, then the network on ageing chips. What can be wrong is looked at before it begins."""
+
+from __future__ import annotations
+
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.callbacks import Timer
+
+from hwaware.callbacks import DriftEvaluation
+from hwaware.commands.steps import try_data
+from hwaware.errors import UserError
+from hwaware.tasks import HardwareAwareTask
+
+
+def run(
+    trainer: Trainer,
+    task: HardwareAwareTask,
+    datamodule: LightningDataModule,
+    evaluation: DriftEvaluation,
+    ckpt_path: str | None = None,
+) -> None:
+    """Trains the network; with a device, evaluates it on chips when training is done.
+
+    Args:
+        trainer: runs the training; ``evaluation`` is one of its callbacks.
+        task: what is trained.
+        datamodule: the data.
+        evaluation: of the trained network.
+        ckpt_path: a ``.ckpt`` to resume from; ``last`` is the recipe's latest.
+
+    Raises:
+        UserError: for a setting or file that training or evaluation would refuse. Nothing is written then.
+    """
+    _check_optimizer(trainer, task)
+    judged = evaluation.is_due(task) and not trainer.fast_dev_run
+    if judged:
+        evaluation.check(task)
+    try_data(trainer, task, datamodule, "fit", ckpt_path)
+    datamodule.train_dataloader()
+    if judged:
+        _check_evaluation(task, datamodule, evaluation)
+    trainer.fit(task, datamodule=datamodule, ckpt_path=ckpt_path)
+
+
+def _check_optimizer(trainer: Trainer, task: HardwareAwareTask) -> None:
+    """Raises UserError for settings that the optimiser or the schedule would refuse at the first step."""
+    timed = any(isinstance(callback, Timer) for callback in trainer.callbacks)
+    if trainer.max_steps == -1 and trainer.max_epochs == -1 and not timed:
+        raise UserError("training would never end: give trainer.max_steps or trainer.max_epochs.")
+    try:
+        task.make_optimizer()
+    except (ValueError, TypeError) as error:
+        raise UserError(f"model.optimizer: {error}") from None
+
+
+def _check_evaluation(task: HardwareAwareTask, datamodule: LightningDataModule, evaluation: DriftEvaluation) -> None:
+    if not task.is_pretrained:
+        raise UserError(
+            "there is no pretrained network to finetune for the device: give model.weights FILE (or, "
+            "for timm's, model.pretrained true); to pretrain one, set model.hardware null."
+        )
+    datamodule.setup(evaluation.stage)
+    evaluation.check_data(task, datamodule)

@@ -1,0 +1,70 @@
+"""What several commands do before and after their own work."""
+
+from __future__ import annotations
+
+from lightning.pytorch import LightningDataModule, Trainer
+from torch import nn
+
+from hwaware.callbacks import RunRecord
+from hwaware.errors import UserError
+from hwaware.export.weights import load_weights, read_checkpoint
+from hwaware.tasks import HardwareAwareTask
+
+
+def the_one(weights: str | None, ckpt_path: str | None) -> str | None:
+    """The file that a command is given a network by; None where it is given none."""
+    if weights and ckpt_path:
+        raise UserError("--weights and --ckpt_path exclude each other: give the one network.")
+    return weights or ckpt_path
+
+
+def given_network(task: HardwareAwareTask, file: str | None) -> nn.Module:
+    """The digital network of a file, or else the task's pretrained one."""
+    if not file and not task.is_pretrained:
+        raise UserError("there is no network: give --weights, --ckpt_path or model.weights.")
+    return load_weights(task, file)[1] if file else task.build_network()
+
+
+def try_data(
+    trainer: Trainer, task: HardwareAwareTask, datamodule: LightningDataModule, stage: str, ckpt_path: str | None
+) -> None:
+    """Reads what Lightning would read only after it has made the run's folder, and raises what is wrong with it."""
+    trainer.strategy.connect(task)
+    datamodule.trainer = trainer
+    datamodule.prepare_data()
+    datamodule.setup(stage)
+    if ckpt_path:
+        task.on_load_checkpoint(read_checkpoint(ckpt_path))
+
+
+def set_up(trainer: Trainer, task: HardwareAwareTask, datamodule: LightningDataModule) -> None:
+    """What Lightning's own entries do before they run a loop."""
+    trainer.strategy.connect(task)
+    trainer.strategy.setup_environment()
+    task.trainer = datamodule.trainer = trainer
+
+
+def set_up_alone(trainer: Trainer, task: HardwareAwareTask, datamodule: LightningDataModule) -> None:
+    """:func:`set_up` of a command that runs in one process.
+
+    Raises:
+        UserError: there are several.
+    """
+    if trainer.world_size > 1:
+        raise UserError(f"this command runs in one process, not in {trainer.world_size}: --trainer.devices 1.")
+    set_up(trainer, task, datamodule)
+
+
+def write_record(trainer: Trainer, task: HardwareAwareTask) -> None:
+    """Writes the run's configuration and what was converted."""
+    for callback in trainer.callbacks:
+        if isinstance(callback, RunRecord):
+            callback.write(trainer, task)
+
+
+def tear_down(trainer: Trainer, task: HardwareAwareTask) -> None:
+    """Closes loggers and callbacks, whether the command succeeded or not."""
+    for logger in trainer.loggers:
+        logger.finalize("success")
+    for callback in trainer.callbacks:
+        callback.teardown(trainer, task, "test")
