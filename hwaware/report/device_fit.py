@@ -140,7 +140,3 @@ def _pooled(rows: Sequence[Agreement], kind: str) -> float:
 
 def _average(values: Sequence[float], weights: Sequence[float]) -> float:
     return float(np.average(values, weights=weights))
-
-
-def _average(values: Sequence[float], weights: Sequence[float]) -> float:
-    return float(np.average(values, weights=weights))

@@ -93,9 +93,11 @@ def plot_costs(rows: Iterable[Row], costs: Costs, path: str | Path, varying: Seq
     labels, points = line_labels(rows), []
     colours = _colours(list(labels.items()))  # as in the figure of accuracy against age
     for line, same in group_by(rows, LINE).items():
-        cost, unrepaired = cost_of(same[0], costs), same[0].method == "none"
-        if cost is not None or unrepaired:
-            points.append((0.0 if unrepaired else cost.bytes_stored, summarise(same)[0], line))
+        cost = cost_of(same[0], costs)
+        if same[0].method == "none":
+            points.append((0.0, summarise(same)[0], line))
+        elif cost is not None:
+            points.append((cost.bytes_stored, summarise(same)[0], line))
     stored = [count for count, _, _ in points if count > 0]
     if not stored:
         raise UserError("no repair with a cost: there is nothing to draw accuracy against.")

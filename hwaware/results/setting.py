@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from operator import attrgetter
@@ -80,9 +80,10 @@ SETTING = tuple(Setting.__dataclass_fields__)
 _SETTING = attrgetter(*SETTING)
 
 
-def group_by(items: Iterable[Item], names: Sequence[str]) -> dict[Hashable, list[Item]]:
-    """Items by the values of the named fields, in order of first appearance."""
-    key, groups = attrgetter(*names), {}
+def group_by(items: Iterable[Item], names: Sequence[str]) -> dict[Any, list[Item]]:
+    """Items by the values of the named fields (of several a tuple), in order of first appearance."""
+    key = attrgetter(*names)
+    groups: dict[Any, list[Item]] = {}
     for item in items:
         groups.setdefault(key(item), []).append(item)
     return groups
