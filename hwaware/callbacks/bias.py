@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from hwaware.errors import UserError
 from hwaware.evaluation.batches import Batches
+from hwaware.evaluation.run import Run
 from hwaware.training.bias import MappingBias, add_sensitivity, choose_columns, project_columns_
 
 
@@ -98,10 +99,11 @@ class BiasColumns(Callback):
             self._best = {key: value.detach().cpu().clone() for key, value in task.network.state_dict().items()}
 
     def _score(self, trainer: Trainer, task: LightningModule) -> float:
+        run = Run.of(trainer)
         if self._batches is None:
             trainer.datamodule.setup("validate")
-            self._batches = Batches(trainer.datamodule, "val", trainer.strategy.root_device)
+            self._batches = Batches(trainer.datamodule, "val", run.torch_device)
         network = copy.deepcopy(task.network).eval()  # a copy, since what is calibrated is of these weights alone
-        with trainer.precision_plugin.forward_context():
+        with run.precision():
             task.calibrate(network, trainer.datamodule)
             return next(iter(task.score(network, self._batches).values()))

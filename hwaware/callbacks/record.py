@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -12,19 +11,10 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
+from hwaware.evaluation.run import Run
 from hwaware.evaluation.tracking import log_files
 from hwaware.export.weights import save_weights
 from hwaware.results.csv import write_csv
-
-
-def run_folder(trainer: Trainer) -> Path | None:
-    """Where the run's files go: the first logger's folder; None in a trial run or without loggers. For all ranks."""
-    return Path(trainer.log_dir) if trainer.loggers and not trainer.fast_dev_run else None
-
-
-def wandb_loggers(trainer: Trainer) -> list[WandbLogger]:
-    """The Weights & Biases loggers of a run."""
-    return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
 
 
 class RunRecord(SaveConfigCallback):
@@ -42,28 +32,29 @@ class RunRecord(SaveConfigCallback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Not on_train_end, which a run that is resumed after its last step never reaches.
-        folder = run_folder(trainer)
-        if folder is None:
+        run = Run.of(trainer)
+        if run.folder is None:
             return
         pl_module.settle()
-        with trainer.precision_plugin.forward_context():  # on every rank
+        with run.precision():  # on every rank
             pl_module.calibrate(pl_module.network, trainer.datamodule)
-        if not trainer.is_global_zero:
+        if not run.is_first:
             return
-        weights = save_weights(pl_module, folder / "model.safetensors")
-        pl_module.save_beside(folder)
+        weights = save_weights(pl_module, run.folder / "model.safetensors")
+        pl_module.save_beside(run.folder)
         print(f"finished weights: {weights}", flush=True)
-        for logger in wandb_loggers(trainer):
-            log_files(logger.experiment, "model", [weights])
+        for tracker in run.trackers:
+            log_files(tracker, "model", [weights])
 
     def write(self, trainer: Trainer, task: LightningModule) -> None:
         """Writes configuration and conversion report, and prints the latter."""
-        folder = run_folder(trainer)
+        run = Run.of(trainer)
+        folder = run.folder
         if task.conversion is not None:
             rank_zero_info(f"{task.conversion}")
-        where = f"{trainer.world_size} x {trainer.strategy.root_device.type}"
+        where = f"{run.world_size} x {run.torch_device.type}"
         rank_zero_info(f"running on {where}" + (f", writing to {folder}" if folder else ""))
-        if folder is None or not trainer.is_global_zero:
+        if folder is None or not run.is_first:
             return
         folder.mkdir(parents=True, exist_ok=True)
         text = self.parser.dump(self.config, skip_none=False)
@@ -71,11 +62,11 @@ class RunRecord(SaveConfigCallback):
         if task.conversion is not None:
             rows = [asdict(layer) for layer in task.conversion.layers]
             write_csv(folder / "conversion.csv", rows[0], (_flat(row) for row in rows))
-        for logger in wandb_loggers(trainer):
-            logger.experiment.config.update(yaml.safe_load(text), allow_val_change=True)
+        for tracker in run.trackers:
+            tracker.config.update(yaml.safe_load(text), allow_val_change=True)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if wandb_loggers(trainer) and trainer.is_global_zero:
+        if trainer.is_global_zero and any(isinstance(logger, WandbLogger) for logger in trainer.loggers):
             import wandb
 
             wandb.finish()

@@ -7,6 +7,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from hwaware.callbacks import DriftEvaluation
 from hwaware.commands.steps import set_up, tear_down, the_one, write_record
 from hwaware.errors import UserError
+from hwaware.evaluation.run import Run
 from hwaware.export.weights import load_weights
 from hwaware.results.row import Row
 from hwaware.tasks import HardwareAwareTask
@@ -55,10 +56,9 @@ def _drift(
         base = task.build_network()
     networks = evaluation.choose(base, finetuned)
     datamodule.prepare_data()
-    datamodule.setup(evaluation.stage)
     evaluation.check_data(task, datamodule)
     write_record(trainer, task)
     try:
-        return evaluation.run(trainer, task, datamodule, networks, base)
+        return evaluation.run(Run.of(trainer), task, datamodule, networks, base)
     finally:
         tear_down(trainer, task)

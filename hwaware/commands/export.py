@@ -20,7 +20,7 @@ from hwaware.compensation.costs import network_size
 from hwaware.errors import UserError
 from hwaware.evaluation.batches import Batches
 from hwaware.evaluation.fitting import fit_data
-from hwaware.evaluation.progress import progress
+from hwaware.evaluation.run import Run
 from hwaware.export.bundle import PlannedRepair, read_bundle, write_bundle
 from hwaware.report.labels import age_label
 from hwaware.results.costs import bytes_label
@@ -57,13 +57,13 @@ def run(
     network = given_network(task, the_one(weights, ckpt_path))
     datamodule.prepare_data()
     schedule = evaluation.schedule or Schedule()
-    path = export(trainer, task, datamodule, network, out, evaluation.methods, schedule, evaluation.seed)
+    path = export(Run.of(trainer), task, datamodule, network, out, evaluation.methods, schedule, evaluation.seed)
     print(f"bundle: {path}", flush=True)
     return path
 
 
 def export(
-    trainer: Trainer,
+    run: Run,
     task: HardwareAwareTask,
     datamodule: LightningDataModule,
     network: nn.Module,
@@ -85,8 +85,8 @@ def export(
         raise UserError(f"'{folder}' is there already: give a folder that is not.")
     model = copy.deepcopy(network).float()
     task.convert(model, task.placement)
-    model = model.to(trainer.strategy.root_device).eval()
-    with trainer.precision_plugin.forward_context():
+    model = model.to(run.torch_device).eval()
+    with run.precision():
         task.calibrate(model, datamodule)
     offline = [method for method in methods if isinstance(method, OfflineCompensation)]
     if methods and not offline:
@@ -96,9 +96,9 @@ def export(
     for method in offline:
         ages, chips = len(schedule.grid_s), schedule.instances
         print(f"planning {method.name}: {ages} ages, {chips} simulated chips each (evaluation.schedule)", flush=True)
-    data = fit_data(trainer, task, datamodule)
+    data = fit_data(run, task, datamodule)
     size, repairs = network_size(model, data.predict, data.calibration(1), data.distillation, data.label_bytes), []
-    with progress("planning repairs", len(offline) * len(schedule.grid_s), trainer.is_global_zero) as advance:
+    with run.progress("planning repairs", len(offline) * len(schedule.grid_s)) as advance:
         for method in offline:
             timetable = plan(method, model, schedule, data, seed, on_age=advance)
             cost = method.cost(size, timetable.n_sets)
@@ -106,7 +106,7 @@ def export(
     for repair in repairs:
         Console().print(_levels(repair))
     path = write_bundle(folder, model, task.network_name, repairs, task.beside(model))
-    _check(trainer, task, datamodule, model, path, schedule.oldest_s)
+    _check(run, task, datamodule, model, path, schedule.oldest_s)
     return path
 
 
@@ -121,7 +121,7 @@ def _levels(repair: PlannedRepair) -> Table:
 
 
 def _check(
-    trainer: Trainer,
+    run: Run,
     task: HardwareAwareTask,
     datamodule: LightningDataModule,
     model: nn.Module,
@@ -131,14 +131,14 @@ def _check(
     """Scores what was exported and what the files give, exact and on one chip, on validation images."""
     bundle, reloaded = read_bundle(path), task.build_network().float()
     bundle.install(reloaded)
-    reloaded = reloaded.to(trainer.strategy.root_device).eval()
+    reloaded = reloaded.to(run.torch_device).eval()
     task.set_beside(reloaded, bundle.beside)
-    batches = Batches(datamodule, "val", trainer.strategy.root_device)
+    batches = Batches(datamodule, "val", run.torch_device)
     rows: dict[str, list[float]] = {}
 
     @torch.no_grad()
     def score(what: str, network: nn.Module) -> None:
-        with trainer.precision_plugin.forward_context():
+        with run.precision():
             rows.setdefault(what, []).append(next(iter(task.score(network, batches).values())))
 
     for network in (model, reloaded):

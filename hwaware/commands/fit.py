@@ -58,5 +58,4 @@ def _check_evaluation(task: HardwareAwareTask, datamodule: LightningDataModule, 
             "there is no pretrained network to finetune for the device: give model.weights FILE (or, "
             "for timm's, model.pretrained true); to pretrain one, set model.hardware null."
         )
-    datamodule.setup(evaluation.stage)
     evaluation.check_data(task, datamodule)

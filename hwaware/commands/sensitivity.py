@@ -12,14 +12,13 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from hwaware.callbacks.record import run_folder, wandb_loggers
 from hwaware.chip import VALIDATION_CHIP_SEED_START
 from hwaware.commands.steps import given_network, set_up_alone, tear_down, the_one, write_record
 from hwaware.data.contract import dataset_name
 from hwaware.errors import UserError
 from hwaware.evaluation.fitting import fit_data
 from hwaware.evaluation.law import hardware_labels
-from hwaware.evaluation.progress import progress
+from hwaware.evaluation.run import Run
 from hwaware.evaluation.sensitivity import sensitivity
 from hwaware.nn import analog_layers, main_hardware
 from hwaware.report.device_plots import plot_sensitivity
@@ -65,13 +64,13 @@ def run(
     datamodule.setup("fit")
     write_record(trainer, task)
     try:
-        return rank_layers(trainer, task, datamodule, network, age_s, chips, most)
+        return rank_layers(Run.of(trainer), task, datamodule, network, age_s, chips, most)
     finally:
         tear_down(trainer, task)
 
 
 def rank_layers(
-    trainer: Trainer,
+    run: Run,
     task: HardwareAwareTask,
     datamodule: LightningDataModule,
     network: nn.Module,
@@ -82,17 +81,17 @@ def rank_layers(
     """Converts a digital network for the task's hardware, drifts it layer by layer, and writes what came out."""
     model = copy.deepcopy(network).float()
     task.convert(model, task.placement)
-    model = model.to(trainer.strategy.root_device).eval()
-    with trainer.precision_plugin.forward_context():
+    model = model.to(run.torch_device).eval()
+    with run.precision():
         task.calibrate(model, datamodule)
-    data, layers = fit_data(trainer, task, datamodule), len(analog_layers(model))
+    data, layers = fit_data(run, task, datamodule), len(analog_layers(model))
     seeds = range(VALIDATION_CHIP_SEED_START, VALIDATION_CHIP_SEED_START + chips)
-    with progress("drifting layers", chips * (1 + layers + min(most, layers)), trainer.is_global_zero) as advance:
+    with run.progress("drifting layers", chips * (1 + layers + min(most, layers))) as advance:
         found = sensitivity(
             model, accuracy=data.accuracy, age_s=age_s, chip_seeds=seeds, most=most, on_score=advance
         )
     Console().print(_table(found, task.network_name))
-    folder, main = run_folder(trainer), main_hardware(model)
+    folder, main = run.folder, main_hardware(model)
     if folder is not None:
         about = {"model": task.network_name, "dataset": dataset_name(datamodule), "device": main.device.name}
         about |= {"mapping": main.encoding.mapping, "n_chips": chips, "commit": commit(), "version": version("hwaware")}
@@ -102,8 +101,8 @@ def rank_layers(
         of = " · ".join(device_heading(hardware_labels(main)))
         heading = (f"{task.network_name}, {age_label(age_s)}, one layer at a time", of)
         plot = plot_sensitivity(found, folder / "plots" / "sensitivity.png", heading)
-        for logger in wandb_loggers(trainer):
-            _track(logger.experiment, lines, plot)
+        for tracker in run.trackers:
+            _track(tracker, lines, plot)
         print(f"ranking: {path}", f"plot: {plot}", sep="\n", flush=True)
     return found
 

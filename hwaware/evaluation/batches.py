@@ -1,20 +1,17 @@
-"""Test samples for scoring many chips, and gathering what ranks found."""
+"""Samples for scoring many chips."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-import torch.distributed
 from lightning.pytorch import LightningDataModule
 
 from hwaware.data import Samples
 
 #: Decoded batches are kept up to this size; larger sets are read again for each chip and age.
 CACHE_BYTES = 2**30
-
-_T = TypeVar("_T")
 
 
 class Batches:
@@ -56,12 +53,3 @@ class Batches:
 
     def _to_device(self, batch: Any) -> Any:
         return [part.to(self.device, non_blocking=True) for part in batch]
-
-
-def gather(items: list[_T]) -> list[_T]:
-    """The items of all ranks, rank by rank, on every rank."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return items
-    parts: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(parts, items)
-    return [item for part in parts for item in part]

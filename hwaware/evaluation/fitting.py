@@ -6,12 +6,13 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 
 from hwaware.compensation import FitData
 from hwaware.data import Samples
 from hwaware.errors import UserError
+from hwaware.evaluation.run import Run
 from hwaware.metrics import Answers
 from hwaware.tasks import HardwareAwareTask
 
@@ -19,23 +20,27 @@ from hwaware.tasks import HardwareAwareTask
 ACCURACY_SAMPLES = 1000
 
 
-def check_fits(datamodule: LightningDataModule) -> None:
-    """Raises UserError for data that nothing can be fitted on, other than a network."""
+def samples_to_fit(datamodule: LightningDataModule) -> Samples:
+    """The data as what repairs can be fitted on.
+
+    Raises:
+        UserError: they have nothing to fit on, other than a network.
+    """
     if not isinstance(datamodule, Samples):
         raise UserError(
             f"{type(datamodule).__name__} has no samples to fit repairs on: derive it from hwaware.data.SampleData."
         )
+    return datamodule
 
 
-def fit_data(trainer: Trainer, task: HardwareAwareTask, datamodule: LightningDataModule) -> FitData:
+def fit_data(run: Run, task: HardwareAwareTask, datamodule: LightningDataModule) -> FitData:
     """Training and validation samples on the run's device; every rank gets the same.
 
     Raises:
-        UserError: see :func:`check_fits`.
+        UserError: see :func:`samples_to_fit`.
     """
-    check_fits(datamodule)
-    datamodule.setup("fit")
-    device = trainer.strategy.root_device
+    samples, device = samples_to_fit(datamodule), run.torch_device
+    samples.setup("fit")
 
     def there(batch: Any) -> list[Tensor]:
         return [part.to(device, non_blocking=True) for part in batch]
@@ -45,31 +50,31 @@ def fit_data(trainer: Trainer, task: HardwareAwareTask, datamodule: LightningDat
         return task.teacher(device)
 
     def loss(network: nn.Module, batch: Any) -> Tensor:
-        with trainer.precision_plugin.forward_context():
+        with run.precision():
             return task.loss_of(network, batch, teacher())
 
     def predict(network: nn.Module, batch: Any) -> Any:
-        with trainer.precision_plugin.forward_context():
+        with run.precision():
             return task.predict(network, batch)
 
     @cache
     def calibration(n: int) -> list[Tensor]:
-        return there(datamodule.calibration_batch(n))
+        return there(samples.calibration_batch(n))
 
     @cache
     def validation(n: int) -> list[Any]:
-        return list(map(there, datamodule.judging_batches(min(n, datamodule.n_val))))
+        return list(map(there, samples.judging_batches(min(n, samples.n_val))))
 
     def accuracy(network: nn.Module) -> float:
-        with trainer.precision_plugin.forward_context():
+        with run.precision():
             return next(iter(task.score(network, validation(ACCURACY_SAMPLES)).values()))
 
     def answered(network: nn.Module, n: int) -> Answers:
-        with trainer.precision_plugin.forward_context():
+        with run.precision():
             return task.answered(network, validation(n))
 
     return FitData(
-        training=lambda seed: map(there, datamodule.fitting_batches(seed)),
+        training=lambda seed: map(there, samples.fitting_batches(seed)),
         calibration=calibration,
         loss=loss,
         predict=predict,

@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import LightningDataModule
 from torch import nn
 
 from hwaware.errors import UserError
+from hwaware.evaluation.settings import EvaluationSettings
 from hwaware.hardware import Hardware
 from hwaware.results.csv import read_rows, write_rows
 from hwaware.results.files import replacing
 from hwaware.results.row import Row, RunLabels
+from hwaware.tasks import HardwareAwareTask
 
 #: Stands where rows.csv will, until all rows are there; beside it, which weights they are of.
 NAME, WEIGHTS = "rows.partial.csv", "rows.partial.json"
@@ -28,9 +31,8 @@ class PartialRows:
 
     Args:
         folder: where to keep the latter; None: nowhere.
-        resume: the file of a killed evaluation; None: there was none.
-        run: what all rows must have in common, by column.
-        hardware: at least one of which a row must be of.
+        settings: of the evaluation; they name the file of the killed one.
+        task, datamodule: of this one.
         networks: that are evaluated, by name; rows of other weights are refused.
 
     Raises:
@@ -40,17 +42,20 @@ class PartialRows:
     def __init__(
         self,
         folder: Path | None,
-        resume: str | None,
-        run: Mapping[str, Any],
-        hardware: Sequence[Hardware],
+        settings: EvaluationSettings,
+        task: HardwareAwareTask,
+        datamodule: LightningDataModule,
         networks: Mapping[str, nn.Module] | None = None,
     ) -> None:
         self._path = None if folder is None else folder / NAME
-        self._resume = resume
+        self._resume = resume = settings.resume
         if resume and not Path(resume).is_file():
             raise UserError(f"evaluation.resume: there is no file '{resume}'.")
         self._known = read_rows(resume) if resume else []
+        labels = settings.labels(task, datamodule, network="")
+        run = {name: getattr(labels, name) for name in ("recipe", "model", "dataset", "seed")}
         self._refuse_other_rows({**run, "version": version("hwaware")})
+        hardware = [one for placement in settings.placements for one in placement.every]
         ours, theirs = (
             {(one.device.name, one.encoding.mapping) for one in hardware},
             {(row.device, row.mapping) for row in self._known},

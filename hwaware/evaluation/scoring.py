@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from lightning.pytorch import Trainer
 from torch import nn
 
 from hwaware.compensation import Repair
 from hwaware.compensation.base import State
-from hwaware.evaluation.batches import gather
 from hwaware.evaluation.evaluate import Score, evaluate, held_by
 from hwaware.evaluation.resume import PartialRows
+from hwaware.evaluation.run import Run
 from hwaware.nn import main_hardware
 from hwaware.results.row import Row, RunLabels
 
@@ -24,7 +23,7 @@ class ChipScorer:
     """What all of an evaluation's networks and repairs have in common.
 
     Attributes:
-        trainer: whose processes share the chips out.
+        run: whose processes share the chips out.
         score: gives each metric of a network.
         base_digital: the same metrics of the digital network that all are compared with.
         n_samples: that ``score`` uses.
@@ -33,7 +32,7 @@ class ChipScorer:
         advance: called after each score, for progress.
     """
 
-    trainer: Trainer
+    run: Run
     score: Score
     base_digital: Mapping[str, float]
     n_samples: int
@@ -64,7 +63,7 @@ class ChipScorer:
         if self.partial is not None:
             about = (labels, main_hardware(model), held_by(model), self.base_digital, exact, self.n_samples)
             known = self.partial.chips(*about, ages_s, self.chip_seeds)
-        for _ in range(len(ages_s) * len(known) // self.trainer.world_size):
+        for _ in range(len(ages_s) * len(known) // self.run.world_size):
             self.advance()
         missing = [seed for seed in self.chip_seeds if seed not in known]
         if repair is not None and missing:
@@ -73,26 +72,25 @@ class ChipScorer:
         how = {"labels": labels, "ages_s": ages_s, "exact": exact, "repaired": repair}
         for found in self._measured(missing, model, **how):
             rows = _in_order(known, found)
-            if self.partial is not None and self.trainer.is_global_zero:
+            if self.partial is not None and self.run.is_first:
                 self.partial.keep([*before, *rows])
         return rows
 
     def _measured(self, chip_seeds: Sequence[int], *what: Any, **how: Any) -> Iterator[list[Row]]:
         """The rows so far after each chip or, of several processes, those of all at once."""
         how |= {"score": self.score, "base_digital": self.base_digital, "n_samples": self.n_samples}
-        own, world_size = [], self.trainer.world_size
-        for seed in chip_seeds[self.trainer.global_rank :: world_size]:
+        own: list[Row] = []
+        for seed in self.run.share(chip_seeds):
             own += evaluate(*what, chip_seeds=[seed], on_chip=self.advance, **how)
-            if world_size == 1:
+            if self.run.world_size == 1:
                 yield own
-        if world_size > 1:
-            yield gather(own)
+        if self.run.world_size > 1:
+            yield self.run.gather(own)
 
     def _shared(self, state: State) -> State:
         """What the first process has."""
         there = {name: value.cpu() for name, value in state.items()}
-        device = self.trainer.strategy.root_device
-        return {name: value.to(device) for name, value in self.trainer.strategy.broadcast(there).items()}
+        return {name: value.to(self.run.torch_device) for name, value in self.run.broadcast(there).items()}
 
 
 def _in_order(known: Mapping[int, Sequence[Row]], found: Iterable[Row]) -> list[Row]:

@@ -165,7 +165,7 @@ def test_validation_images_and_chips_for_choosing(tmp_path):
         (["--evaluation.ages_s", "[0.5]"], "0.5"),
         (
             NO_DEVICE,
-            "no device to age",
+            "no hardware to age",
         ),
     ],
 )

@@ -16,6 +16,7 @@ from hwaware.compensation.costs import Cost, network_size
 from hwaware.data import SquadData
 from hwaware.errors import UserError
 from hwaware.evaluation.fitting import fit_data
+from hwaware.evaluation.run import Run
 from hwaware.export.bundle import PlannedRepair, read_bundle, write_bundle
 from hwaware.hardware import EncodingOptions, HardwareOptions, load_hardware
 from hwaware.metrics import Answers
@@ -152,17 +153,12 @@ def test_networks_and_data_without_questions_are_refused(scorer, data):
             NullThreshold(**{field: 0})
 
 
-def _trainer() -> Trainer:
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    return Trainer(accelerator="cpu", **quiet)
-
-
 def test_a_reader_is_judged_by_it(tiny_reader, taught_reader):
     """From the data module's validation questions to the score of a chip that no fit has seen."""
     task = QuestionAnswering(str(taught_reader), hardware=HardwareOptions({"name": "reram_cmo"}, EncodingOptions(mapping="offset")))
     questions = SquadData(str(tiny_reader / "data"), max_length=64, stride=24, eval_batch_size=40, seed=0)
     questions.inputs = task.inputs
-    data, network = fit_data(_trainer(), task, questions), task.network.eval()
+    data, network = fit_data(Run(), task, questions), task.network.eval()
     questions.setup("test")
     validation = {one.id for one in questions.windows[1].questions}
     few, all_ = (set(data.answered(network, n).ids) for n in (40, 10_000))
@@ -187,4 +183,4 @@ def test_tasks_that_ask_nothing_say_so():
             pass
 
     task = ImageClassification("resnet20_cifar", num_classes=10)
-    assert fit_data(_trainer(), task, Images("nowhere")).answered is None
+    assert fit_data(Run(), task, Images("nowhere")).answered is None

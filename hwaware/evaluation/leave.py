@@ -1,0 +1,79 @@
+"""What an evaluation leaves in the run's folder, the terminal and the tracked run."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import nn
+
+from hwaware.evaluation.costs import level_lines
+from hwaware.evaluation.figures import plot_device
+from hwaware.evaluation.networks import Evaluation
+from hwaware.evaluation.resume import PartialRows
+from hwaware.evaluation.run import Run
+from hwaware.evaluation.settings import EvaluationSettings
+from hwaware.evaluation.tracking import track
+from hwaware.report.html import write_report
+from hwaware.report.labels import age_label, device_slugs
+from hwaware.report.run_folder import print_tables, write_results
+from hwaware.results.costs import NAME as COSTS
+from hwaware.results.costs import by_repair, write_costs
+from hwaware.results.timetable import NAME as TIMETABLE
+from hwaware.results.timetable import write_timetable
+from hwaware.tasks import HardwareAwareTask
+
+
+def leave(
+    run: Run,
+    task: HardwareAwareTask,
+    evaluation: Evaluation,
+    settings: EvaluationSettings,
+    network: nn.Module,
+    loss_points: float,
+) -> None:
+    """Prints the tables and, where the run has a folder, writes rows, costs, plots and report into it.
+
+    Args:
+        run: of which the first process writes.
+        task: whose networks were evaluated.
+        evaluation: what was found.
+        settings: what it was of.
+        network: a digital network, to draw what its cells hold.
+        loss_points: points below base digital that end a network's life, and take a chip off the yield.
+    """
+    if not run.is_first:
+        return
+    rows, costs, folder = evaluation.rows, evaluation.costs, run.folder
+    print_tables(rows, loss_points)
+    if folder is None:
+        return
+    found, levels = [], level_lines(evaluation.repairs)
+    if costs:
+        found.append(str(write_costs(folder / COSTS, costs)))
+    if levels:
+        found.append(str(write_timetable(folder / TIMETABLE, levels)))
+    found += _missed(evaluation)
+    sections = write_results(rows, folder, by_repair(costs), task.chance_percent, loss_points)
+    PartialRows.done(folder)
+    cells = []
+    for placement, name in zip(settings.placements, device_slugs(rows), strict=True):
+        converted = copy.deepcopy(network).float()
+        task.convert(converted, placement)
+        cells += plot_device(converted, settings.ages_of(placement), folder, name)
+    report = write_report(folder, sections, cells, by_repair(costs), loss_points)
+    plots = [figure for section in sections for figure in section.figures] + cells
+    for tracker in run.trackers:
+        track(tracker, rows, costs, plots, folder)
+    found = [f"{len(rows)} rows: {folder / 'rows.csv'}", f"summary: {folder / 'summary.csv'}", *found]
+    print(*found, *(f"plot: {plot}" for plot in plots), f"report: {report}", sep="\n", flush=True)
+
+
+def _missed(evaluation: Evaluation) -> list[str]:
+    """From when on scheduled repairs miss their target."""
+    found = []
+    for row, repair in evaluation.repairs:
+        missed = next((level for level in repair.levels if not level.reached), None)
+        if missed is not None:
+            what = f"{row.network} + {row.method}: {repair.n_sets} sets miss {repair.schedule.target_percent:g} %"
+            found.append(f"{what} of the drift-free accuracy from {age_label(missed.start_s)} on")
+    return found

@@ -1,0 +1,112 @@
+"""Networks on ageing chips, with and without repairs: rows, the repairs, and what these cost."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import nn
+
+from hwaware.compensation import Repair
+from hwaware.evaluation.batches import Batches
+from hwaware.evaluation.costs import cost_lines
+from hwaware.evaluation.evaluate import score_drift_free
+from hwaware.evaluation.fitting import fit_data
+from hwaware.evaluation.resume import PartialRows
+from hwaware.evaluation.run import Run
+from hwaware.evaluation.scoring import ChipScorer
+from hwaware.evaluation.settings import EvaluationSettings
+from hwaware.results.costs import CostLine
+from hwaware.results.row import Row
+from hwaware.tasks import HardwareAwareTask
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What :func:`evaluate_networks` found.
+
+    Attributes:
+        rows: one per network, placement, method, chip, age and metric, in this order, the same on every process.
+        repairs: each with one of the rows that were measured with it.
+        costs: of the repairs.
+    """
+
+    rows: list[Row]
+    repairs: list[tuple[Row, Repair]]
+    costs: list[CostLine]
+
+
+def evaluate_networks(
+    run: Run,
+    task: HardwareAwareTask,
+    datamodule: LightningDataModule,
+    networks: Mapping[str, nn.Module],
+    base: nn.Module,
+    settings: EvaluationSettings,
+) -> Evaluation:
+    """Puts digital networks on simulated chips, and scores them as the chips age.
+
+    Every network, placement and age meets the same chips. Several processes share them out; the rows are those of a
+    single one.
+
+    Args:
+        run: where and how networks run.
+        task: says how networks are converted and scored.
+        datamodule: the data.
+        networks: digital networks by their names in results. ``base_uncorrected`` is not pre-distorted for the cells.
+        base: the digital network that all are compared with.
+        settings: which hardware, ages, chips and repairs.
+
+    Raises:
+        UserError: an age is not covered, a method does not apply, or there is nothing to resume.
+    """
+    datamodule.setup(settings.stage)
+    batches = Batches(datamodule, settings.split, run.torch_device)
+
+    def score(network: nn.Module) -> dict[str, float]:
+        with run.precision():  # as Lightning's own validation
+            return task.score(network, batches)
+
+    def calibrate(network: nn.Module) -> None:
+        with run.precision():
+            task.calibrate(network, datamodule)
+
+    # In single precision, or autocast from it, whatever the parameters were trained in: as chips are programmed.
+    base_digital: dict[str, float] = {}
+    for network in {id(network): network for network in (base, *networks.values())}.values():
+        calibrate(network.to(run.torch_device, torch.float32).eval())
+        if network is base:
+            base_digital = score(base)
+        network.cpu()
+    data = fit_data(run, task, datamodule) if settings.methods else None
+    partial = PartialRows(run.folder, settings, task, datamodule, networks) if settings.methods else None
+    rows: list[Row] = []
+    repairs: list[tuple[Row, Repair]] = []
+    with run.progress("ageing chips", _n_scores(run, settings, len(networks))) as advance:
+        scorer = ChipScorer(run, score, base_digital, batches.n_samples, settings.chip_seeds, partial, advance)
+        for name, network in networks.items():
+            labels = settings.labels(task, datamodule, name)
+            for placement in settings.placements:
+                converted = copy.deepcopy(network).float()
+                task.convert(converted, placement, corrected=name != "base_uncorrected")
+                converted = converted.to(run.torch_device).eval()
+                calibrate(converted)
+                ages_s = settings.ages_of(placement)
+                exact = score_drift_free(converted, score)
+                rows += scorer.rows(converted, labels, ages_s, exact, None, rows)
+                for method in settings.methods:
+                    assert data is not None  # for the type checker
+                    repair = Repair(method, converted, ages_s, data, settings.seed, settings.schedule)
+                    how = replace(labels, method=method.name, method_params=repair.params)
+                    rows += scorer.rows(converted, how, ages_s, exact, repair, rows)
+                    repairs.append((rows[-1], repair))
+    return Evaluation(rows, repairs, cost_lines(repairs) if run.is_first else [])
+
+
+def _n_scores(run: Run, settings: EvaluationSettings, n_networks: int) -> int:
+    """How often this process scores."""
+    n_ages = sum(len(settings.ages_of(placement)) for placement in settings.placements)
+    return n_networks * (1 + len(settings.methods)) * n_ages * len(run.share(settings.chip_seeds))

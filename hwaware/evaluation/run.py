@@ -1,0 +1,83 @@
+"""Where and how networks run: torch device, precision, processes, folder. Of a Trainer, or without one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+import torch.distributed
+
+from hwaware.evaluation.progress import progress
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+Item = TypeVar("Item")
+
+
+def _own(value: Any) -> Any:
+    return value
+
+
+@dataclass(frozen=True)
+class Run:
+    """One process of a run; by default the only one, on the CPU, which leaves no files.
+
+    Attributes:
+        torch_device: where networks run.
+        precision: makes the context that they run in, such as autocast.
+        folder: where the run's files go; None: nowhere.
+        rank, world_size: which process this is, of how many.
+        broadcast: gives every process what the first one has; all have to call it.
+        trackers: Weights & Biases runs that results are logged to.
+    """
+
+    torch_device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    precision: Callable[[], AbstractContextManager[Any]] = nullcontext
+    folder: Path | None = None
+    rank: int = 0
+    world_size: int = 1
+    broadcast: Callable[[Any], Any] = _own
+    trackers: tuple[Any, ...] = ()
+
+    @classmethod
+    def of(cls, trainer: Trainer) -> Run:
+        """The run of a Trainer whose processes are there; every process has to ask."""
+        from lightning.pytorch.loggers import WandbLogger
+
+        return cls(
+            torch_device=trainer.strategy.root_device,
+            precision=trainer.precision_plugin.forward_context,
+            folder=Path(trainer.log_dir) if trainer.loggers and not trainer.fast_dev_run else None,
+            rank=trainer.global_rank,
+            world_size=trainer.world_size,
+            broadcast=trainer.strategy.broadcast,
+            trackers=tuple(logger.experiment for logger in trainer.loggers if isinstance(logger, WandbLogger)),
+        )
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes and prints."""
+        return self.rank == 0
+
+    def share(self, items: Sequence[Item]) -> Sequence[Item]:
+        """This process's part of what all share out."""
+        return items[self.rank :: self.world_size]
+
+    def gather(self, items: list[Item]) -> list[Item]:
+        """The items of all processes, one after the other, in every one."""
+        if self.world_size == 1:
+            return items
+        parts: list[Any] = [None] * self.world_size
+        torch.distributed.all_gather_object(parts, items)
+        return [item for part in parts for item in part]
+
+    @contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Callable[[], None]]:
+        """Yields what is to be called after each of ``total`` steps; a bar in the first process's terminal."""
+        with progress(what, total, self.is_first) as advance:
+            yield advance

@@ -1,0 +1,106 @@
+"""What an evaluation is of: hardware, ages, chips, repairs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lightning.pytorch import LightningDataModule
+
+from hwaware.chip import CHIP_SEED_START, VALIDATION_CHIP_SEED_START
+from hwaware.compensation import Compensation, Schedule
+from hwaware.data.contract import Samples, dataset_name
+from hwaware.errors import UserError
+from hwaware.evaluation.evaluate import DEFAULT_AGES_S, ages_to_evaluate
+from hwaware.evaluation.fitting import samples_to_fit
+from hwaware.hardware import Placement
+from hwaware.results.row import RunLabels
+from hwaware.tasks import HardwareAwareTask
+
+#: Of each split: Lightning's word, and where the seeds of its chips start.
+_SPLITS = {"test": ("test", CHIP_SEED_START), "val": ("validate", VALIDATION_CHIP_SEED_START)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """Settings of :func:`hwaware.evaluation.evaluate_networks`.
+
+    Attributes:
+        placements: what networks are put on, one after the other.
+        ages_s: ages in s; 0 is just written.
+        n_chips: for each network on each placement.
+        methods: ways of repairing the chips; each network is scored without any, and with each of them.
+        schedule: when the methods that are fitted offline begin a new drift level; None: each age ends one.
+        split: ``test``, or ``val`` while choosing between settings, which has other chips as well as other samples.
+        resume: ``rows.partial.csv`` of an evaluation that was killed, to go on from.
+        recipe, seed: the run's name and seed, for the rows.
+
+    Raises:
+        UserError: a value can't be, or repairs would be scored on the samples that they learn from.
+    """
+
+    placements: tuple[Placement, ...]
+    ages_s: tuple[float, ...] = DEFAULT_AGES_S
+    n_chips: int = 10
+    methods: tuple[Compensation, ...] = ()
+    schedule: Schedule | None = None
+    split: Literal["test", "val"] = "test"
+    resume: str | None = None
+    recipe: str = "run"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.n_chips < 1:
+            raise UserError(f"n_chips={self.n_chips} must be at least 1; 10 or more for a result.")
+        if len(set(self.placements)) < len(self.placements):
+            raise UserError("evaluation.hardware has the same hardware twice: leave one out.")
+        samples = ("images", "questions")  # settings of methods that learn from validation samples
+        learning = [method.name for method in self.methods if any(getattr(method, one, 0) for one in samples)]
+        if self.split == "val" and self.methods and (learning or self.schedule):
+            what = learning[0] if learning else "a schedule"
+            raise UserError(
+                f"evaluation.split val: {what} learns from validation samples, and would be scored on the same ones. "
+                "Compare it on the test samples, or choose by methods that learn from none of them, without a schedule."
+            )
+        for placement in self.placements:
+            ages_s = self.ages_of(placement)
+            if self.methods and ages_s[-1] == 0:
+                raise UserError("evaluation.ages_s [0]: a chip just written is not repaired; give an age above 0.")
+
+    @property
+    def stage(self) -> str:
+        """Lightning's word for the split."""
+        return _SPLITS[self.split][0]
+
+    @property
+    def chip_seeds(self) -> range:
+        """The chips."""
+        start = _SPLITS[self.split][1]
+        return range(start, start + self.n_chips)
+
+    def ages_of(self, placement: Placement) -> tuple[float, ...]:
+        """The ages (s) that tell something about a placement's devices."""
+        return ages_to_evaluate([hardware.device for hardware in placement.every], self.ages_s)
+
+    def labels(self, task: HardwareAwareTask, datamodule: LightningDataModule, network: str) -> RunLabels:
+        """What identifies the run in rows of a network."""
+        dataset = dataset_name(datamodule) + ("" if self.split == "test" else f" ({self.split})")
+        return RunLabels(recipe=self.recipe, model=task.network_name, network=network, dataset=dataset, seed=self.seed)
+
+    def check_network(self, task: HardwareAwareTask) -> None:
+        """Raises UserError for a method that does not apply to the task's network."""
+        for method in self.methods:
+            method.check(task.network)
+
+    def check_data(self, datamodule: LightningDataModule) -> None:
+        """Raises UserError where methods ask for more stored images than there are."""
+        if not self.methods:
+            return
+        samples: Samples = samples_to_fit(datamodule)
+        samples.setup("fit")
+        for method in self.methods:
+            if getattr(method, "images", 0) > samples.n_val:
+                raise UserError(
+                    f"{method.name}: images={method.images}, but there are only {samples.n_val} validation samples, "
+                    "which stored ones are taken from."
+                )

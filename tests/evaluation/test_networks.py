@@ -1,0 +1,59 @@
+"""Evaluations without a Trainer give what the commands give."""
+
+import pytest
+import torch
+
+import tests.tiny  # noqa: F401 - registers the tiny network
+from hwaware.compensation import GlobalDriftCompensation
+from hwaware.data import ImageData
+from hwaware.errors import UserError
+from hwaware.evaluation.networks import evaluate_networks
+from hwaware.evaluation.run import Run
+from hwaware.evaluation.settings import EvaluationSettings
+from hwaware.hardware import HardwareOptions
+from hwaware.tasks import ImageClassification
+from tests.command_line import FINETUNE, measured, pretrained_weights, run
+
+TEN_YEARS_S = 315_360_000.0
+
+
+def _task_and_data():
+    hardware = HardwareOptions({"name": "reram_cmo"})
+    task = ImageClassification("tiny_test_net", weights=str(pretrained_weights()), num_classes=10, hardware=hardware)
+    data = ImageData(source="digits", seed=0)
+    data.inputs = task.inputs
+    return task, data
+
+
+def test_rows_are_those_of_the_command(tmp_path):
+    arguments = ("--config", FINETUNE, "--model.weights", pretrained_weights())
+    methods = ("--evaluation.methods", "[{class_path: GlobalDriftCompensation}]", "--evaluation.networks", "[base]")
+    run("compare", *arguments, *methods, "--trainer.default_root_dir", tmp_path)
+    expected = measured(tmp_path / "finetune" / "version_0" / "rows.csv")
+    task, data = _task_and_data()
+    settings = EvaluationSettings(
+        placements=(task.placement,),
+        ages_s=(0.0, TEN_YEARS_S),
+        n_chips=2,
+        methods=(GlobalDriftCompensation(),),
+        recipe="finetune",
+    )
+    base = task.build_network()
+    found = evaluate_networks(Run(), task, data, {"base": base}, base, settings)
+    assert [(row.method, row.age_s, row.chip_seed, row.metric, row.value) for row in found.rows] == [
+        (row.method, row.age_s, row.chip_seed, row.metric, row.value) for row in expected
+    ]
+    assert [line.method for line in found.costs] == ["gdc"] and len(found.repairs) == 1
+
+
+def test_a_run_by_hand():
+    alone = Run()
+    assert alone.torch_device == torch.device("cpu") and alone.is_first and alone.folder is None
+    assert alone.gather([1, 2]) == [1, 2] and alone.broadcast("x") == "x"
+    assert list(Run(rank=1, world_size=3).share(range(8))) == [1, 4, 7]
+
+
+def test_the_same_hardware_twice_is_refused_before_anything_runs():
+    placement = HardwareOptions({"name": "reram_cmo"}).placement
+    with pytest.raises(UserError, match="has the same hardware twice"):
+        EvaluationSettings(placements=(placement, placement))
