@@ -223,7 +223,7 @@ def _refuse_unknown(name: str, module: nn.Module) -> None:
         if "weight" not in module._parameters:
             raise UserError(
                 f"layer '{name}' ({type(module).__name__}) computes its weight (weight_norm?): no cells can hold it. "
-                f"Remove the reparametrisation, or keep '{name}' digital."
+                f"Remove the reparametrisation, or keep it digital ({_digital(name)})."
             )
         return
     weights = [key for key, value in module._parameters.items() if "weight" in key and value is not None]
@@ -242,7 +242,8 @@ def _refuse_fast_paths(modules: dict[str, nn.Module], chosen: dict[str, nn.Modul
             if isinstance(modules.get(parent), _FAST_PATHS):
                 raise UserError(
                     f"layer '{name}' lies in '{parent}' ({type(modules[parent]).__name__}), whose fast path reads its "
-                    f"weight without calling it, so the chip would never be used: keep '{parent}' digital."
+                    f"weight without calling it, so the chip would never be used: keep '{parent}' digital "
+                    f"({_digital(parent)})."
                 )
 
 
@@ -257,7 +258,7 @@ def _refuse_ties(model: nn.Module, chosen: dict[str, nn.Module], on: Mapping[str
             if owner not in chosen or key != "weight":
                 raise UserError(
                     f"the weight of layer '{name}' is tied to '{owner}.{key}', which stays digital, so that it cannot "
-                    f"live in cells: keep '{name}' digital, or untie them."
+                    f"live in cells: keep it digital ({_digital(name)}), or untie them."
                 )
             if on[owner] != on[name]:
                 raise UserError(
