@@ -20,7 +20,7 @@ from hwaware.compensation import (
     VeraPlus,
 )
 from hwaware.compensation.norms import batch_norms, installed_statistics
-from hwaware.hardware import Device
+from hwaware.hardware import Device, Encoding, Hardware
 from hwaware.nn import analog_layers, convert, to_digital
 from tests.placing import on
 
@@ -43,11 +43,19 @@ class Decaying(Device):
         return 0.0
 
 
+def _decaying(**settings):
+    device = Decaying(name="decaying", g_min_us=0.0, g_max_us=50.0, clamp="zero", **settings)
+    return Hardware(device=device, encoding=Encoding(kappa=None))
+
+
+def _stuck(hardware, on_rate, off_rate):
+    return replace(hardware, device=replace(hardware.device, stuck_on=on_rate, stuck_off=off_rate))
+
+
 @pytest.mark.parametrize("method", [GlobalDriftCompensation(), ColumnDriftCompensation()])
 def test_a_scale_undoes_a_common_decay(method, model, data, error):
-    decaying = Decaying(name="decaying", g_min_us=0.0, g_max_us=50.0, clamp="zero", kappa=None)
-    convert(to_digital(model), decaying)
-    chip = Chip.program(on(model, decaying), seed=2_000_000)
+    convert(to_digital(model), _decaying())
+    chip = Chip.program(model, seed=2_000_000)
     state = method.fit(chip, AGE_S, data)
     assert all(torch.allclose(value, torch.tensor(2.5), rtol=1e-3) for value in state.values())
     with chip.at(AGE_S):
@@ -57,11 +65,10 @@ def test_a_scale_undoes_a_common_decay(method, model, data, error):
 
 
 def test_a_column_that_lost_its_current_is_not_scaled_without_bound(model, data):
-    gone = Decaying(name="gone", g_min_us=0.0, g_max_us=50.0, clamp="zero", kappa=None, kept=0.0)
-    convert(to_digital(model), gone)
+    convert(to_digital(model), _decaying(kept=0.0))
     with torch.no_grad():
         model.head.weight[0] = 0  # nor was there any
-    state = ColumnDriftCompensation().fit(Chip.program(on(model, gone), seed=2_000_000), AGE_S, data)
+    state = ColumnDriftCompensation().fit(Chip.program(model, seed=2_000_000), AGE_S, data)
     assert all(value.isfinite().all() and (value <= 1.01e4).all() for value in state.values())
     assert state["head/scale"][0] == 0 and state["head/scale"][1] > 9e3
 
@@ -127,8 +134,8 @@ def test_adaptation_touches_its_share_of_weights_only(mask, model, device, data)
 
 
 def test_rewriting_reaches_the_tolerance_and_stuck_cells_stay(model, device, data):
-    device = replace(device, stuck_on=0.05, stuck_off=0.1, kappa=None, scale="tensor")
-    convert(to_digital(model), device)
+    linear = replace(device.encoding, kappa=None, scale="tensor")
+    convert(to_digital(model), replace(_stuck(device, 0.05, 0.1), encoding=linear))
     chip = Chip.program(model, seed=2_000_000)
     method = ReadVerifyWrite(share=0.5, tolerance=0.02, max_writes=40)
     state = method.fit(chip, AGE_S, data)
@@ -147,13 +154,13 @@ def test_rewriting_reaches_the_tolerance_and_stuck_cells_stay(model, device, dat
 
 
 def test_stuck_cells_are_those_that_do_not_move(model, device):
-    device = replace(device, stuck_on=0.1, stuck_off=0.2)
-    chip = Chip.program(model, seed=2_000_000)
+    chip = Chip.program(on(model, _stuck(device, 0.1, 0.2)), seed=2_000_000)
+    window = device.device.g_min_us, device.device.g_max_us
     for name in chip.targets:
         for young, old, stuck in zip(
             chip.conductances_at(name, 0.0), chip.conductances_at(name, AGE_S), chip.stuck_cells(name), strict=True
         ):
             assert torch.equal(young[stuck], old[stuck])
-            assert (young[stuck] == device.g_min_us).logical_or(young[stuck] == device.g_max_us).all()
+            assert (young[stuck] == window[0]).logical_or(young[stuck] == window[1]).all()
     stuck = torch.cat([cells.flatten() for name in chip.targets for cells in chip.stuck_cells(name)])
     assert 0.2 < stuck.float().mean() < 0.4

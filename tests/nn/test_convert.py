@@ -290,9 +290,7 @@ def test_a_tie_across_hardware_is_refused():
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4))
     model[2].weight = model[0].weight
     other = load_hardware("reram_cmo", temperature_c=85, activation_energy_ev=1.1)
-    with pytest.raises(
-        UserError, match=r"layers '2' and '0' share one weight, but stand on different hardware: give"
-    ):
+    with pytest.raises(UserError, match=r"layers '2' and '0' share one weight, but stand on different hardware: give"):
         convert(model, Placement(DEVICE, (Rule(("2",), other),)))
     assert type(model[0]) is nn.Linear  # nothing half done
     report = convert(model, Placement(DEVICE, (Rule(("0", "2"), other),)))
