@@ -41,7 +41,9 @@ class Placement:
 
     def __post_init__(self) -> None:
         if not self.every:
-            raise UserError("no layer is in cells: every rule is digital, and so are all others.")
+            raise UserError(
+                "no layer is in cells: all of hardware.layers are digital, and so are all others (others_digital)."
+            )
 
     @property
     def every(self) -> tuple[Hardware, ...]:

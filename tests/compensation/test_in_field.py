@@ -73,7 +73,7 @@ def test_a_column_that_lost_its_current_is_not_scaled_without_bound(model, data)
     assert state["head/scale"][0] == 0 and state["head/scale"][1] > 9e3
 
 
-def test_an_error_inside_leaves_no_trace(model, device, data):
+def test_an_error_inside_leaves_no_trace(model, data):
     chip = Chip.program(model, seed=2_000_000)
     methods = [BnAdaBs(images=50), BnFinetune(images=50), Dora(steps=2), RandomSparseAdaptation(images=50)]
     methods += [VeraPlus(steps=2), LnAffine(steps=2)]
@@ -103,7 +103,7 @@ def test_an_error_inside_leaves_no_trace(model, device, data):
         assert not any(m.training or m._forward_hooks for m in model.modules())
 
 
-def test_adabs_measures_what_torch_would(model, device, data):
+def test_adabs_measures_what_torch_would(model, data):
     chip = Chip.program(model, seed=2_000_000)
     state = BnAdaBs(images=200).fit(chip, AGE_S, data)
     with installed_statistics(model, {}), chip.at(AGE_S, purpose="calibration"), torch.no_grad():
@@ -117,7 +117,7 @@ def test_adabs_measures_what_torch_would(model, device, data):
 
 
 @pytest.mark.parametrize("mask", ["random", "importance"])
-def test_adaptation_touches_its_share_of_weights_only(mask, model, device, data):
+def test_adaptation_touches_its_share_of_weights_only(mask, model, data):
     chips = [Chip.program(model, seed=2_000_000 + number) for number in range(2)]
     method = RandomSparseAdaptation(share=0.1, mask=mask, images=50, epochs=1, batch_size=25)
     states = [method.fit(chip, AGE_S, data) for chip in chips]
