@@ -6,7 +6,7 @@ from torch import nn
 
 from hwaware.chip import Chip, drift_free
 from hwaware.errors import UserError
-from hwaware.hardware import load_hardware
+from hwaware.hardware import Placement, Rule, load_hardware
 from hwaware.nn import convert
 from tests.placing import on
 
@@ -109,14 +109,14 @@ def test_tied_layers_share_their_cells():
     assert torch.equal(chip.weight_at("0", YEAR_S), chip.weight_at("1", YEAR_S))
 
 
-def test_another_mapping_may_be_evaluated_another_transform_may_not(model):
+def test_a_chip_is_of_the_layers_hardware(model):
     noiseless = {f"programming_std_{what}": 0.0 for what in ("offset_us", "slope")}
     chip = Chip.program(on(model, load_hardware("reram_cmo", mapping="offset", **noiseless)), seed=1)
     torch.testing.assert_close(chip.weight_at("0", 0.0), model[0].effective_weight(), rtol=1e-4, atol=1e-5)
-    with pytest.raises(UserError, match=r"scale='tensor', but the chip has .*scale='channel'"):
-        Chip.program(model, load_hardware("reram_cmo", scale="channel"), seed=1)
-    with pytest.raises(UserError, match=r"converted for kappa=2.0.*chip has kappa=1.0"):
-        Chip.program(model, load_hardware("reram_cmo", kappa=1.0), seed=1)
+    other = on(model, load_hardware("reram_cmo", scale="channel", kappa=1.0, **noiseless))
+    written = Chip.program(other, seed=1).weight_at("0", 0.0)
+    torch.testing.assert_close(written, other[0].effective_weight(), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(written, model[0].effective_weight(), atol=1e-2)
     with pytest.raises(UserError, match="no analog layer"):
         Chip.program(nn.Linear(2, 2), seed=1)
     with torch.no_grad():
@@ -159,8 +159,8 @@ def test_stuck_cells_stay_stuck_and_are_as_many_as_said():
     convert(model, device)
     chip = Chip.program(model, seed=3)
     (young,), (old,) = chip.conductances_at("0", 0.0), chip.conductances_at("0", YEAR_S)
-    assert (young == device.g_max_us).float().mean().item() == pytest.approx(0.02, abs=0.002)
-    assert (young == device.g_min_us).float().mean().item() == pytest.approx(0.09, abs=0.004)
+    assert (young == device.device.g_max_us).float().mean().item() == pytest.approx(0.02, abs=0.002)
+    assert (young == device.device.g_min_us).float().mean().item() == pytest.approx(0.09, abs=0.004)
     assert torch.equal(young, old)
 
 
@@ -212,3 +212,33 @@ def test_a_reference_has_a_path_of_its_own_and_only_where_there_is_one():
     assert torch.corrcoef(torch.stack([day[0], year[0]]))[0, 1] > 0.8
     convert(plain := nn.Sequential(nn.Linear(50, 10)), load_hardware("reram_cmo", mapping="offset"))
     assert Chip.program(on(plain, load_hardware("reram_cmo", mapping="offset")), seed=9).reference_at("0", 1.0) is None
+
+
+def test_layers_of_one_chip_draw_and_decode_by_their_own_hardware():
+    """A drifting pair beside one cell that is written exactly and never drifts."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(40, 30), nn.Linear(30, 20))
+    digital = copy.deepcopy(model)
+    frozen = load_hardware("reram_relative", mapping="offset", kappa=None, relative_drift=0.0, scale="channel")
+    convert(model, Placement(DEVICE, (Rule(("1",), frozen),)))
+    chip = Chip.program(model, seed=3)
+    assert chip.devices == (DEVICE.device, frozen.device)
+    assert [len(chip.conductances_at(name, YEAR_S)) for name in ("0", "1")] == [2, 1]
+    torch.testing.assert_close(chip.weight_at("1", YEAR_S), digital[1].weight.detach(), rtol=1e-4, atol=1e-6)
+    # The other layer's cells are those that it has in a chip that is of its hardware alone.
+    convert(digital, DEVICE)
+    alone = Chip.program(digital, seed=3)
+    assert torch.equal(chip.weight_at("0", YEAR_S), alone.weight_at("0", YEAR_S))
+    assert not torch.allclose(chip.weight_at("0", YEAR_S), model[0].effective_weight(), atol=1e-3)
+    with pytest.raises(UserError, match=r"age_s=0\.5 is below what the law of device 'reram_cmo' covers"), chip.at(0.5):
+        pass
+
+
+def test_narrower_crossbars_have_more_reference_columns():
+    convert(model := nn.Sequential(nn.Linear(50, 300)), load_hardware("reram_cmo", mapping="offset_reference"))
+    for columns, n in ((512, 1), (300, 1), (128, 3)):
+        narrow = load_hardware("reram_cmo", mapping="offset_reference", columns=columns)
+        reference = Chip.program(on(model, narrow), seed=9).reference_at("0", YEAR_S)
+        assert reference.shape == (300, 50) and len(reference.unique(dim=0)) == n
+        for part in reference.split(columns):
+            assert (part == part[:1]).all()

@@ -18,6 +18,7 @@ from hwaware.models.readers import mark
 from hwaware.nn import analog_layers, convert, effective_state_dict
 from hwaware.reader_census import architectures, examine_reader, small_config
 from tests.conftest import ROOT
+from tests.placing import without
 
 transformers = pytest.importorskip("transformers")
 
@@ -106,7 +107,7 @@ def test_a_head_tied_to_an_embedding_is_refused_by_name():
     reader.qa_outputs.weight = reader.bert.embeddings.token_type_embeddings.weight  # both [2, hidden]
     with pytest.raises(UserError, match=r"'qa_outputs' is tied to 'bert.embeddings.token_type_embeddings.weight'"):
         convert(reader, DEVICE)
-    convert(reader, DEVICE, exclude=["qa_outputs"])
+    convert(reader, without(DEVICE, "qa_outputs"))
 
 
 def test_shared_layers_and_embeddings_load_into_the_plain_network():

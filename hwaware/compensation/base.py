@@ -111,9 +111,7 @@ class OfflineCompensation(Compensation):
         return {}
 
     @abstractmethod
-    def fit(
-        self, model: nn.Module, ages_s: tuple[float, float], data: FitData, seed: int, start: State
-    ) -> State:
+    def fit(self, model: nn.Module, ages_s: tuple[float, float], data: FitData, seed: int, start: State) -> State:
         """A state for one drift level.
 
         Args:

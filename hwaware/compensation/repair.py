@@ -40,7 +40,7 @@ class Repair:
         self,
         method: Compensation,
         model: nn.Module,
-            ages_s: Sequence[float],
+        ages_s: Sequence[float],
         data: FitData,
         seed: int,
         schedule: Schedule | None = None,

@@ -15,9 +15,7 @@ from hwaware.compensation.base import FitData, OfflineCompensation, State
 from hwaware.compensation.seeds import fitting_chip
 
 
-def fresh_chips(
-    model: nn.Module, ages_s: tuple[float, float], seed: int
-) -> Iterator[tuple[Chip, float]]:
+def fresh_chips(model: nn.Module, ages_s: tuple[float, float], seed: int) -> Iterator[tuple[Chip, float]]:
     """Endless simulated chips to fit on, each with an age (s), log-uniform between the youngest and the oldest."""
     low, high = (math.log(age_s) for age_s in ages_s)
     draw = torch.Generator().manual_seed(seed)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_type_hints
 
 from hwaware.errors import UserError, nearest
 from hwaware.hardware.crossbar import Converters, Crossbar
 from hwaware.hardware.devices import device_from_dict, read_device_file
+from hwaware.hardware.devices.registry import typed
 from hwaware.hardware.encoding import MAPPING_NAMES, Codes, Encoding, Levels, import_mapping, number_format
 from hwaware.hardware.hardware import Hardware
 from hwaware.hardware.placement import Placement, Rule, digital
@@ -48,7 +49,7 @@ def build_hardware(device: Mapping[str, Any], words: Mapping[str, Any], crossbar
     constants = dict(device)
     file = read_device_file(constants.pop("name"))
     for key in constants:
-        if key in _ENCODING or key in _FORMAT:
+        if key in (*_ENCODING, *_FORMAT, *_CROSSBAR):
             raise UserError(f"'{key}' is no constant of a device: give it as {_place(key)}.")
     built = device_from_dict(file.constants | constants)
     return Hardware(device=built, encoding=build_encoding(file.encoding | dict(words)), crossbar=crossbar)
@@ -60,11 +61,8 @@ def build_encoding(words: Mapping[str, Any]) -> Encoding:
     Raises:
         UserError: a word is unknown, or a value can't be.
     """
-    for word in words:
-        if word not in _ENCODING:
-            raise UserError(f"an encoding has no '{word}'. {nearest(word, _ENCODING)}")
-    mapping = words.get("mapping", "")
-    if mapping not in MAPPING_NAMES and "." in mapping:
+    mapping = words.get("mapping")
+    if isinstance(mapping, str) and mapping not in MAPPING_NAMES and "." in mapping:
         import_mapping(mapping)
     return _encoding(words)
 
@@ -76,9 +74,14 @@ def hardware_from_plain(plain: Mapping[str, Any]) -> Hardware:
         UserError: a value is missing, unknown or out of range. Laws and mappings of one's own are known once their
             module was imported, which this does not do, since a downloaded file may name any.
     """
+    _check_words(plain, Hardware, "hardware")
+    if lacking := [one.name for one in fields(Hardware) if one.name not in plain]:
+        raise UserError(f"hardware has no '{lacking[0]}': it is needed.")
     crossbar = dict(plain["crossbar"])
-    if crossbar["converters"] is not None:
-        crossbar["converters"] = Converters(**crossbar["converters"])
+    _check_words(crossbar, Crossbar, "a crossbar")
+    if (converters := crossbar.get("converters")) is not None:
+        _check_words(converters, Converters, "converters")
+        crossbar["converters"] = Converters(**converters)
     return Hardware(
         device=device_from_dict(plain["device"]),
         encoding=_encoding(plain["encoding"]),
@@ -120,8 +123,22 @@ def hardware_from_flat(values: Mapping[str, Any], converters: Converters | None 
 
 
 def _encoding(words: Mapping[str, Any]) -> Encoding:
-    return Encoding(**{**words, "format": number_format(words.get("format") or {})})
+    _check_words(words, Encoding, "an encoding")
+    kinds = get_type_hints(Encoding)
+    values = {
+        key: typed(value, kinds[key], f"{key} of the encoding") for key, value in words.items() if key != "format"
+    }
+    return Encoding(**values, format=number_format(words.get("format") or {}))
+
+
+def _check_words(words: Mapping[str, Any], cls: type, what: str) -> None:
+    """Raises UserError for a word that is no field of a class."""
+    known = [field.name for field in fields(cls)]
+    for word in words:
+        if word not in known:
+            raise UserError(f"{what} has no '{word}'. {nearest(word, known)}")
 
 
 def _place(key: str) -> str:
-    return f"encoding.format.{key}" if key in _FORMAT else f"encoding.{key}"
+    place = "encoding.format" if key in _FORMAT else "encoding" if key in _ENCODING else "crossbar"
+    return f"{place}.{key}"

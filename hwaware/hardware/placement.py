@@ -30,7 +30,7 @@ class Placement:
 
     Attributes:
         default: of layers that no rule names; None keeps them digital.
-        rules: of which two that name one layer must agree.
+        rules: of which two that name one layer must agree; but one that keeps it digital wins over all.
 
     Raises:
         UserError: nothing is in cells.
@@ -41,7 +41,9 @@ class Placement:
 
     def __post_init__(self) -> None:
         if not self.every:
-            raise UserError("no layer is in cells: every rule is digital, and so are all others.")
+            raise UserError(
+                "no layer is in cells: all of hardware.layers are digital, and so are all others (others_digital)."
+            )
 
     @property
     def every(self) -> tuple[Hardware, ...]:
@@ -53,11 +55,11 @@ class Placement:
         """The hardware of each module by its name; None: digital.
 
         Raises:
-            UserError: a pattern matches nothing, or two rules say different things of a layer.
+            UserError: a pattern matches nothing, or two rules put a layer on different hardware.
         """
         found: dict[str, Hardware | None] = {name: self.default for name in names}
         named_by: dict[str, str] = {}
-        for rule in self.rules:
+        for rule in sorted(self.rules, key=lambda rule: rule.hardware is None):  # so that digital ones win
             for pattern in rule.match:
                 hits = [name for name in found if any(fnmatchcase(part, pattern) for part in ancestry(name))]
                 if not hits:
@@ -65,13 +67,12 @@ class Placement:
                         f"hardware.layers: '{pattern}' matches no layer. {nearest(pattern, filter(None, found))}"
                     )
                 for name in hits:
-                    before = named_by.setdefault(name, pattern)
-                    if before != pattern and found[name] != rule.hardware:
+                    if name in named_by and rule.hardware not in (found[name], None):
                         raise UserError(
-                            f"hardware.layers: layer '{name}' is matched by '{before}' and by '{pattern}', which say "
-                            "different things: narrow one of the patterns."
+                            f"hardware.layers: layer '{name}' is matched by '{named_by[name]}' and by '{pattern}', "
+                            "which put it on different hardware: narrow one of the patterns."
                         )
-                    found[name] = rule.hardware
+                    found[name], named_by[name] = rule.hardware, pattern
         return found
 
     def plain(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hwaware.errors import UserError
 from hwaware.hardware import Converters, Ranges
-from hwaware.nn.convert import analog_layers
+from hwaware.nn.convert import analog_layers, as_digital
 from hwaware.nn.layers import AnalogLayer
 
 #: Values of one batch from which a layer's percentile is estimated, and the seed of which ones.
@@ -67,7 +67,9 @@ def calibrate(model: nn.Module, predict: Callable[[nn.Module, Any], Any], batche
             module.training = mode
     for name, (layer, _) in layers.items():
         if not found[name][0]:
-            raise UserError(f"layer '{name}' has converters, but the network never calls it: keep it digital.")
+            raise UserError(
+                f"layer '{name}' has converters, but the network never calls it: keep it digital ({as_digital(name)})."
+            )
         limits = (_percentile(torch.cat(kept), percentiles[name]) for kept in found[name])
         layer.ranges = Ranges(*limits)
 

@@ -213,8 +213,8 @@ def _effective_weights(model: nn.Module) -> dict[str, Tensor]:
     return {name: layer.effective_weight() for name, layer in analog_layers(model).items()}
 
 
-def _digital(name: str) -> str:
-    """What keeps a layer digital, in a recipe."""
+def as_digital(name: str) -> str:
+    """What keeps a layer digital in a recipe, for messages."""
     return f"hardware.layers: [{{match: {name}, digital: true}}]"
 
 
@@ -223,7 +223,7 @@ def _refuse_unknown(name: str, module: nn.Module) -> None:
         if "weight" not in module._parameters:
             raise UserError(
                 f"layer '{name}' ({type(module).__name__}) computes its weight (weight_norm?): no cells can hold it. "
-                f"Remove the reparametrisation, or keep '{name}' digital."
+                f"Remove the reparametrisation, or keep it digital ({as_digital(name)})."
             )
         return
     weights = [key for key, value in module._parameters.items() if "weight" in key and value is not None]
@@ -232,7 +232,7 @@ def _refuse_unknown(name: str, module: nn.Module) -> None:
             return
     raise UserError(
         f"layer '{name}' ({type(module).__name__}) has weights, but no analog form is known for that class: "
-        f"keep it digital ({_digital(name)}), or register one (hwaware.nn.register_analog)."
+        f"keep it digital ({as_digital(name)}), or register one (hwaware.nn.register_analog)."
     )
 
 
@@ -242,7 +242,8 @@ def _refuse_fast_paths(modules: dict[str, nn.Module], chosen: dict[str, nn.Modul
             if isinstance(modules.get(parent), _FAST_PATHS):
                 raise UserError(
                     f"layer '{name}' lies in '{parent}' ({type(modules[parent]).__name__}), whose fast path reads its "
-                    f"weight without calling it, so the chip would never be used: keep '{parent}' digital."
+                    f"weight without calling it, so the chip would never be used: keep '{parent}' digital "
+                    f"({as_digital(parent)})."
                 )
 
 
@@ -257,7 +258,7 @@ def _refuse_ties(model: nn.Module, chosen: dict[str, nn.Module], on: Mapping[str
             if owner not in chosen or key != "weight":
                 raise UserError(
                     f"the weight of layer '{name}' is tied to '{owner}.{key}', which stays digital, so that it cannot "
-                    f"live in cells: keep '{name}' digital, or untie them."
+                    f"live in cells: keep it digital ({as_digital(name)}), or untie them."
                 )
             if on[owner] != on[name]:
                 raise UserError(

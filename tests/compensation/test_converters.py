@@ -16,28 +16,28 @@ CONVERTERS = Converters(dac_bits=8, adc_bits=8, output_noise=0.002, samples=64)
 
 @pytest.fixture
 def device():
-    return load_hardware("reram_cmo", mapping="differential", kappa=None)
+    return load_hardware("reram_cmo", mapping="differential", kappa=None, converters=CONVERTERS)
 
 
 @pytest.fixture
 def model(device):
     torch.manual_seed(0)
     model = Small().eval()
-    convert(model, device, converters=CONVERTERS)
+    convert(model, device)
     images = torch.randn(64, 3, 12, 12, generator=torch.Generator().manual_seed(5))
-    calibrate(model, CONVERTERS, lambda network, x: network(x), [images])
+    calibrate(model, lambda network, x: network(x), [images])
     return model
 
 
 @pytest.mark.parametrize("method", METHODS, ids=IDS)
-def test_repairs_a_chip_with_converters_and_leaves_no_trace(method, data, device, model, error):
+def test_repairs_a_chip_with_converters_and_leaves_no_trace(method, data, model, error):
     chip = Chip.program(model, seed=2_000_000)
     images = data.calibration(8)[0]
     with torch.no_grad():
         before = model(images)
     with chip.at(TEN_YEARS_S):
         drifted = error(model)
-    state = _fit(method, model, device, data, chip)
+    state = _fit(method, model, data, chip)
     with chip.at(TEN_YEARS_S), method.installed(model, state):
         assert error(model) < drifted
     with torch.no_grad():

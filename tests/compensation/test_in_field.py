@@ -20,7 +20,7 @@ from hwaware.compensation import (
     VeraPlus,
 )
 from hwaware.compensation.norms import batch_norms, installed_statistics
-from hwaware.hardware import Device
+from hwaware.hardware import Device, Encoding, Hardware
 from hwaware.nn import analog_layers, convert, to_digital
 from tests.placing import on
 
@@ -43,11 +43,19 @@ class Decaying(Device):
         return 0.0
 
 
+def _decaying(**settings):
+    device = Decaying(name="decaying", g_min_us=0.0, g_max_us=50.0, clamp="zero", **settings)
+    return Hardware(device=device, encoding=Encoding(kappa=None))
+
+
+def _stuck(hardware, on_rate, off_rate):
+    return replace(hardware, device=replace(hardware.device, stuck_on=on_rate, stuck_off=off_rate))
+
+
 @pytest.mark.parametrize("method", [GlobalDriftCompensation(), ColumnDriftCompensation()])
 def test_a_scale_undoes_a_common_decay(method, model, data, error):
-    decaying = Decaying(name="decaying", g_min_us=0.0, g_max_us=50.0, clamp="zero", kappa=None)
-    convert(to_digital(model), decaying)
-    chip = Chip.program(on(model, decaying), seed=2_000_000)
+    convert(to_digital(model), _decaying())
+    chip = Chip.program(model, seed=2_000_000)
     state = method.fit(chip, AGE_S, data)
     assert all(torch.allclose(value, torch.tensor(2.5), rtol=1e-3) for value in state.values())
     with chip.at(AGE_S):
@@ -57,16 +65,15 @@ def test_a_scale_undoes_a_common_decay(method, model, data, error):
 
 
 def test_a_column_that_lost_its_current_is_not_scaled_without_bound(model, data):
-    gone = Decaying(name="gone", g_min_us=0.0, g_max_us=50.0, clamp="zero", kappa=None, kept=0.0)
-    convert(to_digital(model), gone)
+    convert(to_digital(model), _decaying(kept=0.0))
     with torch.no_grad():
         model.head.weight[0] = 0  # nor was there any
-    state = ColumnDriftCompensation().fit(Chip.program(on(model, gone), seed=2_000_000), AGE_S, data)
+    state = ColumnDriftCompensation().fit(Chip.program(model, seed=2_000_000), AGE_S, data)
     assert all(value.isfinite().all() and (value <= 1.01e4).all() for value in state.values())
     assert state["head/scale"][0] == 0 and state["head/scale"][1] > 9e3
 
 
-def test_an_error_inside_leaves_no_trace(model, device, data):
+def test_an_error_inside_leaves_no_trace(model, data):
     chip = Chip.program(model, seed=2_000_000)
     methods = [BnAdaBs(images=50), BnFinetune(images=50), Dora(steps=2), RandomSparseAdaptation(images=50)]
     methods += [VeraPlus(steps=2), LnAffine(steps=2)]
@@ -96,7 +103,7 @@ def test_an_error_inside_leaves_no_trace(model, device, data):
         assert not any(m.training or m._forward_hooks for m in model.modules())
 
 
-def test_adabs_measures_what_torch_would(model, device, data):
+def test_adabs_measures_what_torch_would(model, data):
     chip = Chip.program(model, seed=2_000_000)
     state = BnAdaBs(images=200).fit(chip, AGE_S, data)
     with installed_statistics(model, {}), chip.at(AGE_S, purpose="calibration"), torch.no_grad():
@@ -110,7 +117,7 @@ def test_adabs_measures_what_torch_would(model, device, data):
 
 
 @pytest.mark.parametrize("mask", ["random", "importance"])
-def test_adaptation_touches_its_share_of_weights_only(mask, model, device, data):
+def test_adaptation_touches_its_share_of_weights_only(mask, model, data):
     chips = [Chip.program(model, seed=2_000_000 + number) for number in range(2)]
     method = RandomSparseAdaptation(share=0.1, mask=mask, images=50, epochs=1, batch_size=25)
     states = [method.fit(chip, AGE_S, data) for chip in chips]
@@ -127,8 +134,8 @@ def test_adaptation_touches_its_share_of_weights_only(mask, model, device, data)
 
 
 def test_rewriting_reaches_the_tolerance_and_stuck_cells_stay(model, device, data):
-    device = replace(device, stuck_on=0.05, stuck_off=0.1, kappa=None, scale="tensor")
-    convert(to_digital(model), device)
+    linear = replace(device.encoding, kappa=None, scale="tensor")
+    convert(to_digital(model), replace(_stuck(device, 0.05, 0.1), encoding=linear))
     chip = Chip.program(model, seed=2_000_000)
     method = ReadVerifyWrite(share=0.5, tolerance=0.02, max_writes=40)
     state = method.fit(chip, AGE_S, data)
@@ -147,13 +154,13 @@ def test_rewriting_reaches_the_tolerance_and_stuck_cells_stay(model, device, dat
 
 
 def test_stuck_cells_are_those_that_do_not_move(model, device):
-    device = replace(device, stuck_on=0.1, stuck_off=0.2)
-    chip = Chip.program(model, seed=2_000_000)
+    chip = Chip.program(on(model, _stuck(device, 0.1, 0.2)), seed=2_000_000)
+    window = device.device.g_min_us, device.device.g_max_us
     for name in chip.targets:
         for young, old, stuck in zip(
             chip.conductances_at(name, 0.0), chip.conductances_at(name, AGE_S), chip.stuck_cells(name), strict=True
         ):
             assert torch.equal(young[stuck], old[stuck])
-            assert (young[stuck] == device.g_min_us).logical_or(young[stuck] == device.g_max_us).all()
+            assert (young[stuck] == window[0]).logical_or(young[stuck] == window[1]).all()
     stuck = torch.cat([cells.flatten() for name in chip.targets for cells in chip.stuck_cells(name)])
     assert 0.2 < stuck.float().mean() < 0.4

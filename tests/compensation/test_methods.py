@@ -27,7 +27,6 @@ from hwaware.compensation.costs import network_size
 from hwaware.errors import UserError
 from hwaware.hardware import load_hardware
 from hwaware.nn import convert, to_digital
-from tests.placing import on
 
 TEN_YEARS_S = 315_360_000.0
 METHODS = [
@@ -51,20 +50,20 @@ METHODS = [
 IDS = [f"{method.name}{i}" for i, method in enumerate(METHODS)]
 
 
-def _fit(method, model, device, data, chip):
+def _fit(method, model, data, chip):
     if isinstance(method, OfflineCompensation):
         return method.fit(model, (TEN_YEARS_S / 10, TEN_YEARS_S), data, 3, {})
     return method.fit(chip, TEN_YEARS_S, data)
 
 
 @pytest.mark.parametrize("method", METHODS, ids=IDS)
-def test_repairs_a_chip_and_leaves_no_trace(method, data, device, model, error):
+def test_repairs_a_chip_and_leaves_no_trace(method, data, model, error):
     relaxed = load_hardware("reram_cmo", mapping="offset")  # every weight falls: far off, and structured
     model = to_digital(model)
     convert(model, relaxed)
     before, modes = copy.deepcopy(model.state_dict()), [m.training for m in model.modules()]
-    chip = Chip.program(on(model, relaxed), seed=2_000_000)
-    state = _fit(method, model, relaxed, data, chip)
+    chip = Chip.program(model, seed=2_000_000)
+    state = _fit(method, model, data, chip)
     with chip.at(TEN_YEARS_S):
         broken = error(model)
         with method.installed(model, state):
@@ -80,17 +79,17 @@ def test_repairs_a_chip_and_leaves_no_trace(method, data, device, model, error):
 
 
 @pytest.mark.parametrize("method", METHODS, ids=IDS)
-def test_the_same_seed_gives_the_same_state(method, data, device, model):
+def test_the_same_seed_gives_the_same_state(method, data, model):
     chip = Chip.program(model, seed=2_000_000)
-    first, second = (_fit(method, model, device, data, chip) for _ in range(2))
+    first, second = (_fit(method, model, data, chip) for _ in range(2))
     assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
 @pytest.mark.parametrize("method", METHODS, ids=IDS)
-def test_a_state_that_repairs_nothing_changes_nothing(method, data, device, model, error):
+def test_a_state_that_repairs_nothing_changes_nothing(method, data, model, error):
     """As a method starts: VeRA with b = 0, an affine of 0, the network's own statistics."""
     chip = Chip.program(model, seed=2_000_000)
-    state = _fit(method, model, device, data, chip)
+    state = _fit(method, model, data, chip)
     if method.name == "rvw":
         pytest.skip("a cell that is written changes")
     if method.name in ("bn_stats", "bn_adabs", "bn_finetune"):
@@ -106,11 +105,11 @@ def test_a_state_that_repairs_nothing_changes_nothing(method, data, device, mode
 
 
 @pytest.mark.parametrize("method", METHODS, ids=IDS)
-def test_counted_cost(method, data, device, model):
+def test_counted_cost(method, data, model):
     size = network_size(model, data.predict, data.calibration(2))
     cost = method.cost(size, levels=3)
     chip = Chip.program(model, seed=2_000_000)
-    state = _fit(method, model, device, data, chip)
+    state = _fit(method, model, data, chip)
     values = sum(value.numel() for name, value in state.items() if not name.endswith(("/where", "/counts")))
     if method.name == "rvw":
         cost = method.counted(cost, state)

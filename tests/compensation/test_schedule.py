@@ -15,17 +15,16 @@ def drifting(model):
     """On one-cell weights, whose drift is large and structured."""
     device = load_hardware("reram_cmo", mapping="offset")
     convert(to_digital(model), device)
-    return model, device
+    return model
 
 
 def test_a_set_is_fitted_only_when_the_target_is_missed(drifting, data):
-    model, device = drifting
     method, settings = ChannelAffine(steps=40), {"instances": 3, "per_decade": 1, "oldest_s": 1e8}
-    tables = [plan(method, model, Schedule(target, **settings), data, seed=0) for target in (1.0, 80.0, 95.0)]
+    tables = [plan(method, drifting, Schedule(target, **settings), data, seed=0) for target in (1.0, 80.0, 95.0)]
     sets = [table.n_sets for table in tables]
     assert sets[0] == 0 and 0 < sets[1] <= sets[2] <= 9
-    with drift_free(model):
-        assert tables[0].drift_free == data.accuracy(model)
+    with drift_free(drifting):
+        assert tables[0].drift_free == data.accuracy(drifting)
     for table in tables[1:]:
         assert table.levels[0] == Level(0.0, None, *(getattr(table.levels[0], f) for f in ("mean", "std", "reached")))
         assert all(level.state is not None for level in table.levels[1:])
@@ -33,9 +32,8 @@ def test_a_set_is_fitted_only_when_the_target_is_missed(drifting, data):
 
 def test_a_target_that_is_missed_is_said_and_stores_nothing(drifting, data):
     """Where a new set does not help, the one before stays, age by age."""
-    model, device = drifting
     settings = Schedule(95.0, instances=2, per_decade=1, youngest_s=1e6, oldest_s=1e8)
-    table = plan(ChannelAffine(steps=1, lr=1e-12), model, device, settings, data, seed=0)
+    table = plan(ChannelAffine(steps=1, lr=1e-12), drifting, settings, data, seed=0)
     assert [level.start_s for level in table.levels[1:]] == pytest.approx([1e6, 1e7, 1e8])
     assert not any(level.reached for level in table.levels[1:]) and table.n_sets <= 1
 
@@ -49,9 +47,8 @@ def test_age_alone_chooses_the_set():
 
 
 def test_the_same_seed_gives_the_same_timetable(drifting, data):
-    model, device = drifting
     settings = Schedule(90.0, instances=2, per_decade=1, youngest_s=1e6, oldest_s=1e8)
-    first, second = (plan(ChannelAffine(steps=5), model, settings, data, seed=1) for _ in range(2))
+    first, second = (plan(ChannelAffine(steps=5), drifting, settings, data, seed=1) for _ in range(2))
     assert [level.start_s for level in first.levels] == [level.start_s for level in second.levels]
     for one, other in zip(first.levels, second.levels, strict=True):
         assert one.mean == other.mean
@@ -92,10 +89,9 @@ def test_chips_to_fit_and_to_plan_on_are_never_those_to_judge_by():
 
 
 def test_a_set_that_is_no_better_is_not_stored(drifting, data, monkeypatch):
-    model, device = drifting
     method = ChannelAffine(steps=1)
-    monkeypatch.setattr(ChannelAffine, "fit", lambda self, *_: _useless(model))
-    table = plan(method, model, Schedule(99.9, instances=2, per_decade=1, youngest_s=1e6), data, seed=0)
+    monkeypatch.setattr(ChannelAffine, "fit", lambda self, *_: _useless(drifting))
+    table = plan(method, drifting, Schedule(99.9, instances=2, per_decade=1, youngest_s=1e6), data, seed=0)
     assert table.n_sets == 0 and not table.levels[0].reached
 
 

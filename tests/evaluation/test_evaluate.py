@@ -7,10 +7,11 @@ from torch import nn
 from hwaware.chip import CHIP_SEED_START
 from hwaware.errors import UserError
 from hwaware.evaluation.evaluate import DEFAULT_AGES_S, ages_to_evaluate, evaluate
-from hwaware.hardware import load_hardware
+from hwaware.hardware import Placement, Rule, load_device, load_hardware
 from hwaware.nn import convert
 from hwaware.results.provenance import commit
 from hwaware.results.row import RunLabels
+from tests.placing import on
 
 LABELS = RunLabels(recipe="test", model="linear", network="base", dataset="none", seed=3)
 
@@ -22,7 +23,7 @@ def model():
     return model
 
 
-def _evaluate(model, device=None, **options):
+def _evaluate(model, **options):
     x = torch.randn(8, 16, generator=torch.Generator().manual_seed(0))
     defaults = {
         "score": lambda network: {"norm": network(x).norm().item(), "mean": network(x).mean().item()},
@@ -30,7 +31,7 @@ def _evaluate(model, device=None, **options):
         "n_samples": 8,
         "labels": LABELS,
     }
-    return evaluate(model, device or load_hardware("reram_cmo"), **{**defaults, **options})
+    return evaluate(model, **{**defaults, **options})
 
 
 def test_rows_cover_chip_by_age_by_metric(model):
@@ -69,9 +70,26 @@ def test_default_chips_are_ten_and_reserved(model):
 
 def test_a_device_without_a_law_of_time_has_one_age_row(model):
     relative = load_hardware("reram_relative")
-    assert ages_to_evaluate(relative, DEFAULT_AGES_S) == (0.0, 315360000.0)
-    assert {row.age_s for row in _evaluate(model, relative, chip_seeds=[5])} == {0.0, 315360000.0}
-    assert ages_to_evaluate(relative, [5.0, 60.0]) == (60.0,)
+    assert ages_to_evaluate([relative.device], DEFAULT_AGES_S) == (0.0, 315360000.0)
+    assert {row.age_s for row in _evaluate(on(model, relative), chip_seeds=[5])} == {0.0, 315360000.0}
+    assert ages_to_evaluate([relative.device], [5.0, 60.0]) == (60.0,)
+    both = [relative.device, load_device("reram_cmo")]
+    assert ages_to_evaluate(both, [5.0, 60.0]) == (5.0, 60.0)
+
+
+def test_rows_say_which_layers_stand_on_other_hardware():
+    """The main hardware's parameters are where one hardware's are; what differs of other layers is beside them."""
+    main, hot = (load_hardware("reram_cmo", stuck_on=rate) for rate in (0.0, 0.01))
+    model = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 16))
+    other = load_hardware("reram_cmo_acc0.2", mapping="offset", levels=15)
+    convert(model, Placement(main, (Rule(("1",), hot), Rule(("2",), other), Rule(("3",), None))))
+    (row, *_) = _evaluate(model, chip_seeds=[5], ages_s=[3600.0])
+    params = json.loads(row.device_params)
+    assert (row.device, row.mapping, params["digital"]) == ("reram_cmo", "differential", ["3"])
+    assert params["stuck_on"] == 0.0 and params["layers"]["1"] == {"stuck_on": 0.01}
+    differing = params["layers"]["2"]
+    assert (differing["device"], differing["mapping"], differing["levels"]) == ("reram_cmo_acc0.2", "offset", 15)
+    assert "kappa" not in differing and params.keys() - {"digital", "layers"} == main.params().keys()
 
 
 def test_bad_ages(model):

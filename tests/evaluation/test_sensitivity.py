@@ -13,9 +13,8 @@ from hwaware.chip import Chip, drift_free
 from hwaware.cli.main import main
 from hwaware.errors import UserError
 from hwaware.evaluation.sensitivity import sensitivity
-from hwaware.hardware import load_hardware
+from hwaware.hardware import KeepDigital, load_hardware
 from hwaware.nn import convert
-from hwaware.tasks import KeepDigital
 from tests.command_line import FINETUNE, NO_DEVICE, pretrained_weights, run
 
 AGE_S = 315_360_000.0
@@ -72,9 +71,8 @@ def test_the_command_ranks_and_a_recipe_keeps(tmp_path, capsys):
         lines = list(csv.DictReader(file))
     assert sorted(line["layer"] for line in lines) == ["conv1", "conv2", "linear"]
     assert lines[0]["layer"] in capsys.readouterr().out
-    key = "--model.hardware.keep_digital"
-    keep = (f"{key}.ranking", folder / "sensitivity.csv", f"{key}.layers", 1)
-    run("drift", *arguments, *keep)
+    field = "--model.hardware.keep_digital"
+    run("drift", *arguments, f"{field}.ranking", folder / "sensitivity.csv", f"{field}.layers", 1)
     with (tmp_path / "finetune" / "version_1" / "conversion.csv").open() as file:
         converted = [line["name"] for line in csv.DictReader(file)]
     assert sorted(converted) == sorted(line["layer"] for line in lines[1:])
@@ -85,10 +83,7 @@ def test_the_command_ranks_and_a_recipe_keeps(tmp_path, capsys):
     [
         (["--chips", "0"], "chips=0 must be at least 1"),
         (["--age_s", "-1"], "age_s=-1"),
-        (
-            NO_DEVICE,
-            "there is no device to drift",
-        ),
+        (NO_DEVICE, "there is no hardware to drift on: give one, e.g. --model.hardware.device.name reram_cmo"),
     ],
 )
 def test_bad_input(tmp_path, capsys, options, reason):

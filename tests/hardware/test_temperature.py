@@ -9,7 +9,7 @@ from torch import nn
 from hwaware.chip import Chip
 from hwaware.errors import UserError
 from hwaware.evaluation.evaluate import ages_to_evaluate
-from hwaware.hardware import device_names, load_hardware
+from hwaware.hardware import HardwareOptions, device_names, load_device, load_hardware
 from hwaware.nn import convert
 
 HOT = {"temperature_c": 85.0, "activation_energy_ev": 0.6}
@@ -17,12 +17,12 @@ DAY_S = 86400.0
 
 
 def test_the_factor_is_arrhenius():
-    device = load_hardware("reram_cmo", **HOT)
+    device = load_device("reram_cmo", **HOT)
     expected = math.exp(0.6 / 8.617333e-5 * (1 / 298.15 - 1 / 358.15))
     assert device.equivalent_age_s(DAY_S) == pytest.approx(DAY_S * expected, rel=1e-6) and 49 < expected < 51
-    assert load_hardware("reram_cmo", temperature_c=25.0, activation_energy_ev=1.0).equivalent_age_s(DAY_S) == DAY_S
-    assert load_hardware("reram_cmo").equivalent_age_s(DAY_S) == DAY_S and device.equivalent_age_s(0.0) == 0
-    assert load_hardware("reram_cmo", temperature_c=0.0, activation_energy_ev=0.6).equivalent_age_s(DAY_S) < DAY_S / 5
+    assert load_device("reram_cmo", temperature_c=25.0, activation_energy_ev=1.0).equivalent_age_s(DAY_S) == DAY_S
+    assert load_device("reram_cmo").equivalent_age_s(DAY_S) == DAY_S and device.equivalent_age_s(0.0) == 0
+    assert load_device("reram_cmo", temperature_c=0.0, activation_energy_ev=0.6).equivalent_age_s(DAY_S) < DAY_S / 5
 
 
 @pytest.mark.parametrize("name", device_names())
@@ -30,16 +30,17 @@ def test_drift_is_that_of_the_equivalent_age(name):
     """Closed form and chip, without read noise."""
     quiet = {"reram_cmo": {"read_coefficient_us": 0.0}, "pcm": {"read_scale": 0.0}}
     quiet["reram_cmo_acc0.2"] = quiet["reram_cmo"]
-    hot, cold = (load_hardware(name, **quiet.get(name, {}), **options) for options in (HOT, {}))
+    pair = [load_hardware(name, **quiet.get(name, {}), **options) for options in (HOT, {})]
+    hot, cold = (hardware.device for hardware in pair)
     later_s = hot.equivalent_age_s(DAY_S)
     g = torch.linspace(hot.g_min_us, hot.g_max_us, 7).double()
     torch.testing.assert_close(hot.cell_moments(g, DAY_S), cold.cell_moments(g, later_s))
     if cold.has_time_law:
         assert not torch.allclose(hot.cell_moments(g, DAY_S)[1], cold.cell_moments(g, DAY_S)[1])
     chips = []
-    for device in (hot, cold):
+    for hardware in pair:
         torch.manual_seed(0)
-        convert(model := nn.Sequential(nn.Linear(30, 20)), device)
+        convert(model := nn.Sequential(nn.Linear(30, 20)), hardware)
         chips.append(Chip.program(model, seed=4))
     torch.testing.assert_close(chips[0].weight_at("0", DAY_S), chips[1].weight_at("0", later_s))
     torch.testing.assert_close(chips[0].weight_at("0", 0.0), chips[1].weight_at("0", 0.0))
@@ -47,7 +48,7 @@ def test_drift_is_that_of_the_equivalent_age(name):
 
 @pytest.mark.parametrize("name", ["reram_cmo", "pcm"])
 def test_read_noise_is_that_of_the_real_age(name):
-    hot, cold = load_hardware(name, **HOT), load_hardware(name)
+    hot, cold = load_device(name, **HOT), load_device(name)
     g = torch.full((1,), 20.0).double()
     later_s = hot.equivalent_age_s(DAY_S)
 
@@ -61,20 +62,21 @@ def test_read_noise_is_that_of_the_real_age(name):
 
 
 def test_the_laws_limit_is_of_the_equivalent_age():
-    hot = load_hardware("reram_cmo", **HOT)
+    hot = load_device("reram_cmo", **HOT)
     hot.check_age(0.1)  # as five seconds at 25 °C
-    cold = load_hardware("reram_cmo", temperature_c=-20.0, activation_energy_ev=0.6)
+    cold = load_device("reram_cmo", temperature_c=-20.0, activation_energy_ev=0.6)
     with pytest.raises(UserError, match=r"age_s=10.0 is below .*use 0 \(just written\) or at least 63"):
         cold.check_age(10.0)
     with pytest.raises(UserError, match="is not an age"):
         hot.check_age(-1.0)
-    assert ages_to_evaluate(hot, [0, 0.1]) == (0, 0.1)
+    assert ages_to_evaluate([hot], [0, 0.1]) == (0, 0.1)
 
 
 def test_recipes_set_it_and_rows_say_it():
-    device = DeviceOptions("reram_cmo", overrides={"temperature_c": 85, "activation_energy_ev": 0.6}).build()
-    assert device == load_hardware("reram_cmo", **HOT)
-    assert device.params()["temperature_c"] == 85.0 and "temperature_c" not in load_hardware("reram_cmo").params()
+    recipe = HardwareOptions({"name": "reram_cmo", "temperature_c": 85, "activation_energy_ev": 0.6})
+    device = recipe.placement.default.device
+    assert device == load_device("reram_cmo", **HOT)
+    assert device.params()["temperature_c"] == 85.0 and "temperature_c" not in load_device("reram_cmo").params()
 
 
 @pytest.mark.parametrize(
@@ -92,4 +94,4 @@ def test_recipes_set_it_and_rows_say_it():
 )
 def test_what_cannot_be(options, reason):
     with pytest.raises(UserError, match=reason):
-        load_hardware("reram_cmo", **options)
+        load_device("reram_cmo", **options)

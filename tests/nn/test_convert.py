@@ -9,9 +9,18 @@ from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 from hwaware.errors import UserError
-from hwaware.hardware import load_hardware
-from hwaware.nn import AnalogLayer, AnalogLinear, analog_layers, convert, effective_state_dict, to_digital
+from hwaware.hardware import Placement, Rule, load_hardware
+from hwaware.nn import (
+    AnalogLayer,
+    AnalogLinear,
+    analog_layers,
+    convert,
+    effective_state_dict,
+    main_hardware,
+    to_digital,
+)
 from hwaware.training import TrainingNoise, install_noise
+from tests.placing import without
 
 DEVICE = load_hardware("reram_cmo")
 IMAGES = torch.randn(2, 4, 9, 9, generator=torch.Generator().manual_seed(1))
@@ -159,10 +168,11 @@ def test_what_cannot_be_converted_is_refused_by_name():
         classes = [type(module) for module in model.modules()]
         with pytest.raises(UserError) as raised:
             convert(model, DEVICE)
-        assert message in str(raised.value) and "exclude" in str(raised.value)
+        name = message.split("'")[1]
+        assert message in str(raised.value) and f"[{{match: {name}, digital: true}}]" in str(raised.value)
         assert [type(module) for module in model.modules()] == classes  # nothing half done
     model = nn.Sequential(nn.Linear(4, 4), nn.MultiheadAttention(4, 2))
-    assert len(convert(model, DEVICE, exclude=["1"]).layers) == 1
+    assert len(convert(model, without(DEVICE, "1")).layers) == 1
 
 
 def test_a_fast_path_that_skips_the_layer_is_refused():
@@ -171,8 +181,8 @@ def test_a_fast_path_that_skips_the_layer_is_refused():
         convert(model, DEVICE)
     model = nn.Sequential(nn.Linear(8, 8), nn.TransformerEncoderLayer(8, 2, batch_first=True))
     with pytest.raises(UserError, match=r"'1.linear1' lies in '1' .* fast path"):
-        convert(model, DEVICE, exclude=["1.self_attn"])
-    convert(model, DEVICE, exclude=["1"])
+        convert(model, without(DEVICE, "1.self_attn"))
+    convert(model, without(DEVICE, "1"))
 
 
 def test_a_tie_to_a_digital_layer_is_refused():
@@ -187,14 +197,14 @@ def test_patterns():
         return nn.ModuleDict({"stem": nn.Conv2d(3, 4, 3), "block": nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))})
 
     model = network()
-    convert(model, DEVICE, exclude=["stem"])
+    convert(model, without(DEVICE, "stem"))
     assert list(analog_layers(model)) == ["block.0", "block.1"]
     model = network()
-    convert(model, DEVICE, include=["block"], exclude=["*.1"])
+    convert(model, Placement(None, (Rule(("block",), DEVICE), Rule(("*.1",), None))))
     assert list(analog_layers(model)) == ["block.0"]
-    for arguments in ({"include": ["blok"]}, {"exclude": ["blok"]}):
-        with pytest.raises(UserError, match=r"pattern 'blok' matches no layer. Did you mean 'block'"):
-            convert(network(), DEVICE, **arguments)
+    for placement in (Placement(None, (Rule(("blok",), DEVICE),)), without(DEVICE, "blok")):
+        with pytest.raises(UserError, match=r"hardware.layers: 'blok' matches no layer. Did you mean 'block'"):
+            convert(network(), placement)
     with pytest.raises(UserError, match="no layer to convert"):
         convert(nn.Sequential(nn.ReLU()), DEVICE)
     with pytest.raises(UserError, match="analog already"):
@@ -236,6 +246,55 @@ def test_reference_columns_are_counted():
         (nn.Conv2d(6, 6, 3, groups=6), 2 * 6 * 9),
     ):
         assert convert(nn.Sequential(layer), device).n_cells == cells
+
+
+def test_smaller_crossbars_have_more_reference_columns():
+    device = load_hardware("reram_cmo", mapping="offset_reference", columns=128)
+    for layer, cells in ((nn.Linear(4, 128), 4 * 129), (nn.Linear(4, 513), 4 * 513 + 5 * 4)):
+        assert convert(nn.Sequential(layer), device).n_cells == cells
+
+
+def _layer_by_layer():
+    """A network of three layers: the first on one cell a weight, the last digital."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 4), nn.Linear(4, 3))
+    single = load_hardware("pcm", mapping="offset", kappa=None, clamp="zero")
+    return model, single, Placement(DEVICE, (Rule(("0",), single), Rule(("2",), None)))
+
+
+def test_each_layer_has_the_hardware_of_its_place():
+    model, single, placement = _layer_by_layer()
+    digital, x = copy.deepcopy(model), torch.randn(7, 6)
+    report = convert(model, placement)
+    assert {name: layer.hardware for name, layer in analog_layers(model).items()} == {"0": single, "1": DEVICE}
+    assert [(row.name, row.n_cells) for row in report.layers] == [("0", 30), ("1", 40)]
+    assert report.n_digital_parameters == 12 + 5 + 4 + 3 and main_hardware(model) == single  # 30 weights against 20
+    assert "70 cells of reram_cmo (differential) and pcm (offset)" in str(report)
+    assert torch.equal(model[0].weight, digital[0].weight)  # a linear cell needs no correction
+    assert not torch.equal(model[1].weight, digital[1].weight)
+    torch.testing.assert_close(model(x), digital(x), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(to_digital(model).state_dict(), digital.state_dict())
+    assert set(vars(model[0])) == set(vars(digital[0]))
+
+
+def test_training_noise_is_that_of_each_layer():
+    model, _, placement = _layer_by_layer()
+    exact = load_hardware("reram_relative", relative_drift=0.0)
+    convert(model, Placement(exact, placement.rules))
+    install_noise(model.train(), TrainingNoise())
+    off = [(model[n].realised_weight() - model[n].effective_weight()).abs().max().item() for n in (0, 1)]
+    assert off[0] > 1e-2 > 1e-3 > off[1]  # but for the table's positions
+
+
+def test_a_tie_across_hardware_is_refused():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4))
+    model[2].weight = model[0].weight
+    other = load_hardware("reram_cmo", temperature_c=85, activation_energy_ev=1.1)
+    with pytest.raises(UserError, match=r"layers '2' and '0' share one weight, but stand on different hardware: give"):
+        convert(model, Placement(DEVICE, (Rule(("2",), other),)))
+    assert type(model[0]) is nn.Linear  # nothing half done
+    report = convert(model, Placement(DEVICE, (Rule(("0", "2"), other),)))
+    assert [row.name for row in report.layers] == ["0", "1"] and model[2].hardware == other
 
 
 def test_nan_weights_are_refused_by_name():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import nn
@@ -140,7 +138,7 @@ def test_bad_input(options, reason):
 
 
 def test_devices_without_such_states():
-    with pytest.raises(UserError, match="mapping 'differential' of device 'reram_cmo' has none"):
+    with pytest.raises(UserError, match="but the mapping 'differential' has none: set mapping bit_sliced"):
         MappingBias().check(load_hardware("reram_cmo"))
     with pytest.raises(UserError, match="bias needs scale fixed, not 'tensor'"):
-        MappingBias().check(replace(SLICED, scale="tensor", fraction_bits=None))
+        MappingBias().check(load_hardware("reram_cmo", mapping="bit_sliced", kappa=None))

@@ -50,9 +50,7 @@ class BnStats(_Statistics, OfflineCompensation):
         check_settings(self, batches=1)
 
     @torch.no_grad()
-    def fit(
-        self, model: nn.Module, ages_s: tuple[float, float], data: FitData, seed: int, start: State
-    ) -> State:
+    def fit(self, model: nn.Module, ages_s: tuple[float, float], data: FitData, seed: int, start: State) -> State:
         batches, chips = data.training(seed), fresh_chips(model, ages_s, seed)
         with measuring_statistics(model) as found:
             for chip, age_s in islice(chips, self.batches):

@@ -36,9 +36,7 @@ class ChannelAffine(OfflineCompensation):
     def __post_init__(self) -> None:
         check_settings(self, steps=1)
 
-    def fit(
-        self, model: nn.Module, ages_s: tuple[float, float], data: FitData, seed: int, start: State
-    ) -> State:
+    def fit(self, model: nn.Module, ages_s: tuple[float, float], data: FitData, seed: int, start: State) -> State:
         fresh = {
             f"{name}/{what}": torch.zeros(len(layer.weight), device=layer.weight.device)
             for name, layer in analog_layers(model).items()

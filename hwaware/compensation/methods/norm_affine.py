@@ -107,9 +107,7 @@ class LnAffine(OfflineCompensation):
         if not layer_norms(model):
             raise UserError("ln_affine: the network has no layer norm with a scale and shift; take channel_affine.")
 
-    def fit(
-        self, model: nn.Module, ages_s: tuple[float, float], data: FitData, seed: int, start: State
-    ) -> State:
+    def fit(self, model: nn.Module, ages_s: tuple[float, float], data: FitData, seed: int, start: State) -> State:
         fresh = {name: torch.zeros_like(value) for name, value in affine_state(layer_norms(model)).items()}
         return train_vectors(self, model, ages_s, data, seed, fresh | start, steps=self.steps, lr=self.lr)
 

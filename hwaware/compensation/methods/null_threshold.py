@@ -46,9 +46,7 @@ class NullThreshold(OfflineCompensation):
             )
 
     @torch.no_grad()
-    def fit(
-        self, model: nn.Module, ages_s: tuple[float, float], data: FitData, seed: int, start: State
-    ) -> State:
+    def fit(self, model: nn.Module, ages_s: tuple[float, float], data: FitData, seed: int, start: State) -> State:
         from hwaware.metrics import Answers  # which imports torchmetrics
 
         if data.answered is None:

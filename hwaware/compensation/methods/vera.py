@@ -70,9 +70,7 @@ class VeraPlus(OfflineCompensation):
         """Rows of A, the constant one included."""
         return self.rank + self.constant
 
-    def fit(
-        self, model: nn.Module, ages_s: tuple[float, float], data: FitData, seed: int, start: State
-    ) -> State:
+    def fit(self, model: nn.Module, ages_s: tuple[float, float], data: FitData, seed: int, start: State) -> State:
         nothing = {}
         for name, layer in analog_layers(model).items():
             nothing[f"{name}/b"] = layer.weight.new_zeros(len(layer.weight), dtype=torch.float32)

@@ -137,13 +137,13 @@ def device_from_dict(values: Mapping[str, Any]) -> Device:
             raise UserError(f"device '{name}' has no parameter '{key}'. {nearest(key, known)}")
     for key, field in known.items():
         if key in values:
-            values[key] = _typed(values[key], kinds[key], f"{key} of device '{name}'")
+            values[key] = typed(values[key], kinds[key], f"{key} of device '{name}'")
         elif field.default is MISSING and field.default_factory is MISSING:
             raise UserError(f"device '{name}' lacks the parameter '{key}'.")
     return law(**values)
 
 
-def _typed(value: Any, kind: Any, what: str) -> Any:
+def typed(value: Any, kind: Any, what: str) -> Any:
     """A value as its field has it. YAML reads '1e-6' as text; a number it is. Lists become tuples."""
     if get_origin(kind) in (Union, UnionType):
         if value is None and type(None) in get_args(kind):
@@ -153,7 +153,7 @@ def _typed(value: Any, kind: Any, what: str) -> Any:
         if not isinstance(value, list | tuple):
             raise UserError(f"{what} must be a list of numbers.")
         inner = (get_args(kind) or (Any,))[0]
-        return tuple(_typed(one, inner, what) for one in value)
+        return tuple(typed(one, inner, what) for one in value)
     if isinstance(value, list | tuple) and kind in (float, int):
         raise UserError(f"{what} must be a number.")
     if kind is float:

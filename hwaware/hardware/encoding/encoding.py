@@ -76,7 +76,7 @@ class Encoding:
             if isinstance(form, Codes):
                 raise UserError(
                     f"format {format_words(form)} is for the mapping 'bit_sliced', not '{self.mapping}': give levels, "
-                    "or leave the format out."
+                    "or the format continuous."
                 )
             return
         if not isinstance(form, Codes):

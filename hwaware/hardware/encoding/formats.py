@@ -185,6 +185,11 @@ def number_format(words: Mapping[str, Any]) -> NumberFormat:
     """
     if not words:
         return Continuous()
+    if not isinstance(words, Mapping):
+        raise UserError(
+            f"encoding.format {words!r} is no table of words and values: give {{levels: 15}} or "
+            "{bits: 8, slice_bits: 2}."
+        )
     known = {field.name: kind for kind in _KINDS for field in fields(kind)}
     for word in words:
         if word not in known:

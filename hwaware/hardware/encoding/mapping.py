@@ -124,7 +124,7 @@ def import_mapping(path: str) -> Mapping:
     module, _, name = path.rpartition(".")
     try:
         imported = import_module(module)
-    except ImportError as error:
+    except (ImportError, TypeError, ValueError) as error:  # the latter two: a path that names no module
         raise UserError(f"mapping '{path}' can't be imported: {error}.") from None
     found = getattr(imported, name, None)
     if not isinstance(found, Mapping):

@@ -26,7 +26,10 @@ class Scale(Protocol):
         ...
 
     def of(self, weight: Tensor) -> Tensor:
-        """s in fp32 for weights ``[C_out, …]``: 0-dim, or ``[C_out, 1, …]`` per channel; differentiable."""
+        """s in fp32 for weights ``[C_out, …]``: 0-dim, or ``[C_out, 1, …]`` per channel.
+
+        Differentiable: ties share the gradient.
+        """
         ...
 
 
@@ -39,7 +42,7 @@ class TensorScale:
     fixed: ClassVar[None] = None
 
     def of(self, weight: Tensor) -> Tensor:
-        return _largest(*weight.aminmax())
+        return _positive(weight.abs().amax())
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class ChannelScale:
     fixed: ClassVar[None] = None
 
     def of(self, weight: Tensor) -> Tensor:
-        return _largest(*torch.aminmax(weight.flatten(1), dim=1)).view(-1, *[1] * (weight.ndim - 1))
+        return _positive(weight.flatten(1).abs().amax(1)).view(-1, *[1] * (weight.ndim - 1))
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,6 @@ SCALES: dict[str, Scale] = {scale.name: scale for scale in (TensorScale(), Chann
 SCALE_NAMES = (*SCALES, FixedScale.name)
 
 
-def _largest(low: Tensor, high: Tensor) -> Tensor:
-    scale = torch.maximum(-low, high).float()
+def _positive(largest: Tensor) -> Tensor:
+    scale = largest.float()
     return torch.where(scale == 0, torch.ones_like(scale), scale)  # lets a NaN pass, so that it can be seen

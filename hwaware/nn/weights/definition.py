@@ -13,27 +13,27 @@ from hwaware.hardware.encoding import curve
 Law = Callable[[Tensor], Tensor]
 
 
-def realise(
-    latent: Tensor, encoding: Encoding, mean: Law, std: Law, error: Law, z: Tensor
-) -> tuple[Tensor, Tensor]:
+def realise(latent: Tensor, encoding: Encoding, mean: Law, std: Law, error: Law, z: Tensor) -> tuple[Tensor, Tensor]:
     """Effective weights with noise, and their normalised expected error, in the precision of the latent weights.
 
     Args:
         latent: latent weights ``[C_out, ...]``.
         encoding: how they are held.
-        mean, std: of ``(ŵ - w_eff)/s``, functions of u; constants in the backward pass.
-        error: ``E[((ŵ - w_eff)/s)²]``, a function of u.
+        mean, std: of ``(ŵ - w_eff)/s``, functions of u, which they round themselves; constants in the backward pass.
+        error: ``E[((ŵ - w_eff)/s)²]``, likewise, but with a gradient.
         z: standard Gaussians of the latents' shape.
 
     Returns:
-        ``s·(f(u) + mean(u) + std(u)·z)`` with ``s = max|w|``, ``u = w/s`` as written, ``f(u) = sinh(rκu)/sinh(rκ)``;
-        and ``Σ s²·error(u) / Σ (s·f(u))²``, 0-dim. A grid of levels or codes passes the gradient straight through.
+        ``s·(f(u) + mean(u) + std(u)·z)`` with ``s = max|w|``, ``u = w/s``, ``f(u) = sinh(rκu)/sinh(rκ)`` of u as
+        written; and ``Σ s²·error(u) / Σ (s·f(u))²``, 0-dim. Gradients are those of f without rounding.
     """
     s = encoding.scaling.of(latent).to(latent)
-    u = encoding.written(latent / s)
-    effective = s * curve.effective(u, encoding.curve)
+    u = latent / s
+    f = curve.effective(u, encoding.curve)
+    f = f + (curve.effective(encoding.written(u), encoding.curve) - f).detach()
+    effective = s * f
     noise = s * (mean(u) + std(u) * z).detach()
-    expected = (s**2 * error(u)).expand_as(effective).sum() / effective.square().sum()
+    expected = (s**2 * error(u)).sum() / effective.square().sum()
     return effective + noise, expected
 
 

@@ -75,7 +75,7 @@ def data(asked):
 
 def test_the_threshold_follows_the_scores(scorer, data, asked):
     """Halfway between the highest odds to accept and the lowest to refuse, of all chips together."""
-    state = NullThreshold(chips=3, questions=7).fit(scorer, OFFSET, LEVEL_S, data, 0, {})
+    state = NullThreshold(chips=3, questions=7).fit(scorer, LEVEL_S, data, 0, {})
     shifts, questions = zip(*asked, strict=True)
     assert questions == (7, 7, 7) and len(set(shifts)) == 3
     assert min(map(abs, shifts)) > 1 > max(shifts) - min(shifts)  # the network's own, 0, is wrong for each of them
@@ -93,7 +93,7 @@ def test_chips_have_ages_of_their_own_in_the_level_and_seeds_to_fit_on(scorer, d
         return at(chip, age_s, purpose=purpose)
 
     monkeypatch.setattr(Chip, "at", record)
-    first, again = (NullThreshold(chips=6).fit(scorer, OFFSET, LEVEL_S, data, 5, {}) for _ in range(2))
+    first, again = (NullThreshold(chips=6).fit(scorer, LEVEL_S, data, 5, {}) for _ in range(2))
     assert torch.equal(first["null_threshold"], again["null_threshold"]) and ages[:6] == ages[6:]
     assert {purpose for _, purpose in ages} == {"fitting"} and len(set(ages)) == 6
     assert all(LEVEL_S[0] <= age_s <= LEVEL_S[1] for age_s, _ in ages)
@@ -114,7 +114,7 @@ def test_it_is_put_in_place_and_taken_away(scorer):
 def test_a_schedule_plans_it(scorer, data):
     """Each level's threshold makes up for a shift that the one before cannot."""
     settings = Schedule(99.0, instances=2, per_decade=1, youngest_s=1e6, oldest_s=1e8)
-    table = plan(NullThreshold(chips=4), scorer, OFFSET, settings, data, seed=0)
+    table = plan(NullThreshold(chips=4), scorer, settings, data, seed=0)
     assert (table.drift_free, table.levels[0].reached) == (100.0, True)
     assert table.n_sets >= 1 and all(level.reached and level.mean == 100.0 for level in table.levels)
     assert scorer.config.null_threshold == 0.0
@@ -130,7 +130,7 @@ def test_a_bundle_keeps_it(scorer, tmp_path, threshold):
     method = NullThreshold(chips=3, questions=50)
     levels = Level(0.0, None, 91.0, 0.1, True), Level(60.0, {"null_threshold": torch.tensor(threshold)}, 90, 0.2, False)
     planned = PlannedRepair(method, Timetable(levels, 91.5), Cost(2.0, 0.0), Schedule(98.0))
-    (found,) = read_bundle(write_bundle(tmp_path / "bundle", scorer, OFFSET, "scorer", [planned])).repairs
+    (found,) = read_bundle(write_bundle(tmp_path / "bundle", scorer, "scorer", [planned])).repairs
     assert found.method == method
     chip = Chip.program(scorer, 2_000_000)
     for age_s, expected in ((59.0, 0.0), (61.0, threshold)):
@@ -144,10 +144,10 @@ def test_networks_and_data_without_questions_are_refused(scorer, data):
     convert(plain, OFFSET)
     reason = 'threshold: Sequential has no threshold of "no answer" (config.null_threshold), which networks'
     with pytest.raises(UserError) as refused:
-        Repair(NullThreshold(), plain, OFFSET, [1e8], data, seed=0)
+        Repair(NullThreshold(), plain, [1e8], data, seed=0)
     assert str(refused.value).startswith(reason)
     with pytest.raises(UserError, match="no validation questions to fit on"):
-        NullThreshold().fit(scorer, OFFSET, LEVEL_S, FitData(None, None, None, None, None), 0, {})
+        NullThreshold().fit(scorer, LEVEL_S, FitData(None, None, None, None, None), 0, {})
     for field in ("chips", "questions"):
         with pytest.raises(UserError, match=f"threshold: {field}=0 must be at least 1"):
             NullThreshold(**{field: 0})
@@ -155,7 +155,8 @@ def test_networks_and_data_without_questions_are_refused(scorer, data):
 
 def test_a_reader_is_judged_by_it(tiny_reader, taught_reader):
     """From the data module's validation questions to the score of a chip that no fit has seen."""
-    task = QuestionAnswering(str(taught_reader), hardware=HardwareOptions({"name": "reram_cmo"}, EncodingOptions(mapping="offset")))
+    offset = HardwareOptions({"name": "reram_cmo"}, EncodingOptions(mapping="offset"))
+    task = QuestionAnswering(str(taught_reader), hardware=offset)
     questions = SquadData(str(tiny_reader / "data"), max_length=64, stride=24, eval_batch_size=40, seed=0)
     questions.inputs = task.inputs
     data, network = fit_data(Run(), task, questions), task.network.eval()
@@ -165,7 +166,7 @@ def test_a_reader_is_judged_by_it(tiny_reader, taught_reader):
     assert few < all_ == validation and len(few) > 10
     network.config.null_threshold = -1000.0  # refuses every question: as the threshold of a far drifted chip does
     method, chip = NullThreshold(chips=2), Chip.program(network, seed=2_000_000)
-    state = method.fit(network, OFFSET, LEVEL_S, data, 0, {})
+    state = method.fit(network, LEVEL_S, data, 0, {})
     batches = list(questions.test_dataloader())
     with chip.at(1e8):
         answers = task.answered(network, batches)

@@ -87,10 +87,12 @@ def test_training_starts_from_what_the_devices_law_says(model):
     errors = {}
     for name, layer in layers.items():
         u = layer.weight.detach().double() / layer.weight_scale()
-        errors[name] = (device.weight_moments(u, age_s, read_noise=False)[0] * layer.weight_scale()).float()
+        errors[name] = (
+            device.encoding.moments(device.device, u, age_s, read_noise=False)[0] * layer.weight_scale()
+        ).float()
 
     def left(method):
-        state = method._against_mean_error(model, device, age_s)
+        state = method._against_mean_error(model, age_s)
         with torch.no_grad(), method.installed(model, state):
             moved = {name: layer.realised_weight() - layer.effective_weight() for name, layer in layers.items()}
         return max(((moved[name] + error).norm() / error.norm()).item() for name, error in errors.items())

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,8 +11,8 @@ from torch import nn
 
 from hwaware.chip import Chip, drift_free
 from hwaware.errors import UserError
-from hwaware.hardware import Converters, load_hardware
-from hwaware.nn import Ranges, calibrate, convert, ranges_of, set_ranges, to_digital
+from hwaware.hardware import Converters, Crossbar, Ranges, load_hardware
+from hwaware.nn import calibrate, convert, ranges_of, set_ranges, to_digital
 from tests.placing import on
 
 LINEAR = load_hardware("reram_cmo", kappa=None)
@@ -21,10 +22,14 @@ YEAR_S = 31536000.0
 RANGES = Ranges(2.0, 5.0)
 
 
-def _layer(converters, ranges=RANGES, device=LINEAR, kind=None):
+def _with(converters, hardware=LINEAR):
+    return replace(hardware, crossbar=Crossbar(converters=converters))
+
+
+def _layer(converters, ranges=RANGES, kind=None):
     torch.manual_seed(0)
     model = nn.Sequential(kind or nn.Linear(30, 20)).eval()
-    convert(model, device, converters=converters)
+    convert(model, _with(converters))
     model[0].ranges = ranges
     return model[0]
 
@@ -69,7 +74,7 @@ def test_noise_and_adc_step_are_fixed_in_current(r):
     layer, x = _layer(Converters(output_noise=0.01, input_range=r)).train(), torch.randn(2000, 30)
     noise = layer(x) - F.linear(x, layer.weight, layer.bias)
     assert noise.std().item() == pytest.approx(0.01 * 5.0 / r, rel=0.02)
-    layer = _layer(Converters(adc_bits=8, input_range=r), device=LINEAR)
+    layer = _layer(Converters(adc_bits=8, input_range=r))
     steps = (layer(x) - layer.bias) * r * 127 / 5.0
     torch.testing.assert_close(steps, steps.round(), atol=2e-3, rtol=0)
     assert steps.round().unique().numel() > 20
@@ -89,11 +94,11 @@ def _network():
     return nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 36, 5))
 
 
-def _calibrated(converters, device=LINEAR, network=None):
+def _calibrated(converters, network=None):
     model = network or _network()
-    convert(model, device, converters=converters)
+    convert(model, _with(converters))
     draw = torch.Generator().manual_seed(1)
-    calibrate(model, converters, lambda net, x: net(x), [torch.randn(8, 3, 8, 8, generator=draw) for _ in range(3)])
+    calibrate(model, lambda net, x: net(x), [torch.randn(8, 3, 8, 8, generator=draw) for _ in range(3)])
     return model.eval()
 
 
@@ -132,9 +137,9 @@ def test_keys_are_those_of_the_digital_network_and_ranges_come_along():
     assert list(model.state_dict()) == list(digital.state_dict())
     ranges = ranges_of(model)
     back = to_digital(copy.deepcopy(model))
-    assert type(back[0]) is nn.Conv2d and not hasattr(back[0], "converters") and ranges_of(back) == ranges
+    assert type(back[0]) is nn.Conv2d and not hasattr(back[0], "hardware") and ranges_of(back) == ranges
     x = torch.randn(4, 3, 8, 8)
-    convert(back, LINEAR, converters=converters)
+    convert(back, _with(converters))
     assert torch.equal(back(x), model(x))
     set_ranges(digital, ranges)
     assert ranges_of(digital) == ranges
@@ -157,7 +162,7 @@ def test_output_noise_is_the_chips_own_and_off_without_one():
     assert not torch.equal(first, second)  # fresh for every output
     again, _ = outputs(1, 0.0)
     assert torch.equal(first, again)
-    silent = load_hardware("reram_cmo", kappa=None, read_coefficient_us=0.0)
+    silent = _with(model[0].converters, load_hardware("reram_cmo", kappa=None, read_coefficient_us=0.0))
     with torch.no_grad(), Chip.program(on(model, silent), 1).at(YEAR_S) as chip:
         one = chip(x)
     with torch.no_grad(), Chip.program(on(model, silent), 1).at(YEAR_S, "calibration") as chip:
@@ -175,8 +180,8 @@ def test_half_precision_and_autocast():
 
 def test_a_layer_of_zeros_has_a_range():
     model = nn.Sequential(nn.Linear(4, 3, bias=False))
-    convert(model, LINEAR, converters=(converters := Converters(dac_bits=8, adc_bits=8)))
-    calibrate(model, converters, lambda net, x: net(x), [torch.zeros(2, 4)])
+    convert(model, _with(Converters(dac_bits=8, adc_bits=8)))
+    calibrate(model, lambda net, x: net(x), [torch.zeros(2, 4)])
     assert torch.equal(model(torch.zeros(2, 4)), torch.zeros(2, 3))
 
 
@@ -204,9 +209,8 @@ def test_settings_that_cannot_be(settings, reason):
 
 def test_one_curve_only_and_no_forward_without_ranges():
     converters = Converters(adc_bits=8, input_kappa=2.0)
-    with pytest.raises(UserError, match=r"input_kappa=2.0 is the cell's curve, and device 'reram_cmo' has kappa=2.0"):
-        convert(model := _network(), load_hardware("reram_cmo"), converters=converters)
-    assert type(model[0]) is nn.Conv2d  # nothing is changed
-    convert(model, LINEAR, converters=converters)
+    with pytest.raises(UserError, match=r"input_kappa=2.0 is the cell's curve, and the encoding has kappa=2.0 as well"):
+        _with(converters, load_hardware("reram_cmo"))
+    convert(model := _network(), _with(converters))
     with pytest.raises(UserError, match="has converters, but no ranges"):
         model(torch.randn(1, 3, 8, 8))

@@ -11,7 +11,7 @@ from torch import nn
 from hwaware.chip import Chip
 from hwaware.errors import UserError
 from hwaware.evaluation.evaluate import ages_to_evaluate
-from hwaware.hardware import load_hardware
+from hwaware.hardware import Levels, load_device, load_hardware
 from hwaware.nn import convert
 
 YEAR_S = 31536000.0
@@ -29,8 +29,9 @@ def _chip(device, n=40_000):
 
 def test_the_preset_is_what_the_source_states():
     device = load_hardware("charan2020")
-    assert (device.levels, device.stuck_on, device.stuck_off, device.log_std) == (15, 0.0175, 0.0904, 0.1)
-    assert device.kappa is None and ages_to_evaluate(device, [0, 1, YEAR_S]) == (0, YEAR_S)
+    cell, encoding = device.device, device.encoding
+    assert (encoding.format, cell.stuck_on, cell.stuck_off, cell.log_std) == (Levels(15), 0.0175, 0.0904, 0.1)
+    assert encoding.kappa is None and ages_to_evaluate([cell], [0, 1, YEAR_S]) == (0, YEAR_S)
 
 
 def test_a_working_weight_is_off_by_a_lognormal_factor_at_every_age():
@@ -45,7 +46,7 @@ def test_a_working_weight_is_off_by_a_lognormal_factor_at_every_age():
 
 def test_moments_of_a_weight_are_those_of_the_lognormal():
     device, variance = load_hardware("charan2020"), 0.01
-    mean, std = device.weight_moments(torch.tensor([-1.0, 0.0, 3 / 7, 0.45]).double(), 1.0)
+    mean, std = device.encoding.moments(device.device, torch.tensor([-1.0, 0.0, 3 / 7, 0.45]).double(), 1.0)
     w = torch.tensor([-1.0, 0.0, 3 / 7, 3 / 7]).double()  # 0.45 is written as 3/7
     torch.testing.assert_close(mean, w * math.expm1(variance / 2))
     expected = w.abs() * math.sqrt(math.expm1(variance) * math.exp(variance))
@@ -55,7 +56,7 @@ def test_moments_of_a_weight_are_those_of_the_lognormal():
 @pytest.mark.parametrize(("low", "high"), [(9.0, 88.0), (0.0, 88.0)])
 @pytest.mark.parametrize("target", [9.0, 12.0, 50.0, 85.0, 88.0])
 def test_clamped_moments_against_quadrature(target, low, high):
-    device = load_hardware("charan2020", g_min_us=low, g_max_us=high, clamp="window", log_std=0.3)
+    device = load_device("charan2020", g_min_us=low, g_max_us=high, clamp="window", log_std=0.3)
     density = stats.norm(0, 0.3).pdf
     ends = [math.log(limit / target) for limit in (low, high) if limit]
 
@@ -73,7 +74,7 @@ def test_clamped_moments_against_quadrature(target, low, high):
 def test_moments_have_finite_gradients_at_zero_conductance():
     g = torch.tensor([0.0, 1.0, 100.0]).double().requires_grad_()
     for clamp in ("zero", "window"):
-        mean, std = load_hardware("charan2020", clamp=clamp).cell_moments(g, 1.0)
+        mean, std = load_device("charan2020", clamp=clamp).cell_moments(g, 1.0)
         (gradient,) = torch.autograd.grad((mean + std).sum(), g)
         assert gradient.isfinite().all() and mean[0] == 0 and std[0] < 1e-9
 
@@ -93,4 +94,4 @@ def test_fault_rates_are_per_cell():
 @pytest.mark.parametrize("log_std", [-0.1, 4.0])
 def test_a_spread_that_cannot_be(log_std):
     with pytest.raises(UserError, match=r"log_std=.* must lie in \[0, 3\]"):
-        load_hardware("charan2020", log_std=log_std)
+        load_device("charan2020", log_std=log_std)

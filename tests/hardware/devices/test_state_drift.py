@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hwaware.errors import UserError
-from hwaware.hardware import load_hardware
+from hwaware.hardware import load_device
 from hwaware.hardware.devices.laws.state_drift import StateLogTimeDrift
 
 COMMON = {"name": "own", "g_min_us": 9.0, "g_max_us": 88.199997, "fitted_g_max_us": 100.0}
@@ -36,7 +36,7 @@ def test_polynomials_of_the_state():
 
 
 def test_constants_that_do_not_depend_on_the_state_are_those_of_the_cmo_law():
-    cmo = load_hardware("reram_cmo", read_coefficient_us=0.0)
+    cmo = load_device("reram_cmo", read_coefficient_us=0.0)
     device = _device(
         programming_std_of_x=(cmo.programming_std_offset_us, 100 * cmo.programming_std_slope),
         drift_mean_offset_of_x=(0.0,),

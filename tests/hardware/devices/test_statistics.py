@@ -11,7 +11,7 @@ from torch import nn
 
 from hwaware.chip import Chip
 from hwaware.errors import UserError
-from hwaware.hardware import MAPPINGS, device_names, load_hardware
+from hwaware.hardware import device_names, load_device, load_hardware
 from hwaware.hardware.devices.censored import censored_moments
 from hwaware.hardware.encoding import MAPPINGS
 from hwaware.hardware.encoding import curve as iv
@@ -46,17 +46,16 @@ def test_a_cell_without_spread_is_clamped_exactly():
     assert std.max() < 1e-9
 
 
-def _cells_at(device, age_s, n=200_000):
+def _cells_at(hardware, age_s, n=200_000):
     """Conductances of many cells of a few targets, by way of a chip: {target: samples}."""
     layer = nn.Linear(n, 5, bias=False)
     u = torch.tensor([-1.0, -0.4, 0.0, 0.1, 1.0])
     layer.weight.data = u[:, None].expand(5, n).clone()
     model = nn.Sequential(layer)
-    convert(model, device, corrected=False)
+    convert(model, hardware, corrected=False)
     chip = Chip.program(model, seed=7)
     cells = chip.conductances_at("0", age_s)
-    v = device.window_position(u / layer.weight_scale().flatten())
-    targets = device.layout.encode(v, device.g_min_us, device.g_max_us)
+    targets = hardware.encode(hardware.encoding.window_position(u / layer.weight_scale().flatten()))
     return [(target[i].item(), g[i]) for target, g in zip(targets, cells, strict=True) for i in range(len(u))]
 
 
@@ -66,9 +65,9 @@ def _cells_at(device, age_s, n=200_000):
 def test_samples_agree_with_the_closed_form(name, clamp, age_s):
     if (name, clamp) == ("pcm", "window"):
         pytest.skip("its law takes the clamp 'zero' only")
-    device = load_hardware(name, clamp=clamp, stuck_on=0.0, stuck_off=0.0)
-    for target, g in _cells_at(device, age_s):
-        mean, std = (m.item() for m in device.cell_moments(torch.tensor([target]).double(), age_s))
+    hardware = load_hardware(name, clamp=clamp, stuck_on=0.0, stuck_off=0.0)
+    for target, g in _cells_at(hardware, age_s):
+        mean, std = (m.item() for m in hardware.device.cell_moments(torch.tensor([target]).double(), age_s))
         n = g.numel()
         assert g.double().mean().item() == pytest.approx(mean, abs=5 * std / math.sqrt(n) + 1e-4)
         # A clamped cell is far from Gaussian: its own fourth moment says how well the spread is known.
@@ -89,7 +88,7 @@ def test_against_another_simulator(shared_dir):
                 continue
             # It does not clamp CMO cells that are just programmed to the window.
             window = "CMO" in row["model"] and row["stage"] != "prog"
-            device = load_hardware(presets[row["model"]], clamp="window" if window else "zero")
+            device = load_device(presets[row["model"]], clamp="window" if window else "zero")
             target = torch.tensor([float(row["g_target_uS"])]).double()
             mean, std = (m.item() for m in device.cell_moments(target, float(row["t_s"])))
             # Its read noise of idle PCM cells follows what was programmed, ours the target.
@@ -101,7 +100,7 @@ def test_against_another_simulator(shared_dir):
 
 
 def test_known_drift_of_cmo():
-    device = load_hardware("reram_cmo")
+    device = load_device("reram_cmo")
     g = torch.tensor([50.0])
     assert device.drift_mean_us(g, 10 * YEAR_S) == pytest.approx(-1.742, abs=1e-3)
     assert device.drift_std_us(g, 10 * YEAR_S) == pytest.approx(1.234, abs=1e-3)
@@ -110,7 +109,7 @@ def test_known_drift_of_cmo():
 
 
 def test_relative_drift_knows_no_time():
-    device = load_hardware("reram_relative", relative_drift=0.2, clamp="zero")
+    device = load_device("reram_relative", relative_drift=0.2, clamp="zero")
     g = torch.tensor([40.0]).double()
     early, late = device.cell_moments(g, 1.0), device.cell_moments(g, 10 * YEAR_S)
     assert early == late
@@ -121,13 +120,13 @@ def test_relative_drift_knows_no_time():
 @pytest.mark.parametrize("age_s", [-1.0, math.nan, math.inf])
 def test_an_impossible_age_is_refused(age_s):
     with pytest.raises(UserError, match="is not an age"):
-        load_hardware("reram_relative").check_age(age_s)
+        load_device("reram_relative").check_age(age_s)
 
 
 def test_an_age_below_the_laws_first_second_is_refused():
     with pytest.raises(UserError, match="at least 1 s"):
-        load_hardware("reram_cmo").check_age(0.5)
-    load_hardware("reram_relative").check_age(0.5)
+        load_device("reram_cmo").check_age(0.5)
+    load_device("reram_relative").check_age(0.5)
 
 
 @pytest.mark.parametrize("range_fraction", [1.0, 0.5])
@@ -143,7 +142,7 @@ def test_weight_moments_against_chips(mapping, kappa, range_fraction):
     convert(model, device, corrected=False)
     weight = Chip.program(model, seed=3).weight_at("0", YEAR_S).double() / 0.25
     exact = model[0].effective_weight().double() / 0.25
-    mean, std = device.weight_moments(u.double(), YEAR_S)
+    mean, std = device.encoding.moments(device.device, u.double(), YEAR_S)
     error = weight - exact
     # The moments are first order in the error; what the curve's second derivative adds to the mean is known.
     if kappa is not None:
@@ -155,7 +154,7 @@ def test_weight_moments_against_chips(mapping, kappa, range_fraction):
 
 
 def test_wan_interpolates_in_log_time_and_goes_on_beyond_two_days():
-    device, g = load_hardware("reram_wan2022"), torch.tensor([20.0]).double()
+    device, g = load_device("reram_wan2022"), torch.tensor([20.0]).double()
     spread = {age_s: device.cell_moments(g, age_s)[1].item() for age_s in (1.0, math.sqrt(86400.0), 86400.0, 172800.0)}
     first, middle, day, two_days = spread.values()
     assert first == pytest.approx(device.cell_moments(g, 0.0)[1].item()) == pytest.approx(2.0229, abs=1e-3)
@@ -186,7 +185,7 @@ def test_power_law_goes_up_or_down_with_the_state():
     model[0].weight.data[0, 0] = 1.0
     convert(model, device, corrected=False)
     (g,) = Chip.program(model, seed=5).conductances_at("0", YEAR_S)
-    (target,) = device.layout.encode(torch.tensor([0.5]), device.g_min_us, device.g_max_us)
+    (target,) = device.encode(torch.tensor([0.5]))
     factors = (g[0, 1:] / target).unique()
     grown = YEAR_S**0.01
     assert len(factors) == 2 and factors.tolist() == pytest.approx([1 / grown, grown], rel=1e-5)

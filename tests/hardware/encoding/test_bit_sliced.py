@@ -9,8 +9,7 @@ from torch import nn
 from hwaware.chip import Chip, drift_free
 from hwaware.compensation import ReadVerifyWrite, VeraPlus
 from hwaware.errors import UserError
-from hwaware.hardware import Codes, load_hardware
-from hwaware.hardware.devices import device_from_dict, device_to_dict
+from hwaware.hardware import Codes, hardware_from_plain, load_hardware
 from hwaware.hardware.encoding import MAPPINGS
 from hwaware.hardware.encoding.mapping import bit_sliced
 from hwaware.nn import convert, effective_state_dict, to_digital
@@ -23,6 +22,7 @@ from hwaware.training import (
     retention_loss,
 )
 from hwaware.training.retention import error_table
+from tests.placing import on
 
 YEAR_S = 31536000.0
 EXACT = {"programming_std_offset_us": 0.0, "programming_std_slope": 0.0, "clamp": "zero"}
@@ -32,6 +32,10 @@ SCALES = [{}, {"scale": "channel"}, FIXED]
 
 def _device(**settings):
     return load_hardware("reram_cmo", **{"mapping": "bit_sliced", "kappa": None} | settings)
+
+
+def _moments(hardware, u, age_s):
+    return hardware.encoding.moments(hardware.device, u.double(), age_s)
 
 
 def _model(device, factor=3.0):
@@ -89,8 +93,9 @@ def test_gains_of_four_slices():
 def test_fixed_scale_is_that_of_its_fraction():
     for bits, fraction_bits, s in ((8, 6, 2.0), (8, 7, 1.0), (6, 8, 0.125)):
         device = _device(scale="fixed", bits=bits, fraction_bits=fraction_bits)
-        assert _model(device)[0].weight_scale().item() == device.fixed_scale == s
-    assert _device().fixed_scale is None and load_hardware("reram_cmo").slices is None
+        assert _model(device)[0].weight_scale().item() == device.encoding.scaling.fixed == s
+    assert _device().encoding.scaling.fixed is None
+    assert not isinstance(load_hardware("reram_cmo").encoding.format, Codes)
 
 
 def test_fixed_point_numbers_are_clipped_and_rounded():
@@ -135,20 +140,22 @@ def test_effective_weights_convert_back_to_themselves(settings, sign):
 
 
 @pytest.mark.parametrize("age_s", [0.0, YEAR_S])
-@pytest.mark.parametrize("device", [_device(), _device(**FIXED, slice_bits=1, clamp="zero"), load_hardware("diware2023")])
+@pytest.mark.parametrize(
+    "device", [_device(), _device(**FIXED, slice_bits=1, clamp="zero"), load_hardware("diware2023")]
+)
 def test_moments_are_those_of_chips(device, age_s):
     u, n = torch.tensor([-1.0, -0.3, -1 / 128, 0.0, 0.05, 1.0]), 20_000
-    model = _one_layer(device, u * (device.fixed_scale or 1), n)
+    model = _one_layer(device, u * (device.encoding.scaling.fixed or 1), n)
     s = model[0].weight_scale()
     error = ((Chip.program(model, seed=3).weight_at("0", age_s) - model[0].effective_weight()) / s).double()
-    mean, std = device.weight_moments((model[0].weight[:, 0] / s).detach().double(), age_s)
+    mean, std = device.encoding.moments(device.device, (model[0].weight[:, 0] / s).detach().double(), age_s)
     assert ((error.mean(1) - mean).abs() < 4.5 * std / n**0.5 + 1e-5).all()
     torch.testing.assert_close(error.std(1), std, rtol=0.03, atol=1e-5)
 
 
 def test_moments_by_hand():
     """Of w = 0, whose digits are 2 0 0 0, on the preset: the cells' errors by the gains of their slices."""
-    mean, std = load_hardware("diware2023").weight_moments(torch.zeros(1).double(), 0.0)
+    mean, std = _moments(load_hardware("diware2023"), torch.zeros(1), 0.0)
     cells = torch.tensor([0.12 * 70 / 3, 0.4, 0.4, 0.4]).double() / 20 * torch.tensor([1.5, 0.375, 0.09375, 0.0234375])
     assert std.item() == pytest.approx(cells.square().sum().sqrt().item(), rel=1e-6) and abs(mean.item()) < 1e-9
 
@@ -201,15 +208,16 @@ def test_rewriting_aims_at_the_codes():
 def test_repairs_start_from_the_mean_error_of_clipped_weights():
     device = _device(**FIXED)
     model = _model(device, factor=5.0)
-    state = VeraPlus()._against_mean_error(model, device, YEAR_S)
+    state = VeraPlus()._against_mean_error(model, YEAR_S)
     assert all(value.isfinite().all() for value in state.values()) and state["2/b"].any()
 
 
 def test_drift_shifts_all_slices():
     """The mean fall of the cells, by the sum of the gains, where nothing is clamped."""
     device = _device(clamp="zero")
-    mean, _ = device.weight_moments(torch.tensor([0.3]).double(), YEAR_S)
-    fall = device.drift_mean_us(torch.tensor(50.0), YEAR_S) / (device.g_max_us - device.g_min_us)
+    mean, _ = _moments(device, torch.tensor([0.3]), YEAR_S)
+    cell = device.device
+    fall = cell.drift_mean_us(torch.tensor(50.0), YEAR_S) / (cell.g_max_us - cell.g_min_us)
     assert mean.item() == pytest.approx(fall * 255 / 128, rel=1e-4)
 
 
@@ -219,7 +227,7 @@ def test_retention_loss_is_that_of_the_codes():
     install_retention(model, RetentionLoss((YEAR_S,)))
     loss, expected = retention_loss(model), []
     for layer in (model[0], model[2]):
-        mean, std = device.weight_moments((layer.weight / 2).detach().double(), YEAR_S)
+        mean, std = _moments(device, (layer.weight / 2).detach(), YEAR_S)
         expected.append((4 * (mean**2 + std**2)).sum() / layer.effective_weight().double().square().sum())
     assert loss.item() == pytest.approx((sum(expected) / 2).item(), rel=1e-4)
     loss.backward()
@@ -229,25 +237,25 @@ def test_retention_loss_is_that_of_the_codes():
 def test_slope_of_the_expected_error_is_that_between_neighbouring_codes():
     device = load_hardware("diware2023")
     table = error_table(device, (YEAR_S,))
-    errors = table.real[::8]  # of all codes, and +1, which is the last's
+    errors = table.value[::8]  # of all codes, and +1, which is the last's
     assert torch.equal(errors[-1], errors[-2])
-    torch.testing.assert_close(table.imag[8:-8:8], (errors[2:] - errors[:-2]) * 64)
-    assert table.imag[1024] > 0.4  # from 1 3 3 3 to 2 0 0 0 the most significant cell gets the worst state
+    torch.testing.assert_close(table.slope[8:-8:8], (errors[2:] - errors[:-2]) * 64)
+    assert table.slope[1024] > 0.4  # from 1 3 3 3 to 2 0 0 0 the most significant cell gets the worst state
 
 
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
         ({"kappa": 2.0}, r"kappa=2.0 .*set kappa linear \(null in a device file\)"),
-        ({"range_fraction": 0.5}, "range_fraction=0.5 .* must be 1.0"),
-        ({"levels": 15}, "levels=15 .* must be null"),
-        ({"scale": "fixed"}, "scale 'fixed' .* needs fraction_bits"),
-        ({"fraction_bits": 6}, "fraction_bits=6 .* is for the scale 'fixed', not 'tensor'"),
-        ({"scale": "fixed", "fraction_bits": 25}, "fraction_bits=25 .* must be a whole number from 0 to 24"),
-        ({"scale": "fixed", "fraction_bits": 6.5}, "fraction_bits=6.5 .* must be a whole number"),
+        ({"range_fraction": 0.5}, "range_fraction=0.5 must be 1.0"),
+        ({"levels": 15}, "format .*levels.: 15.* is not for the mapping 'bit_sliced', .*give {bits: 8, slice_bits: 2}"),
+        ({"scale": "fixed"}, "scale 'fixed' needs fraction_bits"),
+        ({"fraction_bits": 6}, "fraction_bits=6 is for the scale 'fixed', not 'tensor'"),
+        ({"scale": "fixed", "fraction_bits": 25}, "fraction_bits=25 must be a whole number from 0 to 24"),
+        ({"scale": "fixed", "fraction_bits": 6.5}, "fraction_bits=6.5 must be a whole number"),
         ({"slice_bits": 3}, r"slice_bits=3 do not divide bits=8"),
-        ({"mapping": "offset", "bits": 8}, "bits=8 .* is for the mapping 'bit_sliced', not 'offset'"),
-        ({"mapping": "offset", "scale": "fixed"}, "scale 'fixed' .* is for the mapping 'bit_sliced', not 'offset'"),
+        ({"mapping": "offset", "bits": 8}, "bits.: 8.* is for the mapping 'bit_sliced', not 'offset'"),
+        ({"mapping": "offset", "scale": "fixed"}, "scale 'fixed' is for the mapping 'bit_sliced', not 'offset'"),
         ({"mapping": "bit_slice"}, "Did you mean 'bit_sliced'"),
     ],
 )
@@ -258,17 +266,19 @@ def test_what_digits_do_not_have_is_refused(settings, reason):
 
 def test_the_usual_bits_are_filled_in_and_recorded():
     device = _device(**FIXED)
-    assert (device.bits, device.slice_bits, device.slices) == (8, 2, Codes(8, 2))
-    assert device_from_dict(device_to_dict(device)) == device == _device(bits=8.0, slice_bits=2, **FIXED)
+    assert device.encoding.format == Codes(8, 2, fraction_bits=6) and _device().encoding.format == Codes(8, 2)
+    assert hardware_from_plain(device.plain()) == device == _device(bits=8.0, slice_bits=2, **FIXED)
     assert device.params()["slice_bits"] == 2 and "bits" not in load_hardware("reram_cmo").params()
 
 
-def test_a_chip_has_the_codes_that_the_network_was_converted_for():
+def test_a_chip_has_the_codes_of_the_layers_hardware():
     model = _model(_device(**FIXED))
-    assert Chip.program(model, _device(slice_bits=4, **FIXED), seed=1)  # how codes are cut is the chip's own business
-    for other in (_device(), _device(scale="fixed", fraction_bits=5), load_hardware("reram_cmo", kappa=None)):
-        with pytest.raises(UserError, match=r"bits=8, fraction_bits=6, scale='fixed', but the chip has"):
-            Chip.program(model, other, seed=1)
+    exact = model[2].effective_weight()
+    for other in (_device(**EXACT, **FIXED), _device(slice_bits=4, **EXACT, **FIXED)):  # cut as the chip has them
+        torch.testing.assert_close(Chip.program(on(model, other), 1).weight_at("2", 0.0), exact, atol=1e-5, rtol=0)
+    coarser = Chip.program(on(model, _device(**EXACT, scale="fixed", fraction_bits=5)), 1).weight_at("2", 0.0)
+    torch.testing.assert_close(coarser * 32, (coarser * 32).round(), atol=1e-3, rtol=0)
+    assert coarser.max() > 2.9  # twice the range, in half as fine codes
 
 
 def test_the_report_counts_cells_and_names_slices():
@@ -281,4 +291,4 @@ def test_a_weight_that_is_not_finite_is_seen_in_spite_of_clipping(value):
     model = _model(_device(**FIXED))
     model[2].weight.data[1, 1] = value
     with pytest.raises(UserError, match="not finite"):
-        Chip.program(model, model[2].device, seed=1)
+        Chip.program(model, seed=1)

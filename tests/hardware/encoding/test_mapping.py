@@ -67,8 +67,10 @@ def test_unknown_device_names_the_nearest():
 def test_a_device_is_one_yaml_file(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("law: relative\ng_min_us: 2\ng_max_us: 5e1\nrelative_drift: 0.2\n")
-    device = load_hardware(str(path), mapping="offset")
-    assert (device.name, device.g_max_us, device.mapping, device.relative_drift) == ("mine", 50.0, "offset", 0.2)
+    hardware = load_hardware(str(path), mapping="offset")
+    device = hardware.device
+    assert (device.name, device.g_max_us, device.relative_drift) == ("mine", 50.0, 0.2)
+    assert hardware.encoding.mapping == "offset"
     path.write_text("law: relativ\n")
     with pytest.raises(UserError, match="Did you mean 'relative'"):
         load_hardware(str(path))

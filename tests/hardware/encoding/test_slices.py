@@ -10,7 +10,7 @@ from hwaware.hardware import Codes
 def test_the_published_code():
     """8 bits, shifted by 2^7, in four 2-bit slices: the most significant digit cuts the range into four parts."""
     slices = Codes(8, 2)
-    assert (slices.n_slices, slices.n_states, slices.steps) == (4, 4, 128)
+    assert (slices.n_slices, slices.n_states, slices.steps()) == (4, 4, 128)
     q = torch.tensor([-128, -65, -64, -1, 0, 63, 64, 127])
     digits = slices.digits(q + 128)
     assert digits[0].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]

@@ -10,8 +10,12 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from hwaware.hardware import Codes, Continuous, Encoding, Levels
+from hwaware.nn.weights import definition
+from hwaware.nn.weights.definition import no_noise
 from hwaware.nn.weights.fused import BLOCK, realise
 from hwaware.nn.weights.gaussian import fresh_gaussian, gaussian_blocks
+from hwaware.nn.weights.tables import ErrorTable, NoiseTable, positions
 
 # Smooth statistics, known in closed form; the table is fine enough that its nearest position is as good as the law.
 K = 2**17 + 1
@@ -29,33 +33,29 @@ def error_law(u):
     return 0.001 + 0.02 * u**2 + 0.005 * torch.cos(3 * u)
 
 
-def grid(size=K):
-    return torch.linspace(-1, 1, size, dtype=torch.float64)
-
-
 def noise_table(size=K):
-    return torch.complex(mean_law(grid(size)), std_law(grid(size))).to(torch.complex64)
+    return NoiseTable(mean_law(positions(size)), std_law(positions(size)))
 
 
 def error_table(size=K):
-    u = grid(size).requires_grad_()
+    u = positions(size).requires_grad_()
     value = error_law(u)
     (slope,) = torch.autograd.grad(value.sum(), u)
-    return torch.complex(value.detach(), slope).to(torch.complex64)
+    return ErrorTable(value.detach(), slope)
 
 
-def reference(latent, per_channel, curve, z=None, steps=0):
-    """Weights and normalised error in double precision, by the definition; noise is constant relative to the scale."""
-    w = latent.double()
-    dims = tuple(range(1, w.ndim)) if per_channel else tuple(range(w.ndim))
-    s = w.abs().amax(dims, keepdim=True)
-    u = w / s
-    f = torch.sinh(curve * u) / math.sinh(curve) if curve else u
-    if steps:  # the value on the level, the slope without
-        level = (u.detach() * steps).round() / steps
-        f = f + ((torch.sinh(curve * level) / math.sinh(curve) if curve else level) - f).detach()
-    delta = 0 if z is None else (mean_law(u) + std_law(u) * z.double()).detach()
-    return s * (f + delta), (s**2 * error_law(u)).sum() / (s * f).square().sum()
+def held(per_channel=False, curve=2.0, form=None, fixed=False):
+    """An encoding by what matters to training; the curvature is κ of the whole window."""
+    scale = "fixed" if fixed else "channel" if per_channel else "tensor"
+    mapping = "bit_sliced" if isinstance(form, Codes) else "differential"
+    return Encoding(mapping=mapping, scale=scale, kappa=curve or None, format=form or Continuous())
+
+
+def reference(latent, encoding, z=None, at=lambda u: u):
+    """Weights and normalised error in double precision, by the definition; ``at``: where the laws are taken."""
+    noise = (no_noise, no_noise) if z is None else (lambda u: mean_law(at(u)), lambda u: std_law(at(u)))
+    z = torch.zeros_like(latent) if z is None else z
+    return definition.realise(latent.double(), encoding, *noise, lambda u: error_law(at(u)), z.double())
 
 
 def latents(*shape):
@@ -101,8 +101,9 @@ def test_weights_error_and_gradients(shape, per_channel, curve):
     latent = latents(*shape)
     z = None if per_channel else draws(latent)
     noise = noise_table() if z is not None else None
-    weight, error = realise(latent, per_channel=per_channel, curve=curve, noise=noise, error=error_table())
-    expected_weight, expected_error = reference(latent, per_channel, curve, z)
+    encoding = held(per_channel, curve)
+    weight, error = realise(latent, encoding, noise=noise, error=error_table())
+    expected_weight, expected_error = reference(latent, encoding, z)
     assert weight.dtype == torch.float32 and error.shape == ()
     close(weight, expected_weight, 5e-6 if noise is None else 1e-4)  # with noise f is looked up, to half a step of 2/K
     close(error, expected_error, 5e-5)
@@ -117,11 +118,11 @@ def test_weights_error_and_gradients(shape, per_channel, curve):
 @pytest.mark.parametrize("noisy", [False, True])
 def test_levels(noisy, curve, per_channel):
     """Values on seven levels a side, slopes as without."""
-    latent = latents(300, 400)
-    noise = torch.zeros(K, dtype=torch.complex64) if noisy else None
+    latent, encoding = latents(300, 400), held(per_channel, curve, Levels(15))
+    noise = NoiseTable(torch.zeros(K), torch.zeros(K)) if noisy else None
     for error in (None, error_table()):
-        weight, ratio = realise(latent, per_channel=per_channel, curve=curve, noise=noise, error=error, steps=7)
-        expected_weight, expected_ratio = reference(latent, per_channel, curve, steps=7)
+        weight, ratio = realise(latent, encoding, noise=noise, error=error)
+        expected_weight, expected_ratio = reference(latent, encoding)
         if noisy:  # looked up: next to a boundary between levels the other side may be nearer
             assert ((weight - expected_weight).abs() < 1e-5 * weight.abs().max()).float().mean() > 0.999
         else:
@@ -138,41 +139,28 @@ def test_levels(noisy, curve, per_channel):
 
 @pytest.mark.parametrize("per_channel", [False, True])
 def test_levels_of_weights_that_are_zero_or_not_finite(per_channel):
-    weight, _ = realise(torch.zeros(3, 4), per_channel=per_channel, curve=2.0, noise=None, error=None, steps=7)
+    encoding = held(per_channel, 2.0, Levels(15))
+    weight, _ = realise(torch.zeros(3, 4), encoding, noise=None, error=None)
     assert torch.equal(weight, torch.zeros(3, 4))
     latent = latents(3, 4).detach()
     latent[1, 2] = math.nan
-    weight, _ = realise(latent, per_channel=per_channel, curve=2.0, noise=None, error=None, steps=7)
+    weight, _ = realise(latent, encoding, noise=None, error=None)
     assert not weight[1].isfinite().any()
-
-
-def coded(latent, per_channel, fixed_scale, z=None, steps=128):
-    """As :func:`reference`, for fixed-point codes: the value of the code, the slope without, nothing further out."""
-    w = latent.double()
-    dims = tuple(range(1, w.ndim)) if per_channel else tuple(range(w.ndim))
-    s = w.abs().amax(dims, keepdim=True) if fixed_scale is None else torch.tensor(fixed_scale).double()
-    u = w / s
-    nearest = (latent.detach() / s.detach().float() * steps).round()  # halfway, digits beyond single precision decide
-    on_code = (nearest.double() / steps).clamp(-1, 1 - 1 / steps)
-    f, at_code = u + (on_code - u).detach(), on_code.clone().requires_grad_()
-    delta = 0 if z is None else (mean_law(on_code) + std_law(on_code) * z.double())
-    law = error_law(at_code)
-    (slope,) = torch.autograd.grad(law.sum(), at_code)
-    law = law.detach() + slope * (u - u.detach())
-    return s * (f + delta), (s**2 * law).sum() / (s * f).square().sum()
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (300, 600)])
 @pytest.mark.parametrize(("per_channel", "fixed_scale"), [(False, None), (True, None), (False, 0.5)])
 @pytest.mark.parametrize("noisy", [False, True])
 def test_codes(noisy, per_channel, fixed_scale, shape):
-    latent = latents(*shape)
+    """The value of the code, the slope without, and of a weight beyond the codes nothing that leads further out."""
+    latent, fixed = latents(*shape), fixed_scale is not None
+    encoding = held(per_channel, 0.0, Codes(fraction_bits=8 if fixed else None), fixed)
+    assert encoding.scaling.fixed == fixed_scale and encoding.steps == 128
     z = draws(latent) if noisy and not per_channel else None
     noise = noise_table(2049) if z is not None else None
     table = error_table(2049)
-    args = dict(per_channel=per_channel, curve=0.0, noise=noise, steps=128, codes=True, fixed_scale=fixed_scale)
-    weight, error = realise(latent, error=table, **args)
-    expected_weight, expected_error = coded(latent, per_channel, fixed_scale, z)
+    weight, error = realise(latent, encoding, noise=noise, error=table)
+    expected_weight, expected_error = reference(latent, encoding, z, at=encoding.written)
     close(weight, expected_weight, 1e-6)
     close(error, expected_error, 1e-5)
     torch.manual_seed(0)
@@ -195,8 +183,7 @@ def test_codes(noisy, per_channel, fixed_scale, shape):
 
 def test_only_what_leads_back_moves_a_clipped_weight():
     latent = torch.tensor([[3.0, 3.0, -3.0, -3.0, 2.0, 1.0]], requires_grad=True)
-    args = dict(per_channel=False, curve=0.0, noise=None, error=None, steps=128, codes=True, fixed_scale=2.0)
-    weight, _ = realise(latent, **args)
+    weight, _ = realise(latent, held(curve=0.0, form=Codes(fraction_bits=6), fixed=True), noise=None, error=None)
     assert weight.tolist() == [[127 / 64, 127 / 64, -2.0, -2.0, 127 / 64, 1.0]]
     (weight * torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0, -1.0])).sum().backward()
     assert latent.grad.tolist() == [[1.0, 0.0, 0.0, -1.0, 1.0, -1.0]]
@@ -208,8 +195,8 @@ def test_clipping_does_not_hide_weights_that_are_not_finite(noise, value):
     latent = latents(300, 600)
     with torch.no_grad():
         latent[299, 5] = value
-    args = dict(per_channel=False, curve=0.0, noise=noise, error=error_table(2049))
-    weight, error = realise(latent, steps=128, codes=True, fixed_scale=2.0, **args)
+    encoding = held(curve=0.0, form=Codes(fraction_bits=6), fixed=True)
+    weight, error = realise(latent, encoding, noise=noise, error=error_table(2049))
     assert not weight.isfinite().any() and not error.isfinite()
     (weight.sum() + error).backward()
 
@@ -220,14 +207,12 @@ def test_gradient_agrees_with_finite_differences():
     downstream = torch.randn(6, 5, dtype=torch.float64)
 
     def loss(w):
-        weight, error = reference(w, False, 2.0)
+        weight, error = reference(w, held())
         return (weight * downstream).sum() + 3 * error
 
-    weight, error = realise(
-        p := latent.clone().requires_grad_(), per_channel=False, curve=2.0, noise=None, error=error_table()
-    )
+    weight, error = realise(p := latent.clone().requires_grad_(), held(), noise=None, error=error_table())
     ((weight.double() * downstream).sum() + 3 * error.double()).backward()
-    step = 1e-6
+    step = 1e-3  # the scale is rounded to single precision
     for i in range(latent.numel()):
         nudge = torch.zeros(latent.numel(), dtype=torch.float64)
         nudge[i] = step
@@ -239,9 +224,10 @@ def test_gradient_agrees_with_finite_differences():
 @pytest.mark.parametrize("curve", [0.0, 2.0])
 def test_noise_has_the_moments_of_its_table(curve):
     latent = latents(200, 300).detach()
-    exact, _ = reference(latent, False, curve)
+    encoding = held(curve=curve)
+    exact, _ = reference(latent, encoding)
     s, u = latent.abs().max(), latent / latent.abs().max()
-    args = dict(per_channel=False, curve=curve, noise=noise_table(2049), error=None)
+    args = dict(encoding=encoding, noise=noise_table(2049), error=None)
     for fresh in (False, True):
         n = 64
         with fresh_gaussian() if fresh else nullcontext():
@@ -257,8 +243,8 @@ def test_noise_has_the_moments_of_its_table(curve):
 
 def test_per_channel_noise_scales_with_each_channel():
     latent = latents(50, 2000).detach() * torch.logspace(-2, 1, 50).unsqueeze(1)
-    noisy, _ = realise(latent, per_channel=True, curve=2.0, noise=noise_table(), error=None)
-    exact, _ = reference(latent, True, 2.0)
+    noisy, _ = realise(latent, held(per_channel=True), noise=noise_table(), error=None)
+    exact, _ = reference(latent, held(per_channel=True))
     s = latent.abs().amax(1, keepdim=True)
     u = latent / s
     z = ((noisy - exact) / s - mean_law(u)) / std_law(u)
@@ -268,7 +254,7 @@ def test_per_channel_noise_scales_with_each_channel():
 
 def test_same_seed_same_noise():
     latent = latents(30, 40)
-    args = dict(per_channel=False, curve=2.0, noise=noise_table(), error=None)
+    args = dict(encoding=held(), noise=noise_table(), error=None)
     torch.manual_seed(3)
     first, second = realise(latent, **args)[0], realise(latent, **args)[0]
     torch.manual_seed(3)
@@ -278,28 +264,28 @@ def test_same_seed_same_noise():
 def test_table_size_is_free_and_ends_are_reached():
     """A table of three: positions -1, 0, 1, and nothing in between or beyond."""
     latent = torch.tensor([[-1.0, -0.6, -0.4, 0.0, 0.4, 0.6, 1.0]]) * 4
-    table = torch.tensor([0.1, 0.2, 0.3], dtype=torch.complex64)
-    weight, _ = realise(latent, per_channel=False, curve=0.0, noise=table, error=None)
+    table = NoiseTable(torch.tensor([0.1, 0.2, 0.3]), torch.zeros(3))
+    weight, _ = realise(latent, held(curve=0.0), noise=table, error=None)
     torch.testing.assert_close(weight / 4, torch.tensor([[-0.9, -0.9, 0.2, 0.2, 0.2, 1.3, 1.3]]))
 
 
 def test_no_operation_returns_the_parameter_itself():
     latent = latents(3, 4)
-    weight, error = realise(latent, per_channel=False, curve=0.0, noise=None, error=None)
+    weight, error = realise(latent, held(curve=0.0), noise=None, error=None)
     assert weight is latent and error is None
 
 
 @pytest.mark.parametrize("per_channel", [False, True])
 def test_error_alone_leaves_linear_weights_as_they_are(per_channel):
     latent = latents(9, 4)
-    weight, _ = realise(latent, per_channel=per_channel, curve=0.0, noise=None, error=error_table())
+    weight, _ = realise(latent, held(per_channel, curve=0.0), noise=None, error=error_table())
     assert torch.equal(weight, latent) and weight.data_ptr() != latent.data_ptr()
 
 
 @pytest.mark.parametrize("per_channel", [False, True])
 def test_all_zero_weights(per_channel):
     latent = torch.zeros(4, 6, requires_grad=True)
-    weight, error = realise(latent, per_channel=per_channel, curve=2.0, noise=noise_table(), error=error_table())
+    weight, error = realise(latent, held(per_channel), noise=noise_table(), error=error_table())
     assert torch.equal(weight, torch.zeros(4, 6)) and error == 0
     (weight.sum() + error).backward()
     assert latent.grad.isfinite().all()
@@ -309,7 +295,7 @@ def test_one_all_zero_channel():
     latent = latents(4, 6)
     with torch.no_grad():
         latent[2] = 0
-    weight, error = realise(latent, per_channel=True, curve=2.0, noise=noise_table(), error=error_table())
+    weight, error = realise(latent, held(per_channel=True), noise=noise_table(), error=error_table())
     (weight.square().sum() + error).backward()
     assert torch.equal(weight[2], torch.zeros(6)) and error.isfinite() and latent.grad.isfinite().all()
 
@@ -321,7 +307,7 @@ def test_weights_that_are_not_finite_pass_on(per_channel, value):
     latent = latents(300, 600)
     with torch.no_grad():
         latent[299, 5] = value
-    weight, error = realise(latent, per_channel=per_channel, curve=2.0, noise=noise_table(2049), error=error_table())
+    weight, error = realise(latent, held(per_channel), noise=noise_table(2049), error=error_table())
     assert not weight[299].isfinite().any() and not error.isfinite()
     (weight.sum() + error).backward()
 
@@ -334,8 +320,8 @@ def test_ties_share_the_gradient_of_the_scale(per_channel):
     assert (latent.abs() == 0.5).sum() > 100
     latent.requires_grad_()
     downstream = torch.rand(300, 400)
-    weight, error = realise(latent, per_channel=per_channel, curve=2.0, noise=None, error=error_table())
-    expected_weight, expected_error = reference(latent, per_channel, 2.0)
+    weight, error = realise(latent, held(per_channel), noise=None, error=error_table())
+    expected_weight, expected_error = reference(latent, held(per_channel))
     (grad,) = torch.autograd.grad((weight * downstream).sum() + error, latent)
     (expected,) = torch.autograd.grad((expected_weight * downstream).sum() + expected_error, latent)
     close(grad, expected, 1e-4)
@@ -345,7 +331,7 @@ def test_ties_share_the_gradient_of_the_scale(per_channel):
 def test_channels_last_weights(per_channel):
     plain = latents(16, 8, 3, 3)
     last = plain.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
-    args = dict(per_channel=per_channel, curve=2.0, noise=None, error=error_table())
+    args = dict(encoding=held(per_channel), noise=None, error=error_table())
     weight, error = realise(last, **args)
     expected_weight, expected_error = realise(plain, **args)
     assert weight.is_contiguous(memory_format=torch.channels_last)
@@ -360,7 +346,7 @@ def test_channels_last_weights(per_channel):
 @pytest.mark.parametrize("view", [lambda p: p.t(), lambda p: p[::2], lambda p: p[:, 1:4]])
 def test_latents_that_are_not_dense(view):
     base = latents(12, 10)
-    args = dict(per_channel=True, curve=2.0, noise=None, error=error_table())
+    args = dict(encoding=held(per_channel=True), noise=None, error=error_table())
     weight, error = realise(view(base), **args)
     expected_weight, expected_error = realise(view(base).contiguous(), **args)
     assert torch.equal(weight, expected_weight) and torch.equal(error, expected_error)
@@ -372,8 +358,8 @@ def test_latents_that_are_not_dense(view):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_latents_are_computed_in_fp32(dtype):
     latent = latents(20, 30).detach().to(dtype).requires_grad_()
-    weight, error = realise(latent, per_channel=False, curve=2.0, noise=None, error=error_table())
-    expected_weight, expected_error = reference(latent, False, 2.0)
+    weight, error = realise(latent, held(), noise=None, error=error_table())
+    expected_weight, expected_error = reference(latent, held())
     assert weight.dtype == error.dtype == torch.float32
     close(weight, expected_weight, 5e-6)
     close(error, expected_error, 5e-5)
@@ -383,7 +369,7 @@ def test_half_precision_latents_are_computed_in_fp32(dtype):
 
 def test_autocast_does_not_touch_it():
     latent = latents(300, 400)
-    args = dict(per_channel=False, curve=2.0, noise=noise_table(), error=error_table())
+    args = dict(encoding=held(), noise=noise_table(), error=error_table())
     torch.manual_seed(1)
     expected = realise(latent, **args)
     torch.manual_seed(1)
@@ -399,7 +385,7 @@ class Layer(nn.Module):
         self.noise, self.table = noise_table(2049), error_table(2049)
 
     def forward(self, x):
-        weight, error = realise(self.weight, per_channel=False, curve=2.0, noise=self.noise, error=self.table)
+        weight, error = realise(self.weight, held(), noise=self.noise, error=self.table)
         return F.linear(x, weight).tanh() * (1 + error)
 
 
@@ -425,25 +411,25 @@ def test_deepcopy_and_compile():
     torch.testing.assert_close(torch.compile(layer, backend="aot_eager")(x), expected)
 
 
-def test_saves_only_latents_weights_and_table():
+def test_saves_only_latents_and_weights():
     """What the backward pass keeps alive; the weights are kept by the layer in any case."""
-    latent, table = latents(300, 400), error_table()
+    latent, noise, table = latents(300, 400), noise_table(), error_table()
     saved = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
-        weight, _ = realise(latent, per_channel=False, curve=2.0, noise=noise_table(), error=table)
+        weight, _ = realise(latent, held(), noise=noise, error=table)
     large = {t.data_ptr() for t in saved if t.numel() > 1000}
-    assert large == {latent.data_ptr(), weight.data_ptr(), table.data_ptr()}
+    assert large == {latent.data_ptr(), weight.data_ptr()}
     saved.clear()
     with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
-        weight, error = realise(latent.detach(), per_channel=False, curve=2.0, noise=noise_table(), error=table)
+        weight, error = realise(latent.detach(), held(), noise=noise, error=table)
     assert not saved and not weight.requires_grad and not error.requires_grad
 
 
 def test_gradients_of_only_one_output():
     latent = latents(7, 5)
-    weight, _ = realise(latent, per_channel=True, curve=2.0, noise=None, error=error_table())
+    weight, _ = realise(latent, held(per_channel=True), noise=None, error=error_table())
     (grad,) = torch.autograd.grad(weight.sum(), latent)
-    (expected,) = torch.autograd.grad(reference(latent, True, 2.0)[0].sum(), latent)
+    (expected,) = torch.autograd.grad(reference(latent, held(per_channel=True))[0].sum(), latent)
     close(grad, expected, 1e-4)
 
 
@@ -452,13 +438,13 @@ def test_gradients_of_only_one_output():
 def test_cuda_agrees_with_cpu(per_channel):
     latent = latents(300, 400)
     on_gpu = latent.detach().cuda().requires_grad_()
-    args = dict(per_channel=per_channel, curve=2.0, noise=None)
+    args = dict(encoding=held(per_channel), noise=None)
     weight, error = realise(latent, error=error_table(), **args)
-    gpu_weight, gpu_error = realise(on_gpu, error=error_table().cuda(), **args)
+    gpu_weight, gpu_error = realise(on_gpu, error=error_table().to(on_gpu.device), **args)
     close(gpu_weight.cpu(), weight, 1e-5)
     close(gpu_error.cpu(), error, 1e-4)
     (weight.square().sum() + error).backward()
     (gpu_weight.square().sum() + gpu_error).backward()
     close(on_gpu.grad.cpu(), latent.grad, 1e-4)
-    noisy, _ = realise(on_gpu, per_channel=per_channel, curve=2.0, noise=noise_table().cuda(), error=None)
+    noisy, _ = realise(on_gpu, held(per_channel), noise=noise_table().to(on_gpu.device), error=None)
     assert noisy.isfinite().all() and not torch.equal(noisy, gpu_weight)

@@ -1,0 +1,86 @@
+"""Laws of one's own: what a device file keeps of their fields, of whatever type."""
+
+from dataclasses import dataclass
+
+import pytest
+import yaml
+
+from hwaware.errors import UserError
+from hwaware.hardware.devices import LogTimeDrift, device_file, device_from_dict, device_to_dict, load_device
+from hwaware.hardware.devices.registry import read_device_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Typed(LogTimeDrift):
+    """A law whose constants are of all kinds."""
+
+    writes: int = 3
+    species: str = "oxygen"
+    is_cold: bool = False
+    shares: tuple[float, ...] = (0.5, 0.25)
+    nested: tuple[tuple[float, ...], ...] = ()
+    pulses: int | None = None
+
+
+LAW = f"{__name__}.Typed"
+VALUES = {"writes": 7, "species": "silver", "is_cold": True, "shares": (0.1, 1.0), "pulses": 2}
+
+
+def _typed(**values):
+    return device_from_dict(device_to_dict(load_device("reram_cmo")) | {"law": LAW, **values})
+
+
+def _same(device, other):
+    assert device == other
+    for name in Typed.__dataclass_fields__:
+        assert type(getattr(device, name)) is type(getattr(other, name)), name
+
+
+def test_a_device_file_keeps_the_types(tmp_path):
+    device = _typed(**VALUES, nested=((1.0, 2.0), (3.0,)))
+    assert (device.writes, device.species, device.is_cold, device.shares) == (7, "silver", True, (0.1, 1.0))
+    _same(device_from_dict(device_to_dict(device)), device)
+    path = tmp_path / "reram_cmo.yaml"
+    path.write_text(device_file(device))
+    _same(load_device(str(path)), device)
+    assert yaml.safe_load(path.read_text())["shares"] == [0.1, 1.0]  # without tags of Python's
+
+
+def test_what_yaml_makes_of_numbers():
+    """1e-6 is text, 7.0 a float, a list no tuple."""
+    device = _typed(writes=7.0, shares=["1e-6", 1], g_max_us="1e2", pulses=None)
+    assert (device.writes, device.shares, device.g_max_us, device.pulses) == (7, (1e-6, 1.0), 100.0, None)
+    assert type(device.writes) is int and type(device.shares[1]) is float
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"writes": 1.5}, "writes=1.5 of device 'reram_cmo' must be a whole number"),
+        ({"writes": "few"}, "writes of device 'reram_cmo': 'few' is not a number"),
+        ({"writes": [1]}, "writes of device 'reram_cmo' must be a number"),
+        ({"species": 3}, "species of device 'reram_cmo': 3 is not text"),
+        ({"is_cold": "yes"}, "is_cold of device 'reram_cmo': 'yes' is not true or false"),
+        ({"is_cold": 1}, "is_cold of device 'reram_cmo': 1 is not true or false"),
+        ({"shares": 0.5}, "shares of device 'reram_cmo' must be a list of numbers"),
+        ({"writs": 1}, "has no parameter 'writs'. Did you mean 'writes'"),
+    ],
+)
+def test_values_of_another_type(values, reason):
+    with pytest.raises(UserError, match=reason):
+        _typed(**values)
+
+
+def test_a_device_file_keeps_an_encoding_beside(tmp_path):
+    device, words = load_device("charan2020"), {"kappa": None, "format": {"levels": 15}}
+    path = tmp_path / "charan2020.yaml"
+    path.write_text(device_file(device, words))
+    read = read_device_file(str(path))
+    assert read.encoding == words and load_device(str(path)) == device and "encoding" not in read.constants
+    path.write_text(device_file(device))
+    assert read_device_file(str(path)).encoding == {}
+
+
+def test_a_law_that_was_not_imported():
+    with pytest.raises(UserError, match=r"names the law 'unasked.Law', which is unknown. Import its module first"):
+        device_from_dict({"name": "mine", "law": "unasked.Law"})
