@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.rows import make_row, make_rows, rows  # noqa: F401 - fixtures
+
 ROOT = Path(__file__).parent.parent
 
 # As in the processes that tests start: sums over threads are rounded otherwise, and results are compared bit by bit.
