@@ -16,6 +16,8 @@ from hwaware.census import TOLERANCE, _measure_norms, examine
 from hwaware.hardware.devices import load_device
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 DEVICE = load_device("reram_cmo")
 
 SAMPLE = (

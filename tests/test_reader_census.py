@@ -19,6 +19,8 @@ from hwaware.nn import analog_layers, convert, effective_state_dict
 from hwaware.reader_census import architectures, examine_reader, small_config
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 transformers = pytest.importorskip("transformers")
 
 DEVICE = load_device("reram_cmo")
