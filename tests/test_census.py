@@ -16,8 +16,6 @@ from hwaware.census import TOLERANCE, _measure_norms, examine
 from hwaware.hardware.devices import load_device
 from tests.conftest import ROOT
 
-pytestmark = pytest.mark.slow
-
 DEVICE = load_device("reram_cmo")
 
 SAMPLE = (
@@ -25,6 +23,8 @@ SAMPLE = (
     "xcit_nano_12_p16_224", "levit_128s", "edgenext_xx_small", "poolformerv2_s12", "tf_mobilenetv3_small_minimal_100",
     "resmlp_12_224", "test_vit", "test_resnet", "test_efficientnet", "test_convnext",
 )  # fmt: skip
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("name", SAMPLE)
