@@ -12,8 +12,6 @@ import pytest
 import torch
 from filelock import FileLock
 
-from tests.rows import make_row, make_rows, rows  # noqa: F401 - fixtures
-
 ROOT = Path(__file__).parent.parent
 
 # As in the processes that tests start: sums over threads are rounded otherwise, and results are compared bit by bit.

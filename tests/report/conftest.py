@@ -1,5 +1,3 @@
-"""Rows of results for tests of what reads them: fixtures, which `tests/conftest.py` gives to all."""
-
 import json
 import random
 
