@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 ROOT = Path(__file__).parent.parent
 
@@ -22,32 +25,52 @@ def _seeded():
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
-    """Folder with real images, weights and other simulators' statistics; tests that need it skip where it is absent."""
+    """Folder with real images and weights; tests that need it skip where it is absent."""
     folder = Path(os.environ.get("HWAWARE_SHARED", ROOT.parent / "shared"))
     if not folder.is_dir():
-        pytest.skip(f"real data and reference statistics are not here: no folder {folder} (set HWAWARE_SHARED)")
+        pytest.skip(f"real images and weights are not here: no folder {folder} (set HWAWARE_SHARED)")
     return folder
 
 
 @pytest.fixture(scope="session")
-def tiny_reader(tmp_path_factory) -> Path:
+def made_once(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """A folder that ``made_once(name, make)`` has ``make`` fill, in one of the processes that share the tests."""
+    own = tmp_path_factory.getbasetemp()
+    common = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def folder(name: str, make: Callable[[Path], None]) -> Path:
+        path, done = common / name, common / f"{name}.done"
+        with FileLock(common / f"{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(path, ignore_errors=True)  # what is left of one that failed
+                path.mkdir()
+                make(path)
+                done.touch()
+        return path
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_reader(made_once) -> Path:
     """Folder with ``model``, a BERT of random weights with its tokenizer, and ``data``, questions that it can learn."""
     path = ROOT / "scripts" / "make_tiny_reader.py"
     spec = importlib.util.spec_from_file_location("make_tiny_reader", path)
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    folder = tmp_path_factory.mktemp("tiny_reader")
-    script.make(folder)
-    return folder
+    return made_once("tiny_reader", script.make)
 
 
 @pytest.fixture(scope="session")
-def taught_reader(tiny_reader, tmp_path_factory) -> Path:
+def taught_reader(tiny_reader, made_once) -> Path:
     """The folder of its digital run, by the recipe but shorter."""
     from tests.command_line import run
 
-    folder = tmp_path_factory.mktemp("taught_reader")
-    recipe, where = ROOT / "recipes" / "squad2_tiny_digital.yaml", ("--trainer.default_root_dir", folder)
+    recipe = ROOT / "recipes" / "squad2_tiny_digital.yaml"
     what = ("--model.checkpoint", tiny_reader / "model", "--data.path", tiny_reader / "data")
-    run("fit", "--config", recipe, *what, *where, "--trainer.max_epochs", 4, "--trainer.enable_progress_bar", "false")
-    return folder / "squad2_tiny_digital" / "version_0"
+    short = ("--trainer.max_epochs", 4, "--trainer.enable_progress_bar", "false")
+
+    def teach(folder: Path) -> None:
+        run("fit", "--config", recipe, *what, *short, "--trainer.default_root_dir", folder)
+
+    return made_once("taught_reader", teach) / "squad2_tiny_digital" / "version_0"

@@ -24,6 +24,8 @@ SAMPLE = (
     "resmlp_12_224", "test_vit", "test_resnet", "test_efficientnet", "test_convnext",
 )  # fmt: skip
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", SAMPLE)
 def test_into_cells_and_back(name):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
 from tests.command_line import FINETUNE, measured, pretrained_weights, run, run_process
+
+pytestmark = pytest.mark.slow
 
 # Importing the callback's module registers the tiny network in the processes.
 TINY = (

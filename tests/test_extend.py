@@ -123,6 +123,7 @@ def test_own_law_in_python(here, monkeypatch):
     assert bundle["law"] == "creep_python.Creep" and hwaware.hardware.devices.device_from_dict(bundle) == device
 
 
+@pytest.mark.slow
 def test_own_images_are_compared_with_repairs(here):
     (here / "stripes.py").write_text(OWN_IMAGES)
     data = ("--data", "stripes.StripesData", "--data.batch_size", 50, "--model.num_classes", 2)
@@ -137,6 +138,7 @@ def test_own_images_are_compared_with_repairs(here):
     assert rows[0].base_digital > 70
 
 
+@pytest.mark.slow
 def test_own_data_module(here, capsys):
     (here / "dots.py").write_text(OWN_MODULE)
     data = ("--config", FINETUNE, "--data", "dots.Dots", "--data.n", 48, "--model.weights", pretrained_weights())
@@ -146,6 +148,7 @@ def test_own_data_module(here, capsys):
     assert "Dots has no samples to fit repairs on" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_console_script_finds_the_files_as_well(here):
     """Unlike ``python -m``, it does not look in the working directory by itself."""
     (here / "dots_script.py").write_text(OWN_MODULE)

@@ -21,6 +21,8 @@ from hwaware.metrics import exact_match, f1
 from tests.callbacks.test_record import _records
 from tests.command_line import ROOT, measured, run, run_process
 
+pytestmark = pytest.mark.slow
+
 DIGITAL, FINETUNE = (str(ROOT / "recipes" / f"squad2_tiny{kind}.yaml") for kind in ("_digital", ""))
 OLD = 315_360_000.0
 KILLER = ("--trainer.callbacks", "tests.tiny.KillAt", "--trainer.callbacks.step")

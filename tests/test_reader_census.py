@@ -20,6 +20,8 @@ from hwaware.reader_census import architectures, examine_reader, small_config
 from tests.conftest import ROOT
 from tests.placing import without
 
+pytestmark = pytest.mark.slow
+
 transformers = pytest.importorskip("transformers")
 
 DEVICE = load_hardware("reram_cmo")

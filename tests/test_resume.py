@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 from hwaware.cli.main import main
 from tests.command_line import FINETUNE, pretrained_weights, run, run_process
 
+pytestmark = pytest.mark.slow
+
 COMMON = ("fit", "--config", FINETUNE, "--evaluation.networks", "[]", "--trainer.val_check_interval", "0.5")
 
 

@@ -27,7 +27,7 @@ class WindowSpans(NamedTuple):
         starts, ends: their tokens ``[F, n_best]`` in the window without padding, inclusive.
     """
 
-    index: np.ndarray
+    index: np.ndarray  # type: ignore[assignment]  # hides tuple.index, which nobody calls
     null: np.ndarray
     scores: np.ndarray
     starts: np.ndarray
@@ -47,6 +47,13 @@ class SquadAnswers(Metric):
     """
 
     full_state_update = False
+
+    # a batch's each until ranks are synchronised; then all in one
+    index: list[Tensor]
+    null: list[Tensor]
+    scores: list[Tensor]
+    starts: list[Tensor]
+    ends: list[Tensor]
 
     def __init__(self, max_answer_tokens: int = 30, n_best: int = 20, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -112,7 +119,7 @@ class SquadAnswers(Metric):
         Each has a ``text``, a ``score`` in logits, and as ``probability`` the softmax of the scores. A text that
         several spans give counts once, with the best of their scores.
         """
-        spans, found = self.compute(), {}
+        spans, found = self.compute(), dict[str, list[dict[str, str | float]]]()
         of = windows.question[spans.index]
         for question in np.unique(of):
             own = np.flatnonzero(of == question)
@@ -131,9 +138,11 @@ class SquadAnswers(Metric):
         if isinstance(self.index, list) and not self.index:
             scores = torch.empty(0, self.n_best_size, device=self.device)
             tokens = scores.long()
-            states = WindowSpans(index=tokens[:, 0], null=scores[:, 0], scores=scores, starts=tokens, ends=tokens)
-            for name, state in states._asdict().items():
-                getattr(self, name).append(state)
+            self.index.append(tokens[:, 0])
+            self.null.append(scores[:, 0])
+            self.scores.append(scores)
+            self.starts.append(tokens)
+            self.ends.append(tokens)
 
 
 def _text(windows: Windows, spans: WindowSpans, row: int, rank: int) -> str:

@@ -82,7 +82,8 @@ class Answers:
         answer, where there are such; null odds above the threshold say that there is none.
         """
         refused = self.null_odds > threshold
-        groups = {"": slice(None), "_has_ans": self.has_answer, "_no_ans": ~self.has_answer}
+        everything = np.full_like(self.has_answer, True)
+        groups = {"": everything, "_has_ans": self.has_answer, "_no_ans": ~self.has_answer}
         values = {}
         for group, rows in groups.items():
             for metric, raw in (("f1", self.f1), ("em", self.em)):

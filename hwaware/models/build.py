@@ -83,14 +83,14 @@ def load_weights(model: nn.Module, file: str | Path, name: str = "the network", 
         )
     for key, tensor in state.items():
         _check_finite(key, tensor, str(file))
-    model.head_is_new = bool(left)
+    model.head_is_new = bool(left)  # type: ignore[assignment]  # a plain attribute; torch's types know modules only
     if left:
         rank_zero_warn(f"{file} is for another number of classes: {name} starts with a new, untrained head")
     # not strict only because of the batch counters; everything else was compared above
     model.load_state_dict(state, strict=False)
 
 
-def _leave_head(model: nn.Module, state: dict[str, Tensor], own: dict[str, Tensor]) -> bool:
+def _leave_head(model: Any, state: dict[str, Tensor], own: dict[str, Tensor]) -> bool:
     """Puts the network's own head into ``state`` where the file's is of another size; whether it did."""
     named = model.pretrained_cfg.get("classifier") or ()  # several where there are two, as in distilled DeiT
     prefixes = tuple(f"{head}." for head in ([named] if isinstance(named, str) else named))

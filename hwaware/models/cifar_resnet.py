@@ -52,6 +52,10 @@ class CifarResNet(nn.Module):
         global_pool: timm's name of the pooling before the classifier; '' keeps the map (needs ``num_classes=0``).
     """
 
+    layer1: nn.Sequential
+    layer2: nn.Sequential
+    layer3: nn.Sequential
+
     def __init__(self, blocks: int, num_classes: int = 10, in_chans: int = 3, global_pool: str = "avg") -> None:
         super().__init__()
         self.num_classes = num_classes

@@ -30,7 +30,8 @@ class CifarVgg(nn.Module):
 
     def __init__(self, width: int = 64, num_classes: int = 10, in_chans: int = 3, drop_rate: float = 0.0) -> None:
         super().__init__()
-        layers, channels = [], in_chans
+        layers: list[nn.Module] = []
+        channels = in_chans
         for depth, factor in _STAGES:
             for _ in range(depth):
                 layers += [nn.Conv2d(channels, width * factor, 3, padding=1, bias=False)]

@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
@@ -38,17 +38,17 @@ def build_reader(checkpoint: str, weights: str | None = None, config: Mapping[st
     """
     from transformers import AutoModelForQuestionAnswering, PretrainedConfig
 
-    config = read_config(checkpoint, config)
+    whole = read_config(checkpoint, config)
     if weights is not None:
-        config.null_threshold = None  # the checkpoint's own
-        network = _of(checkpoint, lambda: AutoModelForQuestionAnswering.from_config(config, dtype=torch.float32))
+        whole.null_threshold = None  # the checkpoint's own
+        network = _of(checkpoint, lambda: AutoModelForQuestionAnswering.from_config(whole, dtype=torch.float32))
         load_weights(network, weights, checkpoint)
         beside = weights_file(weights).with_name("config.json")
         if beside.is_file():  # as a run's folder has it
             # Read by transformers, which writes an infinite one in a way of its own.
             network.config.null_threshold = getattr(PretrainedConfig.from_json_file(beside), "null_threshold", None)
         return network.eval()
-    options = {"config": config, "dtype": torch.float32, "output_loading_info": True}
+    options = {"config": whole, "dtype": torch.float32, "output_loading_info": True}
     with _quiet():
         network, info = _of(checkpoint, lambda: AutoModelForQuestionAnswering.from_pretrained(checkpoint, **options))
     missing, encoder = sorted(info["missing_keys"]), f"{network.base_model_prefix}."
@@ -116,7 +116,7 @@ def build_tokenizer(checkpoint: str) -> PreTrainedTokenizerFast:
     with _quiet():
         tokenizer = _of(checkpoint, lambda: AutoTokenizer.from_pretrained(checkpoint, use_fast=True))
     check_tokenizer(tokenizer, getattr(read_config(checkpoint), "vocab_size", math.inf), checkpoint)
-    return tokenizer
+    return cast("PreTrainedTokenizerFast", tokenizer)  # checked
 
 
 def check_tokenizer(tokenizer: Any, vocabulary: float, name: str) -> None:

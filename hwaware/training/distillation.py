@@ -46,12 +46,14 @@ def distillation_loss(
     Returns:
         A scalar in single precision.
     """
-    if isinstance(student, Tensor):
-        student, teacher = [student], [teacher]
     losses = []
-    for ours, theirs in zip(student, teacher, strict=True):
+    for ours, theirs in zip(_several(student), _several(teacher), strict=True):
         if ours.shape != theirs.shape:
             raise UserError(f"the teacher has {theirs.shape[-1]} outputs, the student {ours.shape[-1]}.")
         ours, theirs = (F.log_softmax(logits.float() / temperature, dim=-1) for logits in (ours, theirs))
         losses.append(F.kl_div(ours, theirs, reduction="batchmean", log_target=True))
     return temperature**2 * torch.stack(losses).mean()
+
+
+def _several(outputs: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
+    return [outputs] if isinstance(outputs, Tensor) else outputs

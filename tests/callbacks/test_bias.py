@@ -47,6 +47,7 @@ def banned(weight: torch.Tensor) -> torch.Tensor:
     return slices.digits(slices.codes(weight / 2))[0] == 2
 
 
+@pytest.mark.slow
 def test_no_banned_state_is_exported(tmp_path):
     """An epoch is ten steps; a run that ends within one is projected too."""
     for name, length in {"epochs": ("max_epochs", 2), "steps": ("max_steps", 3)}.items():
@@ -165,6 +166,7 @@ def test_columns_are_chosen_once_and_kept_after_every_step():
     assert all(now or not kept for step in free.columns[steps:] for now, kept in zip(step, chosen, strict=True))
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_with_the_same_network(tmp_path):
     # Checkpoints are at steps 5, 10 (an epoch's last, before it is validated), 15, 20 (the run's last), 25 and 30.
     more = ("--checkpoint.every_n_train_steps", 5, "--trainer.max_epochs", 3, "--model.optimizer.init_args.lr", 0.1)
@@ -178,6 +180,7 @@ def test_a_killed_run_ends_with_the_same_network(tmp_path):
     assert same(exported(tmp_path / "whole"), exported(tmp_path / "killed"))
 
 
+@pytest.mark.slow
 def test_two_processes_choose_the_same_columns(tmp_path):
     two = ("--trainer.devices", 2, "--trainer.strategy", "ddp", "--trainer.callbacks", "tests.tiny.SaveEachRank")
     done = run_process(*command(tmp_path, *two, "--trainer.max_epochs", 1, percent=30), cwd=tmp_path)

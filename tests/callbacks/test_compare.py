@@ -9,6 +9,8 @@ from hwaware.evaluation.resume import PartialRows
 from hwaware.results.csv import read_rows, write_rows
 from tests.command_line import FINETUNE, measured, pretrained_weights, run
 
+pytestmark = pytest.mark.slow
+
 METHODS = "[{class_path: BnStats, init_args: {batches: 2}}, {class_path: Dora, init_args: {images: 3, steps: 2}}]"
 
 

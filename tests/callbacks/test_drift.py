@@ -121,10 +121,12 @@ def test_drift_of_plain_weights_is_the_base(fitted, tmp_path):
     assert rows == [row for row in measured(fitted / "rows.csv") if row.network == "base"]
 
 
+@pytest.mark.slow
 def test_drift_without_weights_takes_the_recipes(fitted, tmp_path):
     assert drift(tmp_path) == [row for row in measured(fitted / "rows.csv") if row.network == "base"]
 
 
+@pytest.mark.slow
 def test_several_devices_and_an_ablations_name(fitted, tmp_path):
     tensor = "{device: {name: reram_relative, relative_drift: 0.2}}"
     channel = "{device: {name: reram_relative}, encoding: {scale: channel}}"

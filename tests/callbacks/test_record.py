@@ -60,6 +60,7 @@ def test_validate_and_test_write_nothing(tmp_path, monkeypatch, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_weights_and_biases_run_reads_back(tmp_path, monkeypatch):
     """The run that wandb wrote offline, read with wandb's own log reader: configuration, curves, table, images."""
     pytest.importorskip("wandb")

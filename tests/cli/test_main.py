@@ -63,6 +63,7 @@ def test_print_config_is_complete_and_writes_nothing(tmp_path, monkeypatch, caps
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_pretrain_finetune_drift(tmp_path, monkeypatch, capsys):
     """The whole way with default folders; run folders are named after the recipe and counted."""
     monkeypatch.chdir(tmp_path)
@@ -77,6 +78,7 @@ def test_pretrain_finetune_drift(tmp_path, monkeypatch, capsys):
     assert {row.network for row in rows} == {"base", "finetuned"}
 
 
+@pytest.mark.slow
 def test_checkpoints_settings_do_not_override_the_command_line(tmp_path):
     """Lightning's own behaviour: hyper-parameters stored in --ckpt_path silently win."""
     common = ("fit", "--config", FINETUNE, "--model.weights", pretrained_weights(), "--evaluation.networks", "[]")
@@ -105,6 +107,7 @@ def test_unexpected_exceptions_keep_their_traceback(monkeypatch):
     assert error.traceback[-1].name == "broken"
 
 
+@pytest.mark.slow
 def test_the_runs_seed_reaches_the_data(tmp_path):
     """Without noise, order and augmentation are all that a seed changes in a finetune."""
     common = ("fit", "--config", FINETUNE, "--model.weights", pretrained_weights(), "--evaluation.networks", "[]")

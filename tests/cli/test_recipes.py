@@ -40,6 +40,7 @@ def test_recipe_parses_and_says_how_to_launch(recipe, capsys):
     assert re.search(r"^#\s+hwaware (fit|compare) --config recipes/", recipe.read_text(), re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_ablation_differs_from_the_main_recipe_in_what_it_names(capsys):
     folder = RECIPES[0].parent.parent if RECIPES[0].parent.name == "ablation" else RECIPES[0].parent
     main_recipe = parsed(folder / "cifar10_resnet20.yaml", capsys)
@@ -114,6 +115,7 @@ def few_images(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", IMAGENET, ids=lambda path: path.stem)
 def test_imagenet_recipe_runs_two_steps(recipe, few_images, tmp_path):
     """Random weights and a few images; nothing is said of its accuracy."""

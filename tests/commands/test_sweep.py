@@ -52,6 +52,7 @@ def test_the_agents_command_is_ours_and_parses(file, monkeypatch, capsys):
         assert chosen == value
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_resumes_and_gives_one_table(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

@@ -171,6 +171,7 @@ def _rank(rank, folder):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes(tmp_path):
     torch.multiprocessing.spawn(_rank, (tmp_path,), nprocs=2)
     wanted = metric_of([0, 1, 2]).answers(WINDOWS)

@@ -16,8 +16,10 @@ from hwaware.hardware.devices.censored import censored_moments
 from hwaware.hardware.encoding import MAPPINGS
 from hwaware.hardware.encoding import curve as iv
 from hwaware.nn import convert
+from tests.conftest import ROOT
 
 YEAR_S = 31536000.0
+REFERENCE = ROOT / "tests" / "reference"
 
 
 @pytest.mark.parametrize(("low", "high"), [(9.0, 88.2), (0.0, None)])
@@ -77,12 +79,12 @@ def test_samples_agree_with_the_closed_form(name, clamp, age_s):
         assert g.double().std().item() == pytest.approx(std, abs=tolerance)
 
 
-def test_against_another_simulator(shared_dir):
+def test_against_another_simulator():
     """IBM's aihwkit, 200,000 samples a point, within 5 standard errors + 1 %."""
     presets = {"ReRamCMO_acc2": "reram_cmo", "ReRamCMO_acc0.2": "reram_cmo_acc0.2"}
     presets |= {"ReRamWan2022_g40": "reram_wan2022", "PCMLike_g25": "pcm"}
     compared = 0
-    with open(shared_dir / "reference" / "aihwkit_conductance.csv") as file:
+    with open(REFERENCE / "aihwkit_conductance.csv") as file:
         for row in csv.DictReader(file):
             if row["model"] not in presets:
                 continue

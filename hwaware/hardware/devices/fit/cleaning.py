@@ -88,8 +88,8 @@ def clean(readings: Readings) -> Cleaned:
     kept = readings.take(~(on | off)[readings.cell])
     outlying, distance_us = outliers(kept)
     dead = _dead(kept, outlying)
-    aside = _strays(kept, outlying, distance_us) | dead[kept.cell]
-    departed, aside, kept = kept.take(outlying & ~aside), kept.take(aside), kept.take(~aside)
+    stray = _strays(kept, outlying, distance_us) | dead[kept.cell]
+    departed, aside, kept = kept.take(outlying & ~stray), kept.take(stray), kept.take(~stray)
     limits = _limits(kept)
     tolerance = 1e-3 * width
     at_ends = sum(

@@ -231,7 +231,7 @@ class _Problem:
     def intervals(self, form: Form, values: Mapping[str, float]) -> tuple[Estimate, ...]:
         """95 % intervals by the spread of fits to cells drawn with replacement; NaN where others can stand in."""
         fitted = self.constants(form)
-        drawn = {one.name: [] for one in fitted}
+        drawn: dict[str, list[float]] = {one.name: [] for one in fitted}
         rng, cells = np.random.default_rng(BOOTSTRAP_SEED), np.unique(self.readings.cell)
         for draw in range(BOOTSTRAP_DRAWS):
             times = np.bincount(rng.choice(cells, len(cells)), minlength=self.n).astype(float)
@@ -275,7 +275,7 @@ class _Problem:
 def _compare(fitted: Mapping[str, tuple]) -> tuple[str, list[Tried]]:
     """The form with the fewest constants among those as good as the best, and all of them, the likeliest first."""
     totals = {name: held.mean() for name, (_, _, _, held) in fitted.items()}
-    order = sorted(totals, key=totals.get, reverse=True)
+    order = sorted(totals, key=lambda name: totals[name], reverse=True)
     best = fitted[order[0]][3]
     compared = []
     for name in order:

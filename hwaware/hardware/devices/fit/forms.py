@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hwaware.hardware.devices.fit.cleaning import Cleaned
+from hwaware.hardware.devices.fit.readings import Readings
 
 _READ_TIME_S = 1e-6
 
@@ -121,7 +122,9 @@ def _polynomial(field: str, degree: int, start: float, size: float) -> tuple[Con
     return tuple(Constant(f"{field}[{power}]", 0.0 if power else start, size) for power in range(degree + 1))
 
 
-def _state_log_time(degree, high_us, spread_0, spread, trend, long, youngest_s) -> Form:
+def _state_log_time(
+    degree: int, high_us: float, spread_0: float, spread: float, trend: float, long: float, youngest_s: float
+) -> Form:
     return Form(
         f"state_log_time, degree {degree}",
         "state_log_time",
@@ -138,7 +141,7 @@ def _state_log_time(degree, high_us, spread_0, spread, trend, long, youngest_s) 
     )
 
 
-def _power_law_decay(readings, high_us, spread_0) -> Form:
+def _power_law_decay(readings: Readings, high_us: float, spread_0: float) -> Form:
     lowest = math.log(readings.target_us[readings.target_us > 0].min() / high_us)
     last = (readings.time_s == readings.ages_s[-1]) & (readings.target_us > high_us / 2)
     fallen = float(np.median(np.log(readings.target_us[last] / readings.conductance_us[last]))) if last.any() else 0.0
@@ -178,14 +181,14 @@ def _power_law_decay(readings, high_us, spread_0) -> Form:
 
 def _kinked(exponent: float, mean_at: float, std_at: float) -> dict[str, float]:
     """Exponents that are lowest from the given states x on, and rise below them."""
-    found = {}
+    found: dict[str, float] = {}
     for field, low, at in (("exponent_mean", exponent, mean_at), ("exponent_std", exponent / 5, std_at)):
         slope = -exponent / 4
         found |= {f"{field}[0]": slope, f"{field}[1]": low - slope * math.log(at), f"{field}[2]": low}
     return found
 
 
-def _measured_relaxation(readings, high_us, spread) -> Form:
+def _measured_relaxation(readings: Readings, high_us: float, spread: float) -> Form:
     ages, degree = readings.ages_s, 4
     times_s = tuple(float(age) for age in (ages if len(ages) <= 3 else ages[[0, len(ages) // 2, -1]]))
     constants = (

@@ -76,7 +76,7 @@ class Sample:
         """Of each reading: a density (1/µS) inside the limits, a probability at them; times its weight."""
         parts = [self._gaussian(*kind) for kind in self.kinds(device)]
         value = parts[0] if len(parts) == 1 else np.logaddexp(*parts) - math.log(2)
-        if _logarithmic(device):
+        if isinstance(device, LognormalSpread):
             value = value - np.where(self.at_low | self.at_high, 0.0, self.log_y)
         return value * self.weight
 
@@ -85,7 +85,7 @@ class Sample:
 
         Once, or for each of two equally likely kinds of cells.
         """
-        if _logarithmic(device):
+        if isinstance(device, LognormalSpread):
             mean = torch.cat([targets for _, targets in self.ages]).clamp_min(1e-9).log().numpy()
             return [(mean, np.hypot(max(device.log_std, 1e-5), self.noise * np.exp(-mean)), True)]
         if isinstance(device, MirroredPowerLaw):
@@ -122,12 +122,10 @@ class Sample:
                 hazard = np.exp(-0.5 * inside * inside - 0.5 * math.log(2 * math.pi) - log_ndtr(inside))
                 by_mean[at], by_std[at] = sign * hazard / std[at], sign * hazard * z[at] / std[at]
             inside = weight * ~(self.at_low | self.at_high)
-            found.append(
-                tuple(
-                    np.bincount(self.state, one, minlength=n_states)
-                    for one in (weight * by_mean, weight * by_std, inside)
-                )
+            mean_slope, std_slope, within = (
+                np.bincount(self.state, one, minlength=n_states) for one in (weight * by_mean, weight * by_std, inside)
             )
+            found.append((mean_slope, std_slope, within))
         return found
 
     def _gaussian(self, mean: np.ndarray, std: np.ndarray, log: bool) -> np.ndarray:
@@ -137,10 +135,6 @@ class Sample:
         value[self.at_low] = log_ndtr(z[self.at_low])
         value[self.at_high] = log_ndtr(-z[self.at_high])
         return value
-
-
-def _logarithmic(device: Device) -> bool:
-    return isinstance(device, LognormalSpread)
 
 
 @dataclass(frozen=True)

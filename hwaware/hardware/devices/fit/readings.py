@@ -6,7 +6,7 @@ import csv
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -65,8 +65,8 @@ class Readings:
     def take(self, kept: np.ndarray) -> Readings:
         """The readings where ``kept`` is true; cells keep their numbers."""
         visit = np.unique(self.visit[kept], return_inverse=True)[1]
-        columns = (self.cell, self.target_us, self.time_s, self.conductance_us)
-        return Readings(self.cells, *(column[kept] for column in columns), visit, self.left_out)
+        columns = ("cell", "target_us", "time_s", "conductance_us")
+        return replace(self, **{name: getattr(self, name)[kept] for name in columns}, visit=visit)
 
 
 def read_measurements(path: str | Path) -> Readings:
@@ -158,7 +158,17 @@ def _value(path: Path, line: int, quantity: str, text: str, factor: float) -> fl
     return value
 
 
-def _sorted(path, cells, cell, target, time, conductance, reading, lines, left_out) -> Readings:
+def _sorted(
+    path: Path,
+    cells: np.ndarray,
+    cell: np.ndarray,
+    target: np.ndarray,
+    time: np.ndarray,
+    conductance: np.ndarray,
+    reading: np.ndarray,
+    lines: np.ndarray,
+    left_out: int,
+) -> Readings:
     order = np.lexsort((reading, time, cell))
     cell, target, time, conductance, reading, lines = (
         column[order] for column in (cell, target, time, conductance, reading, lines)
@@ -184,7 +194,9 @@ def _sorted(path, cells, cell, target, time, conductance, reading, lines, left_o
     return Readings(tuple(map(str, cells)), cell, target, time, conductance, visit, left_out)
 
 
-def _refuse_mixed_units(path: Path, cell, target, conductance, lines) -> None:
+def _refuse_mixed_units(
+    path: Path, cell: np.ndarray, target: np.ndarray, conductance: np.ndarray, lines: np.ndarray
+) -> None:
     """Raises for rows a thousand or a million times off their target: µS among nS, among mS, or among S.
 
     What lies within the range of the targets a cell can read: with an on/off ratio near 1,000 one that is stuck on, or
@@ -198,7 +210,7 @@ def _refuse_mixed_units(path: Path, cell, target, conductance, lines) -> None:
         few = low if low.sum() <= len(low) / 2 else ~low
         raise UserError(
             f"'{path}' seems to mix units: targets from {states[jumps[0] + 1]:g} and up to {states[jumps[0]]:g} µS; "
-            f"see {named('line', np.sort(lines[few & (target > 0)]))}."
+            f"see {named('line', np.sort(lines[few & (target > 0)]).tolist())}."
         )
     ratio = np.divide(conductance, target, out=np.ones_like(target), where=target > 0)
     high, low = (
@@ -218,7 +230,7 @@ def _refuse_mixed_units(path: Path, cell, target, conductance, lines) -> None:
         one = np.flatnonzero(high | low)[0]
         raise UserError(
             f"'{path}' seems to mix units: a cell with target {target[one]:g} µS reads {conductance[one]:g} µS; "
-            f"see {named('line', np.sort(lines[high | low]))}."
+            f"see {named('line', np.sort(lines[high | low]).tolist())}."
         )
 
 

@@ -96,9 +96,15 @@ def gradient_and_information(
     return gradient, information
 
 
-def _slopes(sample, at, z, high, kinds) -> list[tuple[np.ndarray, np.ndarray]]:
+def _slopes(
+    sample: Sample,
+    at: Callable[[np.ndarray], Device],
+    z: np.ndarray,
+    high: np.ndarray,
+    kinds: Sequence[tuple[np.ndarray, np.ndarray, bool]],
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Of each kind's means and spreads by each constant, as (constants, states)."""
-    found = [([], []) for _ in kinds]
+    found: list[tuple[list[np.ndarray], list[np.ndarray]]] = [([], []) for _ in kinds]
     for place in range(len(z)):
         step = 1e-5 * max(abs(z[place]), 1e-2)
         step = step if z[place] + step <= high[place] else -step
