@@ -105,6 +105,29 @@ def test_card_has_metadata_and_the_drift_table(handed):
         exec(block.partition("```")[0], {"images": images()})
 
 
+@pytest.mark.parametrize(("command", "out"), [("push", "folder"), ("onnx", "model.onnx")])
+@pytest.mark.parametrize("recipe", ["model alone", "data that is not there"])
+def test_neither_data_nor_trainer_is_needed(command, out, recipe, finished, tmp_path, monkeypatch):
+    if command == "onnx":
+        pytest.importorskip("onnxscript")
+    config = yaml.safe_load((finished / "config.yaml").read_text())
+    if recipe == "model alone":
+        config = {"model": config["model"]}
+    else:
+        config |= {"data": {"class_path": "gone.Images", "init_args": {"path": "x"}}, "trainer": {"devices": 64}}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(config))
+    monkeypatch.setattr("hwaware.cli.build.Trainer", None)
+    options = ("--data.path", "nowhere", "--trainer.precision", "x")
+    run(command, "--config", tmp_path / "recipe.yaml", "--weights", finished, "--out", tmp_path / out, *options)
+    assert (tmp_path / out).exists()
+
+
+def test_the_latest_checkpoint_is_found_without_a_trainer(finished, tmp_path):
+    weights = ("--ckpt_path", "last", "--recipe", "finetune", "--trainer.default_root_dir", finished.parent.parent)
+    run("push", "--config", FINETUNE, *weights, "--out", tmp_path / "handed")
+    assert (tmp_path / "handed" / "model.safetensors").is_file()
+
+
 def test_drift_takes_the_folder_and_repeats_the_rows(finished, handed, tmp_path):
     common = ("drift", "--config", FINETUNE, "--model.weights", pretrained_weights(), "--recipe", "finetune")
     run(*common, "--weights", handed, "--trainer.default_root_dir", tmp_path)
