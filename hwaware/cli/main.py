@@ -21,6 +21,7 @@ COMMANDS = {
     "push": "a finetuned network as a repository of the Hugging Face hub, or as such a folder",
     "onnx": "a network as an ONNX file, effective weights",
     "sweep": "a grid of settings, one run each, as one table: sweep FILE [--jobs N] [-- --KEY VALUE ...]",
+    "study": "what is missing of an experiment (results/*/study.yaml): study FOLDER [--inputs.NAME PATH] [--dry]",
 }
 
 HELP = """\
@@ -70,6 +71,10 @@ def main(args: list[str] | None = None) -> int:
             run(arguments[1:])
         elif arguments[0] == "sweep":
             from hwaware.commands.sweep import run
+
+            run(arguments[1:])
+        elif arguments[0] == "study":
+            from hwaware.commands.study import run
 
             run(arguments[1:])
         else:

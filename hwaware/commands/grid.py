@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from hwaware.commands.processes import run_logged
 from hwaware.errors import UserError, nearest, nearest_yaml
 from hwaware.results.csv import merge_rows, read_rows, write_csv, write_rows
 from hwaware.results.files import replacing
@@ -68,9 +68,7 @@ class Point:
             file.write(json.dumps(self.arguments).encode())
         # The logger is the sweep server's; without it the run's folder has everything.
         where = ("--recipe", self.name, "--trainer.logger", "null", "--trainer.default_root_dir", str(out))
-        with self.log(out).open("wb") as log:
-            command = [sys.executable, "-m", "hwaware", *self.arguments, *where]
-            return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT).returncode
+        return run_logged([sys.executable, "-m", "hwaware", *self.arguments, *where], self.log(out))
 
 
 def read_grid(path: str | Path, more: Sequence[str] = ()) -> list[Point]:
