@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """How many sets of VeRA+ vectors a drift-aware schedule needs for each accuracy target.
 
-    python scripts/plan_sets.py --weights resnet20_cifar10.safetensors --data cifar10 --out results/schedule_cifar10
+    python results/schedule_cifar10/plan.py --weights resnet20_cifar10.safetensors --data cifar10 --out folder
 
 Plans the pretrained network's ten years on `reram_cmo` for each target (percent of the drift-free accuracy): mean minus
 one standard deviation over ten simulated chips, two ages a decade, on 1,000 validation images; no reported chip or
