@@ -81,14 +81,15 @@ class Job:
         """Whether it was successful."""
         return bool(self._record(out).get("finished"))
 
-    def folder(self, out: Path) -> Path:
-        """Where what it made is: its own folder where the command names that, else the newest run's in it."""
-        return out / self.name if "out" in _references(self.words) else newest_run(out / self.name)
+    def folder(self, out: Path) -> Path | None:
+        """Where what it made is: its own folder where the command names that, else the newest run's in it, if any."""
+        own = out / self.name
+        return (own if own.is_dir() else None) if "out" in _references(self.words) else newest_run(own)
 
-    def check(self, out: Path, resolved: Sequence[str]) -> None:
+    def check(self, out: Path, recorded: Sequence[str]) -> None:
         """Raises UserError where its folder has what another command made (or began, so that this one would go on)."""
-        known = self._record(out).get("command", list(resolved))
-        if known != list(resolved) and (self.finished(out) or self.going_on(out)):
+        known = self._record(out).get("command", list(recorded))
+        if known != list(recorded) and (self.finished(out) or self.going_on(out)):
             raise UserError(f"'{out / self.name}' is of another command: give another --out, or remove it.")
 
     def going_on(self, out: Path) -> tuple[str, ...]:
@@ -166,7 +167,7 @@ class Study:
         Args:
             text: of a command, setting or file.
             out: folder of the study's runs.
-            given: inputs by name; a reference to what is not among them, or not there, stays.
+            given: inputs by name; a reference to what is not among them, or not there yet, stays.
             job: whose text it is.
 
         """
@@ -174,13 +175,14 @@ class Study:
         def value(match: re.Match[str]) -> str:
             kind, _, name = match[1].partition(".")
             if kind == "jobs":
-                return str(next(one for one in self.jobs if one.name == name).folder(out))
-            if kind == "inputs":
+                path = next(one for one in self.jobs if one.name == name).folder(out)
+            elif kind == "inputs":
                 name, _, other = name.partition(".")
-                if name not in given or (other and not _runs(given[name] / other)):
-                    return match[0]
-                return str(newest_run(given[name] / other) if other else given[name])
-            return str(self.folder if kind == "study" else out / job)
+                path = given.get(name)
+                path = newest_run(path / other) if path and other else path
+            else:
+                path = self.folder if kind == "study" else out / job
+            return match[0] if path is None else str(path)
 
         return _REFERENCE.sub(value, text)
 
@@ -189,7 +191,7 @@ class Study:
         for reference in _references([*chain.from_iterable(job.words for job in self.jobs), *self.files.values()]):
             kind, _, name = reference.partition(".")
             name, _, other = name.partition(".")
-            if kind == "inputs" and other and not _runs(given[name] / other):
+            if kind == "inputs" and other and newest_run(given[name] / other) is None:
                 raise UserError(f"--inputs.{name}: '{given[name]}' has no run of a job '{other}'.")
 
     def recorded(self, job: Job, given: Mapping[str, Path]) -> list[str]:
@@ -240,13 +242,9 @@ def read_study(path: str | Path) -> Study:
     return study
 
 
-def newest_run(folder: Path) -> Path:
-    """The newest ``*/version_N`` in a job's folder; where there is none, what the first will most likely be called."""
-    return _newest(_runs(folder)) or folder / "*" / "version_0"
-
-
-def _runs(folder: Path) -> list[Path]:
-    return list(folder.glob("*/version_*"))
+def newest_run(folder: Path) -> Path | None:
+    """The newest ``*/version_N`` in a job's folder; None where there is none."""
+    return _newest(folder.glob("*/version_*"))
 
 
 def _read_jobs(name: str, given: Any, common: Mapping[str, Any], where: str) -> list[Job]:

@@ -43,9 +43,9 @@ def run(arguments: Sequence[str]) -> None:
     if options.dry:
         print("\n".join(_plan(study, out, given)))
         return
-    absent = [f"--inputs.{name} ({text})" for name, text in study.inputs.items() if name not in given]
+    absent = [f"--inputs.{name}: {text}" for name, text in study.inputs.items() if name not in given]
     if absent:
-        raise UserError(f"study '{study.folder}' needs {', '.join(absent)}.")
+        raise UserError(f"study '{study.folder}' needs {'; '.join(absent)}.")
     study.check_inputs(given)
     for job in study.jobs:
         job.check(out, study.recorded(job, given))
@@ -141,8 +141,8 @@ def _collect(study: Study, out: Path) -> None:
     from hwaware.results.costs import NAME as COSTS
     from hwaware.results.csv import merge_rows, read_rows
 
-    sources = [job.folder(out) for job in study.jobs if job.finished(out)]
-    sources = [source for source in sources if (source / "rows.csv").is_file()]
+    folders = [job.folder(out) for job in study.jobs if job.finished(out)]
+    sources = [folder for folder in folders if folder and (folder / "rows.csv").is_file()]
     if not sources:
         return
     target = study.folder / "rows.csv"

@@ -122,6 +122,7 @@ def test_dry_says_what_there_is_to_do_and_does_nothing(capsys, tmp_path):
     text = capsys.readouterr().out
     assert "input start: not given (--inputs.start: a text)" in text and "4 jobs: 4 missing" in text
     assert "python step.py '${inputs.start}' runs/studies/mine/first/y.txt 0" in text
+    assert "python step.py '${jobs.second}/y.txt' runs/studies/mine/third/y.txt 0" in text
     assert "missing third, after second" in text and "then: ${jobs.third}/y.txt as mine/end.txt" in text
     assert sorted(tmp_path.rglob("*")) == before
     assert main(["study", "mine", "--inputs.start=start.txt"]) == 0
@@ -280,7 +281,7 @@ def test_two_jobs_of_one_name(capsys):
     [
         ([], "the following arguments are required: folder"),
         (["mime"], "there is no study 'mime/study.yaml'. Did you mean 'mine'?"),
-        (["mine"], "study 'mine' needs --inputs.start (a text)."),
+        (["mine"], "study 'mine' needs --inputs.start: a text."),
         (["mine", "--inputs.start", "stort.txt"], "--inputs.start: there is no 'stort.txt'. Did you mean 'start.txt'?"),
         (["mine", "--inputs.strat", "start.txt"], "takes no --inputs.strat. Did you mean 'start'?"),
         (["mine", "--inputs.start", "--dry"], "--inputs.start needs a path"),
