@@ -49,7 +49,7 @@ def test_two_rules_for_one_layer_must_agree(second):
 def test_what_is_digital_whatever_rules_say():
     """So that what is put aside by its sensitivity may lie in what a rule names."""
     assert _assigned(Placement(A, (Rule(("blocks",), B),), digital=("*.1",))) == [A, B, None, A]
-    with pytest.raises(UserError, match=r"'blocks\.1' is matched by 'blocks' and by '\*\.1', which say different things"):
+    with pytest.raises(UserError, match=r"'blocks\.1' is matched by 'blocks' and by '\*\.1', which say different"):
         _assigned(Placement(A, (Rule(("blocks",), B), Rule(("*.1",), None))))
     with pytest.raises(UserError, match=r"'bloks' matches no layer. Did you mean 'blocks'"):
         _assigned(Placement(A, digital=("bloks",)))
