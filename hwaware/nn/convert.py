@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -109,17 +109,15 @@ def owning_layers(model: nn.Module) -> dict[str, AnalogLayer]:
 
 
 def main_hardware(model: nn.Module) -> Hardware:
-    """The hardware that holds most of a converted network's weights; of several the first.
+    """The hardware that most of a converted network's layers stand on; of several the first layer's.
 
     Raises:
         UserError: there is no analog layer.
     """
-    held: dict[Hardware, int] = defaultdict(int)
-    for layer in owning_layers(model).values():
-        held[layer.hardware] += layer.weight.numel()
-    if not held:
+    found = Counter(layer.hardware for layer in analog_layers(model).values())
+    if not found:
         raise UserError("the network has no analog layer: convert(model, hardware) first.")
-    return max(held, key=lambda hardware: held[hardware])
+    return found.most_common(1)[0][0]
 
 
 def convert(model: nn.Module, placement: Placement | Hardware, corrected: bool = True) -> ConversionReport:

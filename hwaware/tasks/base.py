@@ -455,6 +455,8 @@ def _computed(metrics: MetricCollection | Metric) -> dict[str, Tensor]:
 
 def _difference(saved: Any, mine: Any, name: str = "") -> str:
     """Where a checkpoint and a recipe differ, in words."""
+    if isinstance(saved, list) and isinstance(mine, list) and len(saved) == len(mine):  # of layers' rules
+        saved, mine = (dict(enumerate(one, start=1)) for one in (saved, mine))
     if isinstance(saved, dict) and isinstance(mine, dict):
         keys = [key for key in {**saved, **mine} if saved.get(key) != mine.get(key)]
         return "; ".join(_difference(saved.get(key), mine.get(key), f"{key}: ") for key in keys)
