@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """What fitting repairs costs: a VeRA+ step, a DoRA calibration, and how much of a comparison goes into making chips.
 
-    python scripts/bench_compensation.py [--repeats 15] [--out results/bench_compensation.csv]
+    python scripts/bench_compensation.py [--repeats 15] [--out results/speed/bench_compensation.csv]
 
 ResNet-20 for CIFAR with random weights (time does not depend on them), `reram_cmo`, `differential`. Prints one JSON
 line:

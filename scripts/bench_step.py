@@ -2,7 +2,7 @@
 """What hardware-aware training adds to a training step: CPU time and peak memory, relative to the same step, digital.
 
     scripts/bench_step.py                                    # all workloads, three to six minutes
-    scripts/bench_step.py --workload linear768_b512 --repeats 200 --out results/bench_step.csv
+    scripts/bench_step.py --workload linear768_b512 --repeats 200 --out results/speed/bench_step.csv
 
 A step is forward, loss, backward, optimiser (SGD, momentum 0.9) and zero_grad. "Everything on" is `reram_cmo` with the
 `differential` mapping, one scale per tensor, κ = 2; device noise at an age drawn anew for each step, log-uniform from

@@ -3,7 +3,8 @@
 
     python scripts/plot_sweep.py results/biased_lenet5/rows.csv severity results/biased_lenet5/severity.png
 
---metric and --age-s choose among rows (default: the first row's).
+The parameter may also be range_fraction, for several κ, with and without correction of the cell's curve, or the
+converters' input_range, for all ages. --metric and --age-s choose among rows (default: the first row's).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hwaware.report.sweep_plots import plot_parameter_sweep
+from hwaware.report.sweep_plots import plot_input_range_sweep, plot_parameter_sweep, plot_range_sweep
 from hwaware.results.csv import read_rows
 
 
@@ -26,8 +27,14 @@ def main() -> None:
     rows = read_rows(arguments.rows)
     metric = arguments.metric or rows[0].metric
     age_s = rows[0].age_s if arguments.age_s is None else arguments.age_s
-    kept = [row for row in rows if row.metric == metric and row.age_s == age_s]
-    print(plot_parameter_sweep(kept, arguments.parameter, arguments.out))
+    rows = [row for row in rows if row.metric == metric]
+    kept = [row for row in rows if row.age_s == age_s]
+    if arguments.parameter == "input_range":
+        print(plot_input_range_sweep(rows, arguments.out))
+    elif arguments.parameter == "range_fraction":
+        print(plot_range_sweep(kept, arguments.out, age_s))
+    else:
+        print(plot_parameter_sweep(kept, arguments.parameter, arguments.out))
 
 
 if __name__ == "__main__":

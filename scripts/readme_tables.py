@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Regenerates the tables of README.md and results/README.md; --check says which are out of date and exits with 1.
+"""Regenerates the tables of README.md and of results' pages; --check says which are out of date, and exits with 1.
 
     python scripts/readme_tables.py [--check] [FILE.md …]
 
@@ -7,10 +7,11 @@ A table stands between `<!-- table: results/cifar10_resnet20/rows.csv mapping=of
 `<!-- /table -->`. What is equated is a field of the rows, or a parameter of device or method (null: it has none);
 `networks=base,finetuned` chooses networks and their order, `against=NETWORK` the one that gains are counted over
 (base); `costs=results/…/costs.csv` adds what repairs cost.
-`<!-- table: results/bench_step.csv columns=workload,ratio_cpu -->` shows columns of any CSV file as they are,
-`<!-- table: results/census.csv count=status -->` how many lines have each value of one, and
+`<!-- table: results/speed/bench_step.csv columns=workload,ratio_cpu -->` shows columns of any CSV file as they are,
+`<!-- table: results/census/census.csv count=status -->` how many lines have each value of one, and
 `<!-- table: results/headline.yaml -->` one line for each comparison that the YAML file lists. Paths are relative to the
-file's folder.
+file's folder. `<!-- table: devices -->` lists the constants of all devices on the page once, which else stand under
+each table.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ import json
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from hwaware.errors import UserError, nearest
-from hwaware.report.labels import varying_params
-from hwaware.report.tables import markdown_table
+from hwaware.report.labels import constants, varying_params
+from hwaware.report.tables import grids, markdown
 from hwaware.results.costs import read_costs
 from hwaware.results.csv import COLUMNS, read_rows
 from hwaware.results.row import Row
@@ -38,7 +39,9 @@ from hwaware.results.setting import params_of
 from hwaware.results.summary import summarise
 
 _ROOT = Path(__file__).resolve().parents[1]
-FILES = (_ROOT / "README.md", _ROOT / "results" / "README.md")
+_PAGES = (_ROOT / "README.md", *sorted(_ROOT.glob("results/**/README.md")))
+FILES = tuple(page for page in _PAGES if "<!-- table:" in page.read_text(encoding="utf-8"))
+DEVICES = "devices"
 TEN_YEARS_S = 315_360_000.0
 _MARKER = re.compile(r"^<!-- (?:table: (?P<source>.*?)|(?P<close>/table)) -->$", flags=re.MULTILINE)
 
@@ -68,7 +71,9 @@ def _renew(file: Path, check: bool) -> int:
         found = list(blocks(text))
         if not found:
             raise UserError("there is no '<!-- table: … -->' in it.")
-        tables = [f"\n\n{table(block, file.parent)}\n\n" for block in found]
+        devices: dict[str, dict[str, None]] | None = {} if any(one.source == DEVICES for one in found) else None
+        made = {one: table(one, file.parent, devices) for one in found if one.source != DEVICES}
+        tables = [f"\n\n{made[one] if one in made else device_list(devices)}\n\n" for one in found]
     except (UserError, FileNotFoundError) as error:
         print(f"{file}: {error}", file=sys.stderr)
         return 2
@@ -99,8 +104,8 @@ def blocks(text: str) -> Iterator[Block]:
         raise UserError(f"'{opened[0]}' is never ended by '<!-- /table -->'.")
 
 
-def table(block: Block, folder: Path) -> str:
-    """The markdown that a block asks for."""
+def table(block: Block, folder: Path, devices: dict[str, dict[str, None]] | None = None) -> str:
+    """The markdown that a block asks for; devices' constants, by name, go into ``devices`` where that is given."""
     try:
         path, *conditions = block.source.split()
         if path.endswith(".yaml"):
@@ -119,11 +124,23 @@ def table(block: Block, folder: Path) -> str:
             rows = [row for network in networks.split(",") for row in keep(rows, "network", network)]
         named = [name for name in wanted if name not in COLUMNS]
         varying = varying_params(row for row in every if row.device == rows[0].device)
-        return markdown_table(rows, (*named, *varying), against, costs)
+        tables = grids(rows, (*named, *varying), against, costs)
+        if devices is not None:
+            for row in rows:
+                devices.setdefault(row.device, {})[constants(row)] = None
+            tables = [replace(one, constants="") for one in tables]
+        return markdown(tables)
     except (UserError, FileNotFoundError) as error:
         raise type(error)(f"line {block.line}: {error}") from error
     except ValueError as error:
         raise UserError(f"line {block.line}: '{block.source}' is not 'PATH field=value …'.") from error
+
+
+def device_list(devices: dict[str, dict[str, None]]) -> str:
+    """The constants of devices by name, a line each."""
+    if not devices:
+        raise UserError(f"'{DEVICES}': no table of the page has a device.")
+    return "\n".join(f"* `{name}`: {'; '.join(filter(None, variants))}" for name, variants in devices.items())
 
 
 def headline(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""A sample of timm's architectures: scripts/census.py tries them all."""
+"""A sample of timm's architectures: results/census/census.py tries them all."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import sys
 import pytest
 import timm
 import torch
+from timm_census import TOLERANCE, _measure_norms, examine
 from torch import nn
 
-from hwaware.census import TOLERANCE, _measure_norms, examine
 from hwaware.hardware import load_hardware
 from tests.conftest import ROOT
 
@@ -93,7 +93,7 @@ def test_a_chaotic_network_is_no_failure(gain, status, monkeypatch):
 
 
 def test_the_script_goes_on_where_it_stopped(tmp_path):
-    command = [sys.executable, "scripts/census.py", "--out", str(tmp_path / "c.csv"), "--filter", "test_resnet*"]
+    command = [sys.executable, "results/census/census.py", "--out", str(tmp_path / "c.csv"), "--filter", "test_resnet*"]
     first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert first.returncode == 0 and "1 architectures: 1 ok" in first.stdout, first.stdout + first.stderr
     with (tmp_path / "c.csv").open() as file:

@@ -8,15 +8,15 @@ import subprocess
 import sys
 
 import pytest
+import timm_census
 import torch
+from timm_census import TOLERANCE
+from transformers_census import architectures, examine_reader, small_config
 
-from hwaware import census
-from hwaware.census import TOLERANCE
 from hwaware.errors import UserError
 from hwaware.hardware import load_hardware
 from hwaware.models.readers import mark
 from hwaware.nn import analog_layers, convert, effective_state_dict
-from hwaware.reader_census import architectures, examine_reader, small_config
 from tests.conftest import ROOT
 from tests.placing import without
 
@@ -95,7 +95,7 @@ def test_what_conversion_passes_over_is_named(findings):
 
 
 def test_latent_weights_in_the_file_would_be_found(monkeypatch):
-    monkeypatch.setattr(census, "effective_state_dict", lambda model: model.state_dict())
+    monkeypatch.setattr(timm_census, "effective_state_dict", lambda model: model.state_dict())
     found = examine_reader("bert", DEVICE)
     assert found.status == "failed" and found.returned_error > TOLERANCE > found.converted_error
 
@@ -126,8 +126,8 @@ def test_shared_layers_and_embeddings_load_into_the_plain_network():
 
 
 def test_the_script(tmp_path):
-    options = ["--task", "question-answering", "--out", str(tmp_path / "c.csv"), "--filter", "megatron*"]
-    ran = subprocess.run([sys.executable, "scripts/census.py", *options], cwd=ROOT, capture_output=True, text=True)
+    command = [sys.executable, "results/census/census.py", "--task", "question-answering", "--filter", "megatron*"]
+    ran = subprocess.run([*command, "--out", str(tmp_path / "c.csv")], cwd=ROOT, capture_output=True, text=True)
     assert ran.returncode == 0 and "1 architectures: 1 ok" in ran.stdout, ran.stdout + ran.stderr
     with (tmp_path / "c.csv").open() as file:
         (line,) = csv.DictReader(file)

@@ -9,6 +9,7 @@ import pytest
 
 from hwaware.cli.main import main
 from hwaware.commands.grid import read_grid
+from hwaware.commands.jobs import read_study
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -33,6 +34,10 @@ def test_commands_parse_against_the_command_line(command, monkeypatch, capsys):
     arguments = shlex.split(command)[1:]
     if arguments[0] == "sweep":
         assert read_grid(arguments[1])
+        return
+    if arguments[0] == "study":
+        given = [word.removeprefix("--inputs.") for word in arguments if word.startswith("--inputs.")]
+        assert list(read_study(arguments[1]).inputs) == given
         return
     if arguments != ["--help"] and arguments[0] != "device" and "--print_config" not in arguments:
         arguments.append("--print_config")

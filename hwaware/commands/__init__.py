@@ -42,6 +42,10 @@ COMMANDS = {
     "sweep": Command(
         "a grid of settings, one run each, as one table: sweep FILE [--jobs N] [-- --KEY VALUE ...]", on_recipe=False
     ),
+    "study": Command(
+        "what is missing of an experiment (results/*/study.yaml): study FOLDER [--inputs.NAME PATH] [--dry]",
+        on_recipe=False,
+    ),
 }
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from hwaware.commands.processes import run_logged
 from hwaware.errors import UserError, nearest, nearest_yaml
 from hwaware.results.csv import merge_rows, read_rows, write_csv, write_rows
 from hwaware.results.files import replacing
@@ -74,9 +75,7 @@ class Point:
             file.write(json.dumps(self.arguments).encode())
         # The logger is the sweep server's; without it the run's folder has everything.
         where = ("--recipe", self.name, "--trainer.logger", "null", "--trainer.default_root_dir", str(out))
-        with self.log(out).open("wb") as log:
-            command = [sys.executable, "-m", "hwaware", *self.arguments, *where]
-            return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT).returncode
+        return run_logged([sys.executable, "-m", "hwaware", *self.arguments, *where], self.log(out))
 
 
 def said(output: str) -> str:

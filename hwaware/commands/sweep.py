@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from hwaware.commands.grid import Point, collect, read_grid, said
+from hwaware.commands.processes import run_all
 from hwaware.errors import UserError
 from hwaware.report.labels import age_label
 from hwaware.report.tables import accuracy_text
@@ -61,19 +60,9 @@ def run(arguments: Sequence[str]) -> None:
 def _run_points(points: Sequence[Point], total: int, out: Path, jobs: int) -> list[Point]:
     """Runs the points, tells of each, and returns those that failed."""
     print(f"{total} points, {total - len(points)} of them finished already", flush=True)
-    failed, begin = [], time.monotonic()
-    with ThreadPoolExecutor(jobs) as pool:
-        running = {pool.submit(point.run, out): point for point in points}
-        try:
-            for number, done in enumerate(as_completed(running), start=total - len(points) + 1):
-                point, minutes = running[done], (time.monotonic() - begin) / 60
-                lost = done.result() != 0 or point.rows(out) is None
-                failed += [point] * lost
-                print(f"{number}/{total} {point.name}: {'failed' if lost else 'done'} ({minutes:.1f} min)", flush=True)
-        except BaseException:  # Ctrl-C reaches the processes as well; no others are to be started
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return failed
+    tasks = {point.name: lambda point=point: point.run(out) == 0 and point.rows(out) is not None for point in points}
+    failed, _ = run_all(tasks, jobs, total)
+    return [point for point in points if point.name in failed]
 
 
 def _table(points: Sequence[Point], out: Path) -> Table:

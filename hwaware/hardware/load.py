@@ -12,7 +12,7 @@ from hwaware.hardware.devices import device_from_dict, read_device_file
 from hwaware.hardware.devices.registry import typed
 from hwaware.hardware.encoding import MAPPING_NAMES, Codes, Encoding, Levels, import_mapping, number_format
 from hwaware.hardware.hardware import Hardware
-from hwaware.hardware.placement import Placement, Rule, digital
+from hwaware.hardware.placement import Placement, Rule
 
 _ENCODING = tuple(field.name for field in fields(Encoding))
 _FORMAT = tuple(field.name for kind in (Levels, Codes) for field in fields(kind))
@@ -98,16 +98,16 @@ def placement_from_plain(plain: Mapping[str, Any]) -> Placement:
     if "device" in plain:
         converters = plain.get("converters")
         hardware = hardware_from_flat(plain["device"], None if converters is None else Converters(**converters))
-        kept = digital(plain.get("exclude", ()))
-        include = tuple(plain.get("include", ("*",)))
+        exclude, include = tuple(plain.get("exclude", ())), tuple(plain.get("include", ("*",)))
         if include == ("*",):
-            return Placement(hardware, kept)
-        return Placement(None, (Rule(include, hardware), *kept))
+            return Placement(hardware, (Rule(exclude, None),) if exclude else ())
+        return Placement(None, (Rule(include, hardware),), exclude)
 
     def of(one: Mapping[str, Any] | None) -> Hardware | None:
         return None if one is None else hardware_from_plain(one)
 
-    return Placement(of(plain["default"]), tuple(Rule(tuple(r["match"]), of(r["hardware"])) for r in plain["layers"]))
+    rules = tuple(Rule(tuple(rule["match"]), of(rule["hardware"])) for rule in plain["layers"])
+    return Placement(of(plain["default"]), rules, tuple(plain["digital"]))
 
 
 def hardware_from_flat(values: Mapping[str, Any], converters: Converters | None = None) -> Hardware:

@@ -11,7 +11,7 @@ from hwaware.errors import UserError
 from hwaware.hardware.crossbar import Converters, Crossbar
 from hwaware.hardware.hardware import Hardware
 from hwaware.hardware.load import build_hardware
-from hwaware.hardware.placement import Placement, Rule, digital
+from hwaware.hardware.placement import Placement, Rule
 
 
 @dataclass(frozen=True)
@@ -166,8 +166,8 @@ class HardwareOptions:
             raise UserError("hardware.device has no name: give one, such as device.name reram_cmo.")
         default = self._hardware(LayerOptions(match="*"))
         rules = [Rule(one.patterns, None if one.digital else self._hardware(one)) for one in self.layers or ()]
-        kept = digital(self.keep_digital.names() if self.keep_digital is not None else ())
-        return Placement(None if self.others_digital else default, (*rules, *kept))
+        kept = self.keep_digital.names() if self.keep_digital is not None else ()
+        return Placement(None if self.others_digital else default, tuple(rules), kept)
 
     def _hardware(self, layer: LayerOptions) -> Hardware:
         constants = layer.device or {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -30,7 +30,8 @@ class Placement:
 
     Attributes:
         default: of layers that no rule names; None keeps them digital.
-        rules: of which two that name one layer must agree; but one that keeps it digital wins over all.
+        rules: of which two that name one layer must agree.
+        digital: patterns of layers that stay digital, whatever rules say.
 
     Raises:
         UserError: nothing is in cells.
@@ -38,6 +39,7 @@ class Placement:
 
     default: Hardware | None
     rules: tuple[Rule, ...] = ()
+    digital: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.every:
@@ -59,20 +61,17 @@ class Placement:
         """
         found: dict[str, Hardware | None] = {name: self.default for name in names}
         named_by: dict[str, str] = {}
-        for rule in sorted(self.rules, key=lambda rule: rule.hardware is None):  # so that digital ones win
+        for rule in self.rules:
             for pattern in rule.match:
-                hits = [name for name in found if any(fnmatchcase(part, pattern) for part in ancestry(name))]
-                if not hits:
-                    raise UserError(
-                        f"hardware.layers: '{pattern}' matches no layer. {nearest(pattern, filter(None, found))}"
-                    )
-                for name in hits:
-                    if name in named_by and rule.hardware not in (found[name], None):
+                for name in _matches(pattern, found):
+                    if name in named_by and found[name] != rule.hardware:
                         raise UserError(
                             f"hardware.layers: layer '{name}' is matched by '{named_by[name]}' and by '{pattern}', "
-                            "which put it on different hardware: narrow one of the patterns."
+                            "which say different things of it: narrow one of the patterns."
                         )
                     found[name], named_by[name] = rule.hardware, pattern
+        for pattern in self.digital:
+            found |= dict.fromkeys(_matches(pattern, found))
         return found
 
     def plain(self) -> dict[str, Any]:
@@ -82,12 +81,20 @@ class Placement:
             return None if hardware is None else hardware.plain()
 
         layers = [{"match": list(rule.match), "hardware": of(rule.hardware)} for rule in self.rules]
-        return {"default": of(self.default), "layers": layers}
+        return {"default": of(self.default), "layers": layers, "digital": list(self.digital)}
 
 
-def digital(patterns: Sequence[str]) -> tuple[Rule, ...]:
-    """Rules that keep the layers digital that patterns match."""
-    return (Rule(tuple(patterns), None),) if patterns else ()
+def _matches(pattern: str, names: Iterable[str]) -> list[str]:
+    """The modules that a pattern covers.
+
+    Raises:
+        UserError: there is none.
+    """
+    names = list(names)
+    hits = [name for name in names if any(fnmatchcase(part, pattern) for part in ancestry(name))]
+    if not hits:
+        raise UserError(f"hardware.layers: '{pattern}' matches no layer. {nearest(pattern, filter(None, names))}")
+    return hits
 
 
 def ancestry(name: str) -> Iterator[str]:

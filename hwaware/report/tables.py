@@ -77,7 +77,12 @@ def markdown_table(
             other parameters (an ablation's), since a chip is known by its seed.
         costs: what repairs cost, for further columns.
     """
-    return "\n\n".join(map(_markdown, grids(rows, varying, against, costs)))
+    return markdown(grids(rows, varying, against, costs))
+
+
+def markdown(tables: Iterable[Grid]) -> str:
+    """Tables as GitHub markdown."""
+    return "\n\n".join(map(_markdown, tables))
 
 
 def grids(

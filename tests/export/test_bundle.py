@@ -150,10 +150,10 @@ class OwnShift(ChannelAffine):
 
 def test_a_repair_of_ones_own_is_read_back_where_its_module_was_imported(tmp_path):
     """A downloaded file may name any module: reading it imports none."""
-    device = load_device("reram_cmo", mapping="offset")
+    hardware = load_hardware("reram_cmo", mapping="offset")
     timetable = Timetable((Level(0.0, None, 91.0, 0.1, True),), 91.5)
     repair = PlannedRepair(OwnShift(steps=7), timetable, Cost(bytes_stored=1.0, extra_macs_percent=0.0), Schedule())
-    folder = write_bundle(tmp_path / "b", _converted(device), device, "net", [repair])
+    folder = write_bundle(tmp_path / "b", _converted(hardware), "net", [repair])
     assert read_bundle(folder).repairs[0].method == OwnShift(steps=7)
     manifest = (folder / "bundle.json").read_text()
     assert f'"{__name__}.OwnShift"' in manifest

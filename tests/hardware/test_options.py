@@ -162,6 +162,6 @@ def test_beside_a_task_what_is_not_said_of_layers_and_crossbar_is_the_tasks(rank
     assert pcm.beside(None) == pcm.placement == Placement(load_hardware("pcm", mapping="offset", columns=16))
     told = HardwareOptions({"name": "pcm"}, layers=[])  # said: nothing differs
     assert told.beside(task).rules == ()
-    assert HardwareOptions({"name": "pcm"}, keep_digital=ranking).beside(task).rules == (Rule(("a", "b"), None),)
+    assert HardwareOptions({"name": "pcm"}, keep_digital=ranking).beside(task).digital == ("a", "b")
     only = HardwareOptions(CMO, layers=[LayerOptions("fc")], others_digital=True)
     assert pcm.beside(only).default is None

@@ -46,16 +46,19 @@ def test_two_rules_for_one_layer_must_agree(second):
         clash.assign(NAMES)
 
 
-def test_digital_wins():
+def test_what_is_digital_whatever_rules_say():
     """So that what is put aside by its sensitivity may lie in what a rule names."""
-    for rules in ((Rule(("blocks",), B), Rule(("*.1",), None)), (Rule(("*.1",), None), Rule(("blocks",), B))):
-        assert _assigned(Placement(A, rules)) == [A, B, None, A]
+    assert _assigned(Placement(A, (Rule(("blocks",), B),), digital=("*.1",))) == [A, B, None, A]
+    with pytest.raises(UserError, match=r"'blocks\.1' is matched by 'blocks' and by '\*\.1', which say different"):
+        _assigned(Placement(A, (Rule(("blocks",), B), Rule(("*.1",), None))))
+    with pytest.raises(UserError, match=r"'bloks' matches no layer. Did you mean 'blocks'"):
+        _assigned(Placement(A, digital=("bloks",)))
 
 
 def test_plain_types_and_back():
     converting = load_hardware("reram_cmo", kappa=None, levels=15, converters=Converters(adc_bits=8, samples=64))
     for placement in (
-        Placement(A, (Rule(("stem", "head"), None), Rule(("blocks",), B))),
+        Placement(A, (Rule(("stem", "head"), None), Rule(("blocks",), B)), digital=("blocks.1",)),
         Placement(None, (Rule(("*",), converting),)),
         Placement(load_hardware("diware2023")),
     ):

@@ -200,7 +200,7 @@ def test_patterns():
     convert(model, without(DEVICE, "stem"))
     assert list(analog_layers(model)) == ["block.0", "block.1"]
     model = network()
-    convert(model, Placement(None, (Rule(("block",), DEVICE), Rule(("*.1",), None))))
+    convert(model, Placement(None, (Rule(("block",), DEVICE),), digital=("*.1",)))
     assert list(analog_layers(model)) == ["block.0"]
     for placement in (Placement(None, (Rule(("blok",), DEVICE),)), without(DEVICE, "blok")):
         with pytest.raises(UserError, match=r"hardware.layers: 'blok' matches no layer. Did you mean 'block'"):

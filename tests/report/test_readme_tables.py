@@ -178,6 +178,28 @@ def test_a_missing_readme(tmp_path, capsys):
     assert "README.md" in capsys.readouterr().err
 
 
+def test_devices_are_listed_once_a_page(readme):
+    tables = ("results/x/rows.csv device=reram_cmo kappa=2", "results/x/rows.csv device=reram_relative")
+    path = readme(*tables, "devices")
+    assert _run(path) == 0
+    *shown, devices = _contents(path)
+    assert not any("Device:" in one for one in shown)
+    assert devices.splitlines() == [
+        "* `reram_cmo`: drift_mean_slope_us = -0.089",
+        "* `reram_relative`: drift_mean_slope_us = -0.089, relative_drift = 0.1; "
+        "drift_mean_slope_us = -0.089, relative_drift = 0.2",
+    ]
+    assert _run(path, "--check") == 0
+    path = readme(*tables)
+    assert _run(path) == 0 and all("Device:" in one for one in _contents(path))
+
+
+def test_devices_of_a_page_without_any(readme, tmp_path, capsys):
+    (tmp_path / "results" / "speed.csv").write_text("workload,ratio\na,1.1\n")
+    assert _run(readme("results/speed.csv columns=workload,ratio", "devices")) == 2
+    assert "'devices': no table of the page has a device" in capsys.readouterr().err
+
+
 def test_columns_of_any_csv_file(readme, tmp_path):
     (tmp_path / "results" / "speed.csv").write_text("workload,ratio,commit\na,1.1,x\nb,1.2,x\n")
     path = readme("results/speed.csv columns=workload,ratio")

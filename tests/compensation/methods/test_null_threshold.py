@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from torch import nn
 
 from hwaware.chip import VALIDATION_CHIP_SEED_START, Chip

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """How many sets of VeRA+ vectors a drift-aware schedule needs for each accuracy target.
 
-    python scripts/plan_sets.py --weights resnet20_cifar10.safetensors --data cifar10 --out results/schedule_cifar10
+    python results/schedule_cifar10/plan.py --weights resnet20_cifar10.safetensors --data cifar10 --out folder
 
 Plans the pretrained network's ten years on `reram_cmo` for each target (percent of the drift-free accuracy): mean minus
 one standard deviation over ten simulated chips, two ages a decade, on 1,000 validation images; no reported chip or
@@ -25,7 +25,8 @@ from hwaware.compensation import Schedule, VeraPlus, plan
 from hwaware.compensation.costs import network_size
 from hwaware.data import ImageData
 from hwaware.evaluation.fitting import fit_data
-from hwaware.hardware.devices import load_device
+from hwaware.evaluation.run import Run
+from hwaware.hardware import load_hardware
 from hwaware.nn import convert
 from hwaware.report.plots import plot_sets
 from hwaware.results.csv import write_csv
@@ -48,24 +49,24 @@ def main() -> None:
     data = ImageData(path=arguments.data, source="parquet", train_rows=(0, 45000), val_rows=(45000, 50000))
     data.inputs = task.inputs
     trainer = Trainer(accelerator="cpu", precision=arguments.precision, logger=False, enable_checkpointing=False)
-    learnt, method = fit_data(trainer, task, data), VeraPlus()
+    learnt, method = fit_data(Run.of(trainer), task, data), VeraPlus()
     path = arguments.out / "timetable.csv"
     lines = list(csv.DictReader(path.open(newline=""))) if path.exists() else []
     there = {(line["mapping"], float(line["target_percent"])) for line in lines}
     wanted = product(arguments.mapping or ["differential"], arguments.target or [97.0, 98.0, 99.0, 99.5])
     for mapping, target in track([one for one in wanted if one not in there], description="planning"):
-        device = load_device("reram_cmo", mapping=mapping)
+        hardware = load_hardware("reram_cmo", mapping=mapping)
         model = ImageClassification(arguments.model, weights=arguments.weights).network.eval()
-        convert(model, device)
-        table = plan(method, model, device, Schedule(target_percent=target), learnt, seed=0)
+        convert(model, hardware)
+        table = plan(method, model, Schedule(target_percent=target), learnt, seed=0)
         size = network_size(model, learnt.predict, learnt.calibration(1), learnt.distillation)
         for level in table.levels:
             lines.append(
                 {
                     "model": arguments.model,
                     "mapping": mapping,
-                    "device": device.name,
-                    "device_params": json.dumps(device.params(), sort_keys=True),
+                    "device": hardware.device.name,
+                    "device_params": json.dumps(hardware.params(), sort_keys=True),
                     "method": method.name,
                     "method_params": method.params,
                     "target_percent": str(target),

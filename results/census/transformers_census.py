@@ -9,9 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+from timm_census import Finding, fill, finding_of, round_trip
 from torch import Tensor, nn
 
-from hwaware.census import Finding, fill, finding_of, round_trip
 from hwaware.errors import UserError
 from hwaware.hardware import Hardware
 from hwaware.models.readers import mark

@@ -1,8 +1,7 @@
 #!/usr/bin/env python
 """Does it harm to read training noise from a fixed pool instead of drawing it anew?
 
-    python scripts/compare_noise_sources.py --weights runs/quickstart_pretrain/version_0/model.safetensors \\
-        --out results/noise_sources/rows.csv
+    python results/noise_sources/finetune.py --weights model.safetensors --out rows.csv
 
 Finetunes ResNet-20 on scikit-learn's digits with the pool and with torch's own draws, same seeds and batches, and ages
 both on the same chips. Networks in the rows: "pool", "fresh".

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """Tries every architecture of the installed timm or transformers: into cells, ten years on a chip, and back.
 
-    python scripts/census.py --out results/census.csv                        # some hours on one core
-    python scripts/census.py --out results/census.csv --filter 'resnet*'     # some of them
-    python scripts/census.py --out results/census_readers.csv --task question-answering    # small ones: seconds
+    python results/census/census.py --out census.csv                        # some hours on one core
+    python results/census/census.py --out census.csv --filter 'resnet*'     # some of them
+    python results/census/census.py --out census_readers.csv --task question-answering    # small ones: seconds
 
 Classifiers are timm's; readers those that transformers' AutoModelForQuestionAnswering knows. Goes on where it stopped:
 what the file has is not tried again (drop lines to try them again). Ends with a summary, and with status 1 if an
@@ -25,10 +25,10 @@ from pathlib import Path
 
 import timm
 from rich.progress import track
+from timm_census import Finding, examine
+from transformers_census import architectures, examine_reader
 
-from hwaware.census import Finding, examine
 from hwaware.hardware import load_hardware
-from hwaware.reader_census import architectures, examine_reader
 from hwaware.results.csv import write_csv
 from hwaware.results.provenance import commit
 

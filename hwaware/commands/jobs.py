@@ -1,0 +1,361 @@
+"""Studies: the jobs of an experiment, by name, as ``study.yaml`` in the folder of its results lists them.
+
+::
+
+    about: what is asked, and how long it takes         # one line
+    inputs:                                             # what the user gives: files or folders
+      cifar10: folder with train.parquet and test.parquet
+    environment: {OMP_NUM_THREADS: 1}                   # of every process
+    settings: {data.path: "${inputs.cifar10}"}          # of every job
+    shared: …                                           # for YAML's anchors (&NAME); nothing reads it
+    jobs:
+      finetune:
+        command: fit --config recipes/cifar10_resnet20.yaml
+        settings: {evaluation.networks: []}             # --evaluation.networks=[]
+      aged:
+        command: drift --config recipes/cifar10_resnet20.yaml
+        settings: {weights: "${jobs.finetune}/model.safetensors"}
+        seeds: [1, 2]                                   # jobs aged_1 and aged_2, with --seed_everything
+    chance: {classes: 10}                               # for A* of the merged rows; or {no_answer: PERCENT}
+    plots: [python scripts/plot_sweep.py …]             # commands that draw, once all rows are merged
+    files: {aged.png: "${study}/plots/….png"}           # what is copied into the study's folder at the end
+
+A command is one of ``hwaware``'s as it is typed, or ``python SCRIPT …``. In commands, settings and files,
+
+* ``${inputs.NAME}`` stands for what was given; ``${inputs.NAME.JOB}``, where that is the folder of another study's
+  runs, for the run's folder of a job there,
+* ``${jobs.NAME}`` for the run's folder of another job, which is therefore done before,
+* ``${study}`` for the folder of the study file,
+* ``${out}`` for the job's own folder; a command that doesn't name it gets ``--trainer.default_root_dir``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hwaware.commands.processes import run_logged
+from hwaware.errors import UserError, nearest, nearest_yaml
+from hwaware.results.files import replacing
+
+NAME = "study.yaml"
+
+_KEYS = ("about", "inputs", "environment", "settings", "shared", "jobs", "chance", "plots", "files")
+_JOB_KEYS = ("command", "settings", "seeds")
+_CHANCE = ("classes", "no_answer")
+_REFERENCE = re.compile(r"\$\{([^}]*)\}")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One process of a study, with a folder of its own under the study's runs.
+
+    Attributes:
+        name: of its folder.
+        words: its command and settings, with references to inputs, jobs and folders.
+    """
+
+    name: str
+    words: tuple[str, ...]
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The jobs that must be done before, by name."""
+        found = (reference.partition(".") for reference in _references(self.words))
+        return tuple(dict.fromkeys(name for kind, _, name in found if kind == "jobs"))
+
+    def log(self, out: Path) -> Path:
+        """Where its output goes."""
+        return out / self.name / "log.txt"
+
+    def finished(self, out: Path) -> bool:
+        """Whether it was successful."""
+        return bool(self._record(out).get("finished"))
+
+    def folder(self, out: Path) -> Path | None:
+        """Where what it made is: its own folder where the command names that, else the newest run's in it, if any."""
+        own = out / self.name
+        return (own if own.is_dir() else None) if "out" in _references(self.words) else newest_run(own)
+
+    def check(self, out: Path, recorded: Sequence[str]) -> None:
+        """Raises UserError where its folder has what another command made (or began, so that this one would go on)."""
+        known = self._record(out).get("command", list(recorded))
+        if known != list(recorded) and (self.finished(out) or self.going_on(out)):
+            raise UserError(f"'{out / self.name}' is of another command: give another --out, or remove it.")
+
+    def going_on(self, out: Path) -> tuple[str, ...]:
+        """Arguments by which a command that was killed goes on: from a checkpoint, from rows that are there."""
+        if self.words[0] not in ("fit", "drift", "compare") or self.finished(out):
+            return ()
+        arguments: tuple[str, ...] = ()
+        checkpoint = _newest((out / self.name).glob("*/version_*/checkpoints/last*.ckpt"))
+        if self.words[0] == "fit" and checkpoint:
+            arguments += (f"--ckpt_path={checkpoint}",)
+        rows = _newest((out / self.name).glob("*/version_*/rows.partial.csv"))
+        return arguments if rows is None else (*arguments, f"--evaluation.resume={rows}")
+
+    def process(self, out: Path, resolve: Callable[[str], str]) -> list[str]:
+        """The command of its process.
+
+        Args:
+            out: of the study's runs.
+            resolve: puts what it stands for in the place of every reference.
+        """
+        words = [*map(resolve, self.words), *self.going_on(out)]
+        if words[0] == "python":
+            return [sys.executable, *words[1:]]
+        if "out" not in _references(self.words):
+            words.append(f"--trainer.default_root_dir={out / self.name}")
+        return [sys.executable, "-m", "hwaware", *words]
+
+    def run(
+        self, out: Path, resolve: Callable[[str], str], recorded: Sequence[str], environment: Mapping[str, str]
+    ) -> bool:
+        """Runs it, and returns whether it was successful; ``recorded`` says by which command its folder was made."""
+        command = self.process(out, resolve)
+        (out / self.name).mkdir(parents=True, exist_ok=True)
+        self._write_record(out, command=list(recorded), finished=False)
+        successful = run_logged(command, self.log(out), environment) == 0
+        self._write_record(out, command=list(recorded), finished=successful)
+        return successful
+
+    def _record(self, out: Path) -> dict[str, Any]:
+        path = out / self.name / "job.json"
+        return json.loads(path.read_text()) if path.is_file() else {}
+
+    def _write_record(self, out: Path, **record: Any) -> None:
+        with replacing(out / self.name / "job.json") as file:
+            file.write(json.dumps(record).encode())
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study file says; see the module.
+
+    Attributes:
+        folder: of the file, and of the results.
+        about: what it is.
+        inputs: what each input is, by name.
+        environment: variables of every process.
+        jobs: in the order of the file.
+        chance: of the merged rows' summary: ``classes`` or ``no_answer``.
+        plots: commands that draw, as words.
+        files: sources of the files that are copied into the folder, by name.
+    """
+
+    folder: Path
+    about: str
+    inputs: dict[str, str]
+    environment: dict[str, str]
+    jobs: tuple[Job, ...]
+    chance: dict[str, float]
+    plots: tuple[tuple[str, ...], ...]
+    files: dict[str, str]
+
+    def resolve(self, text: str, out: Path, given: Mapping[str, Path], job: str = "") -> str:
+        """A text with what they stand for in the place of its references.
+
+        Args:
+            text: of a command, setting or file.
+            out: folder of the study's runs.
+            given: inputs by name; a reference to what is not among them, or not there yet, stays.
+            job: whose text it is.
+
+        """
+
+        def value(match: re.Match[str]) -> str:
+            kind, _, name = match[1].partition(".")
+            if kind == "jobs":
+                path = next(one for one in self.jobs if one.name == name).folder(out)
+            elif kind == "inputs":
+                name, _, other = name.partition(".")
+                path = given.get(name)
+                path = newest_run(path / other) if path and other else path
+            else:
+                path = self.folder if kind == "study" else out / job
+            return match[0] if path is None else str(path)
+
+        return _REFERENCE.sub(value, text)
+
+    def check_inputs(self, given: Mapping[str, Path]) -> None:
+        """Raises UserError where an input that is another study's runs has none of a job that is asked for."""
+        for reference in _references([*chain.from_iterable(job.words for job in self.jobs), *self.files.values()]):
+            kind, _, name = reference.partition(".")
+            name, _, other = name.partition(".")
+            if kind == "inputs" and other and newest_run(given[name] / other) is None:
+                raise UserError(f"--inputs.{name}: '{given[name]}' has no run of a job '{other}'.")
+
+    def recorded(self, job: Job, given: Mapping[str, Path]) -> list[str]:
+        """A job's command as its folder keeps it: with the inputs, but with other jobs by their names."""
+        return [re.sub(r"\$\{inputs\.([\w-]+)", lambda m: f"${{{given[m[1]]}", word) for word in job.words]
+
+
+def read_study(path: str | Path) -> Study:
+    """The study in a folder; nothing that it names but its recipes and scripts needs to be there.
+
+    Raises:
+        UserError: there is none, or it is not of the form above.
+    """
+    path = Path(path)
+    file = path if path.name == NAME else path / NAME
+    if not file.is_file():
+        others = [str(other.parent) for other in path.parent.glob(f"*/{NAME}")]
+        raise UserError(f"there is no study '{file}'. {nearest(str(path), others)}".rstrip())
+    where = f"study '{file}'"
+    try:
+        content = yaml.load(file.read_text(encoding="utf-8"), _Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{where} is not YAML: {' '.join(str(error).split())}") from None
+    content = _table(content, where, _KEYS)
+    if not content.get("jobs"):
+        raise UserError(f"{where} has no table 'jobs'.")
+    common = _table(content.get("settings"), f"{where}, settings")
+    jobs = tuple(
+        chain.from_iterable(
+            _read_jobs(name, given, common, f"{where}, job '{name}'")
+            for name, given in _table(content["jobs"], f"{where}, jobs").items()
+        )
+    )
+    study = Study(
+        folder=file.parent,
+        about=str(content.get("about", "")),
+        inputs={name: str(text) for name, text in _table(content.get("inputs"), f"{where}, inputs").items()},
+        environment={
+            name: str(value) for name, value in _table(content.get("environment"), f"{where}, environment").items()
+        },
+        jobs=jobs,
+        chance=_chance(content.get("chance"), f"{where}, chance"),
+        plots=tuple(_words(command, f"{where}, plots") for command in content.get("plots") or ()),
+        files={name: str(source) for name, source in _table(content.get("files"), f"{where}, files").items()},
+    )
+    _check_names(study, where)
+    _check_references(study, where)
+    return study
+
+
+def newest_run(folder: Path) -> Path | None:
+    """The newest ``*/version_N`` in a job's folder; None where there is none."""
+    return _newest(folder.glob("*/version_*"))
+
+
+def _read_jobs(name: str, given: Any, common: Mapping[str, Any], where: str) -> list[Job]:
+    given = _table(given, where, _JOB_KEYS)
+    if not isinstance(given.get("command"), str):
+        raise UserError(f"{where} needs a 'command', as it is typed.")
+    settings = {**common, **_table(given.get("settings"), f"{where}, settings")}
+    words = (*_words(given["command"], where), *(f"--{key}={_text(value)}" for key, value in settings.items()))
+    if "seeds" not in given:
+        return [Job(name, words)]
+    seeds = given["seeds"]
+    if not isinstance(seeds, list) or not seeds or not all(isinstance(seed, int) for seed in seeds):
+        raise UserError(f"{where}: seeds {seeds!r} is no list of whole numbers.")
+    return [Job(f"{name}_{seed}", (*words, f"--seed_everything={seed}")) for seed in seeds]
+
+
+def _chance(given: Any, where: str) -> dict[str, float]:
+    chance = _table(given, where, _CHANCE)
+    if len(chance) > 1 or not all(isinstance(value, int | float) and value > 0 for value in chance.values()):
+        raise UserError(f"{where}: {given} is neither {{classes: NUMBER}} nor {{no_answer: PERCENT}}.")
+    return chance
+
+
+def _words(command: Any, where: str) -> tuple[str, ...]:
+    """A command's words; UserError if it has none, or names a recipe or script that is not there."""
+    try:
+        words = shlex.split(command)
+    except (ValueError, AttributeError):
+        words = []
+    if not words:
+        raise UserError(f"{where}: {command!r} is no command.")
+    if words[0] == "python":
+        if len(words) < 2 or not Path(words[1]).is_file():
+            raise UserError(f"{where}: there is no script '{' '.join(words[1:2])}' here, in '{Path.cwd()}'.")
+        return tuple(words)
+    for flag, recipe in pairwise(words):
+        if flag == "--config" and not Path(recipe).is_file():
+            hint = nearest_yaml(Path(recipe))
+            raise UserError(f"{where}: there is no recipe '{recipe}' here, in '{Path.cwd()}'. {hint}".rstrip())
+    return tuple(words)
+
+
+def _check_names(study: Study, where: str) -> None:
+    names = [job.name for job in study.jobs]
+    for name in (*names, *study.inputs):
+        if not re.fullmatch(r"[\w-]+", name):
+            raise UserError(f"{where}: '{name}' is no name of a job or input; these have letters, digits, '_' and '-'.")
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise UserError(f"{where}: two jobs are called '{twice[0]}'.")
+
+
+def _check_references(study: Study, where: str) -> None:
+    names = {job.name for job in study.jobs}
+    texts = [(f"{where}, job '{job.name}'", word) for job in study.jobs for word in job.words]
+    texts += [(f"{where}, plots", word) for words in study.plots for word in words]
+    texts += [(f"{where}, files", source) for source in study.files.values()]
+    for at, text in texts:
+        for reference in _references([text]):
+            kind, _, name = reference.partition(".")
+            if reference in ("out", "study") or (kind == "inputs" and name.partition(".")[0] in study.inputs):
+                continue
+            if kind == "inputs" and name:
+                hint = nearest(name, study.inputs) or "The study has no inputs."
+                raise UserError(f"{at} needs an input '{name}' that is not among the study's. {hint}")
+            if kind != "jobs":
+                forms = "${out}, ${study}, ${inputs.NAME}, ${jobs.NAME}"
+                raise UserError(f"{at}: '${{{reference}}}' means nothing here. There are {forms}.")
+            if name not in names:
+                raise UserError(f"{at} needs a job '{name}' that is not among the study's. {nearest(name, names)}")
+    needs = {job.name: set(job.needs) for job in study.jobs}
+    while free := [name for name, needed in needs.items() if not needed & needs.keys()]:
+        for name in free:
+            del needs[name]
+    if needs:
+        raise UserError(f"{where}: jobs need one another in a circle: {', '.join(needs)}.")
+
+
+def _references(words: Sequence[str]) -> list[str]:
+    return [match[1] for word in words for match in _REFERENCE.finditer(word)]
+
+
+def _table(given: Any, where: str, keys: Sequence[str] = ()) -> dict[str, Any]:
+    """A table of the file; UserError if it is none or has other keys."""
+    if not isinstance(given, dict | None):
+        raise UserError(f"{where} is no table of keys and values.")
+    for key in given or {}:
+        if keys and key not in keys:
+            raise UserError(f"{where}: '{key}' means nothing here. {nearest(key, keys)}")
+    return {str(key): value for key, value in (given or {}).items()}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _newest(paths: Any) -> Path | None:
+    return max(paths, key=lambda path: path.stat().st_mtime, default=None)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without repeated keys, of which the last would win silently."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    names = [key.value for key, _ in node.value]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise yaml.MarkedYAMLError(problem=f"'{twice}' is there twice", problem_mark=node.start_mark)
+    loader.flatten_mapping(node)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)

@@ -1,0 +1,61 @@
+"""Processes side by side, each with a log, each after those that it needs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+
+
+def run_logged(command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> int:
+    """Runs a command in a process of its own and returns its exit status; what it prints goes to ``log``."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as file:
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(environment or {})},
+        ).returncode
+
+
+def run_all(
+    tasks: Mapping[str, Callable[[], bool]],
+    at_once: int,
+    total: int,
+    needs: Mapping[str, Collection[str]] | None = None,
+) -> tuple[list[str], list[str]]:
+    """Runs tasks side by side and says of each that it is done.
+
+    Args:
+        tasks: what runs, by name, in the order of starting; each says whether it was successful.
+        at_once: how many may run at the same time.
+        total: tasks there are in all, those that were finished before included.
+        needs: for a task, the tasks that must have been successful before it starts.
+
+    Returns:
+        The names of those that failed, and of those that were not started, since they need one that failed.
+    """
+    needs, waiting, failed, begin = needs or {}, dict(tasks), [], time.monotonic()
+    running: dict[Future[bool], str] = {}
+    with ThreadPoolExecutor(at_once) as pool:
+        try:
+            while True:
+                unmet = {*waiting, *running.values(), *failed}
+                for name in [name for name in waiting if unmet.isdisjoint(needs.get(name, ()))]:
+                    running[pool.submit(waiting.pop(name))] = name
+                if not running:
+                    return failed, list(waiting)
+                for done in wait(running, return_when=FIRST_COMPLETED).done:
+                    name, minutes = running.pop(done), (time.monotonic() - begin) / 60
+                    failed += [name] * (not done.result())
+                    number = total - len(waiting) - len(running)
+                    told = "failed" if name in failed else "done"
+                    print(f"{number}/{total} {name}: {told} ({minutes:.1f} min)", flush=True)
+        except BaseException:  # Ctrl-C reaches the processes as well; no others are to be started
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
