@@ -66,6 +66,7 @@ def rows(folder: Path, recipe: str) -> list:
     return read_rows(folder / "runs" / recipe / "version_0" / "rows.csv")
 
 
+@pytest.mark.slow
 def test_own_task(here, capsys):
     for command in commands(here / "own_task.py"):
         done(command, capsys)
@@ -92,6 +93,7 @@ def test_own_law(here, capsys):
     assert 0 < new < hour < old < 50
 
 
+@pytest.mark.slow
 def test_own_repair(here, capsys):
     fit, export, read = commands(here / "own_repair.py")
     done(fit, capsys)

@@ -81,6 +81,7 @@ def newest_rows(folder):
     return read_rows(max(folder.rglob("rows.csv"), key=lambda path: path.stat().st_mtime))
 
 
+@pytest.mark.slow
 def test_own_constants(here):
     (here / "lab.yaml").write_text(OWN_CONSTANTS)
     # What a recipe says of the encoding would win over the file.
@@ -91,6 +92,7 @@ def test_own_constants(here):
     assert json.loads(rows[0].device_params)["drift_mean_slope_us"] == -0.03
 
 
+@pytest.mark.slow
 def test_own_law_through_training_and_chips(here):
     (here / "creep_law.py").write_text(OWN_LAW)
     device = ("--model.hardware.device.name", "creep_law.Creep", "--model.hardware.device.loss_per_decade", 0.02)

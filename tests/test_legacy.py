@@ -75,6 +75,7 @@ def test_a_bundle(name):
             assert_close(network(images()), wanted[repair.method.name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["model.safetensors", "last.ckpt"])
 @pytest.mark.parametrize("name", CASES)
 def test_finetuned_weights_age_as_they_did(name, file, tmp_path):

@@ -48,6 +48,7 @@ def test_commands_parse_against_the_command_line(command, monkeypatch, capsys):
     assert capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_plain_python_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     code, _ = _blocks("python")
@@ -61,6 +62,7 @@ def test_plain_python_runs(tmp_path, monkeypatch, capsys):
     plain.load_state_dict(torch.load("resnet18.pth", weights_only=True))
 
 
+@pytest.mark.slow
 def test_evaluating_in_plain_python_prints_a_table(capsys):
     _, code = _blocks("python")
     exec(compile(code, "README.md", "exec"), {})
@@ -78,6 +80,7 @@ def test_recipes_that_the_readme_names_are_there():
         assert list((ROOT / "recipes").glob(name)), name
 
 
+@pytest.mark.slow
 def test_tables_are_those_of_the_committed_rows():
     command = [sys.executable, "scripts/readme_tables.py", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

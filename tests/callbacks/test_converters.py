@@ -14,6 +14,8 @@ from hwaware.nn import Ranges, analog_layers, ranges_of, set_ranges
 from hwaware.tasks import ImageClassification
 from tests.command_line import FINETUNE, measured, pretrained_weights, run
 
+pytestmark = pytest.mark.slow
+
 KEY = "--model.hardware.crossbar.converters"
 CONVERTERS = (f"{KEY}.dac_bits", 6, f"{KEY}.adc_bits", 6, f"{KEY}.samples", 100, f"{KEY}.output_noise", 0.01)
 

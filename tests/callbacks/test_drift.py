@@ -114,6 +114,7 @@ def test_drift_repeats_the_rows_of_the_fit(fitted, tmp_path):
     assert rows == [row for row in measured(fitted / "rows.csv") if row.network != "base_uncorrected"]
 
 
+@pytest.mark.slow
 def test_drift_of_plain_weights_is_the_base(fitted, tmp_path):
     state = load_file(pretrained_weights())
     save_file(state, tmp_path / "plain.safetensors")
@@ -145,6 +146,7 @@ def test_several_devices_and_an_ablations_name(fitted, tmp_path):
     assert len(list(plots.glob("conductances_*.png"))) == 2
 
 
+@pytest.mark.slow
 def test_every_few_epochs(tmp_path):
     run(*_common("fit", tmp_path), "--evaluation.every_n_epochs", 1, "--evaluation.networks", "[]")
     text = (tmp_path / "finetune" / "version_0" / "metrics.csv").read_text()
@@ -153,6 +155,7 @@ def test_every_few_epochs(tmp_path):
     assert sum(line.split(",")[column] != "" for line in lines) == 2
 
 
+@pytest.mark.slow
 def test_validation_images_and_chips_for_choosing(tmp_path):
     rows = drift(tmp_path, "--evaluation.split", "val", "--evaluation.n_chips", 1)
     assert {(row.n_samples, row.chip_seed) for row in rows} == {(143, VALIDATION_CHIP_SEED_START)}
@@ -177,6 +180,7 @@ def test_wrong_requests(tmp_path, capsys, arguments, reason):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_loss_of_ones_own_ends_a_life(tmp_path, capsys):
     arguments = ["drift", "--config", FINETUNE, "--model.weights", str(pretrained_weights())]
     arguments += ["--trainer.default_root_dir", str(tmp_path), "--evaluation.networks", "[base]"]

@@ -161,6 +161,7 @@ def few_digits(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", LENET, ids=lambda path: path.stem)
 def test_recipe_of_lenet_runs_an_epoch(recipe, few_digits, tmp_path):
     """Random images and weights; nothing is said of its accuracy."""
@@ -179,6 +180,7 @@ def test_recipe_of_lenet_runs_an_epoch(recipe, few_digits, tmp_path):
         assert {row.network for row in measured(folder / "rows.csv")} - {"base"} == {name}
 
 
+@pytest.mark.slow
 def test_the_ablation_of_lenet_differs_in_bias_and_noise_alone(capsys):
     found, settings = {}, []
     for recipe in LENET:
@@ -198,6 +200,7 @@ def test_the_ablation_of_lenet_differs_in_bias_and_noise_alone(capsys):
     assert [name for name, (_, noise) in found.items() if noise] == ["biased_lenet5_noise"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["charan2020_lenet5", "ablation/charan2020_lenet5_vat", "charan2020_vgg16"])
 def test_recipe_of_sparse_adaptation_runs_from_the_teacher_to_repaired_chips(recipe, few_images, few_digits, tmp_path):
     small = ["--data.batch_size", 2, "--trainer.max_steps", 2, "--trainer.max_epochs", -1]
@@ -223,6 +226,7 @@ def test_recipe_of_sparse_adaptation_runs_from_the_teacher_to_repaired_chips(rec
 READERS = {"squad2_bert_base": "Bert", "squad2_minilm": "Bert", "squad2_distilbert": "DistilBert"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", READERS)
 def test_recipe_of_a_reader_runs_two_steps(recipe, tiny_reader, tmp_path):
     """A small network of the recipe's architecture, random weights; nothing is said of its answers."""

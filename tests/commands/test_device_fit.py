@@ -96,6 +96,7 @@ def test_show_and_plot_mark_what_was_not_measured(folder, tmp_path, capsys):
     assert "10 years (extrapolated)" in (tmp_path / "a.svg").read_text()
 
 
+@pytest.mark.slow
 def test_chips_of_the_fitted_device_are_aged(folder, tmp_path):
     command = ["drift", "--config", FINETUNE, "--model.weights", pretrained_weights(), "--trainer.default_root_dir"]
     device = ["--model.hardware.device.name", folder / "own" / "mine.yaml", "--evaluation.ages_s", "[0,86400]"]

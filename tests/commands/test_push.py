@@ -21,6 +21,8 @@ from hwaware.nn import analog_layers, ranges_of
 from hwaware.results.csv import read_rows, write_rows
 from tests.command_line import FINETUNE, measured, pretrained_weights, run
 
+pytestmark = pytest.mark.slow
+
 AGE_S = 315_360_000.0
 
 

@@ -83,6 +83,7 @@ CHAIN = {
 }
 
 
+@pytest.mark.slow
 def test_a_study_of_digits(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

@@ -18,6 +18,7 @@ def drifting(model):
     return model
 
 
+@pytest.mark.slow
 def test_a_set_is_fitted_only_when_the_target_is_missed(drifting, data):
     method, settings = ChannelAffine(steps=40), {"instances": 3, "per_decade": 1, "oldest_s": 1e8}
     tables = [plan(method, drifting, Schedule(target, **settings), data, seed=0) for target in (1.0, 80.0, 95.0)]

@@ -299,6 +299,7 @@ def fit(make, tokenizer, folder, ckpt_path=None, callbacks=(), **options) -> Tas
     return task
 
 
+@pytest.mark.slow
 def test_a_resumed_run_sees_what_it_would_have_seen(make, tokenizer, tmp_path):
     whole = fit(
         make,

@@ -25,6 +25,7 @@ def _task_and_data():
     return task, data
 
 
+@pytest.mark.slow
 def test_rows_are_those_of_the_command(tmp_path):
     arguments = ("--config", FINETUNE, "--model.weights", pretrained_weights())
     methods = ("--evaluation.methods", "[{class_path: GlobalDriftCompensation}]", "--evaluation.networks", "[base]")

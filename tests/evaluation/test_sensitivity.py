@@ -62,6 +62,7 @@ def test_what_is_kept_digital_saves_cells_and_accuracy(network, agreement):
     assert not math.isnan(few[0].kept_accuracy) and math.isnan(few[1].kept_accuracy)
 
 
+@pytest.mark.slow
 def test_the_command_ranks_and_a_recipe_keeps(tmp_path, capsys):
     arguments = ["--config", FINETUNE, "--model.weights", pretrained_weights(), "--trainer.default_root_dir", tmp_path]
     run("sensitivity", *arguments, "--chips", 1)

@@ -366,6 +366,7 @@ def test_checkpoint_function_keeps_the_gradient_of_one_layer():
     assert model[0].weight.grad.abs().sum() > 0
 
 
+@pytest.mark.slow
 def test_torch_compile():
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 5))
     convert(model, DEVICE)

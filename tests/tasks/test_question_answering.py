@@ -23,6 +23,8 @@ from hwaware.nn import analog_layers, to_digital
 from hwaware.tasks import QuestionAnswering
 from hwaware.training import Distillation, TrainingNoise
 
+pytestmark = pytest.mark.slow
+
 CMO = HardwareOptions({"name": "reram_cmo"})
 
 

@@ -152,6 +152,7 @@ def test_networks_and_data_without_questions_are_refused(scorer, data):
             NullThreshold(**{field: 0})
 
 
+@pytest.mark.slow
 def test_a_reader_is_judged_by_it(tiny_reader, taught_reader):
     """From the data module's validation questions to the score of a chip that no fit has seen."""
     offset = HardwareOptions({"name": "reram_cmo"}, EncodingOptions(mapping="offset"))

@@ -65,6 +65,7 @@ def pcm(tmp_path_factory):
         return fit_device(_readings(tmp_path_factory.mktemp("pcm"), text), "mine")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("preset", "form"), [("reram_cmo", "log_time"), ("pcm", "power_law_decay")])
 def test_the_true_form_is_chosen_and_its_constants_lie_in_their_intervals(preset, form, request):
     fit, true = request.getfixturevalue(preset.removeprefix("reram_")), load_device(preset)
@@ -130,6 +131,7 @@ def test_the_same_file_gives_the_same_fit(tmp_path, cmo_text, monkeypatch):
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 def test_gaps_outliers_and_stuck_cells_in_any_order(tmp_path, cmo_text, cmo, monkeypatch):
     monkeypatch.setattr(estimate, "BOOTSTRAP_DRAWS", 10)
     rng = random.Random(4)
@@ -180,6 +182,7 @@ def test_read_noise_when_just_written_is_no_programming_error(tmp_path, monkeypa
     assert fit.device.programming_std_us(targets).min() > 1.1
 
 
+@pytest.mark.slow
 def test_a_law_that_depends_on_the_state(tmp_path, monkeypatch):
     monkeypatch.setattr(estimate, "BOOTSTRAP_DRAWS", 15)
     true = StateLogTimeDrift(
@@ -216,6 +219,7 @@ def test_a_form_that_fails_on_a_few_cells_is_not_taken(nats, chosen):
     assert found[1][1].behind == pytest.approx(3 * nats / 303, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("preset", "form"),
     [("reram_powerlaw", "mirrored_power_law"), ("charan2020", "lognormal")],
