@@ -54,6 +54,7 @@ def _commands() -> dict[str, list[str]]:
     return {kind: [*kind.split(), *words.values()] for kind, words in together.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [pytest.param(words, id=kind) for kind, words in _commands().items()])
 def test_commands_parse_against_the_command_line(words, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)

@@ -43,6 +43,7 @@ from typing import Any
 
 import yaml
 
+from hwaware.commands import COMMANDS
 from hwaware.commands.processes import run_logged
 from hwaware.errors import UserError, nearest, nearest_yaml
 from hwaware.results.files import replacing
@@ -269,7 +270,7 @@ def _chance(given: Any, where: str) -> dict[str, float]:
 
 
 def _words(command: Any, where: str) -> tuple[str, ...]:
-    """A command's words; UserError if it has none, or names a recipe or script that is not there."""
+    """A command's words; UserError if it is none, or names a recipe or script that is not there."""
     try:
         words = shlex.split(command)
     except (ValueError, AttributeError):
@@ -280,6 +281,8 @@ def _words(command: Any, where: str) -> tuple[str, ...]:
         if len(words) < 2 or not Path(words[1]).is_file():
             raise UserError(f"{where}: there is no script '{' '.join(words[1:2])}' here, in '{Path.cwd()}'.")
         return tuple(words)
+    if words[0] not in COMMANDS:
+        raise UserError(f"{where}: there is no command '{words[0]}'. {nearest(words[0], [*COMMANDS, 'python'])}")
     for flag, recipe in pairwise(words):
         if flag == "--config" and not Path(recipe).is_file():
             hint = nearest_yaml(Path(recipe))

@@ -9,7 +9,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
+from hwaware.commands.grid import said
 from hwaware.commands.jobs import Job, Study, read_study
 from hwaware.commands.processes import run_all, run_logged
 from hwaware.errors import UserError, nearest
@@ -18,7 +20,7 @@ _HELP = f"{__doc__} Finished jobs are kept; --inputs.NAME PATH gives a file or f
 
 
 class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> NoReturn:
         raise UserError(f"study: {message}")
 
 
@@ -53,8 +55,10 @@ def run(arguments: Sequence[str]) -> None:
     _collect(study, out)
     if failed:
         log = next(job.log(out) for job in study.jobs if job.name == failed[0])
-        also = f"; not started, since they need such a one: {', '.join(unstarted)}" if unstarted else ""
-        raise UserError(f"{len(failed)} of {len(study.jobs)} jobs failed; the first says why in {log}{also}.")
+        reason = said(log.read_text(errors="replace"))
+        where = f"{len(failed)} of {len(study.jobs)} jobs failed; the first says why in {log}"
+        also = f" Not started, since they need such a one: {', '.join(unstarted)}." if unstarted else ""
+        raise UserError(f"{where}: {reason}{also}" if reason else f"{where}.{also}")
     _finish(study, out, given)
 
 
@@ -153,7 +157,7 @@ def _collect(study: Study, out: Path) -> None:
         merge_lines(study.folder / name, [source / name for source in sources], KEY)
     chance = {}
     if "classes" in study.chance:
-        chance = chance_of_classes(study.chance["classes"])
+        chance = chance_of_classes(int(study.chance["classes"]))
     elif "no_answer" in study.chance:
         chance = chance_of_questions(study.chance["no_answer"])
     costs = costs_in(study.folder)

@@ -134,6 +134,7 @@ def test_dry_says_what_there_is_to_do_and_does_nothing(capsys, tmp_path):
     assert f"input start: {tmp_path / 'start.txt'}" in text and "4 jobs: 4 done" in text
 
 
+@pytest.mark.slow
 def test_a_study_that_is_killed_goes_on(tmp_path, capsys):
     slow = {**CHAIN, "jobs": {**CHAIN["jobs"], "second": _step("${jobs.first}/y.txt", seconds=60)}}
     _study(slow)
@@ -176,13 +177,21 @@ def test_a_failing_job_is_named_and_others_run(capsys):
     assert main(command) == 2
     error = capsys.readouterr().err
     assert "1 of 4 jobs failed; the first says why in runs/studies/mine/second/log.txt" in error
-    assert "not started, since they need such a one: third" in error and len(error.splitlines()) == 1
+    assert "Not started, since they need such a one: third" in error and len(error.splitlines()) == 1
     assert "nowhere.txt" in Path("runs/studies/mine/second/log.txt").read_text()
     assert not Path("runs/studies/mine/third").exists() and Path("runs/studies/mine/alone/y.txt").is_file()
     assert not (folder / "end.txt").exists()
     _study(CHAIN)  # mended
     assert main(command) == 0
     assert "4 jobs, 2 of them finished already" in capsys.readouterr().out
+
+
+def test_what_a_command_says_is_wrong_is_said(capsys):
+    _study({"jobs": {"a": {"command": "device list --out ${out}", "settings": {"mapping": "offset"}}}})
+    assert main(["study", "mine"]) == 2
+    error = capsys.readouterr().err
+    said = Path("runs/studies/mine/a/log.txt").read_text().splitlines()[-1].removeprefix("hwaware: ")
+    assert said and error.rstrip().endswith(f"log.txt: {said}")
 
 
 def test_what_another_command_made_is_not_taken_for_this_one(capsys):
@@ -249,6 +258,7 @@ jobs:
         ({"jobs": {"a": {"comand": "fit"}}}, "job 'a': 'comand' means nothing here. Did you mean 'command'?"),
         ({"jobs": {"a": {"settings": {}}}}, "job 'a' needs a 'command'"),
         ({"jobs": {"a": {"command": "fit --config recipes/no.yaml"}}}, "there is no recipe 'recipes/no.yaml'"),
+        ({"jobs": {"a": {"command": "fitt --config a.yaml"}}}, "there is no command 'fitt'. Did you mean 'fit'?"),
         ({"jobs": {"a": {"command": "python no.py"}}}, "there is no script 'no.py'"),
         ({"jobs": {"a": {"command": "fit 'x"}}}, "is no command"),
         ({"jobs": {"a b": _step("x")}}, "'a b' is no name of a job"),
