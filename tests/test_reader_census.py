@@ -29,7 +29,7 @@ DEVICE = load_hardware("reram_cmo")
 UNCALLED = "was converted, but the network never calls it"
 UNKNOWN = "has weights, but no analog form is known for that class"
 
-#: What conversion refuses without ``exclude``, or transformers does not run on text.
+#: What conversion refuses unless it stays digital, or transformers does not run on text.
 REFUSED = {
     # One-dimensional convolutions.
     "canine": rf"conv' \(Conv1d\) {UNKNOWN}",
