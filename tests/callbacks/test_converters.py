@@ -9,8 +9,8 @@ import torch
 
 from hwaware.cli.main import main
 from hwaware.export.weights import load_weights, read_checkpoint, read_header
-from hwaware.hardware import Converters, CrossbarOptions, HardwareOptions
-from hwaware.nn import Ranges, analog_layers, ranges_of, set_ranges
+from hwaware.hardware import Converters, CrossbarOptions, HardwareOptions, Ranges
+from hwaware.nn import analog_layers, ranges_of, set_ranges
 from hwaware.tasks import ImageClassification
 from tests.command_line import FINETUNE, measured, pretrained_weights, run
 

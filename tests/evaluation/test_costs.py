@@ -11,12 +11,12 @@ from torch import nn
 from hwaware.compensation import BnStats, ChannelAffine, FitData, ReadVerifyWrite, Repair, Schedule
 from hwaware.evaluation import costs as counted
 from hwaware.evaluation.costs import cost_lines, level_lines
-from hwaware.hardware.devices import load_device
+from hwaware.hardware import load_hardware
 from hwaware.nn import convert
 from hwaware.results.costs import by_repair, read_costs, write_costs
 from hwaware.results.row import Row
 
-DEVICE = load_device("reram_cmo")
+HARDWARE = load_hardware("reram_cmo")
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def networks():
     def network(channels):
         head = nn.Linear(36 * channels, 3)
         layers = nn.Sequential(nn.Conv2d(1, channels, 3), nn.BatchNorm2d(channels), nn.Flatten(), head)
-        convert(layers, DEVICE)
+        convert(layers, HARDWARE)
         return layers.eval()
 
     return {"small": network(4), "large": network(8)}
@@ -45,12 +45,12 @@ def repaired(networks):
     )
 
     def repair(network, method, schedule=None):
-        params = json.dumps(DEVICE.params(), sort_keys=True)
+        params = json.dumps(HARDWARE.params(), sort_keys=True)
         row = Row(
-            "recipe", "net", network, "data", DEVICE.name, params, DEVICE.mapping, method.name, method.params, 60.0, 1,
+            "recipe", "net", network, "data", HARDWARE.device.name, params, "differential", method.name, method.params, 60.0, 1,
             "top1", 90.0, 91.0, 92.0, 100, 0, "abc", "0.1.0",
         )  # fmt: skip
-        return row, Repair(method, networks[network], DEVICE, (60.0, 3600.0), data, 0, schedule)
+        return row, Repair(method, networks[network], (60.0, 3600.0), data, 0, schedule)
 
     return repair
 

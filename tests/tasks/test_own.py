@@ -12,8 +12,9 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics import R2Score
 
+from hwaware.hardware import HardwareOptions
 from hwaware.nn import analog_layers
-from hwaware.tasks import DeviceOptions, HardwareAwareTask
+from hwaware.tasks import HardwareAwareTask
 
 
 class Regression(HardwareAwareTask):
@@ -55,7 +56,7 @@ def loader(n: int = 64) -> DataLoader:
 def test_the_network_is_there_when_the_constructor_is_done():
     assert Regression(width=5).network[0].out_features == 5
     assert Wider(factor=4, width=2).network.out_features == 8
-    converted = Regression(device=DeviceOptions("reram_cmo"))
+    converted = Regression(hardware=HardwareOptions({"name": "reram_cmo"}))
     assert set(analog_layers(converted.network)) == {"0", "2"} and converted.conversion.n_weights == 9
 
 
