@@ -154,14 +154,22 @@ def _wrong(key: str, value: Any, options: Sequence[Any]) -> str:
     first = next(iter(options), None)
     if _is_list(first):
         return f"'{value}' is no list; write [{value}]."
+    if get_origin(first) is dict:
+        wanted = f"give it as {key}.name {value}" if key.endswith("device") else f"write {key}.KEY {value}"
+        return f"'{value}' is no table of keys; {wanted}."
     if not (classes := list(_classes([first]))):
         return f"'{value}' is no {getattr(first, '__name__', first)}."
     cls = classes[0][0]
     if is_dataclass(cls):
         given = [f"{key}.{one.name}" for one in fields(cls)]
-        wanted = f"it as {key}.name {value}" if f"{key}.name" in given else " and ".join(given)
-        return f"'{value}' is no table of keys; give {wanted}."
+        named = [f"it as {name} {value}" for name in (f"{key}.name", f"{key}.device.name") if _first(name, given)]
+        return f"'{value}' is no table of keys; give {named[0] if named else ' and '.join(given)}."
     return _no_class(str(value), [cls])
+
+
+def _first(name: str, given: Sequence[str]) -> bool:
+    """Whether a key, or the table that it is in, is one of those given."""
+    return name in given or name.rpartition(".")[0] in given
 
 
 # Types.

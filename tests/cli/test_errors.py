@@ -100,6 +100,7 @@ CASES = {
     "prefix of a nested key": (["--model.noise.ages.kin", "fixed"], "noise.ages.kin is no key of"),
     "no list": (["--evaluation.networks", "base"], "'base' is no list; write [base]."),
     "no list of ages": (["--evaluation.ages_s", "3600"], "'3600' is no list; write [3600]."),
+    "a word for constants": (["--model.hardware.device", "pcm"], "give it as model.hardware.device.name pcm"),
     "a word for a device": (["--model.hardware", "reram_cmo"], "give it as model.hardware.device.name reram_cmo"),
     "a word for settings": (
         ["--model.distillation", "true"],

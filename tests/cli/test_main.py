@@ -40,7 +40,7 @@ def test_help_of_each_command(command, capsys):
     assert main([command, "--help"]) == 0
     shown = capsys.readouterr().out
     assert shown.startswith(f"usage: hwaware {command} ")
-    no_chips = {"device", "sweep", "push", "onnx"}
+    no_chips = {"device", "sweep", "study", "push", "onnx"}
     assert ("--evaluation.n_chips" in shown) == (command not in no_chips)
     assert ("--model" in shown) == COMMANDS[command].on_recipe
 

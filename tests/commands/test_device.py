@@ -34,7 +34,8 @@ def test_show_gives_constants_that_read_back(name, capsys, tmp_path):
 
 
 def test_show_names_levels_and_temperature_where_they_are_set(capsys, tmp_path):
-    (tmp_path / "mine.yaml").write_text(OWN + "levels: 15\ntemperature_c: 85\nactivation_energy_ev: 0.6\n")
+    hot = "temperature_c: 85\nactivation_energy_ev: 0.6\nencoding: {format: {levels: 15}}\n"
+    (tmp_path / "mine.yaml").write_text(OWN + hot)
     assert main(["device", "show", str(tmp_path / "mine.yaml")]) == 0
     hot, aged_hot = capsys.readouterr()
     assert all(line in hot for line in ("levels: 15\n", "temperature_c: 85.0\n", "activation_energy_ev: 0.6\n"))
@@ -50,10 +51,10 @@ def test_show_ranks_the_states_of_slices(capsys, tmp_path):
     lines = capsys.readouterr().err.splitlines()
     ranked = [line.split("│")[1:3] for line in lines if " ± " in line and ": " in line and "│" in line]
     assert [cell.split(":")[0].strip() for _, cell in ranked] == ["00", "01", "11", "10"]
-    (tmp_path / "mine.yaml").write_text(OWN + "mapping: bit_sliced\nkappa: null\nslice_bits: 1\n")
+    (tmp_path / "mine.yaml").write_text(OWN + "encoding: {mapping: bit_sliced, kappa: null, format: {slice_bits: 1}}\n")
     assert main(["device", "show", str(tmp_path / "mine.yaml")]) == 0
     text, tables = capsys.readouterr()
-    assert "bits: 8\nslice_bits: 1\n" in text and "states of a 1-bit slice" in " ".join(tables.split())
+    assert "slice_bits: 1\n" in text and "states of a 1-bit slice" in " ".join(tables.split())
     assert main(["device", "show", "reram_cmo"]) == 0
     assert "slice" not in capsys.readouterr().err
 

@@ -47,8 +47,8 @@ def repaired(networks):
     def repair(network, method, schedule=None):
         params = json.dumps(HARDWARE.params(), sort_keys=True)
         row = Row(
-            "recipe", "net", network, "data", HARDWARE.device.name, params, "differential", method.name, method.params, 60.0, 1,
-            "top1", 90.0, 91.0, 92.0, 100, 0, "abc", "0.1.0",
+            "recipe", "net", network, "data", "reram_cmo", params, "differential", method.name, method.params, 60.0,
+            1, "top1", 90.0, 91.0, 92.0, 100, 0, "abc", "0.1.0",
         )  # fmt: skip
         return row, Repair(method, networks[network], (60.0, 3600.0), data, 0, schedule)
 

@@ -14,7 +14,7 @@ from hwaware.compensation import BnStats, ChannelAffine, Level, Schedule, Timeta
 from hwaware.compensation.costs import Cost
 from hwaware.errors import UserError
 from hwaware.export.bundle import PlannedRepair, read_bundle, write_bundle
-from hwaware.hardware import load_hardware
+from hwaware.hardware import Placement, load_hardware
 from hwaware.hardware.encoding import MAPPINGS
 from hwaware.nn import analog_layers, convert
 from tests.command_line import FINETUNE, pretrained_weights, run
@@ -39,11 +39,11 @@ class Net(nn.Module):
         return self.head(self.wide(x.flatten(1)).relu())
 
 
-def _converted(device, exclude=()):
+def _converted(hardware, *digital):
     torch.manual_seed(1)
     model = Net().eval()
     model.norm.running_mean.uniform_(-0.1, 0.1)
-    convert(model, device, exclude=exclude)
+    convert(model, Placement(hardware, digital=digital))
     return model
 
 
@@ -58,11 +58,11 @@ SLICED = ({}, {"scale": "channel"}, {"scale": "fixed", "fraction_bits": 9, "slic
     ],
 )
 def test_a_reloaded_bundle_is_the_same_chip(tmp_path, mapping, settings):
-    device = load_hardware("reram_cmo", mapping=mapping, **settings)
-    model, other = _converted(device, exclude=["head"]), Net().eval()
+    hardware = load_hardware("reram_cmo", mapping=mapping, **settings)
+    model, other = _converted(hardware, "head"), Net().eval()
     bundle = read_bundle(write_bundle(tmp_path / "bundle", model, "net"))
     bundle.install(other)
-    assert bundle.device == device and list(analog_layers(other)) == list(analog_layers(model))
+    assert set(bundle.hardware.values()) == {hardware} and list(analog_layers(other)) == list(analog_layers(model))
     x = torch.randn(4, 3, 12, 12)
     with torch.no_grad(), drift_free(model), drift_free(other):
         torch.testing.assert_close(other(x), model(x), rtol=1e-4, atol=1e-5)
@@ -90,13 +90,13 @@ def test_tied_weights_and_second_names_are_held_once(tmp_path):
     bundle.install(other)
     assert other.c.weight is other.a.weight
     torch.testing.assert_close(other.a.weight, model.a.weight)
-    with pytest.raises(UserError, match="convert the network for that device"):
-        write_bundle(tmp_path / "other", model, load_hardware("reram_cmo", kappa=1.0), "tied")
+    with pytest.raises(UserError, match="no analog layer: convert"):
+        write_bundle(tmp_path / "other", Tied(), "tied")
 
 
 def test_crossbars_have_their_size_and_conductances_their_window(tmp_path):
-    device = load_hardware("reram_cmo", mapping="differential")
-    folder = write_bundle(tmp_path / "bundle", _converted(device), device, "net")
+    hardware = load_hardware("reram_cmo", mapping="differential")
+    folder = write_bundle(tmp_path / "bundle", _converted(hardware), "net")
     manifest = json.loads((folder / "bundle.json").read_text())
     wide = manifest["layers"]["wide"]["crossbars"]
     sizes = sorted((b["rows"][1] - b["rows"][0], b["columns"][1] - b["columns"][0]) for b in wide if b["cell"] == 0)
@@ -104,7 +104,7 @@ def test_crossbars_have_their_size_and_conductances_their_window(tmp_path):
     assert len(manifest["layers"]["depthwise"]["crossbars"]) == 2 * 8
     for cells in read_bundle(folder).targets.values():
         for cell in cells:
-            assert device.g_min_us <= cell.min() and cell.max() <= device.g_max_us + 1e-4
+            assert hardware.device.g_min_us <= cell.min() and cell.max() <= hardware.device.g_max_us + 1e-4
 
 
 @pytest.mark.parametrize("method", [VeraPlus(rank=2), ChannelAffine(bits=4), BnStats()])
@@ -176,11 +176,11 @@ def test_bundles_that_are_not(tmp_path):
     with pytest.raises(UserError, match=r"layer 'conv' has shape \[8, 3, 3, 3\], the network's none"):
         read_bundle(folder).install(nn.Sequential(nn.Linear(3, 3)))
     manifest = json.loads((folder / "bundle.json").read_text())
-    (folder / "bundle.json").write_text(json.dumps(manifest | {"version": 2}))
-    with pytest.raises(UserError, match=r"^'.*' has schema hwaware-bundle 2; this package reads hwaware-bundle 1"):
+    (folder / "bundle.json").write_text(json.dumps(manifest | {"version": 3}))
+    with pytest.raises(UserError, match=r"^'.*' has schema hwaware-bundle 3; this package reads hwaware-bundle 1 and 2"):
         read_bundle(folder)
     (folder / "bundle.json").write_text(json.dumps(manifest))
-    layers = manifest["layers"] | {"conv": {"shape": [8, 3, 3, 3], "scale": "conv/scale", "crossbars": []}}
+    layers = manifest["layers"] | {"conv": manifest["layers"]["conv"] | {"crossbars": []}}
     for damaged in (manifest | {"layers": layers}, manifest | {"layers": []}, []):
         (folder / "bundle.json").write_text(json.dumps(damaged))
         with pytest.raises(UserError, match="is damaged"):

@@ -43,6 +43,11 @@ LAWS: dict[str, type[Device]] = {
 #: The key of a device file that says how its source holds weights.
 ENCODING = "encoding"
 
+#: Words of an encoding, which device files had among the constants before version 0.2, and where they are now.
+_MOVED = {word: f"{ENCODING}: {{{word}: …}}" for word in ("mapping", "scale", "kappa", "range_fraction")} | {
+    word: f"{ENCODING}: {{format: {{{word}: …}}}}" for word in ("levels", "bits", "slice_bits", "fraction_bits")
+}
+
 _PRESETS = resources.files("hwaware.hardware.devices") / "presets"
 
 
@@ -99,6 +104,9 @@ def read_device_file(name: str) -> DeviceFile:
         raise UserError(f"device file '{name}' is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise UserError(f"device file '{name}' is no table of parameters and values.")
+    for word, place in _MOVED.items():
+        if word in values:
+            raise UserError(f"device file '{name}': {word} is no constant of a device; write {place}.")
     if _is_class_path(values.get("law")):
         _import_law(values["law"])
     encoding = values.pop(ENCODING, None) or {}
