@@ -13,10 +13,11 @@ from hwaware.nn import AnalogLayer, analog_layers
 @contextmanager
 def on_outputs(model: nn.Module, change: Callable[[str, AnalogLayer, Tensor, Tensor], Tensor]) -> Iterator[None]:
     """Within the context, ``change(name, layer, input, output)`` replaces the output of each analog layer."""
-    handles = [
-        layer.register_forward_hook(lambda layer, args, output, name=name: change(name, layer, args[0], output))
-        for name, layer in analog_layers(model).items()
-    ]
+
+    def hook(name: str) -> Callable[[AnalogLayer, tuple[Tensor, ...], Tensor], Tensor]:
+        return lambda layer, args, output: change(name, layer, args[0], output)
+
+    handles = [layer.register_forward_hook(hook(name)) for name, layer in analog_layers(model).items()]
     try:
         yield
     finally:

@@ -152,7 +152,9 @@ def network_size(
         label_bytes: of a stored label.
         distillation: see :class:`FitData`; 0 learns from labels alone, 1 without them.
     """
-    samples, inputs, outputs = len(batch[0]), {}, {}
+    samples = len(batch[0])
+    inputs: dict[str, int] = {}
+    outputs: dict[str, int] = {}
 
     def count(name: str, layer: AnalogLayer, x: Tensor, y: Tensor) -> Tensor:
         inputs[name] = inputs.get(name, 0) + x.numel() // samples

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from torch import Tensor, nn
@@ -33,7 +33,7 @@ def measuring_statistics(model: nn.Module) -> Iterator[Callable[[], dict[str, Te
     Yields a function that gives the averages so far, in half precision. The network is restored on leaving.
     """
     norms = batch_norms(model)
-    before = {name: (norm.momentum, norm.num_batches_tracked.clone()) for name, norm in norms.items()}
+    before = {name: (norm.momentum, norm.get_buffer("num_batches_tracked").clone()) for name, norm in norms.items()}
     with installed_statistics(model, {}):
         try:
             for norm in norms.values():
@@ -49,7 +49,7 @@ def measuring_statistics(model: nn.Module) -> Iterator[Callable[[], dict[str, Te
             for name, norm in norms.items():
                 norm.eval()
                 norm.momentum, tracked = before[name]
-                norm.num_batches_tracked.copy_(tracked)
+                norm.get_buffer("num_batches_tracked").copy_(tracked)
 
 
 @contextmanager
@@ -68,19 +68,20 @@ def installed_statistics(model: nn.Module, state: dict[str, Tensor]) -> Iterator
                 getattr(norm, what).copy_(value)
 
 
-def affine_state(norms: dict[str, nn.Module]) -> dict[str, Tensor]:
+def affine_state(norms: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     """Scales and shifts of normalisation layers as they are."""
     return {f"{name}/{what}": getattr(norm, what).detach().clone() for name, norm in norms.items() for what in _AFFINE}
 
 
 @contextmanager
-def installed_affine(norms: dict[str, nn.Module], state: dict[str, Tensor]) -> Iterator[None]:
+def installed_affine(norms: Mapping[str, nn.Module], state: dict[str, Tensor]) -> Iterator[None]:
     """Within the context normalisation layers use a state's scales and shifts; gradients reach the state."""
     before = {name: [norm._parameters[what] for what in _AFFINE] for name, norm in norms.items()}
     try:
         for name, norm in norms.items():
             for what in _AFFINE:
-                norm._parameters[what] = state[f"{name}/{what}"]  # a plain tensor, so that it may be another's result
+                # A plain tensor, so that it may be another's result.
+                norm._parameters[what] = state[f"{name}/{what}"]  # type: ignore[assignment]
         yield
     finally:
         for name, norm in norms.items():

@@ -56,7 +56,8 @@ class Repair:
         """The context in which a chip is repaired at an age (s); calibrates it, where the method does so."""
         if age_s == 0:
             return nullcontext()
-        if not isinstance(self.method, OfflineCompensation):
+        state: State | None
+        if isinstance(self.method, InFieldCompensation):
             state = self.method.fit(chip, age_s, self.data)
         elif self.schedule is not None:
             state = self.timetable.at(age_s).state
@@ -97,8 +98,14 @@ class Repair:
 
     @property
     def timetable(self) -> Timetable:
-        """The drift levels that a schedule gives."""
+        """The drift levels that a schedule gives.
+
+        Raises:
+            UserError: there is no schedule, or the method is fitted in the field.
+        """
         if self._timetable is None:
+            if self.schedule is None or not isinstance(self.method, OfflineCompensation):
+                raise UserError(f"{self.method.name} has no schedule of drift levels here, and so no timetable.")
             self._timetable = plan(self.method, self.model, self.schedule, self.data, self.seed)
         return self._timetable
 
@@ -117,7 +124,7 @@ class Repair:
     def cost(self, size: NetworkSize) -> Cost:
         """What it costs, for a network of a size; where that depends on the chip, by the first reported one."""
         cost = self.method.cost(size, self.n_sets)
-        if isinstance(self.method, OfflineCompensation):
+        if not isinstance(self.method, InFieldCompensation):
             return cost
         if not self._ends or type(self.method).counted is InFieldCompensation.counted:
             return cost
@@ -126,7 +133,7 @@ class Repair:
 
     def _level(self, age_s: float) -> State:
         if age_s not in self._states:
-            if age_s not in self._ends:
+            if not isinstance(self.method, OfflineCompensation) or age_s not in self._ends:
                 raise UserError(f"age_s={age_s} is none that {self.method.name} is fitted for: {self._ends}.")
             place = self._ends.index(age_s)
             youngest = self._ends[place - 1] if place else age_s

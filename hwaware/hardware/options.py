@@ -37,8 +37,11 @@ class EncodingOptions:
     def words(self) -> dict[str, Any]:
         """What is given."""
         given = {one.name: value for one in fields(self) if (value := getattr(self, one.name)) is not None}
-        plain = {"kappa": ("linear", None), "format": ("continuous", {})}
-        return {key: plain[key][1] if value == plain.get(key, (None,))[0] else value for key, value in given.items()}
+        if self.kappa == "linear":
+            given["kappa"] = None
+        if self.format == "continuous":
+            given["format"] = {}
+        return given
 
 
 @dataclass(frozen=True)

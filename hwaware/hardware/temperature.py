@@ -26,15 +26,12 @@ def acceleration(temperature_c: float | None, activation_energy_ev: float | None
     Raises:
         UserError: only one of the two is given, or one can't be.
     """
-    given = {"temperature_c": temperature_c, "activation_energy_ev": activation_energy_ev}
-    missing = [name for name, value in given.items() if value is None]
-    if len(missing) == 2:
+    if temperature_c is None and activation_energy_ev is None:
         return 1.0
-    if missing:
-        (name,) = (name for name in given if name not in missing)
-        raise UserError(
-            f"{name}={given[name]} needs {missing[0]} as well: together they say how much faster cells age."
-        )
+    if temperature_c is None or activation_energy_ev is None:
+        given = {"temperature_c": temperature_c, "activation_energy_ev": activation_energy_ev}
+        name, missing = sorted(given, key=lambda name: given[name] is None)
+        raise UserError(f"{name}={given[name]} needs {missing} as well: together they say how much faster cells age.")
     if not temperature_c > -_ZERO_C_IN_K:
         raise UserError(f"temperature_c={temperature_c} must be above {-_ZERO_C_IN_K} °C (85 is usual).")
     if not activation_energy_ev > 0:

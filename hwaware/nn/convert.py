@@ -183,7 +183,7 @@ def to_digital(model: nn.Module) -> nn.Module:
     for name, layer in analog_layers(model).items():
         with torch.no_grad():
             layer.weight.copy_(state[name])
-        layer.__class__ = layer.digital_class
+        layer.__class__ = layer.digital_class  # type: ignore[assignment]  # from here on it is no AnalogLayer
         for attribute in _OF_CELLS:
             layer.__dict__.pop(attribute, None)
     return model
@@ -224,8 +224,8 @@ def _refuse_unknown(name: str, module: nn.Module) -> None:
                 f"Remove the reparametrisation, or keep it digital ({as_digital(name)})."
             )
         return
-    weights = [key for key, value in module._parameters.items() if "weight" in key and value is not None]
-    if isinstance(module, ALWAYS_DIGITAL) or all(module._parameters[key].ndim < 2 for key in weights):
+    weights = [value for key, value in module._parameters.items() if "weight" in key and value is not None]
+    if isinstance(module, ALWAYS_DIGITAL) or all(weight.ndim < 2 for weight in weights):
         if not isinstance(module, tuple(ANALOG_CLASSES)):  # a parametrised layer keeps its weight elsewhere
             return
     raise UserError(

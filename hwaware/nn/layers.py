@@ -22,7 +22,7 @@ from hwaware.nn.weights.fused import realise
 from hwaware.nn.weights.tables import ErrorTable, NoiseTable
 
 
-class AnalogLayer:
+class AnalogLayer(nn.Module):
     """What all analog layers share; mixed into a digital class by :func:`hwaware.nn.convert`.
 
     Attributes:
@@ -38,7 +38,7 @@ class AnalogLayer:
     digital_class: ClassVar[type[nn.Module]]
     channel_dim: ClassVar[int]  #: of the output
 
-    weight: nn.Parameter
+    weight: Tensor
     bias: Tensor | None
     training: bool
     hardware: Hardware
@@ -59,21 +59,22 @@ class AnalogLayer:
         return None if self._exact_signals else self.hardware.crossbar.converters
 
     def forward(self, input: Tensor) -> Tensor:
-        if self.converters is None:
+        converters = self.converters
+        if converters is None:
             return self.apply_weight(input, self.realised_weight(), self.bias)
-        output = self._converted(input)
+        output = self._converted(input, converters)
         if self._beside is not None:
             output = self._beside(input, output)
         return self.with_bias(output)
 
-    def _converted(self, input: Tensor) -> Tensor:
+    def _converted(self, input: Tensor, converters: Converters) -> Tensor:
         """The crossbars' outputs by way of the converters, without bias."""
         if self.ranges is None:
             raise UserError("a layer has converters, but no ranges: calibrate(model, predict, batches).")
-        driven = self.converters.inputs(input, self.ranges.x_max)
+        driven = converters.inputs(input, self.ranges.x_max)
         noisy = self.training or self._output_draws is not None
         output = self.apply_weight(driven, self.realised_weight())
-        return self.converters.outputs(output, self.ranges.y_max, noisy, self._output_draws)
+        return converters.outputs(output, self.ranges.y_max, noisy, self._output_draws)
 
     def apply_weight(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """What the layer computes with any other weights: same stride, padding and groups, any number of rows."""
@@ -133,6 +134,7 @@ class AnalogLayer:
 class AnalogLinear(AnalogLayer, nn.Linear):
     """:class:`torch.nn.Linear` on crossbars."""
 
+    bias: Tensor | None  # type: ignore[assignment]  # torch's types know no Linear without one
     digital_class = nn.Linear
     channel_dim = -1
 

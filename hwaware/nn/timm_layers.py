@@ -8,7 +8,7 @@ from timm.layers import Linear as TimmLinear
 from timm.layers.padding import pad_same
 from torch import Tensor
 
-from hwaware.nn.layers import AnalogLayer, register_analog
+from hwaware.nn.layers import AnalogLayer, AnalogLinear, register_analog
 
 
 @register_analog
@@ -19,16 +19,12 @@ class AnalogConv2dSame(AnalogLayer, Conv2dSame):
     channel_dim = 1
 
     def apply_weight(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        input = pad_same(input, weight.shape[-2:], self.stride, self.dilation)
+        input = pad_same(input, list(weight.shape[-2:]), list(self.stride), list(self.dilation))
         return F.conv2d(input, weight, bias, self.stride, (0, 0), self.dilation, self.groups)
 
 
 @register_analog
-class AnalogTimmLinear(AnalogLayer, TimmLinear):
+class AnalogTimmLinear(AnalogLinear, TimmLinear):
     """:class:`timm.layers.Linear`."""
 
     digital_class = TimmLinear
-    channel_dim = -1
-
-    def apply_weight(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        return F.linear(input, weight, bias)

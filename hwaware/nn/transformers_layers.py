@@ -10,15 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.models.falcon.modeling_falcon import FalconLinear
 
-from hwaware.nn.layers import AnalogLayer, register_analog
+from hwaware.nn.layers import AnalogLinear, register_analog
 
 
 @register_analog
-class AnalogFalconLinear(AnalogLayer, FalconLinear):
+class AnalogFalconLinear(AnalogLinear, FalconLinear):
     """Falcon's own :class:`torch.nn.Linear`, which rounds between product and bias."""
 
     digital_class = FalconLinear
-    channel_dim = -1
 
     def apply_weight(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         output = F.linear(input, weight)

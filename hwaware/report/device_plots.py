@@ -86,7 +86,7 @@ def plot_conductances(samples: Mapping[float, np.ndarray], of: DeviceLabels, pat
     if not values or not all(one.size for one in values.values()):
         raise UserError("no conductances to draw: give at least one age with at least one cell.")
     every = np.concatenate([*values.values(), window])
-    bins = np.linspace(every.min(), every.max(), 90)
+    bins = np.linspace(every.min(), every.max(), 90).tolist()
     figure, axes = new_figure(rows=len(values), height=1.2 + 1.1 * len(values), heights=(1,) * len(values), sharey=True)
     for axis, (age, one), colour in zip(axes, values.items(), shades(len(values)), strict=True):
         share = np.full(one.size, 100.0 / one.size)

@@ -178,7 +178,7 @@ def legend(figure: Figure, axis: Axes, several_chips: bool | None = None) -> Non
         handles.append(Patch(color=GREY, alpha=0.25, linewidth=0, label="± 1 std over chips"))
         handles.append(Line2D([], [], color=GREY, linestyle="--", linewidth=1.2, label="5th-percentile chip"))
     for handle in handles:
-        handle.set_label(textwrap.fill(handle.get_label(), int(_LEGEND_CHARACTERS * figure.get_figwidth())))
+        handle.set_label(textwrap.fill(str(handle.get_label()), int(_LEGEND_CHARACTERS * figure.get_figwidth())))
     for columns in range(4 if len(handles) > 5 else len(handles), 0, -1):
         drawn = figure.legend(
             handles=handles, loc="outside lower center", ncols=columns, fontsize=9, handlelength=2.8, frameon=False

@@ -130,7 +130,7 @@ def device_slugs(rows: Sequence[Row]) -> list[str]:
 def line_labels(rows: Iterable[Row]) -> dict[tuple[str, ...], str]:
     """A short name for each line, keyed by its LINE fields: the network, and what else it takes to tell it apart."""
     lines = list(group_by(rows, LINE))
-    labels = {}
+    labels: dict[tuple[str, ...], str] = {}
     for recipe, network, method, params in lines:
         label = network if method == "none" else f"{network} + {method}"
         same = [line for line in lines if line[1:3] == (network, method)]

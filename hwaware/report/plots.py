@@ -7,7 +7,7 @@ import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hwaware.errors import UserError
 from hwaware.report.drawing import (
@@ -141,7 +141,7 @@ def plot_sets(
         if missed:
             axis.plot(*zip(*missed, strict=True), color=colour, marker=marker, linestyle="none", fillstyle="none",
                       markersize=12, label=f"{label}: target missed")  # fmt: skip
-    axis.yaxis.get_major_locator().set_params(integer=True)
+    axis.locator_params(axis="y", integer=True)
     axis.set(xlabel="target (% of the drift-free accuracy)", ylabel="sets of vectors stored")
     axis.set_ylim(bottom=0)
     legend(figure, axis)
@@ -176,7 +176,8 @@ def _below_one_another(lines: Mapping[str, tuple[Summary, str]]) -> tuple[Figure
 def _draw_line(axis: Axes, x: Sequence[float], summaries: Sequence[Summary], label: str, colour: str) -> None:
     draw_mean(axis, x, summaries, colour, label)
     if any(one.n_chips > 1 for one in summaries):
-        alone = {"marker": "_", "markersize": 12} if len(x) == 1 else {}  # a dash: a line of one point is none
+        # A dash: a line of one point is none.
+        alone: dict[str, Any] = {"marker": "_", "markersize": 12} if len(x) == 1 else {}
         axis.plot(x, [one.p5 for one in summaries], color=colour, linewidth=1.2, linestyle="--", **alone)
     axis.axhline(summaries[0].drift_free, color=colour, linewidth=1.1, linestyle=":")
 

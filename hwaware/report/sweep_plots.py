@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
+from typing import Any
 
 from hwaware.errors import UserError
 from hwaware.report.drawing import (
@@ -94,7 +95,7 @@ def plot_parameter_sweep(rows: Iterable[Row], parameter: str, path: str | Path) 
     values = [params_of(row.device_params).get(parameter) for row in rows]
     if not rows or not all(isinstance(value, int | float) for value in values):
         raise UserError(f"'{parameter}' is not a number in the device parameters of every row: nothing to sweep.")
-    own = {"recipe": "", "method": "", "method_params": "", "seed": 0, "base_digital": 0.0}
+    own: dict[str, Any] = {"recipe": "", "method": "", "method_params": "", "seed": 0, "base_digital": 0.0}
     if len({(*astuple(replace(row, **_UNSWEPT | own)), _without(row.device_params, [parameter])) for row in rows}) > 1:
         raise UserError(f"rows of a sweep may differ in {parameter}, network and repair only; select some first.")
     lines, labels = group_by(summarise(rows), LINE), line_labels(rows)
@@ -118,7 +119,9 @@ def _swept_input(row: Row | Summary) -> tuple[float, str]:
 
 
 #: Fields in which the rows of one sweep differ.
-_UNSWEPT = {"network": "", "device_params": "", "chip_seed": 0, "value": 0.0, "drift_free": 0.0, "commit": ""}
+_UNSWEPT: dict[str, Any] = {
+    "network": "", "device_params": "", "chip_seed": 0, "value": 0.0, "drift_free": 0.0, "commit": "",
+}  # fmt: skip
 
 
 def _without(params: str, names: Sequence[str]) -> str:

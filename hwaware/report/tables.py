@@ -206,8 +206,8 @@ def _rich(grid: Grid) -> Table:
         table.add_column(Text(line), justify="right")
     table.add_row("base digital", *grid.base_digital)
     sections = ("drift-free", list(ages)[-1])
-    for name, cells in columns.items():
-        table.add_row(name, *cells, end_section=name in sections)
+    for name, column in columns.items():
+        table.add_row(name, *column, end_section=name in sections)
     return table
 
 

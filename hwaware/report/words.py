@@ -25,11 +25,11 @@ def in_words(rows: Sequence[Row], costs: Costs, loss_points: float = LOSS_POINTS
     """
     last = max(row.age_s for row in rows)
     labels, lines = line_labels(rows), group_by(rows, LINE)
-    ends = {
+    summaries = {
         line: summarise([row for row in same if row.age_s == last], loss_points=loss_points)
         for line, same in lines.items()
     }
-    ends = {line: found[0] for line, found in ends.items() if found}
+    ends = {line: found[0] for line, found in summaries.items() if found}
     alone = [line for line in ends if lines[line][0].method == "none"]
     sentences = [_network(labels[line], lines[line], ends[line], loss_points) for line in alone]
     for network in dict.fromkeys(one.network for one in ends.values()):

@@ -48,4 +48,5 @@ def misfit(rows: Sequence[Agreement]) -> tuple[float, float]:
     known = [one for one in rows if one.cells >= _FEW and one.cut_off <= _CUT_OFF and one.measured_std_us > 0]
     means = [(one.measured_shift_us - one.fitted_shift_us) / one.fitted_std_us * math.sqrt(one.cells) for one in known]
     stds = [math.log(one.measured_std_us / one.fitted_std_us) * math.sqrt(2 * one.cells) for one in known]
-    return tuple(math.sqrt(np.mean(np.square(values))) if values else math.nan for values in (means, stds))
+    of_means, of_stds = (math.sqrt(np.mean(np.square(one))) if one else math.nan for one in (means, stds))
+    return of_means, of_stds

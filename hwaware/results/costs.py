@@ -86,15 +86,19 @@ def costs_in(folder: Path) -> dict[RepairLabels, CostLine]:
 
 def merge_lines(path: Path, sources: Iterable[Path], key: Iterable[str]) -> None:
     """Adds the lines of CSV files of one header to another such file, in place of those with the same key."""
-    key, groups, header = tuple(key), {}, ()
+    key = tuple(key)
+    header: tuple[str, ...] = ()
+    groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
     for source in (path, *sources):
         if not source.exists():
             continue
         with source.open(newline="", encoding="utf-8") as file:
-            reader, own = csv.DictReader(file), {}
-            if header and tuple(reader.fieldnames) != header:
+            reader = csv.DictReader(file)
+            own: dict[tuple[str, ...], list[dict[str, str]]] = {}
+            columns = tuple(reader.fieldnames or ())
+            if header and columns != header:
                 raise UserError(f"{source}: its columns are not those of {path}.")
-            header = tuple(reader.fieldnames)
+            header = columns
             for line in reader:
                 own.setdefault(tuple(line[name] for name in key), []).append(line)
             groups |= own

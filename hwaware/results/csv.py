@@ -106,7 +106,7 @@ def parse(kind: type, cells: Sequence[str], path: Path, line: int) -> Any:
 @cache
 def _readers(kind: type) -> tuple[tuple[str, Callable[[str], Any], str], ...]:
     """Of each field of a dataclass its name, what reads it, and what it then is."""
-    return tuple((field.name, *_reader(field.name, field.type)) for field in fields(kind))
+    return tuple((field.name, *_reader(field.name, str(field.type))) for field in fields(kind))
 
 
 def _reader(name: str, annotation: str) -> tuple[Callable[[str], Any], str]:

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from hwaware.errors import UserError, nearest
-from hwaware.hardware import Codes, Hardware
-from hwaware.nn import owning_layers
+from hwaware.hardware import Codes, Encoding, Hardware
+from hwaware.nn import analog_layers, owning_layers
 
 
 @dataclass(frozen=True)
@@ -55,18 +55,23 @@ class MappingBias:
     def check(self, hardware: Hardware) -> None:
         """Raises UserError for hardware whose cells have no such states."""
         encoding = hardware.encoding
-        codes = encoding.format
-        if not isinstance(codes, Codes):
-            raise UserError(
-                f"bias bans states of bit slices, but the mapping '{encoding.mapping}' has none: set mapping "
-                "bit_sliced, or bias null."
-            )
+        codes = _slices(encoding)
         if encoding.scaling.fixed is None:
             raise UserError(
                 f"bias needs scale fixed, not '{encoding.scale}': where the largest weight sets it, moving that one "
                 "would move the codes of all others."
             )
         allowed_codes(self.banned, codes)
+
+
+def _slices(encoding: Encoding) -> Codes:
+    """How its codes are cut; raises UserError where cells hold no digits."""
+    if not isinstance(encoding.format, Codes):
+        raise UserError(
+            f"bias bans states of bit slices, but the mapping '{encoding.mapping}' has none: set mapping "
+            "bit_sliced, or bias null."
+        )
+    return encoding.format
 
 
 def allowed_codes(banned: Mapping[int, Sequence[int]], slices: Codes) -> Tensor:
@@ -153,14 +158,14 @@ def project_columns_(model: nn.Module, columns: Mapping[str, Tensor], bias: Mapp
     Returns:
         The share of these layers' weights that was moved.
     """
-    changed = total = 0
+    layers, changed, total = analog_layers(model), 0, 0
     for name, chosen in columns.items():
-        layer = model.get_submodule(name)
-        weight, scale, slices = layer.weight, layer.weight_scale(), layer.hardware.encoding.format
+        layer = layers[name]
+        weight, scale, slices = layer.weight, layer.weight_scale(), _slices(layer.hardware.encoding)
         rows = chosen.to(weight.device).repeat_interleave(bias.rows, dim=1)[:, : weight[0].numel()]
         codes = slices.codes(weight.float() / scale)
         allowed = project(codes, bias.banned, slices)
         moved = rows.reshape(weight.shape) & (allowed != codes)
         weight.copy_(torch.where(moved, (slices.positions(allowed) * scale).to(weight.dtype), weight))
-        changed, total = changed + moved.sum().item(), total + weight.numel()
+        changed, total = changed + int(moved.sum()), total + weight.numel()
     return changed / max(total, 1)

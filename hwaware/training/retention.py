@@ -46,7 +46,7 @@ def error_table(hardware: Hardware, ages_s: tuple[float, ...]) -> ErrorTable:
 
     def expected(u: Tensor) -> Tensor:
         moments = [hardware.encoding.moments(hardware.device, u, age_s, read_noise=False) for age_s in ages_s]
-        return sum(mean * mean + std * std for mean, std in moments) / len(ages_s)
+        return sum((mean * mean + std * std for mean, std in moments), start=torch.zeros_like(u)) / len(ages_s)
 
     return ErrorTable(*hardware.encoding.with_slope(expected, positions(TABLE_SIZE)))
 
@@ -72,7 +72,8 @@ def retention_loss(model: nn.Module) -> Tensor:
 
     Uses what each layer's last training forward computed on its way, and takes it: a second call computes anew.
     """
-    errors, owning = [], owning_layers(model)  # tied layers share their cells
+    errors: list[Tensor] = []
+    owning = owning_layers(model)  # tied layers share their cells
     for name, layer in analog_layers(model).items():
         if layer.error is None:
             raise UserError(
@@ -84,5 +85,5 @@ def retention_loss(model: nn.Module) -> Tensor:
         if error is None or (torch.is_grad_enabled() and layer.weight.requires_grad and not error.requires_grad):
             # Not computed in this step's forward, or under reentrant activation checkpointing, which forgets gradients.
             _, error = layer.realise(noise=None, error=layer.error)
-        errors.append(error)
+        errors.append(error)  # type: ignore[arg-type]  # realise gives one where it has a table
     return torch.stack(errors).mean()

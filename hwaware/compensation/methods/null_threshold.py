@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -60,12 +60,12 @@ class NullThreshold(OfflineCompensation):
 
     @contextmanager
     def installed(self, model: nn.Module, state: State) -> Iterator[None]:
-        own = model.config.null_threshold
-        model.config.null_threshold = state["null_threshold"].item()
+        config: Any = model.config  # of transformers, with a field of ours
+        own, config.null_threshold = config.null_threshold, state["null_threshold"].item()
         try:
             yield
         finally:
-            model.config.null_threshold = own
+            config.null_threshold = own
 
     def cost(self, size: NetworkSize, levels: int) -> Cost:
         return Cost(bytes_stored=levels * HALF_BYTES, extra_macs_percent=0.0, trainable_percent=100 / size.parameters)

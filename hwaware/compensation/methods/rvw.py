@@ -79,7 +79,7 @@ class ReadVerifyWrite(InFieldCompensation):
                 wrong = (g - goal).abs() > limit
                 if not wrong.any():
                     break
-                again = device.programmed_us(goal, lambda goal=goal: torch.randn(goal.shape, generator=draw))
+                again = device.programmed_us(goal, lambda: torch.randn(u.shape, generator=draw))
                 g = torch.where(wrong & ~fixed, again.clamp(*device.limits_us), g)
                 written |= wrong & ~fixed
                 writes += int(wrong.sum())

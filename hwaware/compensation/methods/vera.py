@@ -85,7 +85,8 @@ class VeraPlus(OfflineCompensation):
 
         Training finds them hardly ever where drift has broken the network, nor in few steps where they are large.
         """
-        state, projections = {}, self._projections(model)
+        state: State = {}
+        projections = self._projections(model)
         for name, layer in analog_layers(model).items():
             down, up = (matrix.flatten(1).double() for matrix in projections[name])
             scale = layer.weight_scale().double()
@@ -139,8 +140,8 @@ class VeraPlus(OfflineCompensation):
             padded = F.pad(mixed, [pad for pad in reversed(layer.padding) for _ in (0, 1)])
             parts = [padded[:, : self.rank], padded[:, self.rank :]]
             for axis in (2, 3):
-                centre, every = (list(_taps(part, layer, axis)) for part in parts)
-                parts = [centre[len(centre) // 2], reduce(torch.add, every)]
+                kept, added = (list(_taps(part, layer, axis)) for part in parts)
+                parts = [kept[len(kept) // 2], reduce(torch.add, added)]
             return torch.cat(parts, dim=1)
         centre = x.new_zeros(1, 1, *kernel)
         centre[..., kernel[0] // 2, kernel[1] // 2] = 1

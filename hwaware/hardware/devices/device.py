@@ -74,10 +74,10 @@ class Device(ABC):
                 f"and below g_max_us={self.g_max_us}."
             )
         acceleration(self.temperature_c, self.activation_energy_ev)
-        for field in ("measured_s", "measured_us"):
-            ends = getattr(self, field)
+        for name in ("measured_s", "measured_us"):
+            ends = getattr(self, name)
             if ends is not None and not (len(ends) == 2 and 0 <= ends[0] <= ends[1]):
-                raise UserError(f"{field}={list(ends)} of device '{self.name}' must be a lowest and a highest value.")
+                raise UserError(f"{name}={list(ends)} of device '{self.name}' must be a lowest and a highest value.")
         if self.stuck_on < 0 or self.stuck_off < 0 or self.stuck_on + self.stuck_off > 1:
             raise UserError(
                 f"stuck_on={self.stuck_on} and stuck_off={self.stuck_off} must be probabilities that sum to at most 1."

@@ -223,7 +223,8 @@ class Encoding:
             cells = (*cells, torch.full_like(v, device.middle_us))
         moments = [device.cell_moments(g, age_s, read_noise) for g in cells]
         shift = self.decode(device, tuple(mean for mean, _ in moments)) - v
-        variance = sum(std * std * gain**2 for (_, std), gain in zip(moments, layout.gains, strict=True))
+        variances = (std * std * gain**2 for (_, std), gain in zip(moments, layout.gains, strict=True))
+        variance = sum(variances, start=torch.zeros_like(v))
         spread = variance.clamp(min=_SMALLEST_VARIANCE).sqrt() * (1 / (device.g_max_us - device.g_min_us))
         slope = curve.realised_slope(v, self.kappa, self.range_fraction)
         return shift * slope, spread * slope

@@ -6,9 +6,10 @@ arXiv 1308.3432).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -21,7 +22,8 @@ _MOST_BITS = 11
 _TOLERANCE = 1e-5
 
 
-class NumberFormat(Protocol):
+@dataclass(frozen=True)
+class NumberFormat(ABC):
     """One way of rounding weights.
 
     Attributes:
@@ -30,19 +32,20 @@ class NumberFormat(Protocol):
 
     is_fixed_point: ClassVar[bool]
 
+    @abstractmethod
     def steps(self, range_fraction: float) -> int:
         """Steps of the grid between zero and the largest weight, which lies at the window position r; 0: no grid."""
-        ...
 
+    @abstractmethod
     def check(self, range_fraction: float) -> None:
         """Raises UserError where the largest weight lies on no step of the grid."""
-        ...
 
+    @abstractmethod
     def __str__(self) -> str: ...
 
 
 @dataclass(frozen=True)
-class Continuous:
+class Continuous(NumberFormat):
     """Any value."""
 
     is_fixed_point: ClassVar[bool] = False
@@ -58,7 +61,7 @@ class Continuous:
 
 
 @dataclass(frozen=True)
-class Levels:
+class Levels(NumberFormat):
     """L evenly spaced window positions, ``v_k = -1 + 2k/(L - 1)``, both ends of the window included.
 
     L is odd, so that zero is one of them: a weight of zero stays zero. It counts levels of a *weight*, not of a cell:
@@ -97,7 +100,7 @@ class Levels:
 
 
 @dataclass(frozen=True)
-class Codes:
+class Codes(NumberFormat):
     """Fixed-point codes, cut into digits each of which is the state of one cell, the most significant first.
 
     A weight of b bits is an integer q ∈ [-2^(b-1), 2^(b-1) - 1] at the window position ``q / 2^(b-1)``: there is no +1,

@@ -150,7 +150,7 @@ def bit_sliced(codes: Codes) -> Mapping:
         return tuple(digit.to(v.dtype).mul_((g_max - g_min) / highest).add_(g_min) for digit in digits)
 
     def decode(cells: tuple[Tensor, ...], g_min: float, g_max: float) -> Tensor:
-        parts = ((g - g_min).mul_(gain / (g_max - g_min)) for g, gain in zip(cells, gains, strict=True))
-        return sum(parts, start=-1.0)
+        first, *others = ((g - g_min).mul_(gain / (g_max - g_min)) for g, gain in zip(cells, gains, strict=True))
+        return sum(others, start=first - 1.0)
 
     return Mapping(BIT_SLICED, codes.n_slices, encode, decode, gains)

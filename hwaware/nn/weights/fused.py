@@ -8,9 +8,11 @@ them shows. So training looks the transform and its slope up where it looks up n
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from collections.abc import Iterable, Sequence
+from functools import lru_cache, reduce
 from itertools import repeat
 from threading import get_ident
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,7 +66,9 @@ class _Realise(torch.autograd.Function):
     # All else is looked up again there, which is cheaper than writing it to memory and reading it back.
 
     @staticmethod
-    def forward(ctx, latent, encoding, noise, error):
+    def forward(
+        ctx: Any, latent: Tensor, encoding: Encoding, noise: NoiseTable | None, error: ErrorTable | None
+    ) -> tuple[Tensor, Tensor | None]:
         scaling, curve, steps = encoding.scaling, encoding.curve, encoding.steps
         per_channel, fixed_point = scaling.per_channel, encoding.format.is_fixed_point
         layout = _memory_format(latent)
@@ -75,7 +79,6 @@ class _Realise(torch.autograd.Function):
             scales, extremes = _scales(blocks, per_channel)
         else:
             scales, extremes = _fixed_scales(blocks, scaling.fixed), None
-        gaussians = repeat(None)
         if noise is not None:
             gaussians = gaussian_blocks([b.numel() for b in blocks], w.device)
             shifted = _shifted_table(noise, encoding)
@@ -85,14 +88,14 @@ class _Realise(torch.autograd.Function):
             squares = _squares_table(error, encoding)
 
         sums, code_steps = [], steps if fixed_point else 0
-        for w_block, out, s, z in zip(blocks, _blocks(weight, per_channel), scales, gaussians, strict=False):
+        for w_block, out, s in zip(blocks, _blocks(weight, per_channel), scales, strict=True):
             x, index, values, first, second = _scratch(w_block.numel(), w.device)
             if noise is None:
                 _effective(w_block if not steps else _on_grid(w_block, s, steps, fixed_point), s, curve, out)
             else:
                 _nearest(w_block, s, len(noise), x, index, code_steps)
                 torch.index_select(shifted, 0, index, out=values)
-                torch.addcmul(first, second, z, out=out.view(-1))
+                torch.addcmul(first, second, next(gaussians), out=out.view(-1))
                 if per_channel:
                     out.mul_(s)
             if error is not None:
@@ -107,10 +110,11 @@ class _Realise(torch.autograd.Function):
         ratio = None
         if error is not None:  # s²R and w_eff² as one complex number: sums over each channel, or over all weights
             if per_channel:
-                ctx.sums = torch.cat(sums) * torch.cat(scales).squeeze(-1) ** 2
+                rows = torch.cat(scales)  # type: ignore[arg-type]  # per channel all are tensors
+                ctx.sums = torch.cat(sums) * rows.squeeze(-1) ** 2
                 ctx.total = ctx.sums.sum()
             else:
-                ctx.total = _number(torch.dot(sum(sums).to(squares.dtype), squares)) * scales[0] ** 2
+                ctx.total = _number(torch.dot(reduce(torch.add, sums).to(squares.dtype), squares)) * scales[0] ** 2
             ctx.ratio = _divide(ctx.total.real, ctx.total.imag)
             ratio = torch.as_tensor(ctx.ratio, dtype=torch.float32, device=w.device).clone()
         ctx.encoding, ctx.error, ctx.layout, ctx.scales, ctx.extremes = encoding, error, layout, scales, extremes
@@ -120,7 +124,7 @@ class _Realise(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, g_weight, g_ratio):
+    def backward(ctx: Any, g_weight: Tensor | None, g_ratio: Tensor | None) -> tuple[Tensor, None, None, None]:
         latent, weight = ctx.saved_tensors
         encoding, scales = ctx.encoding, ctx.scales
         scaling, curve = encoding.scaling, encoding.curve
@@ -128,10 +132,10 @@ class _Realise(torch.autograd.Function):
         w = latent.float().contiguous(memory_format=ctx.layout)
         grad = torch.empty_like(w)
         blocks, grad_blocks = _blocks(w, per_channel), _blocks(grad, per_channel)
-        g_blocks = weight_blocks = repeat(None)
+        weight_blocks = _blocks(weight, per_channel)
+        g_blocks: Iterable[Tensor | None] = repeat(None)
         if g_weight is not None:
             g_blocks = _blocks(g_weight.contiguous(memory_format=ctx.layout), per_channel)
-            weight_blocks = _blocks(weight, per_channel)
         table = None
         if g_ratio is not None:  # slope of f, and of the ratio in u over s
             slope, gain, power_gain = _slope_tables(ctx.error, encoding)
@@ -145,7 +149,7 @@ class _Realise(torch.autograd.Function):
         g_scales, code_steps = [], encoding.steps if encoding.format.is_fixed_point else 0
         for w_block, out, s, g, noisy in zip(blocks, grad_blocks, scales, g_blocks, weight_blocks, strict=False):
             if table is None:
-                out.copy_(g)
+                out.copy_(g)  # type: ignore[arg-type]  # there is one: else there was a table
             else:
                 x, index, values, slope, pull = _scratch(w_block.numel(), w.device)
                 _nearest(w_block, s, len(table), x, index, code_steps)
@@ -169,10 +173,10 @@ class _Realise(torch.autograd.Function):
             pass
         elif per_channel:
             if g_ratio is not None:  # s² of the channel in both sums; that of a whole layer cancels
-                direct = 2 * share * (ctx.sums.real - ctx.ratio * ctx.sums.imag)
+                direct = (2 * share * (ctx.sums.real - ctx.ratio * ctx.sums.imag)).unsqueeze(-1)
                 g_scales = [g + d for g, d in zip(g_scales, direct.split([len(b) for b in blocks]), strict=True)]
-            for w_block, out, s, g in zip(blocks, grad_blocks, scales, g_scales, strict=True):
-                _add_at_peaks([(w_block, out, 1), (w_block, out, -1)], s, g.unsqueeze(-1))
+            for w_block, out, s, g_s in zip(blocks, grad_blocks, scales, g_scales, strict=True):
+                _add_at_peaks([(w_block, out, 1), (w_block, out, -1)], s, g_s)
         else:
             found = [
                 (w_block, out, sign)
@@ -215,13 +219,16 @@ def _blocks(x: Tensor, per_channel: bool) -> tuple[Tensor, ...]:
     return x.as_strided((len(x), n), (n, 1)).split(max(1, size // max(n, 1)))
 
 
-def _scales(blocks: tuple[Tensor, ...], per_channel: bool) -> tuple[list[Number], list[tuple[Number, Number]] | None]:
+def _scales(
+    blocks: tuple[Tensor, ...], per_channel: bool
+) -> tuple[list[Number], Sequence[tuple[Number, Number]] | None]:
     """For each block its scale; and its extreme weights, where one scale is for all blocks."""
     if per_channel:
         return [b.abs().amax(-1, keepdim=True) for b in blocks], None
-    extremes = [(_number(low), _number(high)) for low, high in (b.aminmax() for b in blocks)]
-    if isinstance(extremes[0][0], Tensor):
-        return [torch.stack([x for pair in extremes for x in pair]).abs().amax()] * len(blocks), extremes
+    pairs = [b.aminmax() for b in blocks]
+    if blocks[0].device.type != "cpu":
+        return [torch.stack([x for pair in pairs for x in pair]).abs().amax()] * len(blocks), pairs
+    extremes = [(low.item(), high.item()) for low, high in pairs]
     s = max(max(-low, high) for low, high in extremes)
     s += 0 * sum(high for _, high in extremes)  # passes on a NaN, which max() may lose
     return [s] * len(blocks), extremes
@@ -253,7 +260,7 @@ def _divide(a: Number, b: Number) -> Number:
 
 
 def _dot(a: Tensor, b: Tensor) -> Number:
-    return _number(torch.dot(a, b)) if a.ndim == 1 else (a * b).sum(-1)
+    return _number(torch.dot(a, b)) if a.ndim == 1 else (a * b).sum(-1, keepdim=True)
 
 
 def _inverse(s: Number) -> Number:
@@ -272,7 +279,7 @@ def _nearest(w: Tensor, s: Number, size: int, x: Tensor, index: Tensor, code_ste
         torch.div(w, s, out=x.view(w.shape))
         x.nan_to_num_(0.0, 0.0, 0.0).mul_(code_steps).round_().clamp_(-code_steps, code_steps - 1)
         x.mul_(half / code_steps).add_(half + 0.5)
-    elif isinstance(s, Tensor):
+    elif isinstance(inverse, Tensor):
         torch.mul(w, half * inverse, out=x.view(w.shape))
         x.add_(half + 0.5).nan_to_num_(half, half, half)
     elif inverse:

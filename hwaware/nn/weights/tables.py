@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
 from torch import Tensor
 
@@ -26,18 +28,18 @@ class Table:
     def __len__(self) -> int:
         return len(self.packed)
 
-    def to(self, torch_device: torch.device) -> Table:
+    def to(self, torch_device: torch.device) -> Self:
         """The table on a torch device; itself where it lies there."""
-        return self if self.packed.device == torch_device else type(self)._of(self.packed.to(torch_device))
+        return self if self.packed.device == torch_device else self._of(self.packed.to(torch_device))
 
     @classmethod
-    def _of(cls, packed: Tensor) -> Table:
+    def _of(cls, packed: Tensor) -> Self:
         table = cls.__new__(cls)
         table.packed = packed
         return table
 
     @classmethod
-    def between(cls, first: Table, second: Table, share: float) -> Table:
+    def between(cls, first: Self, second: Self, share: float) -> Self:
         """A table between two, ``share`` of the way from the first."""
         return cls._of(torch.lerp(first.packed, second.packed, share))
 
