@@ -40,7 +40,8 @@ def run_all(
     Returns:
         The names of those that failed, and of those that were not started, since they need one that failed.
     """
-    needs, waiting, failed, begin = needs or {}, dict(tasks), [], time.monotonic()
+    needs, waiting, begin = needs or {}, dict(tasks), time.monotonic()
+    failed: list[str] = []
     running: dict[Future[bool], str] = {}
     with ThreadPoolExecutor(at_once) as pool:
         try:

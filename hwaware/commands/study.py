@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from hwaware.commands.jobs import Job, Study, read_study
 from hwaware.commands.processes import run_all, run_logged
@@ -18,7 +19,7 @@ _HELP = f"{__doc__} Finished jobs are kept; --inputs.NAME PATH gives a file or f
 
 
 class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> NoReturn:
         raise UserError(f"study: {message}")
 
 
@@ -153,7 +154,7 @@ def _collect(study: Study, out: Path) -> None:
         merge_lines(study.folder / name, [source / name for source in sources], KEY)
     chance = {}
     if "classes" in study.chance:
-        chance = chance_of_classes(study.chance["classes"])
+        chance = chance_of_classes(int(study.chance["classes"]))
     elif "no_answer" in study.chance:
         chance = chance_of_questions(study.chance["no_answer"])
     costs = costs_in(study.folder)
