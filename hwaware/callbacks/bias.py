@@ -10,9 +10,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
+from hwaware.callbacks.task import task_of
 from hwaware.errors import UserError
 from hwaware.evaluation.batches import Batches
 from hwaware.evaluation.run import Run
+from hwaware.tasks import HardwareAwareTask
 from hwaware.training.bias import MappingBias, add_sensitivity, choose_columns, project_columns_
 
 
@@ -38,7 +40,7 @@ class BiasColumns(Callback):
         self._batches: Batches | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not hasattr(pl_module, "settle") or trainer.datamodule is None:
+        if not isinstance(pl_module, HardwareAwareTask) or trainer.datamodule is None:
             raise UserError(
                 "BiasColumns judges each epoch's network: it needs a task of hwaware.tasks and a LightningDataModule "
                 "(trainer.fit(task, datamodule=…)), such as those of hwaware.data."
@@ -46,23 +48,23 @@ class BiasColumns(Callback):
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         if self._choosing:
-            add_sensitivity(self._sums, pl_module.network)  # not clipped yet
+            add_sensitivity(self._sums, task_of(pl_module).network)  # not clipped yet
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._within_epoch = not trainer.is_last_batch
         if not self._within_epoch:
-            self._conclude(trainer, pl_module)
+            self._conclude(trainer, task_of(pl_module))
         elif not self._choosing:
-            project_columns_(pl_module.network, self._columns, self.bias)
+            project_columns_(task_of(pl_module).network, self._columns, self.bias)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Not on_train_end, which a run that is resumed after its last step never reaches.
         if self._within_epoch:
-            self._conclude(trainer, pl_module, log=False)
+            self._conclude(trainer, task_of(pl_module), log=False)
         if self._best:
-            pl_module.network.load_state_dict(self._best)
+            task_of(pl_module).network.load_state_dict(self._best)
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -82,7 +84,7 @@ class BiasColumns(Callback):
     def _choosing(self) -> bool:
         return self.bias.each == "epoch" or not self._columns
 
-    def _conclude(self, trainer: Trainer, task: LightningModule, log: bool = True) -> None:
+    def _conclude(self, trainer: Trainer, task: HardwareAwareTask, log: bool = True) -> None:
         task.settle()
         if self._choosing:
             self._columns, self._sums = choose_columns(self._sums, self.bias), {}
@@ -90,7 +92,7 @@ class BiasColumns(Callback):
         if log:  # Lightning takes nothing more when training has ended
             columns = sum(float(chosen.sum()) for chosen in self._columns.values())
             values = {"train/bias_changed": changed, "train/bias_columns": columns}
-            self.log_dict(values, on_step=False, on_epoch=True)
+            task.log_dict(values, on_step=False, on_epoch=True)
         if trainer.fast_dev_run:
             return
         score = trainer.strategy.broadcast(self._score(trainer, task))  # ranks must agree to the last digit
@@ -98,7 +100,7 @@ class BiasColumns(Callback):
             self._best_score = score
             self._best = {key: value.detach().cpu().clone() for key, value in task.network.state_dict().items()}
 
-    def _score(self, trainer: Trainer, task: LightningModule) -> float:
+    def _score(self, trainer: Trainer, task: HardwareAwareTask) -> float:
         run = Run.of(trainer)
         if self._batches is None:
             trainer.datamodule.setup("validate")

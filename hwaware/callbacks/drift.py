@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import nn
 
+from hwaware.callbacks.task import task_of
 from hwaware.compensation import Compensation, Schedule
 from hwaware.errors import UserError, nearest
 from hwaware.evaluation.evaluate import DEFAULT_AGES_S
@@ -92,12 +93,12 @@ class DriftEvaluation(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         due = self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0
-        if not due or trainer.fast_dev_run or not self.is_due(pl_module):
+        if not due or trainer.fast_dev_run or not self.is_due(task := task_of(pl_module)):
             return
-        pl_module.settle()
-        networks, base = {self.finetuned_as: finetuned_network(pl_module)}, pl_module.build_network()
-        settings = self.settings(pl_module, split="val", methods=(), resume=None)
-        found = evaluate_networks(Run.of(trainer), pl_module, trainer.datamodule, networks, base, settings)
+        task.settle()
+        networks, base = {self.finetuned_as: finetuned_network(task)}, task.build_network()
+        settings = self.settings(task, split="val", methods=(), resume=None)
+        found = evaluate_networks(Run.of(trainer), task, trainer.datamodule, networks, base, settings)
         values: dict[str, list[float]] = {}
         for row in found.rows:
             key = f"drift/{row.device}_{row.mapping}/{age_label(row.age_s)}/{row.metric}"
@@ -107,10 +108,10 @@ class DriftEvaluation(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Not on_train_end, which a run that is resumed after its last step never reaches.
-        if not trainer.fast_dev_run and self.networks and self.is_due(pl_module):
-            base = pl_module.build_network()
-            networks = self.choose(base, finetuned_network(pl_module))
-            self.run(Run.of(trainer), pl_module, trainer.datamodule, networks, base)
+        if not trainer.fast_dev_run and self.networks and self.is_due(task := task_of(pl_module)):
+            base = task.build_network()
+            networks = self.choose(base, finetuned_network(task))
+            self.run(Run.of(trainer), task, trainer.datamodule, networks, base)
 
     # What the commands use as well.
 

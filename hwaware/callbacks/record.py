@@ -11,10 +11,12 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
+from hwaware.callbacks.task import task_of
 from hwaware.evaluation.run import Run
 from hwaware.evaluation.tracking import log_files
 from hwaware.export.weights import save_weights
 from hwaware.results.csv import write_csv
+from hwaware.tasks import HardwareAwareTask
 
 
 class RunRecord(SaveConfigCallback):
@@ -28,25 +30,26 @@ class RunRecord(SaveConfigCallback):
         pass  # the base class would write here
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.write(trainer, pl_module)
+        self.write(trainer, task_of(pl_module))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Not on_train_end, which a run that is resumed after its last step never reaches.
         run = Run.of(trainer)
         if run.folder is None:
             return
-        pl_module.settle()
+        task = task_of(pl_module)
+        task.settle()
         with run.precision():  # on every rank
-            pl_module.calibrate(pl_module.network, trainer.datamodule)
+            task.calibrate(task.network, trainer.datamodule)
         if not run.is_first:
             return
-        weights = save_weights(pl_module, run.folder / "model.safetensors")
-        pl_module.save_beside(run.folder)
+        weights = save_weights(task, run.folder / "model.safetensors")
+        task.save_beside(run.folder)
         print(f"finished weights: {weights}", flush=True)
         for tracker in run.trackers:
             log_files(tracker, "model", [weights])
 
-    def write(self, trainer: Trainer, task: LightningModule) -> None:
+    def write(self, trainer: Trainer, task: HardwareAwareTask) -> None:
         """Writes configuration and conversion report, and prints the latter."""
         run = Run.of(trainer)
         folder = run.folder

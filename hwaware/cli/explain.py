@@ -47,7 +47,7 @@ def explain(parser: ArgumentParser, arguments: Sequence[str], error: ArgumentErr
     return " ".join(str(cause).split())
 
 
-def subclasses(cls: type) -> list[type]:
+def subclasses(cls: type[Any]) -> list[type]:
     """All classes derived from one, whose modules were imported."""
     return [one for sub in cls.__subclasses__() for one in (sub, *subclasses(sub))]
 
@@ -215,7 +215,7 @@ def _parser(cls: Any, later: int) -> ArgumentParser:
     """Of what a class takes, what it only passes on to its base class included."""
     parser = ArgumentParser(exit_on_error=False)
     add = parser.add_class_arguments if isinstance(cls, type) else parser.add_function_arguments
-    add(cls, fail_untyped=False, **({"skip": {later}} if later else {}))
+    add(cls, fail_untyped=False, skip={later} if later else None)
     return parser
 
 

@@ -118,7 +118,7 @@ def _choose_loggers(config: Namespace, keeps_run: bool) -> None:
 
 
 def _latest_checkpoint(config: Namespace) -> Path:
-    trainer = config.trainer or {}
+    trainer = config.trainer or Namespace()
     if isinstance(trainer.get("logger"), list):
         options = trainer.logger[0].init_args
         folder = Path(options.save_dir, options.name)

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.table import Table
 
 from hwaware.errors import UserError
-from hwaware.evaluation.device_fit import fitted_law
+from hwaware.evaluation.device_fit import fitted_law, measured_s
 from hwaware.hardware.devices import device_file
 from hwaware.hardware.devices.fit import estimate
 from hwaware.hardware.devices.fit.cleaning import OUTLIER_IQR, STUCK_WITHIN
@@ -79,9 +79,9 @@ def fit_tables(fit: Fit, rows: Sequence[Agreement]) -> list[Table]:
     constants = Table("parameter", title=f"{fit.device.name}: {fit.chosen}")
     for name in ("value", "95 % interval"):
         constants.add_column(name, justify="right")
-    for one in fit.estimates:
-        ends = "not identifiable" if math.isnan(one.low) else f"{one.low:.4g} … {one.high:.4g}"
-        constants.add_row(one.name, f"{one.value:.5g}", ends)
+    for found in fit.estimates:
+        ends = "not identifiable" if math.isnan(found.low) else f"{found.low:.4g} … {found.high:.4g}"
+        constants.add_row(found.name, f"{found.value:.5g}", ends)
     return [forms, constants, agreement_table(rows)]
 
 
@@ -108,11 +108,11 @@ def fit_remarks(fit: Fit, rows: Sequence[Agreement]) -> list[str]:
 
 def _header(fit: Fit, rows: Sequence[Agreement], measured_in: str) -> str:
     device, readings = fit.device, fit.cleaned.readings
-    first, last = device.measured_s
+    first, last = measured_s(device)
     lines = [
         f"Fitted by `hwaware device fit` to {len(readings)} readings of {readings.n_cells} cells in {measured_in}.",
         f"Measured: ages {first:g} to {last:g} s ({age_label(first)} to {age_label(last)}) and age 0, targets "
-        f"{device.measured_us[0]:g} to {device.measured_us[1]:g} µS. All beyond is extrapolated.",
+        f"{device.g_min_us:g} to {device.g_max_us:g} µS. All beyond is extrapolated.",
         "Not measured, and so at their defaults: mapping, scale, kappa (the cell's curve)"
         + (f", read_time_s ({device.read_time_s:g})" if hasattr(device, "read_time_s") else "")
         + ". g_min_us and g_max_us are the lowest and the highest target, not what cells can do.",

@@ -50,7 +50,8 @@ def hand_over(
         UserError: nowhere to write to; the weights or the rows are of another network, or not of a finetuned one; the
             hub can't be reached, or knows no user here. Nothing is written then.
     """
-    if not repo and not out:
+    target = out or repo
+    if not target:
         raise UserError("push: give --repo USER/NAME on the Hugging Face hub, or --out FOLDER.")
     if not isinstance(task, ImageClassification):
         raise UserError(
@@ -72,11 +73,12 @@ def hand_over(
         print(f"{reason} The model card has no table.", flush=True)
         measured = []
     # The name is the hub's for its own weights; of a local file, only a tag says where they come from.
-    base = network.pretrained_cfg.get("hf_hub_id") if task.pretrained or "." in task.network_name else None
+    about = getattr(network, "pretrained_cfg", {})
+    base = about.get("hf_hub_id") if task.pretrained or "." in task.network_name else None
     if repo:
         check_hub(repo)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(out) if out else Path(scratch, repo.rpartition("/")[2])
+        folder = Path(out) if out else Path(scratch, target.rpartition("/")[2])
         save_pretrained(folder, network, task.network_name, hardware, measured, repo, license, base)
         if out:
             print(f"folder: {folder}", flush=True)

@@ -6,6 +6,7 @@ import copy
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import LightningDataModule, Trainer
 from rich.console import Console
@@ -20,6 +21,7 @@ from hwaware.evaluation.fitting import fit_data
 from hwaware.evaluation.law import hardware_labels
 from hwaware.evaluation.run import Run
 from hwaware.evaluation.sensitivity import sensitivity
+from hwaware.hardware import Placement
 from hwaware.nn import analog_layers, main_hardware
 from hwaware.report.device_plots import plot_sensitivity
 from hwaware.report.labels import age_label, device_heading
@@ -80,7 +82,7 @@ def rank_layers(
 ) -> list[LayerSensitivity]:
     """Converts a digital network for the task's hardware, drifts it layer by layer, and writes what came out."""
     model = copy.deepcopy(network).float()
-    task.convert(model, task.placement)
+    task.convert(model, _placement(task))
     model = model.to(run.torch_device).eval()
     with run.precision():
         task.calibrate(model, datamodule)
@@ -93,8 +95,15 @@ def rank_layers(
     Console().print(_table(found, task.network_name))
     folder, main = run.folder, main_hardware(model)
     if folder is not None:
-        about = {"model": task.network_name, "dataset": dataset_name(datamodule), "device": main.device.name}
-        about |= {"mapping": main.encoding.mapping, "n_chips": chips, "commit": commit(), "version": version("hwaware")}
+        about = {
+            "model": task.network_name,
+            "dataset": dataset_name(datamodule),
+            "device": main.device.name,
+            "mapping": main.encoding.mapping,
+            "n_chips": chips,
+            "commit": commit(),
+            "version": version("hwaware"),
+        }
         lines = [asdict(one) | about for one in found]
         cells = ([known(value) for value in line.values()] for line in lines)
         path = write_csv(folder / NAME, lines[0], cells)
@@ -109,13 +118,19 @@ def rank_layers(
 
 def check_ranking(task: HardwareAwareTask, age_s: float, chips: int, most: int) -> None:
     """Raises UserError where there is no hardware, its law is not for the age, or there are too few chips or layers."""
-    if task.placement is None:
-        raise UserError("there is no hardware to drift on: give one, e.g. --model.hardware.device.name reram_cmo.")
+    placement = _placement(task)
     for field, value, least in (("chips", chips, 1), ("most", most, 0)):
         if value < least:
             raise UserError(f"{field}={value} must be at least {least}.")
-    for hardware in task.placement.every:
+    for hardware in placement.every:
         hardware.device.check_law(age_s)
+
+
+def _placement(task: HardwareAwareTask) -> Placement:
+    """The task's hardware; UserError where it has none."""
+    if task.placement is None:
+        raise UserError("there is no hardware to drift on: give one, e.g. --model.hardware.device.name reram_cmo.")
+    return task.placement
 
 
 def _table(found: list[LayerSensitivity], network: str) -> Table:
@@ -136,7 +151,7 @@ def _table(found: list[LayerSensitivity], network: str) -> Table:
     return table
 
 
-def _track(run: object, lines: list[dict], plot: Path) -> None:
+def _track(run: Any, lines: list[dict[str, Any]], plot: Path) -> None:
     import wandb
 
     table = wandb.Table(columns=[*lines[0]], data=[[*line.values()] for line in lines])

@@ -20,6 +20,7 @@ from hwaware.data.loading import (
     ResumableSampler,
     SampleLoader,
     Seeded,
+    n_samples,
 )
 from hwaware.data.subsets import CALIBRATION_SEED
 from hwaware.errors import UserError
@@ -46,7 +47,7 @@ class SampleData(LightningDataModule, Samples):
     #: What is known of it. The Trainer's task says so; without a Trainer it is set before ``setup``.
     inputs: ImageInputs | TextInputs | None = None
     #: From samples to a batch.
-    collate: Callable[[Sequence[Any]], list[Tensor]] = staticmethod(default_collate)
+    collate: Callable[[list[Any]], list[Tensor]] = staticmethod(default_collate)
     #: Makes the order of training samples.
     sampler: Callable[..., ResumableSampler] = ResumableSampler
 
@@ -93,7 +94,7 @@ class SampleData(LightningDataModule, Samples):
 
     def train_dataloader(self) -> DataLoader:
         dataset = self._datasets["train"]
-        self._check_batch_size(len(dataset) // self._replicas()["num_replicas"])
+        self._check_batch_size(n_samples(dataset) // self._replicas()["num_replicas"])
         loader = ResumableLoader(
             dataset,
             batch_size=self.batch_size,
@@ -121,11 +122,11 @@ class SampleData(LightningDataModule, Samples):
         return self._eval_loader(split)
 
     def n_scored(self, split: str) -> int:
-        return len(self._datasets[split])
+        return n_samples(self._datasets[split])
 
     def fitting_batches(self, seed: int) -> Iterator[list[Tensor]]:
         dataset = self._datasets["train"]
-        self._check_batch_size(len(dataset))
+        self._check_batch_size(n_samples(dataset))
         sampler = self.sampler(dataset, self.batch_size, seed)
         loader = SampleLoader(dataset, self.batch_size, sampler=sampler, drop_last=True, collate_fn=self.collate)
         for epoch in count():
@@ -139,28 +140,31 @@ class SampleData(LightningDataModule, Samples):
     def judging_batches(self, n: int) -> Iterator[list[Tensor]]:
         yield from self._in_batches("val", np.sort(self._calibration_order(n)))
 
-    def _in_batches(self, split: str, indices: Sequence[int]) -> Iterator[list[Tensor]]:
+    def _in_batches(self, split: str, indices: Sequence[int] | np.ndarray) -> Iterator[list[Tensor]]:
         for begin in range(0, len(indices), self.eval_batch_size):
             part = indices[begin : begin + self.eval_batch_size]
             yield self.collate([self._datasets[split][int(index)] for index in part])
 
     def _calibration_order(self, n: int) -> np.ndarray:
-        dataset = self._datasets["val"]
-        if n > len(dataset):
-            raise UserError(f"{n} calibration {self.noun} were asked for, and there are {len(dataset)} to validate on")
-        return np.random.RandomState(CALIBRATION_SEED).permutation(len(dataset))[:n]
+        n_val = n_samples(self._datasets["val"])
+        if n > n_val:
+            raise UserError(f"{n} calibration {self.noun} were asked for, and there are {n_val} to validate on")
+        return np.random.RandomState(CALIBRATION_SEED).permutation(n_val)[:n]
 
     @property
     def n_train(self) -> int:
-        return len(self._datasets.get("train", ()))
+        return self._n("train")
 
     @property
     def n_val(self) -> int:
-        return len(self._datasets.get("val", ()))
+        return self._n("val")
 
     @property
     def n_test(self) -> int:
-        return len(self._datasets.get("test", ()))
+        return self._n("test")
+
+    def _n(self, split: str) -> int:
+        return n_samples(self._datasets[split]) if split in self._datasets else 0
 
     def _check_batch_size(self, per_process: int) -> None:
         if per_process < self.batch_size:  # incomplete batches are dropped, so that there would be no step at all

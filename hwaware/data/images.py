@@ -56,7 +56,7 @@ class ImageData(SampleData):
     """
 
     noun, needs = "images", ImageInputs
-    inputs: ImageInputs | None
+    inputs: ImageInputs  # once set up
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class ImageData(SampleData):
     ) -> None:
         super().__init__(batch_size, eval_batch_size, num_workers, seed)
         check_augment(augment, auto_augment, color_jitter, random_erasing)
-        self._strong = {"policy": auto_augment, "color_jitter": color_jitter, "random_erasing": random_erasing}
+        self.auto_augment, self.color_jitter, self.random_erasing = auto_augment, color_jitter, random_erasing
         self.source, self.path, self.name = source, path, name
         self.augment, self.train_rows, self.val_rows, self.test_subset = augment, train_rows, val_rows, test_subset
         self.test_split = test_split
@@ -170,8 +170,10 @@ class ImageData(SampleData):
         images = self._split(split)
         show = self.trainer is None or self.trainer.is_global_zero
         if split == "train":
-            transform = train_transform(self.inputs.data_config, self.augment, **self._strong)
-            return TrainDataset(in_memory(images, show), transform, numpy=self._strong["policy"] is not None)
+            transform = train_transform(
+                self.inputs.data_config, self.augment, self.auto_augment, self.color_jitter, self.random_erasing
+            )
+            return TrainDataset(in_memory(images, show), transform, numpy=self.auto_augment is not None)
         return EvalDataset(images, eval_transform(self.inputs.data_config), show)
 
     # --- classes

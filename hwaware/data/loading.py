@@ -48,6 +48,10 @@ def seeded(key: int, numpy: bool = False) -> Iterator[None]:
         random.setstate(states[1])
 
 
+def n_samples(dataset: Dataset) -> int:
+    return len(dataset)  # type: ignore[arg-type]  # torch leaves it to datasets to have a length; those here do
+
+
 class KeyedDataset(Dataset):
     """Training samples that are asked for by ``(index, key)``: the key decides all that is random in them."""
 
@@ -59,7 +63,7 @@ class Seeded(KeyedDataset):
         self.dataset = dataset
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return n_samples(self.dataset)
 
     def __getitem__(self, item: tuple[int, int] | int) -> Any:
         # a plain index comes where Lightning replaces the sampler (overfit_batches)
@@ -94,8 +98,20 @@ class ResumableSampler(DistributedSampler):
         return indices
 
 
+class SequenceDataset(KeyedDataset):
+    """Training samples of different lengths.
+
+    Attributes:
+        lengths: of the samples, in their order.
+    """
+
+    lengths: np.ndarray
+
+
 class LengthGroupedSampler(ResumableSampler):
-    """Batches of samples of about equal length, in random order: less padding. For a dataset with ``lengths``."""
+    """Batches of samples of about equal length, in random order: less padding."""
+
+    dataset: SequenceDataset
 
     #: Batches among whose samples those of a length are looked for.
     pool = 50
@@ -119,10 +135,10 @@ class EverySampleSampler(DistributedSampler):
         super().__init__(dataset, num_replicas, rank, shuffle=False)
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self.rank, len(self.dataset), self.num_replicas))
+        return iter(range(self.rank, n_samples(self.dataset), self.num_replicas))
 
     def __len__(self) -> int:
-        return len(range(self.rank, len(self.dataset), self.num_replicas))
+        return len(range(self.rank, n_samples(self.dataset), self.num_replicas))
 
 
 class SampleLoader(DataLoader):
@@ -132,7 +148,7 @@ class SampleLoader(DataLoader):
         # torch draws a base seed for its workers from this generator, else from the global one
         super().__init__(*args, **{"generator": torch.Generator(), **kwargs})
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # where torch has a class of its own
         batches = super().__iter__()
         message = None
         while message is None:
@@ -162,9 +178,10 @@ class ResumableLoader(SampleLoader):
     is drawn again.
     """
 
+    sampler: ResumableSampler
     batches_done: Callable[[], int] = staticmethod(lambda: 0)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # see above
         self.sampler.start_batch = self.batches_done()
         yield from super().__iter__()
 

@@ -6,8 +6,9 @@ A source gives splits ("train", "val", "test", those it has); a split gives labe
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,7 +133,7 @@ class Source:
     """A named data set with the splits that it has, opened when asked for."""
 
     name: str
-    splits: dict[str, Callable[[], Images]]
+    splits: Mapping[str, Callable[[], Images]]
 
 
 def open_source(source: str | None, path: str | None) -> Source:
@@ -193,14 +194,16 @@ def _open_hub(name: str) -> Source:
 
     local = "--data.source parquet (or folder) --data.path DIR"
     available = from_hub(f"the data set '{name}'", lambda: datasets.get_dataset_split_names(name), local)
-    splits: dict[str, Callable[[], Images]] = {}
+
+    def images(split: str) -> Images:
+        table = from_hub(f"the {split} images of '{name}'", lambda: datasets.load_dataset(name, split=split), local)
+        return TableImages(table, f"{name} ({split})")
+
+    splits = {}
     for split, names in _SPLIT_NAMES.items():
         theirs = next((one for one in names if one in available), None)
         if theirs is not None:
-            what = f"the {theirs} images of '{name}'"
-            splits[split] = lambda theirs=theirs, what=what: TableImages(
-                from_hub(what, lambda: datasets.load_dataset(name, split=theirs), local), f"{name} ({theirs})"
-            )
+            splits[split] = partial(images, theirs)
     if not splits:
         raise UserError(f"the data set '{name}' has no split to fit or test on: it has {', '.join(available)}.")
     return Source(name.rpartition("/")[2], splits)
@@ -212,7 +215,7 @@ def _open_parquet(folder: Path) -> Source:
         for name in names:
             for pattern in (f"{name}.parquet", f"{name}-*.parquet", f"data/{name}-*.parquet"):
                 if split not in splits and (files := sorted(folder.glob(pattern))):
-                    splits[split] = lambda files=files, split=split: ParquetImages(files, split)
+                    splits[split] = partial(ParquetImages, files, split)
     return Source(folder.name, splits)
 
 
@@ -221,12 +224,12 @@ def _open_folder(folder: Path) -> Source:
     for split, names in _SPLIT_NAMES.items():
         for name in names:
             if split not in splits and (folder / name).is_dir():
-                splits[split] = lambda part=folder / name: FolderImages(part)
+                splits[split] = partial(FolderImages, folder / name)
     return Source(folder.name, splits)
 
 
 def _open_idx(folder: Path) -> Source:
-    splits = {split: lambda files=files: IdxImages(files) for split, files in find_idx(folder).items()}
+    splits = {split: partial(IdxImages, files) for split, files in find_idx(folder).items()}
     return Source(folder.name, splits)
 
 

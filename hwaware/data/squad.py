@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hwaware.data.base import SampleData
 from hwaware.data.contract import TextInputs
-from hwaware.data.loading import KeyedDataset, LengthGroupedSampler
+from hwaware.data.loading import LengthGroupedSampler, SequenceDataset
 from hwaware.data.squad_files import Question, find_files, hub_questions, read_questions
 from hwaware.data.subsets import CALIBRATION_SEED, TEST_SUBSET_SEED, VALIDATION_SEED, stratified_subset
 from hwaware.data.windows import Windows, make_windows
@@ -54,7 +54,7 @@ class SquadData(SampleData):
     """
 
     noun, needs = "windows", TextInputs
-    inputs: TextInputs | None
+    inputs: TextInputs  # once set up
     sampler = LengthGroupedSampler
 
     def __init__(
@@ -122,16 +122,18 @@ class SquadData(SampleData):
 
     def judging_batches(self, n: int) -> Iterator[list[Tensor]]:
         # Whole questions: one of which the answer's window is missing would always count as wrong.
-        windows, order = self.windows[SPLITS.index("val")], self._datasets["val"].order
+        windows = self.windows[SPLITS.index("val")]
         questions = np.random.RandomState(CALIBRATION_SEED).permutation(np.unique(windows.question))
         counts = np.bincount(windows.question)[questions]
         chosen = set(questions[: max(1, int(np.searchsorted(np.cumsum(counts), n, side="right")))].tolist())
-        yield from self._in_batches("val", [i for i, window in enumerate(order) if windows.question[window] in chosen])
+        of = windows.question[windows.by_length]
+        yield from self._in_batches("val", [i for i, question in enumerate(of) if question in chosen])
 
     def _calibration_order(self, n: int) -> np.ndarray:
         # Of about equal length, the usual one: what is measured layer by layer would count padding as tokens.
         super()._calibration_order(n)  # which looks whether there are so many
-        lengths = self._datasets["val"].lengths
+        windows = self.windows[SPLITS.index("val")]
+        lengths = windows.length[windows.by_length]
         shuffled = np.random.RandomState(CALIBRATION_SEED).permutation(len(lengths))
         apart = np.abs(lengths[shuffled] - np.median(lengths))
         return shuffled[np.argsort(apart, kind="stable")[:n]]
@@ -213,13 +215,13 @@ def _known(option: str, chosen: list[str], titles: list[str]) -> set[str]:
     return set(chosen)
 
 
-class WindowDataset(KeyedDataset):
+class WindowDataset(SequenceDataset):
     """Index → (split's number, window), windows by length, so that batches in this order have little padding."""
 
     in_memory = True
 
     def __init__(self, windows: Windows, number: int) -> None:
-        self.order = np.argsort(windows.length, kind="stable")
+        self.order = windows.by_length
         self.lengths, self.number = windows.length[self.order], number
 
     def __len__(self) -> int:

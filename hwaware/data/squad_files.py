@@ -139,15 +139,15 @@ def _question(asked: Any, title: str, context: str, where: str) -> Question:
 
 
 def _flat(rows: Iterable[Any], file: str) -> Iterator[Question]:
-    for number, row in enumerate(rows):
-        where = f"{file}: row {number}"
+    for place, row in enumerate(rows):
+        where = f"{file}: row {place}"
         answers = _key(row, "answers", where, dict)
         texts = _column(answers, "text", f"{where}.answers", str)
         starts = _column(answers, "answer_start", f"{where}.answers", int)
         if len(texts) != len(starts):
             raise UserError(f"{where}.answers has {len(texts)} texts, but {len(starts)} starts.")
-        about = (_key(row, key, where, str) for key in ("id", "title", "context", "question"))
-        yield Question(*about, texts, starts)
+        number, title, context, text = (_key(row, key, where, str) for key in ("id", "title", "context", "question"))
+        yield Question(number, title, context, text, texts, starts)
 
 
 def _column(answers: Any, key: str, where: str, kind: type) -> tuple[Any, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from hwaware.errors import UserError
 
@@ -15,7 +16,7 @@ CALIBRATION_SEED = 20_004  # the order in which validation images are taken to c
 DIGITS_TEST_SEED = 20_003  # the fifth of scikit-learn's digits kept for testing
 
 
-def stratified_subset(labels: Sequence[int], size: int, seed: int, name: str = "size") -> np.ndarray:
+def stratified_subset(labels: ArrayLike, size: int, seed: int, name: str = "size") -> np.ndarray:
     """Sorted indices of ``size`` rows that keep the share of each class; a smaller subset is part of a larger one.
 
     ``name`` is the option, for the message.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import chain
 from typing import Any
 
@@ -16,7 +16,7 @@ from hwaware.errors import UserError, nearest
 AUGMENTATIONS = ("none", "crop", "crop_flip", "resized_crop_flip")
 
 
-def eval_transform(data_config: dict[str, Any]) -> Callable:
+def eval_transform(data_config: Mapping[str, Any]) -> transforms.Compose:
     """PIL image → float32 (C, H, W) as the network's own data config says: resize, centre crop, normalise.
 
     An image that has the network's input size already is not resampled where ``crop_pct`` is 1. For a network of one
@@ -26,12 +26,12 @@ def eval_transform(data_config: dict[str, Any]) -> Callable:
 
 
 def train_transform(
-    data_config: dict[str, Any],
+    data_config: Mapping[str, Any],
     augment: str,
     policy: str | None = None,
     color_jitter: float | None = None,
     random_erasing: float = 0.0,
-) -> Callable:
+) -> transforms.Compose:
     """As :func:`eval_transform`, with an augmentation, and timm's stronger ones after it.
 
     ``none``; ``crop``: shift by up to an eighth of the size, zeros outside (4 pixels at 32, as He et al. 2016);
@@ -53,7 +53,7 @@ def train_transform(
         is_training=True,
         separate=True,
         auto_augment=policy,
-        color_jitter=color_jitter,
+        color_jitter=color_jitter,  # type: ignore[arg-type]  # timm takes None for none
         re_prob=random_erasing,
         re_mode="pixel",
     )
@@ -72,7 +72,7 @@ def train_transform(
     return transforms.Compose(steps[:to_tensor] + extra + strong)
 
 
-def _channels(data_config: dict[str, Any]) -> list[Callable]:
+def _channels(data_config: Mapping[str, Any]) -> list[Callable]:
     return [transforms.Grayscale()] if data_config["input_size"][0] == 1 else []
 
 

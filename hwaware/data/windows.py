@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zipfile import BadZipFile
@@ -70,6 +71,11 @@ class Windows:
         """``[F]``, tokens of each window without padding."""
         return np.diff(self.begins)
 
+    @property
+    def by_length(self) -> np.ndarray:
+        """``[F]``, the windows in order of their lengths."""
+        return np.argsort(self.length, kind="stable")
+
     def part(self, window: int) -> tuple[np.ndarray, np.ndarray]:
         """Token and token-type ids of a window."""
         here = slice(self.begins[window], self.begins[window + 1])
@@ -79,9 +85,10 @@ class Windows:
         """``[last - first + 1, 2]``: where the paragraph's tokens begin and end in its text, in characters."""
         return self.characters[self._places[window] : self._places[window + 1]]
 
-    def __post_init__(self) -> None:
-        places = np.concatenate([[0], np.cumsum(self.last - self.first + 1)])
-        object.__setattr__(self, "_places", places)
+    @cached_property
+    def _places(self) -> np.ndarray:
+        """``[F + 1]``, where each window begins in ``characters``."""
+        return np.concatenate([[0], np.cumsum(self.last - self.first + 1)])
 
 
 def make_windows(
@@ -172,8 +179,8 @@ def _tokenise(
             # An empty paragraph has no place for an answer, but its question counts.
             first, last = (int(mine[0]), int(mine[-1])) if len(mine) else (null, null - 1)
             offsets = np.asarray(window.offsets[first : last + 1], dtype=np.int32).reshape(-1, 2)
-            start, end = _answer(spans[owner], offsets)
-            here = (null, null) if start is None else (first + start, first + end)
+            answer = _answer(spans[owner], offsets)
+            here = (null, null) if answer is None else (first + answer[0], first + answer[1])
             tokens.append(ids)
             types.append(np.asarray(window.type_ids, dtype=np.int8))
             lengths.append(len(ids))
@@ -205,10 +212,10 @@ def _null(ids: np.ndarray, tokenizer: PreTrainedTokenizerFast) -> int:
     return 0
 
 
-def _answer(span: tuple[int, int] | None, offsets: np.ndarray) -> tuple[int | None, int | None]:
+def _answer(span: tuple[int, int] | None, offsets: np.ndarray) -> tuple[int, int] | None:
     """First and last token of the paragraph's part that cover a span of characters; None where it is not all there."""
     if span is None or offsets[0, 0] > span[0] or offsets[-1, 1] < span[1]:
-        return None, None
+        return None
     start = int(np.searchsorted(offsets[:, 0], span[0], side="right")) - 1
     end = int(np.searchsorted(offsets[:, 1], span[1], side="left"))
     return start, max(start, end)

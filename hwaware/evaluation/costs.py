@@ -44,12 +44,13 @@ def level_lines(repairs: Iterable[tuple[Row, Repair]]) -> list[LevelLine]:
             mean=level.mean,
             std=level.std,
             reached=level.reached,
-            target_percent=repair.schedule.target_percent,
+            target_percent=schedule.target_percent,
             drift_free=repair.timetable.drift_free,
             commit=row.commit,
             version=row.version,
         )
         for row, repair in repairs
+        if (schedule := repair.schedule) is not None
         for level in repair.levels
     ]
 

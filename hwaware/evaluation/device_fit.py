@@ -61,7 +61,7 @@ def fitted_law(fit: Fit, rows: Sequence[Agreement]) -> FittedLaw:
         rows: of :func:`agreement`.
     """
     device = fit.device
-    first, last = device.measured_s
+    first, last = measured_s(device)
     targets = _few(sorted({one.target_us for one in rows if one.time_s > 0 and one.cells}), _STATES_DRAWN)
     measured = _few(sorted({one.time_s for one in rows if one.cells}), _AGES_DRAWN)
     shown_s = min(first, max(device.youngest_s, 1.0)), max(_LATER_S[-1], last)
@@ -76,9 +76,17 @@ def fitted_law(fit: Fit, rows: Sequence[Agreement]) -> FittedLaw:
     )
 
 
+def measured_s(device: Device) -> tuple[float, float]:
+    """First and last age (s) that a fitted device was measured at."""
+    if device.measured_s is None:
+        raise ValueError(f"{device.name} is not fitted: it does not say what was measured")
+    first, last = device.measured_s
+    return first, last
+
+
 def _courses(device: Device, target_us: float, shown_s: tuple[float, float]) -> Iterator[Course]:
     """At the measured ages, then at the greater and the smaller ones that are shown."""
-    (first, last), (youngest, oldest) = device.measured_s, shown_s
+    (first, last), (youngest, oldest) = measured_s(device), shown_s
     spans = (np.geomspace(first, last, 80), np.geomspace(last, oldest, 40), np.geomspace(youngest, first, 10))
     for number, span in enumerate(spans):
         moments = [_fitted(device, np.array([target_us]), float(np.clip(age, youngest, oldest))) for age in span]
@@ -87,7 +95,8 @@ def _courses(device: Device, target_us: float, shown_s: tuple[float, float]) -> 
 
 
 def _later_s(device: Device) -> tuple[float, ...]:
-    return tuple(age_s for age_s in _LATER_S if age_s > device.measured_s[1]) if device.has_time_law else ()
+    _, last = measured_s(device)
+    return tuple(age_s for age_s in _LATER_S if age_s > last) if device.has_time_law else ()
 
 
 def _fitted(device: Device, targets_us: np.ndarray, age_s: float) -> tuple[float, float]:
@@ -104,5 +113,5 @@ def _few(values: Sequence[float], most: int) -> list[float]:
     return [values[place] for place in places]
 
 
-def _average(values: Sequence[float], weights: Sequence[float]) -> float:
+def _average(values: np.ndarray, weights: np.ndarray) -> float:
     return float(np.average(values, weights=weights))

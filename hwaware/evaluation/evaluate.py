@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from typing import Any
@@ -124,7 +124,7 @@ def _differs(hardware: Hardware, main: Hardware) -> dict[str, Any]:
     return {key: own.get(key) for key in {**theirs, **own} if own.get(key) != theirs.get(key)}
 
 
-def score_drift_free(model: nn.Module, score: Score) -> dict[str, float]:
+def score_drift_free(model: nn.Module, score: Score) -> Mapping[str, float]:
     """Metrics in percent of the exact network placed on a chip: as it is written, without errors, drift or noise.
 
     Raises:
@@ -155,7 +155,7 @@ def ages_to_evaluate(devices: Sequence[Device], ages_s: Sequence[float]) -> tupl
 
 
 @contextmanager
-def _eval_mode(model: nn.Module):
+def _eval_mode(model: nn.Module) -> Iterator[None]:
     training = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -167,9 +167,10 @@ def _eval_mode(model: nn.Module):
 
 
 @contextmanager
-def _all_used(model: nn.Module):
+def _all_used(model: nn.Module) -> Iterator[None]:
     """Raises when a layer's forward was never called: some networks read ``layer.weight`` past the layer."""
-    layers, called = analog_layers(model), set()
+    layers = {name: model.get_submodule(name) for name in analog_layers(model)}
+    called: set[str] = set()
     hooks = [layer.register_forward_pre_hook(lambda *_, name=name: called.add(name)) for name, layer in layers.items()]
     try:
         yield

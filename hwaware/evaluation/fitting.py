@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
@@ -69,9 +69,12 @@ def fit_data(run: Run, task: HardwareAwareTask, datamodule: LightningDataModule)
         with run.precision():
             return next(iter(task.score(network, validation(ACCURACY_SAMPLES)).values()))
 
-    def answered(network: nn.Module, n: int) -> Answers:
-        with run.precision():
-            return task.answered(network, validation(n))
+    def answering(ask: Callable[[nn.Module, Iterable[Any]], Answers]) -> Callable[[nn.Module, int], Answers]:
+        def answered(network: nn.Module, n: int) -> Answers:
+            with run.precision():
+                return ask(network, validation(n))
+
+        return answered
 
     return FitData(
         training=lambda seed: map(there, samples.fitting_batches(seed)),
@@ -82,5 +85,5 @@ def fit_data(run: Run, task: HardwareAwareTask, datamodule: LightningDataModule)
         distillation=0.0 if task.distillation is None else task.distillation.weight,
         temperature=None if task.distillation is None else task.distillation.temperature,
         label_bytes=task.label_bytes,
-        answered=None if task.answered is None else answered,
+        answered=None if task.answered is None else answering(task.answered),
     )

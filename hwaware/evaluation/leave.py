@@ -73,7 +73,7 @@ def _missed(evaluation: Evaluation) -> list[str]:
     found = []
     for row, repair in evaluation.repairs:
         missed = next((level for level in repair.levels if not level.reached), None)
-        if missed is not None:
+        if missed is not None and repair.schedule is not None:
             what = f"{row.network} + {row.method}: {repair.n_sets} sets miss {repair.schedule.target_percent:g} %"
             found.append(f"{what} of the drift-free accuracy from {age_label(missed.start_s)} on")
     return found

@@ -99,8 +99,8 @@ class EvaluationSettings:
         samples: Samples = samples_to_fit(datamodule)
         samples.setup("fit")
         for method in self.methods:
-            if getattr(method, "images", 0) > samples.n_val:
+            if (images := getattr(method, "images", 0)) > samples.n_val:
                 raise UserError(
-                    f"{method.name}: images={method.images}, but there are only {samples.n_val} validation samples, "
+                    f"{method.name}: images={images}, but there are only {samples.n_val} validation samples, "
                     "which stored ones are taken from."
                 )

@@ -153,7 +153,8 @@ def write_bundle(
     folder = Path(folder)
     if folder.exists():
         raise UserError(f"'{folder}' is there already: give a folder that is not.")
-    layers, conductances, analog = {}, {}, analog_layers(model)
+    layers: dict[str, dict[str, Any]] = {}
+    conductances, analog = {}, analog_layers(model)
     held = {id(layer.weight) for layer in analog.values()}
     variables = model.state_dict(keep_vars=True).items()
     digital = {key: value.detach().cpu() for key, value in variables if id(value) not in held}
@@ -302,10 +303,12 @@ def _read_repair(entry: dict[str, Any], stored: dict[str, Tensor]) -> PlannedRep
     kind = method_named(entry["method"])
     if not issubclass(kind, OfflineCompensation):
         raise ValueError(f"the method {entry['method']} is not fitted offline")
-    method, levels, states = kind(**entry["params"]), [], {None: None}
+    method, levels = kind(**entry["params"]), []
+    states: dict[str | None, dict[str, Tensor] | None] = {None: None}
     for line in entry["timetable"]:
         if line["level"] not in states:
-            prefix, state = f"{entry['key']}/{line['level']}/", {}
+            prefix = f"{entry['key']}/{line['level']}/"
+            state = {}
             own = {key.removeprefix(prefix): value for key, value in stored.items() if key.startswith(prefix)}
             for key, value in own.items():
                 if method.bits is None:

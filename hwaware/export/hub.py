@@ -63,7 +63,7 @@ def save_pretrained(
     if folder.exists():
         raise UserError(f"'{folder}' is there already: give a folder that is not.")
     with new_folder(folder) as temporary:
-        save_for_hf(network, temporary, safe_serialization=True)
+        save_for_hf(network, str(temporary), safe_serialization=True)
         # Once more, with a header.
         write_weights(temporary / WEIGHTS, network.state_dict(), name, hardware, ranges_of(network))
         (temporary / "hardware.json").write_text(json.dumps(hardware, indent=1))
@@ -85,7 +85,8 @@ def from_pretrained(source: str | Path) -> nn.Module:
     """
     hardware = finetuned_for(source)
     network = build_model(str(source) if str(source).startswith(HUB) else f"local-dir:{source}", pretrained=True)
-    set_ranges(network, read_header(weights_file(source))["ranges"])
+    header = read_header(weights_file(source)) or {}
+    set_ranges(network, header.get("ranges", {}))
     convert(network, placement_from_plain(hardware), hardware["corrected"])
     return network.eval()
 

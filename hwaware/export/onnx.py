@@ -56,8 +56,9 @@ def write_onnx(task: HardwareAwareTask, network: nn.Module, hardware: dict[str, 
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise UserError(f"onnx: {task.network_name} can't be written: {reason}") from error
     about = {"network": task.network_name, "hardware": hardware, "preprocessing": task.data_config}
-    about = {key: value if isinstance(value, str) else json.dumps(value) for key, value in about.items()}
-    onnx.helper.set_model_props(model := program.model_proto, about)
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in about.items()}
+    assert program is not None  # as it is with dynamo
+    onnx.helper.set_model_props(model := program.model_proto, texts)
     with replacing(path) as file:
         file.write(model.SerializeToString())
     return path

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric, MetricCollection
@@ -56,8 +58,6 @@ CHECKPOINT_KEY = "hwaware"
 #: Samples that run through a network at a time while its converters' ranges are measured.
 _CALIBRATION_BATCH = 64
 
-_BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
-
 
 class _BuiltOnceConstructed(ABCMeta):
     """Builds a task's network when its constructor is done, and a subclass's fields are there."""
@@ -96,6 +96,9 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
     label_bytes: ClassVar[int] = 2
 
     network: nn.Module
+    #: Of :meth:`make_metrics`.
+    validation_metrics: MetricCollection | Metric
+    test_metrics: MetricCollection | Metric
     #: File of the trained weights that the network starts from; a subclass that has one sets it.
     weights: str | None = None
     #: What any network (not only this task's) answers to the questions of batches; None: the task asks none.
@@ -183,7 +186,7 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
     def set_beside(self, network: nn.Module, values: Mapping[str, Any]) -> None:
         """Gives a network the numbers that :meth:`beside` gave for another copy of it."""
 
-    def update_metrics(self, metrics: MetricCollection | Metric, output: Any, batch: Any) -> None:
+    def update_metrics(self, metrics: Any, output: Any, batch: Any) -> None:
         """Shows metrics of :meth:`make_metrics` a batch and what a network gave for it."""
         metrics.update(output, batch[1])
 
@@ -191,7 +194,7 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         """The loss that validation and test log: as :meth:`task_loss`, without what only eases training."""
         return self.task_loss(output, batch)
 
-    def conclude(self, stage: str, metrics: MetricCollection | Metric) -> None:
+    def conclude(self, stage: str, metrics: Any) -> None:
         """Logs what the metrics of ``val`` or ``test`` found in all samples of all ranks, and empties them."""
         values = {f"{stage}/{name}": value for name, value in _computed(metrics).items()}
         self.log_dict(values, prog_bar=stage == "val", sync_dist=True)  # equal already: it spares Lightning's warning
@@ -230,7 +233,7 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         """
         output = self.predict(network, batch)
         loss = self.task_loss(output, batch)
-        if teach is None:
+        if teach is None or self.distillation is None:
             return loss
         with torch.no_grad():
             taught = teach(batch)
@@ -316,7 +319,7 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         if self.retention is not None:
             penalty = retention_loss(self.network)
             if self.retention_weight is None:
-                self.retention_weight = self._resolve_retention_weight(task_loss, penalty)
+                self.retention_weight = _resolve_retention_weight(self.retention.share, task_loss, penalty)
             total = task_loss + self.retention_weight * penalty
             logged |= {"train/retention": penalty.detach(), "train/lambda": torch.tensor(self.retention_weight)}
         self.log_dict(logged | {"train/loss": total.detach()})
@@ -337,13 +340,12 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         make = self.optimizer_callable or (lambda parameters: SGD(parameters, lr=0.01, momentum=0.9))
         return make(parameters)
 
-    def configure_optimizers(self) -> dict[str, Any]:
-        configured: dict[str, Any] = {"optimizer": self.make_optimizer()}
-        if self.scheduler_callable is not None:
-            steps = int(self.trainer.estimated_stepping_batches)
-            scheduler = self.scheduler_callable(configured["optimizer"], steps)
-            configured["lr_scheduler"] = {"scheduler": scheduler, "interval": "step"}
-        return configured
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = self.make_optimizer()
+        if self.scheduler_callable is None:
+            return {"optimizer": optimizer}
+        scheduler = self.scheduler_callable(optimizer, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     # Validation and test.
 
@@ -415,19 +417,12 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         self.retention_weight = saved["retention_weight"]
         set_ranges(self.network, saved.get("ranges", {}))
 
-    def _resolve_retention_weight(self, task_loss: Tensor, penalty: Tensor) -> float:
-        losses = torch.stack([task_loss.detach().float(), penalty.detach().float()])
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(losses)  # every rank must weigh alike
-        task, retention = losses.tolist()
-        return self.retention.share * task / retention if retention > 0 else 0.0
-
     @property
     def _bn_is_frozen(self) -> bool:
         return self.freeze_bn_statistics and self.is_pretrained
 
-    def _batch_norms(self) -> Iterator[nn.Module]:
-        return (module for module in self.network.modules() if isinstance(module, _BATCH_NORMS))
+    def _batch_norms(self) -> Iterator[_BatchNorm]:
+        return (module for module in self.network.modules() if isinstance(module, _BatchNorm))
 
     @torch.no_grad()
     def _synchronise_batch_norms(self) -> None:
@@ -436,7 +431,7 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
             return
         world = torch.distributed.get_world_size()
         for module in self._batch_norms():
-            if module.running_mean is None:
+            if module.running_mean is None or module.running_var is None:
                 continue
             # In double precision: the variance is a small difference of large numbers where the mean is large.
             mean, var = module.running_mean.double(), module.running_var.double()
@@ -445,6 +440,15 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
             pooled /= world
             module.running_mean.copy_(pooled[0])
             module.running_var.copy_((pooled[1] - pooled[0] ** 2).clamp(min=0))
+
+
+def _resolve_retention_weight(share: float, task_loss: Tensor, penalty: Tensor) -> float:
+    """λ with which the penalty is this share of the task loss."""
+    losses = torch.stack([task_loss.detach().float(), penalty.detach().float()])
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(losses)  # every rank must weigh alike
+    task, retention = losses.tolist()
+    return share * task / retention if retention > 0 else 0.0
 
 
 def _computed(metrics: MetricCollection | Metric) -> dict[str, Tensor]:

@@ -63,7 +63,7 @@ class ImageClassification(HardwareAwareTask):
     @property
     def num_classes(self) -> int:
         """Of the network, once it is built."""
-        return self.network.num_classes
+        return self.network.num_classes  # type: ignore[return-value]  # timm's; torch's types know modules only
 
     @property
     def chance_percent(self) -> dict[str, float]:
@@ -75,7 +75,7 @@ class ImageClassification(HardwareAwareTask):
         return resolve_model_data_config(self.network)
 
     @property
-    def inputs(self) -> ImageInputs:
+    def inputs(self) -> ImageInputs:  # type: ignore[override]  # made of the network, not set
         return ImageInputs(self.data_config, self.num_classes, self.mixing is not None)
 
     def build_network(self, weights: str | None = None) -> nn.Module:

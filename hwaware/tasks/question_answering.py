@@ -102,12 +102,13 @@ class QuestionAnswering(HardwareAwareTask):
         return build_tokenizer(self.checkpoint)
 
     @cached_property
-    def inputs(self) -> TextInputs:
+    def inputs(self) -> TextInputs:  # type: ignore[override]  # made of the network, not set
         return TextInputs(self.tokenizer, n_positions(self.network))
 
     def build_network(self, weights: str | None = None) -> nn.Module:
         network = build_reader(self.checkpoint, weights or self.weights, self.config)
-        network.config.null_threshold = getattr(network.config, "null_threshold", None)
+        network_config = _config(network)
+        network_config.null_threshold = getattr(network_config, "null_threshold", None)
         if self.distillation is not None and getattr(network, "head_is_new", False):
             raise UserError(f"distillation: '{self.checkpoint}' has no trained head to learn from; give model.weights.")
         return network
@@ -120,10 +121,12 @@ class QuestionAnswering(HardwareAwareTask):
         ids, mask, types = batch[:3]
         if "token_type_ids" not in self.tokenizer.model_input_names:
             types = None
-        return tuple(part.masked_fill(mask == 0, _NOWHERE) for part in mark(network, ids, mask, types))
+        start, end = (part.masked_fill(mask == 0, _NOWHERE) for part in mark(network, ids, mask, types))
+        return start, end
 
     def task_loss(self, output: tuple[Tensor, Tensor], batch: Any) -> Tensor:
-        return sum(F.cross_entropy(part.float(), at) for part, at in zip(output, batch[3:5], strict=True)) / 2
+        start, end = (F.cross_entropy(part.float(), at) for part, at in zip(output, batch[3:5], strict=True))
+        return (start + end) / 2
 
     def make_metrics(self, **options: Any) -> SquadAnswers:
         return SquadAnswers(self.max_answer_tokens, **options)
@@ -134,20 +137,20 @@ class QuestionAnswering(HardwareAwareTask):
 
     def on_test_start(self) -> None:
         super().on_test_start()
-        self.network.config.null_threshold = None  # of weights that may have changed since
+        _config(self.network).null_threshold = None  # of weights that may have changed since
         with self.trainer.precision_plugin.forward_context():
             self.calibrate(self.network, self.trainer.datamodule)
 
     def score(self, network: nn.Module, batches: Iterable[Any]) -> dict[str, float]:
         answers = self.answered(network, batches)
-        threshold = network.config.null_threshold
+        threshold = _config(network).null_threshold
         scores = answers.scores(0.0 if threshold is None else threshold)  # logits' own, where none was chosen
         return {name: round(scores[name], 4) for name in METRICS if name in scores}
 
     def calibrate(self, network: nn.Module, datamodule: LightningDataModule | None) -> None:
         """Measures converters' ranges and the threshold of "no answer" on validation questions, where it has none."""
         super().calibrate(network, datamodule)
-        if network.config.null_threshold is not None:
+        if _config(network).null_threshold is not None:
             return
         samples = samples_of(datamodule, 'the threshold of "no answer" is chosen on validation questions')
         samples.setup("validate")
@@ -156,7 +159,7 @@ class QuestionAnswering(HardwareAwareTask):
         found = [self.answered(network.eval(), batches).kept_threshold()]
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.broadcast_object_list(found)  # every rank's chips are judged alike
-        network.config.null_threshold = found[0]
+        _config(network).null_threshold = found[0]
         network.train(training)
 
     def _calibrate(self) -> None:
@@ -165,19 +168,19 @@ class QuestionAnswering(HardwareAwareTask):
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
-        self.network.config.null_threshold = None  # of the weights that training starts from
+        _config(self.network).null_threshold = None  # of the weights that training starts from
 
     def convert(self, network: nn.Module, placement: Placement, corrected: bool = True) -> ConversionReport:
         report = super().convert(network, placement, corrected)
         if layers_with_converters(network):
-            network.config.null_threshold = None  # it is another exact network
+            _config(network).null_threshold = None  # it is another exact network
         return report
 
     def beside(self, network: nn.Module) -> dict[str, Any]:
-        return {"null_threshold": network.config.null_threshold}
+        return {"null_threshold": _config(network).null_threshold}
 
     def set_beside(self, network: nn.Module, values: Mapping[str, Any]) -> None:
-        network.config.null_threshold = values.get("null_threshold")
+        _config(network).null_threshold = values.get("null_threshold")
 
     def make_optimizer(self) -> Optimizer:
         depths = layer_depths(self.network)
@@ -194,7 +197,7 @@ class QuestionAnswering(HardwareAwareTask):
 
     def save_beside(self, folder: Path) -> None:
         """Writes configuration and tokenizer, with which transformers loads the folder's ``model.safetensors``."""
-        self.network.config.save_pretrained(folder)
+        _config(self.network).save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
     @torch.no_grad()
@@ -212,7 +215,7 @@ class QuestionAnswering(HardwareAwareTask):
         """Logs the scores of all ranks' answers: validation's at the best threshold, test's at the network's own."""
         windows = self.inputs.windows[SPLITS.index(stage)]
         answers = metric.answers(windows)
-        own = self.network.config.null_threshold if stage == "test" else None
+        own = _config(self.network).null_threshold if stage == "test" else None
         threshold = answers.best_threshold() if own is None else own
         scores = answers.scores(threshold)
         logged = {f"{stage}/{name}": value for name, value in (scores | {"null_threshold": threshold}).items()}
@@ -220,6 +223,11 @@ class QuestionAnswering(HardwareAwareTask):
         if self.predictions is not None and self.trainer.state.fn != "fit" and self.trainer.is_global_zero:
             write_predictions(self.predictions, answers, metric.n_best(windows), threshold)
         metric.reset()
+
+
+def _config(network: nn.Module) -> Any:
+    """A network's configuration, which takes any entry, and has "null_threshold" of this package."""
+    return network.config
 
 
 def _split_of(batch: Any) -> int:

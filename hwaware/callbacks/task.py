@@ -1,0 +1,19 @@
+"""The task that callbacks of this package are for."""
+
+from __future__ import annotations
+
+from lightning.pytorch import LightningModule
+
+from hwaware.errors import UserError
+from hwaware.tasks import HardwareAwareTask
+
+
+def task_of(module: LightningModule) -> HardwareAwareTask:
+    """What a Trainer trains, as a task.
+
+    Raises:
+        UserError: it is none.
+    """
+    if not isinstance(module, HardwareAwareTask):
+        raise UserError(f"{type(module).__name__} is no task of hwaware.tasks, which this callback needs.")
+    return module
