@@ -24,12 +24,12 @@ law: log_time
 source: measured in our laboratory
 g_min_us: 2
 g_max_us: 60
-mapping: offset
 programming_std_offset_us: 0.05
 programming_std_slope: 0.01
 drift_mean_slope_us: -0.03
 drift_std_offset_us: 0.1
 drift_std_slope_us: 0.02
+encoding: {mapping: offset}
 """
 
 # What the examples have.

@@ -50,7 +50,7 @@ def test_ablation_differs_from_the_main_recipe_in_what_it_names(capsys):
         model = config["model"]["init_args"]
         noise = model["noise"] and model["noise"]["kind"]
         found[name] = (noise, model["hardware"]["encoding"]["kappa"], model["retention"] is not None)
-        for key in ("optimizer", "scheduler", "name", "include"):
+        for key in ("optimizer", "scheduler", "name"):
             assert model[key] == main_recipe["model"]["init_args"][key]
         assert config["data"] == main_recipe["data"]
         clip = 1.0 if name in ("plain_noise", "device_noise") else None  # without it these two diverge

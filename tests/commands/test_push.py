@@ -17,7 +17,7 @@ from hwaware.chip import Chip, drift_free
 from hwaware.cli.main import main
 from hwaware.export.weights import read_header
 from hwaware.hardware import Converters
-from hwaware.nn import analog_layers, ranges_of
+from hwaware.nn import analog_layers, main_hardware, ranges_of
 from hwaware.results.csv import read_rows, write_rows
 from tests.command_line import FINETUNE, measured, pretrained_weights, run
 
@@ -58,8 +58,10 @@ def test_folder_loads_in_plain_timm(finished, handed):
 
 
 def test_folder_loads_for_its_device(handed):
-    model, device = hwaware.from_pretrained(handed)
-    assert (device.name, device.mapping) == ("reram_cmo", "differential") and len(analog_layers(model)) == 3
+    model = hwaware.from_pretrained(handed)
+    hardware = main_hardware(model)
+    assert (hardware.device.name, hardware.encoding.mapping) == ("reram_cmo", "differential")
+    assert len(analog_layers(model)) == 3
     plain = timm.create_model(f"local-dir:{handed}", pretrained=True).eval()
     with torch.no_grad(), drift_free(model):
         torch.testing.assert_close(model(images()), plain(images()))
@@ -75,7 +77,7 @@ def test_converters_are_handed_on_with_their_ranges(tmp_path):
     finished = tmp_path / "runs" / "finetune" / "version_0"
     weights = ("--weights", finished / "model.safetensors", "--out", tmp_path / "handed")
     run("push", "--config", finished / "config.yaml", *weights)
-    model, _ = hwaware.from_pretrained(tmp_path / "handed")
+    model = hwaware.from_pretrained(tmp_path / "handed")
     header = read_header(finished / "model.safetensors")
     assert ranges_of(model) == header["ranges"] != {}
     assert {layer.converters for layer in analog_layers(model).values()} == {Converters(dac_bits=6, adc_bits=5)}
@@ -196,7 +198,7 @@ def test_push_uploads_the_folder(finished, monkeypatch, capsys):
         (["--repo", "someone/tiny"], "no token of the Hugging Face hub"),
         (["--out", "{finished}"], "is there already"),
         (["--out", "a", "--rows", "nowhere.csv"], "no file of rows 'nowhere.csv'"),
-        (["--out", "a", "--weights", "{plain}"], "was not finetuned for a device"),
+        (["--out", "a", "--weights", "{plain}"], "was not finetuned for hardware"),
         (["--out", "a", "--weights", "{finished}/checkpoints"], "has no model.safetensors"),
         (["--out", "a", "--weights", "hf-hub:someone/tiny"], "cannot get model.safetensors of 'hf-hub:someone/tiny'"),
         (["--out", "a", "--model.name", "resnet20_cifar", "--model.weights", "null"], "network is resnet20_cifar"),

@@ -17,7 +17,7 @@ from transformers import AutoModelForQuestionAnswering, AutoTokenizer, DistilBer
 from hwaware.chip import Chip
 from hwaware.data import SquadData, TextInputs
 from hwaware.errors import UserError
-from hwaware.hardware import Converters, HardwareOptions
+from hwaware.hardware import Converters, CrossbarOptions, HardwareOptions
 from hwaware.metrics import Answers
 from hwaware.nn import analog_layers, to_digital
 from hwaware.tasks import QuestionAnswering
@@ -144,9 +144,9 @@ def rates(task) -> dict[str, tuple[float, float]]:
     return {name: of[id(parameter)] for name, parameter in task.network.named_parameters()}
 
 
-@pytest.mark.parametrize("device", [None, CMO])
-def test_learning_rates_fall_with_depth_and_only_matrices_decay(untaught, device):
-    options = {"optimizer": lambda parameters: AdamW(parameters, lr=0.1, weight_decay=0.3), "device": device}
+@pytest.mark.parametrize("hardware", [None, CMO])
+def test_learning_rates_fall_with_depth_and_only_matrices_decay(untaught, hardware):
+    options = {"optimizer": lambda parameters: AdamW(parameters, lr=0.1, weight_decay=0.3), "hardware": hardware}
     found = rates(untaught(layer_decay=0.5, **options))
     for name, (rate, decay) in found.items():
         depth = 3 if "embeddings" in name else 2 if "layer.0." in name else 1 if "layer.1." in name else 0
@@ -224,9 +224,9 @@ def test_the_threshold_stays_with_the_network(taught, data):
     task.calibrate(network := task.network.eval(), data)
     threshold = network.config.null_threshold
     copied = copy.deepcopy(network)
-    task.convert(copied, CMO)
+    task.convert(copied, CMO.placement)
     assert copied.config.null_threshold == threshold
-    with Chip.program(copied, CMO.build(), seed=1).at(1e8):
+    with Chip.program(copied, seed=1).at(1e8):
         task.calibrate(copied, data)
         assert copied.config.null_threshold == threshold
     assert to_digital(copied).config.null_threshold == threshold
@@ -248,7 +248,8 @@ def test_calibration_needs_data_and_leaves_the_mode_alone(taught, data):
 
 def test_training_leaves_no_threshold_of_other_weights(taught, tiny_reader):
     """Converters' ranges are measured before training, the threshold after it: it is of the weights."""
-    task = taught(hardware=CMO, converters=Converters(adc_bits=8, samples=20))
+    crossbar = CrossbarOptions(converters=Converters(adc_bits=8, samples=20))
+    task = taught(hardware=HardwareOptions({"name": "reram_cmo"}, crossbar=crossbar))
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = Trainer(accelerator="cpu", max_steps=2, limit_val_batches=2, **quiet, enable_model_summary=False)
     trainer.fit(task, datamodule=SquadData(str(tiny_reader / "data"), max_length=64, stride=24))
