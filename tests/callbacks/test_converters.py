@@ -99,7 +99,7 @@ def test_a_task_calibrates_only_what_has_no_ranges_and_needs_data():
     task.calibrate(task.network, None)
     assert task.network.conv1.ranges == Ranges(1.0, 2.0)
     task.network.conv1.ranges = None
-    with pytest.raises(ValueError, match="ranges of converters are measured on calibration samples: give a data module"):
+    with pytest.raises(ValueError, match="ranges of converters are measured on calibration samples: give a data"):
         task.calibrate(task.network, None)
 
 
