@@ -10,11 +10,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
-from hwaware.callbacks.task import task_of
 from hwaware.errors import UserError
 from hwaware.evaluation.batches import Batches
 from hwaware.evaluation.run import Run
 from hwaware.tasks import HardwareAwareTask
+from hwaware.tasks.of_module import task_of
 from hwaware.training.bias import MappingBias, add_sensitivity, choose_columns, project_columns_
 
 

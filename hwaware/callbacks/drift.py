@@ -10,7 +10,6 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import nn
 
-from hwaware.callbacks.task import task_of
 from hwaware.compensation import Compensation, Schedule
 from hwaware.errors import UserError, nearest
 from hwaware.evaluation.evaluate import DEFAULT_AGES_S
@@ -25,6 +24,7 @@ from hwaware.report.labels import age_label
 from hwaware.results.row import Row
 from hwaware.results.summary import LOSS_POINTS
 from hwaware.tasks import HardwareAwareTask
+from hwaware.tasks.of_module import task_of
 
 UNTRAINED = ("base_uncorrected", "base")
 NETWORKS = (*UNTRAINED, "finetuned")

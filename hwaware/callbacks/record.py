@@ -11,12 +11,12 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-from hwaware.callbacks.task import task_of
 from hwaware.evaluation.run import Run
 from hwaware.evaluation.tracking import log_files
 from hwaware.export.weights import save_weights
 from hwaware.results.csv import write_csv
 from hwaware.tasks import HardwareAwareTask
+from hwaware.tasks.of_module import task_of
 
 
 class RunRecord(SaveConfigCallback):

@@ -105,7 +105,7 @@ def export(
             repairs.append(PlannedRepair(method, timetable, cost, schedule))
     for repair in repairs:
         Console().print(_levels(repair))
-    path = write_bundle(folder, model, task.network_name, repairs, task.beside(model))
+    path = write_bundle(folder, model, task.network_name, repairs)
     _check(run, task, datamodule, model, path, schedule.oldest_s)
     return path
 
@@ -132,7 +132,6 @@ def _check(
     bundle, reloaded = read_bundle(path), task.build_network().float()
     bundle.install(reloaded)
     reloaded = reloaded.to(run.torch_device).eval()
-    task.set_beside(reloaded, bundle.beside)
     batches = Batches(datamodule, "val", run.torch_device)
     rows: dict[str, list[float]] = {}
 

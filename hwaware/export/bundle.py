@@ -31,7 +31,7 @@ Schema 2. ``bundle.json`` has ``schema`` (``hwaware-bundle``), ``version``, ``ne
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -48,7 +48,7 @@ from hwaware.compensation.names import method_named, name_in_files
 from hwaware.compensation.quantise import codes
 from hwaware.errors import UserError
 from hwaware.hardware import Crossbar, Hardware, Placement, Rule, hardware_from_flat, hardware_from_plain
-from hwaware.nn import analog_layers, convert
+from hwaware.nn import Measured, analog_layers, convert
 from hwaware.results.files import new_folder, replacing
 from hwaware.results.provenance import commit
 
@@ -134,6 +134,7 @@ class Bundle:
                 layers[name].set_effective_weight(latent)
             else:
                 layers[name].weight.copy_(latent)
+        Measured(numbers=self.beside).give(model)
 
 
 def write_bundle(
@@ -141,7 +142,6 @@ def write_bundle(
     model: nn.Module,
     network: str,
     repairs: Sequence[PlannedRepair] = (),
-    beside: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes a converted network as a bundle, all or nothing, and returns the folder.
 
@@ -181,7 +181,7 @@ def write_bundle(
         "hardware": [hardware.plain() for hardware in places],
         "layers": layers,
         "repairs": [_stored_repair(f"{i}_{one.method.name}", one, model, stored) for i, one in enumerate(repairs)],
-        "beside": dict(beside or {}),
+        "beside": dict(Measured.of(model).numbers),
         "hwaware": version("hwaware"),
         "commit": commit(),
     }

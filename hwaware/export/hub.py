@@ -20,7 +20,7 @@ from hwaware.export.weights import hardware_of, read_header, write_weights
 from hwaware.hardware import placement_from_plain
 from hwaware.models import build_model
 from hwaware.models.hub import HUB, WEIGHTS, no_retries_without_network, weights_file
-from hwaware.nn import convert, ranges_of, set_ranges
+from hwaware.nn import Measured, convert
 from hwaware.report.labels import age_label, metric_label
 from hwaware.report.tables import markdown_table
 from hwaware.results.csv import write_rows
@@ -65,7 +65,7 @@ def save_pretrained(
     with new_folder(folder) as temporary:
         save_for_hf(network, str(temporary), safe_serialization=True)
         # Once more, with a header.
-        write_weights(temporary / WEIGHTS, network.state_dict(), name, hardware, ranges_of(network))
+        write_weights(temporary / WEIGHTS, network.state_dict(), name, hardware, Measured.of(network).ranges)
         (temporary / "hardware.json").write_text(json.dumps(hardware, indent=1))
         if rows:
             write_rows(temporary / "rows.csv", rows)
@@ -86,7 +86,7 @@ def from_pretrained(source: str | Path) -> nn.Module:
     hardware = finetuned_for(source)
     network = build_model(str(source) if str(source).startswith(HUB) else f"local-dir:{source}", pretrained=True)
     header = read_header(weights_file(source)) or {}
-    set_ranges(network, header.get("ranges", {}))
+    Measured(ranges=header.get("ranges", {})).give(network)
     convert(network, placement_from_plain(hardware), hardware["corrected"])
     return network.eval()
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from hwaware.errors import UserError
 from hwaware.hardware import placement_from_plain
 from hwaware.models.hub import weights_file
-from hwaware.nn import convert, effective_state_dict, ranges_of, set_ranges, to_digital
+from hwaware.nn import Measured, convert, effective_state_dict, to_digital
 from hwaware.results.files import replacing
 from hwaware.tasks.base import CHECKPOINT_KEY, HardwareAwareTask
 
@@ -29,7 +29,7 @@ _HEADER_KEY = "hwaware"
 
 def save_weights(task: HardwareAwareTask, path: str | Path) -> Path:
     """Writes the task's effective weights (:func:`write_weights`), and returns the path."""
-    state, ranges = effective_state_dict(task.network), ranges_of(task.network)
+    state, ranges = effective_state_dict(task.network), Measured.of(task.network).ranges
     return write_weights(path, state, task.network_name, task.hardware_plain, ranges)
 
 
@@ -116,7 +116,7 @@ def load_weights(task: HardwareAwareTask, path: str | Path) -> tuple[str, nn.Mod
     if header is not None and header["network"] != task.network_name:
         raise UserError(f"'{path}' holds weights of {header['network']}, the recipe's network is {task.network_name}.")
     network = task.build_network(str(path))
-    set_ranges(network, header["ranges"] if header is not None else {})
+    Measured(ranges=header["ranges"] if header is not None else {}).give(network)
     return ("finetuned" if header is not None and header["hardware"] else "base"), network
 
 
@@ -159,5 +159,5 @@ def _load_checkpoint(task: HardwareAwareTask, path: str | Path) -> tuple[str, nn
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"checkpoint '{path}' does not fit {task.network_name}: {reason}") from None
-    set_ranges(network, saved.get("ranges", {}))
+    Measured(ranges=saved.get("ranges", {})).give(network)
     return ("finetuned" if hardware else "base"), to_digital(network)

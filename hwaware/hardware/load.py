@@ -90,7 +90,7 @@ def hardware_from_plain(plain: Mapping[str, Any]) -> Hardware:
 
 
 def placement_from_plain(plain: Mapping[str, Any]) -> Placement:
-    """What :meth:`Placement.plain` gave, also by versions before 0.2, which had one device for all layers.
+    """What :meth:`Placement.plain` gave; or what older files have, in which one flat device held all layers.
 
     Raises:
         UserError: see :func:`hardware_from_plain`.
@@ -111,7 +111,7 @@ def placement_from_plain(plain: Mapping[str, Any]) -> Placement:
 
 
 def hardware_from_flat(values: Mapping[str, Any], converters: Converters | None = None) -> Hardware:
-    """Hardware from the device of versions before 0.2, which held the encoding's words as well, and was flat."""
+    """Hardware from the device of older files, which held the encoding's words as well, and was flat."""
     constants = dict(values)
     words = {key: constants.pop(key) for key in _ENCODING if key in constants}
     grid = {key: value for key in _FORMAT if (value := constants.pop(key, None)) is not None}

@@ -1,6 +1,6 @@
 """Analog layers, and the conversion of networks to and from them."""
 
-from hwaware.nn.calibration import calibrate, layers_with_converters, ranges_of, set_ranges
+from hwaware.nn.calibration import calibrate, layers_with_converters
 from hwaware.nn.convert import (
     ConversionReport,
     ConvertedLayer,
@@ -15,6 +15,7 @@ from hwaware.nn.convert import (
 )
 from hwaware.nn.install import Beside, installed_beside, installed_output_noise, installed_weights
 from hwaware.nn.layers import AnalogConv2d, AnalogLayer, AnalogLinear, register_analog
+from hwaware.nn.measured import Measured
 
 __all__ = [
     "AnalogConv2d",
@@ -23,6 +24,7 @@ __all__ = [
     "Beside",
     "ConversionReport",
     "ConvertedLayer",
+    "Measured",
     "analog_layers",
     "calibrate",
     "convert",
@@ -34,9 +36,7 @@ __all__ = [
     "layers_with_converters",
     "main_hardware",
     "owning_layers",
-    "ranges_of",
     "register_analog",
-    "set_ranges",
     "to_digital",
     "weight_owners",
 ]

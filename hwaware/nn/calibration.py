@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -84,22 +84,3 @@ def _percentile(values: Tensor, percentile: float) -> float:
     if len(values) > 2**24:  # as many as torch.quantile takes
         values = values[:: -(-len(values) // 2**24)]
     return torch.quantile(values, percentile / 100).item() or 1.0  # a layer that gives nothing but zeros
-
-
-def ranges_of(model: nn.Module) -> dict[str, list[float]]:
-    """The ranges of a network's layers by name, as plain types; of a digital network those that it carries along."""
-    found = {name: getattr(module, "ranges", None) for name, module in model.named_modules()}
-    return {name: list(ranges) for name, ranges in found.items() if isinstance(ranges, Ranges)}
-
-
-def set_ranges(model: nn.Module, ranges: Mapping[str, Iterable[float]]) -> None:
-    """Gives layers, analog or digital, ranges that :func:`ranges_of` gave.
-
-    Raises:
-        UserError: they are another network's.
-    """
-    modules = dict(model.named_modules())
-    for name, limits in ranges.items():
-        if name not in modules:
-            raise UserError(f"converters' ranges are of a layer '{name}', which the network does not have.")
-        modules[name].ranges = Ranges(*limits)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,29 +13,29 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric, MetricCollection
 
 from hwaware.data.contract import TakesSamples, samples_of
 from hwaware.errors import UserError
-from hwaware.hardware import HardwareOptions, Placement, placement_from_plain
+from hwaware.hardware import HardwareOptions, Placement
 from hwaware.nn import (
     ConversionReport,
+    Measured,
     analog_layers,
     calibrate,
     convert,
     layers_with_converters,
-    ranges_of,
-    set_ranges,
 )
 from hwaware.nn.batches import split_batch
+from hwaware.tasks.same_run import refuse_other_run
 from hwaware.training import (
     Distillation,
     MappingBias,
     RetentionLoss,
     TrainingNoise,
+    batch_norms,
     clip_weights_,
     distillation_loss,
     install_noise,
@@ -43,6 +43,8 @@ from hwaware.training import (
     remove_noise,
     remove_retention,
     retention_loss,
+    synchronise_batch_norms,
+    weight_for_share,
 )
 
 if TYPE_CHECKING:
@@ -179,13 +181,6 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
     def save_beside(self, folder: Path) -> None:
         """Writes what a folder needs beside ``model.safetensors`` for the network's own library to load it."""
 
-    def beside(self, network: nn.Module) -> dict[str, Any]:
-        """Numbers, as plain types, that :meth:`calibrate` found and that are no layer's: to go where the weights go."""
-        return {}
-
-    def set_beside(self, network: nn.Module, values: Mapping[str, Any]) -> None:
-        """Gives a network the numbers that :meth:`beside` gave for another copy of it."""
-
     def update_metrics(self, metrics: Any, output: Any, batch: Any) -> None:
         """Shows metrics of :meth:`make_metrics` a batch and what a network gave for it."""
         metrics.update(output, batch[1])
@@ -289,7 +284,7 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
     def train(self, mode: bool = True) -> HardwareAwareTask:
         super().train(mode)
         if mode and self._bn_is_frozen:
-            for module in self._batch_norms():
+            for module in batch_norms(self.network):
                 module.eval()
         return self
 
@@ -319,7 +314,7 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         if self.retention is not None:
             penalty = retention_loss(self.network)
             if self.retention_weight is None:
-                self.retention_weight = _resolve_retention_weight(self.retention.share, task_loss, penalty)
+                self.retention_weight = weight_for_share(self.retention.share, task_loss, penalty)
             total = task_loss + self.retention_weight * penalty
             logged |= {"train/retention": penalty.detach(), "train/lambda": torch.tensor(self.retention_weight)}
         self.log_dict(logged | {"train/loss": total.detach()})
@@ -383,7 +378,7 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         remove_noise(self.network)
         for layer in analog_layers(self.network).values():
             layer.weight_error = None  # of the last step, whose graph it holds
-        self._synchronise_batch_norms()
+        self._pool_statistics()
 
     @property
     def hardware_plain(self) -> dict[str, Any] | None:
@@ -392,76 +387,30 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # The file's tensors are the network's own, and only one rank's are written.
-        self._synchronise_batch_norms()
+        self._pool_statistics()
         checkpoint[CHECKPOINT_KEY] = {
             "network": self.network_name,
             "hardware": self.hardware_plain,
             "retention_weight": self.retention_weight,
-            "ranges": ranges_of(self.network),
+            "ranges": dict(Measured.of(self.network).ranges),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         saved = checkpoint.get(CHECKPOINT_KEY, {})
-        theirs = saved.get("hardware")
-        if theirs is not None:  # by an older version, too, it is said in today's words
-            theirs = {**placement_from_plain(theirs).plain(), "corrected": theirs["corrected"]}
-        for what, saved_one, mine in (
-            ("network", saved.get("network"), self.network_name),
-            ("hardware", theirs, self.hardware_plain),
-        ):
-            if saved_one != mine:
-                raise UserError(
-                    f"the checkpoint is of another {what}, so its latent weights would mean something else.\n"
-                    f"{_difference(saved_one, mine)}"
-                )
+        refuse_other_run(saved, self.network_name, self.hardware_plain, self.network)
         self.retention_weight = saved["retention_weight"]
-        set_ranges(self.network, saved.get("ranges", {}))
+        Measured(ranges=saved.get("ranges", {})).give(self.network)
 
     @property
     def _bn_is_frozen(self) -> bool:
         return self.freeze_bn_statistics and self.is_pretrained
 
-    def _batch_norms(self) -> Iterator[_BatchNorm]:
-        return (module for module in self.network.modules() if isinstance(module, _BatchNorm))
-
-    @torch.no_grad()
-    def _synchronise_batch_norms(self) -> None:
-        """Pools the ranks' running statistics: mean of means, and variance within plus between ranks."""
-        if not (torch.distributed.is_available() and torch.distributed.is_initialized()) or self._bn_is_frozen:
-            return
-        world = torch.distributed.get_world_size()
-        for module in self._batch_norms():
-            if module.running_mean is None or module.running_var is None:
-                continue
-            # In double precision: the variance is a small difference of large numbers where the mean is large.
-            mean, var = module.running_mean.double(), module.running_var.double()
-            pooled = torch.stack([mean, var + mean**2])
-            torch.distributed.all_reduce(pooled)
-            pooled /= world
-            module.running_mean.copy_(pooled[0])
-            module.running_var.copy_((pooled[1] - pooled[0] ** 2).clamp(min=0))
-
-
-def _resolve_retention_weight(share: float, task_loss: Tensor, penalty: Tensor) -> float:
-    """λ with which the penalty is this share of the task loss."""
-    losses = torch.stack([task_loss.detach().float(), penalty.detach().float()])
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(losses)  # every rank must weigh alike
-    task, retention = losses.tolist()
-    return share * task / retention if retention > 0 else 0.0
+    def _pool_statistics(self) -> None:
+        if not self._bn_is_frozen:
+            synchronise_batch_norms(self.network)
 
 
 def _computed(metrics: MetricCollection | Metric) -> dict[str, Tensor]:
     """The metrics' values by name; of a single one by that of its class."""
     values = metrics.compute()
     return values if isinstance(values, dict) else {type(metrics).__name__: values}
-
-
-def _difference(saved: Any, mine: Any, name: str = "") -> str:
-    """Where a checkpoint and a recipe differ, in words."""
-    if isinstance(saved, list) and isinstance(mine, list) and len(saved) == len(mine):  # of layers' rules
-        saved, mine = (dict(enumerate(one, start=1)) for one in (saved, mine))
-    if isinstance(saved, dict) and isinstance(mine, dict):
-        keys = [key for key in {**saved, **mine} if saved.get(key) != mine.get(key)]
-        return "; ".join(_difference(saved.get(key), mine.get(key), f"{key}: ") for key in keys)
-    return f"{name}checkpoint {saved}, recipe {mine}"

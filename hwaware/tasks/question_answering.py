@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -175,12 +175,6 @@ class QuestionAnswering(HardwareAwareTask):
         if layers_with_converters(network):
             _config(network).null_threshold = None  # it is another exact network
         return report
-
-    def beside(self, network: nn.Module) -> dict[str, Any]:
-        return {"null_threshold": _config(network).null_threshold}
-
-    def set_beside(self, network: nn.Module, values: Mapping[str, Any]) -> None:
-        _config(network).null_threshold = values.get("null_threshold")
 
     def make_optimizer(self) -> Optimizer:
         depths = layer_depths(self.network)

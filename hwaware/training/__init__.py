@@ -1,13 +1,20 @@
 """What training adds: device noise, retention loss, distillation, mixed images, clipping, layer-wise rates, bias."""
 
 from hwaware.training.ages import AgeDistribution
+from hwaware.training.batch_norms import batch_norms, synchronise_batch_norms
 from hwaware.training.bias import MappingBias
 from hwaware.training.clipping import clip_weights_
 from hwaware.training.distillation import Distillation, distillation_loss
 from hwaware.training.layer_decay import layer_depths
 from hwaware.training.mixing import Mixing
 from hwaware.training.noise import TrainingNoise, install_noise, remove_noise
-from hwaware.training.retention import RetentionLoss, install_retention, remove_retention, retention_loss
+from hwaware.training.retention import (
+    RetentionLoss,
+    install_retention,
+    remove_retention,
+    retention_loss,
+    weight_for_share,
+)
 
 __all__ = [
     "AgeDistribution",
@@ -16,6 +23,7 @@ __all__ = [
     "Mixing",
     "RetentionLoss",
     "TrainingNoise",
+    "batch_norms",
     "clip_weights_",
     "distillation_loss",
     "install_noise",
@@ -24,4 +32,6 @@ __all__ = [
     "remove_noise",
     "remove_retention",
     "retention_loss",
+    "synchronise_batch_norms",
+    "weight_for_share",
 ]

@@ -87,3 +87,12 @@ def retention_loss(model: nn.Module) -> Tensor:
             _, error = layer.realise(noise=None, error=layer.error)
         errors.append(error)  # type: ignore[arg-type]  # realise gives one where it has a table
     return torch.stack(errors).mean()
+
+
+def weight_for_share(share: float, task_loss: Tensor, penalty: Tensor) -> float:
+    """λ with which the penalty is this share of the task loss, over all ranks."""
+    losses = torch.stack([task_loss.detach().float(), penalty.detach().float()])
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(losses)  # every rank must weigh alike
+    task, retention = losses.tolist()
+    return share * task / retention if retention > 0 else 0.0

@@ -10,7 +10,7 @@ import torch
 from hwaware.cli.main import main
 from hwaware.export.weights import load_weights, read_checkpoint, read_header
 from hwaware.hardware import Converters, CrossbarOptions, HardwareOptions, Ranges
-from hwaware.nn import analog_layers, ranges_of, set_ranges
+from hwaware.nn import Measured, analog_layers
 from hwaware.tasks import ImageClassification
 from tests.command_line import FINETUNE, measured, pretrained_weights, run
 
@@ -58,7 +58,7 @@ def test_ranges_are_kept_with_the_weights(fitted):
     assert set(header["ranges"]) == {"conv1", "conv2", "linear"} and saved["ranges"] == header["ranges"]
     for path in (file, fitted / "checkpoints" / "last.ckpt"):
         _, network = load_weights(_task(), path)
-        assert ranges_of(network) == header["ranges"]
+        assert Measured.of(network).ranges == header["ranges"]
 
 
 def test_drift_uses_the_ranges_of_the_run(fitted, tmp_path):
@@ -71,7 +71,7 @@ def test_a_run_goes_on_with_its_ranges(fitted):
     checkpoint = read_checkpoint(fitted / "checkpoints" / "last.ckpt")
     task.noise, task.retention = None, None
     task.on_load_checkpoint(checkpoint)
-    assert ranges_of(task.network) == checkpoint["hwaware"]["ranges"]
+    assert Measured.of(task.network).ranges == checkpoint["hwaware"]["ranges"]
     task.calibrate(task.network, None)  # nothing to measure
 
 
@@ -95,7 +95,7 @@ def test_without_converters_nothing_of_them_is_recorded():
 
 def test_a_task_calibrates_only_what_has_no_ranges_and_needs_data():
     task = _task()
-    set_ranges(task.network, {name: (1.0, 2.0) for name in analog_layers(task.network)})
+    Measured(ranges={name: (1.0, 2.0) for name in analog_layers(task.network)}).give(task.network)
     task.calibrate(task.network, None)
     assert task.network.conv1.ranges == Ranges(1.0, 2.0)
     task.network.conv1.ranges = None
@@ -119,7 +119,7 @@ def test_bad_input(options, reason, tmp_path, capsys):
 def test_training_learns_through_the_converters():
     """Gradients reach the first layer, and the noise of the outputs is fresh in every step."""
     task = _task(converters=Converters(dac_bits=4, adc_bits=4, output_noise=0.05))
-    set_ranges(task.network, {name: (3.0, 3.0) for name in analog_layers(task.network)})
+    Measured(ranges={name: (3.0, 3.0) for name in analog_layers(task.network)}).give(task.network)
     task.train()
     images = torch.randn(8, 3, 8, 8)
     first, second = task.network(images), task.network(images)

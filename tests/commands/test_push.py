@@ -17,7 +17,7 @@ from hwaware.chip import Chip, drift_free
 from hwaware.cli.main import main
 from hwaware.export.weights import read_header
 from hwaware.hardware import Converters
-from hwaware.nn import analog_layers, main_hardware, ranges_of
+from hwaware.nn import Measured, analog_layers, main_hardware
 from hwaware.results.csv import read_rows, write_rows
 from tests.command_line import FINETUNE, measured, pretrained_weights, run
 
@@ -79,7 +79,7 @@ def test_converters_are_handed_on_with_their_ranges(tmp_path):
     run("push", "--config", finished / "config.yaml", *weights)
     model = hwaware.from_pretrained(tmp_path / "handed")
     header = read_header(finished / "model.safetensors")
-    assert ranges_of(model) == header["ranges"] != {}
+    assert Measured.of(model).ranges == header["ranges"] != {}
     assert {layer.converters for layer in analog_layers(model).values()} == {Converters(dac_bits=6, adc_bits=5)}
 
 

@@ -66,7 +66,7 @@ def test_plain_types_and_back():
 
 
 def _legacy(**more):
-    """What versions before 0.2 wrote: one flat device, patterns in two lists, converters beside."""
+    """What older files have: one flat device, patterns in two lists, converters beside."""
     device = {**device_to_dict(A.device), "mapping": "offset", "scale": "channel", "kappa": 1.0, "range_fraction": 0.5}
     return {"device": device, "include": ["*"], "exclude": [], "corrected": True, **more}
 

@@ -43,7 +43,7 @@ LAWS: dict[str, type[Device]] = {
 #: The key of a device file that says how its source holds weights.
 ENCODING = "encoding"
 
-#: Words of an encoding, which device files had among the constants before version 0.2, and where they are now.
+#: Words of an encoding, which older device files have among the constants, and where they belong.
 _MOVED = {word: f"{ENCODING}: {{{word}: …}}" for word in ("mapping", "scale", "kappa", "range_fraction")} | {
     word: f"{ENCODING}: {{format: {{{word}: …}}}}" for word in ("levels", "bits", "slice_bits", "fraction_bits")
 }

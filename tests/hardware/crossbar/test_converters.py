@@ -12,7 +12,7 @@ from torch import nn
 from hwaware.chip import Chip, drift_free
 from hwaware.errors import UserError
 from hwaware.hardware import Converters, Crossbar, Ranges, load_hardware
-from hwaware.nn import calibrate, convert, ranges_of, set_ranges, to_digital
+from hwaware.nn import Measured, calibrate, convert, to_digital
 from tests.placing import on
 
 LINEAR = load_hardware("reram_cmo", kappa=None)
@@ -111,7 +111,7 @@ def test_ranges_are_percentiles_of_the_exact_network():
     first, hidden = network[0](x), network[:3](x)
     without_bias = first - network[0].bias.view(-1, 1, 1)
     expected = [[x, without_bias], [hidden, network[3](hidden) - network[3].bias]]
-    found = ranges_of(model)
+    found = Measured.of(model).ranges
     for name, values in zip(("0", "3"), expected, strict=True):
         wanted = [value.abs().flatten().quantile(0.99).item() for value in values]
         assert found[name] == pytest.approx(wanted, rel=1e-5)
@@ -135,16 +135,16 @@ def test_keys_are_those_of_the_digital_network_and_ranges_come_along():
     converters = Converters(dac_bits=8)
     model = _calibrated(converters)
     assert list(model.state_dict()) == list(digital.state_dict())
-    ranges = ranges_of(model)
+    ranges = Measured.of(model).ranges
     back = to_digital(copy.deepcopy(model))
-    assert type(back[0]) is nn.Conv2d and not hasattr(back[0], "hardware") and ranges_of(back) == ranges
+    assert type(back[0]) is nn.Conv2d and not hasattr(back[0], "hardware") and Measured.of(back).ranges == ranges
     x = torch.randn(4, 3, 8, 8)
     convert(back, _with(converters))
     assert torch.equal(back(x), model(x))
-    set_ranges(digital, ranges)
-    assert ranges_of(digital) == ranges
+    Measured(ranges=ranges).give(digital)
+    assert Measured.of(digital).ranges == ranges
     with pytest.raises(UserError, match="are of a layer 'other', which the network does not have"):
-        set_ranges(digital, {"other": (1.0, 1.0)})
+        Measured(ranges={"other": (1.0, 1.0)}).give(digital)
 
 
 def test_output_noise_is_the_chips_own_and_off_without_one():

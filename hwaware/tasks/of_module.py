@@ -1,11 +1,11 @@
-"""The task that callbacks of this package are for."""
+"""From Lightning's module to a task of this package."""
 
 from __future__ import annotations
 
 from lightning.pytorch import LightningModule
 
 from hwaware.errors import UserError
-from hwaware.tasks import HardwareAwareTask
+from hwaware.tasks.base import HardwareAwareTask
 
 
 def task_of(module: LightningModule) -> HardwareAwareTask:
