@@ -39,7 +39,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from hwaware.hardware import load_hardware
-from hwaware.nn import convert, gaussian
+from hwaware.nn import convert
+from hwaware.nn.weights import gaussian
 from hwaware.results.csv import write_csv
 from hwaware.results.provenance import commit
 from hwaware.training import RetentionLoss, TrainingNoise, install_noise, install_retention, retention_loss
