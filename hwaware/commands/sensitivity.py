@@ -89,9 +89,7 @@ def rank_layers(
     data, layers = fit_data(run, task, datamodule), len(analog_layers(model))
     seeds = range(VALIDATION_CHIP_SEED_START, VALIDATION_CHIP_SEED_START + chips)
     with run.progress("drifting layers", chips * (1 + layers + min(most, layers))) as advance:
-        found = sensitivity(
-            model, accuracy=data.accuracy, age_s=age_s, chip_seeds=seeds, most=most, on_score=advance
-        )
+        found = sensitivity(model, accuracy=data.accuracy, age_s=age_s, chip_seeds=seeds, most=most, on_score=advance)
     Console().print(_table(found, task.network_name))
     folder, main = run.folder, main_hardware(model)
     if folder is not None:

@@ -89,13 +89,14 @@ class _Realise(torch.autograd.Function):
 
         sums, code_steps = [], steps if fixed_point else 0
         for w_block, out, s in zip(blocks, _blocks(weight, per_channel), scales, strict=True):
+            z = None if noise is None else next(gaussians)  # may refill its pool: before the buffers are taken
             x, index, values, first, second = _scratch(w_block.numel(), w.device)
-            if noise is None:
+            if noise is None or z is None:
                 _effective(w_block if not steps else _on_grid(w_block, s, steps, fixed_point), s, curve, out)
             else:
                 _nearest(w_block, s, len(noise), x, index, code_steps)
                 torch.index_select(shifted, 0, index, out=values)
-                torch.addcmul(first, second, next(gaussians), out=out.view(-1))
+                torch.addcmul(first, second, z, out=out.view(-1))
                 if per_channel:
                     out.mul_(s)
             if error is not None:
