@@ -227,8 +227,9 @@ def _found(name: str, base: type) -> Any:
         return import_object(name)
     except (ImportError, AttributeError, ValueError) as error:
         module = getattr(error, "name", None)
-        if isinstance(error, ModuleNotFoundError) and not f"{name}.".startswith(f"{module}."):
-            raise UserError(f"'{name}' can't be imported: it needs the module '{module}'.") from None
+        if isinstance(error, ImportError) and not f"{name}.".startswith(f"{module}."):  # its own imports fail
+            lacks = f"it needs the module '{module}'" if isinstance(error, ModuleNotFoundError) else error
+            raise UserError(f"'{name}' can't be imported: {lacks}.") from None
         return None
 
 

@@ -16,6 +16,7 @@ from hwaware.compensation import Repair
 from hwaware.errors import UserError
 from hwaware.hardware import Device, Hardware
 from hwaware.nn import analog_layers, digital_layers, main_hardware
+from hwaware.nn.convert import as_digital
 from hwaware.results.provenance import commit
 from hwaware.results.row import Row, RunLabels
 
@@ -181,5 +182,5 @@ def _all_used(model: nn.Module) -> Iterator[None]:
     if unused:
         raise UserError(
             f"layer '{unused[0]}' was converted, but the network never calls it (it may read its weight directly), "
-            f"so that no chip could act on it: keep it digital. {len(unused)} such layers."
+            f"so that no chip could act on it: keep it digital ({as_digital(unused[0])}). {len(unused)} such layers."
         )

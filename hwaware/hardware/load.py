@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, get_type_hints
 
@@ -75,17 +75,14 @@ def hardware_from_plain(plain: Mapping[str, Any]) -> Hardware:
             module was imported, which this does not do, since a downloaded file may name any.
     """
     _check_words(plain, Hardware, "hardware")
-    if lacking := [one.name for one in fields(Hardware) if one.name not in plain]:
-        raise UserError(f"hardware has no '{lacking[0]}': it is needed.")
-    crossbar = dict(plain["crossbar"])
-    _check_words(crossbar, Crossbar, "a crossbar")
-    if (converters := crossbar.get("converters")) is not None:
-        _check_words(converters, Converters, "converters")
-        crossbar["converters"] = Converters(**converters)
+    _check_lacking(plain, [field.name for field in fields(Hardware)], "hardware")
+    array = dict(plain["crossbar"])
+    if (converters := array.pop("converters", None)) is not None:
+        converters = Converters(**_typed(converters, Converters, "the table converters"))
     return Hardware(
         device=device_from_dict(plain["device"]),
         encoding=_encoding(plain["encoding"]),
-        crossbar=Crossbar(**crossbar),
+        crossbar=Crossbar(**_typed(array, Crossbar, "the crossbar"), converters=converters),
     )
 
 
@@ -106,6 +103,9 @@ def placement_from_plain(plain: Mapping[str, Any]) -> Placement:
     def of(one: Mapping[str, Any] | None) -> Hardware | None:
         return None if one is None else hardware_from_plain(one)
 
+    _check_lacking(plain, ("default", "layers", "digital"), "a placement")
+    for rule in plain["layers"]:
+        _check_lacking(rule, ("match", "hardware"), "a rule of a placement")
     rules = tuple(Rule(tuple(rule["match"]), of(rule["hardware"])) for rule in plain["layers"])
     return Placement(of(plain["default"]), rules, tuple(plain["digital"]))
 
@@ -123,12 +123,16 @@ def hardware_from_flat(values: Mapping[str, Any], converters: Converters | None 
 
 
 def _encoding(words: Mapping[str, Any]) -> Encoding:
-    _check_words(words, Encoding, "an encoding")
-    kinds = get_type_hints(Encoding)
-    values = {
-        key: typed(value, kinds[key], f"{key} of the encoding") for key, value in words.items() if key != "format"
-    }
-    return Encoding(**values, format=number_format(words.get("format") or {}))
+    grid = number_format(words.get("format") or {})
+    values = {key: value for key, value in words.items() if key != "format"}
+    return Encoding(**_typed(values, Encoding, "the encoding"), format=grid)
+
+
+def _typed(words: Mapping[str, Any], cls: type, what: str) -> dict[str, Any]:
+    """Values as a class's fields have them; UserError for a word that it lacks, or for a value that can't be."""
+    _check_words(words, cls, what)
+    kinds = get_type_hints(cls)
+    return {key: typed(value, kinds[key], f"{key} of {what}") for key, value in words.items()}
 
 
 def _check_words(words: Mapping[str, Any], cls: type, what: str) -> None:
@@ -137,6 +141,11 @@ def _check_words(words: Mapping[str, Any], cls: type, what: str) -> None:
     for word in words:
         if word not in known:
             raise UserError(f"{what} has no '{word}'. {nearest(word, known)}")
+
+
+def _check_lacking(plain: Mapping[str, Any], needed: Sequence[str], what: str) -> None:
+    if lacking := [key for key in needed if key not in plain]:
+        raise UserError(f"{what} has no '{lacking[0]}': it is needed.")
 
 
 def _place(key: str) -> str:

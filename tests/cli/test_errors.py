@@ -215,3 +215,11 @@ def test_hub_name_without_a_network(tmp_path, monkeypatch, capsys):
     error = capsys.readouterr().err.strip()
     assert "pretrained weights of 'resnet18'" in error and "--model.weights FILE" in error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_module_of_ones_own_that_cannot_be_imported(tmp_path, monkeypatch, capsys):
+    (tmp_path / "my_broken_data.py").write_text("from hwaware import Placment\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    capsys.readouterr()
+    assert main(["fit", "--config", PRETRAIN, "--data", "my_broken_data.MyData"]) == 2
+    assert "'my_broken_data.MyData' can't be imported: cannot import name 'Placment'" in capsys.readouterr().err

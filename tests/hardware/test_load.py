@@ -16,6 +16,7 @@ from hwaware.hardware import (
     import_mapping,
     load_device,
     load_hardware,
+    placement_from_plain,
 )
 
 OWN_MAPPING = """
@@ -55,11 +56,12 @@ def test_everything_that_can_be_set_comes_back():
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"encoding": {"kapa": 1.0}}, "an encoding has no 'kapa'. Did you mean 'kappa'"),
+        ({"encoding": {"kapa": 1.0}}, "the encoding has no 'kapa'. Did you mean 'kappa'"),
         ({"encoding": {"kappa": "wide"}}, "kappa of the encoding: 'wide' is not a number"),
         ({"encoding": {"mapping": 3}}, "mapping of the encoding: 3 is not text"),
-        ({"crossbar": {"row": 8}}, "a crossbar has no 'row'. Did you mean 'rows'"),
-        ({"crossbar": {"converters": {"adc": 8}}}, "converters has no 'adc'. Did you mean 'adc_bits'"),
+        ({"crossbar": {"row": 8}}, "the crossbar has no 'row'. Did you mean 'rows'"),
+        ({"crossbar": {"converters": {"adc": 8}}}, "the table converters has no 'adc'. Did you mean 'adc_bits'"),
+        ({"crossbar": {"converters": {"adc_bits": "wide"}}}, "adc_bits of the table converters: 'wide' is not a num"),
         ({"wires": {}}, "hardware has no 'wires'. Choose one of: crossbar, device, encoding"),
     ],
 )
@@ -70,6 +72,18 @@ def test_a_damaged_file_is_refused_with_the_reason(changed, reason):
     for key in plain:
         with pytest.raises(UserError, match=f"hardware has no '{key}'"):
             hardware_from_plain({name: value for name, value in plain.items() if name != key})
+
+
+@pytest.mark.parametrize(
+    ("plain", "reason"),
+    [
+        ({}, "a placement has no 'default'"),
+        ({"default": None, "digital": [], "layers": [{"match": ["*"]}]}, "a rule of a placement has no 'hardware'"),
+    ],
+)
+def test_a_damaged_placement_is_refused_with_the_reason(plain, reason):
+    with pytest.raises(UserError, match=reason):
+        placement_from_plain(plain)
 
 
 def _device_file(folder, encoding):
@@ -91,7 +105,7 @@ def test_a_device_file_says_how_its_source_holds_weights(tmp_path):
 @pytest.mark.parametrize(
     ("encoding", "reason"),
     [
-        ("{kapa: 1}", "an encoding has no 'kapa'. Did you mean 'kappa'"),
+        ("{kapa: 1}", "the encoding has no 'kapa'. Did you mean 'kappa'"),
         ("{kappa: wide}", "kappa of the encoding: 'wide' is not a number"),
         ("{format: continuous}", "encoding.format 'continuous' is no table of words and values"),
         ("{mapping: nowhere.MINE}", "mapping 'nowhere.MINE' can't be imported: No module named 'nowhere'"),
