@@ -106,7 +106,7 @@ class Chip:
         Raises:
             UserError: a device's law does not cover the age.
         """
-        for device in self.devices:
+        for device in self.devices:  # before anything is installed
             device.check_age(age_s)
 
         def output_draws(name: str, layer: AnalogLayer) -> torch.Generator:
@@ -118,7 +118,11 @@ class Chip:
 
     @torch.no_grad()
     def weight_at(self, name: str, age_s: float, purpose: str = "evaluation") -> Tensor:
-        """Weights ``ŵ = s·sinh(κv̂)/sinh(rκ)`` that a layer has at an age (s); its shape, dtype and torch device."""
+        """Weights ``ŵ = s·sinh(κv̂)/sinh(rκ)`` that a layer has at an age (s); its shape, dtype and torch device.
+
+        Raises:
+            UserError: the device's law does not cover the age; so do the next two.
+        """
         target, blocks = self.targets[name], []
         hardware = target.hardware
         reference = self.reference_at(name, age_s, purpose)
@@ -145,6 +149,7 @@ class Chip:
         device, crossbar = target.hardware.device, target.hardware.crossbar
         if not target.hardware.encoding.layout.reference:
             return None
+        device.check_age(age_s)
         shape = crossbar.reference_shape(target.latent.shape, target.groups)
         draws = _Draws(f"{self.seed}/{target.owner}/reference", _reading(age_s, purpose))
         g = _age(device, torch.full(shape, device.middle_us), draws, age_s)
@@ -171,6 +176,7 @@ class Chip:
         """The flattened layer's conductances block by block: a whole layer's would leave the cache at every step."""
         target = self.targets[name]
         hardware = target.hardware
+        hardware.device.check_age(age_s)
         v = hardware.encoding.window_position(target.latent.float() / target.scale).cpu()
         draws = self._draws(target, read=_reading(age_s, purpose))
         for block in v.flatten().split(_BLOCK):

@@ -88,6 +88,14 @@ def test_age_0_has_programming_error_only(model):
     assert 0 < spread < 0.5 * aged  # 0.01 µS + 1 % of the conductance, against 1.1 µS
 
 
+def test_an_age_that_the_law_does_not_cover_is_refused_by_every_reading(model):
+    chip = Chip.program(model, seed=5)
+    for read in (chip.weight_at, chip.conductances_at):
+        for age_s, reason in ((-5.0, "is not an age"), (0.001, "at least 1 s")):
+            with pytest.raises(UserError, match=reason):
+                read("0", age_s)
+
+
 def test_an_age_is_a_number_however_it_is_written(model):
     chip = Chip.program(model, seed=5)
     assert torch.equal(_weights(chip, 3600), _weights(chip, 3600.0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
@@ -20,8 +21,9 @@ from hwaware.evaluation.run import Run
 from hwaware.evaluation.settings import EvaluationSettings
 from hwaware.hardware import HardwareOptions
 from hwaware.nn import to_digital
-from hwaware.report.labels import age_label
+from hwaware.report.labels import age_label, slug
 from hwaware.results.row import Row
+from hwaware.results.setting import by_setting
 from hwaware.results.summary import LOSS_POINTS
 from hwaware.tasks import HardwareAwareTask
 from hwaware.tasks.of_module import task_of
@@ -98,11 +100,13 @@ class DriftEvaluation(Callback):
         task.settle()
         networks, base = {self.finetuned_as: finetuned_network(task)}, task.build_network()
         settings = self.settings(task, split="val", methods=(), resume=None)
-        found = evaluate_networks(Run.of(trainer), task, trainer.datamodule, networks, base, settings)
+        run = replace(Run.of(trainer), folder=None)  # what the run leaves is of its end
+        found = evaluate_networks(run, task, trainer.datamodule, networks, base, settings)
         values: dict[str, list[float]] = {}
-        for row in found.rows:
-            key = f"drift/{row.device}_{row.mapping}/{age_label(row.age_s)}/{row.metric}"
-            values.setdefault(key, []).append(row.value)
+        for same in by_setting(found.rows).values():
+            where = slug(same, found.rows).removesuffix(f"_{same[0].metric}")
+            for row in same:
+                values.setdefault(f"drift/{where}/{age_label(row.age_s)}/{row.metric}", []).append(row.value)
         for logger in trainer.loggers:
             logger.log_metrics({key: sum(v) / len(v) for key, v in values.items()}, step=trainer.global_step)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hwaware.compensation.access import on_outputs
-from hwaware.compensation.norms import batch_norms, layer_norms
+from hwaware.compensation.norms import affine_batch_norms, batch_norms, layer_norms
 from hwaware.errors import UserError
 from hwaware.nn import AnalogLayer, analog_layers, weight_owners
 
@@ -78,6 +78,7 @@ class NetworkSize:
     Attributes:
         layers: its analog layers by name.
         norm_channels: channels of all batch norms together.
+        affine_norm_channels: of those that have a scale and a shift.
         layer_norms, layer_norm_channels: how many layer norms there are, and their channels together.
         parameters: all of the network's.
         sample_bytes: of one stored input sample, a byte for each value (images as they come from a camera), or
@@ -89,6 +90,7 @@ class NetworkSize:
 
     layers: dict[str, LayerSize]
     norm_channels: int
+    affine_norm_channels: int
     layer_norms: int
     layer_norm_channels: int
     parameters: int
@@ -184,6 +186,7 @@ def network_size(
     return NetworkSize(
         layers=sizes,
         norm_channels=sum(norm.num_features for norm in of_batches),
+        affine_norm_channels=sum(norm.num_features for norm in affine_batch_norms(model).values()),
         layer_norms=len(of_layers),
         layer_norm_channels=sum(norm.weight.numel() for norm in of_layers),
         parameters=sum(parameter.numel() for parameter in model.parameters()),

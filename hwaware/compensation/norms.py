@@ -20,6 +20,11 @@ def batch_norms(model: nn.Module) -> dict[str, nn.modules.batchnorm._BatchNorm]:
     return {name: module for name, module in found.items() if module.running_mean is not None}
 
 
+def affine_batch_norms(model: nn.Module) -> dict[str, nn.modules.batchnorm._BatchNorm]:
+    """Those that have a scale and a shift as well."""
+    return {name: norm for name, norm in batch_norms(model).items() if norm.weight is not None}
+
+
 def layer_norms(model: nn.Module) -> dict[str, nn.LayerNorm]:
     """The network's layer norms that have a scale and a shift, by name."""
     found = {name: module for name, module in model.named_modules() if isinstance(module, nn.LayerNorm)}

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
 
 from hwaware.data import Samples
 
@@ -25,10 +26,14 @@ class Batches:
 
     def __init__(self, datamodule: LightningDataModule, split: str, device: torch.device) -> None:
         loader = {"val": datamodule.val_dataloader, "test": datamodule.test_dataloader}[split]()
-        # Without the sampler, which may give each rank its own images: ranks differ in their chips here.
-        self.loader = type(loader)(
-            loader.dataset, loader.batch_size, num_workers=loader.num_workers, collate_fn=loader.collate_fn
-        )
+        if isinstance(datamodule, Samples):
+            self.loader = datamodule.every_sample(split)
+        else:  # without the sampler, which may give each rank its own samples: ranks differ in their chips here
+            batches = {"batch_size": loader.batch_size}
+            if loader.batch_size is None and loader.batch_sampler is not None:
+                batches = {"batch_sampler": loader.batch_sampler}
+            how = {"num_workers": loader.num_workers, "collate_fn": loader.collate_fn}
+            self.loader = DataLoader(loader.dataset, **batches, **how)
         self.device = device
         #: Of what metrics count: questions, which may have several windows.
         self.n_samples = datamodule.n_scored(split) if isinstance(datamodule, Samples) else len(loader.dataset)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,14 +11,17 @@ from lightning.pytorch import LightningDataModule
 from torch import nn
 
 from hwaware.compensation import Repair
+from hwaware.errors import UserError
 from hwaware.evaluation.batches import Batches
 from hwaware.evaluation.costs import cost_lines
-from hwaware.evaluation.evaluate import score_drift_free
+from hwaware.evaluation.evaluate import held_by, score_drift_free
 from hwaware.evaluation.fitting import fit_data
 from hwaware.evaluation.resume import PartialRows
 from hwaware.evaluation.run import Run
 from hwaware.evaluation.scoring import ChipScorer
 from hwaware.evaluation.settings import EvaluationSettings
+from hwaware.hardware import Placement
+from hwaware.nn import main_hardware
 from hwaware.results.costs import CostLine
 from hwaware.results.row import Row
 from hwaware.tasks import HardwareAwareTask
@@ -63,6 +66,7 @@ def evaluate_networks(
     Raises:
         UserError: an age is not covered, a method does not apply, or there is nothing to resume.
     """
+    _refuse_same(task, base, settings.placements)
     datamodule.setup(settings.stage)
     batches = Batches(datamodule, settings.split, run.torch_device)
 
@@ -82,7 +86,7 @@ def evaluate_networks(
             base_digital = score(base)
         network.cpu()
     data = fit_data(run, task, datamodule) if settings.methods else None
-    partial = PartialRows(run.folder, settings, task, datamodule, networks) if settings.methods else None
+    partial = PartialRows(run.folder, settings, task, datamodule, networks)
     rows: list[Row] = []
     repairs: list[tuple[Row, Repair]] = []
     with run.progress("ageing chips", _n_scores(run, settings, len(networks))) as advance:
@@ -104,6 +108,18 @@ def evaluate_networks(
                     rows += scorer.rows(converted, how, ages_s, exact, repair, rows)
                     repairs.append((rows[-1], repair))
     return Evaluation(rows, repairs, cost_lines(repairs) if run.is_first else [])
+
+
+def _refuse_same(task: HardwareAwareTask, network: nn.Module, placements: Sequence[Placement]) -> None:
+    """Raises UserError for placements that rows could not tell apart, although they are not written the same."""
+    seen = set()
+    for placement in placements if len(placements) > 1 else ():
+        converted = copy.deepcopy(network).to("meta")
+        task.convert(converted, placement)
+        main = main_hardware(converted)
+        if (held := (main.device.name, main.encoding.mapping, held_by(converted))) in seen:
+            raise UserError(f"evaluation.hardware has {main} twice for this network's layers: leave one out.")
+        seen.add(held)
 
 
 def _n_scores(run: Run, settings: EvaluationSettings, n_networks: int) -> int:

@@ -49,10 +49,11 @@ class Run:
         """The run of a Trainer whose processes are there; every process has to ask."""
         from lightning.pytorch.loggers import WandbLogger
 
+        folder = trainer.log_dir  # None for loggers that have none
         return cls(
             torch_device=trainer.strategy.root_device,
             precision=trainer.precision_plugin.forward_context,
-            folder=Path(trainer.log_dir) if trainer.loggers and not trainer.fast_dev_run else None,
+            folder=Path(folder) if folder is not None and trainer.loggers and not trainer.fast_dev_run else None,
             rank=trainer.global_rank,
             world_size=trainer.world_size,
             broadcast=trainer.strategy.broadcast,

@@ -37,7 +37,7 @@ class ChipScorer:
     base_digital: Mapping[str, float]
     n_samples: int
     chip_seeds: Sequence[int]
-    partial: PartialRows | None
+    partial: PartialRows
     advance: Callable[[], None]
 
     def rows(
@@ -59,10 +59,8 @@ class ChipScorer:
             repair: how chips are repaired; None: not at all.
             before: rows measured before, to be kept with these.
         """
-        known = {}
-        if self.partial is not None:
-            about = (labels, main_hardware(model), held_by(model), self.base_digital, exact, self.n_samples)
-            known = self.partial.chips(*about, ages_s, self.chip_seeds)
+        about = (labels, main_hardware(model), held_by(model), self.base_digital, exact, self.n_samples)
+        known = self.partial.chips(*about, ages_s, self.chip_seeds)
         for _ in range(len(ages_s) * len(known) // self.run.world_size):
             self.advance()
         missing = [seed for seed in self.chip_seeds if seed not in known]
@@ -72,7 +70,7 @@ class ChipScorer:
         how = {"labels": labels, "ages_s": ages_s, "exact": exact, "repaired": repair}
         for found in self._measured(missing, model, **how):
             rows = _in_order(known, found)
-            if self.partial is not None and self.run.is_first:
+            if self.run.is_first:
                 self.partial.keep([*before, *rows])
         return rows
 

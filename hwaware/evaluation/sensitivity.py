@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from hwaware.chip import VALIDATION_CHIP_SEED_START, Chip, drift_free
-from hwaware.nn import AnalogLayer, analog_layers, installed_weights
+from hwaware.nn import AnalogLayer, installed_weights, owning_layers, weight_owners
 from hwaware.results.sensitivity import LayerSensitivity
 
 
@@ -34,20 +34,25 @@ def sensitivity(
         on_score: called after each score, for progress.
 
     Returns:
-        The layers, the most sensitive first.
+        The layers, the most sensitive first; layers tied to each other under the name of one.
 
     Raises:
         UserError: a device's law does not cover the age.
     """
-    layers = analog_layers(model)
+    layers, owners = owning_layers(model), weight_owners(model)
     with drift_free(model):
         exact = accuracy(model)
-    chips = [_weights(Chip.program(model, seed), age_s) for seed in chip_seeds]
+    programmed = [Chip.program(model, seed) for seed in chip_seeds]
+    chips = [{name: chip.weight_at(name, age_s) for name in layers} for chip in programmed]
 
     def score(drifted: Sequence[str]) -> list[float]:
         values = []
         for weights in chips:
-            with installed_weights(model, _chosen(weights, set(drifted))):
+
+            def chosen(name: str, layer: AnalogLayer, weights: dict[str, Tensor] = weights) -> Tensor:
+                return weights[owners[name]] if owners[name] in drifted else layer.effective_weight()
+
+            with installed_weights(model, chosen):
                 values.append(accuracy(model))
             on_score()
         return values
@@ -66,7 +71,7 @@ def sensitivity(
                 layer=name,
                 cells=cells[name],
                 age_s=age_s,
-                weight_error=statistics.fmean(error) / layers[name].effective_weight().norm().item(),
+                weight_error=_relative(statistics.fmean(error), layers[name].effective_weight().norm().item()),
                 loss_points=statistics.fmean(losses[name]),
                 loss_std=statistics.stdev(losses[name]) if len(chips) > 1 else 0.0,
                 kept_accuracy=statistics.fmean(score(ranked[rank:])) if rank <= most else float("nan"),
@@ -78,11 +83,5 @@ def sensitivity(
     return found
 
 
-def _weights(chip: Chip, age_s: float) -> dict[str, Tensor]:
-    for device in chip.devices:
-        device.check_age(age_s)
-    return {name: chip.weight_at(name, age_s) for name in chip.targets}
-
-
-def _chosen(weights: Mapping[str, Tensor], drifted: set[str]) -> Callable[[str, AnalogLayer], Tensor]:
-    return lambda name, layer: weights[name] if name in drifted else layer.effective_weight()
+def _relative(error: float, norm: float) -> float:
+    return error / norm if norm else float("nan")

@@ -32,11 +32,9 @@ def load_hardware(name: str, **settings: Any) -> Hardware:
         UserError: a name or a value is wrong.
     """
     words: dict[str, Any] = {key: settings.pop(key) for key in _ENCODING if key in settings}
-    grid = {key: settings.pop(key) for key in _FORMAT if key in settings}
+    if grid := {key: settings.pop(key) for key in _FORMAT if key in settings}:
+        words["format"] = grid
     array = {key: settings.pop(key) for key in _CROSSBAR if key in settings}
-    if grid:
-        grid = read_device_file(name).encoding.get("format", {}) | grid
-        words["format"] = {key: value for key, value in grid.items() if value is not None}
     return build_hardware({"name": name, **settings}, words, Crossbar(**array))
 
 
@@ -52,6 +50,8 @@ def build_hardware(device: Mapping[str, Any], words: Mapping[str, Any], crossbar
         if key in (*_ENCODING, *_FORMAT, *_CROSSBAR):
             raise UserError(f"'{key}' is no constant of a device: give it as {_place(key)}.")
     built = device_from_dict(file.constants | constants)
+    if isinstance(words.get("format"), Mapping) and words["format"]:
+        words = {**words, "format": _format_over(file.encoding.get("format") or {}, words["format"])}
     return Hardware(device=built, encoding=build_encoding(file.encoding | dict(words)), crossbar=crossbar)
 
 
@@ -76,6 +76,9 @@ def hardware_from_plain(plain: Mapping[str, Any]) -> Hardware:
     """
     _check_words(plain, Hardware, "hardware")
     _check_lacking(plain, [field.name for field in fields(Hardware)], "hardware")
+    for part, value in plain.items():
+        if not isinstance(value, Mapping):
+            raise UserError(f"hardware.{part}={value!r} is no table of keys and values.")
     array = dict(plain["crossbar"])
     if (converters := array.pop("converters", None)) is not None:
         converters = Converters(**_typed(converters, Converters, "the table converters"))
@@ -117,15 +120,22 @@ def hardware_from_flat(values: Mapping[str, Any], converters: Converters | None 
     grid = {key: value for key in _FORMAT if (value := constants.pop(key, None)) is not None}
     return Hardware(
         device=device_from_dict(constants),
-        encoding=_encoding({**words, "format": grid}),
+        encoding=_encoding({**words, "format": grid} if grid else words),
         crossbar=Crossbar(converters=converters),
     )
 
 
 def _encoding(words: Mapping[str, Any]) -> Encoding:
-    grid = number_format(words.get("format") or {})
+    grid: dict[str, Any] = {"format": number_format(words["format"] or {})} if "format" in words else {}
     values = {key: value for key, value in words.items() if key != "format"}
-    return Encoding(**_typed(values, Encoding, "the encoding"), format=grid)
+    return Encoding(**_typed(values, Encoding, "the encoding"), **grid)
+
+
+def _format_over(file: Mapping[str, Any], words: Mapping[str, Any]) -> dict[str, Any]:
+    """Words of a format, and those of the device file's where it is of the same kind; None takes one away."""
+    kinds = [{field.name for field in fields(kind)} for kind in (Levels, Codes)]
+    kept = {key: value for key, value in file.items() if any({key, *words} <= kind for kind in kinds)}
+    return {key: value for key, value in {**kept, **words}.items() if value is not None}
 
 
 def _typed(words: Mapping[str, Any], cls: type, what: str) -> dict[str, Any]:

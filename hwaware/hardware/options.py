@@ -50,16 +50,18 @@ class CrossbarOptions:
 
     Attributes:
         rows, columns: of a crossbar, in weights.
-        converters: at its inputs and outputs, whose ranges are measured before training.
+        converters: at its inputs and outputs, whose ranges are measured before training; ``exact`` for none.
     """
 
     rows: int | None = None
     columns: int | None = None
-    converters: Converters | None = None
+    converters: Converters | Literal["exact"] | None = None
 
     def over(self, crossbar: Crossbar) -> Crossbar:
         """A crossbar with what is given."""
         given = {one.name: value for one in fields(self) if (value := getattr(self, one.name)) is not None}
+        if self.converters == "exact":
+            given["converters"] = None
         return replace(crossbar, **given)
 
 

@@ -63,7 +63,7 @@ class Placement:
         named_by: dict[str, str] = {}
         for rule in self.rules:
             for pattern in rule.match:
-                for name in _matches(pattern, found):
+                for name in matches(pattern, found):
                     if name in named_by and found[name] != rule.hardware:
                         raise UserError(
                             f"hardware.layers: layer '{name}' is matched by '{named_by[name]}' and by '{pattern}', "
@@ -71,7 +71,7 @@ class Placement:
                         )
                     found[name], named_by[name] = rule.hardware, pattern
         for pattern in self.digital:
-            found |= dict.fromkeys(_matches(pattern, found))
+            found |= dict.fromkeys(matches(pattern, found))
         return found
 
     def plain(self) -> dict[str, Any]:
@@ -84,7 +84,7 @@ class Placement:
         return {"default": of(self.default), "layers": layers, "digital": list(self.digital)}
 
 
-def _matches(pattern: str, names: Iterable[str]) -> list[str]:
+def matches(pattern: str, names: Iterable[str]) -> list[str]:
     """The modules that a pattern covers.
 
     Raises:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hwaware.errors import UserError
+from hwaware.errors import UserError, nearest
 from hwaware.hardware import Hardware, Placement
-from hwaware.hardware.placement import ancestry
+from hwaware.hardware.placement import ancestry, matches
 from hwaware.nn.layers import ANALOG_CLASSES, AnalogLayer
 
 #: Weights of these are looked up, or scale element by element: no matrix product, so they stay digital.
@@ -147,18 +147,22 @@ def convert(model: nn.Module, placement: Placement | Hardware, corrected: bool =
     modules = dict(model.named_modules())
     chosen, on = {}, placement.assign(modules)
     for name, module in modules.items():
-        if on[name] is None:
-            continue
         if isinstance(module, AnalogLayer):
             raise UserError(f"layer '{name}' is analog already; convert a digital network (to_digital goes back).")
+        if on[name] is None:
+            continue
         _refuse_unknown(name, module)
         if type(module) in ANALOG_CLASSES:
             chosen[name] = module
     if not chosen:
         raise UserError("no layer to convert: the network has no linear or convolution layer that is not digital.")
+    _refuse_idle(placement, modules)
     _refuse_fast_paths(modules, chosen)
     _refuse_ties(model, chosen, on)
     for name, module in chosen.items():
+        if not module.weight.numel():
+            shape = tuple(module.weight.shape)
+            raise UserError(f"layer '{name}' has no weights (shape {shape}): keep it digital ({as_digital(name)}).")
         if not module.weight.is_meta and not module.weight.isfinite().all():
             raise UserError(f"the weight of layer '{name}' has values that are not finite (NaN or infinite).")
 
@@ -232,6 +236,19 @@ def _refuse_unknown(name: str, module: nn.Module) -> None:
         f"layer '{name}' ({type(module).__name__}) has weights, but no analog form is known for that class: "
         f"keep it digital ({as_digital(name)}), or register one (hwaware.nn.register_analog)."
     )
+
+
+def _refuse_idle(placement: Placement, modules: dict[str, nn.Module]) -> None:
+    """Raises UserError for a pattern that names hardware, but no layer which cells could hold."""
+    able = [name for name, module in modules.items() if type(module) in ANALOG_CLASSES]
+    for rule in placement.rules:
+        for pattern in rule.match if rule.hardware is not None else ():
+            if not (hits := set(matches(pattern, modules))) & set(able):
+                kind = type(modules[min(hits)]).__name__
+                raise UserError(
+                    f"hardware.layers: '{pattern}' matches nothing that cells could hold, but {kind}. "
+                    f"{nearest(pattern, able)}"
+                )
 
 
 def _refuse_fast_paths(modules: dict[str, nn.Module], chosen: dict[str, nn.Module]) -> None:

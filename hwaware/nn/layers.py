@@ -36,7 +36,7 @@ class AnalogLayer(nn.Module):
     """
 
     digital_class: ClassVar[type[nn.Module]]
-    channel_dim: ClassVar[int]  #: of the output
+    channel_dim: ClassVar[int]  #: of the output, from its end: a batch may lack
 
     weight: Tensor
     bias: Tensor | None
@@ -146,7 +146,7 @@ class AnalogConv2d(AnalogLayer, nn.Conv2d):
     """:class:`torch.nn.Conv2d` (any stride, padding mode, dilation, groups) on crossbars."""
 
     digital_class = nn.Conv2d
-    channel_dim = 1
+    channel_dim = -3
 
     def apply_weight(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return self._conv_forward(input, weight, bias)

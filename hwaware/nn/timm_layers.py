@@ -16,7 +16,7 @@ class AnalogConv2dSame(AnalogLayer, Conv2dSame):
     """:class:`timm.layers.Conv2dSame`: TensorFlow's input-dependent, asymmetric padding."""
 
     digital_class = Conv2dSame
-    channel_dim = 1
+    channel_dim = -3
 
     def apply_weight(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         input = pad_same(input, list(weight.shape[-2:]), list(self.stride), list(self.dilation))

@@ -10,7 +10,7 @@ from hwaware.errors import UserError
 from hwaware.evaluation.networks import evaluate_networks
 from hwaware.evaluation.run import Run
 from hwaware.evaluation.settings import EvaluationSettings
-from hwaware.hardware import HardwareOptions
+from hwaware.hardware import EncodingOptions, HardwareOptions, LayerOptions
 from hwaware.tasks import ImageClassification
 from tests.command_line import FINETUNE, measured, pretrained_weights, run
 
@@ -58,3 +58,15 @@ def test_the_same_hardware_twice_is_refused_before_anything_runs():
     placement = HardwareOptions({"name": "reram_cmo"}).placement
     with pytest.raises(UserError, match="has the same hardware twice"):
         EvaluationSettings(placements=(placement, placement))
+
+
+def test_hardware_that_rows_could_not_tell_apart_is_refused_before_anything_is_scored():
+    task, data = _task_and_data()
+    placements = tuple(
+        HardwareOptions({"name": "reram_cmo"}, layers=[LayerOptions(match=name, encoding=EncodingOptions(kappa=2.0))])
+        for name in ("conv1", "linear")
+    )
+    settings = EvaluationSettings(placements=tuple(one.placement for one in placements))
+    base = task.build_network()
+    with pytest.raises(UserError, match=r"evaluation.hardware has reram_cmo \(differential\) twice"):
+        evaluate_networks(Run(), task, data, {"base": base}, base, settings)

@@ -62,6 +62,20 @@ def test_what_is_kept_digital_saves_cells_and_accuracy(network, agreement):
     assert not math.isnan(few[0].kept_accuracy) and math.isnan(few[1].kept_accuracy)
 
 
+def test_tied_layers_drift_together_and_a_layer_of_zeros_has_no_relative_error():
+    tied = nn.Linear(4, 4)
+    model = nn.Sequential(nn.Linear(4, 4), tied, nn.Linear(4, 4), nn.Linear(4, 2)).eval()
+    model[2].weight = tied.weight
+    nn.init.zeros_(model[3].weight)
+    convert(model, load_hardware("reram_cmo", mapping="offset"))
+    x = torch.randn(16, 4)
+    found = sensitivity(model, accuracy=lambda network: network(x).mean().item(), age_s=AGE_S, chip_seeds=[7])
+    assert {one.layer: one.cells for one in found} == {"0": 16, "1": 16, "3": 8}
+    assert found[-1].kept_cells_percent == 100
+    (zero,) = (one for one in found if one.layer == "3")
+    assert math.isnan(zero.weight_error)
+
+
 @pytest.mark.slow
 def test_the_command_ranks_and_a_recipe_keeps(tmp_path, capsys):
     arguments = ["--config", FINETUNE, "--model.weights", pretrained_weights(), "--trainer.default_root_dir", tmp_path]

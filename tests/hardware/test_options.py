@@ -77,6 +77,8 @@ def test_number_formats():
     assert codes.encoding.format == Codes(6, 3)
     assert _default({"name": "charan2020"}, format={"levels": 7}).encoding.format == Levels(7)
     assert _default({"name": "charan2020"}, format="continuous").encoding.format == Continuous()
+    assert _default({"name": "diware2023"}, format={"bits": 4}).encoding.format == Codes(4, 2, fraction_bits=6)
+    assert load_hardware("diware2023", bits=4) == _default({"name": "diware2023"}, format={"bits": 4})
     plain = _default({"name": "diware2023"}, mapping="offset", scale="tensor", format="continuous")
     assert plain.encoding == Encoding(mapping="offset", kappa=None)
     for form, reason in (
@@ -94,6 +96,9 @@ def test_crossbars():
     options = HardwareOptions(CMO, crossbar=CrossbarOptions(columns=128, converters=converters))
     (found,) = options.placement.every
     assert found == load_hardware("reram_cmo", columns=128, converters=converters) and found.crossbar.rows == 512
+    exact = LayerOptions(match="head", crossbar=CrossbarOptions(converters="exact"))
+    rules = HardwareOptions(CMO, crossbar=CrossbarOptions(converters=converters), layers=[exact]).placement.rules
+    assert rules[0].hardware == load_hardware("reram_cmo")
     with pytest.raises(UserError, match=r"input_kappa=2.0 is the cell's curve, .* set encoding.kappa linear"):
         HardwareOptions(CMO, crossbar=CrossbarOptions(converters=Converters(adc_bits=8, input_kappa=2.0)))
 

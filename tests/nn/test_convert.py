@@ -175,6 +175,33 @@ def test_what_cannot_be_converted_is_refused_by_name():
     assert len(convert(model, without(DEVICE, "1")).layers) == 1
 
 
+def test_a_network_is_converted_once_and_as_a_whole():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    convert(model, Placement(DEVICE, digital=("1",)))
+    with pytest.raises(UserError, match="layer '0' is analog already"):
+        convert(model, Placement(DEVICE, digital=("0",)))
+    assert type(model[1]) is nn.Linear
+    with pytest.raises(UserError, match=r"layer '0' has no weights \(shape \(4, 0\)\)"):
+        convert(nn.Sequential(nn.Linear(0, 4), nn.Linear(4, 4)), DEVICE)
+
+
+def test_hardware_of_what_cells_cannot_hold_is_refused():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    offset = load_hardware("reram_cmo", mapping="offset")
+    with pytest.raises(UserError, match=r"'1' matches nothing that cells could hold, but BatchNorm2d. .*: 0"):
+        convert(model, Placement(DEVICE, (Rule(("1",), offset),)))
+    assert type(model[0]) is nn.Conv2d
+    convert(model, Placement(DEVICE, (Rule(("1", "2"), None),)))
+
+
+def test_channels_are_found_with_and_without_a_batch():
+    layer = nn.Conv2d(3, 6, 3)
+    convert(nn.Sequential(layer), DEVICE)
+    batch = torch.randn(2, 3, 8, 8)  # as many rows of output as channels
+    assert torch.equal(layer.with_bias(torch.zeros(6, 6, 6)), layer.with_bias(torch.zeros(2, 6, 6, 6))[0])
+    torch.testing.assert_close(layer(batch[0]), layer(batch)[0])
+
+
 def test_a_fast_path_that_skips_the_layer_is_refused():
     model = nn.TransformerEncoderLayer(8, 2, batch_first=True)
     with pytest.raises(UserError, match="MultiheadAttention"):

@@ -13,14 +13,10 @@ from hwaware.chip import Chip
 from hwaware.compensation.access import frozen
 from hwaware.compensation.base import FitData, InFieldCompensation, OfflineCompensation, State, check_settings
 from hwaware.compensation.costs import HALF_BYTES, SRAM_WRITE_S, Cost, NetworkSize
-from hwaware.compensation.norms import affine_state, batch_norms, installed_affine, layer_norms
+from hwaware.compensation.norms import affine_batch_norms, affine_state, installed_affine, layer_norms
 from hwaware.compensation.quantise import quantised, vector_bytes
 from hwaware.compensation.training import train_vectors
 from hwaware.errors import UserError
-
-
-def _affine_batch_norms(model: nn.Module) -> dict[str, nn.Module]:
-    return {name: norm for name, norm in batch_norms(model).items() if norm.weight is not None}
 
 
 @dataclass(frozen=True)
@@ -48,12 +44,12 @@ class BnFinetune(InFieldCompensation):
         check_settings(self, images=1, epochs=1, batch_size=1)
 
     def check(self, model: nn.Module) -> None:
-        if not _affine_batch_norms(model):
+        if not affine_batch_norms(model):
             raise UserError("bn_finetune: the network has no batch norm with a scale and shift; take ln_affine.")
 
     @torch.enable_grad()
     def fit(self, chip: Chip, age_s: float, data: FitData) -> State:
-        model, norms = chip.model, _affine_batch_norms(chip.model)
+        model, norms = chip.model, affine_batch_norms(chip.model)
         state = {name: value.requires_grad_(True) for name, value in affine_state(norms).items()}
         optimizer = torch.optim.SGD(state.values(), lr=self.lr, momentum=0.9)
         schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.2)
@@ -67,10 +63,10 @@ class BnFinetune(InFieldCompensation):
         return {name: value.detach().half().float() for name, value in state.items()}
 
     def installed(self, model: nn.Module, state: State) -> AbstractContextManager[None]:
-        return installed_affine(_affine_batch_norms(model), state)
+        return installed_affine(affine_batch_norms(model), state)
 
     def cost(self, size: NetworkSize, levels: int) -> Cost:
-        values = 2 * size.norm_channels
+        values = 2 * size.affine_norm_channels
         updates = self.epochs * -(-self.images // self.batch_size)
         return Cost(
             bytes_stored=values * HALF_BYTES + self.images * (size.sample_bytes + size.answer_bytes),

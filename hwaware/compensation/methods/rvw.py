@@ -98,7 +98,7 @@ class ReadVerifyWrite(InFieldCompensation):
         return installed_weights(model, rewritten)
 
     def cost(self, size: NetworkSize, levels: int) -> Cost:
-        layers = size.layers.values()
+        layers = [layer for layer in size.layers.values() if layer.cells]  # tied layers once
         rewritten = sum(max(1, round(self.share * layer.weights)) * layer.cells_per_weight for layer in layers)
         return Cost(bytes_stored=rewritten * HALF_BYTES, extra_macs_percent=0.0)  # their target conductances
 

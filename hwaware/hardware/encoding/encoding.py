@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -38,8 +38,8 @@ class Encoding:
             the fractional bits of the format.
         kappa: non-linearity κ = V_read/V_0 of the cell's current; None is a linear cell.
         range_fraction: share r ∈ (0, 1] of the conductance window that weights may use.
-        format: which values weights are written as. With the mapping ``bit_sliced`` 8 bits in slices of 2, where none
-            is given.
+        format: which values weights are written as. Where none is given: 8 bits in slices of 2 with the mapping
+            ``bit_sliced``, continuous with any other.
 
     Raises:
         UserError: a value can't be, or does not go with another.
@@ -49,14 +49,13 @@ class Encoding:
     scale: str = "tensor"
     kappa: float | None = 2.0
     range_fraction: float = 1.0
-    format: NumberFormat = field(default_factory=Continuous)
+    format: NumberFormat = None  # type: ignore[assignment]  # until the mapping is known
 
     def __post_init__(self) -> None:
-        if self.mapping == BIT_SLICED:
-            if isinstance(self.format, Continuous):
-                object.__setattr__(self, "format", Codes())
-        else:
+        if self.mapping != BIT_SLICED:
             mapping_of(self.mapping)
+        if self.format is None:
+            object.__setattr__(self, "format", Codes() if self.mapping == BIT_SLICED else Continuous())
         self._check_format()
         self._check_scale()
         if self.kappa is not None and not 0 < self.kappa < math.inf:
@@ -81,7 +80,8 @@ class Encoding:
             return
         if not isinstance(form, Codes):
             raise UserError(
-                f"format {format_words(form)} is not for the mapping 'bit_sliced', which has codes of some bits: "
+                f"format {format_words(form) or form} is not for the mapping 'bit_sliced', which has codes of some "
+                "bits: "
                 "give {bits: 8, slice_bits: 2}."
             )
         if self.kappa is not None:
