@@ -53,7 +53,7 @@ class Device(ABC):
     measured_s: tuple[float, ...] | None = None
     measured_us: tuple[float, ...] | None = None
 
-    #: The same at every age above 0, so that one age says all there is to say.
+    #: False: the law is the same at every age above 0, so that one age is enough.
     has_time_law = True
 
     @property
