@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hwaware.errors import UserError
 from hwaware.hardware import Device, Hardware
-from hwaware.hardware.devices.faults import stick
+from hwaware.hardware.devices.faults import is_stuck, stick
 from hwaware.hardware.draws import stream
 from hwaware.nn import AnalogLayer, analog_layers, installed_output_noise, installed_weights, weight_owners
 
@@ -163,8 +163,7 @@ class Chip:
         blocks, found = target.latent.flatten().split(_BLOCK), []
         for draws in self._draws(target):
             uniform = torch.cat([torch.rand(block.shape, generator=draws.stuck) for block in blocks])
-            stuck = (uniform < device.stuck_on) | (uniform >= 1 - device.stuck_off)
-            found.append(stuck.view(target.latent.shape))
+            found.append(is_stuck(uniform, device.stuck_on, device.stuck_off).view(target.latent.shape))
         return tuple(found)
 
     def _draws(self, target: Target, read: str = "") -> list[_Draws]:

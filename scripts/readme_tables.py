@@ -156,7 +156,7 @@ def headline(path: Path) -> str:
         "digital",
         "aged chip",
         "with it",
-        "of digital",
+        "of the digital accuracy kept",
         "what was done",
     ]
     body = [header, ["---", "---:", "---", "---:", "---:", "---:", "---:", "---"]]

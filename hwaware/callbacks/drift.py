@@ -78,8 +78,6 @@ class DriftEvaluation(Callback):
                 raise UserError(f"evaluation network '{network}' is unknown. {nearest(network, NETWORKS)}")
         if finetuned_as in UNTRAINED:
             raise UserError(f"finetuned_as='{finetuned_as}' is the name of another network; 'finetuned' is usual.")
-        if n_chips < 1:
-            raise UserError(f"n_chips={n_chips} must be at least 1; 10 or more for a result.")
         if every_n_epochs is not None and every_n_epochs < 1:
             raise UserError(f"every_n_epochs={every_n_epochs} must be at least 1; null evaluates at the end only.")
         if not 0 < loss_points < 100:

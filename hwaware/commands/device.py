@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 
+from hwaware.commands.words import WordParser
 from hwaware.errors import UserError, nearest
 from hwaware.hardware import Codes, Device, device_names, load_device
 from hwaware.hardware.devices import device_file, read_device_file
@@ -29,18 +29,13 @@ _TARGETS = 12
 _STATES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"device: {message}")
-
-
 def run(arguments: Sequence[str]) -> None:
     """``list``, ``show NAME``, ``plot NAME``, ``fit CSV --out YAML``, ``simulate NAME --out CSV``.
 
     NAME is a preset or a YAML file.
     """
-    parser = _Parser(prog="hwaware device", description=__doc__, allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    parser = WordParser(prog="hwaware device", description=__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=WordParser)
     commands.add_parser("list", help="the presets and their sources")
     for name, text in (("show", "constants, and cells over ten years"), ("plot", "the same as a figure")):
         one = commands.add_parser(name, help=text, allow_abbrev=False)

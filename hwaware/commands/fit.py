@@ -18,7 +18,7 @@ def run(
     evaluation: DriftEvaluation,
     ckpt_path: str | None = None,
 ) -> None:
-    """Trains the network; with a device, evaluates it on chips when training is done.
+    """Trains the network; with hardware, evaluates it on chips when training is done.
 
     Args:
         trainer: runs the training; ``evaluation`` is one of its callbacks.

@@ -49,7 +49,7 @@ def write_fit(fit: Fit, rows: Sequence[Agreement], out: str | Path, measured_in:
 
     Args:
         fit: what was found.
-        rows: how well it agrees, of :func:`agreement`.
+        rows: how well it agrees, of :func:`hwaware.evaluation.device_fit.agreement`.
         out: path of the device file, ending in ``.yaml``.
         measured_in: the file of the readings, which the device file names.
     """
@@ -68,7 +68,10 @@ def write_fit(fit: Fit, rows: Sequence[Agreement], out: str | Path, measured_in:
 
 
 def fit_tables(fit: Fit, rows: Sequence[Agreement]) -> list[Table]:
-    """For the terminal: the forms, the constants, and measured against fitted by age (of :func:`agreement`)."""
+    """For the terminal: the forms, the constants, and measured against fitted by age.
+
+    The last is of :func:`hwaware.evaluation.device_fit.agreement`.
+    """
     forms = Table("form", title=f"forms by held-out log-likelihood per cell ({FOLDS} folds over cells)")
     for name in ("constants", "per cell", "behind the best ± error"):
         forms.add_column(name, justify="right")

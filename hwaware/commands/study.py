@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 from hwaware.commands.grid import said
 from hwaware.commands.jobs import Job, Study, read_study
 from hwaware.commands.processes import run_all, run_logged
+from hwaware.commands.words import WordParser
 from hwaware.errors import UserError, nearest
 
 _HELP = f"{__doc__} Finished jobs are kept; --inputs.NAME PATH gives a file or folder that the study asks for."
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"study: {message}")
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -30,7 +24,7 @@ def run(arguments: Sequence[str]) -> None:
     Raises:
         UserError: the file or what was given is wrong, and nothing has run; or jobs failed.
     """
-    parser = _Parser(prog="hwaware study", description=_HELP, allow_abbrev=False)
+    parser = WordParser(prog="hwaware study", description=_HELP, allow_abbrev=False)
     parser.add_argument("folder", type=Path, help="of a study.yaml (results/*); it is where the results go, too")
     parser.add_argument("--out", type=Path, help="folder of the runs, or to go on in (default: runs/studies/NAME)")
     parser.add_argument("--jobs", type=int, default=1, help="jobs to run at the same time (1)")

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 from rich.table import Table
 
 from hwaware.commands.grid import Point, collect, read_grid, said
 from hwaware.commands.processes import run_all
+from hwaware.commands.words import WordParser
 from hwaware.errors import UserError
 from hwaware.report.labels import age_label
 from hwaware.report.tables import accuracy_text
 from hwaware.results.csv import read_rows
 from hwaware.results.summary import summarise
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"sweep: {message}")
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -32,7 +26,7 @@ def run(arguments: Sequence[str]) -> None:
     """
     at = arguments.index("--") if "--" in arguments else len(arguments)
     own, more = arguments[:at], arguments[at + 1 :]
-    parser = _Parser(prog="hwaware sweep", description=f"{__doc__} Finished points are kept.", allow_abbrev=False)
+    parser = WordParser(prog="hwaware sweep", description=f"{__doc__} Finished points are kept.", allow_abbrev=False)
     parser.add_argument("file", type=Path, help="a sweep file as W&B's, method grid (recipes/sweeps/*.yaml)")
     parser.add_argument("--out", type=Path, help="folder to write to, or to go on in (default: runs/sweeps/NAME)")
     parser.add_argument("--jobs", type=int, default=1, help="points to run at the same time (1)")

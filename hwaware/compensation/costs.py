@@ -152,7 +152,7 @@ def network_size(
         predict: runs it on a batch.
         batch: samples, whose first tensor is the input.
         label_bytes: of a stored label.
-        distillation: see :class:`FitData`; 0 learns from labels alone, 1 without them.
+        distillation: see :class:`hwaware.compensation.base.FitData`; 0 learns from labels alone, 1 without them.
     """
     samples = len(batch[0])
     inputs: dict[str, int] = {}

@@ -195,7 +195,7 @@ class ImageData(SampleData):
             hint = "" if images.class_names else ", or data.num_classes if the images only lack some of them"
             raise UserError(
                 f"{where} has {len(names)} classes, the network {outputs} outputs: set model.num_classes "
-                f"{len(names)} (such a head is new, and to be trained without a device first){hint}."
+                f"{len(names)} (such a head is new, and to be trained without hardware first){hint}."
             )
         if self._classes is not None and names != self._classes:
             ours, theirs = (f"{len(n)} ({', '.join(n[:3])} …)" for n in (self._classes, names))

@@ -55,6 +55,7 @@ class SquadData(SampleData):
 
     noun, needs = "windows", TextInputs
     inputs: TextInputs  # once set up
+    windows: dict[int, Windows]  # by split number, of the splits that were set up
     sampler = LengthGroupedSampler
 
     def __init__(
@@ -78,8 +79,7 @@ class SquadData(SampleData):
         self.path, self.source, self.name = path, source, name
         self.max_length, self.stride = max_length, stride
         self.val_articles, self.skip_articles, self.test_subset = val_articles, skip_articles, test_subset
-        #: Windows by split number, of the splits that were set up.
-        self.windows: dict[int, Windows] = {}
+        self.windows = {}
         self._read: dict[str, list[Question]] = {}
 
     @property

@@ -8,7 +8,6 @@ from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from typing import Any
 
-import torch
 from torch import nn
 
 from hwaware.chip import CHIP_SEED_START, Chip, drift_free
@@ -17,6 +16,7 @@ from hwaware.errors import UserError
 from hwaware.hardware import Device, Hardware
 from hwaware.nn import analog_layers, digital_layers, main_hardware
 from hwaware.nn.convert import as_digital
+from hwaware.nn.install import eval_mode
 from hwaware.results.provenance import commit
 from hwaware.results.row import Row, RunLabels
 
@@ -62,7 +62,7 @@ def evaluate(
     ages_s = ages_to_evaluate(devices_of(model), ages_s)
     exact = score_drift_free(model, score) if exact is None else exact
     main, held, rows = main_hardware(model), held_by(model), []
-    with _eval_mode(model):
+    with eval_mode(model):
         for seed in chip_seeds:
             chip = Chip.program(model, seed)
             for age_s in ages_s:
@@ -131,7 +131,7 @@ def score_drift_free(model: nn.Module, score: Score) -> Mapping[str, float]:
     Raises:
         UserError: a layer's weight is never used through the layer, so that no chip could act.
     """
-    with _eval_mode(model), drift_free(model), _all_used(model):
+    with eval_mode(model), drift_free(model), _all_used(model):
         return score(model)
 
 
@@ -153,18 +153,6 @@ def ages_to_evaluate(devices: Sequence[Device], ages_s: Sequence[float]) -> tupl
     if not any(device.has_time_law for device in devices) and ages_s[-1] > 0:
         return (0.0, ages_s[-1]) if ages_s[0] == 0 else (ages_s[-1],)
     return tuple(ages_s)
-
-
-@contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in training.items():
-            module.training = mode
 
 
 @contextmanager

@@ -78,7 +78,9 @@ class PartialRows:
         ages_s: Sequence[float],
         chip_seeds: Sequence[int],
     ) -> dict[int, list[Row]]:
-        """The rows that :func:`evaluate` would give for these, in its order, by chip: of those that all are known of.
+        """The rows by chip, of the chips whose rows are all known.
+
+        They are those that :func:`hwaware.evaluation.evaluate.evaluate` would give for these, in its order.
 
         Raises:
             UserError: the file's rows belong to another run.

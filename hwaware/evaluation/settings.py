@@ -23,7 +23,7 @@ _SPLITS = {"test": ("test", CHIP_SEED_START), "val": ("validate", VALIDATION_CHI
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSettings:
-    """Settings of :func:`hwaware.evaluation.evaluate_networks`.
+    """Settings of :func:`hwaware.evaluation.networks.evaluate_networks`.
 
     Attributes:
         placements: what networks are put on, one after the other.

@@ -19,7 +19,7 @@ def write_predictions(
     Args:
         folder: made where it is not there.
         answers: of all questions.
-        n_best: see :meth:`SquadAnswers.n_best`.
+        n_best: see :meth:`hwaware.metrics.answers.SquadAnswers.n_best`.
         threshold: null odds above it say that a question has no answer, which is predicted as an empty text.
     """
     contents = {

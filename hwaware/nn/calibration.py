@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from hwaware.errors import UserError
 from hwaware.hardware import Converters, Ranges
 from hwaware.nn.convert import analog_layers, as_digital
+from hwaware.nn.install import eval_mode
 from hwaware.nn.layers import AnalogLayer
 
 #: Values of one batch from which a layer's percentile is estimated, and the seed of which ones.
 _SAMPLED, _SAMPLE_SEED = 2**16, 20_260_501
 
 
-@torch.no_grad()
 def calibrate(model: nn.Module, predict: Callable[[nn.Module, Any], Any], batches: Iterable[Any]) -> None:
     """Measures the ranges of all converters of a converted network, on what the exact network computes.
 
@@ -49,22 +49,19 @@ def calibrate(model: nn.Module, predict: Callable[[nn.Module, Any], Any], batche
 
         return hook
 
-    training = {module: module.training for module in model.modules()}
     percentiles = {name: converters.percentile for name, (_, converters) in layers.items()}
     handles = [layer.register_forward_hook(record(name, percentiles[name])) for name, (layer, _) in layers.items()]
     try:
-        model.eval()
         for layer, _ in layers.values():
             layer._exact_signals = True
-        for batch in batches:
-            predict(model, batch)
+        with eval_mode(model):
+            for batch in batches:
+                predict(model, batch)
     finally:
         for handle in handles:
             handle.remove()
         for layer, _ in layers.values():
             layer._exact_signals = False
-        for module, mode in training.items():
-            module.training = mode
     for name, (layer, _) in layers.items():
         if not found[name][0]:
             raise UserError(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hwaware.hardware import Hardware
-from hwaware.hardware.devices.faults import stick
+from hwaware.hardware.devices.faults import is_stuck, stick
 
 
 def apply_stuck_cells(weight: Tensor, latent: Tensor, scale: Tensor, hardware: Hardware) -> Tensor:
@@ -28,7 +28,7 @@ def apply_stuck_cells(weight: Tensor, latent: Tensor, scale: Tensor, hardware: H
         )
         stuck = torch.zeros_like(latent, dtype=torch.bool)
         for uniform in uniforms:
-            stuck |= (uniform < device.stuck_on) | (uniform >= 1 - device.stuck_off)
+            stuck |= is_stuck(uniform, device.stuck_on, device.stuck_off)
         values = encoding.realised(hardware.decode(cells)) * scale
         values = values.to(weight.dtype)
     if encoding.format.is_fixed_point:

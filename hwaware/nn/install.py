@@ -1,4 +1,4 @@
-"""Putting other things into a converted network for a while: a chip's weights and noise, a repair's digital part."""
+"""Putting other things into a network for a while: a chip's weights and noise, a repair's digital part, eval mode."""
 
 from __future__ import annotations
 
@@ -43,6 +43,19 @@ class Beside:
             gain = self.gain if self.gain.numel() == 1 else layer.along_channels(self.gain.flatten(), output)
             output = output * gain.to(output.dtype)
         return output
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Within the context a model is in eval mode, without gradients; after it each module is in its own mode again."""
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode
 
 
 @contextmanager

@@ -28,7 +28,7 @@ class ImageClassification(HardwareAwareTask):
         weights: file of pretrained weights, or a folder's ``model.safetensors`` that this package wrote.
         pretrained: take the weights that timm has for this name.
         num_classes: number of classes; None: as the network was trained. With another number than the weights have
-            the head is new: train it first, without a device.
+            the head is new: train it first, without hardware.
         label_smoothing: share of the target that is spread over all classes.
         mixing: Mixup and CutMix of the images that the network is trained on; None for neither.
         **options: the hardware, the noise, the optimiser, …: see :class:`~hwaware.tasks.HardwareAwareTask`.
@@ -90,7 +90,7 @@ class ImageClassification(HardwareAwareTask):
         if own and self.distillation is not None and getattr(network, "head_is_new", False):
             raise UserError(
                 f"distillation: '{self.weights}' was trained for other than {network.num_classes} classes, so that "
-                "there is no teacher; train the new head first, without a device and without distillation."
+                "there is no teacher; train the new head first, without hardware and without distillation."
             )
         return network
 

@@ -45,14 +45,14 @@ class QuestionAnswering(HardwareAwareTask):
 
     Args:
         checkpoint: folder as ``save_pretrained`` writes it, or a name on the hub: of the network and its tokenizer. A
-            checkpoint without a head for question answering gets a new one: train that first, without a device.
+            checkpoint without a head for question answering gets a new one: train that first, without hardware.
         weights: file with all weights, in place of the checkpoint's: the ``model.safetensors`` of a run.
         name: of the network in results; None: the checkpoint's.
         max_answer_tokens: longest answer.
         layer_decay: each of the stacked blocks learns at this fraction of the rate of the one above it; None: alike.
         config: entries of the checkpoint's configuration that are to differ, such as rates of dropout.
         predictions: folder that ``test`` and ``validate`` write answers to, in the official evaluation's files.
-        **options: the device, the noise, the optimiser, …: see :class:`~hwaware.tasks.HardwareAwareTask`. Biases and
+        **options: the hardware, the noise, the optimiser, …: see :class:`~hwaware.tasks.HardwareAwareTask`. Biases and
             norms get no weight decay.
     """
 

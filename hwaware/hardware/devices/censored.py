@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+SMALLEST_VARIANCE = 1e-24  # µS²; keeps the square root's gradient finite
+
 
 def _normal_pdf(x: Tensor) -> Tensor:
     return torch.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
@@ -37,4 +39,4 @@ def censored_moments(mean: Tensor, std: Tensor, low: float, high: float | None) 
         inside = inside - above
     second = second + std * std * inside
     # The floor keeps the square root's gradient finite for a cell that sits wholly on the clamp.
-    return mean + first, (second - first * first).clamp_min(1e-24).sqrt()
+    return mean + first, (second - first * first).clamp_min(SMALLEST_VARIANCE).sqrt()

@@ -12,12 +12,10 @@ import torch
 from torch import Tensor
 
 from hwaware.errors import UserError, nearest
-from hwaware.hardware.devices.censored import censored_moments
+from hwaware.hardware.devices.censored import SMALLEST_VARIANCE, censored_moments
 from hwaware.hardware.temperature import acceleration, is_extrapolated
 
 CLAMPS = ("window", "zero")
-
-_SMALLEST_VARIANCE = 1e-24  # µS²
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +51,7 @@ class Device(ABC):
     measured_s: tuple[float, ...] | None = None
     measured_us: tuple[float, ...] | None = None
 
-    #: The same at every age above 0, so that one age says all there is to say.
+    #: False: the law is the same at every age above 0, so that one age is enough.
     has_time_law = True
 
     @property
@@ -206,7 +204,7 @@ class Device(ABC):
             if read_noise:
                 variance = variance + self.read_std_us(mean, age_s, g_us) ** 2
         # A cell without any spread (an idle one at 0 µS) would have an infinite derivative.
-        return mean, variance.clamp(min=_SMALLEST_VARIANCE).sqrt()
+        return mean, variance.clamp(min=SMALLEST_VARIANCE).sqrt()
 
 
 def _flat(value: Any) -> Iterator[Any]:

@@ -12,3 +12,8 @@ def stick(g_us: Tensor, uniform: Tensor, stuck_on: float, stuck_off: float, g_mi
     """
     g_us = g_us.masked_fill(uniform < stuck_on, g_max_us)
     return g_us.masked_fill(uniform >= 1 - stuck_off, g_min_us)
+
+
+def is_stuck(uniform: Tensor, stuck_on: float, stuck_off: float) -> Tensor:
+    """Which of the cells :func:`stick` changes."""
+    return (uniform < stuck_on) | (uniform >= 1 - stuck_off)

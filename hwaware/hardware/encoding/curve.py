@@ -1,4 +1,4 @@
-"""The cell's non-linear current, and the range-shrunk sinh weight transform that answers it.
+"""The cell's non-linear current, and the range-shrunk sinh transform that pre-distorts weights for it.
 
 The current of a cell is non-linear in its state with strength ``κ = V_read / V_0`` (the sinh of the Stanford/ASU ReRAM
 model). With the share ``r`` of the window in use, a latent weight at ``u = w/s`` is realised as

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hwaware.errors import UserError, nearest
+from hwaware.hardware.devices.censored import SMALLEST_VARIANCE
 from hwaware.hardware.devices.device import Device
 from hwaware.hardware.encoding import curve
 from hwaware.hardware.encoding.formats import Codes, Continuous, NumberFormat, format_words, quantise
@@ -19,8 +20,6 @@ from hwaware.hardware.encoding.scale import SCALE_NAMES, SCALES, FixedScale, Sca
 
 #: Curvatures rκ that the weight transform keeps its precision for, in single precision.
 CURVES = (0.01, 10.0)
-
-_SMALLEST_VARIANCE = 1e-24  # of a share of the window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +224,7 @@ class Encoding:
         shift = self.decode(device, tuple(mean for mean, _ in moments)) - v
         variances = (std * std * gain**2 for (_, std), gain in zip(moments, layout.gains, strict=True))
         variance = sum(variances, start=torch.zeros_like(v))
-        spread = variance.clamp(min=_SMALLEST_VARIANCE).sqrt() * (1 / (device.g_max_us - device.g_min_us))
+        spread = variance.clamp(min=SMALLEST_VARIANCE).sqrt() * (1 / (device.g_max_us - device.g_min_us))
         slope = curve.realised_slope(v, self.kappa, self.range_fraction)
         return shift * slope, spread * slope
 

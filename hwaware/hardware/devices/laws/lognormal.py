@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from hwaware.errors import UserError
+from hwaware.hardware.devices.censored import SMALLEST_VARIANCE
 from hwaware.hardware.devices.device import Device
 
 _LEAST_US, _BEYOND_US = 1e-12, 1e30  # below, a cell counts as 0 µS; above, there is none
-_SMALLEST_VARIANCE = 1e-24  # µS²; keeps the square root's gradient finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,4 +64,4 @@ class LognormalSpread(Device):
             for power in (1, 2)
         )
         variance = g_us.square() * (second - first.square())
-        return g_us * first, variance.clamp_min(_SMALLEST_VARIANCE).sqrt()
+        return g_us * first, variance.clamp_min(SMALLEST_VARIANCE).sqrt()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hwaware.errors import UserError
-from hwaware.hardware.devices.censored import censored_moments
+from hwaware.hardware.devices.censored import SMALLEST_VARIANCE, censored_moments
 from hwaware.hardware.devices.device import Device
 
 
@@ -88,7 +88,7 @@ class PowerLawDecay(Device):
             factors.append((read_mean, read_mean.square() + read_std.square()))
         for factor_mean, factor_second in factors:
             mean, second = mean * factor_mean, second * factor_second
-        return mean, (second - mean.square()).clamp_min(1e-24).sqrt()
+        return mean, (second - mean.square()).clamp_min(SMALLEST_VARIANCE).sqrt()
 
     def free_moments(self, g_us: Tensor, age_s: float, read_noise: bool = True) -> tuple[Tensor, Tensor]:
         mean, second = g_us, g_us.square() + self.programming_std_us(g_us).square()
@@ -97,7 +97,7 @@ class PowerLawDecay(Device):
             mean, second = mean * first, second * factor_second
             if read_noise:
                 second = second * (1 + self._relative_read_std(g_us, age_s).square())
-        return mean, (second - mean.square()).clamp_min(1e-24).sqrt()
+        return mean, (second - mean.square()).clamp_min(SMALLEST_VARIANCE).sqrt()
 
     def _x(self, g_us: Tensor) -> Tensor:
         return g_us / self.g_max_us

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from hwaware.errors import UserError
-from hwaware.hardware.devices.censored import censored_moments
+from hwaware.hardware.devices.censored import SMALLEST_VARIANCE, censored_moments
 from hwaware.hardware.devices.device import Device
 
 
@@ -61,7 +61,7 @@ class MirroredPowerLaw(Device):
         )
         mean = (up[0] + down[0]) / 2
         apart = (up[0] - down[0]) / 2
-        return mean, ((up[1].square() + down[1].square()) / 2 + apart.square()).clamp_min(1e-24).sqrt()
+        return mean, ((up[1].square() + down[1].square()) / 2 + apart.square()).clamp_min(SMALLEST_VARIANCE).sqrt()
 
     def growth(self, age_s: float) -> float:
         """The factor by which one half of the cells have risen at an age (s), and the other half have fallen."""
