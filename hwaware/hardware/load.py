@@ -18,6 +18,9 @@ _ENCODING = tuple(field.name for field in fields(Encoding))
 _FORMAT = tuple(field.name for kind in (Levels, Codes) for field in fields(kind))
 _CROSSBAR = tuple(field.name for field in fields(Crossbar))
 
+#: Words of recipes and device files, and what they stand for.
+_WORDS: dict[str, tuple[str, Any]] = {"kappa": ("linear", None), "format": ("continuous", {})}
+
 
 def load_hardware(name: str, **settings: Any) -> Hardware:
     """The hardware of a device's file, with what is to differ from it.
@@ -25,7 +28,7 @@ def load_hardware(name: str, **settings: Any) -> Hardware:
     Args:
         name: of a device; see :func:`hwaware.load_device`.
         settings: by the names that results use: any constant of the device (``temperature_c=85``), of the encoding
-            (``mapping="offset"``, ``scale="channel"``, ``kappa=None``, ``levels=15``), of the crossbar
+            (``mapping="offset"``, ``scale="channel"``, ``kappa="linear"``, ``levels=15``), of the crossbar
             (``columns=128``, ``converters=Converters(adc_bits=8)``).
 
     Raises:
@@ -35,7 +38,8 @@ def load_hardware(name: str, **settings: Any) -> Hardware:
     grid = {key: settings.pop(key) for key in _FORMAT if key in settings}
     array = {key: settings.pop(key) for key in _CROSSBAR if key in settings}
     if grid:
-        grid = read_device_file(name).encoding.get("format", {}) | grid
+        of_file = read_device_file(name).encoding.get("format")
+        grid = (of_file if isinstance(of_file, dict) else {}) | grid
         words["format"] = {key: value for key, value in grid.items() if value is not None}
     return build_hardware({"name": name, **settings}, words, Crossbar(**array))
 
@@ -61,6 +65,10 @@ def build_encoding(words: Mapping[str, Any]) -> Encoding:
     Raises:
         UserError: a word is unknown, or a value can't be.
     """
+    words = dict(words)
+    for key, (word, plain) in _WORDS.items():
+        if words.get(key) == word:
+            words[key] = plain
     mapping = words.get("mapping")
     if isinstance(mapping, str) and mapping not in MAPPING_NAMES and "." in mapping:
         import_mapping(mapping)

@@ -63,7 +63,7 @@ class Placement:
         named_by: dict[str, str] = {}
         for rule in self.rules:
             for pattern in rule.match:
-                for name in _matches(pattern, found):
+                for name in _matches(pattern, found, "hardware.layers"):
                     if name in named_by and found[name] != rule.hardware:
                         raise UserError(
                             f"hardware.layers: layer '{name}' is matched by '{named_by[name]}' and by '{pattern}', "
@@ -71,7 +71,7 @@ class Placement:
                         )
                     found[name], named_by[name] = rule.hardware, pattern
         for pattern in self.digital:
-            found |= dict.fromkeys(_matches(pattern, found))
+            found |= dict.fromkeys(_matches(pattern, found, "hardware.keep_digital"))
         return found
 
     def plain(self) -> dict[str, Any]:
@@ -84,16 +84,17 @@ class Placement:
         return {"default": of(self.default), "layers": layers, "digital": list(self.digital)}
 
 
-def _matches(pattern: str, names: Iterable[str]) -> list[str]:
-    """The modules that a pattern covers.
+def _matches(pattern: str, names: Iterable[str], given: str) -> list[str]:
+    """The modules that a pattern, given by a key, covers: of a module's very name that one, whatever is in it.
 
     Raises:
         UserError: there is none.
     """
     names = list(names)
-    hits = [name for name in names if any(fnmatchcase(part, pattern) for part in ancestry(name))]
+    hits = [name for name in names if pattern in ancestry(name)]
+    hits = hits or [name for name in names if any(fnmatchcase(part, pattern) for part in ancestry(name))]
     if not hits:
-        raise UserError(f"hardware.layers: '{pattern}' matches no layer. {nearest(pattern, filter(None, names))}")
+        raise UserError(f"{given}: '{pattern}' matches no layer. {nearest(pattern, filter(None, names))}")
     return hits
 
 
