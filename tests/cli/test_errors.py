@@ -86,11 +86,10 @@ CASES = {
     "prefix in a file": (["--config", "{files}/unknown_prefix.yaml"], "Did you mean 'trainer.max_epochs'?"),
     "section in a file": (["--config", "{files}/unknown_top.yaml"], "Did you mean 'trainer'?"),
     "section without keys": (["--trainer", "cpu"], "trainer: 'cpu' is no table of keys. It has trainer.accelerator"),
-    "key like one that the run sets": (
-        ["--evaluation.recip", "x"],
-        "evaluation.recip is no key. Choose one of: ages_s,",
+    "key whose nearest the run sets": (
+        ["--evaluation.device", "pcm"],
+        "evaluation.device is no key. Choose one of: ages_s,",
     ),
-    "key of a list": (["--evaluation.device", "pcm"], "evaluation.device is no key. Choose one of: ages_s,"),
     "key below a value": (["--trainer.max_epochs.most", "1"], "trainer.max_epochs has no keys of its own"),
     "recipe without --config": (["fit", "recipe.yaml"], "'recipe.yaml' belongs to no option; a recipe is given as"),
     "option before the recipe": (["fit", "--confg", "recipe.yaml"], "confg is no key. Did you mean 'config'?"),
