@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, get_args, get_origin
 
 
 class UserError(ValueError):
@@ -13,6 +14,14 @@ class UserError(ValueError):
     The command line prints it without a traceback and exits with 2.
     """
 
+
+#: What values of a type are called, one and several.
+_KINDS = {
+    int: ("a whole number", "whole numbers"),
+    float: ("a number", "numbers"),
+    bool: ("true or false", "true or false"),
+    str: ("text", "texts"),
+}
 
 #: A longer list of names would bury the reason.
 _FEW = 15
@@ -31,3 +40,18 @@ def nearest(name: str, options: Iterable[str]) -> str:
 def nearest_yaml(path: Path) -> str:
     """:func:`nearest` for a file that is not there, of the YAML files in its folder."""
     return nearest(path.name, (file.name for file in path.parent.glob("*.yaml")))
+
+
+def in_words(kind: Any) -> str:
+    """What a value of a type is called: ``a whole number``, ``a list of numbers``."""
+    return _called(kind)[0]
+
+
+def _called(kind: Any) -> tuple[str, str]:
+    """One and several."""
+    if (get_origin(kind) or kind) is not tuple:
+        name = getattr(kind, "__name__", str(kind))
+        return _KINDS.get(kind, (f"of the type {name}", f"values of the type {name}"))
+    inner = (*get_args(kind), Any)[0]
+    several = "values" if inner is Any else _called(inner)[1]
+    return f"a list of {several}", f"lists of {several}"

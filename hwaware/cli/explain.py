@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from argparse import Action, ArgumentError
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from inspect import isabstract
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+import yaml
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import import_object
 
 from hwaware.cli.given import read_given
 from hwaware.cli.renamed import moved
-from hwaware.errors import UserError, nearest
+from hwaware.errors import UserError, in_words, nearest
+
+#: What of a table is said back whole.
+_LONG = 60
 
 
 def explain(parser: ArgumentParser, arguments: Sequence[str], error: ArgumentError) -> str:
@@ -67,7 +71,10 @@ def _check_keys(parser: ArgumentParser, prefix: str, settings: Mapping[str, Any]
     actions = _keys(parser)
     for key, value in _entries(settings, actions):
         if key not in actions:
-            raise UserError(moved(prefix + key, value) or _unknown_key(prefix, key, actions, owner))
+            known = [
+                one for one, action in actions.items() if f"--{one}" in action.option_strings
+            ]  # unlike linked ones
+            raise UserError(moved(prefix + key, value) or _unknown_key(prefix, key, known, owner))
         if own := [prefix + one for one in actions if one.startswith(f"{key}.")]:
             shown = "null" if value is None else f"'{value}'"
             raise UserError(f"{prefix}{key}: {shown} is no table of keys. It has {own[0]} and others.")
@@ -97,10 +104,13 @@ def _entries(settings: Mapping[str, Any], known: Iterable[str], prefix: str = ""
 def _unknown_key(prefix: str, key: str, known: Iterable[str], owner: Any) -> str:
     section, _, last = key.rpartition(".")
     siblings = [one for one in known if one.rpartition(".")[0] == section]
+    names = [one.rpartition(".")[2] for one in siblings]
     if owner is not None:
-        names = [one.rpartition(".")[2] for one in siblings]
         return f"{prefix}{key} is no key of {owner.__name__}. {nearest(last, names)}"
-    return f"{key} is no key. {nearest(key, siblings or {one.split('.')[0] for one in known})}"
+    if not section or not siblings:
+        return f"{key} is no key. {nearest(key, siblings or {one.split('.')[0] for one in known})}"
+    hint = nearest(last, names).replace("mean '", f"mean '{section}.")  # what stands before all of them tells nothing
+    return f"{key} is no key. {hint}"
 
 
 def _missing(key: str) -> str:
@@ -124,6 +134,11 @@ def _check_value(key: str, hint: Any, value: Any) -> None:
     elif isinstance(value, dict) and classes:
         _check_class(key, classes, value)
     elif isinstance(value, dict) and not _accepts(hint, value):
+        for kind in (get_args(one)[1] for one in options if get_origin(one) is dict):
+            for part, one in value.items():
+                _check_value(f"{key}.{part}", kind, one)
+        if any(_classes(_options((*get_args(one), Any)[0])) for one in lists):
+            raise UserError(f"{key} is a list: write [{_flow(value)}].")
         raise UserError(f"{key} has no keys of its own: give it a value.")
     elif value is None and hint not in (None, Any) and NoneType not in get_args(hint):
         raise UserError(f"{key}: null is no value of it; leave the key out for its default.")
@@ -150,7 +165,9 @@ def _wrong(key: str, value: Any, options: Sequence[Any]) -> str:
     """Why a word or number is not of any of some types: by the first of them."""
     words = {str(word) for option in options if get_origin(option) is Literal for word in get_args(option)}
     if words:
-        return f"'{value}' is unknown. {nearest(value, words)}"
+        other = next((one for one in options if get_origin(one) is not Literal), None)
+        or_else = f" Or give {_example(key, other)}." if other is not None else ""
+        return f"'{value}' is unknown. {nearest(value, words)}{or_else}"
     first = next(iter(options), None)
     if _is_list(first):
         return f"'{value}' is no list; write [{value}]."
@@ -158,13 +175,29 @@ def _wrong(key: str, value: Any, options: Sequence[Any]) -> str:
         wanted = f"give it as {key}.name {value}" if key.endswith("device") else f"write {key}.KEY {value}"
         return f"'{value}' is no table of keys; {wanted}."
     if not (classes := list(_classes([first]))):
-        return f"'{value}' is no {getattr(first, '__name__', first)}."
+        return f"'{value}' is not {in_words(first)}."
     cls = classes[0][0]
     if is_dataclass(cls):
         given = [f"{key}.{one.name}" for one in fields(cls)]
+        needed = [f"{key}.{one.name}" for one in fields(cls) if one.default is one.default_factory is MISSING]
+        few = needed or given
+        keys = " and ".join(few) if len(few) <= 2 else f"some of its keys, such as {few[0]}"
         named = [f"it as {name} {value}" for name in (f"{key}.name", f"{key}.device.name") if _first(name, given)]
-        return f"'{value}' is no table of keys; give {named[0] if named else ' and '.join(given)}."
+        return f"'{value}' is no table of keys; give {named[0] if named else keys}."
     return _no_class(str(value), [cls])
+
+
+def _example(key: str, option: Any) -> str:
+    """What else than a word a value may be."""
+    if get_origin(option) is dict:
+        return "a table, such as {levels: 15}" if key.endswith("encoding.format") else "a table of keys"
+    return "a list" if _is_list(option) else in_words(option)
+
+
+def _flow(table: Mapping[str, Any]) -> str:
+    """A table as it is typed; its middle only hinted at where it is long."""
+    text = " ".join(yaml.safe_dump(table, default_flow_style=True, sort_keys=False, allow_unicode=True).split())
+    return text if len(text) <= _LONG else "{…}"
 
 
 def _first(name: str, given: Sequence[str]) -> bool:

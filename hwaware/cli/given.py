@@ -11,6 +11,9 @@ from hwaware.cli.recipes import with_ancestors
 
 _RECIPE = ("config", "c")
 
+#: Options without a value.
+_FLAGS = ("help", "h", "print_config")
+
 
 def read_given(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """The table, and the words that belong to no option.
@@ -32,12 +35,12 @@ def read_given(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
             words.append(word)
             continue
         key, equals, value = word.lstrip("-").partition("=")
-        if not equals and left and not left[0].startswith("--"):
+        if not equals and key not in _FLAGS and left and not left[0].startswith("--"):
             value = left.pop(0)
         if key in _RECIPE:
             for path in with_ancestors(value):
                 _merge(settings, yaml.safe_load(path.read_text()) or {})
-        elif key not in ("help", "h", "print_config") and not key.endswith(".help"):
+        elif key not in _FLAGS and not key.endswith(".help"):
             _put(settings, key.split("."), _plain(value))
     return settings, words
 

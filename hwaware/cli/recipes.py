@@ -20,6 +20,8 @@ def with_ancestors(path: str | Path) -> list[Path]:
     Raises:
         UserError: a file is missing or not YAML, or recipes build on one another in a circle.
     """
+    if not str(path):
+        raise UserError("--config has no value: give --config RECIPE (recipes/*.yaml).")
     chain: list[Path] = []
     following: Path | None = Path(path)
     while following is not None:

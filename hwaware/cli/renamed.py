@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 _FORMAT = "model.hardware.encoding.format"
-_CODES = f"{_FORMAT} {{bits: 8, slice_bits: 2, fraction_bits: 6}}"
+
+#: The keys of a code, which are one now.
+_CODES = tuple(f"model.device.overrides.{key}" for key in ("bits", "slice_bits", "fraction_bits"))
 
 #: From an old key to what is written in its place; ``%s`` stands for its value.
 _MOVED = {
@@ -19,9 +21,7 @@ _MOVED = {
     "model.device.range_fraction": "model.hardware.encoding.range_fraction",
     "model.device.overrides": "model.hardware.device",
     "model.device.overrides.levels": f"{_FORMAT} {{levels: %s}}",
-    "model.device.overrides.bits": _CODES,
-    "model.device.overrides.slice_bits": _CODES,
-    "model.device.overrides.fraction_bits": _CODES,
+    **dict.fromkeys(_CODES, f"{_FORMAT} {{%s}}"),
     "model.converters": "model.hardware.crossbar.converters",
     "model.exclude": "model.hardware.layers [{match: %s, digital: true}]",
     "model.include": "model.hardware.others_digital true and model.hardware.layers [{match: %s}]",
@@ -43,7 +43,8 @@ def moved(key: str, value: Any = None) -> str | None:
     if not _is_old(key):
         return None
     found = [(old, one) for old, one in _entries(key, value) if _is_old(old)] or [(key, value)]
-    new = dict.fromkeys(_new(old, one) for old, one in found)  # the three keys of a code are one now
+    code = _code({old.rpartition(".")[2]: one for old, one in found if old in _CODES})
+    new = dict.fromkeys(_new(old, code if old in _CODES else one) for old, one in found)
     return f"{', '.join(old for old, _ in found)} moved: write {', '.join(new)}."
 
 
@@ -57,6 +58,14 @@ def _entries(key: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield from _entries(f"{key}.{part}", one)
     else:
         yield key, value
+
+
+def _code(given: Mapping[str, Any]) -> str:
+    """The words of a code: what was given of it, and the usual bits, which the slices must divide."""
+    words = {"bits": 8, "slice_bits": 2} | {key: "..." if one is None else one for key, one in given.items()}
+    if "slice_bits" not in given and str(words["bits"]).endswith(tuple("13579")):
+        words["slice_bits"] = 1
+    return ", ".join(f"{key}: {one}" for key, one in words.items())
 
 
 def _new(key: str, value: Any) -> str:

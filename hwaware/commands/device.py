@@ -114,8 +114,9 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
 
 def _simulate(options: argparse.Namespace) -> None:
     from hwaware.commands.readings import simulate_readings
-    from hwaware.results.files import replacing
+    from hwaware.results.files import refuse_folder, replacing
 
+    refuse_folder(options.out)
     device = load_device(options.name)
     targets = options.targets or np.linspace(device.g_min_us, device.g_max_us, _TARGETS).tolist()
     text = simulate_readings(device, options.cells, options.times, targets, options.seed, options.repeats)

@@ -38,7 +38,7 @@ def run(arguments: Sequence[str]) -> None:
     for point in points:
         point.check(out)
     left = [point for point in points if point.rows(out) is None]
-    if left and (mistake := left[0].mistake()):  # or every point would fail by it
+    if left and (mistake := left[0].mistake()):  # which every point would fail by, or at least this one
         raise UserError(f"sweep file '{options.file}': {mistake}")
     failed = _run_points(left, len(points), out, options.jobs)
     rows = collect(points, out)

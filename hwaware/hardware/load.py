@@ -18,6 +18,9 @@ _ENCODING = tuple(field.name for field in fields(Encoding))
 _FORMAT = tuple(field.name for kind in (Levels, Codes) for field in fields(kind))
 _CROSSBAR = tuple(field.name for field in fields(Crossbar))
 
+#: Words of recipes and device files, and what they stand for.
+_WORDS: dict[str, tuple[str, Any]] = {"kappa": ("linear", None), "format": ("continuous", {})}
+
 
 def load_hardware(name: str, **settings: Any) -> Hardware:
     """The hardware of a device's file, with what is to differ from it.
@@ -25,7 +28,7 @@ def load_hardware(name: str, **settings: Any) -> Hardware:
     Args:
         name: of a device; see :func:`hwaware.load_device`.
         settings: by the names that results use: any constant of the device (``temperature_c=85``), of the encoding
-            (``mapping="offset"``, ``scale="channel"``, ``kappa=None``, ``levels=15``), of the crossbar
+            (``mapping="offset"``, ``scale="channel"``, ``kappa="linear"``, ``levels=15``), of the crossbar
             (``columns=128``, ``converters=Converters(adc_bits=8)``).
 
     Raises:
@@ -51,7 +54,7 @@ def build_hardware(device: Mapping[str, Any], words: Mapping[str, Any], crossbar
             raise UserError(f"'{key}' is no constant of a device: give it as {_place(key)}.")
     built = device_from_dict(file.constants | constants)
     if isinstance(words.get("format"), Mapping) and words["format"]:
-        words = {**words, "format": _format_over(file.encoding.get("format") or {}, words["format"])}
+        words = {**words, "format": _format_over(file.encoding.get("format"), words["format"])}
     return Hardware(device=built, encoding=build_encoding(file.encoding | dict(words)), crossbar=crossbar)
 
 
@@ -61,6 +64,10 @@ def build_encoding(words: Mapping[str, Any]) -> Encoding:
     Raises:
         UserError: a word is unknown, or a value can't be.
     """
+    words = dict(words)
+    for key, (word, plain) in _WORDS.items():
+        if words.get(key) == word:
+            words[key] = plain
     mapping = words.get("mapping")
     if isinstance(mapping, str) and mapping not in MAPPING_NAMES and "." in mapping:
         import_mapping(mapping)
@@ -131,10 +138,11 @@ def _encoding(words: Mapping[str, Any]) -> Encoding:
     return Encoding(**_typed(values, Encoding, "the encoding"), **grid)
 
 
-def _format_over(file: Mapping[str, Any], words: Mapping[str, Any]) -> dict[str, Any]:
+def _format_over(file: Any, words: Mapping[str, Any]) -> dict[str, Any]:
     """Words of a format, and those of the device file's where it is of the same kind; None takes one away."""
     kinds = [{field.name for field in fields(kind)} for kind in (Levels, Codes)]
-    kept = {key: value for key, value in file.items() if any({key, *words} <= kind for kind in kinds)}
+    of_file = file if isinstance(file, Mapping) else {}  # or the word 'continuous'
+    kept = {key: value for key, value in of_file.items() if any({key, *words} <= kind for kind in kinds)}
     return {key: value for key, value in {**kept, **words}.items() if value is not None}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -36,12 +37,7 @@ class EncodingOptions:
 
     def words(self) -> dict[str, Any]:
         """What is given."""
-        given = {one.name: value for one in fields(self) if (value := getattr(self, one.name)) is not None}
-        if self.kappa == "linear":
-            given["kappa"] = None
-        if self.format == "continuous":
-            given["format"] = {}
-        return given
+        return {one.name: value for one in fields(self) if (value := getattr(self, one.name)) is not None}
 
 
 @dataclass(frozen=True)
@@ -115,10 +111,27 @@ class KeepDigital:
         """
         if not Path(self.ranking).is_file():
             raise UserError(f"keep_digital.ranking: there is no file '{self.ranking}'; hwaware sensitivity writes it.")
-        with open(self.ranking, newline="", encoding="utf-8") as file:
-            lines = list(csv.DictReader(file))
+        data = Path(self.ranking).read_bytes()
+        try:
+            reader = csv.DictReader(io.StringIO(data.decode("utf-8"), newline=""))
+        except UnicodeDecodeError as error:
+            *above, before = data[: error.start].decode("utf-8").split("\n")
+            raise UserError(
+                f"keep_digital.ranking: '{self.ranking}' line {len(above) + 1}, column {len(before) + 1}: "
+                f"byte {data[error.start]:#x} is not UTF-8."
+            ) from None
+        numbered = [(reader.line_num, line) for line in reader]
+        lines = [line for _, line in numbered]
         if not lines or not {"rank", "layer"} <= lines[0].keys():
             raise UserError(f"keep_digital.ranking: '{self.ranking}' has no columns 'rank' and 'layer'.")
+        for number, line in numbered:
+            if not (line["rank"] or "").strip().isdecimal():
+                raise UserError(
+                    f"keep_digital.ranking: '{self.ranking}' line {number}: rank '{line['rank'] or ''}' is not a whole "
+                    "number."
+                )
+            if not line["layer"]:
+                raise UserError(f"keep_digital.ranking: '{self.ranking}' line {number}: its layer is empty.")
         if not 1 <= self.layers < len(lines):
             raise UserError(f"keep_digital.layers={self.layers} must lie in [1, {len(lines) - 1}], of {len(lines)}.")
         ranked = sorted(lines, key=lambda line: int(line["rank"]))

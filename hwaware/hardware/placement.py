@@ -71,7 +71,7 @@ class Placement:
                         )
                     found[name], named_by[name] = rule.hardware, pattern
         for pattern in self.digital:
-            found |= dict.fromkeys(matches(pattern, found))
+            found |= dict.fromkeys(matches(pattern, found, "hardware.keep_digital"))
         return found
 
     def plain(self) -> dict[str, Any]:
@@ -84,16 +84,22 @@ class Placement:
         return {"default": of(self.default), "layers": layers, "digital": list(self.digital)}
 
 
-def matches(pattern: str, names: Iterable[str]) -> list[str]:
-    """The modules that a pattern covers.
+def matches(pattern: str, names: Iterable[str], given: str = "hardware.layers") -> list[str]:
+    """The modules that a pattern covers; the exact name of a module is no pattern, even with brackets in it.
+
+    Args:
+        pattern: of shells, on modules' names.
+        names: of all modules.
+        given: the key that has the pattern, for the message.
 
     Raises:
         UserError: there is none.
     """
     names = list(names)
-    hits = [name for name in names if any(fnmatchcase(part, pattern) for part in ancestry(name))]
+    hits = [name for name in names if pattern in ancestry(name)]
+    hits = hits or [name for name in names if any(fnmatchcase(part, pattern) for part in ancestry(name))]
     if not hits:
-        raise UserError(f"hardware.layers: '{pattern}' matches no layer. {nearest(pattern, filter(None, names))}")
+        raise UserError(f"{given}: '{pattern}' matches no layer. {nearest(pattern, filter(None, names))}")
     return hits
 
 

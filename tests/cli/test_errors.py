@@ -56,6 +56,8 @@ CASES = {
     # command
     "command": (["ft"], "no command 'ft'. Did you mean 'fit'?"),
     "no recipe": (["fit"], "no recipe"),
+    "recipe without a name": (["--config"], "--config has no value: give --config RECIPE"),
+    "recipe without any name": (["--config="], "--config has no value: give --config RECIPE"),
     "missing recipe": (["fit", "--config", "nowhere.yaml"], "no recipe 'nowhere.yaml'"),
     "a key that a recipe leaves open": (["--model.name", "null"], "model.name: missing; set it in the recipe, or give"),
     # names
@@ -84,6 +86,10 @@ CASES = {
     "prefix in a file": (["--config", "{files}/unknown_prefix.yaml"], "Did you mean 'trainer.max_epochs'?"),
     "section in a file": (["--config", "{files}/unknown_top.yaml"], "Did you mean 'trainer'?"),
     "section without keys": (["--trainer", "cpu"], "trainer: 'cpu' is no table of keys. It has trainer.accelerator"),
+    "key whose nearest the run sets": (
+        ["--evaluation.device", "pcm"],
+        "evaluation.device is no key. Choose one of: ages_s,",
+    ),
     "key below a value": (["--trainer.max_epochs.most", "1"], "trainer.max_epochs has no keys of its own"),
     "recipe without --config": (["fit", "recipe.yaml"], "'recipe.yaml' belongs to no option; a recipe is given as"),
     "option before the recipe": (["fit", "--confg", "recipe.yaml"], "confg is no key. Did you mean 'config'?"),
@@ -99,6 +105,21 @@ CASES = {
     "range": (["--model.hardware.encoding.range_fraction", "1.5"], "range_fraction=1.5"),
     "prefix of a nested key": (["--model.noise.ages.kin", "fixed"], "noise.ages.kin is no key of"),
     "no list": (["--evaluation.networks", "base"], "'base' is no list; write [base]."),
+    "a table for a list": (
+        ["--model.hardware.layers", "{{match: a}}"],
+        "model.hardware.layers is a list: write [{match: a}].",
+    ),
+    "a table for a list of the evaluation's": (
+        ["--evaluation.hardware", "{{device: {{name: pcm}}}}"],
+        "evaluation.hardware is a list: write [{device: {name: pcm}}].",
+    ),
+    "a long table for a list": (
+        [
+            "--evaluation.hardware",
+            "{{device: {{name: pcm}}, encoding: {{mapping: offset, kappa: linear, scale: tensor}}}}",
+        ],
+        "evaluation.hardware is a list: write [{…}].",
+    ),
     "no list of ages": (["--evaluation.ages_s", "3600"], "'3600' is no list; write [3600]."),
     "a word for constants": (["--model.hardware.device", "pcm"], "give it as model.hardware.device.name pcm"),
     "a word for a device": (["--model.hardware", "reram_cmo"], "give it as model.hardware.device.name reram_cmo"),
@@ -106,6 +127,24 @@ CASES = {
         ["--model.distillation", "true"],
         "'true' is no table of keys; give model.distillation.temp",
     ),
+    "a word for converters": (
+        ["--model.hardware.crossbar.converters", "8"],
+        "'8' is no table of keys; give some of its keys, such as model.hardware.crossbar.converters.dac_bits.",
+    ),
+    "a word for what needs two keys": (
+        ["--model.hardware.keep_digital", "3"],
+        "give model.hardware.keep_digital.ranking and model.hardware.keep_digital.layers.",
+    ),
+    "a word for a format": (
+        ["--model.hardware.encoding.format", "levels"],
+        "'levels' is unknown. Choose one of: continuous. Or give a table, such as {levels: 15}.",
+    ),
+    "a word for a number of levels": (
+        ["--model.hardware.encoding.format.levels", "many"],
+        "model.hardware.encoding.format.levels: 'many' is not a whole number.",
+    ),
+    "a word for kappa": (["--model.hardware.encoding.kappa", "wide"], "Choose one of: linear. Or give a number."),
+    "no truth": (["--model.hardware.others_digital", "maybe"], "others_digital: 'maybe' is not true or false."),
     "a repair's short name": (["--evaluation.methods", "[{{class_path: RSA}}]"], "mean 'RandomSparseAdaptation'?"),
     "logger": (["--trainer.logger", "WandbLoger"], "Did you mean 'WandbLogger'?"),
     "precision": (["--trainer.precision", "bf17"], "Did you mean 'bf16'?"),
@@ -113,9 +152,9 @@ CASES = {
         ["--evaluation.hardware", "[{{device: {{name: pcm}}, encoding: {{map: offset}}}}]"],
         "Did you mean 'mapping'?",
     ),
-    "no number": (["--model.optimizer.lr", "fast"], "model.optimizer.lr: 'fast' is no float"),
+    "no number": (["--model.optimizer.lr", "fast"], "model.optimizer.lr: 'fast' is not a number"),
     "no number but null": (["--model.optimizer.lr", "null"], "model.optimizer.lr: null is no value of it"),
-    "no number in a list": (["--evaluation.ages_s", "[0, soon]"], "evaluation.ages_s: 'soon' is no float"),
+    "no number in a list": (["--evaluation.ages_s", "[0, soon]"], "evaluation.ages_s: 'soon' is not a number"),
     "no number of a device": (["--model.hardware.device.g_min_us", "low"], "g_min_us of device 'reram_cmo': 'low'"),
     "no seed": (["--seed_everything", "-1"], "seed_everything=-1"),
     "nothing matched": (["--model.hardware.layers", "[{{match: [], digital: true}}]"], "match is empty"),
@@ -145,7 +184,7 @@ CASES = {
     "no end": (["--trainer.max_epochs", "-1"], "never end"),
     "name of finetuned": (["--evaluation.finetuned_as", "base"], "finetuned_as='base'"),
     "parent of a recipe": (["--config", "{files}/parent.yaml"], "based_on 5"),
-    "type": (["--trainer.max_epochs", "many"], "trainer.max_epochs: 'many' is no int"),
+    "type": (["--trainer.max_epochs", "many"], "trainer.max_epochs: 'many' is not a whole number"),
     "choice": (["--model.noise.kind", "devic"], "Did you mean 'device'?"),
     "seed of a chip": (["--seed_everything", "1000000"], "seed_everything=1000000"),
     "pattern": (["--model.hardware.layers", "[{{match: head*, digital: true}}]"], "'head*' matches no layer"),
@@ -200,7 +239,10 @@ def test_what_is_wrong_is_found_in_a_whole_configuration(tmp_path, capsys):
     """A run's own ``config.yaml`` names every key; what is right in it must not be blamed."""
     assert main(["fit", "--config", FINETUNE, "--print_config"]) == 0
     (tmp_path / "config.yaml").write_text(capsys.readouterr().out)
-    for wrong, reason in (("--seed_everything=x", "seed_everything: 'x' is no int."), ("--ckpt=x", "ckpt is no key.")):
+    for wrong, reason in (
+        ("--seed_everything=x", "seed_everything: 'x' is not a whole number."),
+        ("--ckpt=x", "ckpt is no key."),
+    ):
         assert main(["fit", "--config", str(tmp_path / "config.yaml"), wrong]) == 2
         assert capsys.readouterr().err.startswith(f"hwaware: {reason}")
 

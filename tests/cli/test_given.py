@@ -30,12 +30,18 @@ BASE = {"class_path": "A", "x": 1, "y": {"z": 3}}
         (["--model", "{class_path: C, init_args: {w: 1}}"], {"class_path": "C", "w": 1}),
         (["--model.more+", "a", "--model.more+=[b, c]"], BASE | {"more": ["a", "b", "c"]}),
         (["--model.help", "A", "--print_config"], BASE),
+        (["--print_config", "--model.x", "2"], BASE | {"x": "2"}),
     ],
 )
 def test_the_later_wins(recipe, options, model):
     settings, words = read_given(["--config", recipe, *options])
     assert settings["model"] == model
     assert settings["trainer"] == {"max_steps": 5} and words == []
+
+
+@pytest.mark.parametrize("flag", ["--print_config", "--help", "-h"])
+def test_flags_take_no_value(recipe, flag):
+    assert read_given(["--config", recipe, flag, "stray"])[1] == ["stray"]
 
 
 def test_a_key_below_a_list_is_its_last_elements(recipe):

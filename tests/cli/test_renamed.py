@@ -18,8 +18,10 @@ CASES = {
     "model.device.kappa": ("linear", "model.hardware.encoding.kappa"),
     "model.device.overrides.g_min_us": (1.0, "model.hardware.device.g_min_us"),
     "model.device.overrides.levels": (15, "model.hardware.encoding.format {levels: 15}"),
-    "model.device.overrides.bits": (
-        8,
+    "model.device.overrides.bits": (4, "model.hardware.encoding.format {bits: 4, slice_bits: 2}"),
+    "model.device.overrides.slice_bits": (4, "model.hardware.encoding.format {bits: 8, slice_bits: 4}"),
+    "model.device.overrides.fraction_bits": (
+        6,
         "model.hardware.encoding.format {bits: 8, slice_bits: 2, fraction_bits: 6}",
     ),
     "model.converters.dac_bits": (6, "model.hardware.crossbar.converters.dac_bits"),
@@ -44,8 +46,15 @@ def test_a_table_stands_for_its_keys():
     assert moved("model.device", device) == (
         "model.device.name, model.device.mapping, model.device.overrides.bits, model.device.overrides.slice_bits, "
         "model.device.overrides.g_min_us moved: write model.hardware.device.name, model.hardware.encoding.mapping, "
-        "model.hardware.encoding.format {bits: 8, slice_bits: 2, fraction_bits: 6}, model.hardware.device.g_min_us."
+        "model.hardware.encoding.format {bits: 8, slice_bits: 2}, model.hardware.device.g_min_us."
     )
+
+
+def test_what_is_written_of_a_code_is_what_was_given_and_can_be():
+    code = {"bits": 6, "slice_bits": 3, "fraction_bits": 4}
+    text = moved("model.device.overrides", code)
+    assert text.endswith("write model.hardware.encoding.format {bits: 6, slice_bits: 3, fraction_bits: 4}.")
+    assert moved("model.device.overrides", {"bits": 7}).endswith("format {bits: 7, slice_bits: 1}.")
 
 
 @pytest.mark.parametrize("key", ["model.nois", "model.device.mappings", "model.devices", "trainer.devices"])

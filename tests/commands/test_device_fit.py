@@ -153,6 +153,12 @@ def test_neither_readings_nor_folders_are_overwritten(name, reason, capsys, tmp_
     assert (tmp_path / name).read_text() == before and sorted(tmp_path.iterdir()) == there
 
 
+def test_a_folder_is_refused_before_readings_are_simulated(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("hwaware.commands.readings.simulate_readings", None)
+    assert main([*SIMULATE, "--out", str(tmp_path)]) == 2
+    assert f"'{tmp_path}' can't be written: it is a folder" in capsys.readouterr().err
+
+
 def test_too_little_leaves_nothing(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["device", "simulate", "pcm", "--out", "a.csv", "--cells", "8"]) == 0

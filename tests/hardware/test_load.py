@@ -102,12 +102,21 @@ def test_a_device_file_says_how_its_source_holds_weights(tmp_path):
     )
 
 
+def test_the_words_of_recipes_are_those_of_files_and_python(tmp_path):
+    linear, plain = load_hardware("reram_cmo", kappa=None), load_hardware("charan2020", levels=None)
+    assert load_hardware("reram_cmo", kappa="linear") == linear
+    assert load_hardware("charan2020", format="continuous") == plain != load_hardware("charan2020")
+    file = _device_file(tmp_path, "{kappa: linear, format: continuous}")
+    assert load_hardware(file).encoding == linear.encoding
+    assert load_hardware(file, levels=15).encoding.format == Levels(15)
+
+
 @pytest.mark.parametrize(
     ("encoding", "reason"),
     [
         ("{kapa: 1}", "the encoding has no 'kapa'. Did you mean 'kappa'"),
         ("{kappa: wide}", "kappa of the encoding: 'wide' is not a number"),
-        ("{format: continuous}", "encoding.format 'continuous' is no table of words and values"),
+        ("{format: wide}", "encoding.format 'wide' is no table of words and values"),
         ("{mapping: nowhere.MINE}", "mapping 'nowhere.MINE' can't be imported: No module named 'nowhere'"),
         ("[1]", "encoding is no table of words and values"),
     ],

@@ -1,5 +1,7 @@
 """Hardware as recipes spell it out."""
 
+from pathlib import Path
+
 import pytest
 
 from hwaware.errors import UserError
@@ -153,6 +155,21 @@ def test_the_most_sensitive_layers_stay_digital(ranking):
     placement = HardwareOptions(CMO, layers=[other], keep_digital=ranking).placement
     offset = load_hardware("reram_cmo", mapping="offset")
     assert placement.assign(["a", "b", "c"]) == {"a": None, "b": None, "c": offset}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b"rank,layer\n1,a\n\nfirst,b\n", "line 4: rank 'first' is not a whole number"),
+        (b"layer,rank\na,1\nb\n", "line 3: rank '' is not a whole number"),
+        (b"rank,layer\n1,a\n2\n", "line 3: its layer is empty"),
+        ("rank,layer\n1,é".encode() + b"\xff\n", "line 2, column 4: byte 0xff is not UTF-8"),
+    ],
+)
+def test_a_damaged_ranking_is_refused_with_the_place(ranking, text, reason):
+    Path(ranking.ranking).write_bytes(text)
+    with pytest.raises(UserError, match=rf"keep_digital.ranking: '{ranking.ranking}' {reason}"):
+        ranking.names()
 
 
 def test_beside_a_task_what_is_not_said_of_layers_and_crossbar_is_the_tasks(ranking):

@@ -37,6 +37,11 @@ def test_a_pattern_that_matches_nothing_names_the_nearest():
         Placement(A, (Rule(("stem", "blocs"), B),)).assign(NAMES)
 
 
+def test_a_name_is_itself_whatever_is_in_it():
+    found = Placement(A, (Rule(("a[0]",), B),), digital=("b[1]",)).assign(["a[0]", "a0", "a[0].fc", "b[1]", "b1"])
+    assert list(found.values()) == [B, A, B, None, A]
+
+
 @pytest.mark.parametrize("second", ["blocks.1.*", "blocks"])
 def test_two_rules_for_one_layer_must_agree(second):
     assert _assigned(Placement(A, (Rule(("blocks",), B), Rule((second,), B)))) == [A, B, B, A]
@@ -51,7 +56,7 @@ def test_what_is_digital_whatever_rules_say():
     assert _assigned(Placement(A, (Rule(("blocks",), B),), digital=("*.1",))) == [A, B, None, A]
     with pytest.raises(UserError, match=r"'blocks\.1' is matched by 'blocks' and by '\*\.1', which say different"):
         _assigned(Placement(A, (Rule(("blocks",), B), Rule(("*.1",), None))))
-    with pytest.raises(UserError, match=r"'bloks' matches no layer. Did you mean 'blocks'"):
+    with pytest.raises(UserError, match=r"hardware.keep_digital: 'bloks' matches no layer. Did you mean 'blocks'"):
         _assigned(Placement(A, digital=("bloks",)))
 
 

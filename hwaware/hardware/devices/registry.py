@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from hwaware.errors import UserError, nearest
+from hwaware.errors import UserError, in_words, nearest, nearest_yaml
 from hwaware.hardware.devices.device import Device
 from hwaware.hardware.devices.laws.lognormal import LognormalSpread
 from hwaware.hardware.devices.laws.pcm import PowerLawDecay
@@ -92,8 +92,11 @@ def read_device_file(name: str) -> DeviceFile:
     elif name.endswith((".yaml", ".yml")):
         path = Path(name)
         if not path.is_file():
-            raise UserError(f"there is no device file '{path}'.")
-        text, name_in_results = path.read_text(), path.stem
+            raise UserError(f"there is no device file '{path}'. {nearest_yaml(path)}".rstrip())
+        try:
+            text, name_in_results = path.read_text(encoding="utf-8"), path.stem
+        except UnicodeDecodeError as error:
+            raise UserError(f"device file '{path}' is not YAML: {error}") from None
     elif _is_class_path(name):
         text, name_in_results = f"law: {name}", name.rpartition(".")[2]
     else:
@@ -159,11 +162,11 @@ def typed(value: Any, kind: Any, what: str) -> Any:
         kind = next(one for one in get_args(kind) if one is not type(None))
     if (get_origin(kind) or kind) is tuple:
         if not isinstance(value, list | tuple):
-            raise UserError(f"{what} must be a list of numbers.")
+            raise UserError(f"{what}: {value!r} is not {in_words(kind)}.")
         inner = (get_args(kind) or (Any,))[0]
         return tuple(typed(one, inner, what) for one in value)
     if isinstance(value, list | tuple) and kind in (float, int):
-        raise UserError(f"{what} must be a number.")
+        raise UserError(f"{what}: {list(value)!r} is not {in_words(kind)}.")
     if kind is float:
         return _number(value, what)
     if kind is int:
@@ -171,7 +174,7 @@ def typed(value: Any, kind: Any, what: str) -> Any:
             raise UserError(f"{what.replace(' of', f'={number} of', 1)} must be a whole number.")
         return int(number)
     if kind in (bool, str) and not isinstance(value, kind):
-        raise UserError(f"{what}: {value!r} is not {'true or false' if kind is bool else 'text'}.")
+        raise UserError(f"{what}: {value!r} is not {in_words(kind)}.")
     return value
 
 

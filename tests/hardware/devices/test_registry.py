@@ -20,6 +20,7 @@ class Typed(LogTimeDrift):
     shares: tuple[float, ...] = (0.5, 0.25)
     nested: tuple[tuple[float, ...], ...] = ()
     pulses: int | None = None
+    words: tuple[str, ...] = ()
 
 
 LAW = f"{__name__}.Typed"
@@ -58,11 +59,13 @@ def test_what_yaml_makes_of_numbers():
     [
         ({"writes": 1.5}, "writes=1.5 of device 'reram_cmo' must be a whole number"),
         ({"writes": "few"}, "writes of device 'reram_cmo': 'few' is not a number"),
-        ({"writes": [1]}, "writes of device 'reram_cmo' must be a number"),
+        ({"writes": [1]}, r"writes of device 'reram_cmo': \[1\] is not a whole number"),
         ({"species": 3}, "species of device 'reram_cmo': 3 is not text"),
         ({"is_cold": "yes"}, "is_cold of device 'reram_cmo': 'yes' is not true or false"),
         ({"is_cold": 1}, "is_cold of device 'reram_cmo': 1 is not true or false"),
-        ({"shares": 0.5}, "shares of device 'reram_cmo' must be a list of numbers"),
+        ({"shares": 0.5}, "shares of device 'reram_cmo': 0.5 is not a list of numbers"),
+        ({"nested": 0.5}, "nested of device 'reram_cmo': 0.5 is not a list of lists of numbers"),
+        ({"words": "a"}, "words of device 'reram_cmo': 'a' is not a list of texts"),
         ({"writs": 1}, "has no parameter 'writs'. Did you mean 'writes'"),
     ],
 )
@@ -79,6 +82,31 @@ def test_a_device_file_keeps_an_encoding_beside(tmp_path):
     assert read.encoding == words and load_device(str(path)) == device and "encoding" not in read.constants
     path.write_text(device_file(device))
     assert read_device_file(str(path)).encoding == {}
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (
+            {"exponent_mean": [0, 0, -1, 1]},
+            r"exponent_mean=\[0.0, 0.0, -1.0, 1.0\] .*lowest value, must not be below 0",
+        ),
+        ({"exponent_std": [0, 0, 0, 1]}, r"exponent_std=\[0.0, 0.0, 0.0, 1.0\] of device 'pcm': .*, must be above 0"),
+        ({"read_scale": -1}, "read_scale=-1.0 of device 'pcm' must not be below 0"),
+        ({"read_max": -0.5}, "read_max=-0.5 of device 'pcm' must not be below 0"),
+    ],
+)
+def test_constants_of_pcm_that_cannot_be(values, reason):
+    with pytest.raises(UserError, match=reason):
+        load_device("pcm", **values)
+
+
+def test_a_device_file_that_is_not_there_or_no_text(tmp_path):
+    (tmp_path / "reram.yaml").write_bytes(b"law: \xff")
+    with pytest.raises(UserError, match=r"there is no device file '.*reramm.yaml'. Did you mean 'reram.yaml'\?"):
+        load_device(str(tmp_path / "reramm.yaml"))
+    with pytest.raises(UserError, match=r"device file '.*reram.yaml' is not YAML: 'utf-8' codec can't decode"):
+        load_device(str(tmp_path / "reram.yaml"))
 
 
 def test_a_law_that_was_not_imported():

@@ -51,8 +51,18 @@ class PowerLawDecay(Device):
         for field in ("start_s", "read_time_s"):
             if not getattr(self, field) > 0:
                 raise UserError(f"{field}={getattr(self, field)} of device '{self.name}' must be above 0.")
-        if self.exponent_mean[2] < 0 or self.exponent_std[2] <= 0 or self.read_scale < 0 or self.read_max < 0:
-            raise UserError(f"device '{self.name}': exponents' bounds and read noise must not be below 0.")
+        for field, holds, bound in (
+            ("exponent_mean", self.exponent_mean[2] >= 0, "must not be below 0"),
+            ("exponent_std", self.exponent_std[2] > 0, "must be above 0"),
+        ):
+            if not holds:
+                value = list(getattr(self, field))
+                raise UserError(
+                    f"{field}={value} of device '{self.name}': its third number, the lowest value, {bound}."
+                )
+        for field in ("read_scale", "read_max"):
+            if getattr(self, field) < 0:
+                raise UserError(f"{field}={getattr(self, field)} of device '{self.name}' must not be below 0.")
 
     def programming_std_us(self, g_us: Tensor) -> Tensor:
         p0, p1, p2 = self.programming_std_us_of_x

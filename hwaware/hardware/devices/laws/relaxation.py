@@ -37,7 +37,10 @@ class MeasuredRelaxation(Device):
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.times_s) < 2 or len(self.times_s) != len(self.std_us):
-            raise UserError(f"device '{self.name}' needs std_us for each of at least two times_s.")
+            raise UserError(
+                f"times_s={list(self.times_s)} of device '{self.name}' are {len(self.times_s)}, and std_us has "
+                f"{len(self.std_us)} lists: give one for each of at least 2 times."
+            )
         if self.times_s[0] <= 0 or any(a >= b for a, b in pairwise(self.times_s)):
             raise UserError(f"times_s={list(self.times_s)} of device '{self.name}' must be above 0 and ascend.")
         if not 0 < self.fitted_g_max_us < math.inf:
