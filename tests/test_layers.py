@@ -38,18 +38,22 @@ def fitted(tmp_path_factory):
 def test_rows_say_what_differs(fitted):
     rows = read_rows(fitted / "rows.csv")
     params = json.loads(rows[0].device_params)
-    assert {(row.device, row.mapping) for row in rows} == {("reram_cmo", "differential")}
+    assert {(row.device, row.mapping) for row in rows} == {("reram_relative", "differential")}  # of most weights
     assert params["scale"] == "tensor" and params["kappa"] == 2.0 and "columns" not in params
-    second, last = params["layers"]["conv2"], params["layers"]["linear"]
-    assert second == {"mapping": "offset", "scale": "channel", "kappa": 1.0, "columns": 8}
-    assert last["device"] == "reram_relative" and last["relative_drift"] == 0.05 and last["levels"] == 15
-    assert last["drift_mean_slope_us"] is None
+    assert params["relative_drift"] == 0.05 and params["levels"] == 15
+    first, second = params["layers"]["conv1"], params["layers"]["conv2"]
+    assert first["device"] == second["device"] == "reram_cmo" and first["levels"] is None
+    assert {key: value for key, value in second.items() if first.get(key) != value} == {
+        "mapping": "offset", "scale": "channel", "kappa": 1.0, "columns": 8
+    }  # fmt: skip
+    assert first["relative_drift"] is None
 
 
 def test_conversion_counts_the_cells_of_each_layer(fitted):
     with (fitted / "conversion.csv").open() as file:
-        cells = {line["name"]: (int(line["n_weights"]), int(line["n_cells"])) for line in csv.DictReader(file)}
-    assert [n_cells / n_weights for n_weights, n_cells in cells.values()] == [2, 1, 2]
+        lines = list(csv.DictReader(file))
+    assert [int(line["n_cells"]) / int(line["n_weights"]) for line in lines] == [2, 1, 2]
+    assert lines[1]["hardware"] == "reram_cmo (offset)" and lines[2]["hardware"].startswith("reram_relative (")
 
 
 def test_files_hold_the_hardware_of_each_layer(fitted):

@@ -83,6 +83,23 @@ def test_another_seed_ends_elsewhere(tmp_path, uninterrupted):
     assert not one["conv1.weight"].equal(other["conv1.weight"])
 
 
+@pytest.mark.slow
+def test_a_device_file_that_changes_counts_as_it_was_when_the_run_began(tmp_path, capsys):
+    file = tmp_path / "mine.yaml"
+    file.write_text("law: relative\ng_min_us: 2\ng_max_us: 50\nrelative_drift: 0.2\n")
+    folder = ["--trainer.default_root_dir", str(tmp_path), "--trainer.max_steps"]
+    arguments = [*COMMON, "--model.weights", str(pretrained_weights()), *folder]
+    run(*arguments, "8", "--model.hardware.device.name", str(file))
+    file.write_text(file.read_text().replace("50", "40"))
+    started = tmp_path / "finetune" / "version_0"
+    checkpoint = ["--ckpt_path", str(started / "checkpoints" / "last.ckpt")]
+    assert main([*arguments, "16", "--model.hardware.device.name", str(file), *checkpoint]) == 2
+    error = capsys.readouterr().err
+    assert "g_max_us: checkpoint 50.0, recipe 40.0" in error and "own config.yaml" in error
+    run("fit", "--config", str(started / "config.yaml"), *folder, "16", *checkpoint)
+    assert load_file(started.parent / "version_1" / "model.safetensors")
+
+
 def test_checkpoint_of_other_hardware_is_refused(tmp_path, uninterrupted, capsys):
     checkpoint = uninterrupted.parent / "checkpoints" / "last.ckpt"
     arguments = [*COMMON, "--model.weights", str(pretrained_weights()), "--trainer.default_root_dir", str(tmp_path)]

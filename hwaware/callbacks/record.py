@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -21,6 +22,8 @@ from hwaware.tasks.of_module import task_of
 
 class RunRecord(SaveConfigCallback):
     """Writes ``config.yaml`` and ``conversion.csv`` when training starts, and ``model.safetensors`` when it is done.
+
+    Files of devices are copied into the run's folder, and ``config.yaml`` names the copies.
 
     Nothing is written before data, network and checkpoint have been read, so that a mistake in them leaves no trace.
     The whole configuration, trainer and optimiser included, also goes to Weights & Biases, and so do the weights.
@@ -60,19 +63,39 @@ class RunRecord(SaveConfigCallback):
         if folder is None or not run.is_first:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        text = self.parser.dump(self.config, skip_none=False)
-        (folder / self.config_filename).write_text(text)
+        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        _keep_device_files(config, folder / "devices")
+        (folder / self.config_filename).write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
         if task.conversion is not None:
             rows = [asdict(layer) for layer in task.conversion.layers]
             write_csv(folder / "conversion.csv", rows[0], (_flat(row) for row in rows))
         for tracker in run.trackers:
-            tracker.config.update(yaml.safe_load(text), allow_val_change=True)
+            tracker.config.update(config, allow_val_change=True)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if trainer.is_global_zero and any(isinstance(logger, WandbLogger) for logger in trainer.loggers):
             import wandb
 
             wandb.finish()
+
+
+def _keep_device_files(config: Any, folder: Path) -> None:
+    """Copies the device files that a configuration names into a folder, and names these copies in it instead."""
+    if isinstance(config, list):
+        for one in config:
+            _keep_device_files(one, folder)
+    if not isinstance(config, dict):
+        return
+    for key, value in config.items():
+        name = value.get("name") if key == "device" and isinstance(value, dict) else None
+        if not isinstance(name, str) or not name.endswith((".yaml", ".yml")):
+            _keep_device_files(value, folder)
+            continue
+        text, copy = Path(name).read_bytes(), folder / Path(name).name
+        if not copy.is_file() or copy.read_bytes() == text:  # two files of one name: the second stays where it is
+            folder.mkdir(exist_ok=True)
+            copy.write_bytes(text)
+            value["name"] = str(copy)
 
 
 def _flat(row: dict[str, Any]) -> list[Any]:

@@ -191,6 +191,8 @@ def _example(key: str, option: Any) -> str:
     """What else than a word a value may be."""
     if get_origin(option) is dict:
         return "a table, such as {levels: 15}" if key.endswith("encoding.format") else "a table of keys"
+    if is_dataclass(option):
+        return f"some of its keys, such as {key}.{fields(option)[0].name}"
     return "a list" if _is_list(option) else in_words(option)
 
 

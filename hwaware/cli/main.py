@@ -33,7 +33,7 @@ hwaware COMMAND --help lists a command's keys, hwaware fit --model.help ImageCla
 
 
 def main(args: list[str] | None = None) -> int:
-    """Runs a command; returns the exit status: 0, or 2 for a mistake in what was asked for.
+    """Runs a command; returns the exit status: 0, 2 for a mistake in what was asked for, 130 if interrupted.
 
     Args:
         args: command line arguments; None takes the process's own.
@@ -52,6 +52,9 @@ def main(args: list[str] | None = None) -> int:
     except UserError as error:
         print(f"hwaware: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("hwaware: interrupted.", file=sys.stderr)
+        return 130  # as shells say of SIGINT
     except SystemExit as stop:  # --help and --print_config of a command
         return _status(stop.code)
     return 0

@@ -22,6 +22,8 @@ _MOVED = {
     "model.device.overrides": "model.hardware.device",
     "model.device.overrides.levels": f"{_FORMAT} {{levels: %s}}",
     **dict.fromkeys(_CODES, f"{_FORMAT} {{%s}}"),
+    "model.hardware.encoding.levels": f"{_FORMAT} {{levels: %s}}",
+    "model.hardware.encoding.bits": f"{_FORMAT} {{bits: %s, slice_bits: 2}}",
     "model.converters": "model.hardware.crossbar.converters",
     "model.exclude": "model.hardware.layers [{match: %s, digital: true}]",
     "model.include": "model.hardware.others_digital true and model.hardware.layers [{match: %s}]",

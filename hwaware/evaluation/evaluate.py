@@ -105,7 +105,7 @@ def devices_of(model: nn.Module) -> tuple[Device, ...]:
 def held_by(model: nn.Module) -> str:
     """What holds a converted network, as the JSON object ``device_params``.
 
-    It has the parameters of the hardware that most layers stand on. Where layers are left out of the cells,
+    It has the parameters of the hardware that holds most weights. Where layers are left out of the cells,
     ``digital`` has their names; where some stand on other hardware, ``layers`` has what differs, by their names.
     """
     main, params = main_hardware(model), main_hardware(model).params()

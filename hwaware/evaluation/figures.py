@@ -23,7 +23,7 @@ def plot_device(network: nn.Module, ages_s: Sequence[float], folder: Path, name:
     """Plots hardware with a converted network in it: conductances at each age on one chip, and the weight curve.
 
     Args:
-        network: converted; of its layers those on the hardware of most are drawn.
+        network: converted; of its layers those on the hardware of most weights are drawn.
         ages_s: ages in s.
         folder: the run's.
         name: tells the hardware from others in file names.

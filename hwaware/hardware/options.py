@@ -183,9 +183,15 @@ class HardwareOptions:
         if not isinstance(self.device.get("name"), str):
             raise UserError("hardware.device has no name: give one, such as device.name reram_cmo.")
         default = self._hardware(LayerOptions(match="*"))
-        rules = [Rule(one.patterns, None if one.digital else self._hardware(one)) for one in self.layers or ()]
+        rules = [Rule(one.patterns, self._of(one)) for one in self.layers or ()]
         kept = self.keep_digital.names() if self.keep_digital is not None else ()
         return Placement(None if self.others_digital else default, tuple(rules), kept)
+
+    def _of(self, layer: LayerOptions) -> Hardware | None:
+        try:
+            return None if layer.digital else self._hardware(layer)
+        except UserError as error:
+            raise UserError(f"hardware.layers, match {', '.join(layer.patterns)}: {error}") from None
 
     def _hardware(self, layer: LayerOptions) -> Hardware:
         constants = layer.device or {}

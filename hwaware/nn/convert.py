@@ -33,6 +33,7 @@ class ConvertedLayer:
     Attributes:
         name, kind: of the layer, and its digital class.
         shape, n_weights: of its weight.
+        hardware: what holds it, in words.
         n_cells: memory cells that hold it.
         n_clipped: weights that lay beyond the codes of a fixed scale and are clipped to them.
     """
@@ -41,6 +42,7 @@ class ConvertedLayer:
     kind: str
     shape: tuple[int, ...]
     n_weights: int
+    hardware: str
     n_cells: int
     n_clipped: int = 0
 
@@ -70,8 +72,10 @@ class ConversionReport:
 
     def __str__(self) -> str:
         width = max((len(layer.name) for layer in self.layers), default=0)
+        several = len({layer.hardware for layer in self.layers}) > 1
         rows = [
             f"{layer.name:<{width}}  {layer.kind:<12} {'×'.join(map(str, layer.shape)):<16} {layer.n_cells:>12,} cells"
+            + f" of {layer.hardware}" * several
             for layer in self.layers
         ]
         on = " and ".join(map(str, self.placement.every))
@@ -109,12 +113,14 @@ def owning_layers(model: nn.Module) -> dict[str, AnalogLayer]:
 
 
 def main_hardware(model: nn.Module) -> Hardware:
-    """The hardware that most of a converted network's layers stand on; of several the first layer's.
+    """The hardware that holds most of a converted network's weights; of several the first layer's.
 
     Raises:
         UserError: there is no analog layer.
     """
-    found = Counter(layer.hardware for layer in analog_layers(model).values())
+    found: Counter[Hardware] = Counter()
+    for layer in owning_layers(model).values():
+        found[layer.hardware] += layer.weight.numel()
     if not found:
         raise UserError("the network has no analog layer: convert(model, hardware) first.")
     return found.most_common(1)[0][0]
@@ -176,7 +182,8 @@ def convert(model: nn.Module, placement: Placement | Hardware, corrected: bool =
         if corrected and encoding.predistorts:
             layer.set_effective_weight(weight.detach().clone())
         shape = tuple(weight.shape)
-        rows.append(ConvertedLayer(name, kinds[name], shape, weight.numel(), layer.n_cells, n_clipped))
+        on_it = (str(layer.hardware), layer.n_cells)
+        rows.append(ConvertedLayer(name, kinds[name], shape, weight.numel(), *on_it, n_clipped))
     total = sum(parameter.numel() for parameter in model.parameters())
     return ConversionReport(placement, tuple(rows), total - sum(row.n_weights for row in rows))
 

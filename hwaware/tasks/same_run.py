@@ -38,7 +38,7 @@ def _refuse(what: str, saved: Any, mine: Any) -> None:
     if saved != mine:
         raise UserError(
             f"the checkpoint is of another {what}, so its latent weights would mean something else.\n"
-            f"{_difference(saved, mine)}"
+            f"{_difference(saved, mine)}. The run's own config.yaml has what it began with."
         )
 
 

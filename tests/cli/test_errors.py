@@ -129,7 +129,7 @@ CASES = {
     ),
     "a word for converters": (
         ["--model.hardware.crossbar.converters", "8"],
-        "'8' is no table of keys; give some of its keys, such as model.hardware.crossbar.converters.dac_bits.",
+        "'8' is unknown. Choose one of: exact. Or give some of its keys, such as",
     ),
     "a word for what needs two keys": (
         ["--model.hardware.keep_digital", "3"],

@@ -97,6 +97,15 @@ def test_console_script_names_an_existing_function():
     assert 'hwaware = "hwaware.cli.main:main"' in text
 
 
+def test_an_interrupt_is_told_in_a_line(monkeypatch, capsys):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hwaware.cli.main._run", interrupted)
+    assert main(["fit"]) == 130
+    assert capsys.readouterr().err == "hwaware: interrupted.\n"
+
+
 def test_unexpected_exceptions_keep_their_traceback(monkeypatch):
     def broken(*arguments, **options):
         raise ValueError("a bug of ours")

@@ -31,6 +31,7 @@ CASES = {
         [{"name": "pcm"}],
         "evaluation.hardware [{device: {name: NAME}, encoding: {mapping: MAPPING}}]",
     ),
+    "model.hardware.encoding.levels": (15, "model.hardware.encoding.format {levels: 15}"),
     "model.device": (None, "model.hardware null"),
 }
 

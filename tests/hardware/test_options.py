@@ -93,6 +93,12 @@ def test_number_formats():
             _default(format=form)
 
 
+def test_an_error_says_which_layers_it_is_of():
+    wrong = LayerOptions(match=["conv1", "conv2"], device={"name": "pcmm"})
+    with pytest.raises(UserError, match=r"hardware.layers, match conv1, conv2: device 'pcmm' is unknown"):
+        HardwareOptions(CMO, layers=[wrong])
+
+
 def test_crossbars():
     converters = Converters(adc_bits=8)
     options = HardwareOptions(CMO, crossbar=CrossbarOptions(columns=128, converters=converters))
