@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import runpy
 import shlex
 import shutil
@@ -97,8 +98,10 @@ def test_own_law(here, capsys):
 def test_own_repair(here, capsys):
     fit, export, read = commands(here / "own_repair.py")
     done(fit, capsys)
-    assert "mean_shift" in done(export, capsys)
-    assert done(read, capsys).strip() == "MeanShift(images=64, chips=2)"
+    told = done(export, capsys)
+    aged, repaired = (float(re.search(rf"{line} +│ +([\d.]+)", told)[1]) for line in ("at 10 years", "mean_shift"))
+    assert repaired > aged + 2
+    assert done(read, capsys).strip() == "MeanShift(images=64, chips=4)"
 
 
 def test_own_encoding(here, capsys):
