@@ -259,6 +259,18 @@ def test_hub_name_without_a_network(tmp_path, monkeypatch, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_class_of_ones_own_that_is_something_else(tmp_path, monkeypatch, capsys):
+    (tmp_path / "my_other_classes.py").write_text("class Other: ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    capsys.readouterr()
+    assert main(["fit", "--config", PRETRAIN, "--data", "my_other_classes.Other"]) == 2
+    assert "data: 'my_other_classes.Other' is no LightningDataModule: derive" in capsys.readouterr().err
+    assert (
+        main(["compare", "--config", FINETUNE, "--evaluation.methods", "[{class_path: my_other_classes.Other}]"]) == 2
+    )
+    assert "evaluation.methods: 'my_other_classes.Other' is no Compensation: derive" in capsys.readouterr().err
+
+
 def test_a_module_of_ones_own_that_cannot_be_imported(tmp_path, monkeypatch, capsys):
     (tmp_path / "my_broken_data.py").write_text("from hwaware import Placment\n")
     monkeypatch.syspath_prepend(tmp_path)
