@@ -239,14 +239,12 @@ def _check_class(key: str, classes: Sequence[tuple[type, int]], settings: Mappin
     """Raises UserError for arguments that a class lacks; of several, of the one that takes most of them."""
     name = settings.get("class_path")
     found = [(_found(name, base), later) if name else (base, later) for base, later in classes]
-    wrong = [
-        isinstance(cls, type) and not issubclass(cls, base) for (cls, _), (base, _) in zip(found, classes, strict=True)
-    ]
-    if wrong and all(wrong):
-        raise UserError(f"{key}: '{name}' is no {classes[0][0].__name__}: derive it from that class.")
+    bases = [base for base, _ in classes]
+    if all(isinstance(cls, type) and not issubclass(cls, base) for (cls, _), base in zip(found, bases, strict=True)):
+        raise UserError(f"{key}: '{name}' is no {bases[0].__name__}: derive it from that class.")
     parsers = [(cls, _parser(cls, later)) for cls, later in found if cls is not None and not isabstract(cls)]
     if not parsers:
-        raise UserError(f"{key}: {_no_class(name, [base for base, _ in classes])}")
+        raise UserError(f"{key}: {_no_class(name, bases)}")
     cls, parser = max(parsers, key=lambda one: sum(action.dest in settings for action in one[1]._actions))
     _check_keys(parser, f"{key}.", settings, cls)
 
