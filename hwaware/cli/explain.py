@@ -71,9 +71,8 @@ def _check_keys(parser: ArgumentParser, prefix: str, settings: Mapping[str, Any]
     actions = _keys(parser)
     for key, value in _entries(settings, actions):
         if key not in actions:
-            known = [
-                one for one, action in actions.items() if f"--{one}" in action.option_strings
-            ]  # unlike linked ones
+            # Not those that are linked to another: they have no option.
+            known = [one for one, action in actions.items() if f"--{one}" in action.option_strings]
             raise UserError(moved(prefix + key, value) or _unknown_key(prefix, key, known, owner))
         if own := [prefix + one for one in actions if one.startswith(f"{key}.")]:
             shown = "null" if value is None else f"'{value}'"
