@@ -21,7 +21,7 @@ from hwaware.evaluation.run import Run
 from hwaware.evaluation.settings import EvaluationSettings
 from hwaware.hardware import HardwareOptions
 from hwaware.nn import to_digital
-from hwaware.report.labels import age_label, slug
+from hwaware.report.labels import age_label, device_slug
 from hwaware.results.row import Row
 from hwaware.results.setting import by_setting
 from hwaware.results.summary import LOSS_POINTS
@@ -102,7 +102,7 @@ class DriftEvaluation(Callback):
         found = evaluate_networks(run, task, trainer.datamodule, networks, base, settings)
         values: dict[str, list[float]] = {}
         for same in by_setting(found.rows).values():
-            where = slug(same, found.rows).removesuffix(f"_{same[0].metric}")
+            where = device_slug(same, found.rows)
             for row in same:
                 values.setdefault(f"drift/{where}/{age_label(row.age_s)}/{row.metric}", []).append(row.value)
         for logger in trainer.loggers:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from hwaware.compensation.access import on_outputs
 from hwaware.compensation.norms import affine_batch_norms, batch_norms, layer_norms
-from hwaware.errors import UserError
 from hwaware.nn import AnalogLayer, analog_layers, weight_owners
+from hwaware.nn.convert import refuse_uncalled
 
 #: Time (s) to write one parameter of digital memory (Charan et al. 2020, 10.1109/JXCDC.2020.2987605).
 SRAM_WRITE_S = 1e-9
@@ -166,8 +166,7 @@ def network_size(
     with on_outputs(model, count):
         predicted = predict(model, batch)
     sizes, owners = {}, weight_owners(model)
-    if unused := [name for name in analog_layers(model) if name not in outputs]:
-        raise UserError(f"layer '{unused[0]}' was converted, but the network never calls it: keep it digital.")
+    refuse_uncalled(model, outputs)
     for name, layer in analog_layers(model).items():
         rows, columns, *kernel = layer.weight.shape
         sizes[name] = LayerSize(

@@ -15,7 +15,7 @@ from hwaware.compensation import Repair
 from hwaware.errors import UserError
 from hwaware.hardware import Device, Hardware
 from hwaware.nn import analog_layers, digital_layers, main_hardware
-from hwaware.nn.convert import as_digital
+from hwaware.nn.convert import refuse_uncalled
 from hwaware.nn.install import eval_mode
 from hwaware.results.provenance import commit
 from hwaware.results.row import Row, RunLabels
@@ -108,7 +108,8 @@ def held_by(model: nn.Module) -> str:
     It has the parameters of the hardware that holds most weights. Where layers are left out of the cells,
     ``digital`` has their names; where some stand on other hardware, ``layers`` has what differs, by their names.
     """
-    main, params = main_hardware(model), main_hardware(model).params()
+    main = main_hardware(model)
+    params = main.params()
     if left_out := digital_layers(model):
         params["digital"] = left_out
     layers = analog_layers(model).items()
@@ -157,18 +158,15 @@ def ages_to_evaluate(devices: Sequence[Device], ages_s: Sequence[float]) -> tupl
 
 @contextmanager
 def _all_used(model: nn.Module) -> Iterator[None]:
-    """Raises when a layer's forward was never called: some networks read ``layer.weight`` past the layer."""
-    layers = {name: model.get_submodule(name) for name in analog_layers(model)}
+    """Raises when a layer's forward was never called within the context."""
     called: set[str] = set()
-    hooks = [layer.register_forward_pre_hook(lambda *_, name=name: called.add(name)) for name, layer in layers.items()]
+    hooks = [
+        layer.register_forward_pre_hook(lambda *_, name=name: called.add(name))
+        for name, layer in analog_layers(model).items()
+    ]
     try:
         yield
     finally:
         for hook in hooks:
             hook.remove()
-    unused = [name for name in layers if name not in called]
-    if unused:
-        raise UserError(
-            f"layer '{unused[0]}' was converted, but the network never calls it (it may read its weight directly), "
-            f"so that no chip could act on it: keep it digital ({as_digital(unused[0])}). {len(unused)} such layers."
-        )
+    refuse_uncalled(model, called)

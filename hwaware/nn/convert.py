@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -225,6 +225,21 @@ def _effective_weights(model: nn.Module) -> dict[str, Tensor]:
 def as_digital(name: str) -> str:
     """What keeps a layer digital in a recipe, for messages."""
     return f"hardware.layers: [{{match: {name}, digital: true}}]"
+
+
+def refuse_uncalled(model: nn.Module, called: Container[str]) -> None:
+    """Raises UserError for an analog layer whose forward was not called: some networks read ``layer.weight`` past it.
+
+    Args:
+        model: a converted network that has run.
+        called: the layers that it called, by name.
+    """
+    unused = [name for name in analog_layers(model) if name not in called]
+    if unused:
+        raise UserError(
+            f"layer '{unused[0]}' was converted, but the network never calls it (it may read its weight directly), "
+            f"so that no chip could act on it: keep it digital ({as_digital(unused[0])}). {len(unused)} such layers."
+        )
 
 
 def _refuse_unknown(name: str, module: nn.Module) -> None:

@@ -121,10 +121,14 @@ def slug(rows: Sequence[Row], among: Sequence[Row]) -> str:
     return re.sub(r"[^\w.=+-]+", "-", "_".join(parts))
 
 
+def device_slug(rows: Sequence[Row], among: Sequence[Row]) -> str:
+    """:func:`slug` without the metric."""
+    return slug(rows, among).removesuffix(f"_{rows[0].metric}")
+
+
 def device_slugs(rows: Sequence[Row]) -> list[str]:
     """A name for each device in the rows, in their order."""
-    same_setting = by_setting(rows).values()
-    return list(dict.fromkeys(slug(same, rows).removesuffix(f"_{same[0].metric}") for same in same_setting))
+    return list(dict.fromkeys(device_slug(same, rows) for same in by_setting(rows).values()))
 
 
 def line_labels(rows: Iterable[Row]) -> dict[tuple[str, ...], str]:
