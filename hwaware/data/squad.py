@@ -47,6 +47,7 @@ class SquadData(SampleData):
         num_workers: processes that load windows (0: none beside the main one, best for data in memory).
         val_articles: titles of the training articles to set aside; None: a fixed tenth of them.
         skip_articles: titles of training articles not to train on, such as those whose every question has an answer.
+        answerable_only: train on questions that have an answer alone, as SQuAD v1.1 has them.
         test_subset: this many test questions, always the same, stratified by whether they have an answer; None: all.
         seed: of order; None is the run's (0 without a run).
 
@@ -70,6 +71,7 @@ class SquadData(SampleData):
         num_workers: int = 0,
         val_articles: list[str] | None = None,
         skip_articles: list[str] | None = None,
+        answerable_only: bool = False,
         test_subset: int | None = None,
         seed: int | None = None,
     ) -> None:
@@ -79,6 +81,7 @@ class SquadData(SampleData):
         self.path, self.source, self.name = path, source, name
         self.max_length, self.stride = max_length, stride
         self.val_articles, self.skip_articles, self.test_subset = val_articles, skip_articles, test_subset
+        self.answerable_only = answerable_only
         self.windows = {}
         self._read: dict[str, list[Question]] = {}
 
@@ -151,6 +154,8 @@ class SquadData(SampleData):
         questions = [one for one in self._stored("train") if (one.title in aside) == (split == "val")]
         if split == "train":
             questions = [one for one in questions if one.title not in skipped]
+            if self.answerable_only and not (questions := [one for one in questions if one.answers]):
+                raise UserError("answerable_only: no training question has an answer; set it to false.")
             lost = [one for one in questions if one.answers and one.span() is None]
             if lost:
                 rank_zero_warn(
