@@ -128,13 +128,17 @@ class Chip:
         reference = self.reference_at(name, age_s, purpose)
         references = repeat(()) if reference is None else ((part,) for part in reference.flatten().split(_BLOCK))
         for cells, against in zip(self._aged_blocks(name, age_s, purpose), references, strict=False):
-            blocks.append(hardware.encoding.realised(hardware.decode((*cells, *against))))
+            read = hardware.encoding.merged(cells)
+            blocks.append(hardware.encoding.realised(hardware.decode((*read, *against))))
         weight = torch.cat(blocks).view(target.latent.shape).to(target.latent.device)
         return weight.mul_(target.scale).to(target.latent.dtype)
 
     @torch.no_grad()
     def conductances_at(self, name: str, age_s: float, purpose: str = "evaluation") -> tuple[Tensor, ...]:
-        """Conductances (µS, fp32, on the CPU) of a layer's cells at an age (s), one tensor per cell of a weight."""
+        """Conductances (µS, fp32, on the CPU) of a layer's cells at an age (s), one tensor per cell of a weight.
+
+        Parallel cells follow one another: see :meth:`hwaware.hardware.Encoding.merged`.
+        """
         blocks = zip(*self._aged_blocks(name, age_s, purpose), strict=True)
         return tuple(torch.cat(cells).view(self.targets[name].latent.shape) for cells in blocks)
 
@@ -142,22 +146,25 @@ class Chip:
     def reference_at(self, name: str, age_s: float, purpose: str = "evaluation") -> Tensor | None:
         """Conductances (µS, fp32, on the CPU) that a layer's cells are read against at an age (s), as its weight.
 
-        All columns of a crossbar share its reference column, whose cells have errors and a path of their own. None for
-        a mapping without.
+        All columns of a crossbar share its reference column, whose cells have errors and a path of their own, and are
+        in parallel as a weight's are. None for a mapping without.
         """
         target = self.targets[name]
-        device, crossbar = target.hardware.device, target.hardware.crossbar
-        if not target.hardware.encoding.layout.reference:
+        device, crossbar, encoding = target.hardware.device, target.hardware.crossbar, target.hardware.encoding
+        if not encoding.layout.reference:
             return None
         device.check_age(age_s)
         shape = crossbar.reference_shape(target.latent.shape, target.groups)
-        draws = _Draws(f"{self.seed}/{target.owner}/reference", _reading(age_s, purpose))
-        g = _age(device, torch.full(shape, device.middle_us), draws, age_s)
+        keys = _parallel(f"{self.seed}/{target.owner}/reference", encoding.parallel)
+        draws = [_Draws(key, _reading(age_s, purpose)) for key in keys]
+        (g,) = encoding.merged(
+            [_age(device, torch.full(shape, encoding.reference_us(device)), draw, age_s) for draw in draws]
+        )
         outputs = len(target.latent) // target.groups
         return g[:, torch.arange(outputs) // crossbar.columns].reshape(target.latent.shape)
 
     def stuck_cells(self, name: str) -> tuple[Tensor, ...]:
-        """Which of a layer's cells keep their conductance whatever is written, one tensor per cell of a weight."""
+        """Which of a layer's cells keep their conductance whatever is written, as :meth:`conductances_at` has them."""
         target = self.targets[name]
         device = target.hardware.device
         blocks, found = target.latent.flatten().split(_BLOCK), []
@@ -168,8 +175,9 @@ class Chip:
 
     def _draws(self, target: Target, read: str = "") -> list[_Draws]:
         """The random numbers of a layer's cells, one for each cell of a weight."""
-        cells = range(target.hardware.encoding.layout.cells_per_weight)
-        return [_Draws(f"{self.seed}/{target.owner}/{index}", read) for index in cells]
+        encoding = target.hardware.encoding
+        own = (f"{self.seed}/{target.owner}/{index}" for index in range(encoding.layout.cells_per_weight))
+        return [_Draws(key, read) for cell in own for key in _parallel(cell, encoding.parallel)]
 
     def _aged_blocks(self, name: str, age_s: float, purpose: str) -> Iterator[tuple[Tensor, ...]]:
         """The flattened layer's conductances block by block: a whole layer's would leave the cache at every step."""
@@ -177,10 +185,15 @@ class Chip:
         hardware = target.hardware
         hardware.device.check_age(age_s)
         v = hardware.encoding.window_position(target.latent.float() / target.scale).cpu()
-        draws = self._draws(target, read=_reading(age_s, purpose))
+        draws, parallel = self._draws(target, read=_reading(age_s, purpose)), hardware.encoding.parallel
         for block in v.flatten().split(_BLOCK):
-            targets = hardware.encode(block)
+            targets = (g.clone() if k else g for g in hardware.encode(block) for k in reversed(range(parallel)))
             yield tuple(_age(hardware.device, g, draw, age_s) for g, draw in zip(targets, draws, strict=True))
+
+
+def _parallel(key: str, parallel: int) -> list[str]:
+    """Of the draws of cells in parallel: the first are those of a cell alone, so that more cells only join them."""
+    return [key, *(f"{key}+{k}" for k in range(1, parallel))]
 
 
 def _reading(age_s: float, purpose: str) -> str:

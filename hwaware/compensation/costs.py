@@ -43,8 +43,9 @@ class LayerSize:
         kernel: positions of the kernel; 1 for linear layers.
         groups: of a convolution; 1 otherwise.
         inputs, outputs: input and output values for one sample.
-        cells: that hold its weights, reference columns included; 0 where they are another layer's, tied to it.
-        cells_per_weight: without them.
+        cells: that hold its weights, parallel ones and reference columns included; 0 where they are another layer's,
+            tied to it.
+        cells_per_weight: parallel ones included, without reference columns.
     """
 
     out_channels: int
@@ -176,7 +177,7 @@ def network_size(
             groups=layer.groups,
             inputs=inputs[name],
             outputs=outputs[name],
-            cells_per_weight=layer.hardware.encoding.layout.cells_per_weight,
+            cells_per_weight=layer.hardware.encoding.cells_per_weight,
             cells=layer.n_cells if owners[name] == name else 0,
         )
     parts = [predicted] if isinstance(predicted, Tensor) else predicted

@@ -23,7 +23,8 @@ class Hardware:
         crossbar: how cells are arranged, and read.
 
     Raises:
-        UserError: the cell's curve is there twice, in its state and in the voltage.
+        UserError: the cell's curve is there twice, in its state and in the voltage; the device's window is too narrow
+            for the headroom, or its law is not for an age of mean targets.
     """
 
     device: Device
@@ -37,13 +38,14 @@ class Hardware:
                 f"converters.input_kappa={converters.input_kappa} is the cell's curve, and the encoding has "
                 f"kappa={self.encoding.kappa} as well: set encoding.kappa linear."
             )
+        self.encoding.check_device(self.device)
 
     def encode(self, v: Tensor) -> tuple[Tensor, ...]:
-        """Target conductances (µS) of window positions, one tensor of their shape for each cell of a weight."""
+        """See :meth:`Encoding.encode`."""
         return self.encoding.encode(self.device, v)
 
     def decode(self, cells: tuple[Tensor, ...]) -> Tensor:
-        """Window positions from what the cells conduct (µS); after them the reference's, where there is one."""
+        """See :meth:`Encoding.decode`."""
         return self.encoding.decode(self.device, cells)
 
     def n_cells(self, weight: tuple[int, ...], groups: int) -> int:

@@ -27,6 +27,10 @@ class EncodingOptions:
         range_fraction: share r of the conductance window that weights use.
         format: ``{levels: 15}`` (an odd number of values of a weight), ``{bits: 8, slice_bits: 2}`` for ``bit_sliced``
             (with ``fraction_bits`` where the scale is ``fixed``), or ``continuous``.
+        headroom_us: below and above weights' conductances (µS), left free in the window for drift: ``[5, 2.5]``.
+        parallel: cells that stand for each cell of a weight.
+        combine: what they are read as, ``mean`` or ``median``.
+        mean_target_ages_s: ages (s) at which weights are expected to be read as they should, on average over them.
     """
 
     mapping: str | None = None
@@ -34,6 +38,10 @@ class EncodingOptions:
     kappa: float | Literal["linear"] | None = None
     range_fraction: float | None = None
     format: dict[str, int] | Literal["continuous"] | None = None
+    headroom_us: list[float] | None = None
+    parallel: int | None = None
+    combine: Literal["mean", "median"] | None = None
+    mean_target_ages_s: list[float] | None = None
 
     def words(self) -> dict[str, Any]:
         """What is given."""

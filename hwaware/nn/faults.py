@@ -12,7 +12,8 @@ from hwaware.hardware.devices.faults import is_stuck, stick
 def apply_stuck_cells(weight: Tensor, latent: Tensor, scale: Tensor, hardware: Hardware) -> Tensor:
     """Realised weights with freshly drawn stuck cells; the other cells of a weight with one are taken as exact.
 
-    Such a weight gets no gradient, except where cells hold digits: of so many the others can still be written.
+    Such a weight gets no gradient, except where cells hold digits or stand in parallel: the others can still be written.
+    In parallel it keeps its noise, too, and is moved by what its stuck cells change.
 
     Args:
         weight, latent: realised and latent weights of the same shape.
@@ -21,16 +22,16 @@ def apply_stuck_cells(weight: Tensor, latent: Tensor, scale: Tensor, hardware: H
     with torch.no_grad():
         device, encoding = hardware.device, hardware.encoding
         targets = hardware.encode(encoding.window_position(latent.float() / scale))
-        uniforms = [torch.rand_like(g) for g in targets]
-        cells = tuple(
-            stick(g, uniform, device.stuck_on, device.stuck_off, device.g_min_us, device.g_max_us)
-            for g, uniform in zip(targets, uniforms, strict=True)
-        )
-        stuck = torch.zeros_like(latent, dtype=torch.bool)
-        for uniform in uniforms:
-            stuck |= is_stuck(uniform, device.stuck_on, device.stuck_off)
-        values = encoding.realised(hardware.decode(cells)) * scale
+        stuck, cells = torch.zeros_like(latent, dtype=torch.bool), []
+        for g in targets:
+            for _ in range(encoding.parallel):
+                uniform = torch.rand_like(g)
+                cells.append(stick(g, uniform, device.stuck_on, device.stuck_off, device.g_min_us, device.g_max_us))
+                stuck |= is_stuck(uniform, device.stuck_on, device.stuck_off)
+        values = encoding.realised(hardware.decode(encoding.merged(cells))) * scale
+        if encoding.parallel > 1:
+            values = weight + values - encoding.realised(hardware.decode(targets)) * scale
         values = values.to(weight.dtype)
-    if encoding.format.is_fixed_point:
+    if encoding.format.is_fixed_point or encoding.parallel > 1:
         values = weight + (values - weight).detach()
     return torch.where(stuck, values, weight)

@@ -65,7 +65,8 @@ class ReadVerifyWrite(InFieldCompensation):
         target = chip.targets[name]
         hardware, device = target.hardware, target.hardware.device
         u = (target.latent.float() / target.scale).cpu().flatten()[where]
-        wanted = hardware.encode(hardware.encoding.window_position(u))
+        encoding = hardware.encoding
+        wanted = [g for g in hardware.encode(encoding.window_position(u)) for _ in range(encoding.parallel)]
         found, stuck = chip.conductances_at(name, age_s, purpose="calibration"), chip.stuck_cells(name)
         later = chip.conductances_at(name, age_s)  # what cells that are left alone are read as, when the network runs
         draw = stream(f"{chip.seed}/{target.owner}/rewrite/{float(age_s)!r}")
@@ -86,9 +87,8 @@ class ReadVerifyWrite(InFieldCompensation):
                 reads += int(wrong.sum())
             cells.append(torch.where(written, g, then.flatten()[where]))
         reference = chip.reference_at(name, age_s)
-        if reference is not None:
-            cells.append(reference.flatten()[where])
-        return hardware.encoding.realised(hardware.decode(tuple(cells))), writes, reads
+        against = () if reference is None else (reference.flatten()[where],)
+        return encoding.realised(hardware.decode((*encoding.merged(cells), *against))), writes, reads
 
     def installed(self, model: nn.Module, state: State) -> AbstractContextManager[None]:
         def rewritten(name: str, layer: AnalogLayer) -> Tensor:

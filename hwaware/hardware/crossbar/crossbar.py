@@ -44,10 +44,10 @@ class Crossbar:
         return groups, -(-outputs // self.columns), math.prod(weight[1:])
 
     def n_cells(self, encoding: Encoding, weight: Sequence[int], groups: int) -> int:
-        """Cells that hold a layer's weights, reference columns included."""
-        layout = encoding.layout
-        own = math.prod(weight) * layout.cells_per_weight
-        return own + (math.prod(self.reference_shape(weight, groups)) if layout.reference else 0)
+        """Cells that hold a layer's weights, parallel ones and reference columns included."""
+        own = math.prod(weight) * encoding.cells_per_weight
+        reference = math.prod(self.reference_shape(weight, groups)) if encoding.layout.reference else 0
+        return own + reference * encoding.parallel
 
     def plain(self) -> dict[str, Any]:
         """All of it as plain types, in the form that recipes have it in."""

@@ -194,6 +194,19 @@ class Device(ABC):
         self.check_age(age_s)
         return censored_moments(*self.free_moments(g_us, age_s, read_noise), *self.limits_us)
 
+    def median_moments(self, g_us: Tensor, age_s: float, shrink: float, read_noise: bool = True) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation (µS) of the median of several such cells with one target.
+
+        Exact, but for the shape of a median's density, where a cell's change is a Gaussian before the clamp.
+
+        Args:
+            g_us, age_s, read_noise: see :meth:`cell_moments`.
+            shrink: standard deviation of the median of as many standard Gaussians.
+        """
+        self.check_age(age_s)
+        mean, std = self.free_moments(g_us, age_s, read_noise)
+        return censored_moments(mean, std * shrink, *self.limits_us)
+
     def free_moments(self, g_us: Tensor, age_s: float, read_noise: bool = True) -> tuple[Tensor, Tensor]:
         """The same before the clamp: what a censored likelihood is made of."""
         mean, variance = g_us, g_us.new_zeros(()) + self.programming_std_us(g_us) ** 2

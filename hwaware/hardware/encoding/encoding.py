@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -13,10 +14,17 @@ from torch import Tensor
 from hwaware.errors import UserError, nearest
 from hwaware.hardware.devices.censored import SMALLEST_VARIANCE
 from hwaware.hardware.devices.device import Device
-from hwaware.hardware.encoding import curve
+from hwaware.hardware.encoding import curve, targets
 from hwaware.hardware.encoding.formats import Codes, Continuous, NumberFormat, format_words, quantise
 from hwaware.hardware.encoding.mapping import BIT_SLICED, Mapping, bit_sliced, mapping_of
+from hwaware.hardware.encoding.parallel import COMBINATIONS, merged, remaining_std
 from hwaware.hardware.encoding.scale import SCALE_NAMES, SCALES, FixedScale, Scale
+
+#: Most cells in parallel: beyond, errors that all cells have in common are all that is left.
+MOST_PARALLEL = 4096
+
+#: Words that results lack where they have their defaults.
+_LATER = ("headroom_us", "parallel", "combine", "mean_target_ages_s")
 
 #: Curvatures rκ that the weight transform keeps its precision for, in single precision.
 CURVES = (0.01, 10.0)
@@ -39,6 +47,13 @@ class Encoding:
         range_fraction: share r ∈ (0, 1] of the conductance window that weights may use.
         format: which values weights are written as. Where none is given: 8 bits in slices of 2 with the mapping
             ``bit_sliced``, continuous with any other.
+        headroom_us: what of the device's window (µS), below and above, no target lies in; cells may still drift into
+            it. So the drift that a pair's cells have in common cancels, which the window's end would cut off.
+        parallel: K, cells that stand for each cell of a weight, with errors of their own; reference cells likewise.
+        combine: what K cells are read as: their ``mean``, or their ``median``.
+        mean_target_ages_s: ages (s) at which, on average over them, what weights are expected to be read as is what is
+            wanted; conductances are chosen by it (:mod:`hwaware.hardware.encoding.targets`). Empty: cells are to
+            conduct what weights stand for.
 
     Raises:
         UserError: a value can't be, or does not go with another.
@@ -49,6 +64,10 @@ class Encoding:
     kappa: float | None = 2.0
     range_fraction: float = 1.0
     format: NumberFormat = None  # type: ignore[assignment]  # until the mapping is known
+    headroom_us: tuple[float, ...] = (0.0, 0.0)
+    parallel: int = 1
+    combine: str = "mean"
+    mean_target_ages_s: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.mapping != BIT_SLICED:
@@ -67,6 +86,25 @@ class Encoding:
                 "A cell without a curve has kappa linear (null in a device file)."
             )
         self.format.check(self.range_fraction)
+        self._check_cells()
+
+    def _check_cells(self) -> None:
+        headroom, ages_s = (tuple(map(float, value)) for value in (self.headroom_us, self.mean_target_ages_s))
+        object.__setattr__(self, "headroom_us", headroom)
+        object.__setattr__(self, "mean_target_ages_s", ages_s)
+        if len(headroom) != 2 or not all(0 <= part < math.inf for part in headroom):
+            raise UserError(f"headroom_us={list(headroom)} must be two numbers of 0 or more, below and above: [5, 2.5].")
+        if type(self.parallel) is not int or not 1 <= self.parallel <= MOST_PARALLEL:
+            raise UserError(f"parallel={self.parallel} must be a whole number from 1 to {MOST_PARALLEL}.")
+        if self.combine not in COMBINATIONS:
+            raise UserError(f"combine '{self.combine}' is unknown. {nearest(self.combine, COMBINATIONS)}")
+        if self.combine == "median" and self.parallel == 2:
+            raise UserError("combine median with parallel=2 is their mean: give 3 cells or more, or combine mean.")
+        if ages_s and not isinstance(self.format, Continuous):
+            raise UserError(
+                f"mean_target_ages_s={list(ages_s)} moves conductances off the steps of format "
+                f"{format_words(self.format)}: leave it out, or give the format continuous."
+            )
 
     def _check_format(self) -> None:
         form = self.format
@@ -137,12 +175,21 @@ class Encoding:
             "kappa": self.kappa,
             "range_fraction": self.range_fraction,
             "format": format_words(self.format),
+            "headroom_us": list(self.headroom_us),
+            "parallel": self.parallel,
+            "combine": self.combine,
+            "mean_target_ages_s": list(self.mean_target_ages_s),
         }
 
     def params(self) -> dict[str, Any]:
-        """The same as results have it: flat, without the mapping, which has a column of its own."""
+        """The same as results have it: flat, without the mapping, which has a column of its own.
+
+        What came later than the first results is there where it is not as usual.
+        """
         plain = self.plain()
-        return {key: plain[key] for key in ("scale", "kappa", "range_fraction")} | plain["format"]
+        usual = {one.name: one.default for one in fields(self)}
+        later = {key: plain[key] for key in _LATER if getattr(self, key) != usual[key]}
+        return {key: plain[key] for key in ("scale", "kappa", "range_fraction")} | plain["format"] | later
 
     def __str__(self) -> str:
         return self.mapping if isinstance(self.format, Continuous) else f"{self.mapping}, {self.format}"
@@ -197,13 +244,53 @@ class Encoding:
 
     # From window positions to conductances, and back.
 
+    def check_device(self, device: Device) -> None:
+        """Raises UserError where a device's window is too narrow for the headroom, or its law not for an age."""
+        low, high = self.headroom_us
+        width = device.g_max_us - device.g_min_us
+        if low + high >= width:
+            raise UserError(
+                f"headroom_us={[low, high]} takes {low + high:g} µS of the window of device '{device.name}', which is "
+                f"{width:g} µS wide: nothing is left for weights."
+            )
+        for age_s in self.mean_target_ages_s:
+            device.check_law(age_s)
+
+    def window_us(self, device: Device) -> tuple[float, float]:
+        """The part of a device's window (µS) that targets lie in: all of it but the headroom."""
+        low, high = self.headroom_us
+        return device.g_min_us + low, device.g_max_us - high
+
+    def reference_us(self, device: Device) -> float:
+        """Target (µS) of reference cells: that of the window position 0."""
+        low, high = self.window_us(device)
+        return (low + high) / 2
+
+    @property
+    def cells_per_weight(self) -> int:
+        """Memory cells for one weight, parallel ones included, without the reference's."""
+        return self.layout.cells_per_weight * self.parallel
+
     def encode(self, device: Device, v: Tensor) -> tuple[Tensor, ...]:
-        """Target conductances (µS) of window positions, one tensor of their shape for each cell of a weight."""
-        return self.layout.encode(v, device.g_min_us, device.g_max_us)
+        """Target conductances (µS) of window positions, one tensor of their shape for each cell of a weight.
+
+        Cells in parallel have the same target, which is given once.
+        """
+        if self.mean_target_ages_s:
+            v = targets.looked_up(_mean_targets(self, device), v)
+        return self.layout.encode(v, *self.window_us(device))
+
+    def merged(self, cells: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """What cells in parallel are read as together.
+
+        Args:
+            cells: what each conducts: first all that stand for a weight's first cell, then all for its second, ….
+        """
+        return merged(cells, self.parallel, self.combine)
 
     def decode(self, device: Device, cells: tuple[Tensor, ...]) -> Tensor:
-        """Window positions from what the cells conduct (µS); after them the reference's, where there is one."""
-        return self.layout.decode(cells, device.g_min_us, device.g_max_us)
+        """Window positions from what cells conduct (µS), parallel ones :meth:`merged`; then the reference's, if any."""
+        return self.layout.decode(cells, *self.window_us(device))
 
     def realised(self, v: Tensor) -> Tensor:
         """Normalised weights that window positions count as: ``sinh(κv)/sinh(rκ)``. May overwrite ``v``."""
@@ -216,17 +303,37 @@ class Encoding:
         differentiable in ``u``, but not where cells hold digits.
         """
         u = u.detach() if self.format.is_fixed_point else u
-        v, layout = self.window_position(u), self.layout
-        cells = self.encode(device, v)
-        if layout.reference:
-            cells = (*cells, torch.full_like(v, device.middle_us))
-        moments = [device.cell_moments(g, age_s, read_noise) for g in cells]
-        shift = self.decode(device, tuple(mean for mean, _ in moments)) - v
-        variances = (std * std * gain**2 for (_, std), gain in zip(moments, layout.gains, strict=True))
-        variance = sum(variances, start=torch.zeros_like(v))
-        spread = variance.clamp(min=SMALLEST_VARIANCE).sqrt() * (1 / (device.g_max_us - device.g_min_us))
+        v = self.window_position(u)
+        mean, std = self._position_moments(device, self.encode(device, v), age_s, read_noise)
         slope = curve.realised_slope(v, self.kappa, self.range_fraction)
-        return shift * slope, spread * slope
+        return (mean - v) * slope, std * slope
+
+    def _position_moments(
+        self, device: Device, cells: tuple[Tensor, ...], age_s: float, read_noise: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the window position that working cells with these targets are read as."""
+        if self.layout.reference:
+            cells = (*cells, torch.full_like(cells[0], self.reference_us(device)))
+        shrink = remaining_std(self.parallel, self.combine)
+        if self.combine == "median":
+            moments = [device.median_moments(g, age_s, shrink, read_noise) for g in cells]
+        else:
+            moments = [(mean, std * shrink) for mean, std in (device.cell_moments(g, age_s, read_noise) for g in cells)]
+        mean = self.decode(device, tuple(mean for mean, _ in moments))
+        variances = (std * std * gain**2 for (_, std), gain in zip(moments, self.layout.gains, strict=True))
+        variance = sum(variances, start=torch.zeros_like(mean))
+        low, high = self.window_us(device)
+        return mean, variance.clamp(min=SMALLEST_VARIANCE).sqrt() * (1 / (high - low))
+
+    def expected(self, device: Device, cells: tuple[Tensor, ...], age_s: float) -> Tensor:
+        """Mean of ``ŵ/s`` for target conductances (µS) at an age (s): ``sinh(κm)·exp(κ²σ²/2)/sinh(rκ)``.
+
+        m and σ are of the window position that cells are read as. Through the curve it is exact for a Gaussian
+        position, and to the third order in κσ otherwise.
+        """
+        mean, std = self._position_moments(device, cells, age_s, read_noise=False)
+        bent = 1.0 if self.kappa is None else (0.5 * (self.kappa * std).square()).exp()
+        return self.realised(mean) * bent
 
     def with_slope(self, of_u: Callable[[Tensor], Tensor], u: Tensor) -> tuple[Tensor, Tensor]:
         """Values of a function of u, and its derivative.
@@ -242,3 +349,15 @@ class Encoding:
             value = of_u(u)
             (slope,) = torch.autograd.grad(value.sum(), u)
         return value.detach(), slope
+
+
+@lru_cache(maxsize=64)
+def _mean_targets(encoding: Encoding, device: Device) -> Tensor:
+    """For even window positions those to write, so that on average over the ages they are read as wanted."""
+    ages_s = encoding.mean_target_ages_s
+
+    def expected(v: Tensor) -> Tensor:
+        cells = encoding.layout.encode(v, *encoding.window_us(device))
+        return sum((encoding.expected(device, cells, age_s) for age_s in ages_s), start=0.0 * v) / len(ages_s)
+
+    return targets.inverse(expected, lambda v: encoding.realised(v.clone()))

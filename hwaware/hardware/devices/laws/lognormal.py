@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -65,3 +65,6 @@ class LognormalSpread(Device):
         )
         variance = g_us.square() * (second - first.square())
         return g_us * first, variance.clamp_min(SMALLEST_VARIANCE).sqrt()
+
+    def median_moments(self, g_us: Tensor, age_s: float, shrink: float, read_noise: bool = True) -> tuple[Tensor, Tensor]:
+        return replace(self, log_std=self.log_std * shrink).cell_moments(g_us, age_s, read_noise)  # of θ: e^θ is monotone

@@ -1,0 +1,70 @@
+"""Cells in parallel: each cell of a weight is there K times, with errors of its own, and the K are read as one.
+
+Their currents add up (``mean``), as in multi-memristive synapses (Boybat et al., Nature Communications 9, 2514, 2018);
+or the middle one counts (``median``), which a few stuck cells can't move. A median is no sum of currents: something has
+to read the K cells one by one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+COMBINATIONS = ("mean", "median")
+
+
+def merged(cells: Sequence[Tensor], parallel: int, combine: str) -> tuple[Tensor, ...]:
+    """What each ``parallel`` consecutive cells are read as together.
+
+    Args:
+        cells: conductances of one shape: all that stand for a weight's first cell, then all for its second, ….
+        parallel: K. The median of an even number is the mean of the middle two.
+        combine: one of :data:`COMBINATIONS`.
+    """
+    if parallel == 1:
+        return tuple(cells)
+    groups = (cells[start : start + parallel] for start in range(0, len(cells), parallel))
+    return tuple(_median(group) if combine == "median" else _mean(group) for group in groups)
+
+
+def _mean(cells: Sequence[Tensor]) -> Tensor:
+    total = cells[0].clone()
+    for g in cells[1:]:
+        total += g
+    return total.mul_(1 / len(cells))
+
+
+def _median(cells: Sequence[Tensor]) -> Tensor:
+    ordered, middle = torch.stack(list(cells)).sort(dim=0).values, len(cells) // 2
+    return ordered[middle] if len(cells) % 2 else (ordered[middle - 1] + ordered[middle]).mul_(0.5)
+
+
+def remaining_std(parallel: int, combine: str) -> float:
+    """Standard deviation of what K independent Gaussians of unit variance are read as."""
+    return _median_std(parallel) if combine == "median" else 1 / math.sqrt(parallel)
+
+
+@lru_cache
+def _median_std(n: int) -> float:
+    """Of the median of n standard Gaussians, by its density.
+
+    With m = n//2 the density at z of the middle one (n odd) is ``∝ Φ^m·(1 - Φ)^m·φ``; of the mean of the middle two,
+    z ∓ t (n even), ``∝ ∫ Φ(z - t)^(m-1)·(1 - Φ(z + t))^(m-1)·φ(z - t)·φ(z + t) dt``.
+    """
+    z, m = torch.linspace(-8, 8, 1601, dtype=torch.float64), n // 2
+
+    def log_parts(low: Tensor, high: Tensor, power: int) -> Tensor:
+        tails = torch.special.log_ndtr(low) + torch.special.log_ndtr(-high)
+        return power * tails - (low.square() + high.square()) / 4
+
+    if n % 2:
+        logs = log_parts(z, z, m)
+    else:
+        t = torch.linspace(0, 8, 801, dtype=torch.float64)[:, None]
+        logs = (log_parts(z - t, z + t, m - 1) - ((z - t).square() + (z + t).square()) / 4).logsumexp(0)
+    density = logs.softmax(0)
+    return math.sqrt((density * z.square()).sum().item())
