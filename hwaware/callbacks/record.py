@@ -23,7 +23,7 @@ from hwaware.tasks.of_module import task_of
 class RunRecord(SaveConfigCallback):
     """Writes ``config.yaml`` and ``conversion.csv`` when training starts, and ``model.safetensors`` when it is done.
 
-    Files of devices are copied into the run's folder, and ``config.yaml`` names the copies.
+    Files of devices and plans are copied into the run's folder, and ``config.yaml`` names the copies.
 
     Nothing is written before data, network and checkpoint have been read, so that a mistake in them leaves no trace.
     The whole configuration, trainer and optimiser included, also goes to Weights & Biases, and so do the weights.
@@ -64,7 +64,7 @@ class RunRecord(SaveConfigCallback):
             return
         folder.mkdir(parents=True, exist_ok=True)
         config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
-        _keep_device_files(config, folder / "devices")
+        _keep_files(config, folder / "devices")
         (folder / self.config_filename).write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
         if task.conversion is not None:
             rows = [asdict(layer) for layer in task.conversion.layers]
@@ -79,23 +79,33 @@ class RunRecord(SaveConfigCallback):
             wandb.finish()
 
 
-def _keep_device_files(config: Any, folder: Path) -> None:
-    """Copies the device files that a configuration names into a folder, and names these copies in it instead."""
+def _keep_files(config: Any, folder: Path) -> None:
+    """Copies the files of devices and plans that a configuration names into a folder, and names the copies instead."""
     if isinstance(config, list):
         for one in config:
-            _keep_device_files(one, folder)
+            _keep_files(one, folder)
     if not isinstance(config, dict):
         return
     for key, value in config.items():
-        name = value.get("name") if key == "device" and isinstance(value, dict) else None
-        if not isinstance(name, str) or not name.endswith((".yaml", ".yml")):
-            _keep_device_files(value, folder)
-            continue
-        text, copy = Path(name).read_bytes(), folder / Path(name).name
-        if not copy.is_file() or copy.read_bytes() == text:  # two files of one name: the second stays where it is
-            folder.mkdir(exist_ok=True)
-            copy.write_bytes(text)
-            value["name"] = str(copy)
+        if key == "device" and isinstance(value, dict):
+            _keep_file(value, "name", folder)
+        elif key == "hardware" and isinstance(value, dict) and "plan" in value:
+            _keep_file(value, "plan", folder)
+            _keep_files({one: value[one] for one in value if one != "plan"}, folder)
+        else:
+            _keep_files(value, folder)
+
+
+def _keep_file(values: dict[str, Any], key: str, folder: Path) -> None:
+    """Copies a file that is named under a key; what names none is left."""
+    name = values.get(key)
+    if not isinstance(name, str) or not name.endswith((".yaml", ".yml")):
+        return
+    text, copy = Path(name).read_bytes(), folder / Path(name).name
+    if not copy.is_file() or copy.read_bytes() == text:  # two files of one name: the second stays where it is
+        folder.mkdir(exist_ok=True)
+        copy.write_bytes(text)
+        values[key] = str(copy)
 
 
 def _flat(row: dict[str, Any]) -> list[Any]:

@@ -22,11 +22,12 @@ commands:
   --KEY VALUE          any key of the recipe, e.g. --model.hardware.encoding.mapping offset --trainer.max_steps 100
   --print_config       the whole configuration, without running it
   --ckpt_path PATH     fit: resume a killed run, bit for bit; 'last' finds the recipe's latest
-  --weights FILE       drift, compare, sensitivity, export, push, onnx: a run's model.safetensors, or any plain file
-                       (timm, transformers); also a folder that has one, or hf-hub:USER/NAME
+  --weights FILE       drift, compare, sensitivity, plan, export, push, onnx: a run's model.safetensors, or any plain
+                       file (timm, transformers); also a folder that has one, or hf-hub:USER/NAME
   --out PATH           export, push, onnx: where to write
   --repo USER/NAME     push: on the Hugging Face hub
-  --chips N, --age_s S sensitivity: how many chips (3), of which age (ten years)
+  --cells X            plan: budget, such as 1.25 times the cells; or --points P: a target, at most P points lost
+  --digital_percent D  plan: weights that may stay digital
 
 hwaware COMMAND --help lists a command's keys, hwaware fit --model.help ImageClassification those of a class.
 """

@@ -31,7 +31,8 @@ COMMANDS = {
     "test": Command("metrics on the test samples, exact weights", keeps_run=False),
     "drift": Command("the same on simulated chips, from the first second to ten years"),
     "compare": Command("the same for every way of repairing the chips, with what each costs"),
-    "sensitivity": Command("which layers lose most, and what keeping them digital gives back"),
+    "sensitivity": Command("which layers do most damage in aged cells"),
+    "plan": Command("which layer gets which cells, for a budget of cells or an accuracy: placement.yaml"),
     "device": Command(
         "memory technologies: device list, show NAME, plot NAME; own ones: fit CSV --out YAML, simulate NAME",
         on_recipe=False,

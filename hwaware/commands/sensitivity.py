@@ -1,30 +1,29 @@
-"""``hwaware sensitivity``: a network's layers, ranked by what they lose in aged cells: CSV, figure, table."""
+"""``hwaware sensitivity``: what each layer's cells cost a network, the first half of a plan: CSV, figure, table."""
 
 from __future__ import annotations
 
-import copy
 from dataclasses import asdict
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, Trainer
 from rich.console import Console
 from rich.table import Table
-from torch import nn
 
-from hwaware.chip import VALIDATION_CHIP_SEED_START
+from hwaware.callbacks import DriftEvaluation
 from hwaware.commands.steps import given_network, set_up_alone, tear_down, the_one, write_record
+from hwaware.compensation.seeds import planning_chip
 from hwaware.data.contract import dataset_name
 from hwaware.errors import UserError
 from hwaware.evaluation.fitting import fit_data
 from hwaware.evaluation.law import hardware_labels
+from hwaware.evaluation.plan import converted, probe_of
 from hwaware.evaluation.run import Run
 from hwaware.evaluation.sensitivity import sensitivity
-from hwaware.hardware import Placement
-from hwaware.nn import analog_layers, main_hardware
-from hwaware.report.device_plots import plot_sensitivity
+from hwaware.hardware import Hardware, Placement
+from hwaware.nn import main_hardware, owning_layers
 from hwaware.report.labels import age_label, device_heading
+from hwaware.report.plan_plots import plot_sensitivity
 from hwaware.results.csv import write_csv
 from hwaware.results.provenance import commit
 from hwaware.results.sensitivity import LayerSensitivity
@@ -41,116 +40,109 @@ def run(
     trainer: Trainer,
     task: HardwareAwareTask,
     datamodule: LightningDataModule,
+    evaluation: DriftEvaluation,
     weights: str | None = None,
     ckpt_path: str | None = None,
     age_s: float = 315_360_000.0,
-    chips: int = 3,
-    most: int = 8,
+    chips: int = 2,
+    samples: int = 100,
 ) -> list[LayerSensitivity]:
-    """Which layers a network's accuracy depends on: one at a time in aged cells, on validation images and chips.
+    """How far a network's answers move with one layer at a time in aged cells, on calibration samples.
 
     Args:
         trainer: of one process.
-        task: its pretrained weights are ranked where no others are given.
+        task: its pretrained weights are looked at where no others are given.
         datamodule: the data.
+        evaluation: whose seed is the run's.
         weights: a run's ``model.safetensors``, or a plain file (timm, transformers).
         ckpt_path: a run's ``.ckpt`` instead; ``last`` is the recipe's latest.
         age_s: age of the chips (s).
-        chips: how many.
-        most: of how many layers to keep digital at most the accuracy is measured.
+        chips: how many, none of which settings are chosen by or results are of.
+        samples: calibration samples.
     """
-    check_ranking(task, age_s, chips, most)
+    for field, value in (("chips", chips), ("samples", samples)):
+        if value < 1:
+            raise UserError(f"{field}={value} must be at least 1.")
+    placement = placement_of(task, age_s)
     set_up_alone(trainer, task, datamodule)
     network = given_network(task, the_one(weights, ckpt_path))
     datamodule.prepare_data()
     datamodule.setup("fit")
     write_record(trainer, task)
     try:
-        return rank_layers(Run.of(trainer), task, datamodule, network, age_s, chips, most)
+        made = Run.of(trainer)
+        model = converted(made, task, datamodule, network, placement)
+        probe = probe_of(task, fit_data(made, task, datamodule), samples)
+        seeds = [planning_chip(evaluation.seed, number) for number in range(chips)]
+        with made.progress("measuring layers", len(owning_layers(model))) as advance:
+            found = sensitivity(model, probe, age_s=age_s, chip_seeds=seeds, on_layer=advance)
+        Console().print(_table(found, task.network_name))
+        write_sensitivity(made, task, datamodule, found, main_hardware(model), chips)
+        return found
     finally:
         tear_down(trainer, task)
 
 
-def rank_layers(
+def placement_of(task: HardwareAwareTask, age_s: float) -> Placement:
+    """A task's placement; UserError where it has none, or a device's law is not for the age."""
+    if task.placement is None:
+        raise UserError("there is no hardware to drift on: give one, e.g. --model.hardware.device.name reram_cmo.")
+    for hardware in task.placement.every:
+        hardware.device.check_law(age_s)
+    return task.placement
+
+
+def write_sensitivity(
     run: Run,
     task: HardwareAwareTask,
     datamodule: LightningDataModule,
-    network: nn.Module,
-    age_s: float,
+    found: list[LayerSensitivity],
+    main: Hardware,
     chips: int,
-    most: int,
-) -> list[LayerSensitivity]:
-    """Converts a digital network for the task's hardware, drifts it layer by layer, and writes what came out."""
-    model = copy.deepcopy(network).float()
-    task.convert(model, _placement(task))
-    model = model.to(run.torch_device).eval()
-    with run.precision():
-        task.calibrate(model, datamodule)
-    data, layers = fit_data(run, task, datamodule), len(analog_layers(model))
-    seeds = range(VALIDATION_CHIP_SEED_START, VALIDATION_CHIP_SEED_START + chips)
-    with run.progress("drifting layers", chips * (1 + layers + min(most, layers))) as advance:
-        found = sensitivity(model, accuracy=data.accuracy, age_s=age_s, chip_seeds=seeds, most=most, on_score=advance)
-    Console().print(_table(found, task.network_name))
-    folder, main = run.folder, main_hardware(model)
-    if folder is not None:
-        about = {
-            "model": task.network_name,
-            "dataset": dataset_name(datamodule),
-            "device": main.device.name,
-            "mapping": main.encoding.mapping,
-            "n_chips": chips,
-            "commit": commit(),
-            "version": version("hwaware"),
-        }
-        lines = [asdict(one) | about for one in found]
-        cells = ([known(value) for value in line.values()] for line in lines)
-        path = write_csv(folder / NAME, lines[0], cells)
-        of = " · ".join(device_heading(hardware_labels(main)))
-        heading = (f"{task.network_name}, {age_label(age_s)}, one layer at a time", of)
-        plot = plot_sensitivity(found, folder / "plots" / "sensitivity.png", heading)
-        for tracker in run.trackers:
-            _track(tracker, lines, plot)
-        print(f"ranking: {path}", f"plot: {plot}", sep="\n", flush=True)
-    return found
-
-
-def check_ranking(task: HardwareAwareTask, age_s: float, chips: int, most: int) -> None:
-    """Raises UserError where there is no hardware, its law is not for the age, or there are too few chips or layers."""
-    placement = _placement(task)
-    for field, value, least in (("chips", chips, 1), ("most", most, 0)):
-        if value < least:
-            raise UserError(f"{field}={value} must be at least {least}.")
-    for hardware in placement.every:
-        hardware.device.check_law(age_s)
-
-
-def _placement(task: HardwareAwareTask) -> Placement:
-    """The task's hardware; UserError where it has none."""
-    if task.placement is None:
-        raise UserError("there is no hardware to drift on: give one, e.g. --model.hardware.device.name reram_cmo.")
-    return task.placement
+) -> None:
+    """Writes what was measured into the run's folder, with a figure."""
+    folder = run.folder
+    if folder is None:
+        return
+    about = {
+        "model": task.network_name,
+        "dataset": dataset_name(datamodule),
+        "device": main.device.name,
+        "mapping": main.encoding.mapping,
+        "n_chips": chips,
+        "commit": commit(),
+        "version": version("hwaware"),
+    }
+    lines = [asdict(one) | about for one in found]
+    path = write_csv(folder / NAME, lines[0], ([known(value) for value in line.values()] for line in lines))
+    heading = (
+        f"{task.network_name}, {age_label(found[0].age_s)}, one layer at a time",
+        " · ".join(device_heading(hardware_labels(main))),
+    )
+    plot = plot_sensitivity(found, folder / "plots" / "sensitivity.png", heading)
+    for tracker in run.trackers:
+        _track(tracker, lines, str(plot))
+    print(f"sensitivity: {path}", f"plot: {plot}", sep="\n", flush=True)
 
 
 def _table(found: list[LayerSensitivity], network: str) -> Table:
     shown = found[:_SHOWN]
     title = f"{network} after {age_label(found[0].age_s)}: the {len(shown)} most sensitive of {len(found)} layers"
-    exact, every = found[0].exact_accuracy, found[0].all_accuracy
     caption = (
-        f"Validation samples and chips: {exact:.2f} % exact, {every:.2f} % with every layer in cells. Points lost with "
-        "this layer alone in cells. Kept: accuracy with it and all above it digital."
+        "Damage: divergence of the answers (nats) with the layer alone in cells, one in each place; of it, what cells "
+        f"are read as on average (bias). All layers together: {sum(one.damage_nats for one in found):.3g}."
     )
     table = Table(title=title, caption=caption)
-    for number, name in enumerate(("layer", "cells", "points lost", "kept (%)", "cells saved (%)")):
+    for number, name in enumerate(("layer", "weights", "damage", "bias", "share (%)")):
         table.add_column(name, justify="right" if number else "left", overflow="fold")
     for one in shown:
-        kept = "" if one.kept_accuracy != one.kept_accuracy else f"{one.kept_accuracy:.2f}"
-        lost = f"{one.loss_points:.2f} ± {one.loss_std:.2f}"
-        table.add_row(one.layer, f"{one.cells:,}", lost, kept, f"{one.kept_cells_percent:.3g}")
+        damage = f"{one.damage_nats:.3g} ± {one.noise_std:.2g}"
+        table.add_row(one.layer, f"{one.weights:,}", damage, f"{one.bias_nats:.2g}", f"{one.share_percent:.3g}")
     return table
 
 
-def _track(run: Any, lines: list[dict[str, Any]], plot: Path) -> None:
+def _track(run: Any, lines: list[dict[str, Any]], plot: str) -> None:
     import wandb
 
     table = wandb.Table(columns=[*lines[0]], data=[[*line.values()] for line in lines])
-    run.log({"sensitivity": table, "sensitivity_plot": wandb.Image(str(plot))})
+    run.log({"sensitivity": table, "sensitivity_plot": wandb.Image(plot)})

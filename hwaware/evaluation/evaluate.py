@@ -14,7 +14,7 @@ from hwaware.chip import CHIP_SEED_START, Chip, drift_free
 from hwaware.compensation import Repair
 from hwaware.errors import UserError
 from hwaware.hardware import Device, Hardware
-from hwaware.nn import analog_layers, digital_layers, main_hardware
+from hwaware.nn import analog_layers, digital_layers, main_hardware, owning_layers
 from hwaware.nn.convert import refuse_uncalled
 from hwaware.nn.install import eval_mode
 from hwaware.results.provenance import commit
@@ -107,15 +107,30 @@ def held_by(model: nn.Module) -> str:
 
     It has the parameters of the hardware that holds most weights. Where layers are left out of the cells,
     ``digital`` has their names; where some stand on other hardware, ``layers`` has what differs, by their names.
+    ``cells_ratio`` is how many cells there are, over one in each place with every layer in cells, and
+    ``digital_percent`` how many of the weights stay digital; each where it is not 1 and not 0.
     """
     main = main_hardware(model)
-    params = main.params()
+    params = main.params() | _shares(model, main)
     if left_out := digital_layers(model):
         params["digital"] = left_out
     layers = analog_layers(model).items()
     if differing := {name: _differs(layer.hardware, main) for name, layer in layers if layer.hardware != main}:
         params["layers"] = differing
     return json.dumps(params, sort_keys=True)
+
+
+def _shares(model: nn.Module, main: Hardware) -> dict[str, float]:
+    """``cells_ratio`` and ``digital_percent``."""
+    modules, layers = dict(model.named_modules()), owning_layers(model)
+    digital = [modules[name] for name in digital_layers(model)]
+    places = [(main, one) for one in digital] + [(one.hardware, one) for one in layers.values()]
+    single = [on.with_parallel(1).n_cells(tuple(one.weight.shape), getattr(one, "groups", 1)) for on, one in places]
+    ratio = round(sum(one.n_cells for one in layers.values()) / sum(single), 4)
+    weights = [sum(one.weight.numel() for one in some) for some in (digital, layers.values())]
+    percent = round(100 * weights[0] / sum(weights), 4)
+    shares = {"cells_ratio": (ratio, 1.0), "digital_percent": (percent, 0.0)}
+    return {name: share for name, (share, usual) in shares.items() if share != usual}
 
 
 def _differs(hardware: Hardware, main: Hardware) -> dict[str, Any]:

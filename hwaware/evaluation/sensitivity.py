@@ -1,87 +1,169 @@
-"""Which layers a network's accuracy on aged chips depends on most."""
+"""What each layer's cells cost a network: the damage that planning weighs against their number."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hwaware.chip import VALIDATION_CHIP_SEED_START, Chip, drift_free
+from hwaware.chip import Chip
+from hwaware.errors import UserError
 from hwaware.nn import AnalogLayer, installed_weights, owning_layers, weight_owners
 from hwaware.results.sensitivity import LayerSensitivity
+
+#: Cells in parallel with which damage is measured: most layers' then adds up. Of a median fewer, since stuck cells,
+#: which are what it is for, have to show.
+PARALLEL, PARALLEL_MEDIAN = 16, 3
+
+#: Above this damage (nats) a layer is measured once more with four times the cells, as often as it takes.
+_LARGE_NATS, _MOST = 0.1, 1024
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What damage is measured by.
+
+    Attributes:
+        predict: a network's output for a batch.
+        divergence: of a network's output from the exact one's for the same batch, a scalar, mean over samples.
+        batches: calibration samples, of about equal number.
+    """
+
+    predict: Callable[[nn.Module, Any], Any]
+    divergence: Callable[[Any, Any], Tensor]
+    batches: Sequence[Any]
+
+
+def exact_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Effective weights of a converted network's layers, tied ones once."""
+    return {name: layer.effective_weight() for name, layer in owning_layers(model).items()}
+
+
+def damage(model: nn.Module, probe: Probe, weights: Mapping[str, Tensor], answers: Sequence[Any]) -> float:
+    """Divergence (nats) of a converted network with these weights from the exact one's answers to the probe's batches.
+
+    Args:
+        model: in eval mode.
+        probe: what is asked.
+        weights: of each layer; tied ones under the first's name.
+        answers: the exact network's.
+    """
+    owners = weight_owners(model)
+    with installed_weights(model, lambda name, layer: weights[owners[name]]):
+        found = [probe.divergence(probe.predict(model, batch), exact) for batch, exact in _both(probe, answers)]
+    value = torch.stack(found).mean().item()
+    if value != value:
+        raise UserError("the network's answers are not finite (NaN) with weights as cells have them.")
+    return max(0.0, value)
+
+
+@torch.no_grad()
+def answers_of(model: nn.Module, probe: Probe) -> list[Any]:
+    """The exact network's answers to the probe's batches."""
+    weights, owners = exact_weights(model), weight_owners(model)
+    with installed_weights(model, lambda name, layer: weights[owners[name]]):
+        return [probe.predict(model, batch) for batch in probe.batches]
 
 
 @torch.no_grad()
 def sensitivity(
     model: nn.Module,
+    probe: Probe,
     *,
-    accuracy: Callable[[nn.Module], float],
     age_s: float,
-    chip_seeds: Iterable[int] = range(VALIDATION_CHIP_SEED_START, VALIDATION_CHIP_SEED_START + 3),
-    most: int = 8,
-    on_score: Callable[[], None] = lambda: None,
+    chip_seeds: Iterable[int],
+    on_layer: Callable[[], None] = lambda: None,
 ) -> list[LayerSensitivity]:
-    """Drifts one layer at a time, then keeps the most sensitive ones exact, one after the other.
+    """Puts one layer at a time into aged cells, several in parallel, and measures how far answers move.
 
     Args:
         model: a converted network in eval mode.
-        accuracy: of a network in percent, on samples to choose by.
+        probe: what is asked of it.
         age_s: of the chips (s).
-        chip_seeds: chips to choose by; never those that results are reported on.
-        most: how many layers are kept digital at most; ``kept_accuracy`` is NaN below them.
-        on_score: called after each score, for progress.
+        chip_seeds: chips to measure on; neither those that settings are chosen by nor those that results are of.
+        on_layer: called after each layer, for progress.
 
     Returns:
-        The layers, the most sensitive first; layers tied to each other under the name of one.
+        The layers, those that do most damage first; layers tied to each other under the name of one.
 
     Raises:
         UserError: a device's law does not cover the age.
     """
-    layers, owners = owning_layers(model), weight_owners(model)
-    with drift_free(model):
-        exact = accuracy(model)
-    programmed = [Chip.program(model, seed) for seed in chip_seeds]
-    chips = [{name: chip.weight_at(name, age_s) for name in layers} for chip in programmed]
+    layers, exact = owning_layers(model), exact_weights(model)
+    answers = answers_of(model, probe)
+    chips = [Chip.program(model, seed) for seed in chip_seeds]
 
-    def score(drifted: Sequence[str]) -> list[float]:
-        values = []
-        for weights in chips:
+    def aged(chip: Chip, name: str, parallel: int) -> Tensor:
+        target = chip.targets[name]
+        targets = chip.targets | {name: replace(target, hardware=target.hardware.with_parallel(parallel))}
+        return replace(chip, targets=targets).weight_at(name, age_s)
 
-            def chosen(name: str, layer: AnalogLayer, weights: dict[str, Tensor] = weights) -> Tensor:
-                return weights[owners[name]] if owners[name] in drifted else layer.effective_weight()
+    def harm(name: str, weight: Tensor) -> float:
+        return damage(model, probe, exact | {name: weight}, answers)
 
-            with installed_weights(model, chosen):
-                values.append(accuracy(model))
-            on_score()
-        return values
-
-    every = statistics.fmean(score(list(layers)))
-    losses = {name: [exact - value for value in score([name])] for name in layers}
-    ranked = sorted(layers, key=lambda name: -statistics.fmean(losses[name]))
-    cells = {name: layer.n_cells for name, layer in layers.items()}
-    found, kept = [], 0
-    for rank, name in enumerate(ranked, start=1):
-        kept += cells[name]
-        error = [((weights[name] - layers[name].effective_weight()).norm()).item() for weights in chips]
+    found = []
+    for name, layer in layers.items():
+        encoding, norm = layer.hardware.encoding, exact[name].norm().item()
+        bias, parallel = 0.0, PARALLEL_MEDIAN
+        if encoding.combine == "mean":
+            bias, parallel = harm(name, _mean_weight(layer, exact[name], age_s)), PARALLEL
+        values = [harm(name, aged(chip, name, parallel)) for chip in chips]
+        while encoding.combine == "mean" and statistics.fmean(values) - bias > _LARGE_NATS and parallel < _MOST:
+            parallel *= 4
+            values = [harm(name, aged(chip, name, parallel)) for chip in chips]
+        errors = [(aged(chip, name, 1) - exact[name]).norm().item() for chip in chips]
+        ratio = noise_ratio(layer, chips[0], name, age_s, parallel)
+        noise = [max(0.0, value - bias) / ratio for value in values]
         found.append(
             LayerSensitivity(
-                rank=rank,
+                rank=0,
                 layer=name,
-                cells=cells[name],
+                weights=layer.weight.numel(),
+                cells=layer.hardware.with_parallel(1).n_cells(tuple(layer.weight.shape), layer.groups),
                 age_s=age_s,
-                weight_error=_relative(statistics.fmean(error), layers[name].effective_weight().norm().item()),
-                loss_points=statistics.fmean(losses[name]),
-                loss_std=statistics.stdev(losses[name]) if len(chips) > 1 else 0.0,
-                kept_accuracy=statistics.fmean(score(ranked[rank:])) if rank <= most else float("nan"),
-                kept_cells_percent=100 * kept / sum(cells.values()),
-                exact_accuracy=exact,
-                all_accuracy=every,
+                parallel=parallel,
+                weight_error=statistics.fmean(errors) / norm if norm else float("nan"),
+                bias_nats=bias,
+                noise_nats=statistics.fmean(noise),
+                noise_std=statistics.stdev(noise) if len(noise) > 1 else 0.0,
+                share_percent=0.0,
             )
         )
-    return found
+        on_layer()
+    total = sum(one.damage_nats for one in found) or 1.0
+    ranked = sorted(found, key=lambda one: -one.damage_nats)
+    return [
+        replace(one, rank=rank, share_percent=100 * one.damage_nats / total) for rank, one in enumerate(ranked, start=1)
+    ]
 
 
-def _relative(error: float, norm: float) -> float:
-    return error / norm if norm else float("nan")
+@torch.no_grad()
+def noise_ratio(layer: AnalogLayer, chip: Chip, name: str, age_s: float, parallel: int) -> float:
+    """By how much so many cells in parallel shrink the power of a layer's weight error.
+
+    A mean shrinks it by their number. What a median does depends on how many cells are stuck, and is counted on a chip.
+    """
+    if layer.hardware.encoding.combine == "mean":
+        return 1 / parallel
+    exact, powers = layer.effective_weight(), []
+    for cells in (1, parallel):
+        target = replace(chip.targets[name], hardware=layer.hardware.with_parallel(cells))
+        weight = replace(chip, targets=chip.targets | {name: target}).weight_at(name, age_s)
+        powers.append((weight - exact).square().sum().item())
+    return powers[1] / powers[0] if powers[0] else 1.0
+
+
+def _mean_weight(layer: AnalogLayer, exact: Tensor, age_s: float) -> Tensor:
+    """What a layer's weights are expected to be read as."""
+    scale = layer.weight_scale()
+    u = (layer.weight.detach().float() / scale).double().cpu()
+    mean, _ = layer.hardware.encoding.moments(layer.hardware.device, u, age_s)
+    return exact + mean.to(exact) * scale.to(exact)
+
+
+def _both(probe: Probe, answers: Sequence[Any]) -> Iterable[tuple[Any, Any]]:
+    return zip(probe.batches, answers, strict=True)

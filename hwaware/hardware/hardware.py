@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -51,6 +51,10 @@ class Hardware:
     def n_cells(self, weight: tuple[int, ...], groups: int) -> int:
         """Cells that hold a layer's weights of a shape, reference columns included."""
         return self.crossbar.n_cells(self.encoding, weight, groups)
+
+    def with_parallel(self, parallel: int) -> Hardware:
+        """The same with so many cells in parallel."""
+        return replace(self, encoding=replace(self.encoding, parallel=parallel))
 
     def params(self) -> dict[str, Any]:
         """Everything but the names of device and mapping, flat, as results have it in ``device_params``."""

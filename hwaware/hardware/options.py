@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from hwaware.hardware.crossbar import Converters, Crossbar
 from hwaware.hardware.hardware import Hardware
 from hwaware.hardware.load import build_hardware
 from hwaware.hardware.placement import Placement, Rule
+from hwaware.hardware.plan import PlanFile, read_plan
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,10 @@ class KeepDigital:
         return tuple(line["layer"] for line in ranked[: self.layers])
 
 
+#: What says it of single layers.
+_OF_LAYERS = ("layers", "others_digital", "keep_digital", "plan")
+
+
 @dataclass(frozen=True)
 class HardwareOptions:
     """What a network's layers stand on: a device by name, with what is to differ from its file.
@@ -160,6 +166,7 @@ class HardwareOptions:
         layers: what differs for some layers; None: nothing, or in ``evaluation.hardware`` what the task has.
         others_digital: keep all layers digital that ``layers`` does not name.
         keep_digital: the most sensitive layers, which stay digital.
+        plan: ``placement.yaml`` of ``hwaware plan``, which says what differs for which layers, in place of the above.
     """
 
     device: dict[str, Any]
@@ -168,6 +175,7 @@ class HardwareOptions:
     layers: list[LayerOptions] | None = None
     others_digital: bool = False
     keep_digital: KeepDigital | None = None
+    plan: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_placement", self._build())  # what is wrong is told before anything runs
@@ -183,17 +191,31 @@ class HardwareOptions:
             return self.placement
         crossbar = {one.name: getattr(self.crossbar, one.name) for one in fields(self.crossbar)}
         crossbar = {key: getattr(task.crossbar, key) if value is None else value for key, value in crossbar.items()}
-        of_task = {key: getattr(task, key) for key in ("layers", "others_digital", "keep_digital")}
-        named = self.layers is not None or self.others_digital or self.keep_digital is not None
+        of_task = {key: getattr(task, key) for key in _OF_LAYERS}
+        named = any(getattr(self, key) not in (None, False) for key in _OF_LAYERS)
         return replace(self, crossbar=CrossbarOptions(**crossbar), **({} if named else of_task)).placement
 
     def _build(self) -> Placement:
         if not isinstance(self.device.get("name"), str):
             raise UserError("hardware.device has no name: give one, such as device.name reram_cmo.")
         default = self._hardware(LayerOptions(match="*"))
-        rules = [Rule(one.patterns, self._of(one)) for one in self.layers or ()]
+        rules = self._planned(default) if self.plan is not None else self._rules(self.layers or ())
         kept = self.keep_digital.names() if self.keep_digital is not None else ()
         return Placement(None if self.others_digital else default, tuple(rules), kept)
+
+    def _planned(self, default: Hardware) -> list[Rule]:
+        for key in _OF_LAYERS[:-1]:
+            if getattr(self, key) not in (None, False):
+                raise UserError(
+                    f"hardware.plan says which layer gets which cells, and so does hardware.{key}: drop one."
+                )
+        assert self.plan is not None  # for the type checker
+        plan = read_plan(self.plan)
+        plan.check(default)
+        return self._rules([_layer_options(words, plan) for words in plan.layers], plan.heading)
+
+    def _rules(self, layers: Sequence[LayerOptions], given: str = "hardware.layers") -> list[Rule]:
+        return [Rule(one.patterns, self._of(one), given) for one in layers]
 
     def _of(self, layer: LayerOptions) -> Hardware | None:
         try:
@@ -207,3 +229,19 @@ class HardwareOptions:
         words = self.encoding.words() | (layer.encoding.words() if layer.encoding is not None else {})
         crossbar = self.crossbar.over(Crossbar())
         return build_hardware(device, words, crossbar if layer.crossbar is None else layer.crossbar.over(crossbar))
+
+
+def _layer_options(words: Mapping[str, Any], plan: PlanFile) -> LayerOptions:
+    """What a plan's file says of some layers."""
+    parts: dict[str, Any] = {"encoding": EncodingOptions, "crossbar": _crossbar_options}
+    try:
+        return LayerOptions(**{key: parts[key](**value) if key in parts else value for key, value in words.items()})
+    except TypeError as error:
+        reason = str(error).removeprefix("LayerOptions.").removeprefix("__init__() ")
+        raise UserError(f"{plan.heading}: in layers, {reason}.") from None
+
+
+def _crossbar_options(**words: Any) -> CrossbarOptions:
+    if "converters" in words:
+        words["converters"] = Converters(**words["converters"]) if words["converters"] else "exact"
+    return CrossbarOptions(**words)

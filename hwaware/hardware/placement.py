@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -18,10 +18,12 @@ class Rule:
     Attributes:
         match: shell patterns on module names (``blocks.*.attn.*``); one that matches a module covers all inside it.
         hardware: None keeps them digital.
+        given: what says so, for messages.
     """
 
     match: tuple[str, ...]
     hardware: Hardware | None
+    given: str = field(default="hardware.layers", compare=False)
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,10 @@ class Placement:
         named_by: dict[str, str] = {}
         for rule in self.rules:
             for pattern in rule.match:
-                for name in matches(pattern, found):
+                for name in matches(pattern, found, rule.given):
                     if name in named_by and found[name] != rule.hardware:
                         raise UserError(
-                            f"hardware.layers: layer '{name}' is matched by '{named_by[name]}' and by '{pattern}', "
+                            f"{rule.given}: layer '{name}' is matched by '{named_by[name]}' and by '{pattern}', "
                             "which say different things of it: narrow one of the patterns."
                         )
                     found[name], named_by[name] = rule.hardware, pattern

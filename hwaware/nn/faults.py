@@ -12,8 +12,8 @@ from hwaware.hardware.devices.faults import is_stuck, stick
 def apply_stuck_cells(weight: Tensor, latent: Tensor, scale: Tensor, hardware: Hardware) -> Tensor:
     """Realised weights with freshly drawn stuck cells; the other cells of a weight with one are taken as exact.
 
-    Such a weight gets no gradient, except where cells hold digits or stand in parallel: the others can still be written.
-    In parallel it keeps its noise, too, and is moved by what its stuck cells change.
+    Such a weight gets no gradient, except where cells hold digits or stand in parallel: the others can still be
+    written. In parallel it keeps its noise, too, and is moved by what its stuck cells change.
 
     Args:
         weight, latent: realised and latent weights of the same shape.

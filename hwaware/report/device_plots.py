@@ -1,8 +1,7 @@
-"""Figures of a device: conductances, the curve, the law; and of the layers that it hurts."""
+"""Figures of a device: conductances, the curve, the law."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +17,11 @@ from hwaware.report.drawing import (
     shades,
 )
 from hwaware.report.labels import device_heading, marked_age
-from hwaware.results.sensitivity import LayerSensitivity
 from hwaware.results.setting import DeviceLabels
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
-
-#: Layers in the figure of their sensitivities.
-_LAYERS_SHOWN = 25
 
 
 @dataclass(frozen=True)
@@ -43,32 +38,6 @@ class LawCurve:
     target_us: np.ndarray
     shift_us: np.ndarray
     std_us: np.ndarray
-
-
-def plot_sensitivity(found: Sequence[LayerSensitivity], path: str | Path, title: tuple[str, str]) -> Path:
-    """Points that each layer loses by itself, most first, and the accuracy with the first of them kept digital.
-
-    Args:
-        found: layers by rank.
-        path: the PNG file to write.
-        title: heading and second line.
-    """
-    shown = found[:_LAYERS_SHOWN]
-    figure, (axis,) = new_figure(height=1.6 + 0.27 * len(shown))
-    places = range(len(shown))
-    losses, spreads = [one.loss_points for one in shown], [one.loss_std for one in shown]
-    axis.barh(places, losses, xerr=spreads, color=COLOURS[0], height=0.7, error_kw={"ecolor": GREY})
-    axis.set_yticks(places, [one.layer for one in shown], fontsize=8)
-    axis.invert_yaxis()
-    for place, one in zip(places, shown, strict=True):
-        if not math.isnan(one.kept_accuracy):
-            text = f"{one.kept_accuracy:.1f} % without {one.kept_cells_percent:.2g} % of the cells"
-            at = max(one.loss_points, 0.0) + one.loss_std
-            axis.annotate(text, (at, place), (6, 0), textcoords="offset points", va="center", fontsize=7.5)
-    axis.margins(x=0.35)
-    axis.grid(axis="y", visible=False)
-    axis.set_xlabel("points lost with this layer alone in cells; beside it: this and all above kept digital")
-    return save(figure, axis, title, path)
 
 
 def plot_conductances(samples: Mapping[float, np.ndarray], of: DeviceLabels, path: str | Path) -> Path:

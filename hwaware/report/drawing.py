@@ -41,16 +41,21 @@ _LEGEND_INCHES = 0.9
 
 
 def new_figure(
-    rows: int = 1, height: float = 4.8, width: float = 8.0, heights: Sequence[float] = (1,), sharey: bool = False
+    rows: int = 1,
+    height: float = 4.8,
+    width: float = 8.0,
+    heights: Sequence[float] = (1,),
+    sharex: bool = True,
+    sharey: bool = False,
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of so many axes below one another, which share their x; sizes in inches."""
+    """A figure of so many axes below one another; sizes in inches."""
     # Built without pyplot: no global state, no display, nothing to close.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained", dpi=150)
     FigureCanvasAgg(figure)
-    axes = list(figure.subplots(rows, 1, sharex=True, sharey=sharey, squeeze=False, height_ratios=heights)[:, 0])
+    axes = list(figure.subplots(rows, 1, sharex=sharex, sharey=sharey, squeeze=False, height_ratios=heights)[:, 0])
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(axis="y", alpha=0.25)

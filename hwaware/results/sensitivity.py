@@ -1,35 +1,78 @@
-"""Which layers an accuracy depends on most, as ``sensitivity.csv`` keeps it."""
+"""What each layer's cells cost a network, as ``sensitivity.csv`` keeps it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import csv
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from hwaware.errors import UserError, nearest
 
 
 @dataclass(frozen=True)
 class LayerSensitivity:
-    """What one layer costs when it alone is held in aged cells; accuracies in percent, means over chips.
+    """What one layer costs when it alone is held in aged cells.
+
+    Damage is the Kullback-Leibler divergence (nats, mean over calibration samples) of the network's answers from the
+    exact network's. It is measured with several cells in parallel, few enough errors for the damages of layers to add.
 
     Attributes:
-        rank: 1 is the layer that loses most.
-        layer: its name.
-        cells: that hold it.
+        rank: 1 is the layer that does most damage.
+        layer: its name; layers tied to each other go under the name of one.
+        weights: that it has.
+        cells: that hold it with one cell where there can be several in parallel.
         age_s: of the chips (s).
-        weight_error: norm of the weights' error over that of the weights.
-        loss_points: accuracy that is lost.
-        loss_std: over chips; 0 for a single one.
-        kept_accuracy: with this layer and all that lose more kept digital, and the others in cells.
-        kept_cells_percent: of the network's cells that are then saved, as the layers need digital memory instead.
-        exact_accuracy, all_accuracy: of the exact network, and with every layer in cells.
+        parallel: cells in parallel that it was measured with.
+        weight_error: norm of the weights' error over that of the weights, with one cell.
+        bias_nats: damage of what cells are read as on average, which more cells don't take away.
+        noise_nats: that of their spread about it with one cell: what was measured, times ``parallel``.
+        noise_std: of that, over chips; 0 for a single one.
+        share_percent: of all layers' damage.
     """
 
     rank: int
     layer: str
+    weights: int
     cells: int
     age_s: float
+    parallel: int
     weight_error: float
-    loss_points: float
-    loss_std: float
-    kept_accuracy: float
-    kept_cells_percent: float
-    exact_accuracy: float
-    all_accuracy: float
+    bias_nats: float
+    noise_nats: float
+    noise_std: float
+    share_percent: float
+
+    @property
+    def damage_nats(self) -> float:
+        """With one cell."""
+        return self.bias_nats + self.noise_nats
+
+
+def read_sensitivity(path: str | Path) -> list[LayerSensitivity]:
+    """Reads ``sensitivity.csv``, whatever further columns it has.
+
+    Raises:
+        UserError: there is no such file, or it is of another form.
+    """
+    path = Path(path)
+    if not path.is_file():
+        beside = [one.name for one in path.parent.glob("*.csv")] if path.parent.is_dir() else []
+        raise UserError(f"sensitivity: there is no file '{path}'. {nearest(path.name, beside)}".rstrip())
+    kinds = {"int": int, "float": float, "str": str}
+    found = []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            for line in reader:
+                found.append(
+                    LayerSensitivity(
+                        **{one.name: kinds[str(one.type)](line[one.name]) for one in fields(LayerSensitivity)}
+                    )
+                )
+    except KeyError as error:
+        raise UserError(f"sensitivity '{path}' has no column {error}: hwaware sensitivity writes such files.") from None
+    except (ValueError, TypeError, csv.Error) as error:
+        raise UserError(f"sensitivity '{path}', line {reader.line_num}: {error}.") from None
+    if not found:
+        raise UserError(f"sensitivity '{path}' has no layers.")
+    return found

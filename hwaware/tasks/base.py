@@ -208,6 +208,13 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         # In single precision they have some seven digits; the rest would be noise in results.
         return {name: round(100.0 * value.item(), 4) for name, value in _computed(metrics).items()}
 
+    def divergence(self, output: Any, exact: Any) -> Tensor:
+        """How far a network's output for a batch lies from the exact network's: a scalar, mean over samples.
+
+        Here: the Kullback-Leibler divergence (nats) of logits ``[N, C]``, or the mean of several such.
+        """
+        return distillation_loss(output, exact, temperature=1.0)
+
     @property
     def chance_percent(self) -> dict[str, float]:
         """Value of each metric that a network without any knowledge has, where it is known; once samples are scored."""

@@ -194,7 +194,9 @@ class Device(ABC):
         self.check_age(age_s)
         return censored_moments(*self.free_moments(g_us, age_s, read_noise), *self.limits_us)
 
-    def median_moments(self, g_us: Tensor, age_s: float, shrink: float, read_noise: bool = True) -> tuple[Tensor, Tensor]:
+    def median_moments(
+        self, g_us: Tensor, age_s: float, shrink: float, read_noise: bool = True
+    ) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (µS) of the median of several such cells with one target.
 
         Exact, but for the shape of a median's density, where a cell's change is a Gaussian before the clamp.

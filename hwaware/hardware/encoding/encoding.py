@@ -93,7 +93,9 @@ class Encoding:
         object.__setattr__(self, "headroom_us", headroom)
         object.__setattr__(self, "mean_target_ages_s", ages_s)
         if len(headroom) != 2 or not all(0 <= part < math.inf for part in headroom):
-            raise UserError(f"headroom_us={list(headroom)} must be two numbers of 0 or more, below and above: [5, 2.5].")
+            raise UserError(
+                f"headroom_us={list(headroom)} must be two numbers of 0 or more, below and above: [5, 2.5]."
+            )
         if type(self.parallel) is not int or not 1 <= self.parallel <= MOST_PARALLEL:
             raise UserError(f"parallel={self.parallel} must be a whole number from 1 to {MOST_PARALLEL}.")
         if self.combine not in COMBINATIONS:

@@ -66,5 +66,9 @@ class LognormalSpread(Device):
         variance = g_us.square() * (second - first.square())
         return g_us * first, variance.clamp_min(SMALLEST_VARIANCE).sqrt()
 
-    def median_moments(self, g_us: Tensor, age_s: float, shrink: float, read_noise: bool = True) -> tuple[Tensor, Tensor]:
-        return replace(self, log_std=self.log_std * shrink).cell_moments(g_us, age_s, read_noise)  # of θ: e^θ is monotone
+    def median_moments(
+        self, g_us: Tensor, age_s: float, shrink: float, read_noise: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        return replace(self, log_std=self.log_std * shrink).cell_moments(
+            g_us, age_s, read_noise
+        )  # of θ: e^θ is monotone

@@ -63,7 +63,9 @@ class MirroredPowerLaw(Device):
         apart = (up[0] - down[0]) / 2
         return mean, ((up[1].square() + down[1].square()) / 2 + apart.square()).clamp_min(SMALLEST_VARIANCE).sqrt()
 
-    def median_moments(self, g_us: Tensor, age_s: float, shrink: float, read_noise: bool = True) -> tuple[Tensor, Tensor]:
+    def median_moments(
+        self, g_us: Tensor, age_s: float, shrink: float, read_noise: bool = True
+    ) -> tuple[Tensor, Tensor]:
         return self.cell_moments(g_us, age_s, read_noise)  # most have risen or most have fallen: it is one of either
 
     def growth(self, age_s: float) -> float:

@@ -1,0 +1,165 @@
+"""``hwaware plan``: which layer gets which cells, for a budget or a target: ``placement.yaml``, tables, a figure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from lightning.pytorch import LightningDataModule, Trainer
+from rich.console import Console
+from rich.table import Table
+
+from hwaware.callbacks import DriftEvaluation
+from hwaware.commands.sensitivity import placement_of, write_sensitivity
+from hwaware.commands.steps import given_network, set_up_alone, tear_down, the_one, write_record
+from hwaware.evaluation.law import hardware_labels
+from hwaware.evaluation.plan import Plan, PlanSettings, make_plan
+from hwaware.evaluation.run import Run
+from hwaware.evaluation.tracking import log_files
+from hwaware.hardware import Hardware
+from hwaware.hardware.plan import plan_text
+from hwaware.report.labels import age_label, device_heading
+from hwaware.report.plan_plots import plot_plan
+from hwaware.results.csv import write_items
+from hwaware.results.files import replacing
+from hwaware.results.plan import PlannedLayer, PlannedPoint
+from hwaware.results.provenance import commit
+from hwaware.results.sensitivity import read_sensitivity
+from hwaware.tasks import HardwareAwareTask
+
+NAME = "placement.yaml"
+
+_YEAR_S = 31_536_000.0
+
+#: Lines of the table in the terminal.
+_SHOWN = 15
+
+
+def run(
+    trainer: Trainer,
+    task: HardwareAwareTask,
+    datamodule: LightningDataModule,
+    evaluation: DriftEvaluation,
+    weights: str | None = None,
+    ckpt_path: str | None = None,
+    cells: float | None = None,
+    points: float | None = None,
+    years: float = 10.0,
+    digital_percent: float = 0.0,
+    yield_percent: float = 95.0,
+    max_parallel: int = 1024,
+    samples: int = 100,
+    chips: int = 2,
+    validation_chips: int = 5,
+    refine: int = 0,
+    sensitivity: str | None = None,
+) -> Plan:
+    """Shares cells in parallel out among a network's layers, and leaves some digital, for a budget or a target.
+
+    Looks at validation samples, planning chips and validation chips, never at those that results are reported on.
+
+    Args:
+        trainer: of one process.
+        task: its pretrained weights are planned for where no others are given.
+        datamodule: the data.
+        evaluation: whose seed is the run's.
+        weights: a run's ``model.safetensors``, or a plain file (timm, transformers).
+        ckpt_path: a run's ``.ckpt`` instead; ``last`` is the recipe's latest.
+        cells: budget: cells to use at most, over those of all layers with one in each place (1.25: a quarter more).
+        points: target instead: points of accuracy that may be lost, with as few cells as that takes.
+        years: age of the chips that it is planned for.
+        digital_percent: weights to keep digital at most.
+        yield_percent: validation chips that have to reach the target.
+        max_parallel: cells in parallel at most.
+        samples: calibration samples that layers' damage is measured on.
+        chips: planning chips that it is measured on.
+        validation_chips: chips that placements are judged on.
+        refine: how often damages are measured anew with all layers as planned, and cells shared out again.
+        sensitivity: ``sensitivity.csv`` of the same network and hardware, in place of measuring its layers again.
+    """
+    settings = PlanSettings(
+        cells=cells,
+        points=points,
+        digital_percent=digital_percent,
+        age_s=years * _YEAR_S,
+        yield_percent=yield_percent,
+        max_parallel=max_parallel,
+        samples=samples,
+        chips=chips,
+        validation_chips=validation_chips,
+        refine=refine,
+        sensitivities=None if sensitivity is None else read_sensitivity(sensitivity),
+        seed=evaluation.seed,
+    )
+    placement = placement_of(task, settings.age_s)
+    set_up_alone(trainer, task, datamodule)
+    network = given_network(task, the_one(weights, ckpt_path))
+    datamodule.prepare_data()
+    datamodule.setup("fit")
+    write_record(trainer, task)
+    try:
+        found = make_plan(Run.of(trainer), task, datamodule, network, placement, settings)
+        leave(Run.of(trainer), task, datamodule, placement.default or placement.every[0], found)
+    finally:
+        tear_down(trainer, task)
+    return found
+
+
+def leave(run: Run, task: HardwareAwareTask, datamodule: LightningDataModule, default: Hardware, found: Plan) -> None:
+    """Prints a plan, and writes placement, tables and figure into the run's folder."""
+    Console().print(_layer_table(found, task.network_name), _front_table(found, task.network_name))
+    folder = run.folder
+    if folder is None:
+        return
+    label = hardware_labels(default)
+    about = (f"{task.network_name}, {age_label(found.settings.age_s)}", " · ".join(device_heading(label)))
+    write_sensitivity(run, task, datamodule, found.sensitivities, default, found.settings.chips)
+    write_items(folder / "layers.csv", PlannedLayer, found.layers)
+    write_items(folder / "front.csv", PlannedPoint, found.front)
+    plot = plot_plan(found.layers, found.front, folder / "plots" / "plan.png", about)
+    text = plan_text(task.network_name, default, found.hardware, _about(found))
+    with replacing(folder / NAME) as file:
+        file.write(text.encode())
+    for tracker in run.trackers:
+        log_files(tracker, "placement", [folder / NAME])
+    print(f"placement: {folder / NAME}", f"plot: {plot}", sep="\n", flush=True)
+
+
+def _about(found: Plan) -> Mapping[str, Any]:
+    asked = {key: value for key, value in vars(found.settings).items() if key != "sensitivities" and value is not None}
+    chosen = {key: round(value, 4) for key, value in asdict(found.chosen).items() if key != "chosen" and value == value}
+    return {"asked": asked, "found": chosen, "commit": commit()}
+
+
+def _layer_table(found: Plan, network: str) -> Table:
+    shown, more = found.layers[:_SHOWN], found.layers[_SHOWN:]
+    others = [one.parallel for one in more]
+    rest = f" All others have {min(others)} to {max(others)}." if others else ""
+    table = Table(
+        title=f"{network} after {age_label(found.settings.age_s)}: the {len(shown)} layers that do most damage",
+        caption=f"Damage: divergence of the answers (nats) with the layer alone in cells, one in each place.{rest}",
+    )
+    for number, name in enumerate(("layer", "weights", "damage", "cells in parallel", "damage left")):
+        table.add_column(name, justify="right" if number else "left", overflow="fold")
+    for one in shown:
+        parallel = f"{one.parallel}" if one.parallel else "digital"
+        table.add_row(one.layer, f"{one.weights:,}", f"{one.damage_nats:.3g}", parallel, f"{one.planned_nats:.3g}")
+    return table
+
+
+def _front_table(found: Plan, network: str) -> Table:
+    chosen = found.chosen
+    table = Table(
+        title=f"{network}: accuracy (%) after {age_label(found.settings.age_s)}",
+        caption=f"Validation samples; {found.settings.validation_chips} validation chips, mean ± standard deviation. "
+        f"Exact network: {chosen.exact:.2f} %. *: the plan, {chosen.digital_percent:.3g} % of the weights digital.",
+    )
+    for name in ("cells", "damage (nats)", "predicted", "measured", *(["yield (%)"] if found.settings.points else [])):
+        table.add_column(name, justify="right")
+    for one in found.front:
+        cells = [f"{'* ' * one.chosen}{one.cells_ratio:.3g}", f"{one.nats:.3g}", f"{one.predicted:.2f}"]
+        cells.append(f"{one.measured:.2f} ± {one.std:.2f}")
+        table.add_row(*cells, *([] if math.isnan(one.yield_percent) else [f"{one.yield_percent:.0f}"]))
+    return table

@@ -1,0 +1,356 @@
+"""A network's layers, and the cells that each of them needs: measured, shared out, predicted, and measured again."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import nn
+
+from hwaware.chip import VALIDATION_CHIP_SEED_START, Chip
+from hwaware.compensation import FitData
+from hwaware.compensation.seeds import planning_chip
+from hwaware.errors import UserError
+from hwaware.evaluation.fitting import fit_data
+from hwaware.evaluation.planning import Allocation, Layer, allocate, allocation, choices, expected_points, keep_digital
+from hwaware.evaluation.run import Run
+from hwaware.evaluation.sensitivity import (
+    Probe,
+    answers_of,
+    damage,
+    exact_weights,
+    noise_ratio,
+    sensitivity,
+)
+from hwaware.hardware import Hardware, Placement, Rule
+from hwaware.nn import analog_layers, owning_layers, weight_owners
+from hwaware.results.plan import PlannedLayer, PlannedPoint
+from hwaware.results.sensitivity import LayerSensitivity
+from hwaware.tasks import HardwareAwareTask
+
+#: Cells, over those of all layers with one each, of the placements that are weighed beside the plan.
+FRONT = (1.0, 1.1, 1.25, 1.5, 2.0)
+
+#: Those whose accuracy on planning chips predictions are made of.
+_KNOWN = (1.0, 1.25, 2.0)
+
+#: Factor between the budgets that are tried for a target, the last of them, and how often the last step is halved.
+_STEP, _MOST_CELLS, _HALVINGS = 1.25, 16.0, 2
+
+#: Samples that run through a network at a time while damage is measured.
+_BATCH = 50
+
+#: By how much one refinement may change what a layer counts.
+_MOST_CHANGE = 8.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanSettings:
+    """What is asked of a plan: a budget of cells, or a target.
+
+    Attributes:
+        cells: to use at most, over those of all layers with one in each place; None: a target is given.
+        points: of accuracy that may be lost, on validation chips; None: a budget is given.
+        digital_percent: weights to keep digital at most.
+        age_s: of the chips (s).
+        yield_percent: chips that have to reach a target.
+        max_parallel: cells in parallel at most.
+        samples: calibration samples that damage is measured on.
+        chips: planning chips, that it is measured on.
+        validation_chips: chips that placements are judged on.
+        refine: how often damages are measured anew with all layers as planned, and cells shared out again.
+        sensitivities: of all layers, where they are measured already; None: they are measured.
+        seed: of the planning chips.
+
+    Raises:
+        UserError: a value can't be, or both or neither of budget and target are given.
+    """
+
+    cells: float | None = None
+    points: float | None = None
+    digital_percent: float = 0.0
+    age_s: float = 315_360_000.0
+    yield_percent: float = 95.0
+    max_parallel: int = 1024
+    samples: int = 100
+    chips: int = 2
+    validation_chips: int = 5
+    refine: int = 0
+    sensitivities: Sequence[LayerSensitivity] | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.cells is None) == (self.points is None):
+            raise UserError("plan: give a budget (--cells 1.25) or a target (--points 1), one of the two.")
+        if self.cells is not None and not 0 < self.cells < float("inf"):
+            raise UserError(
+                f"cells={self.cells} must be above 0: 1.25 is a quarter more cells than one for each place."
+            )
+        if self.points is not None and not 0 < self.points < 100:
+            raise UserError(f"points={self.points} must lie in (0, 100): of accuracy that may be lost.")
+        for field, low, high in (("digital_percent", 0, 100), ("yield_percent", 0, 100)):
+            if not low <= getattr(self, field) <= high:
+                raise UserError(f"{field}={getattr(self, field)} must lie in [{low}, {high}].")
+        for field, least in (("max_parallel", 1), ("samples", 1), ("chips", 1), ("validation_chips", 1), ("refine", 0)):
+            if getattr(self, field) < least:
+                raise UserError(f"{field}={getattr(self, field)} must be at least {least}.")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What :func:`make_plan` found.
+
+    Attributes:
+        settings: what was asked.
+        sensitivities: of all layers.
+        layers: what each layer gets.
+        hardware: of each layer, tied ones included; None: digital.
+        front: all placements that were weighed, by their cells, the plan among them.
+    """
+
+    settings: PlanSettings
+    sensitivities: list[LayerSensitivity]
+    layers: list[PlannedLayer]
+    hardware: dict[str, Hardware | None]
+    front: list[PlannedPoint]
+
+    @property
+    def chosen(self) -> PlannedPoint:
+        return next(point for point in self.front if point.chosen)
+
+
+def probe_of(task: HardwareAwareTask, data: FitData, samples: int) -> Probe:
+    """What damage is measured by: calibration samples, and the task's own divergence."""
+    return Probe(data.predict, task.divergence, list(data.calibration_batches(samples, _BATCH)))
+
+
+def converted(
+    run: Run, task: HardwareAwareTask, datamodule: LightningDataModule, network: nn.Module, placement: Placement
+) -> nn.Module:
+    """A copy of a digital network on a placement, on the run's device, with what it measures beside its weights."""
+    model = copy.deepcopy(network).float()
+    task.convert(model, placement)
+    model = model.to(run.torch_device).eval()
+    with run.precision():
+        task.calibrate(model, datamodule)
+    return model
+
+
+def make_plan(
+    run: Run,
+    task: HardwareAwareTask,
+    datamodule: LightningDataModule,
+    network: nn.Module,
+    placement: Placement,
+    settings: PlanSettings,
+) -> Plan:
+    """Plans cells for a digital network, by calibration samples, planning and validation chips.
+
+    Args:
+        run: where it runs, in one process.
+        task: says how it is converted, scored and how far its answers move.
+        datamodule: the data; validation samples only are looked at.
+        network: digital.
+        placement: hardware of each layer, whose cells in parallel are the plan's; what is digital stays so.
+        settings: what is asked.
+
+    Raises:
+        UserError: the budget is below one cell for each place, or no budget reaches the target.
+    """
+    return _Planner(run, task, datamodule, network, placement, settings).plan()
+
+
+class _Planner:
+    """One plan in the making."""
+
+    def __init__(
+        self,
+        run: Run,
+        task: HardwareAwareTask,
+        datamodule: LightningDataModule,
+        network: nn.Module,
+        placement: Placement,
+        settings: PlanSettings,
+    ) -> None:
+        self.run, self.task, self.settings = run, task, settings
+        self.on_placement = partial(converted, run, task, datamodule, network)
+        self.data = fit_data(run, task, datamodule)
+        self.probe = probe_of(task, self.data, settings.samples)
+        self.model = self.on_placement(placement)
+        self.owners = weight_owners(self.model)
+        self.given = {name: layer.hardware for name, layer in analog_layers(self.model).items()}
+        self.planning_chips = [planning_chip(settings.seed, number) for number in range(settings.chips)]
+        first = VALIDATION_CHIP_SEED_START
+        self.validation_chips = range(first, first + settings.validation_chips)
+        self.exact = 0.0
+        self.curve: list[tuple[float, float]] = []
+        self.points: dict[tuple[int, ...], PlannedPoint] = {}
+
+    def plan(self) -> Plan:
+        settings = self.settings
+        found = self._measured() if settings.sensitivities is None else self._given(settings.sensitivities)
+        layers = self._layers(found)
+        digital = keep_digital(layers, settings.digital_percent)
+        least = allocation(layers, {name: int(name not in digital) for name in layers}).cells_ratio
+        if settings.cells is not None:
+            allocate(layers, settings.cells, digital)  # so that too small a budget is told before it is weighed
+        with torch.no_grad():
+            self.exact = self.data.accuracy(self.on_placement(self._placement(dict.fromkeys(layers, 1))))
+        for number in range(settings.refine):
+            layers = self._refined(layers, allocate(layers, settings.cells or max(least, _KNOWN[1]), digital), number)
+        budgets = sorted({max(least, ratio) for ratio in FRONT} | ({settings.cells} if settings.cells else set()))
+        known = {max(least, ratio) for ratio in _KNOWN}
+        with self.run.progress("weighing placements", len(known) + len(budgets)) as advance:
+            for ratio in known:
+                share = allocate(layers, ratio, digital)
+                values = self._accuracies(share, self.planning_chips)
+                self.curve.append((share.nats, self.exact - statistics.fmean(values)))
+                advance()
+            for ratio in budgets:
+                self._weigh(allocate(layers, ratio, digital))
+                advance()
+        budget = settings.cells if settings.cells is not None else self._budget_for_target(layers, digital, least)
+        chosen = allocate(layers, budget, digital)
+        point = replace(self._weigh(chosen), chosen=True)
+        front = [one for key, one in self.points.items() if key != _key(chosen)]
+        planned = [
+            PlannedLayer(
+                layer=name,
+                weights=one.found.weights,
+                parallel=chosen.parallel[name],
+                cells=one.found.cells * chosen.parallel[name],
+                damage_nats=one.found.damage_nats,
+                planned_nats=one.damage(chosen.parallel[name]),
+            )
+            for name, one in layers.items()
+        ]
+        front = sorted([*front, point], key=lambda one: one.cells_ratio)
+        return Plan(settings, found, planned, self._hardware(chosen.parallel), front)
+
+    def _measured(self) -> list[LayerSensitivity]:
+        names, age_s = owning_layers(self.model), self.settings.age_s
+        with self.run.progress("measuring layers", len(names)) as advance:
+            return sensitivity(self.model, self.probe, age_s=age_s, chip_seeds=self.planning_chips, on_layer=advance)
+
+    def _given(self, found: Sequence[LayerSensitivity]) -> list[LayerSensitivity]:
+        """What is given, where it is of this network, hardware and age."""
+        here, there = owning_layers(self.model), {one.layer: one for one in found}
+        if odd := sorted(set(here) ^ set(there)):
+            which = "is none of this network's in cells" if odd[0] in there else "is not in it"
+            raise UserError(f"sensitivity: it is of another network or placement: layer '{odd[0]}' {which}.")
+        for name, layer in here.items():
+            single = layer.hardware.with_parallel(1).n_cells(tuple(layer.weight.shape), layer.groups)
+            if (there[name].weights, there[name].cells) != (layer.weight.numel(), single):
+                raise UserError(
+                    f"sensitivity: it is of another network or mapping: layer '{name}' has {single:,} cells."
+                )
+            if there[name].age_s != self.settings.age_s:
+                raise UserError(
+                    f"sensitivity: it is of chips of {there[name].age_s:g} s, and the plan of {self.settings.age_s:g} s: "
+                    "give the same."
+                )
+        return list(found)
+
+    def _layers(self, found: Sequence[LayerSensitivity]) -> dict[str, Layer]:
+        chip = Chip.program(self.model, self.planning_chips[0])
+        modules, layers = owning_layers(self.model), {}
+        for one in found:
+            module, age_s = modules[one.layer], self.settings.age_s
+            ratio = cache(partial(noise_ratio, module, chip, one.layer, age_s))
+            numbers = choices(module.hardware.encoding.combine, self.settings.max_parallel)
+            layers[one.layer] = Layer(one, ratio, numbers)
+        return layers
+
+    def _hardware(self, parallel: Mapping[str, int]) -> dict[str, Hardware | None]:
+        numbers = {name: parallel[owner] for name, owner in self.owners.items()}
+        return {name: self.given[name].with_parallel(number) if number else None for name, number in numbers.items()}
+
+    def _placement(self, parallel: Mapping[str, int]) -> Placement:
+        hardware = self._hardware(parallel)
+        rules = (Rule((name,), one) for name, one in hardware.items() if one is not None)
+        return Placement(None, tuple(rules))
+
+    @torch.no_grad()
+    def _accuracies(self, share: Allocation, chip_seeds: Sequence[int]) -> list[float]:
+        model, values = self.on_placement(self._placement(share.parallel)), []
+        for seed in chip_seeds:
+            with Chip.program(model, seed).at(self.settings.age_s):
+                values.append(self.data.accuracy(model))
+        return values
+
+    def _weigh(self, share: Allocation) -> PlannedPoint:
+        """A placement with what it is predicted and measured to have; measured once."""
+        if (key := _key(share)) not in self.points:
+            values, points = self._accuracies(share, self.validation_chips), self.settings.points
+            reached = [self.exact - value <= points for value in values] if points is not None else []
+            self.points[key] = PlannedPoint(
+                cells_ratio=share.cells_ratio,
+                digital_percent=share.digital_percent,
+                nats=share.nats,
+                predicted=self.exact - expected_points(self.curve, share.nats),
+                measured=statistics.fmean(values),
+                std=statistics.stdev(values) if len(values) > 1 else 0.0,
+                yield_percent=100 * statistics.fmean(reached) if reached else float("nan"),
+                exact=self.exact,
+            )
+        return self.points[key]
+
+    def _reaches(self, share: Allocation) -> bool:
+        return self._weigh(share).yield_percent >= self.settings.yield_percent
+
+    def _budget_for_target(self, layers: Mapping[str, Layer], digital: set[str], least: float) -> float:
+        """The fewest cells that reach the target, but for some percent."""
+        places = sum(one.found.cells * one.choices[-1] for name, one in layers.items() if name not in digital)
+        most = min(places / sum(one.found.cells for one in layers.values()), _MOST_CELLS)
+        below = budget = least
+        while not self._reaches(allocate(layers, budget, digital)):
+            if budget >= most:
+                raise UserError(self._unreached())
+            below, budget = budget, min(budget * _STEP, most)
+        for _ in range(_HALVINGS if budget > below else 0):
+            between = (below * budget) ** 0.5
+            below, budget = (below, between) if self._reaches(allocate(layers, between, digital)) else (between, budget)
+        return budget
+
+    def _unreached(self) -> str:
+        best = max(self.points.values(), key=lambda one: one.measured)
+        return (
+            f"no budget up to {_MOST_CELLS:g} times the cells (max_parallel={self.settings.max_parallel}) loses at "
+            f"most {self.settings.points:g} points "
+            f"on {self.settings.yield_percent:g} % of the validation chips. The nearest loses "
+            f"{best.exact - best.measured:.2f} points on average, with {best.cells_ratio:.3g} times the cells: ask for "
+            "less, or keep more digital (digital_percent)."
+        )
+
+    @torch.no_grad()
+    def _refined(self, layers: dict[str, Layer], share: Allocation, number: int) -> dict[str, Layer]:
+        """Layers by what they do where all others are as planned: damage that goes when one of them is exact."""
+        model = self.on_placement(self._placement(share.parallel))
+        answers, exact = answers_of(self.model, self.probe), exact_weights(model)
+        gone: dict[str, list[float]] = {name: [] for name in exact}
+        with self.run.progress("refining", len(exact) * len(self.planning_chips)) as advance:
+            for seed in self.planning_chips:
+                chip = Chip.program(model, seed)
+                aged = {name: chip.weight_at(name, self.settings.age_s, f"refining {number}") for name in exact}
+                every = damage(model, self.probe, aged, answers)
+                for name in exact:
+                    gone[name].append(every - damage(model, self.probe, aged | {name: exact[name]}, answers))
+                    advance()
+        refined = dict(layers)
+        for name, values in gone.items():
+            expected = layers[name].damage(share.parallel[name])
+            change = statistics.fmean(values) / expected if expected > 0 else 1.0
+            change = min(max(change, 1 / _MOST_CHANGE), _MOST_CHANGE)
+            found = layers[name].found
+            found = replace(found, bias_nats=found.bias_nats * change, noise_nats=found.noise_nats * change)
+            refined[name] = replace(layers[name], found=found)
+        return refined
+
+
+def _key(share: Allocation) -> tuple[int, ...]:
+    return tuple(share.parallel.values())
