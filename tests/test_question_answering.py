@@ -167,10 +167,10 @@ def test_export(arguments, finetuned, tmp_path, capsys):
 
 
 def test_sensitivity(arguments, finetuned, tmp_path):
-    run(*arguments("sensitivity", tmp_path), "--weights", finetuned, "--chips", 1, "--most", 2)
+    run(*arguments("sensitivity", tmp_path), "--weights", finetuned, "--chips", 1)
     lines = list(csv.DictReader((tmp_path / "squad2_tiny" / "version_0" / "sensitivity.csv").open()))
     assert len(lines) == 13 and {line["model"] for line in lines} == {"tiny_reader"}
-    assert float(lines[0]["exact_accuracy"]) > 40
+    assert float(lines[0]["noise_nats"]) > 0
 
 
 @pytest.mark.parametrize("command", ["push", "onnx"])

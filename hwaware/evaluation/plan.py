@@ -251,8 +251,8 @@ class _Planner:
                 )
             if there[name].age_s != self.settings.age_s:
                 raise UserError(
-                    f"sensitivity: it is of chips of {there[name].age_s:g} s, and the plan of {self.settings.age_s:g} s: "
-                    "give the same."
+                    f"sensitivity: it is of chips of {there[name].age_s:g} s, and the plan of "
+                    f"{self.settings.age_s:g} s: give the same."
                 )
         return list(found)
 

@@ -80,6 +80,9 @@ class Answers:
     def scores(self, threshold: float) -> dict[str, float]:
         """``f1`` and ``em`` in percent, of all questions and of those with (``_has_ans``) and without (``_no_ans``) an
         answer, where there are such; null odds above the threshold say that there is none.
+
+        ``f1_must_answer`` is of those with an answer, when the network has to give one: what it knows, whatever it
+        thinks of "there is none". No threshold is in it.
         """
         refused = self.null_odds > threshold
         everything = np.full_like(self.has_answer, True)
@@ -91,6 +94,8 @@ class Answers:
                 if chosen:
                     # summed one by one as the official evaluation does, to agree in the last digit
                     values[metric + group] = 100.0 * sum(chosen) / len(chosen)
+        if self.has_answer.any():
+            values["f1_must_answer"] = 100.0 * float(self.f1[self.has_answer].mean())
         return values
 
     def best_threshold(self) -> float:

@@ -26,7 +26,12 @@ _IN_HEADING = (
     "levels", "bits", "slice_bits", "fraction_bits", "converters", "temperature_c", "activation_energy_ev",
 )  # fmt: skip
 
-_METRICS = {"f1": "F1", "f1_has_ans": "F1 of answerable questions", "em": "exact match"}
+_METRICS = {
+    "f1": "F1",
+    "f1_has_ans": "F1 of answerable questions",
+    "f1_must_answer": "F1 when it must answer",
+    "em": "exact match",
+}
 
 
 def age_label(age_s: float) -> str:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from hwaware.metrics import Answers
 
 #: Of results' rows; the others of the official evaluation follow from them and the share of unanswerable questions.
-METRICS = ("f1", "f1_has_ans", "em")
+METRICS = ("f1", "f1_has_ans", "em", "f1_must_answer")
 
 #: In place of the logits of padding: far below any real one, and finite in half precision.
 _NOWHERE = -1e4

@@ -77,7 +77,7 @@ def test_a_run_goes_on_with_its_ranges(fitted):
 
 def test_other_commands(fitted, tmp_path, capsys):
     run(*_common("validate", tmp_path))
-    run(*_common("sensitivity", tmp_path, "--chips", 1, "--most", 0, "--weights", fitted / "model.safetensors"))
+    run(*_common("sensitivity", tmp_path, "--chips", 1, "--weights", fitted / "model.safetensors"))
     assert main([str(part) for part in _common("export", tmp_path, "--out", tmp_path / "bundle")]) == 2
     assert "a bundle says nothing of converters: set hardware.crossbar.converters exact" in capsys.readouterr().err
     assert not (tmp_path / "bundle").exists()

@@ -1,4 +1,4 @@
-"""Which layers lose most, and keeping them digital."""
+"""How far answers move with one layer in aged cells, and keeping the worst layers digital."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from hwaware.chip import Chip, drift_free
+from hwaware.chip import Chip
 from hwaware.cli.main import main
 from hwaware.errors import UserError
-from hwaware.evaluation.sensitivity import sensitivity
+from hwaware.evaluation.sensitivity import Probe, sensitivity
 from hwaware.hardware import KeepDigital, load_hardware
 from hwaware.nn import convert
+from hwaware.results.sensitivity import read_sensitivity
+from hwaware.training import distillation_loss
 from tests.command_line import FINETUNE, NO_DEVICE, pretrained_weights, run
 
 AGE_S = 315_360_000.0
@@ -27,51 +29,61 @@ def network():
 
 
 @pytest.fixture
-def agreement(network):
-    """How near a network's output is to that of this one, 100 for equal."""
-    x = torch.randn(64, 8)
+def probe():
+    return Probe(
+        predict=lambda model, batch: model(batch),
+        divergence=lambda output, exact: distillation_loss(output, exact, temperature=1.0),
+        batches=[torch.randn(64, 8), torch.randn(64, 8)],
+    )
+
+
+def test_a_layers_damage_is_that_of_a_chip_in_which_the_others_are_exact(network, probe):
+    convert(network, load_hardware("reram_cmo", headroom_us=(5, 2.5)))
+    (first, *_) = found = sensitivity(network, probe, age_s=AGE_S, chip_seeds=[7])
+    assert [one.rank for one in found] == [1, 2, 3] and sum(one.share_percent for one in found) == pytest.approx(100)
+    wide = nn.Sequential(*(network[place] for place in range(5)))
     with torch.no_grad():
-        wanted = network(x).clone()
-    return lambda model: 100 - (model(x) - wanted).abs().mean().item()
+        exact = [network(batch).clone() for batch in probe.batches]
+        layer = wide.get_submodule(first.layer)
+        layer.hardware = layer.hardware.with_parallel(first.parallel)
+        layer._installed = Chip.program(wide, 7).weight_at(first.layer, AGE_S)
+        moved = [probe.divergence(wide(batch), answer) for batch, answer in zip(probe.batches, exact, strict=True)]
+    measured = torch.stack(moved).mean().item()
+    assert first.noise_nats == pytest.approx((measured - first.bias_nats) * first.parallel, rel=1e-3)
 
 
-def test_a_layers_loss_is_that_of_a_chip_in_which_the_others_are_exact(network, agreement):
-    device = load_hardware("reram_cmo", mapping="offset")
-    convert(network, device)
-    (first, *others) = found = sensitivity(network, accuracy=agreement, age_s=AGE_S, chip_seeds=[7])
-    assert [one.rank for one in found] == [1, 2, 3]
-    assert first.loss_points > others[0].loss_points > others[1].loss_points
-    chip = Chip.program(network, 7)
-    with drift_free(network):
-        exact = agreement(network)
-        layer = network.get_submodule(first.layer)
-        layer._installed = chip.weight_at(first.layer, AGE_S)
-        assert exact - agreement(network) == pytest.approx(first.loss_points, abs=1e-5)
+def test_what_is_measured_with_many_cells_is_what_one_cell_does_on_average(network, probe):
+    """Where damage is small enough to add: of the first chips' mean, extrapolated, and of single cells."""
+    convert(network, load_hardware("reram_cmo", headroom_us=(5, 2.5)))
+    found = {one.layer: one for one in sensitivity(network, probe, age_s=AGE_S, chip_seeds=range(20))}
+    with torch.no_grad():
+        exact = [network(batch).clone() for batch in probe.batches]
+        layer, alone = network[0], []
+        for seed in range(40):
+            layer._installed = Chip.program(network, seed).weight_at("0", AGE_S)
+            moved = [probe.divergence(network(x), answer) for x, answer in zip(probe.batches, exact, strict=True)]
+            alone.append(torch.stack(moved).mean().item())
+    assert found["0"].noise_nats == pytest.approx(sum(alone) / 40, rel=0.25)
 
 
-def test_what_is_kept_digital_saves_cells_and_accuracy(network, agreement):
-    device = load_hardware("reram_cmo", mapping="differential")
-    convert(network, device)
-    found = sensitivity(network, accuracy=agreement, age_s=AGE_S, chip_seeds=[7, 8], most=3)
-    with drift_free(network):
-        exact = agreement(network)
-    assert found[-1].kept_accuracy == pytest.approx(exact) and found[-1].kept_cells_percent == 100
-    assert found[0].kept_accuracy < found[1].kept_accuracy < found[2].kept_accuracy
-    assert sum(one.cells for one in found) == 2 * (8 * 16 + 16 * 16 + 16 * 4)
-    few = sensitivity(network, accuracy=agreement, age_s=AGE_S, chip_seeds=[7], most=1)
-    assert not math.isnan(few[0].kept_accuracy) and math.isnan(few[1].kept_accuracy)
+def test_bias_is_told_from_spread(network, probe):
+    """Without headroom the cells that idle at the window's end err one way only; with it they do not."""
+    biased = {}
+    for headroom in ((0, 0), (5, 2.5)):
+        model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4)).eval()
+        convert(model, load_hardware("reram_cmo", headroom_us=headroom))
+        biased[headroom] = sum(one.bias_nats for one in sensitivity(model, probe, age_s=AGE_S, chip_seeds=[7]))
+    assert biased[0, 0] > biased[5, 2.5]
 
 
-def test_tied_layers_drift_together_and_a_layer_of_zeros_has_no_relative_error():
-    tied = nn.Linear(4, 4)
-    model = nn.Sequential(nn.Linear(4, 4), tied, nn.Linear(4, 4), nn.Linear(4, 2)).eval()
+def test_tied_layers_drift_together_and_a_layer_of_zeros_has_no_relative_error(probe):
+    tied = nn.Linear(8, 8)
+    model = nn.Sequential(nn.Linear(8, 8), tied, nn.Linear(8, 8), nn.Linear(8, 2)).eval()
     model[2].weight = tied.weight
     nn.init.zeros_(model[3].weight)
     convert(model, load_hardware("reram_cmo", mapping="offset"))
-    x = torch.randn(16, 4)
-    found = sensitivity(model, accuracy=lambda network: network(x).mean().item(), age_s=AGE_S, chip_seeds=[7])
-    assert {one.layer: one.cells for one in found} == {"0": 16, "1": 16, "3": 8}
-    assert found[-1].kept_cells_percent == 100
+    found = sensitivity(model, probe, age_s=AGE_S, chip_seeds=[7])
+    assert {one.layer: one.cells for one in found} == {"0": 64, "1": 64, "3": 16}
     (zero,) = (one for one in found if one.layer == "3")
     assert math.isnan(zero.weight_error)
 
@@ -85,6 +97,7 @@ def test_the_command_ranks_and_a_recipe_keeps(tmp_path, capsys):
     with (folder / "sensitivity.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert sorted(line["layer"] for line in lines) == ["conv1", "conv2", "linear"]
+    assert [one.layer for one in read_sensitivity(folder / "sensitivity.csv")] == [line["layer"] for line in lines]
     assert lines[0]["layer"] in capsys.readouterr().out
     field = "--model.hardware.keep_digital"
     run("drift", *arguments, f"{field}.ranking", folder / "sensitivity.csv", f"{field}.layers", 1)
@@ -97,6 +110,7 @@ def test_the_command_ranks_and_a_recipe_keeps(tmp_path, capsys):
     ("options", "reason"),
     [
         (["--chips", "0"], "chips=0 must be at least 1"),
+        (["--samples", "0"], "samples=0 must be at least 1"),
         (["--age_s", "-1"], "age_s=-1"),
         (NO_DEVICE, "there is no hardware to drift on: give one, e.g. --model.hardware.device.name reram_cmo"),
     ],
@@ -106,6 +120,22 @@ def test_bad_input(tmp_path, capsys, options, reason):
     assert main(["sensitivity", *map(str, arguments), *options]) == 2
     assert reason in capsys.readouterr().err
     assert not any(tmp_path.iterdir())
+
+
+def test_wrong_files_of_sensitivities(tmp_path):
+    file = tmp_path / "sensitivity.csv"
+    with pytest.raises(UserError, match="there is no file"):
+        read_sensitivity(file)
+    file.write_text("rank,layer\n1,conv1\n")
+    with pytest.raises(UserError, match="has no column 'weights'"):
+        read_sensitivity(file)
+    columns = "rank,layer,weights,cells,age_s,parallel,weight_error,bias_nats,noise_nats,noise_std,share_percent"
+    file.write_text(f"{columns}\n1,conv1,many,2,3,4,5,6,7,8,9\n")
+    with pytest.raises(UserError, match="line 2: invalid literal"):
+        read_sensitivity(file)
+    file.write_text(f"{columns}\n")
+    with pytest.raises(UserError, match="has no layers"):
+        read_sensitivity(file)
 
 
 def test_wrong_rankings(tmp_path):

@@ -1,0 +1,83 @@
+"""Cells where they take most damage away."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from hwaware.errors import UserError
+from hwaware.evaluation.planning import Layer, allocate, allocation, choices, expected_points, keep_digital
+from hwaware.results.sensitivity import LayerSensitivity
+
+
+def _layer(name, weights, noise, bias=0.0, most=64):
+    found = LayerSensitivity(1, name, weights, 2 * weights, 1.0, 16, 0.1, bias, noise, 0.0, 0.0)
+    return Layer(found, lambda parallel: 1 / parallel, choices("mean", most))
+
+
+LAYERS = {
+    "small": _layer("small", 10, 5.0),
+    "middle": _layer("middle", 100, 1.0),
+    "large": _layer("large", 1000, 0.5),
+}
+
+
+@pytest.mark.parametrize("ratio", [1.0, 1.1, 1.25, 2.0])
+def test_no_other_share_of_the_same_cells_does_less_damage(ratio):
+    """Against every share of up to 40 cells, but for what one step of a layer more would take."""
+    shared = allocate(LAYERS, ratio)
+    assert shared.cells_ratio <= ratio * (1 + 1e-9)
+    best = min(
+        allocation(LAYERS, dict(zip(LAYERS, numbers, strict=True))).nats
+        for numbers in itertools.product(range(1, 65), range(1, 33), range(1, 4))
+        if sum(k * one.found.cells for k, one in zip(numbers, LAYERS.values(), strict=True)) <= ratio * 2220
+    )
+    assert shared.nats <= best * 1.02
+
+
+def test_the_square_root_rule():
+    """Shares follow sqrt(damage / weights), as long as cells are many."""
+    shared = allocate(LAYERS, 20.0)
+    expected = {name: (one.found.noise_nats / one.found.weights) ** 0.5 for name, one in LAYERS.items()}
+    assert shared.parallel["middle"] / shared.parallel["large"] == pytest.approx(
+        expected["middle"] / expected["large"], rel=0.1
+    )
+    assert shared.parallel["small"] == 64  # as many as there may be
+
+
+def test_bias_gets_no_cells():
+    layers = {"biased": _layer("biased", 10, 0.0, bias=9.0), "noisy": _layer("noisy", 10, 0.1)}
+    assert allocate(layers, 2.0).parallel == {"biased": 1, "noisy": 3}
+
+
+def test_the_worst_for_their_weights_stay_digital():
+    assert keep_digital(LAYERS, 1.0) == {"small"}
+    assert keep_digital(LAYERS, 0.5) == set()
+    assert keep_digital(LAYERS, 10.0) == {"small", "middle"}
+    assert keep_digital(LAYERS, 100.0) == {"small", "middle"}  # one is left for the cells
+    shared = allocate(LAYERS, 1.0, {"small"})
+    assert shared.parallel["small"] == 0 and shared.digital_percent == pytest.approx(100 * 10 / 1110)
+
+
+def test_of_a_median_odd_numbers_are_worth_having():
+    assert choices("median", 8) == [1, 3, 5, 7, 8]
+    assert choices("median", 2) == [1]
+    # a step over one that helps little is taken as a whole
+    steps = {1: 1.0, 3: 0.99, 5: 0.1}
+    layer = Layer(LAYERS["small"].found, lambda parallel: steps[parallel], [1, 3, 5])
+    assert allocate({"one": layer, "other": _layer("other", 1000, 1e-6)}, 1.05).parallel["one"] == 5
+
+
+def test_too_small_a_budget_names_what_is_needed():
+    with pytest.raises(UserError, match=r"cells=0.9 is below 1 times the cells of all layers"):
+        allocate(LAYERS, 0.9)
+    with pytest.raises(UserError, match=r"cells=0.9 is below 0.991 times"):
+        allocate(LAYERS, 0.9, {"small"})
+
+
+def test_predictions_lie_between_what_was_measured():
+    curve = [(0.2, 4.0), (0.1, 1.0)]
+    assert expected_points(curve, 0.05) == pytest.approx(0.5)
+    assert expected_points(curve, 0.15) == pytest.approx(2.5)
+    assert expected_points(curve, 9.0) == 4.0
