@@ -78,7 +78,7 @@ class ConversionReport:
             + f" of {layer.hardware}" * several
             for layer in self.layers
         ]
-        on = " and ".join(map(str, self.placement.every))
+        on = " and ".join(dict.fromkeys(map(str, self.placement.every)))
         total = (
             f"{len(self.layers)} layers, {self.n_weights:,} weights in {self.n_cells:,} cells of {on}; "
             f"{self.n_digital_parameters:,} parameters stay digital"

@@ -6,7 +6,7 @@ from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric, MetricCollection
 
 from hwaware.data.contract import TakesSamples, samples_of
-from hwaware.errors import UserError
+from hwaware.errors import UserError, nearest
 from hwaware.hardware import HardwareOptions, Placement
 from hwaware.nn import (
     ConversionReport,
@@ -89,6 +89,8 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         distillation: learn from the digital network that this one starts from; None: from labels alone. Repairs that
             are trained by the loss do so too.
         clip_alpha: clip each layer's weights at this many of their standard deviations after each step; None: never.
+        trainable: ``all`` parameters, or ``norms``: the scales and shifts of norms, and biases, while all weights stay.
+            Of a few hundred samples the former learns more by heart.
         freeze_bn_statistics: keep a pretrained network's batch-norm statistics while its affine parameters train.
         optimizer: from parameters to an optimiser; None is SGD with learning rate 0.01 and momentum 0.9.
         scheduler: see :data:`SchedulerCallable`; None keeps the learning rate.
@@ -121,6 +123,7 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         bias: MappingBias | None = None,
         distillation: Distillation | None = None,
         clip_alpha: float | None = None,
+        trainable: Literal["all", "norms"] = "all",
         freeze_bn_statistics: bool = True,
         optimizer: OptimizerCallable | None = None,
         scheduler: SchedulerCallable | None = None,
@@ -138,6 +141,13 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
             raise UserError(
                 "clip_alpha moves weights that bias has projected: set it to null; a fixed scale clips too."
             )
+        if trainable not in ("all", "norms"):
+            raise UserError(f"trainable '{trainable}' is unknown. {nearest(trainable, ('all', 'norms'))}")
+        moving = {"retention": retention, "bias": bias, "clip_alpha": clip_alpha}
+        for field, value in moving.items():
+            if trainable == "norms" and value is not None:
+                raise UserError(f"{field} moves weights, which trainable 'norms' leaves as they are: set it to null.")
+        self.trainable = trainable
         self.hardware, self.corrected = hardware, corrected
         self.noise, self.retention, self.clip_alpha = noise, retention, clip_alpha
         self.bias, self.distillation = bias, distillation
@@ -251,6 +261,9 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
     def configure_models(self) -> None:
         """Builds the network and, for cells, converts it."""
         self.network = self.build_network()
+        if self.trainable == "norms":
+            for parameter in self.network.parameters():
+                parameter.requires_grad_(parameter.requires_grad and parameter.ndim < 2)
         if self.placement is None:
             return
         ages_s = self.noise.ages.ages_s if self.noise is not None and self.noise.kind == "device" else ()
