@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from hwaware.data.contract import TextInputs, samples_of
 from hwaware.data.squad import SPLITS
-from hwaware.errors import UserError
+from hwaware.errors import UserError, nearest
 from hwaware.hardware import Placement
 from hwaware.metrics import SquadAnswers, write_predictions
 from hwaware.metrics.chance import chance_of_questions
@@ -51,6 +51,8 @@ class QuestionAnswering(HardwareAwareTask):
         max_answer_tokens: longest answer.
         layer_decay: each of the stacked blocks learns at this fraction of the rate of the one above it; None: alike.
         config: entries of the checkpoint's configuration that are to differ, such as rates of dropout.
+        judged_by: the metric that settings and placements are chosen by; ``f1_must_answer`` for a reader that was never
+            taught to refuse.
         predictions: folder that ``test`` and ``validate`` write answers to, in the official evaluation's files.
         **options: the hardware, the noise, the optimiser, …: see :class:`~hwaware.tasks.HardwareAwareTask`. Biases and
             norms get no weight decay.
@@ -66,6 +68,7 @@ class QuestionAnswering(HardwareAwareTask):
         max_answer_tokens: int = 30,
         layer_decay: float | None = None,
         config: dict[str, Any] | None = None,
+        judged_by: str = METRICS[0],
         predictions: str | None = None,
         **options: Any,
     ) -> None:
@@ -76,6 +79,9 @@ class QuestionAnswering(HardwareAwareTask):
             raise UserError(f"max_answer_tokens={max_answer_tokens} must be at least 1; 30 is usual.")
         if layer_decay is not None and not 0 < layer_decay <= 1:
             raise UserError(f"layer_decay={layer_decay} must lie in (0, 1]; 0.8 … 0.95 is usual, null turns it off.")
+        if judged_by not in METRICS:
+            raise UserError(f"judged_by='{judged_by}' is no metric of questions. {nearest(judged_by, METRICS)}")
+        self.judged_by = judged_by
         self.checkpoint, self.weights, self.name = checkpoint, weights, name
         self.max_answer_tokens, self.layer_decay, self.predictions = max_answer_tokens, layer_decay, predictions
         self.config = config
@@ -145,7 +151,8 @@ class QuestionAnswering(HardwareAwareTask):
         answers = self.answered(network, batches)
         threshold = _config(network).null_threshold
         scores = answers.scores(0.0 if threshold is None else threshold)  # logits' own, where none was chosen
-        return {name: round(scores[name], 4) for name in METRICS if name in scores}
+        ordered = dict.fromkeys((self.judged_by, *METRICS))  # the first is judged by
+        return {name: round(scores[name], 4) for name in ordered if name in scores}
 
     def calibrate(self, network: nn.Module, datamodule: LightningDataModule | None) -> None:
         """Measures converters' ranges and the threshold of "no answer" on validation questions, where it has none."""
