@@ -9,7 +9,8 @@ A table stands between `<!-- table: results/cifar10_resnet20/rows.csv mapping=of
 (base); `costs=results/…/costs.csv` adds what repairs cost.
 `<!-- table: results/speed/bench_step.csv columns=workload,ratio_cpu -->` shows columns of any CSV file as they are,
 `<!-- table: results/census/census.csv count=status -->` how many lines have each value of one, and
-`<!-- table: results/headline.yaml -->` one line for each comparison that the YAML file lists. Paths are relative to the
+`<!-- table: results/headline.yaml -->` one line for each comparison that the YAML file lists, `placements=` before its
+path (`<!-- table: placements=results/placement.yaml -->`) one for each placement. Paths are relative to the
 file's folder. `<!-- table: devices -->` lists the constants of all devices on the page once, which else stand under
 each table.
 """
@@ -108,6 +109,8 @@ def table(block: Block, folder: Path, devices: dict[str, dict[str, None]] | None
     """The markdown that a block asks for; devices' constants, by name, go into ``devices`` where that is given."""
     try:
         path, *conditions = block.source.split()
+        if path.startswith("placements="):
+            return placements(folder / path.removeprefix("placements="))
         if path.endswith(".yaml"):
             return headline(folder / path)
         wanted = dict(condition.split("=", 1) for condition in conditions)
@@ -174,6 +177,40 @@ def headline(path: Path) -> str:
         values = [f"{chip.base_digital:.2f}", *(f"{side.mean:.2f} ± {side.std:.2f}" for side in sides)]
         share = f"{100 * repaired.ratio_base_digital:.1f} %"
         body.append([one["what"], f"{chip.n_samples:,}", chip.mapping, *values, share, one["by"]])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in body)
+
+
+def placements(path: Path) -> str:
+    """One line per placement: its cells, and what its chips keep after an hour and after ten years.
+
+    The YAML file is a list of ``what`` (network and data), ``rows`` (a path from its folder) and ``where`` (conditions,
+    which leave one line of rows at each age).
+    """
+    header = ["network and data", "mapping", "cells", "weights digital", "digital", "1 h", "10 years", "points lost"]
+    body = [header, ["---", "---", *("---:" for _ in header[2:])]]
+    for one in yaml.safe_load(path.read_text(encoding="utf-8")):
+        kept = read_rows(path.parent / one["rows"])
+        for name, value in {"metric": "top1", **one["where"]}.items():
+            kept = keep(kept, name, _text(value))
+        ages = {found.age_s: found for found in summarise(kept)}
+        if len(ages) != len(summarise(kept)) or TEN_YEARS_S not in ages:
+            raise UserError(
+                f"'{one['what']}': its conditions leave more than one line at an age, or none at ten years."
+            )
+        params, last = params_of(kept[0].device_params), ages[TEN_YEARS_S]
+        young = f"{ages[3600.0].mean:.2f}" if 3600.0 in ages else ""
+        body.append(
+            [
+                one["what"],
+                last.mapping,
+                f"{params.get('cells_ratio', 1.0):.2f} ×",
+                f"{params.get('digital_percent', 0.0):.2f} %",
+                f"{last.base_digital:.2f}",
+                young,
+                f"{last.mean:.2f} ± {last.std:.2f}",
+                f"{last.base_digital - last.mean:.2f}",
+            ]
+        )
     return "\n".join(f"| {' | '.join(cells)} |" for cells in body)
 
 

@@ -74,7 +74,7 @@ class PlanFile:
 
 
 def read_plan(path: str) -> PlanFile:
-    """Reads what :func:`write_plan` wrote.
+    """Reads what :func:`plan_text` gave.
 
     Raises:
         UserError: there is no such file, or it is of another form.

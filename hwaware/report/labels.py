@@ -24,6 +24,7 @@ _UNITS = (
 _IN_HEADING = (
     "layers", "digital", "g_min_us", "g_max_us", "scale", "clamp", "kappa", "range_fraction", "stuck_on", "stuck_off",
     "levels", "bits", "slice_bits", "fraction_bits", "converters", "temperature_c", "activation_energy_ev",
+    "headroom_us", "parallel", "combine", "mean_target_ages_s", "cells_ratio", "digital_percent",
 )  # fmt: skip
 
 _METRICS = {
@@ -171,6 +172,7 @@ def _usual(params: Mapping[str, Any]) -> list[str]:
         parts.append(f"{params['levels']} levels")
     if params.get("converters"):
         parts.append(_short(params["converters"]))
+    parts += _cells(params)
     if params.get("layers"):
         count = len(params["layers"])
         parts.append(f"{count} layer{'s' * (count > 1)} on other hardware")
@@ -179,6 +181,24 @@ def _usual(params: Mapping[str, Any]) -> list[str]:
         parts.append(f"{count} layer{'s' * (count > 1)} digital")
     stuck = [params.get("stuck_on", 0), params.get("stuck_off", 0)]
     return parts + [f"stuck on/off {stuck[0]:.3g}/{stuck[1]:.3g}"] * any(stuck)
+
+
+def _cells(params: Mapping[str, Any]) -> list[str]:
+    """Room, number and targets of the cells, where they are not as usual."""
+    parts = []
+    if params.get("headroom_us"):
+        parts.append("headroom {:g}/{:g} µS".format(*params["headroom_us"]))
+    if params.get("parallel"):
+        parts.append(f"{params['parallel']} cells in parallel")
+    if params.get("combine"):
+        parts.append(f"{params['combine']} of parallel cells")
+    if params.get("mean_target_ages_s"):
+        parts.append(f"mean targets at {', '.join(map(age_label, params['mean_target_ages_s']))}")
+    if params.get("cells_ratio"):
+        parts.append(f"{params['cells_ratio']:.3g} × the cells")
+    if params.get("digital_percent"):
+        parts.append(f"{params['digital_percent']:.2g} % of the weights digital")
+    return parts
 
 
 def _sampling(rows: Sequence[Row]) -> list[str]:

@@ -37,7 +37,7 @@ def test_recipe_parses_and_says_how_to_launch(recipe, capsys):
     config = parsed(recipe, capsys)
     assert config["model"]["class_path"].startswith("hwaware.")
     assert config["trainer"]["max_steps"] > 0 or config["trainer"]["max_epochs"] > 0
-    assert re.search(r"^#\s+hwaware (fit|compare) --config recipes/", recipe.read_text(), re.MULTILINE)
+    assert re.search(r"^#\s+hwaware (fit|compare|plan) --config recipes/", recipe.read_text(), re.MULTILINE)
 
 
 @pytest.mark.slow
@@ -257,7 +257,7 @@ def test_recipe_of_a_reader_runs_two_steps(recipe, tiny_reader, tmp_path):
         *("--evaluation.networks", "[finetuned]"),
     )
     folder = tmp_path / recipe / "version_0"
-    assert (folder / "model.safetensors").is_file() and len(measured(folder / "rows.csv")) == 3
+    assert (folder / "model.safetensors").is_file() and len(measured(folder / "rows.csv")) == 4
 
 
 def test_there_are_the_recipes_of_readers():

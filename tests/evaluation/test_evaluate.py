@@ -89,7 +89,10 @@ def test_rows_say_which_layers_stand_on_other_hardware():
     assert params["stuck_on"] == 0.0 and params["layers"]["1"] == {"stuck_on": 0.01}
     differing = params["layers"]["2"]
     assert (differing["device"], differing["mapping"], differing["levels"]) == ("reram_cmo_acc0.2", "offset", 15)
-    assert "kappa" not in differing and params.keys() - {"digital", "layers"} == main.params().keys()
+    # Two layers in pairs and one in single cells; the digital one would be a pair, too.
+    shares = {"cells_ratio": pytest.approx(5 / 7, abs=1e-4), "digital_percent": 25.0}
+    assert {name: params[name] for name in shares} == shares
+    assert "kappa" not in differing and params.keys() - {"digital", "layers", *shares} == main.params().keys()
 
 
 def test_bad_ages(model):
