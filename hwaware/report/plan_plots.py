@@ -12,6 +12,9 @@ from hwaware.results.sensitivity import LayerSensitivity
 #: Layers in a figure.
 _SHOWN = 25
 
+#: The least damage that is drawn, over the most.
+_RANGE = 1e-5
+
 
 def plot_sensitivity(found: Sequence[LayerSensitivity], path: str | Path, title: tuple[str, str]) -> Path:
     """Damage that each layer does by itself, most first.
@@ -24,18 +27,19 @@ def plot_sensitivity(found: Sequence[LayerSensitivity], path: str | Path, title:
     shown = found[:_SHOWN]
     figure, (axis,) = new_figure(height=1.6 + 0.27 * len(shown))
     places = range(len(shown))
-    noise, bias = ([getattr(one, what) for one in shown] for what in ("noise_nats", "bias_nats"))
-    axis.barh(places, noise, left=bias, color=COLOURS[0], height=0.7, label="spread")
-    ends, spreads = [one.damage_nats for one in shown], [one.noise_std for one in shown]
-    axis.errorbar(ends, places, xerr=spreads, fmt="none", ecolor=GREY)
+    damage, bias, spread = ([getattr(one, what) for one in shown] for what in ("damage_nats", "bias_nats", "noise_std"))
+    axis.barh(places, damage, color=COLOURS[0], height=0.7, label="spread and mean")
     axis.barh(places, bias, color=COLOURS[1], height=0.7, label="mean, which more cells don't take away")
+    axis.errorbar(damage, places, xerr=spread, fmt="none", ecolor=GREY)
+    if damage[0] > 0:
+        axis.set_xscale("log")
+        axis.set_xlim(max(damage[-1], damage[0] * _RANGE) / 3, damage[0] * 10)
     axis.set_yticks(places, [one.layer for one in shown], fontsize=8)
     axis.invert_yaxis()
     for place, one in zip(places, shown, strict=True):
         text = f"{one.weights:,} weights"
         axis.annotate(text, (one.damage_nats + one.noise_std, place), (6, 0), textcoords="offset points", va="center",
                       fontsize=7.5)  # fmt: skip
-    axis.margins(x=0.2)
     axis.grid(axis="y", visible=False)
     axis.set_xlabel("damage with this layer alone in cells, one in each place (nats)")
     axis.legend(loc="lower right", fontsize=8, frameon=False)
@@ -75,7 +79,7 @@ def plot_plan(
         below.annotate(
             text, (max(planned.parallel, 1), place), (4, 0), textcoords="offset points", va="center", fontsize=8
         )
-    below.set_yticks(places, [planned.layer for one in shown], fontsize=8)
+    below.set_yticks(places, [each.layer for each in shown], fontsize=8)
     below.invert_yaxis()
     below.set_xscale("log", base=2)
     below.margins(x=0.1)
