@@ -4,14 +4,18 @@ Schema 2. ``bundle.json`` has ``schema`` (``hwaware-bundle``), ``version``, ``ne
 ``repairs`` and ``beside`` (numbers of the digital side, such as a reader's threshold of "no answer"):
 
 * a hardware has ``device`` (law and all constants; conductances in µS), ``encoding`` (``mapping``, ``scale``,
-  ``kappa``, ``range_fraction``, ``format``) and ``crossbar`` (its largest number of ``rows`` and ``columns``). Schema 1
-  had one ``device`` for all layers, which held the words of the encoding, too; it is still read.
+  ``kappa``, ``range_fraction``, ``format``, ``headroom_us``, ``parallel``, ``combine``, ``mean_target_ages_s``) and
+  ``crossbar`` (its largest number of ``rows`` and ``columns``). Schema 1 had one ``device`` for all layers, which held
+  the words of the encoding, too; it is still read.
 * a layer has ``hardware`` (its place in that list), ``shape``, ``scale`` (the key of ``s`` in
   ``digital.safetensors``) and ``crossbars``: each with ``key`` in
   ``conductances.safetensors``, ``cell`` (which of a weight's cells), ``group`` (of a grouped convolution), ``rows``
   and ``columns`` (first and one past the last input and output of the group that it holds). A crossbar is a matrix of
   target conductances, inputs by outputs; inputs run over channels, then the kernel, as in the layer's weight. Layers
   whose weights are tied name the same crossbars.
+* every target goes into as many cells as the encoding's ``parallel`` says, which are read as their ``combine``. Below,
+  g_min and g_max are the device's less the encoding's ``headroom_us``. With ``mean_target_ages_s`` the targets are of
+  positions that are read as v *on average* at these ages: see :mod:`hwaware.hardware.encoding.targets`.
 * a weight at window position v realises ``s·sinh(κv)/sinh(rκ)`` (κ, r: the encoding's ``kappa``, ``range_fraction``;
   ``s·v/r`` where kappa is null). ``v = (2·g₀ - g_max - g_min)/(g_max - g_min)`` with the mapping ``offset``, else
   ``v = (g₀ - g₁)/(g_max - g_min)``. With ``offset_reference`` each crossbar has one more column, which is not listed:
@@ -129,7 +133,8 @@ class Bundle:
             raise UserError(f"the bundle is of another network: {' '.join(str(error).split())[:160]}") from None
         for name, cells in self.targets.items():
             hardware = self.hardware[name]
-            latent = hardware.decode(cells) / hardware.encoding.range_fraction * self.scales[name]
+            position = hardware.encoding.position(hardware.device, cells)
+            latent = position / hardware.encoding.range_fraction * self.scales[name]
             if hardware.encoding.format.is_fixed_point:  # whose scale has to be found in the codes
                 layers[name].set_effective_weight(latent)
             else:

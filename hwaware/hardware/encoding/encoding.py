@@ -282,6 +282,13 @@ class Encoding:
             v = targets.looked_up(_mean_targets(self, device), v)
         return self.layout.encode(v, *self.window_us(device))
 
+    def position(self, device: Device, targets_us: tuple[Tensor, ...]) -> Tensor:
+        """Window positions that target conductances (µS) stand for: the reverse of :meth:`encode`."""
+        v = self.decode(device, targets_us)
+        if not self.mean_target_ages_s:
+            return v
+        return targets.reverse_looked_up(_mean_targets(self, device), v).to(v)
+
     def merged(self, cells: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """What cells in parallel are read as together.
 

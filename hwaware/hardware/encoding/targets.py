@@ -28,12 +28,7 @@ def inverse(expected: Callable[[Tensor], Tensor], wanted: Callable[[Tensor], Ten
         For each of :data:`SIZE` even positions of [-1, 1] the one to write; the nearest end where none is far enough.
     """
     v = torch.linspace(-1, 1, SIZE, dtype=torch.float64)
-    there = expected(v).cummax(0).values  # rises anyhow but where noise is as large as the window
-    goal = wanted(v).contiguous()
-    above = torch.searchsorted(there, goal).clamp(1, SIZE - 1)
-    low, high = there[above - 1], there[above]
-    share = ((goal - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
-    return torch.lerp(v[above - 1], v[above], share)
+    return _where(expected(v), wanted(v))
 
 
 def looked_up(table: Tensor, v: Tensor) -> Tensor:
@@ -42,3 +37,18 @@ def looked_up(table: Tensor, v: Tensor) -> Tensor:
     below = place.detach().floor().clamp_(0, SIZE - 2)
     index, table = below.long(), table.to(v)
     return torch.lerp(table[index], table[index + 1], place - below)
+
+
+def reverse_looked_up(table: Tensor, written: Tensor) -> Tensor:
+    """The positions for which a table of :func:`inverse` has those that were written, float64."""
+    return _where(table, written.double())
+
+
+def _where(values: Tensor, goal: Tensor) -> Tensor:
+    """Where a tabulated function of even positions of [-1, 1] has a value; the nearest end where it nowhere has."""
+    v = torch.linspace(-1, 1, SIZE, dtype=torch.float64)
+    rising = values.cummax(0).values  # it does anyhow, but where noise is as large as the window
+    above = torch.searchsorted(rising, goal.contiguous()).clamp(1, SIZE - 1)
+    low, high = rising[above - 1], rising[above]
+    share = ((goal - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
+    return torch.lerp(v[above - 1], v[above], share)

@@ -8,9 +8,10 @@ from torch import nn
 
 from hwaware.chip import Chip
 from hwaware.errors import UserError
+from hwaware.export.bundle import read_bundle, write_bundle
 from hwaware.hardware import load_hardware
 from hwaware.hardware.encoding.mapping import MAPPINGS
-from hwaware.nn import convert
+from hwaware.nn import analog_layers, convert
 
 HOUR_S, TEN_YEARS_S = 3600.0, 315_360_000.0
 
@@ -37,6 +38,23 @@ def test_over_several_ages_it_holds_on_average():
     wanted = hardware.encoding.realised(v.clone())
     torch.testing.assert_close((young + old) / 2, wanted, atol=1e-5, rtol=0)
     assert (young - wanted).abs().min() > 1e-3
+
+
+@pytest.mark.parametrize("mapping", MAPPINGS)
+def test_targets_tell_their_positions(mapping):
+    hardware = load_hardware("reram_cmo", mapping=mapping, mean_target_ages_s=(TEN_YEARS_S,), headroom_us=(4, 4))
+    v = torch.linspace(-0.9, 0.9, 31, dtype=torch.float64)
+    torch.testing.assert_close(hardware.encoding.position(hardware.device, hardware.encode(v)), v, atol=1e-5, rtol=0)
+
+
+def test_a_bundle_gives_the_network_back(tmp_path):
+    model, other = (nn.Sequential(nn.Linear(16, 8), nn.Linear(8, 4)) for _ in range(2))
+    x = torch.randn(5, 16)
+    convert(model, load_hardware("reram_cmo", mean_target_ages_s=(TEN_YEARS_S,), headroom_us=(5, 2.5), parallel=3))
+    bundle = read_bundle(write_bundle(tmp_path / "bundle", model, "two"))
+    bundle.install(other)
+    torch.testing.assert_close(other(x), model(x), atol=1e-4, rtol=1e-4)
+    assert analog_layers(other)["0"].hardware == analog_layers(model)["0"].hardware
 
 
 def test_training_knows_of_it():

@@ -15,6 +15,7 @@ from hwaware.hardware.encoding.mapping import MAPPINGS
 from hwaware.hardware.encoding.parallel import merged, remaining_std
 from hwaware.nn import analog_layers, convert
 from hwaware.training import TrainingNoise, install_noise
+from hwaware.training.retention import error_table
 
 TEN_YEARS_S = 315_360_000.0
 
@@ -99,6 +100,8 @@ def test_training_noise_shrinks_and_stuck_cells_leave_gradients():
         install_noise(model, TrainingNoise())
         stds[parallel] = (layer.realised_weight() - layer.effective_weight()).std().item()
     assert stds[16] == pytest.approx(stds[1] / 4, rel=0.1)
+    retention = [error_table(load_hardware("reram_cmo", headroom_us=(9, 9), parallel=k), (1e8,)).value for k in (1, 4)]
+    torch.testing.assert_close(retention[1], retention[0] / 4, rtol=1e-3, atol=1e-9)
     hardware = load_hardware("reram_cmo", stuck_on=0.1, stuck_off=0.2, parallel=8, combine="median")
     model = _network(hardware).train()
     layer = model[0]
