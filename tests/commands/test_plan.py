@@ -130,6 +130,8 @@ def test_a_target(tmp_path, capsys):
         (["--cells", "1.25", "--points", "1"], "one of the two"),
         (["--points", "0"], "points=0.0 must lie in (0, 100)"),
         (["--cells", "-1"], "cells=-1.0 must be above 0"),
+        (["--cells", "0.5"], "cells=0.5 is too few: one cell for each place takes 1 times the cells"),
+        (["--cells", "0.5", "--digital_percent", "10"], "takes 0.9 times the cells of all layers: give as much"),
         (["--cells", "1.25", "--digital_percent", "101"], "digital_percent=101.0 must lie in [0, 100]"),
         (["--cells", "1.25", "--max_parallel", "0"], "max_parallel=0 must be at least 1"),
         (["--cells", "1.25", "--years", "-1"], "age_s=-31536000.0"),
