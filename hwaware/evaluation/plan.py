@@ -99,8 +99,8 @@ class PlanSettings:
         least_cells = 1 - self.digital_percent / 100
         if self.cells is not None and self.cells < least_cells:  # told before anything is measured
             raise UserError(
-                f"cells={self.cells:g} is too few: one cell for each place takes {least_cells:g} times the cells of all "
-                "layers: give as much, or keep more digital (digital_percent)."
+                f"cells={self.cells:g} is too few: one cell for each place takes {least_cells:g} times the cells of "
+                "all layers: give as much, or keep more digital (digital_percent)."
             )
         for field, least in (("max_parallel", 1), ("samples", 1), ("chips", 1), ("validation_chips", 1), ("refine", 0)):
             if getattr(self, field) < least:
