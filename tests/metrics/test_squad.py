@@ -83,6 +83,7 @@ def test_scores_by_hand():
         "em_has_ans": 0.0,
         "f1_no_ans": 100.0,
         "em_no_ans": 100.0,
+        "f1_must_answer": pytest.approx(100.0 * 2.5 / 3),  # of those with an answer, whatever the odds
     }
     assert four.scores(0.5)["f1"] == 62.5  # null odds at the threshold are still answered
     assert four.scores(math.inf)["em"] == 50.0
@@ -91,7 +92,7 @@ def test_scores_by_hand():
 
 
 def test_a_split_without_questions_has_no_score():
-    assert set(answers(FOUR[:2]).scores(0.0)) == {"f1", "em", "f1_has_ans", "em_has_ans"}
+    assert set(answers(FOUR[:2]).scores(0.0)) == {"f1", "em", "f1_has_ans", "em_has_ans", "f1_must_answer"}
     assert set(answers(FOUR[2:3]).scores(0.0)) == {"f1", "em", "f1_no_ans", "em_no_ans"}
 
 
