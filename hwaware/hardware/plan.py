@@ -94,7 +94,21 @@ def read_plan(path: str) -> PlanFile:
     wrong = [key for key in ("device", "encoding", "plan") if not isinstance(found[key], dict)]
     if wrong or not isinstance(found["layers"], list) or not all(isinstance(one, dict) for one in found["layers"]):
         raise UserError(f"hardware.plan '{path}': {(wrong or ['layers'])[0]} is not of the form that hwaware plan has.")
+    for number, words in enumerate(found["layers"], start=1):
+        _check_layers(words, f"hardware.plan '{path}', layers, entry {number}")
     return PlanFile(str(path), *(found[key] for key in _KEYS))
+
+
+def _check_layers(words: Mapping[str, Any], where: str) -> None:
+    """Raises UserError where what is said of some layers is of another form."""
+    match = words.get("match")
+    if not isinstance(match, list) or not match or not all(isinstance(name, str) for name in match):
+        raise UserError(f"{where}: match={match!r} must be a list of layers' names.")
+    for part in ("device", "encoding", "crossbar"):
+        if not isinstance(words.get(part, {}), dict):
+            raise UserError(f"{where}: {part}={words[part]!r} is no table of words and values.")
+    if not isinstance(words.get("digital", False), bool):
+        raise UserError(f"{where}: digital={words['digital']!r} must be true or false.")
 
 
 def plan_text(network: str, default: Hardware, layers: Mapping[str, Hardware | None], plan: Mapping[str, Any]) -> str:
