@@ -62,8 +62,8 @@ def test_rows_of_a_finetune(finetuned, tiny_reader):
     rows = measured(finetuned / "rows.csv")
     questions = read_questions([tiny_reader / "data" / "dev.json"])
     # networks, chips, ages, metrics
-    assert len(rows) == 2 * 2 * 2 * 3 and {row.network for row in rows} == {"base", "finetuned"}
-    assert {row.metric for row in rows} == {"f1", "f1_has_ans", "em"}
+    assert len(rows) == 2 * 2 * 2 * 4 and {row.network for row in rows} == {"base", "finetuned"}
+    assert {row.metric for row in rows} == {"f1", "f1_has_ans", "em", "f1_must_answer"}
     assert {row.n_samples for row in rows} == {len(questions)}
     assert {(row.model, row.dataset, row.recipe) for row in rows} == {("tiny_reader", "tiny_questions", "squad2_tiny")}
     has_answers = [row for row in rows if row.metric == "f1_has_ans"]
