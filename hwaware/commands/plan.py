@@ -15,10 +15,10 @@ from hwaware.callbacks import DriftEvaluation
 from hwaware.commands.sensitivity import placement_of, write_sensitivity
 from hwaware.commands.steps import given_network, set_up_alone, tear_down, the_one, write_record
 from hwaware.evaluation.law import hardware_labels
-from hwaware.evaluation.plan import Plan, PlanSettings, make_plan
+from hwaware.evaluation.plan import Plan, PlanSettings, encoded, make_plan
 from hwaware.evaluation.run import Run
 from hwaware.evaluation.tracking import log_files
-from hwaware.hardware import Hardware
+from hwaware.hardware import EncodingOptions, Hardware
 from hwaware.hardware.plan import plan_text
 from hwaware.report.labels import age_label, device_heading
 from hwaware.report.plan_plots import plot_plan
@@ -54,6 +54,7 @@ def run(
     chips: int = 2,
     validation_chips: int = 5,
     refine: int = 0,
+    alternatives: list[EncodingOptions] | None = None,
     sensitivity: str | None = None,
 ) -> Plan:
     """Shares cells in parallel out among a network's layers, and leaves some digital, for a budget or a target.
@@ -77,6 +78,8 @@ def run(
         chips: planning chips that it is measured on.
         validation_chips: chips that placements are judged on.
         refine: how often damages are measured anew with all layers as planned, and cells shared out again.
+        alternatives: encodings that a layer may have in place of the recipe's, where it does less damage with it:
+            ``[{headroom_us: [2, 1]}, {headroom_us: [5, 2.4]}]``. Each is measured, which takes as long as the first.
         sensitivity: ``sensitivity.csv`` of the same network and hardware, in place of measuring its layers again.
     """
     settings = PlanSettings(
@@ -90,10 +93,13 @@ def run(
         chips=chips,
         validation_chips=validation_chips,
         refine=refine,
+        alternatives=alternatives or (),
         sensitivities=None if sensitivity is None else read_sensitivity(sensitivity),
         seed=evaluation.seed,
     )
     placement = placement_of(task, settings.age_s)
+    for alternative in settings.alternatives:
+        encoded(placement, alternative)  # what can't be is told before anything is measured
     set_up_alone(trainer, task, datamodule)
     network = given_network(task, the_one(weights, ckpt_path))
     datamodule.prepare_data()
@@ -129,6 +135,7 @@ def leave(run: Run, task: HardwareAwareTask, datamodule: LightningDataModule, de
 
 def _about(found: Plan) -> Mapping[str, Any]:
     asked = {key: value for key, value in vars(found.settings).items() if key != "sensitivities" and value is not None}
+    asked["alternatives"] = [one.words() for one in found.settings.alternatives]
     chosen = {key: round(value, 4) for key, value in asdict(found.chosen).items() if key != "chosen" and value == value}
     return {"asked": asked, "found": chosen, "commit": commit()}
 
@@ -141,11 +148,14 @@ def _layer_table(found: Plan, network: str) -> Table:
         title=f"{network} after {age_label(found.settings.age_s)}: the {len(shown)} layers that do most damage",
         caption=f"Damage: divergence of the answers (nats) with the layer alone in cells, one in each place.{rest}",
     )
-    for number, name in enumerate(("layer", "weights", "damage", "cells in parallel", "damage left")):
+    several = bool(found.settings.alternatives)
+    heads = ("layer", "weights", "damage", "cells in parallel", "damage left", *(["encoding"] if several else []))
+    for number, name in enumerate(heads):
         table.add_column(name, justify="right" if number else "left", overflow="fold")
     for one in shown:
         parallel = f"{one.parallel}" if one.parallel else "digital"
-        table.add_row(one.layer, f"{one.weights:,}", f"{one.damage_nats:.3g}", parallel, f"{one.planned_nats:.3g}")
+        cells = [one.layer, f"{one.weights:,}", f"{one.damage_nats:.3g}", parallel, f"{one.planned_nats:.3g}"]
+        table.add_row(*cells, *([one.encoding.strip("{}").replace('"', "")] if several else []))
     return table
 
 

@@ -100,7 +100,7 @@ def write_sensitivity(
     main: Hardware,
     chips: int,
 ) -> None:
-    """Writes what was measured into the run's folder, with a figure."""
+    """Writes what was measured into the run's folder, with a figure of the hardware that was given."""
     folder = run.folder
     if folder is None:
         return
@@ -119,7 +119,8 @@ def write_sensitivity(
         f"{task.network_name}, {age_label(found[0].age_s)}, one layer at a time",
         " · ".join(device_heading(hardware_labels(main))),
     )
-    plot = plot_sensitivity(found, folder / "plots" / "sensitivity.png", heading)
+    usual = [one for one in found if not one.encoding]
+    plot = plot_sensitivity(usual, folder / "plots" / "sensitivity.png", heading)
     for tracker in run.trackers:
         _track(tracker, lines, str(plot))
     print(f"sensitivity: {path}", f"plot: {plot}", sep="\n", flush=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,17 @@ from hwaware.compensation import FitData
 from hwaware.compensation.seeds import planning_chip
 from hwaware.errors import UserError
 from hwaware.evaluation.fitting import fit_data
-from hwaware.evaluation.planning import Allocation, Layer, allocate, allocation, choices, expected_points, keep_digital
+from hwaware.evaluation.planning import (
+    DIGITAL,
+    Allocation,
+    Candidate,
+    Cells,
+    Layer,
+    allocate,
+    choices,
+    expected_points,
+    keep_digital,
+)
 from hwaware.evaluation.run import Run
 from hwaware.evaluation.sensitivity import (
     Probe,
@@ -27,7 +38,7 @@ from hwaware.evaluation.sensitivity import (
     noise_ratio,
     sensitivity,
 )
-from hwaware.hardware import Hardware, Placement, Rule
+from hwaware.hardware import EncodingOptions, Hardware, Placement, Rule
 from hwaware.nn import analog_layers, owning_layers, weight_owners
 from hwaware.results.plan import PlannedLayer, PlannedPoint
 from hwaware.results.sensitivity import LayerSensitivity
@@ -41,6 +52,9 @@ _KNOWN = (1.0, 1.25, 2.0)
 
 #: Factor between the budgets that are tried for a target, the last of them, and how often the last step is halved.
 _STEP, _MOST_CELLS, _HALVINGS = 1.25, 16.0, 2
+
+#: Words of an encoding that are no alternatives.
+_NOT_TO_CHOOSE = {"parallel": "what the plan shares out", "kappa": "the cells' own curve, the same for all layers"}
 
 #: Samples that run through a network at a time while damage is measured.
 _BATCH = 50
@@ -64,6 +78,7 @@ class PlanSettings:
         chips: planning chips, that it is measured on.
         validation_chips: chips that placements are judged on.
         refine: how often damages are measured anew with all layers as planned, and cells shared out again.
+        alternatives: encodings that a layer may have where they do less damage, by what differs from its own.
         sensitivities: of all layers, where they are measured already; None: they are measured.
         seed: of the planning chips.
 
@@ -81,6 +96,7 @@ class PlanSettings:
     chips: int = 2
     validation_chips: int = 5
     refine: int = 0
+    alternatives: Sequence[EncodingOptions] = ()
     sensitivities: Sequence[LayerSensitivity] | None = None
     seed: int = 0
 
@@ -97,7 +113,8 @@ class PlanSettings:
             if not low <= getattr(self, field) <= high:
                 raise UserError(f"{field}={getattr(self, field)} must lie in [{low}, {high}].")
         least_cells = 1 - self.digital_percent / 100
-        if self.cells is not None and self.cells < least_cells:  # told before anything is measured
+        # Told before anything is measured, but where an alternative may need fewer.
+        if self.cells is not None and self.cells < least_cells and not self.alternatives:
             raise UserError(
                 f"cells={self.cells:g} is too few: one cell for each place takes {least_cells:g} times the cells of "
                 "all layers: give as much, or keep more digital (digital_percent)."
@@ -105,6 +122,17 @@ class PlanSettings:
         for field, least in (("max_parallel", 1), ("samples", 1), ("chips", 1), ("validation_chips", 1), ("refine", 0)):
             if getattr(self, field) < least:
                 raise UserError(f"{field}={getattr(self, field)} must be at least {least}.")
+        for one in self.alternatives:
+            if not one.words():
+                raise UserError("alternatives: one of them says nothing: give e.g. {headroom_us: [2, 1]}.")
+            for word, why in _NOT_TO_CHOOSE.items():
+                if word in one.words():
+                    raise UserError(f"alternatives: {word} is {why}: leave it out.")
+
+    @property
+    def encodings(self) -> tuple[str, ...]:
+        """What tells encodings apart in files, the usual one first."""
+        return ("", *(json.dumps(one.words(), sort_keys=True) for one in self.alternatives))
 
 
 @dataclass(frozen=True)
@@ -187,26 +215,28 @@ class _Planner:
         self.on_placement = partial(converted, run, task, datamodule, network)
         self.data = fit_data(run, task, datamodule)
         self.probe = probe_of(task, self.data, settings.samples)
-        self.model = self.on_placement(placement)
+        placements = [placement, *(encoded(placement, one) for one in settings.alternatives)]
+        self.models = [self.on_placement(one) for one in placements]
+        self.model = self.models[0]
         self.owners = weight_owners(self.model)
-        self.given = {name: layer.hardware for name, layer in analog_layers(self.model).items()}
+        self.given = [{name: layer.hardware for name, layer in analog_layers(one).items()} for one in self.models]
         self.planning_chips = [planning_chip(settings.seed, number) for number in range(settings.chips)]
         first = VALIDATION_CHIP_SEED_START
         self.validation_chips = range(first, first + settings.validation_chips)
         self.exact = 0.0
         self.curve: list[tuple[float, float]] = []
-        self.points: dict[tuple[int, ...], PlannedPoint] = {}
+        self.points: dict[tuple[Cells, ...], PlannedPoint] = {}
 
     def plan(self) -> Plan:
         settings = self.settings
         found = self._measured() if settings.sensitivities is None else self._given(settings.sensitivities)
         layers = self._layers(found)
         digital = keep_digital(layers, settings.digital_percent)
-        least = allocation(layers, {name: int(name not in digital) for name in layers}).cells_ratio
+        least = self._least(layers, digital)
         if settings.cells is not None:
             allocate(layers, settings.cells, digital)  # so that too small a budget is told before it is weighed
         with torch.no_grad():
-            self.exact = self.data.accuracy(self.on_placement(self._placement(dict.fromkeys(layers, 1))))
+            self.exact = self.data.accuracy(self.on_placement(self._placement(dict.fromkeys(layers, Cells(1)))))
         for number in range(settings.refine):
             layers = self._refined(layers, allocate(layers, settings.cells or max(least, _KNOWN[1]), digital), number)
         budgets = sorted({max(least, ratio) for ratio in FRONT} | ({settings.cells} if settings.cells else set()))
@@ -225,27 +255,50 @@ class _Planner:
         point = replace(self._weigh(chosen), chosen=True)
         front = [one for key, one in self.points.items() if key != _key(chosen)]
         planned = [
-            PlannedLayer(
-                layer=name,
-                weights=one.found.weights,
-                parallel=chosen.parallel[name],
-                cells=one.found.cells * chosen.parallel[name],
-                damage_nats=one.found.damage_nats,
-                planned_nats=one.damage(chosen.parallel[name]),
-            )
-            for name, one in layers.items()
+            self._planned(name, layer, chosen.cells[name])
+            for name, layer in sorted(layers.items(), key=lambda item: -item[1][0].found.damage_nats)
         ]
         front = sorted([*front, point], key=lambda one: one.cells_ratio)
-        return Plan(settings, found, planned, self._hardware(chosen.parallel), front)
+        return Plan(settings, found, planned, self._hardware(chosen.cells), front)
+
+    def _planned(self, name: str, layer: Layer, cells: Cells) -> PlannedLayer:
+        return PlannedLayer(
+            layer=name,
+            weights=layer[0].found.weights,
+            parallel=cells.parallel,
+            cells=cells.of(layer),
+            damage_nats=layer[0].found.damage_nats,
+            planned_nats=cells.damage(layer),
+            encoding=self.settings.encodings[cells.candidate],
+        )
+
+    def _least(self, layers: Mapping[str, Layer], digital: set[str]) -> float:
+        """Cells, over those of all layers with one in each place, below which no plan is."""
+        fewest = {name: min(Cells(1, n).of(one) for n in range(len(one))) for name, one in layers.items()}
+        total = sum(one[0].found.cells for one in layers.values())
+        return sum(cells for name, cells in fewest.items() if name not in digital) / total
 
     def _measured(self) -> list[LayerSensitivity]:
         names, age_s = owning_layers(self.model), self.settings.age_s
-        with self.run.progress("measuring layers", len(names)) as advance:
-            return sensitivity(self.model, self.probe, age_s=age_s, chip_seeds=self.planning_chips, on_layer=advance)
+        found: list[LayerSensitivity] = []
+        with self.run.progress("measuring layers", len(names) * len(self.models)) as advance:
+            for model, encoding in zip(self.models, self.settings.encodings, strict=True):
+                lines = sensitivity(model, self.probe, age_s=age_s, chip_seeds=self.planning_chips, on_layer=advance)
+                found += [replace(one, encoding=encoding) for one in lines]
+        return found
 
     def _given(self, found: Sequence[LayerSensitivity]) -> list[LayerSensitivity]:
-        """What is given, where it is of this network, hardware and age."""
-        here, there = owning_layers(self.model), {one.layer: one for one in found}
+        """What is given, where it is of this network, hardware, alternatives and age."""
+        for model, encoding in zip(self.models, self.settings.encodings, strict=True):
+            lines = [one for one in found if one.encoding == encoding]
+            if not lines:
+                others = ", ".join(sorted({one.encoding or "none" for one in found}))
+                raise UserError(f"sensitivity: it has not the alternative {encoding or 'none'}, but: {others}.")
+            self._check_given(model, lines)
+        return [one for one in found if one.encoding in self.settings.encodings]
+
+    def _check_given(self, model: nn.Module, found: Sequence[LayerSensitivity]) -> None:
+        here, there = owning_layers(model), {one.layer: one for one in found}
         if odd := sorted(set(here) ^ set(there)):
             which = "is none of this network's in cells" if odd[0] in there else "is not in it"
             raise UserError(f"sensitivity: it is of another network or placement: layer '{odd[0]}' {which}.")
@@ -260,30 +313,34 @@ class _Planner:
                     f"sensitivity: it is of chips of {there[name].age_s:g} s, and the plan of "
                     f"{self.settings.age_s:g} s: give the same."
                 )
-        return list(found)
 
     def _layers(self, found: Sequence[LayerSensitivity]) -> dict[str, Layer]:
-        chip = Chip.program(self.model, self.planning_chips[0])
-        modules, layers = owning_layers(self.model), {}
-        for one in found:
-            module, age_s = modules[one.layer], self.settings.age_s
-            ratio = cache(partial(noise_ratio, module, chip, one.layer, age_s))
-            numbers = choices(module.hardware.encoding.combine, self.settings.max_parallel)
-            layers[one.layer] = Layer(one, ratio, numbers)
-        return layers
+        layers: dict[str, list[Candidate]] = {name: [] for name in owning_layers(self.model)}
+        for model, encoding in zip(self.models, self.settings.encodings, strict=True):
+            chip, modules = Chip.program(model, self.planning_chips[0]), owning_layers(model)
+            for one in found:
+                if one.encoding == encoding:
+                    module = modules[one.layer]
+                    ratio = cache(partial(noise_ratio, module, chip, one.layer, self.settings.age_s))
+                    numbers = choices(module.hardware.encoding.combine, self.settings.max_parallel)
+                    layers[one.layer].append(Candidate(one, ratio, numbers))
+        return dict(layers)
 
-    def _hardware(self, parallel: Mapping[str, int]) -> dict[str, Hardware | None]:
-        numbers = {name: parallel[owner] for name, owner in self.owners.items()}
-        return {name: self.given[name].with_parallel(number) if number else None for name, number in numbers.items()}
+    def _hardware(self, cells: Mapping[str, Cells]) -> dict[str, Hardware | None]:
+        own = {name: cells[owner] for name, owner in self.owners.items()}
+        return {
+            name: None if one == DIGITAL else self.given[one.candidate][name].with_parallel(one.parallel)
+            for name, one in own.items()
+        }
 
-    def _placement(self, parallel: Mapping[str, int]) -> Placement:
-        hardware = self._hardware(parallel)
+    def _placement(self, cells: Mapping[str, Cells]) -> Placement:
+        hardware = self._hardware(cells)
         rules = (Rule((name,), one) for name, one in hardware.items() if one is not None)
         return Placement(None, tuple(rules))
 
     @torch.no_grad()
     def _accuracies(self, share: Allocation, chip_seeds: Sequence[int]) -> list[float]:
-        model, values = self.on_placement(self._placement(share.parallel)), []
+        model, values = self.on_placement(self._placement(share.cells)), []
         for seed in chip_seeds:
             with Chip.program(model, seed).at(self.settings.age_s):
                 values.append(self.data.accuracy(model))
@@ -311,8 +368,9 @@ class _Planner:
 
     def _budget_for_target(self, layers: Mapping[str, Layer], digital: set[str], least: float) -> float:
         """The fewest cells that reach the target, but for some percent."""
-        places = sum(one.found.cells * one.choices[-1] for name, one in layers.items() if name not in digital)
-        most = min(places / sum(one.found.cells for one in layers.values()), _MOST_CELLS)
+        most_of = {name: max(one.found.cells * one.choices[-1] for one in layer) for name, layer in layers.items()}
+        places = sum(cells for name, cells in most_of.items() if name not in digital)
+        most = min(places / sum(layer[0].found.cells for layer in layers.values()), _MOST_CELLS)
         below = budget = least
         while not self._reaches(allocate(layers, budget, digital)):
             if budget >= most:
@@ -336,7 +394,7 @@ class _Planner:
     @torch.no_grad()
     def _refined(self, layers: dict[str, Layer], share: Allocation, number: int) -> dict[str, Layer]:
         """Layers by what they do where all others are as planned: damage that goes when one of them is exact."""
-        model = self.on_placement(self._placement(share.parallel))
+        model = self.on_placement(self._placement(share.cells))
         answers, exact = answers_of(self.model, self.probe), exact_weights(model)
         gone: dict[str, list[float]] = {name: [] for name in exact}
         with self.run.progress("refining", len(exact) * len(self.planning_chips)) as advance:
@@ -349,14 +407,34 @@ class _Planner:
                     advance()
         refined = dict(layers)
         for name, values in gone.items():
-            expected = layers[name].damage(share.parallel[name])
+            expected = share.cells[name].damage(layers[name])
             change = statistics.fmean(values) / expected if expected > 0 else 1.0
-            change = min(max(change, 1 / _MOST_CHANGE), _MOST_CHANGE)
-            found = layers[name].found
-            found = replace(found, bias_nats=found.bias_nats * change, noise_nats=found.noise_nats * change)
-            refined[name] = replace(layers[name], found=found)
+            refined[name] = [_changed(one, min(max(change, 1 / _MOST_CHANGE), _MOST_CHANGE)) for one in layers[name]]
         return refined
 
 
-def _key(share: Allocation) -> tuple[int, ...]:
-    return tuple(share.parallel.values())
+def encoded(placement: Placement, words: EncodingOptions) -> Placement:
+    """The same with another encoding.
+
+    Raises:
+        UserError: some of its hardware can't have it.
+    """
+
+    def of(hardware: Hardware | None) -> Hardware | None:
+        try:
+            return None if hardware is None else replace(hardware, encoding=words.over(hardware.encoding))
+        except UserError as error:
+            raise UserError(f"alternatives: {error}") from None
+
+    rules = tuple(replace(rule, hardware=of(rule.hardware)) for rule in placement.rules)
+    return replace(placement, default=of(placement.default), rules=rules)
+
+
+def _changed(one: Candidate, factor: float) -> Candidate:
+    """A layer's candidate that does so many times the damage."""
+    found = replace(one.found, bias_nats=one.found.bias_nats * factor, noise_nats=one.found.noise_nats * factor)
+    return replace(one, found=found)
+
+
+def _key(share: Allocation) -> tuple[Cells, ...]:
+    return tuple(share.cells.values())

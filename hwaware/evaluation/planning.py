@@ -19,8 +19,8 @@ from hwaware.results.sensitivity import LayerSensitivity
 
 
 @dataclass(frozen=True)
-class Layer:
-    """One layer as planning sees it.
+class Candidate:
+    """One layer in one encoding, as planning sees it.
 
     Attributes:
         found: what was measured.
@@ -37,18 +37,46 @@ class Layer:
         return self.found.bias_nats + self.found.noise_nats * self.ratio(parallel) if parallel else 0.0
 
 
-@dataclass(frozen=True)
-class Allocation:
-    """Cells in parallel of each layer; 0 is digital.
+#: One layer in each encoding that it may have, the usual one first.
+Layer = Sequence[Candidate]
+
+
+@dataclass(frozen=True, order=True)
+class Cells:
+    """What a layer gets.
 
     Attributes:
-        parallel: by layer.
-        cells_ratio: cells, over those of all layers with one.
+        parallel: cells for each place; 0: it stays digital.
+        candidate: the encoding, by its place among the layer's.
+    """
+
+    parallel: int
+    candidate: int = 0
+
+    def of(self, layer: Layer) -> int:
+        """How many these are."""
+        return self.parallel * layer[self.candidate].found.cells
+
+    def damage(self, layer: Layer) -> float:
+        """That they do (nats)."""
+        return layer[self.candidate].damage(self.parallel)
+
+
+DIGITAL = Cells(0)
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """Cells of each layer.
+
+    Attributes:
+        cells: by layer.
+        cells_ratio: cells, over those of all layers with one in each place of their usual encoding.
         digital_percent: weights that stay digital, of all.
         nats: damage that is expected of all layers together.
     """
 
-    parallel: dict[str, int]
+    cells: dict[str, Cells]
     cells_ratio: float
     digital_percent: float
     nats: float
@@ -63,14 +91,14 @@ def choices(combine: str, most: int) -> list[int]:
 
 def keep_digital(layers: Mapping[str, Layer], percent: float) -> set[str]:
     """The layers to keep digital of so many percent of the weights: those with most damage for their weights."""
-    budget = percent / 100 * sum(one.found.weights for one in layers.values())
+    weights = {name: layer[0].found.weights for name, layer in layers.items()}
+    budget = percent / 100 * sum(weights.values())
     kept: set[str] = set()
     used = 0
-    for name in sorted(layers, key=lambda name: -layers[name].found.damage_nats / layers[name].found.weights):
-        weights = layers[name].found.weights
-        if used + weights <= budget and len(kept) < len(layers) - 1:
+    for name in sorted(layers, key=lambda name: -_least(layers[name]).damage(layers[name]) / weights[name]):
+        if used + weights[name] <= budget and len(kept) < len(layers) - 1:
             kept.add(name)
-            used += weights
+            used += weights[name]
     return kept
 
 
@@ -79,54 +107,66 @@ def allocate(layers: Mapping[str, Layer], cells_ratio: float, digital: Collectio
 
     Args:
         layers: by name.
-        cells_ratio: cells to use at most, over those of all layers with one.
+        cells_ratio: cells to use at most, over those of all layers with one in each place of their usual encoding.
         digital: layers that stay digital.
 
     Raises:
         UserError: they are fewer than one for each place.
     """
-    total = sum(one.found.cells for one in layers.values())
-    parallel = {name: 0 if name in digital else 1 for name in layers}
-    used = sum(layers[name].found.cells * number for name, number in parallel.items())
+    total = sum(layer[0].found.cells for layer in layers.values())
+    cells = {name: DIGITAL if name in digital else _least(layer) for name, layer in layers.items()}
+    used = sum(one.of(layers[name]) for name, one in cells.items())
     if used > cells_ratio * total * (1 + 1e-9):
         raise UserError(
             f"cells={cells_ratio:g} is below {math.ceil(1e4 * used / total) / 1e4:g} times the cells of all layers, "
             "which one cell for each place takes: give as much, or keep more digital (digital_percent)."
         )
     left = cells_ratio * total * (1 + 1e-9) - used
-    queue = [step for name in layers if parallel[name] and (step := _best_step(layers[name], name, 1))]
+    held = {name: one for name, one in cells.items() if one.parallel}
+    queue = [step for name, one in held.items() if (step := _best_step(layers[name], name, one, left))]
     heapq.heapify(queue)
     while queue:
         _, name, to = heapq.heappop(queue)
-        cost = layers[name].found.cells * (to - parallel[name])
-        if cost > left:
-            continue  # a smaller layer may still fit
-        left, parallel[name] = left - cost, to
-        if step := _best_step(layers[name], name, to):
+        cost = to.of(layers[name]) - cells[name].of(layers[name])
+        if cost <= left:
+            left, cells[name] = left - cost, to
+        if step := _best_step(layers[name], name, cells[name], left):
             heapq.heappush(queue, step)
-    return allocation(layers, parallel)
+    return allocation(layers, cells)
 
 
-def allocation(layers: Mapping[str, Layer], parallel: Mapping[str, int]) -> Allocation:
-    """What cells in parallel, by layer, use and are expected to do."""
-    total, weights = (sum(getattr(one.found, what) for one in layers.values()) for what in ("cells", "weights"))
-    cells = sum(layers[name].found.cells * number for name, number in parallel.items())
-    kept = sum(layers[name].found.weights for name, number in parallel.items() if not number)
-    nats = sum(layers[name].damage(number) for name, number in parallel.items())
-    return Allocation(dict(parallel), cells / total, 100 * kept / weights, nats)
+def allocation(layers: Mapping[str, Layer], cells: Mapping[str, Cells]) -> Allocation:
+    """What layers' cells are together, and are expected to do."""
+    total, weights = (sum(getattr(one[0].found, what) for one in layers.values()) for what in ("cells", "weights"))
+    used = sum(one.of(layers[name]) for name, one in cells.items())
+    kept = sum(layers[name][0].found.weights for name, one in cells.items() if not one.parallel)
+    nats = sum(one.damage(layers[name]) for name, one in cells.items())
+    return Allocation(dict(cells), used / total, 100 * kept / weights, nats)
 
 
-def _best_step(layer: Layer, name: str, at: int) -> tuple[float, str, int] | None:
-    """The number of cells to go on to: where most damage goes for each cell, as an entry of a queue."""
+def _least(layer: Layer) -> Cells:
+    """The fewest cells that a layer may have; of encodings with as many, the one with the least damage."""
+    return min((Cells(1, number) for number in range(len(layer))), key=lambda one: (one.of(layer), one.damage(layer)))
+
+
+def _best_step(layer: Layer, name: str, at: Cells, left: float) -> tuple[float, str, Cells] | None:
+    """The cells to go on to, by so many more at most: where most damage goes for each, as an entry of a queue."""
     best = None
-    for to in layer.choices:
-        if to <= at:
-            continue
-        gain = (layer.damage(at) - layer.damage(to)) / (layer.found.cells * (to - at))
-        if best is not None and gain <= -best[0]:
-            break  # damage falls ever more slowly from here on
-        if gain > 0:
-            best = (-gain, name, to)
+    used, damage = at.of(layer), at.damage(layer)
+    for number, candidate in enumerate(layer):
+        before = 0.0
+        for parallel in candidate.choices:
+            to = Cells(parallel, number)
+            if (cost := to.of(layer) - used) <= 0:
+                continue
+            if cost > left:
+                break
+            gain = (damage - to.damage(layer)) / cost
+            if 0 < gain <= before:
+                break  # damage falls ever more slowly from here on
+            before = gain
+            if gain > 0 and (best is None or gain > -best[0]):
+                best = (-gain, name, to)
     return best
 
 

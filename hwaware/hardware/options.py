@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from hwaware.errors import UserError
 from hwaware.hardware.crossbar import Converters, Crossbar
+from hwaware.hardware.encoding import Encoding
 from hwaware.hardware.hardware import Hardware
-from hwaware.hardware.load import build_hardware
+from hwaware.hardware.load import build_encoding, build_hardware
 from hwaware.hardware.placement import Placement, Rule
 from hwaware.hardware.plan import PlanFile, read_plan
 
@@ -48,6 +49,10 @@ class EncodingOptions:
     def words(self) -> dict[str, Any]:
         """What is given."""
         return {one.name: value for one in fields(self) if (value := getattr(self, one.name)) is not None}
+
+    def over(self, encoding: Encoding) -> Encoding:
+        """An encoding with what is given."""
+        return build_encoding(encoding.plain() | self.words())
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ class PlannedLayer:
         cells: that hold it.
         damage_nats: with one cell, see :class:`hwaware.results.sensitivity.LayerSensitivity`.
         planned_nats: that is left.
+        encoding: what differs from the hardware that was given, as a JSON object; empty: nothing.
     """
 
     layer: str
@@ -24,6 +25,7 @@ class PlannedLayer:
     cells: int
     damage_nats: float
     planned_nats: float
+    encoding: str = ""
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ class LayerSensitivity:
         noise_nats: that of their spread about it with one cell: what was measured, times ``parallel``.
         noise_std: of that, over chips; 0 for a single one.
         share_percent: of all layers' damage.
+        encoding: what differs from the hardware that was given, as a JSON object; empty: nothing.
     """
 
     rank: int
@@ -41,6 +42,7 @@ class LayerSensitivity:
     noise_nats: float
     noise_std: float
     share_percent: float
+    encoding: str = ""
 
     @property
     def damage_nats(self) -> float:
@@ -64,6 +66,7 @@ def read_sensitivity(path: str | Path) -> list[LayerSensitivity]:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             for line in reader:
+                line = {"encoding": ""} | line  # of files from before there were several
                 found.append(
                     LayerSensitivity(
                         **{one.name: kinds[str(one.type)](line[one.name]) for one in fields(LayerSensitivity)}

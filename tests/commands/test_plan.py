@@ -109,6 +109,29 @@ def test_what_was_measured_is_taken_up(planned, tmp_path):
 
 
 @pytest.mark.slow
+def test_layers_take_alternatives_that_suit_them(tmp_path, capsys):
+    alternatives = ("--alternatives", "[{headroom_us: [1, 1]}, {mapping: offset}]")
+    few = ("--chips", 1, "--validation_chips", 1, "--samples", 50)
+    run(*_arguments("plan", tmp_path, *HEADROOM, "--cells", 0.9, *alternatives, *few))
+    folder = tmp_path / "finetune" / "version_0"
+    layers, found = _lines(folder / "layers.csv"), _lines(folder / "sensitivity.csv")
+    offset = '{"mapping": "offset"}'
+    assert {line["encoding"] for line in found} == {"", '{"headroom_us": [1.0, 1.0]}', offset}
+    assert any(line["encoding"] == offset for line in layers)  # of pairs alone there would be more cells
+    placement = yaml.safe_load((folder / "placement.yaml").read_text())
+    by_layer = {name: one["encoding"] for one in placement["layers"] for name in one["match"]}
+    for line in layers:
+        assert json.loads(line["encoding"] or "{}").items() <= by_layer.get(line["layer"], {}).items()
+    few_chips = ("--evaluation.n_chips", 1, "--evaluation.ages_s", "[3600]", "--evaluation.networks", "[base]")
+    run(*_arguments("drift", tmp_path, *HEADROOM, PLAN, folder / "placement.yaml", *few_chips))
+    capsys.readouterr()
+    others = ("--alternatives", "[{headroom_us: [2, 2]}]", "--sensitivity", folder / "sensitivity.csv")
+    refused = _arguments("plan", tmp_path, *HEADROOM, "--cells", 0.9, *others, *few)
+    assert main([str(part) for part in refused]) == 2
+    assert "it has not the alternative" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_a_target(tmp_path, capsys):
     few = ("--chips", 1, "--validation_chips", 2, "--samples", 50)
     run(*_arguments("plan", tmp_path, *HEADROOM, "--points", 20, *few))
@@ -134,6 +157,10 @@ def test_a_target(tmp_path, capsys):
         (["--cells", "0.5", "--digital_percent", "10"], "takes 0.9 times the cells of all layers: give as much"),
         (["--cells", "1.25", "--digital_percent", "101"], "digital_percent=101.0 must lie in [0, 100]"),
         (["--cells", "1.25", "--max_parallel", "0"], "max_parallel=0 must be at least 1"),
+        (["--cells", "1.25", "--alternatives", "[{parallel: 2}]"], "parallel is what the plan shares out"),
+        (["--cells", "1.25", "--alternatives", "[{}]"], "one of them says nothing"),
+        (["--cells", "1.25", "--alternatives", "[{mappin: offset}]"], "mappin"),
+        (["--cells", "1.25", "--alternatives", "[{headroom_us: [60, 60]}]"], "nothing is left for weights"),
         (["--cells", "1.25", "--years", "-1"], "age_s=-31536000.0"),
         (["--cells", "1.25", "--sensitivity", "nowhere.csv"], "there is no file 'nowhere.csv'"),
         (["--cells", "1.25", "--model.hardware.encoding.headroom_us", "[60, 60]"], "nothing is left for weights"),

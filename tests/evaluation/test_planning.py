@@ -7,13 +7,30 @@ import itertools
 import pytest
 
 from hwaware.errors import UserError
-from hwaware.evaluation.planning import Layer, allocate, allocation, choices, expected_points, keep_digital
+from hwaware.evaluation.planning import (
+    DIGITAL,
+    Candidate,
+    Cells,
+    allocate,
+    allocation,
+    choices,
+    expected_points,
+    keep_digital,
+)
 from hwaware.results.sensitivity import LayerSensitivity
 
 
-def _layer(name, weights, noise, bias=0.0, most=64):
-    found = LayerSensitivity(1, name, weights, 2 * weights, 1.0, 16, 0.1, bias, noise, 0.0, 0.0)
-    return Layer(found, lambda parallel: 1 / parallel, choices("mean", most))
+def _candidate(name, weights, noise, bias=0.0, most=64, cells=2):
+    found = LayerSensitivity(1, name, weights, cells * weights, 1.0, 16, 0.1, bias, noise, 0.0, 0.0)
+    return Candidate(found, lambda parallel: 1 / parallel, choices("mean", most))
+
+
+def _layer(*args, **settings):
+    return [_candidate(*args, **settings)]
+
+
+def _parallel(shared):
+    return {name: one.parallel for name, one in shared.cells.items()}
 
 
 LAYERS = {
@@ -29,26 +46,45 @@ def test_no_other_share_of_the_same_cells_does_less_damage(ratio):
     shared = allocate(LAYERS, ratio)
     assert shared.cells_ratio <= ratio * (1 + 1e-9)
     best = min(
-        allocation(LAYERS, dict(zip(LAYERS, numbers, strict=True))).nats
+        allocation(LAYERS, dict(zip(LAYERS, map(Cells, numbers), strict=True))).nats
         for numbers in itertools.product(range(1, 65), range(1, 33), range(1, 4))
-        if sum(k * one.found.cells for k, one in zip(numbers, LAYERS.values(), strict=True)) <= ratio * 2220
+        if sum(k * one[0].found.cells for k, one in zip(numbers, LAYERS.values(), strict=True)) <= ratio * 2220
     )
     assert shared.nats <= best * 1.02
 
 
 def test_the_square_root_rule():
     """Shares follow sqrt(damage / weights), as long as cells are many."""
-    shared = allocate(LAYERS, 20.0)
-    expected = {name: (one.found.noise_nats / one.found.weights) ** 0.5 for name, one in LAYERS.items()}
-    assert shared.parallel["middle"] / shared.parallel["large"] == pytest.approx(
-        expected["middle"] / expected["large"], rel=0.1
-    )
-    assert shared.parallel["small"] == 64  # as many as there may be
+    parallel = _parallel(allocate(LAYERS, 20.0))
+    expected = {name: (one[0].found.noise_nats / one[0].found.weights) ** 0.5 for name, one in LAYERS.items()}
+    assert parallel["middle"] / parallel["large"] == pytest.approx(expected["middle"] / expected["large"], rel=0.1)
+    assert parallel["small"] == 64  # as many as there may be
 
 
 def test_bias_gets_no_cells():
     layers = {"biased": _layer("biased", 10, 0.0, bias=9.0), "noisy": _layer("noisy", 10, 0.1)}
-    assert allocate(layers, 2.0).parallel == {"biased": 1, "noisy": 3}
+    assert _parallel(allocate(layers, 2.0)) == {"biased": 1, "noisy": 3}
+
+
+def test_each_layer_gets_the_encoding_that_does_least_damage_with_its_cells():
+    """What is better with few cells may be worse with many: less spread against less bias."""
+    biased, noisy = _candidate("one", 10, 1.0, bias=0.1), _candidate("one", 10, 2.0)
+    for ratio, expected in ((1.0, Cells(1, 0)), (64.0, Cells(64, 1))):
+        shared = allocate({"one": [biased, noisy]}, ratio)
+        assert shared.cells["one"] == expected and shared.cells_ratio == ratio
+    for ratio in range(1, 64):
+        both = allocate({"one": [biased, noisy]}, ratio).nats
+        assert both <= min(allocate({"one": [single]}, ratio).nats for single in (biased, noisy)) * 1.05
+
+
+def test_an_encoding_of_fewer_cells_leaves_them_to_other_layers():
+    single = _candidate("one", 100, 1.0, cells=1)
+    layers = {"one": [_candidate("one", 100, 0.9), single], "other": _layer("other", 100, 9.0)}
+    shared = allocate(layers, 1.0)
+    assert shared.cells == {"one": Cells(2, 1), "other": Cells(1)} and shared.cells_ratio == 1
+    assert allocate(layers, 2.0).cells["other"].parallel == 3
+    with pytest.raises(UserError, match=r"below 0.75 times"):
+        allocate(layers, 0.7)
 
 
 def test_the_worst_for_their_weights_stay_digital():
@@ -57,7 +93,7 @@ def test_the_worst_for_their_weights_stay_digital():
     assert keep_digital(LAYERS, 10.0) == {"small", "middle"}
     assert keep_digital(LAYERS, 100.0) == {"small", "middle"}  # one is left for the cells
     shared = allocate(LAYERS, 1.0, {"small"})
-    assert shared.parallel["small"] == 0 and shared.digital_percent == pytest.approx(100 * 10 / 1110)
+    assert shared.cells["small"] == DIGITAL and shared.digital_percent == pytest.approx(100 * 10 / 1110)
 
 
 def test_of_a_median_odd_numbers_are_worth_having():
@@ -65,8 +101,8 @@ def test_of_a_median_odd_numbers_are_worth_having():
     assert choices("median", 2) == [1]
     # a step over one that helps little is taken as a whole
     steps = {1: 1.0, 3: 0.99, 5: 0.1}
-    layer = Layer(LAYERS["small"].found, lambda parallel: steps[parallel], [1, 3, 5])
-    assert allocate({"one": layer, "other": _layer("other", 1000, 1e-6)}, 1.05).parallel["one"] == 5
+    layer = [Candidate(LAYERS["small"][0].found, lambda parallel: steps[parallel], [1, 3, 5])]
+    assert allocate({"one": layer, "other": _layer("other", 1000, 1e-6)}, 1.05).cells["one"].parallel == 5
 
 
 def test_too_small_a_budget_names_what_is_needed():
