@@ -13,7 +13,7 @@ from torch import nn
 from hwaware.callbacks.drift import finetuned_network
 from hwaware.chip import VALIDATION_CHIP_SEED_START, Chip
 from hwaware.errors import UserError
-from hwaware.evaluation.fitting import fit_data
+from hwaware.evaluation.fitting import ACCURACY_SAMPLES, fit_data
 from hwaware.evaluation.plan import converted
 from hwaware.evaluation.run import Run
 from hwaware.report.labels import age_label
@@ -30,12 +30,14 @@ class KeepBetter(Callback):
     Args:
         chips: how many.
         age_s: their age (s).
+        samples: validation samples, at most.
     """
 
-    def __init__(self, chips: int = 5, age_s: float = 315_360_000.0) -> None:
-        if chips < 1:
-            raise UserError(f"KeepBetter: chips={chips} must be at least 1.")
-        self.chips, self.age_s = chips, age_s
+    def __init__(self, chips: int = 5, age_s: float = 315_360_000.0, samples: int = ACCURACY_SAMPLES) -> None:
+        for name, value in (("chips", chips), ("samples", samples)):
+            if value < 1:
+                raise UserError(f"KeepBetter: {name}={value} must be at least 1.")
+        self.chips, self.age_s, self.samples = chips, age_s, samples
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # As the run's record, which comes after it, writes the weights.
@@ -45,7 +47,7 @@ class KeepBetter(Callback):
         task.settle()
         networks, data = {"trained": finetuned_network(task), "untrained": task.build_network()}, trainer.datamodule
         models = {name: converted(run, task, data, network, task.placement) for name, network in networks.items()}
-        accuracy = fit_data(run, task, data).accuracy
+        accuracy = fit_data(run, task, data, self.samples).accuracy
         seeds = range(VALIDATION_CHIP_SEED_START, VALIDATION_CHIP_SEED_START + self.chips)
         found = {name: _accuracies(accuracy, model, seeds, self.age_s) for name, model in models.items()}
         means = {name: statistics.fmean(values) for name, values in found.items()}

@@ -53,6 +53,7 @@ def run(
     samples: int = 100,
     chips: int = 2,
     validation_chips: int = 5,
+    validation_samples: int = 1000,
     refine: int = 0,
     alternatives: list[EncodingOptions] | None = None,
     sensitivity: str | None = None,
@@ -77,6 +78,7 @@ def run(
         samples: calibration samples that layers' damage is measured on.
         chips: planning chips that it is measured on.
         validation_chips: chips that placements are judged on.
+        validation_samples: samples that they are judged on, at most.
         refine: how often damages are measured anew with all layers as planned, and cells shared out again.
         alternatives: encodings that a layer may have in place of the recipe's, where it does less damage with it:
             ``[{headroom_us: [2, 1]}, {headroom_us: [5, 2.4]}]``. Each is measured, which takes as long as the first.
@@ -92,6 +94,7 @@ def run(
         samples=samples,
         chips=chips,
         validation_chips=validation_chips,
+        validation_samples=validation_samples,
         refine=refine,
         alternatives=alternatives or (),
         sensitivities=None if sensitivity is None else read_sensitivity(sensitivity),

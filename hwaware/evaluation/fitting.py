@@ -16,7 +16,7 @@ from hwaware.evaluation.run import Run
 from hwaware.metrics import Answers
 from hwaware.tasks import HardwareAwareTask
 
-#: Validation samples by which a schedule decides.
+#: Validation samples that schedules and plans decide by.
 ACCURACY_SAMPLES = 1000
 
 
@@ -33,8 +33,14 @@ def samples_to_fit(datamodule: LightningDataModule) -> Samples:
     return datamodule
 
 
-def fit_data(run: Run, task: HardwareAwareTask, datamodule: LightningDataModule) -> FitData:
+def fit_data(
+    run: Run, task: HardwareAwareTask, datamodule: LightningDataModule, accuracy_samples: int = ACCURACY_SAMPLES
+) -> FitData:
     """Training and validation samples on the run's device; every rank gets the same.
+
+    Args:
+        run, task, datamodule: of the run.
+        accuracy_samples: validation samples that accuracy is measured on, at most.
 
     Raises:
         UserError: see :func:`samples_to_fit`.
@@ -67,7 +73,7 @@ def fit_data(run: Run, task: HardwareAwareTask, datamodule: LightningDataModule)
 
     def accuracy(network: nn.Module) -> float:
         with run.precision():
-            return next(iter(task.score(network, validation(ACCURACY_SAMPLES)).values()))
+            return next(iter(task.score(network, validation(accuracy_samples)).values()))
 
     def answering(ask: Callable[[nn.Module, Iterable[Any]], Answers]) -> Callable[[nn.Module, int], Answers]:
         def answered(network: nn.Module, n: int) -> Answers:

@@ -17,7 +17,7 @@ from hwaware.chip import VALIDATION_CHIP_SEED_START, Chip
 from hwaware.compensation import FitData
 from hwaware.compensation.seeds import planning_chip
 from hwaware.errors import UserError
-from hwaware.evaluation.fitting import fit_data
+from hwaware.evaluation.fitting import ACCURACY_SAMPLES, fit_data
 from hwaware.evaluation.planning import (
     DIGITAL,
     Allocation,
@@ -77,6 +77,7 @@ class PlanSettings:
         samples: calibration samples that damage is measured on.
         chips: planning chips, that it is measured on.
         validation_chips: chips that placements are judged on.
+        validation_samples: samples that they are judged on, at most.
         refine: how often damages are measured anew with all layers as planned, and cells shared out again.
         alternatives: encodings that a layer may have where they do less damage, by what differs from its own.
         sensitivities: of all layers, where they are measured already; None: they are measured.
@@ -95,6 +96,7 @@ class PlanSettings:
     samples: int = 100
     chips: int = 2
     validation_chips: int = 5
+    validation_samples: int = ACCURACY_SAMPLES
     refine: int = 0
     alternatives: Sequence[EncodingOptions] = ()
     sensitivities: Sequence[LayerSensitivity] | None = None
@@ -119,8 +121,8 @@ class PlanSettings:
                 f"cells={self.cells:g} is too few: one cell for each place takes {least_cells:g} times the cells of "
                 "all layers: give as much, or keep more digital (digital_percent)."
             )
-        for field, least in (("max_parallel", 1), ("samples", 1), ("chips", 1), ("validation_chips", 1), ("refine", 0)):
-            if getattr(self, field) < least:
+        for field in ("max_parallel", "samples", "chips", "validation_chips", "validation_samples", "refine"):
+            if getattr(self, field) < (least := int(field != "refine")):
                 raise UserError(f"{field}={getattr(self, field)} must be at least {least}.")
         for one in self.alternatives:
             if not one.words():
@@ -213,7 +215,7 @@ class _Planner:
     ) -> None:
         self.run, self.task, self.settings = run, task, settings
         self.on_placement = partial(converted, run, task, datamodule, network)
-        self.data = fit_data(run, task, datamodule)
+        self.data = fit_data(run, task, datamodule, settings.validation_samples)
         self.probe = probe_of(task, self.data, settings.samples)
         placements = [placement, *(encoded(placement, one) for one in settings.alternatives)]
         self.models = [self.on_placement(one) for one in placements]

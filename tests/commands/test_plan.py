@@ -156,6 +156,7 @@ def test_a_target(tmp_path, capsys):
         (["--cells", "0.5"], "cells=0.5 is too few: one cell for each place takes 1 times the cells"),
         (["--cells", "0.5", "--digital_percent", "10"], "takes 0.9 times the cells of all layers: give as much"),
         (["--cells", "1.25", "--digital_percent", "101"], "digital_percent=101.0 must lie in [0, 100]"),
+        (["--cells", "1.25", "--validation_samples", "0"], "validation_samples=0 must be at least 1"),
         (["--cells", "1.25", "--max_parallel", "0"], "max_parallel=0 must be at least 1"),
         (["--cells", "1.25", "--alternatives", "[{parallel: 2}]"], "parallel is what the plan shares out"),
         (["--cells", "1.25", "--alternatives", "[{}]"], "one of them says nothing"),
