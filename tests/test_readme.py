@@ -81,7 +81,8 @@ def test_recipes_that_the_readme_names_are_there():
 
 
 @pytest.mark.slow
-def test_tables_are_those_of_the_committed_rows():
-    command = [sys.executable, "scripts/readme_tables.py", "--check"]
+@pytest.mark.parametrize("script", ["readme_tables", "seen"])
+def test_tables_are_those_of_the_committed_rows(script):
+    command = [sys.executable, f"scripts/{script}.py", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
