@@ -1,7 +1,7 @@
 """Ways of repairing a drifted chip without rewriting its cells."""
 
 from hwaware.compensation.base import Compensation, FitData, InFieldCompensation, OfflineCompensation
-from hwaware.compensation.methods.bn_stats import BnAdaBs, BnStats
+from hwaware.compensation.methods.bn_stats import BnAdaBs, BnAdaBsDifference, BnStats
 from hwaware.compensation.methods.channel_affine import ChannelAffine
 from hwaware.compensation.methods.dora import Dora, DoraLowRank, DoraMagnitude, Lora
 from hwaware.compensation.methods.drift_compensation import ColumnDriftCompensation, GlobalDriftCompensation
@@ -15,6 +15,7 @@ from hwaware.compensation.schedule import Level, Schedule, Timetable, plan
 
 __all__ = [
     "BnAdaBs",
+    "BnAdaBsDifference",
     "BnFinetune",
     "BnStats",
     "ChannelAffine",

@@ -126,6 +126,11 @@ class OfflineCompensation(Compensation):
 class InFieldCompensation(Compensation):
     """Fitted for each chip by itself, at the age at which it is then used."""
 
+    @property
+    def samples_kept(self) -> int:
+        """Stored samples that it is fitted on, its ``images`` where it has any; by them it is judged, too."""
+        return getattr(self, "images", 0)
+
     @abstractmethod
     def fit(self, chip: Chip, age_s: float, data: FitData) -> State:
         """A state for one chip at one age (s), from what can be measured on that chip.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -136,6 +137,11 @@ class Cost:
     def __post_init__(self) -> None:
         if not self.cell_writes:  # digital memory is as fast on every chip
             object.__setattr__(self, "update_time_slow_s", self.update_time_s)
+
+
+def address_bytes(picked: int, among: int) -> float:
+    """Bytes that say which of a layer's weights were picked, an address for each; none where all were."""
+    return picked * math.ceil(math.log2(among)) / 8 if picked < among else 0.0
 
 
 @torch.no_grad()

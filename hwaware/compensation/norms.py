@@ -10,7 +10,7 @@ from torch import Tensor, nn
 #: Largest half-precision numbers; a variance beyond would be stored as infinite.
 _HALF = (-65504.0, 65504.0)
 
-_STATISTICS = ("running_mean", "running_var")
+STATISTICS = ("running_mean", "running_var")
 _AFFINE = ("weight", "bias")
 
 
@@ -31,6 +31,11 @@ def layer_norms(model: nn.Module) -> dict[str, nn.LayerNorm]:
     return {name: norm for name, norm in found.items() if norm.weight is not None and norm.bias is not None}
 
 
+def stored_half(value: Tensor) -> Tensor:
+    """A statistic as half precision stores it."""
+    return value.clamp(*_HALF).half().float()
+
+
 @contextmanager
 def measuring_statistics(model: nn.Module) -> Iterator[Callable[[], dict[str, Tensor]]]:
     """Within the context batch norms normalise by each batch, and average its statistics over all batches.
@@ -46,9 +51,9 @@ def measuring_statistics(model: nn.Module) -> Iterator[Callable[[], dict[str, Te
                 norm.momentum = None  # a plain average over batches
                 norm.train()
             yield lambda: {
-                f"{name}/{what}": getattr(norm, what).clamp(*_HALF).half().float()
+                f"{name}/{what}": stored_half(getattr(norm, what))
                 for name, norm in norms.items()
-                for what in _STATISTICS
+                for what in STATISTICS
             }
         finally:
             for name, norm in norms.items():
@@ -61,15 +66,15 @@ def measuring_statistics(model: nn.Module) -> Iterator[Callable[[], dict[str, Te
 def installed_statistics(model: nn.Module, state: dict[str, Tensor]) -> Iterator[None]:
     """Within the context batch norms use a state's statistics, where it has any."""
     norms = batch_norms(model)
-    before = {name: [getattr(norm, what).clone() for what in _STATISTICS] for name, norm in norms.items()}
+    before = {name: [getattr(norm, what).clone() for what in STATISTICS] for name, norm in norms.items()}
     try:
         for name, norm in norms.items():
-            for what in _STATISTICS:
+            for what in STATISTICS:
                 getattr(norm, what).copy_(state.get(f"{name}/{what}", getattr(norm, what)))
         yield
     finally:
         for name, norm in norms.items():
-            for what, value in zip(_STATISTICS, before[name], strict=True):
+            for what, value in zip(STATISTICS, before[name], strict=True):
                 getattr(norm, what).copy_(value)
 
 

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
+from itertools import islice
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from hwaware.chip import CHIP_SEED_START, Chip
+from hwaware.chip import CHIP_SEED_START, Chip, drift_free
 from hwaware.compensation.base import Compensation, FitData, InFieldCompensation, OfflineCompensation, State
 from hwaware.compensation.costs import Cost, NetworkSize
 from hwaware.compensation.schedule import Level, Schedule, Timetable, plan
 from hwaware.errors import UserError
+from hwaware.results.refused import Refusal
+
+#: By how many stored samples, in how many parts, a repair in the field is judged before it is installed.
+_JUDGED, _PARTS = 100, 5
 
 
 class Repair:
@@ -21,8 +28,9 @@ class Repair:
 
     A method that is fitted offline has one state for each drift level: as a schedule plans them, or else one for each
     of the given ages, where its level ends. They are fitted when a chip first asks for one, each from the state of the
-    level before. A method that is fitted in the field has a state for each chip and age. A chip just written (age 0) is
-    not repaired.
+    level before. A method that is fitted in the field has a state for each chip and age, and is not installed where
+    that would raise the error of the network's last output on the stored samples (:attr:`refused`). A chip just written
+    (age 0) is not repaired.
 
     Args:
         method: how to repair.
@@ -48,6 +56,8 @@ class Repair:
         method.check(model)
         self.method, self.model, self.data, self.seed = method, model, data, seed
         self.schedule = schedule
+        self.refused: list[Refusal] = []
+        self._exact: list[Any] | None = None
         self._ends = sorted({float(age_s) for age_s in ages_s if age_s > 0})
         self._states: dict[float, State] = {}
         self._timetable: Timetable | None = None
@@ -59,11 +69,32 @@ class Repair:
         state: State | None
         if isinstance(self.method, InFieldCompensation):
             state = self.method.fit(chip, age_s, self.data)
+            if self.method.samples_kept and not self._helps(self.method, chip, age_s, state):
+                state = None
         elif self.schedule is not None:
             state = self.timetable.at(age_s).state
         else:
             state = self._level(age_s)
         return nullcontext() if state is None else self.method.installed(self.model, state)
+
+    @torch.no_grad()
+    def _helps(self, method: InFieldCompensation, chip: Chip, age_s: float, state: State) -> bool:
+        """Whether a state does not raise the error of the last output; noted in ``refused`` where it does."""
+
+        def answers() -> list[Any]:
+            stored = self.data.calibration_batches(method.samples_kept, _JUDGED)
+            return [self.data.predict(self.model, batch) for batch in islice(stored, _PARTS)]
+
+        if self._exact is None:
+            with drift_free(self.model):
+                self._exact = answers()
+        with chip.at(age_s, purpose="calibration"):
+            before = _error(answers(), self._exact)
+            with method.installed(self.model, state):
+                after = _error(answers(), self._exact)
+        if after > before:
+            self.refused.append(Refusal(chip.seed, age_s, before, after))
+        return not after > before
 
     def prepare(self, shared: Callable[[State], State] = lambda state: state) -> None:
         """Fits all that is fitted offline, before a chip asks for it.
@@ -141,3 +172,16 @@ class Repair:
             ages_s, seed = (youngest, age_s), 100 * self.seed + place
             self._states[age_s] = self.method.fit(self.model, ages_s, self.data, seed, start)
         return self._states[age_s]
+
+
+def _error(answers: Sequence[Any], exact: Sequence[Any]) -> float:
+    """Squares of the difference of outputs from the exact network's, over the squares of those."""
+    pairs = [(one.float(), other.float()) for one, other in zip(_parts(answers), _parts(exact), strict=True)]
+    error = sum((one - other).square().sum().item() for one, other in pairs)
+    return error / max(sum(other.square().sum().item() for _, other in pairs), 1e-30)
+
+
+def _parts(answers: Sequence[Any]) -> Iterator[Tensor]:
+    """The tensors of outputs, which may each be several."""
+    for answer in answers:
+        yield from (answer,) if isinstance(answer, Tensor) else answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 from torch import nn
 
@@ -18,6 +19,9 @@ from hwaware.report.labels import age_label, device_slugs
 from hwaware.report.run_folder import print_tables, write_results
 from hwaware.results.costs import NAME as COSTS
 from hwaware.results.costs import by_repair, write_costs
+from hwaware.results.refused import NAME as REFUSED
+from hwaware.results.refused import RefusedLine, write_refused
+from hwaware.results.setting import group_by
 from hwaware.results.timetable import NAME as TIMETABLE
 from hwaware.results.timetable import write_timetable
 from hwaware.tasks import HardwareAwareTask
@@ -52,6 +56,8 @@ def leave(
         found.append(str(write_costs(folder / COSTS, costs)))
     if levels:
         found.append(str(write_timetable(folder / TIMETABLE, levels)))
+    if evaluation.refused:
+        found += [*_harmful(evaluation.refused), str(write_refused(folder / REFUSED, evaluation.refused))]
     found += _missed(evaluation)
     sections = write_results(rows, folder, by_repair(costs), task.chance_percent, loss_points)
     PartialRows.done(folder)
@@ -66,6 +72,19 @@ def leave(
         track(tracker, rows, costs, plots, folder)
     found = [f"{len(rows)} rows: {folder / 'rows.csv'}", f"summary: {folder / 'summary.csv'}", *found]
     print(*found, *(f"plot: {plot}" for plot in plots), f"report: {report}", sep="\n", flush=True)
+
+
+def _harmful(refused: Sequence[RefusedLine]) -> list[str]:
+    """What was not installed, one line for each network, hardware, repair and age."""
+    found = []
+    for (network, method, age_s), lines in group_by(refused, ["network", "method", "age_s"]).items():
+        worse = max(lines, key=lambda line: line.error_after / (line.error_before or 1e-30))
+        rise = f"from {worse.error_before:.3g} to {worse.error_after:.3g}"
+        found.append(
+            f"{network} + {method}: not installed on {len(lines)} chips at {age_label(age_s)}, where the error of the "
+            f"last output on the stored samples rises with it ({rise})"
+        )
+    return found
 
 
 def _missed(evaluation: Evaluation) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -23,6 +23,7 @@ from hwaware.evaluation.settings import EvaluationSettings
 from hwaware.hardware import Placement
 from hwaware.nn import main_hardware
 from hwaware.results.costs import CostLine
+from hwaware.results.refused import RefusedLine, refused_lines
 from hwaware.results.row import Row
 from hwaware.tasks import HardwareAwareTask
 
@@ -34,12 +35,14 @@ class Evaluation:
     Attributes:
         rows: one per network, placement, method, chip, age and metric, in this order, the same on every process.
         repairs: each with one of the rows that were measured with it.
+        refused: chips on which repairs were not installed, since they would do harm; of what was measured now.
         costs: of the repairs.
     """
 
     rows: list[Row]
     repairs: list[tuple[Row, Repair]]
     costs: list[CostLine]
+    refused: list[RefusedLine] = field(default_factory=list)
 
 
 def evaluate_networks(
@@ -89,6 +92,7 @@ def evaluate_networks(
     partial = PartialRows(run.folder, settings, task, datamodule, networks)
     rows: list[Row] = []
     repairs: list[tuple[Row, Repair]] = []
+    refused: list[RefusedLine] = []
     with run.progress("ageing chips", _n_scores(run, settings, len(networks))) as advance:
         scorer = ChipScorer(run, score, base_digital, batches.n_samples, settings.chip_seeds, partial, advance)
         for name, network in networks.items():
@@ -107,7 +111,8 @@ def evaluate_networks(
                     how = replace(labels, method=method.name, method_params=repair.params)
                     rows += scorer.rows(converted, how, ages_s, exact, repair, rows)
                     repairs.append((rows[-1], repair))
-    return Evaluation(rows, repairs, cost_lines(repairs) if run.is_first else [])
+                    refused += refused_lines(rows[-1], run.gather(repair.refused))
+    return Evaluation(rows, repairs, cost_lines(repairs) if run.is_first else [], refused)
 
 
 def _refuse_same(task: HardwareAwareTask, network: nn.Module, placements: Sequence[Placement]) -> None:

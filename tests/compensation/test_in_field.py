@@ -9,14 +9,18 @@ import torch
 from hwaware.chip import Chip
 from hwaware.compensation import (
     BnAdaBs,
+    BnAdaBsDifference,
     BnFinetune,
     ColumnDriftCompensation,
     Dora,
+    DoraMagnitude,
     GlobalDriftCompensation,
     LnAffine,
+    Lora,
     OfflineCompensation,
     RandomSparseAdaptation,
     ReadVerifyWrite,
+    Repair,
     VeraPlus,
 )
 from hwaware.compensation.norms import batch_norms, installed_statistics
@@ -164,3 +168,87 @@ def test_stuck_cells_are_those_that_do_not_move(model, device):
             assert (young[stuck] == window[0]).logical_or(young[stuck] == window[1]).all()
     stuck = torch.cat([cells.flatten() for name in chip.targets for cells in chip.stuck_cells(name)])
     assert 0.2 < stuck.float().mean() < 0.4
+
+
+def test_the_weights_that_a_chip_has_most_wrong_are_right_again(model, device, data):
+    convert(to_digital(model), _stuck(device, 0.02, 0.1))
+    chip = Chip.program(model, seed=2_000_000)
+    method = RandomSparseAdaptation(share=0.1, mask="error", epochs=0)
+    state = method.fit(chip, AGE_S, data)
+    for name, layer in analog_layers(model).items():
+        wanted = layer.effective_weight().flatten()
+        error = (chip.weight_at(name, AGE_S, "calibration").flatten() - wanted).abs()
+        where = state[f"{name}/where"]
+        rest = torch.ones_like(error, dtype=torch.bool).index_fill(0, where, False)
+        assert error[where].min() >= error[rest].max()
+        with chip.at(AGE_S, "calibration"), method.installed(model, state):
+            torch.testing.assert_close(layer.realised_weight().flatten()[where], wanted[where], rtol=1e-2, atol=1e-3)
+    assert method.samples_kept == 0 and RandomSparseAdaptation().samples_kept == 2600
+
+
+def test_rewritten_cells_answer_the_reference_as_it_is_now(model, device, data):
+    """All cells drift by what their reference does, too: cells that are written as on the first day would be off."""
+    referenced = replace(device, encoding=replace(device.encoding, mapping="offset_reference"))
+    convert(to_digital(model), referenced)
+    chip = Chip.program(model, seed=2_000_000)
+    state = ReadVerifyWrite(share=1.0).fit(chip, AGE_S, data)
+    for name, layer in analog_layers(model).items():
+        wanted = layer.effective_weight().flatten()
+        error = state[f"{name}/values"] - wanted
+        assert error.abs().mean() < 0.05 * wanted.abs().max(), name
+
+
+def test_differences_keep_statistics_of_other_images(model, data):
+    """Statistics that stored images do not have survive on a chip without errors; plain AdaBS loses them."""
+    convert(to_digital(model), _decaying(kept=1.0))
+    with torch.no_grad():
+        model.norm.running_mean += 0.3
+        model.norm.running_var *= 1.7
+    own = {key: value.clone() for key, value in model.norm.named_buffers()}
+    chip = Chip.program(model, seed=2_000_000)
+    kept = BnAdaBsDifference(images=200).fit(chip, AGE_S, data)
+    torch.testing.assert_close(kept["norm/running_mean"], own["running_mean"], rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(kept["norm/running_var"], own["running_var"], rtol=1e-2, atol=1e-2)
+    lost = BnAdaBs(images=200).fit(chip, AGE_S, data)
+    assert (lost["norm/running_mean"] - own["running_mean"]).abs().max() > 0.2
+
+
+def test_layers_that_samples_show_little_of_are_left_alone(model, data):
+    chip = Chip.program(model, seed=2_000_000)
+    for method in (Dora(images=31, steps=2), DoraMagnitude(images=31), Lora(images=31, steps=2)):
+        state = method.fit(chip, AGE_S, data)
+        assert "head/scale" not in state and "stem/scale" in state
+        with chip.at(AGE_S):
+            alone = model.head.realised_weight().clone()
+            with method.installed(model, state):
+                assert torch.equal(model.head.realised_weight(), alone)
+    assert "head/scale" in Dora(images=32, steps=2).fit(chip, AGE_S, data)
+
+
+def test_magnitudes_are_the_best_there_are(model, data):
+    """Of a channel that decayed by a factor, at once and whatever the factor."""
+    convert(to_digital(model), _decaying(kept=0.02))
+    state = DoraMagnitude(images=64, steps=1).fit(Chip.program(model, seed=2_000_000), AGE_S, data)
+    for key, value in state.items():
+        if key.endswith("/scale"):
+            torch.testing.assert_close(value, torch.full_like(value, 50.0), rtol=1e-2, atol=0)
+
+
+def test_harm_is_not_installed(model, data, error):
+    @dataclass(frozen=True)
+    class Harm(DoraMagnitude):
+        def fit(self, chip, age_s, data):
+            return {key: value * 3 for key, value in super().fit(chip, age_s, data).items()}
+
+    chip, good = Chip.program(model, seed=2_000_000), Repair(DoraMagnitude(images=64), model, [AGE_S], data, 0)
+    bad = Repair(Harm(images=64), model, [AGE_S], data, 0)
+    with chip.at(AGE_S):
+        alone = error(model)
+        with bad(chip, AGE_S):
+            assert error(model) == alone
+        with good(chip, AGE_S):
+            assert error(model) != alone
+    assert not good.refused
+    (refusal,) = bad.refused
+    assert refusal.chip_seed == chip.seed and refusal.age_s == AGE_S
+    assert refusal.error_after > refusal.error_before > 0

@@ -8,12 +8,12 @@ from itertools import islice
 from typing import ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from hwaware.chip import Chip
+from hwaware.chip import Chip, drift_free
 from hwaware.compensation.base import FitData, InFieldCompensation, OfflineCompensation, State, check_settings
 from hwaware.compensation.costs import HALF_BYTES, SRAM_WRITE_S, Cost, NetworkSize
-from hwaware.compensation.norms import batch_norms, installed_statistics, measuring_statistics
+from hwaware.compensation.norms import STATISTICS, batch_norms, installed_statistics, measuring_statistics, stored_half
 from hwaware.compensation.training import fresh_chips
 from hwaware.errors import UserError
 
@@ -91,12 +91,48 @@ class BnAdaBs(_Statistics, InFieldCompensation):
                 data.predict(chip.model, batch)
             return found()
 
+    #: Values stored for each statistic of a channel.
+    stored: ClassVar[int] = 1
+
     def cost(self, size: NetworkSize, levels: int) -> Cost:
         values = 2 * size.norm_channels
         return Cost(
-            bytes_stored=values * HALF_BYTES + self.images * size.sample_bytes,
+            bytes_stored=self.stored * values * HALF_BYTES + self.images * size.sample_bytes,
             extra_macs_percent=0.0,
             images_kept=self.images,
             update_time_s=values * SRAM_WRITE_S,
             trainable_percent=100 * values / size.parameters,
         )
+
+
+@dataclass(frozen=True)
+class BnAdaBsDifference(BnAdaBs):
+    """AdaBS by differences: a network's own statistics, changed by what drift changed on the stored images.
+
+    Means are ``own + chip - exact``, variances ``own · chip/exact``, of the same images on the chip and on the exact
+    network. So statistics that were learned from augmented images stay so, where :class:`BnAdaBs` replaces them with
+    those of plain ones. Ours.
+    """
+
+    name: ClassVar[str] = "bn_adabs_difference"
+    stored: ClassVar[int] = 2  # the exact network's, too
+
+    @torch.no_grad()
+    def fit(self, chip: Chip, age_s: float, data: FitData) -> State:
+        aged = super().fit(chip, age_s, data)
+        with measuring_statistics(chip.model) as found, drift_free(chip.model):
+            for batch in data.calibration_batches(self.images, _BATCH):
+                data.predict(chip.model, batch)
+            exact = found()
+        norms = batch_norms(chip.model)
+        own = {f"{name}/{what}": getattr(norm, what) for name, norm in norms.items() for what in STATISTICS}
+        return {key: _moved(key, own[key], value, exact[key]) for key, value in aged.items()}
+
+
+def _moved(key: str, own: Tensor, aged: Tensor, exact: Tensor) -> Tensor:
+    """A statistic after drift: the mean by the difference, the variance by the ratio; in half precision."""
+    if key.endswith("/running_mean"):
+        found = own + aged - exact
+    else:
+        found = own * torch.where(exact > 0, aged / exact.clamp(min=1e-30), torch.ones_like(exact))
+    return stored_half(found)

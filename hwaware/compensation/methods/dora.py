@@ -18,30 +18,38 @@ from hwaware.chip import Chip, drift_free
 from hwaware.compensation.access import frozen, on_outputs
 from hwaware.compensation.base import FitData, InFieldCompensation, State, check_settings
 from hwaware.compensation.costs import HALF_BYTES, SRAM_WRITE_S, Cost, NetworkSize
-from hwaware.nn import AnalogLayer, Beside, installed_beside
+from hwaware.nn import AnalogLayer, Beside, analog_layers, installed_beside
 
 #: Inputs laid out at a time, for the memory's sake.
 _ELEMENTS = 2**25
+
+#: Samples times output positions below which a layer is not fitted: ten class tokens don't tell what a head of a
+#: thousand classes should do.
+LEAST_POSITIONS = 32
 
 
 @dataclass(frozen=True)
 class Dora(InFieldCompensation):
     """``W' = m·(W + BA)/‖W + BA‖`` in each analog layer, one norm per output channel; deployed as a scale, B and A.
 
-    W are the weights read from the chip at calibration; the norm is a constant in back-propagation (but not in
-    :class:`DoraLowRank`). A layer is fitted to the digital network's output, from the inputs that the calibrated layers
-    before it give, and then left alone.
+    W are the weights read from the chip at calibration. A layer is fitted to the digital network's output, from the
+    inputs that the calibrated layers before it give, and then left alone; so is a layer of which the samples show fewer
+    than :data:`LEAST_POSITIONS` positions. The magnitude of each channel has a closed form, whatever BA is: the norm
+    times ``out·target / out·out`` over samples and positions. So BA alone takes steps.
 
     Attributes:
         images: calibration samples.
         rank: rows of A.
-        steps, lr: of Adam, per layer.
+        steps, lr: of Adam, per layer; of BA.
         seed: of A.
     """
 
     name: ClassVar[str] = "dora"
     magnitude: ClassVar[bool] = True
     normalised: ClassVar[bool] = True
+
+    #: Whether layers are fitted from the digital network's features, in place of the calibrated chip's.
+    from_teacher: ClassVar[bool] = False
 
     images: int = 10
     rank: int = 1
@@ -54,21 +62,29 @@ class Dora(InFieldCompensation):
 
     def fit(self, chip: Chip, age_s: float, data: FitData) -> State:
         batch = data.calibration(self.images)
-        targets: dict[str, list[Tensor]] = {}
+        taught: dict[str, list[tuple[Tensor, Tensor]]] = {}
 
         def record(name: str, layer: AnalogLayer, x: Tensor, y: Tensor) -> Tensor:
-            targets.setdefault(name, []).append(y.clone())  # an activation may follow in place
+            inputs = x.clone() if self.from_teacher else x[:0]
+            taught.setdefault(name, []).append((inputs, y.clone()))  # an activation may follow in place
             return y
 
         model, state = chip.model, {}
         with torch.no_grad(), frozen(model):
             with drift_free(model), on_outputs(model, record):
                 data.predict(model, batch)
+            few = {name for name, uses in taught.items() if _positions(model, name, uses) < LEAST_POSITIONS}
 
             def fit_then_apply(name: str, layer: AnalogLayer, x: Tensor, y: Tensor) -> Tensor:
-                target = targets[name].pop(0)
+                inputs, target = taught[name].pop(0)
+                if name in few:
+                    return y
                 if f"{name}/scale" not in state:  # a module that is used twice is fitted at its first use
-                    for what, value in self._fit_layer(layer, x, y, target).items():
+                    if self.from_teacher:
+                        x_fit, y_fit = inputs, layer.forward(inputs)  # no hook, which would fit again
+                    else:
+                        x_fit, y_fit = x, y
+                    for what, value in self._fit_layer(layer, x_fit, y_fit, target).items():
                         state[f"{name}/{what}"] = value
                 repair = _beside(state, name)
                 if layer.converters is None:
@@ -100,33 +116,36 @@ class Dora(InFieldCompensation):
         start = (2 * torch.rand((self.rank, *weight.shape[1:]), generator=draw) - 1) * bound
         a = start.to(weight.device).requires_grad_(True)
         b = weight.new_zeros(len(weight), self.rank).requires_grad_(True)
-        magnitude = _norms(weight).requires_grad_(self.magnitude)
-        parameters = [p for p in (a, b, magnitude) if p.requires_grad and p.numel()]
-        optimizer = torch.optim.Adam(parameters, lr=self.lr)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
+        read = _norms(weight)
 
-        def scale() -> Tensor:
-            if not self.normalised:
-                return torch.ones_like(magnitude)
-            norms = _norms(weight + _product(weight, a, b)).clamp(min=1e-12)
-            # A constant in back-propagation, as in DoRA, where the magnitude can answer for it. Where it is fixed,
-            # gradients that take the norm for a constant would grow BA for ever to scale what the norm scales back.
-            return magnitude / (norms.detach() if self.magnitude else norms)
-
-        for _ in range(self.steps):
+        def products() -> tuple[Tensor, Tensor]:
+            """``out·out`` and ``out·target`` of each channel, before it is scaled."""
             rows, by_group = a.flatten(1), b.unflatten(0, (groups, -1))
             branch = 2 * wxx @ rows.T + by_group @ (rows @ xx @ rows.T)
-            out_out = wxxw + (by_group * branch).sum(-1)
-            out_target = wtx + (by_group * (tx @ rows.T)).sum(-1)
-            by_channel = scale().view_as(out_out)
-            # Relative to the target, so that one learning rate does for all layers.
-            loss = (by_channel.square() * out_out - 2 * by_channel * out_target).sum() / tt
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
+            return wxxw + (by_group * branch).sum(-1), wtx + (by_group * (tx @ rows.T)).sum(-1)
+
+        def scale(out_out: Tensor, out_target: Tensor) -> Tensor:
+            if self.magnitude:  # the best one; a channel that gives nothing stays
+                best = out_target / out_out.clamp(min=1e-30)
+                return torch.where(out_out > 1e-12 * tt, best, torch.ones_like(best))
+            if not self.normalised:
+                return torch.ones_like(out_out)
+            return (read / _norms(weight + _product(weight, a, b)).clamp(min=1e-12)).view_as(out_out)
+
+        if self.rank:
+            optimizer = torch.optim.Adam((a, b), lr=self.lr)
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
+            for _ in range(self.steps):
+                out_out, out_target = products()
+                by_channel = scale(out_out, out_target)
+                # Relative to the target, so that one learning rate does for all layers.
+                loss = (by_channel.square() * out_out - 2 * by_channel * out_target).sum() / tt
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
         with torch.no_grad():
-            stored = {"scale": scale(), "a": a, "b": b}
+            stored = {"scale": scale(*products()).flatten(), "a": a, "b": b}
             return {what: value.detach().half().float() for what, value in stored.items()}
 
     def installed(self, model: nn.Module, state: State) -> AbstractContextManager[None]:
@@ -134,7 +153,7 @@ class Dora(InFieldCompensation):
         return installed_beside(model, lambda name, layer: _beside(state, name))
 
     def cost(self, size: NetworkSize, levels: int) -> Cost:
-        layers = size.layers.values()
+        layers = [one for one in size.layers.values() if one.positions * self.images >= LEAST_POSITIONS]
         fitted = sum(self.rank * (layer.in_channels * layer.kernel + layer.out_channels) for layer in layers)
         scales = sum(layer.out_channels for layer in layers)
         values = fitted + scales * self.normalised  # the norm has to be stored, whether its magnitude is fitted or not
@@ -142,14 +161,14 @@ class Dora(InFieldCompensation):
         macs = sum(layer.positions * self.rank * layer.groups * layer.in_channels * layer.kernel for layer in layers)
         macs += sum(layer.outputs * (self.rank + self.normalised) for layer in layers)
         # The digital network's features for the images, or the weights that give them.
-        features = self.images * sum(layer.outputs for layer in layers)
-        teacher = min(features, sum(layer.weights for layer in layers))
+        features = self.images * sum(layer.outputs + layer.inputs * self.from_teacher for layer in layers)
+        teacher = min(features, sum(layer.weights for layer in size.layers.values()))
         return Cost(
             bytes_stored=(values + teacher) * HALF_BYTES + self.images * size.sample_bytes,
             extra_macs_percent=100 * macs / size.macs,
             images_kept=self.images,
-            cell_reads=size.cells,
-            update_time_s=(self.steps * fitted + scales * (self.normalised - self.magnitude)) * SRAM_WRITE_S,
+            cell_reads=sum(layer.cells for layer in layers),
+            update_time_s=(self.steps * (fitted - scales * self.magnitude) + scales * self.normalised) * SRAM_WRITE_S,
             trainable_percent=100 * fitted / size.parameters,
         )
 
@@ -164,9 +183,14 @@ class DoraMagnitude(Dora):
 
 @dataclass(frozen=True)
 class DoraLowRank(Dora):
-    """The low-rank part alone: magnitudes stay those that were read."""
+    """The low-rank part alone: magnitudes stay those that were read.
+
+    Fitted from the digital network's features: from the chip's, which drift has shrunk, it would restore the mean of
+    each channel and not its spread, and that compounds from layer to layer. So is :class:`Lora`.
+    """
 
     name: ClassVar[str] = "dora_lowrank"
+    from_teacher: ClassVar[bool] = True
     magnitude: ClassVar[bool] = False
 
 
@@ -175,6 +199,7 @@ class Lora(Dora):
     """LoRA, ``W' = W + BA``, calibrated in the same way."""
 
     name: ClassVar[str] = "lora"
+    from_teacher: ClassVar[bool] = True
     magnitude: ClassVar[bool] = False
     normalised: ClassVar[bool] = False
 
@@ -215,7 +240,17 @@ def _product(weight: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return (b @ a.flatten(1)).view_as(weight)
 
 
+def _positions(model: nn.Module, name: str, uses: list[tuple[Tensor, Tensor]]) -> int:
+    """Samples times output positions that a layer was seen at."""
+    return sum(y.numel() for _, y in uses) // len(analog_layers(model)[name].weight)
+
+
 def _beside(state: State, name: str) -> Beside:
-    """``m·(W + BA)/‖W + BA‖`` of a layer, its fraction stored as a scale per output channel."""
+    """``m·(W + BA)/‖W + BA‖`` of a layer, its fraction stored as a scale per output channel.
+
+    Nothing of a layer that was not fitted.
+    """
+    if f"{name}/scale" not in state:
+        return Beside()
     scale, a, b = (state[f"{name}/{what}"] for what in ("scale", "a", "b"))
     return Beside(b @ a.flatten(1), scale)

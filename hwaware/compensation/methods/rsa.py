@@ -1,10 +1,12 @@
-"""Random sparse adaptation: a small share of the weights is kept once more in digital memory, and trained there.
+"""Sparse adaptation: a small share of the weights is kept once more in digital memory, and trained there.
 
-G. Charan et al., JXCDC 2020 (10.1109/JXCDC.2020.2987605). Optimiser and the number of images are reconstructions.
+G. Charan et al., JXCDC 2020 (10.1109/JXCDC.2020.2987605), who pick weights at random. Optimiser and the number of
+images are reconstructions. Picking those that the chip has most wrong is ours.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -15,9 +17,11 @@ from torch import Tensor, nn
 from hwaware.chip import Chip
 from hwaware.compensation.access import frozen
 from hwaware.compensation.base import FitData, InFieldCompensation, State, check_settings
-from hwaware.compensation.costs import HALF_BYTES, SEED_BYTES, SRAM_WRITE_S, Cost, NetworkSize
-from hwaware.errors import UserError
+from hwaware.compensation.costs import HALF_BYTES, SEED_BYTES, SRAM_WRITE_S, Cost, NetworkSize, address_bytes
+from hwaware.errors import UserError, nearest
 from hwaware.nn import AnalogLayer, Beside, analog_layers, installed_beside
+
+_MASKS = ("random", "importance", "error")
 
 
 @dataclass(frozen=True)
@@ -26,9 +30,12 @@ class RandomSparseAdaptation(InFieldCompensation):
 
     Attributes:
         share: of each layer's weights that M picks.
-        mask: ``random``, or by ``importance``: drawn in proportion to the squared weight.
+        mask: ``random``; by ``importance``, drawn in proportion to the squared weight; or by ``error``: the chip is
+            read once, the weights that it has most wrong are picked, and S starts as what they lack, so that they are
+            right before anything is trained.
         images: stored images and labels.
-        epochs, lr: of Adam, whose rate is relative to the layer's largest weight and falls along half a cosine.
+        epochs: of training; 0, with ``error`` alone, leaves the weights right as they are, and needs no images.
+        lr: of Adam, relative to the layer's largest weight; falls along half a cosine.
         batch_size: of the training.
     """
 
@@ -36,7 +43,7 @@ class RandomSparseAdaptation(InFieldCompensation):
     by_loss: ClassVar[bool] = True
 
     share: float = 0.05
-    mask: Literal["random", "importance"] = "random"
+    mask: Literal["random", "importance", "error"] = "random"
     images: int = 2600
     epochs: int = 5
     lr: float = 0.005
@@ -45,18 +52,42 @@ class RandomSparseAdaptation(InFieldCompensation):
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
             raise UserError(f"rsa: share={self.share} must lie in (0, 1]; 0.05 is usual.")
-        if self.mask not in ("random", "importance"):
-            raise UserError(f"rsa: mask '{self.mask}' is unknown: random or importance.")
-        check_settings(self, images=1, epochs=1, batch_size=1)
+        if self.mask not in _MASKS:
+            raise UserError(f"rsa: mask '{self.mask}' is unknown. {nearest(self.mask, _MASKS)}")
+        check_settings(self, images=1, epochs=0 if self.mask == "error" else 1, batch_size=1)
+
+    @property
+    def samples_kept(self) -> int:
+        return self.images if self.epochs else 0
 
     @torch.enable_grad()
     def fit(self, chip: Chip, age_s: float, data: FitData) -> State:
         draw = torch.Generator().manual_seed(chip.seed)  # the mask is part of the chip
         where, values, scales = {}, {}, {}
         for name, layer in analog_layers(chip.model).items():
-            where[f"{name}/where"] = self._picked(layer, draw)
-            values[name] = torch.zeros(len(where[f"{name}/where"]), device=layer.weight.device, requires_grad=True)
-            scales[name] = layer.weight.detach().abs().max().float()
+            scales[name] = layer.weight.detach().abs().max().float().clamp(min=1e-30)
+            if self.mask == "error":
+                lacking = _lacking(chip, name, age_s)
+                picked = lacking.abs().topk(self._count(len(lacking))).indices.sort().values
+                start = lacking[picked] / scales[name]
+            else:
+                picked = self._picked(layer, draw)
+                start = torch.zeros(len(picked), device=layer.weight.device)
+            where[f"{name}/where"], values[name] = picked, start.requires_grad_(True)
+        if self.epochs:
+            self._train(chip, age_s, data, where, values, scales)
+        return where | {f"{n}/values": (value.detach() * scales[n]).half().float() for n, value in values.items()}
+
+    def _train(
+        self,
+        chip: Chip,
+        age_s: float,
+        data: FitData,
+        where: State,
+        values: dict[str, Tensor],
+        scales: Mapping[str, Tensor],
+    ) -> None:
+        """Trains the values, by the task loss."""
         optimizer = torch.optim.Adam(values.values(), lr=self.lr)
         steps = self.epochs * -(-self.images // self.batch_size)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
@@ -70,7 +101,6 @@ class RandomSparseAdaptation(InFieldCompensation):
                     loss.backward()
                     optimizer.step()
                     schedule.step()
-        return where | {f"{n}/values": (value.detach() * scales[n]).half().float() for n, value in values.items()}
 
     def installed(self, model: nn.Module, state: State) -> AbstractContextManager[None]:
         def kept(name: str, layer: AnalogLayer) -> Beside:
@@ -83,13 +113,17 @@ class RandomSparseAdaptation(InFieldCompensation):
     def cost(self, size: NetworkSize, levels: int) -> Cost:
         values = sum(self._count(layer.weights) for layer in size.layers.values())
         macs = sum(layer.macs * self._count(layer.weights) / layer.weights for layer in size.layers.values())
-        mask = SEED_BYTES if self.mask == "random" else sum(layer.weights for layer in size.layers.values()) / 8
-        updates = self.epochs * -(-self.images // self.batch_size)
+        weights = [layer.weights for layer in size.layers.values()]
+        addresses = sum(address_bytes(self._count(n), n) for n in weights)
+        mask = {"random": SEED_BYTES, "importance": sum(weights) / 8, "error": addresses}[self.mask]
+        updates = max(1, self.epochs * -(-self.images // self.batch_size))
+        images = self.samples_kept
         return Cost(
-            bytes_stored=values * HALF_BYTES + mask + self.images * (size.sample_bytes + size.answer_bytes),
+            bytes_stored=values * HALF_BYTES + mask + images * (size.sample_bytes + size.answer_bytes),
             extra_macs_percent=100 * macs / size.macs,
-            images_kept=self.images,
-            labels_kept=self.images if size.labelled else 0,
+            images_kept=images,
+            labels_kept=images if size.labelled else 0,
+            cell_reads=size.cells if self.mask == "error" else 0,
             update_time_s=updates * values * SRAM_WRITE_S,
             trainable_percent=100 * values / size.parameters,
         )
@@ -104,3 +138,11 @@ class RandomSparseAdaptation(InFieldCompensation):
         uniform = torch.rand(weight.shape, generator=draw).clamp(1e-30, 1 - 1e-7)
         keys = chance.log() - (-uniform.log()).log()
         return keys.topk(self._count(len(weight))).indices.sort().values.to(layer.weight.device)
+
+
+@torch.no_grad()
+def _lacking(chip: Chip, name: str, age_s: float) -> Tensor:
+    """What a layer's weights, as the chip is read at an age (s), lack of those before they were rounded; flat, fp32."""
+    target = chip.targets[name]
+    wanted = target.hardware.encoding.unrounded(target.latent)
+    return (wanted - chip.weight_at(name, age_s, purpose="calibration").float()).flatten()

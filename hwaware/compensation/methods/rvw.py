@@ -11,10 +11,13 @@ from torch import Tensor, nn
 
 from hwaware.chip import Chip
 from hwaware.compensation.base import FitData, InFieldCompensation, State, check_settings
-from hwaware.compensation.costs import CELL_WRITE_S, HALF_BYTES, Cost, NetworkSize
+from hwaware.compensation.costs import CELL_WRITE_S, HALF_BYTES, Cost, NetworkSize, address_bytes
 from hwaware.errors import UserError
 from hwaware.hardware.draws import stream
 from hwaware.nn import AnalogLayer, analog_layers, installed_weights
+
+#: Age (s) of a cell when the read that verifies it is done.
+_VERIFIED_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,10 @@ class ReadVerifyWrite(InFieldCompensation):
     """The cells of each layer's largest weights are written anew until they read as they should.
 
     A cell that is rewritten has no drift behind it: its error is that of writing, within the tolerance where it was
-    reached, and like any cell just written it has no read noise. Stuck cells stay. Ranking by ``|w|`` needs no reading;
-    each of the chosen cells is read before every write and after the last.
+    reached, but for the noise of the reads that verify it, a second after each write. Once verified, it has no read
+    noise, like any cell just written. Where cells are read against a reference column, they are verified against that
+    as it is now, drift and all. Stuck cells stay. Ranking by ``|w|`` needs no reading; each of the chosen cells is read
+    before every write and after the last.
 
     Attributes:
         share: of each layer's weights.
@@ -69,25 +74,33 @@ class ReadVerifyWrite(InFieldCompensation):
         wanted = [g for g in hardware.encode(encoding.window_position(u)) for _ in range(encoding.parallel)]
         found, stuck = chip.conductances_at(name, age_s, purpose="calibration"), chip.stuck_cells(name)
         later = chip.conductances_at(name, age_s)  # what cells that are left alone are read as, when the network runs
-        draw = stream(f"{chip.seed}/{target.owner}/rewrite/{float(age_s)!r}")
+        reference = chip.reference_at(name, age_s, purpose="calibration")
+        if reference is not None:
+            moved = reference.flatten()[where] - encoding.reference_us(device)
+            wanted = [(goal + moved).clamp(*device.limits_us) for goal in wanted]
+        draw, noise = (stream(f"{chip.seed}/{target.owner}/{what}/{float(age_s)!r}") for what in ("rewrite", "verify"))
         limit = self.tolerance * (device.g_max_us - device.g_min_us)
         cells, writes, reads = [], 0, 0
         for goal, now, then, fixed in zip(wanted, found, later, stuck, strict=True):
             g, fixed = now.flatten()[where], fixed.flatten()[where]
+            read = g  # with the noise of that reading
             reads += len(g)
             written = torch.zeros_like(fixed)
             for _ in range(self.max_writes):
-                wrong = (g - goal).abs() > limit
+                wrong = (read - goal).abs() > limit
                 if not wrong.any():
                     break
                 again = device.programmed_us(goal, lambda: torch.randn(u.shape, generator=draw))
-                g = torch.where(wrong & ~fixed, again.clamp(*device.limits_us), g)
+                again = again.clamp(*device.limits_us)
+                std = device.read_std_us(again, _VERIFIED_S, goal)
+                noisy = again + torch.randn(u.shape, generator=noise) * std if isinstance(std, Tensor) or std else again
+                g, read = (torch.where(wrong & ~fixed, new, old) for new, old in ((again, g), (noisy, read)))
                 written |= wrong & ~fixed
                 writes += int(wrong.sum())
                 reads += int(wrong.sum())
             cells.append(torch.where(written, g, then.flatten()[where]))
-        reference = chip.reference_at(name, age_s)
-        against = () if reference is None else (reference.flatten()[where],)
+        later_reference = chip.reference_at(name, age_s)
+        against = () if later_reference is None else (later_reference.flatten()[where],)
         return encoding.realised(hardware.decode((*encoding.merged(cells), *against))), writes, reads
 
     def installed(self, model: nn.Module, state: State) -> AbstractContextManager[None]:
@@ -99,8 +112,10 @@ class ReadVerifyWrite(InFieldCompensation):
 
     def cost(self, size: NetworkSize, levels: int) -> Cost:
         layers = [layer for layer in size.layers.values() if layer.cells]  # tied layers once
-        rewritten = sum(max(1, round(self.share * layer.weights)) * layer.cells_per_weight for layer in layers)
-        return Cost(bytes_stored=rewritten * HALF_BYTES, extra_macs_percent=0.0)  # their target conductances
+        picked = [(max(1, round(self.share * layer.weights)), layer) for layer in layers]
+        targets = sum(number * layer.cells_per_weight * HALF_BYTES for number, layer in picked)
+        addresses = sum(address_bytes(number, layer.weights) for number, layer in picked)
+        return Cost(bytes_stored=targets + addresses, extra_macs_percent=0.0)
 
     def counted(self, cost: Cost, state: State) -> Cost:
         writes, reads = torch.stack([value for key, value in state.items() if key.endswith("/counts")]).sum(0).tolist()

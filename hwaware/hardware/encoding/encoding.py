@@ -217,6 +217,14 @@ class Encoding:
         s = self.scaling.of(latent)
         return curve.effective(self.written(latent.float() / s), self.curve) * s
 
+    def unrounded(self, latent: Tensor) -> Tensor:
+        """The same before the format rounds them."""
+        latent = latent.detach()
+        if not self.curve:
+            return latent.to(torch.float32, copy=True)
+        s = self.scaling.of(latent)
+        return curve.effective(latent.float() / s, self.curve) * s
+
     def latent(self, weight: Tensor) -> Tensor:
         """Latent weights whose effective ones are ``weight``, or as near as the format has them; fp32, detached."""
         weight = weight.detach()
