@@ -160,8 +160,7 @@ def noise_ratio(layer: AnalogLayer, chip: Chip, name: str, age_s: float, paralle
 def _mean_weight(layer: AnalogLayer, exact: Tensor, age_s: float) -> Tensor:
     """What a layer's weights are expected to be read as."""
     scale = layer.weight_scale()
-    u = (layer.weight.detach().float() / scale).double().cpu()
-    mean, _ = layer.hardware.encoding.moments(layer.hardware.device, u, age_s)
+    mean = layer.hardware.encoding.mean_error(layer.hardware.device, layer.weight.detach().float() / scale, age_s)
     return exact + mean.to(exact) * scale.to(exact)
 
 

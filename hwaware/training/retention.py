@@ -41,7 +41,7 @@ class RetentionLoss:
 def error_table(hardware: Hardware, ages_s: tuple[float, ...]) -> ErrorTable:
     """``E[((ŵ - w_eff)/s)²]``, the mean over ages (s).
 
-    Programming error and drift through the slope of the cell's curve; no read noise, no stuck cells.
+    Programming error and drift, exact through the cell's curve; no read noise, no stuck cells.
     """
 
     def expected(u: Tensor) -> Tensor:

@@ -91,7 +91,7 @@ class VeraPlus(OfflineCompensation):
             down, up = (matrix.flatten(1).double() for matrix in projections[name])
             scale = layer.weight_scale().double()
             hardware, u = layer.hardware, layer.weight.double() / scale
-            mean, _ = hardware.encoding.moments(hardware.device, u, age_s, read_noise=False)
+            mean = hardware.encoding.mean_error(hardware.device, u, age_s)
             products, gram = (mean * scale).flatten(1) @ down.T, down @ down.T
             d = up.new_full((self.rows,), 0.1)
             for _ in range(_ALTERNATIONS):

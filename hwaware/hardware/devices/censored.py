@@ -40,3 +40,23 @@ def censored_moments(mean: Tensor, std: Tensor, low: float, high: float | None) 
     second = second + std * std * inside
     # The floor keeps the square root's gradient finite for a cell that sits wholly on the clamp.
     return mean + first, (second - first * first).clamp_min(SMALLEST_VARIANCE).sqrt()
+
+
+def censored_exponential(
+    mean: Tensor, std: Tensor, low: float | Tensor, high: float | Tensor | None, rate: float
+) -> Tensor:
+    """``E exp(rate·clamp(X, low, high))`` for ``X ~ N(mean, std²)``: what a sinh makes of a clamped cell.
+
+    Args:
+        mean, std, low, high: see :func:`censored_moments`.
+        rate: in one over their unit; of either sign.
+    """
+    std = std.clamp_min(1e-12)
+    a = (low - mean) / std
+    below = torch.exp(rate * (mean + a * std)) * torch.special.ndtr(a)
+    inside = torch.exp(rate * mean + (rate * std).square() / 2)
+    if high is None:
+        return below + inside * torch.special.ndtr(rate * std - a)
+    b = (high - mean) / std
+    between = torch.special.ndtr(b - rate * std) - torch.special.ndtr(a - rate * std)
+    return below + torch.exp(rate * (mean + b * std)) * torch.special.ndtr(-b) + inside * between

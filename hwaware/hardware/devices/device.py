@@ -6,16 +6,21 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from hwaware.errors import UserError, nearest
-from hwaware.hardware.devices.censored import SMALLEST_VARIANCE, censored_moments
+from hwaware.hardware.devices.censored import SMALLEST_VARIANCE, censored_exponential, censored_moments
 from hwaware.hardware.temperature import acceleration, is_extrapolated
 
 CLAMPS = ("window", "zero")
+
+#: Of the quadrature over each Gaussian that a cell draws.
+_NODES = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +199,42 @@ class Device(ABC):
         self.check_age(age_s)
         return censored_moments(*self.free_moments(g_us, age_s, read_noise), *self.limits_us)
 
+    def cell_exponential(self, g_us: Tensor, age_s: float, rate: float, read_noise: bool = True) -> Tensor:
+        """``E exp(rate·(G - g))`` of a clamped, working cell that conducts G where its target is g.
+
+        In closed form where a cell's change is a Gaussian before the clamp; by quadrature over what it draws otherwise.
+
+        Args:
+            g_us, age_s, read_noise: see :meth:`cell_moments`.
+            rate: in 1/µS, of either sign.
+        """
+        self.check_age(age_s)
+        if self.is_gaussian:
+            mean, std = self.free_moments(g_us, age_s, read_noise)
+            return self._exponential(mean, std, g_us, rate)
+        nodes, weights = _gauss_hermite()
+        target = g_us[..., None, None].expand(*g_us.shape, len(nodes), len(nodes))
+        programmed = self.programmed_us(target.clone(), lambda: nodes[:, None].expand(target.shape).clone())
+        if age_s == 0:
+            found = self._exponential(programmed, torch.zeros_like(target), target, rate)
+        else:
+            drifted = self.drifted_us(
+                programmed, target, self.equivalent_age_s(age_s), lambda: nodes.expand(target.shape).clone()
+            )
+            read = self.read_std_us(drifted, age_s, target) if read_noise else 0.0
+            found = self._exponential(drifted, torch.zeros_like(target) + read, target, rate)
+        return (found * weights * weights[:, None]).sum((-2, -1))
+
+    @property
+    def is_gaussian(self) -> bool:
+        """Whether a cell's change is a Gaussian before the clamp."""
+        own = type(self)
+        return own.programmed_us is Device.programmed_us and own.drifted_us is Device.drifted_us
+
+    def _exponential(self, mean: Tensor, std: Tensor, g_us: Tensor, rate: float) -> Tensor:
+        low, high = self.limits_us
+        return censored_exponential(mean - g_us, std, low - g_us, None if high is None else high - g_us, rate)
+
     def median_moments(
         self, g_us: Tensor, age_s: float, shrink: float, read_noise: bool = True
     ) -> tuple[Tensor, Tensor]:
@@ -220,6 +261,13 @@ class Device(ABC):
                 variance = variance + self.read_std_us(mean, age_s, g_us) ** 2
         # A cell without any spread (an idle one at 0 µS) would have an infinite derivative.
         return mean, variance.clamp(min=SMALLEST_VARIANCE).sqrt()
+
+
+@lru_cache(maxsize=1)
+def _gauss_hermite() -> tuple[Tensor, Tensor]:
+    """Nodes and weights of the expectation over a standard Gaussian; of even number, so that no node is zero."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
+    return torch.from_numpy(nodes), torch.from_numpy(weights / weights.sum())
 
 
 def _flat(value: Any) -> Iterator[Any]:

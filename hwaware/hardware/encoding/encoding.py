@@ -23,6 +23,9 @@ from hwaware.hardware.encoding.scale import SCALE_NAMES, SCALES, FixedScale, Sca
 #: Most cells in parallel: beyond, errors that all cells have in common are all that is left.
 MOST_PARALLEL = 4096
 
+#: Least variance of ``ŵ/s``, which keeps the square root's gradient finite.
+_SMALLEST_ERROR = 1e-24
+
 #: Words that results lack where they have their defaults.
 _LATER = ("headroom_us", "parallel", "combine", "mean_target_ages_s")
 
@@ -316,14 +319,57 @@ class Encoding:
     def moments(self, device: Device, u: Tensor, age_s: float, read_noise: bool = True) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of ``(ŵ - w_eff)/s`` for normalised latent weights ``u ∈ [-1, 1]``.
 
-        ``w_eff`` is what is written. Cell moments through the mapping, then through the slope of the cell's curve;
+        ``w_eff`` is what is written. Exact through the cell's curve, but for the shape of a median's density;
         differentiable in ``u``, but not where cells hold digits.
         """
         u = u.detach() if self.format.is_fixed_point else u
         v = self.window_position(u)
-        mean, std = self._position_moments(device, self.encode(device, v), age_s, read_noise)
-        slope = curve.realised_slope(v, self.kappa, self.range_fraction)
-        return (mean - v) * slope, std * slope
+        mean, variance = self._realised_moments(device, self.encode(device, v), age_s, read_noise)
+        return mean - curve.effective(v / self.range_fraction, self.curve), variance.clamp(min=_SMALLEST_ERROR).sqrt()
+
+    def mean_error(self, device: Device, u: Tensor, age_s: float) -> Tensor:
+        """The first of :meth:`moments`, without read noise, of any number of weights: looked up, linear in between."""
+        even = torch.linspace(-1, 1, targets.SIZE, dtype=torch.float64)
+        mean, _ = self.moments(device, even, age_s, read_noise=False)
+        return targets.looked_up(mean.to(u.device), u)
+
+    def _realised_moments(
+        self, device: Device, cells: tuple[Tensor, ...], age_s: float, read_noise: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and variance of ``ŵ/s`` for working cells with these targets.
+
+        ``ŵ/s`` is a sinh of the position v̂ that they are read as, which is linear in what each of them conducts, and
+        they are independent: with ``M(p) = E exp(pκv̂)``, a product over cells, the mean is
+        ``(M(1) - M(-1)) / (2 sinh rκ)``, and of the square ``(M(2) + M(-2) - 2) / (4 sinh² rκ)``.
+        """
+        if self.kappa is None:
+            mean, std = self._position_moments(device, cells, age_s, read_noise)
+            return mean / self.range_fraction, (std / self.range_fraction).square()
+        if self.layout.reference:
+            cells = (*cells, torch.full_like(cells[0], self.reference_us(device)))
+        written = self.decode(device, cells)
+
+        def exponential(power: int) -> Tensor:
+            assert self.kappa is not None  # for the type checker
+            found = (power * self.kappa * written).exp()
+            for g, gain in zip(cells, self.layout.gains, strict=True):
+                found = found * self._cell_exponential(device, g, age_s, power * self.kappa * gain, read_noise)
+            return found
+
+        height = math.sinh(self.curve)
+        mean = (exponential(1) - exponential(-1)) / (2 * height)
+        square = (exponential(2) + exponential(-2) - 2) / (4 * height**2)
+        return mean, square - mean.square()
+
+    def _cell_exponential(self, device: Device, g_us: Tensor, age_s: float, rate: float, read_noise: bool) -> Tensor:
+        """``E exp(rate·(G - g)/width)`` of what cells in parallel with one target are read as."""
+        low, high = self.window_us(device)
+        rate = rate / (high - low)
+        if self.combine == "mean" or self.parallel == 1:
+            return device.cell_exponential(g_us, age_s, rate / self.parallel, read_noise) ** self.parallel
+        shrink = remaining_std(self.parallel, self.combine)
+        mean, std = device.median_moments(g_us, age_s, shrink, read_noise)
+        return (rate * (mean - g_us) + (rate * std).square() / 2).exp()
 
     def _position_moments(
         self, device: Device, cells: tuple[Tensor, ...], age_s: float, read_noise: bool
@@ -343,14 +389,8 @@ class Encoding:
         return mean, variance.clamp(min=SMALLEST_VARIANCE).sqrt() * (1 / (high - low))
 
     def expected(self, device: Device, cells: tuple[Tensor, ...], age_s: float) -> Tensor:
-        """Mean of ``ŵ/s`` for target conductances (µS) at an age (s): ``sinh(κm)·exp(κ²σ²/2)/sinh(rκ)``.
-
-        m and σ are of the window position that cells are read as. Through the curve it is exact for a Gaussian
-        position, and to the third order in κσ otherwise.
-        """
-        mean, std = self._position_moments(device, cells, age_s, read_noise=False)
-        bent = 1.0 if self.kappa is None else (0.5 * (self.kappa * std).square()).exp()
-        return self.realised(mean) * bent
+        """Mean of ``ŵ/s`` for target conductances (µS) at an age (s), without read noise."""
+        return self._realised_moments(device, cells, age_s, read_noise=False)[0]
 
     def with_slope(self, of_u: Callable[[Tensor], Tensor], u: Tensor) -> tuple[Tensor, Tensor]:
         """Values of a function of u, and its derivative.

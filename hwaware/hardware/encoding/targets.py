@@ -32,9 +32,13 @@ def inverse(expected: Callable[[Tensor], Tensor], wanted: Callable[[Tensor], Ten
 
 
 def looked_up(table: Tensor, v: Tensor) -> Tensor:
-    """A table of :func:`inverse` at any positions, linear in between; differentiable in ``v``."""
-    place = (v.clamp(-1, 1) + 1) * ((SIZE - 1) / 2)
-    below = place.detach().floor().clamp_(0, SIZE - 2)
+    """A function of even positions of [-1, 1], such as :func:`inverse`, at any; linear in between.
+
+    Differentiable in ``v``.
+    """
+    last = len(table) - 1
+    place = (v.clamp(-1, 1) + 1) * (last / 2)
+    below = place.detach().floor().clamp_(0, last - 1)
     index, table = below.long(), table.to(v)
     return torch.lerp(table[index], table[index + 1], place - below)
 

@@ -33,7 +33,7 @@ def test_a_pairs_common_drift_cancels_where_the_windows_end_cut_it_off():
         hardware = load_hardware("reram_cmo", mapping="differential", headroom_us=headroom)
         u = torch.tensor([0.0, 0.3, 1.0], dtype=torch.float64)
         means[headroom] = hardware.encoding.moments(hardware.device, u, TEN_YEARS_S)[0].abs().max().item()
-    assert means[0, 0] > 0.01 > 0.001 > means[5, 2.5]
+    assert means[0, 0] > 0.01 > 0.002 > means[5, 2.5]  # what is left is the curve's: it bends a spread upwards
 
 
 @pytest.mark.parametrize("mapping", MAPPINGS)
