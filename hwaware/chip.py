@@ -160,8 +160,7 @@ class Chip:
         (g,) = encoding.merged(
             [_age(device, torch.full(shape, encoding.reference_us(device)), draw, age_s) for draw in draws]
         )
-        outputs = len(target.latent) // target.groups
-        return g[:, torch.arange(outputs) // crossbar.columns].reshape(target.latent.shape)
+        return crossbar.against_weights(g, target.latent.shape)
 
     def stuck_cells(self, name: str) -> tuple[Tensor, ...]:
         """Which of a layer's cells keep their conductance whatever is written, as :meth:`conductances_at` has them."""

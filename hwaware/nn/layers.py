@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from hwaware.errors import UserError
 from hwaware.hardware import Converters, Hardware, Ranges
 from hwaware.nn.faults import apply_stuck_cells
+from hwaware.nn.reference import add_reference_noise
 from hwaware.nn.weights.fused import realise
 from hwaware.nn.weights.tables import ErrorTable, NoiseTable
 
@@ -100,6 +101,9 @@ class AnalogLayer(nn.Module):
             return self._installed
         noise, error = (self.noise, self.error) if self.training else (None, None)
         weight, self.weight_error = self.realise(noise, error)
+        if noise is not None and noise.reference_std:
+            about = self.weight_scale(), self.hardware, self.groups, noise.reference_std
+            weight = add_reference_noise(weight, self.weight, *about)
         if noise is not None and self.stuck_cells:
             weight = apply_stuck_cells(weight, self.weight, self.weight_scale(), self.hardware)
         # Outside autocast the layer computes in its parameters' own precision, as the digital one does.

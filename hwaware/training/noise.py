@@ -53,7 +53,9 @@ class TrainingNoise:
 @lru_cache(maxsize=1024)
 def noise_table(hardware: Hardware, age_s: float) -> NoiseTable:
     """What programming, drift and one read at an age (s) do to a weight."""
-    return NoiseTable(*hardware.encoding.moments(hardware.device, positions(TABLE_SIZE), age_s))
+    encoding, device = hardware.encoding, hardware.device
+    mean, std = encoding.moments(device, positions(TABLE_SIZE), age_s, reference_noise=False)
+    return NoiseTable(mean, std, encoding.reference_std(device, age_s))
 
 
 def _noise_table_between(hardware: Hardware, age_s: float, ages: AgeDistribution) -> NoiseTable:

@@ -172,3 +172,25 @@ def test_clipping():
     assert model[0].weight.abs().max().item() == pytest.approx(limit.item())
     with pytest.raises(UserError, match="alpha=0"):
         clip_weights_(model, 0)
+
+
+@pytest.mark.parametrize("kappa", ["linear", 2.0])
+def test_reference_cells_are_drawn_once_for_each_row_of_a_crossbar(kappa):
+    """As on chips: what the columns of a crossbar have in common does not average out over them."""
+    hardware = load_hardware("reram_cmo", mapping="offset_reference", kappa=kappa, columns=16)
+    model = nn.Sequential(nn.Linear(4000, 32, bias=False))
+    model[0].weight.data = torch.full((32, 4000), 0.2)
+    model[0].weight.data[:, 0] = 1.0
+    convert(model, hardware, corrected=False)
+    layer, exact = model[0], model[0].effective_weight()
+    torch.manual_seed(0)
+    install_noise(model.train(), TrainingNoise(ages=AgeDistribution(kind="fixed", ages_s=(1e8,))))
+    drawn = (layer.realised_weight() - exact)[:, 1:].detach()
+    aged = (Chip.program(model, 3).weight_at("0", 1e8) - exact)[:, 1:]
+    for crossbar in (slice(0, 16), slice(16, 32)):
+        together = drawn[crossbar].mean(0).std().item()  # of 16 columns: a quarter of their own spread would be left
+        assert together == pytest.approx(aged[crossbar].mean(0).std().item(), rel=0.05)
+        assert together > 0.5 * drawn[crossbar].std().item()
+    assert torch.corrcoef(torch.stack([drawn[:16].mean(0), drawn[16:].mean(0)]))[0, 1].abs() < 0.1
+    assert drawn.std().item() == pytest.approx(aged.std().item(), rel=0.05)
+    assert drawn.mean().item() == pytest.approx(aged.mean().item(), abs=0.002)

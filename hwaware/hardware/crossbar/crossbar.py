@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from hwaware.errors import UserError
 from hwaware.hardware.crossbar.converters import Converters
 from hwaware.hardware.encoding import Encoding
@@ -42,6 +45,17 @@ class Crossbar:
         """
         outputs = weight[0] // groups
         return groups, -(-outputs // self.columns), math.prod(weight[1:])
+
+    def against_weights(self, reference: Tensor, weight: Sequence[int]) -> Tensor:
+        """What each weight of a layer is read against, in its shape.
+
+        Args:
+            reference: of the layer's reference cells, in their shape.
+            weight: the shape of the layer's weight.
+        """
+        outputs = weight[0] // len(reference)
+        crossbar = torch.arange(outputs, device=reference.device) // self.columns
+        return reference[:, crossbar].reshape(tuple(weight))
 
     def n_cells(self, encoding: Encoding, weight: Sequence[int], groups: int) -> int:
         """Cells that hold a layer's weights, parallel ones and reference columns included."""

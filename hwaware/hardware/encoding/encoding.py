@@ -316,15 +316,25 @@ class Encoding:
         """Normalised weights that window positions count as: ``sinh(κv)/sinh(rκ)``. May overwrite ``v``."""
         return curve.realised(v, self.kappa, self.range_fraction)
 
-    def moments(self, device: Device, u: Tensor, age_s: float, read_noise: bool = True) -> tuple[Tensor, Tensor]:
+    def moments(
+        self, device: Device, u: Tensor, age_s: float, read_noise: bool = True, reference_noise: bool = True
+    ) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of ``(ŵ - w_eff)/s`` for normalised latent weights ``u ∈ [-1, 1]``.
 
         ``w_eff`` is what is written. Exact through the cell's curve, but for the shape of a median's density;
         differentiable in ``u``, but not where cells hold digits.
+
+        Args:
+            device: the physics of a cell.
+            u: any shape; float64 is advisable.
+            age_s: age (s).
+            read_noise: whether a single read's noise is included (never at age 0).
+            reference_noise: whether the spread of reference cells is, which a row of a crossbar has in common; what
+                they are on average always is.
         """
         u = u.detach() if self.format.is_fixed_point else u
         v = self.window_position(u)
-        mean, variance = self._realised_moments(device, self.encode(device, v), age_s, read_noise)
+        mean, variance = self._realised_moments(device, self.encode(device, v), age_s, read_noise, reference_noise)
         return mean - curve.effective(v / self.range_fraction, self.curve), variance.clamp(min=_SMALLEST_ERROR).sqrt()
 
     def mean_error(self, device: Device, u: Tensor, age_s: float) -> Tensor:
@@ -333,8 +343,21 @@ class Encoding:
         mean, _ = self.moments(device, even, age_s, read_noise=False)
         return targets.looked_up(mean.to(u.device), u)
 
+    def reference_std(self, device: Device, age_s: float) -> float:
+        """Standard deviation of window positions by a reference cell's error at an age (s); 0 without reference."""
+        if not self.layout.reference:
+            return 0.0
+        low, high = self.window_us(device)
+        _, std = self._read_moments(device, torch.tensor([self.reference_us(device)]).double(), age_s, True)
+        return abs(self.layout.gains[-1]) * std.item() / (high - low)
+
     def _realised_moments(
-        self, device: Device, cells: tuple[Tensor, ...], age_s: float, read_noise: bool
+        self,
+        device: Device,
+        cells: tuple[Tensor, ...],
+        age_s: float,
+        read_noise: bool,
+        reference_noise: bool = True,
     ) -> tuple[Tensor, Tensor]:
         """Mean and variance of ``ŵ/s`` for working cells with these targets.
 
@@ -343,20 +366,24 @@ class Encoding:
         ``(M(1) - M(-1)) / (2 sinh rκ)``, and of the square ``(M(2) + M(-2) - 2) / (4 sinh² rκ)``.
         """
         if self.kappa is None:
-            mean, std = self._position_moments(device, cells, age_s, read_noise)
+            mean, std = self._position_moments(device, cells, age_s, read_noise, reference_noise)
             return mean / self.range_fraction, (std / self.range_fraction).square()
-        if self.layout.reference:
-            cells = (*cells, torch.full_like(cells[0], self.reference_us(device)))
+        cells = self._against(device, cells)
         written = self.decode(device, cells)
 
         def exponential(power: int) -> Tensor:
             assert self.kappa is not None  # for the type checker
             found = (power * self.kappa * written).exp()
-            for g, gain in zip(cells, self.layout.gains, strict=True):
+            own = self.layout.cells_per_weight if not reference_noise else len(cells)
+            for g, gain in zip(cells[:own], self.layout.gains[:own], strict=True):
                 found = found * self._cell_exponential(device, g, age_s, power * self.kappa * gain, read_noise)
+            for g, gain in zip(cells[own:], self.layout.gains[own:], strict=True):
+                mean, _ = self._read_moments(device, g, age_s, read_noise)
+                found = found * (power * self.kappa * gain / width * (mean - g)).exp()
             return found
 
-        height = math.sinh(self.curve)
+        low, high = self.window_us(device)
+        width, height = high - low, math.sinh(self.curve)
         mean = (exponential(1) - exponential(-1)) / (2 * height)
         square = (exponential(2) + exponential(-2) - 2) / (4 * height**2)
         return mean, square - mean.square()
@@ -367,23 +394,29 @@ class Encoding:
         rate = rate / (high - low)
         if self.combine == "mean" or self.parallel == 1:
             return device.cell_exponential(g_us, age_s, rate / self.parallel, read_noise) ** self.parallel
-        shrink = remaining_std(self.parallel, self.combine)
-        mean, std = device.median_moments(g_us, age_s, shrink, read_noise)
+        mean, std = self._read_moments(device, g_us, age_s, read_noise)
         return (rate * (mean - g_us) + (rate * std).square() / 2).exp()
 
-    def _position_moments(
-        self, device: Device, cells: tuple[Tensor, ...], age_s: float, read_noise: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the window position that working cells with these targets are read as."""
-        if self.layout.reference:
-            cells = (*cells, torch.full_like(cells[0], self.reference_us(device)))
+    def _against(self, device: Device, cells: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Targets of a weight's own cells, and of those that they are read against."""
+        return (*cells, torch.full_like(cells[0], self.reference_us(device))) if self.layout.reference else cells
+
+    def _read_moments(self, device: Device, g_us: Tensor, age_s: float, read_noise: bool) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation (µS) of what cells in parallel with one target are read as."""
         shrink = remaining_std(self.parallel, self.combine)
         if self.combine == "median":
-            moments = [device.median_moments(g, age_s, shrink, read_noise) for g in cells]
-        else:
-            moments = [(mean, std * shrink) for mean, std in (device.cell_moments(g, age_s, read_noise) for g in cells)]
+            return device.median_moments(g_us, age_s, shrink, read_noise)
+        mean, std = device.cell_moments(g_us, age_s, read_noise)
+        return mean, std * shrink
+
+    def _position_moments(
+        self, device: Device, cells: tuple[Tensor, ...], age_s: float, read_noise: bool, reference_noise: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the window position that working cells with these targets are read as."""
+        moments = [self._read_moments(device, g, age_s, read_noise) for g in self._against(device, cells)]
         mean = self.decode(device, tuple(mean for mean, _ in moments))
-        variances = (std * std * gain**2 for (_, std), gain in zip(moments, self.layout.gains, strict=True))
+        spreading = moments if reference_noise else moments[: self.layout.cells_per_weight]
+        variances = (std * std * gain**2 for (_, std), gain in zip(spreading, self.layout.gains, strict=False))
         variance = sum(variances, start=torch.zeros_like(mean))
         low, high = self.window_us(device)
         return mean, variance.clamp(min=SMALLEST_VARIANCE).sqrt() * (1 / (high - low))

@@ -45,7 +45,28 @@ class Table:
 
 
 class NoiseTable(Table):
-    """Mean and standard deviation of ``(ŵ - w_eff)/s``."""
+    """Mean and standard deviation of ``(ŵ - w_eff)/s``.
+
+    Args:
+        mean, std: ``[K]``; where weights are read against a reference column, of their own cells alone.
+        reference_std: of the window position, by what the cells of such a column err, which all weights of a row of a
+            crossbar have in common; 0: there is none.
+    """
+
+    def __init__(self, mean: Tensor, std: Tensor, reference_std: float = 0.0) -> None:
+        super().__init__(mean, std)
+        self.reference_std = reference_std
+
+    def to(self, torch_device: torch.device) -> Self:
+        table = super().to(torch_device)
+        table.reference_std = self.reference_std
+        return table
+
+    @classmethod
+    def between(cls, first: Self, second: Self, share: float) -> Self:
+        table = super().between(first, second, share)
+        table.reference_std = first.reference_std + share * (second.reference_std - first.reference_std)
+        return table
 
     @property
     def mean(self) -> Tensor:

@@ -1,0 +1,30 @@
+"""Reference columns in the training step."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hwaware.hardware import Hardware
+
+
+def add_reference_noise(
+    weight: Tensor, latent: Tensor, scale: Tensor, hardware: Hardware, groups: int, std: float
+) -> Tensor:
+    """Realised weights with what freshly drawn reference cells change: one for each row of a crossbar, as on a chip.
+
+    A constant in the backward pass.
+
+    Args:
+        weight, latent: realised and latent weights of the same shape.
+        scale: weight scale, broadcastable to them.
+        hardware: whose mapping has a reference column.
+        groups: of a convolution; 1 otherwise.
+        std: of the window position, by such a cell's error.
+    """
+    with torch.no_grad():
+        encoding, crossbar = hardware.encoding, hardware.crossbar
+        error = torch.randn(crossbar.reference_shape(latent.shape, groups), device=latent.device) * std
+        v = encoding.window_position(latent.float() / scale)
+        moved = encoding.realised(v + crossbar.against_weights(error, latent.shape)) - encoding.realised(v)
+    return weight + (moved * scale).to(weight.dtype)
