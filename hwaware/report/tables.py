@@ -168,20 +168,25 @@ def life_heading(loss_points: float) -> str:
 
 
 def _life(rows: Sequence[Row], loss_points: float) -> str:
-    age_s = lifetime(rows, loss_points)
-    if age_s is not None and math.isnan(age_s):
+    life, setting = lifetime(rows, loss_points), Setting.of(rows[0])
+    if life is None:
         return "–"
-    setting = Setting.of(rows[0])
-    if age_s is None:
-        return f"> {marked_age(max(row.age_s for row in rows), setting)}"
-    first = min(row.age_s for row in rows)
-    return "< " * (age_s == first > 0) + marked_age(age_s, setting)
+    if not life.ends:
+        return f"> {marked_age(life.after_s, setting)}"
+    if life.at_s is not None:
+        return marked_age(life.at_s, setting)
+    before = marked_age(life.before_s, setting)
+    if not life.after_s:
+        return "< " * (life.before_s > 0) + before
+    return f"{marked_age(life.after_s, setting)} to {before}"
 
 
 def _gain(rows: Sequence[Row], reference: Sequence[Row]) -> str:
     gain = None if set(rows) == set(reference) else paired_gain(rows, reference)
     if gain is None:
         return ""
+    if len(gain.by_seed) == 2:
+        return ", ".join(f"{one:+.2f}" for one in gain.by_seed)
     return f"{gain.mean:+.2f}" + ("" if math.isnan(gain.margin) else f" ± {gain.margin:.2f}")
 
 

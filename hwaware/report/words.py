@@ -50,14 +50,16 @@ def _network(label: str, rows: Sequence[Row], end: Summary, loss_points: float) 
     if end.n_chips > 1:
         good = round(end.yield_percent * end.n_chips / 100)
         text += f"; {good} of {end.n_chips} chips lose at most {points_label(loss_points)}"
-    age_s = lifetime(rows, loss_points)
-    if age_s is None:
-        return f"{text}. The mean keeps within that all the time."
-    if math.isnan(age_s):
+    life = lifetime(rows, loss_points)
+    if life is None:
         return f"{text}."
-    if age_s == min(row.age_s for row in rows):
+    if not life.ends:
+        return f"{text}. The mean keeps within that all the time."
+    if life.before_s == min(row.age_s for row in rows):
         return f"{text}. The mean is below that from the first age on."
-    return f"{text}. The mean keeps within that for {_age(age_s, end)}."
+    if life.at_s is not None:
+        return f"{text}. The mean keeps within that for {_age(life.at_s, end)}."
+    return f"{text}. The mean falls below that between {_age(life.after_s, end)} and {_age(life.before_s, end)}."
 
 
 def _repairs(

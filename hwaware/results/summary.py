@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -106,14 +106,17 @@ class Gain:
     """Mean difference between two networks or methods on the same chips.
 
     Attributes:
-        n_pairs: chips that both were measured on.
+        n_pairs: chips that both were measured on, with every training seed.
         mean: of the differences, in points.
-        margin: half the 95 % confidence interval, by Student's t over chips; nan for fewer than two.
+        margin: half the 95 % confidence interval over chips and, of three training seeds or more, over these; nan for
+            fewer than two chips, and for two seeds, of which nobody can tell how far others would lie.
+        by_seed: the mean of each training seed.
     """
 
     n_pairs: int
     mean: float
     margin: float
+    by_seed: tuple[float, ...] = ()
 
 
 def paired_gain(rows: Iterable[Row], reference: Iterable[Row]) -> Gain | None:
@@ -122,45 +125,104 @@ def paired_gain(rows: Iterable[Row], reference: Iterable[Row]) -> Gain | None:
     Each side is one network by one method at one age and metric; pairs have chip and training seed in common.
     """
     theirs = {(row.chip_seed, row.seed): row.value for row in reference}
-    by_chip: dict[int, list[float]] = {}
+    by_seed: dict[int, dict[int, float]] = {}
     for row in rows:
         if (key := (row.chip_seed, row.seed)) in theirs:
-            by_chip.setdefault(row.chip_seed, []).append(row.value - theirs[key])
-    pairs = [statistics.fmean(of_seeds) for of_seeds in by_chip.values()]  # training seeds are no further chips
-    if not pairs:
+            by_seed.setdefault(row.seed, {})[row.chip_seed] = row.value - theirs[key]
+    chips = sorted(set.intersection(*map(set, by_seed.values()))) if by_seed else []
+    if not chips:
         return None
-    if len(pairs) < 2:
-        return Gain(len(pairs), pairs[0], math.nan)
+    differences = [[of_seed[chip] for chip in chips] for of_seed in by_seed.values()]
+    means = tuple(statistics.fmean(of_seed) for of_seed in differences)
+    margin = crossed_margin(differences) if len(differences) != 2 else math.nan
+    return Gain(len(chips), statistics.fmean(means), margin, means)
+
+
+def crossed_margin(table: Sequence[Sequence[float]]) -> float:
+    """Half the 95 % confidence interval of a mean over two ways in which values differ, such as seeds and chips.
+
+    With ``a`` rows and ``b`` columns the variance of the mean is ``s²_rows/a + s²_columns/b - s²_rest/(ab)``: variances
+    of row means and of column means, and of what both leave. Degrees of freedom are Satterthwaite's; of a single row or
+    column it is Student's t.
+
+    Args:
+        table: values, ``[a][b]``.
+    """
     from scipy.special import stdtrit
 
+    columns = list(zip(*table, strict=True))
+    mean = statistics.fmean(map(statistics.fmean, table))
+    of_rows, of_columns = [statistics.fmean(row) for row in table], [statistics.fmean(column) for column in columns]
+    parts = []
+    for means in (of_rows, of_columns):
+        if len(means) > 1:
+            parts.append((statistics.variance(means) / len(means), len(means) - 1))
+    if not parts:
+        return math.nan
+    if len(parts) == 2:
+        free = (len(of_rows) - 1) * (len(of_columns) - 1)
+        rest = sum(
+            (value - row - column + mean) ** 2
+            for line, row in zip(table, of_rows, strict=True)
+            for value, column in zip(line, of_columns, strict=True)
+        )
+        parts.append((-rest / free / (len(of_rows) * len(of_columns)), free))
+    # What differs in both ways differs at least as much as in one: the difference of estimates may fall below.
+    variance = max(sum(part for part, _ in parts), *(part for part, _ in parts))
+    if not variance:
+        return 0.0
+    free_of_mean = variance**2 / sum(part**2 / free for part, free in parts)
     # Not a bootstrap: with ten chips a percentile interval is too narrow by a sixth.
-    quantile = float(stdtrit(len(pairs) - 1, 0.975))
-    return Gain(len(pairs), statistics.fmean(pairs), quantile * statistics.stdev(pairs) / math.sqrt(len(pairs)))
+    return float(stdtrit(free_of_mean, 0.975)) * math.sqrt(variance)
 
 
-def lifetime(rows: Iterable[Row], loss_points: float = LOSS_POINTS) -> float | None:
-    """Age (s) at which the mean accuracy of one line first falls more than ``loss_points`` below base digital.
+#: Within this factor of one another two ages tell a lifetime, by interpolation in the logarithm of time.
+NARROW = 2.0
 
-    Interpolated between evaluated ages in the logarithm of time, where age 0 counts as 1 s. The first age means that it
-    never was above, None that it still is at the last age: the lifetime is then longer than what was evaluated. With
-    fewer than two ages above 0 there is no course of time (a device without a law of time has only one), and it is nan.
+
+@dataclass(frozen=True)
+class Life:
+    """For how long the mean accuracy of one line keeps within some points of the base digital network's.
+
+    Attributes:
+        after_s: the last evaluated age (s) at which it still does; 0 where it does at none.
+        before_s: the first at which it no longer does; inf where it does at all.
+        at_s: the age between them at which it falls below, where they are within :data:`NARROW` of each other; else
+            None, since over a decade nobody knows.
+    """
+
+    after_s: float
+    before_s: float
+    at_s: float | None = None
+
+    @property
+    def ends(self) -> bool:
+        """Whether it ends within the ages that were evaluated."""
+        return self.before_s < math.inf
+
+
+def lifetime(rows: Iterable[Row], loss_points: float = LOSS_POINTS) -> Life | None:
+    """Between which evaluated ages the mean of one line first falls more than ``loss_points`` below base digital.
+
+    With fewer than two ages above 0 there is no course of time (a device without a law of time has only one): None.
     """
     summaries = summarise(rows)
     if len(group_by(summaries, SETTING + LINE)) != 1:
         raise ValueError("a lifetime needs the rows of exactly one network on one device, by one method and metric.")
     if sum(one.age_s > 0 for one in summaries) < 2:
-        return math.nan
-    before = None
+        return None
+    before: tuple[float, float] | None = None
     for now in summaries:
         margin = now.mean - (now.base_digital - loss_points)
-        log_age = math.log(max(now.age_s, 1.0))
         if margin < 0:
             if before is None:
-                return now.age_s
-            share = before[1] / (before[1] - margin)
-            return math.exp(before[0] + share * (log_age - before[0]))
-        before = log_age, margin
-    return None
+                return Life(0.0, now.age_s)
+            age_s, kept = before
+            if not age_s or now.age_s > NARROW * age_s:
+                return Life(age_s, now.age_s)
+            return Life(age_s, now.age_s, age_s * (now.age_s / age_s) ** (kept / (kept - margin)))
+        before = now.age_s, margin
+    return Life(summaries[-1].age_s, math.inf)
 
 
 def write_summary(
@@ -169,9 +231,10 @@ def write_summary(
     """Writes what the rows amount to as CSV, a line per network and age, and returns the path.
 
     Columns are the fields of ``Summary`` and, the same for all ages of a network, ``lifetime_s`` with ``lifetime_is``:
-    ``at`` that age the mean falls more than ``loss_points`` below base digital; or the lifetime is ``below`` the first
-    age that was evaluated, or ``above`` the last. ``extrapolated`` is 1 where the device was not measured at that age.
-    What is not known is an empty cell.
+    ``at`` that age the mean falls more than ``loss_points`` below base digital; or it does ``after`` that age, and
+    before ``lifetime_before_s``, the next that was evaluated; or the lifetime is ``below`` the first of them, or
+    ``above`` the last. ``extrapolated`` is 1 where the device was not measured at that age. What is not known is an
+    empty cell.
 
     Args:
         path: the file, replaced as a whole.
@@ -180,17 +243,25 @@ def write_summary(
     """
     lines = []
     for line in group_by(rows, SETTING + LINE).values():
-        summaries, age_s = summarise(line, chance, loss_points), lifetime(line, loss_points)
-        if age_s is None:
-            life = summaries[-1].age_s, "above"
-        elif math.isnan(age_s):
-            life = age_s, ""
-        else:
-            life = age_s, "below" if age_s == summaries[0].age_s else "at"
+        summaries, life = summarise(line, chance, loss_points), _in_file(lifetime(line, loss_points))
         setting = Setting.of(line[0])
-        lines += [(*astuple(one), *life, int(setting.extrapolates(one.age_s))) for one in summaries]
-    header = [field.name for field in fields(Summary)] + ["lifetime_s", "lifetime_is", "extrapolated"]
+        lines += [(*astuple(one), *life[:2], int(setting.extrapolates(one.age_s)), life[2]) for one in summaries]
+    header = [field.name for field in fields(Summary)]
+    header += ["lifetime_s", "lifetime_is", "extrapolated", "lifetime_before_s"]
     return write_csv(path, header, ([known(value) for value in line] for line in lines))
+
+
+def _in_file(life: Life | None) -> tuple[float, str, float]:
+    """A lifetime as three columns have it."""
+    if life is None:
+        return math.nan, "", math.nan
+    if not life.ends:
+        return life.after_s, "above", math.nan
+    if not life.after_s and not life.before_s:
+        return 0.0, "below", math.nan
+    if life.at_s is not None:
+        return life.at_s, "at", math.nan
+    return (life.after_s, "after", life.before_s) if life.after_s else (life.before_s, "below", math.nan)
 
 
 def known(value: Any) -> Any:

@@ -37,7 +37,7 @@ def test_markdown_has_a_row_per_network_and_a_column_per_age(rows):
     for cells in networks:
         assert cells[1] == "91.70"
         assert cells[2:9] == [_expected(rows, cells[0], age) for age in sorted({row.age_s for row in rows})]
-    assert [cells[9] for cells in networks] == ["0 s", "1.39 days", "> 10 years"]
+    assert [cells[9] for cells in networks] == ["0 s", "1 day to 1 week", "> 10 years"]
     assert [cells[10] for cells in networks] == [_gain(rows, "base_uncorrected"), "", _gain(rows, "finetuned")]
 
 
@@ -87,7 +87,7 @@ def test_terminal_has_a_row_per_age_and_a_column_per_network(rows):
     networks = ("base_uncorrected", "base", "finetuned")
     assert by_name["base digital"] == ["91.73"] * 3
     assert by_name["10 years"] == [_expected(rows, network, 315_360_000.0) for network in networks]
-    assert by_name["life to −1 point"] == ["0 s", "1.39 days", "> 10 years"]
+    assert by_name["life to −1 point"] == ["0 s", "1 day to 1 week", "> 10 years"]
 
 
 def test_terminal_table_fits_80_columns_and_says_what_its_cells_are(rows):
@@ -125,7 +125,7 @@ def test_ages_beyond_what_was_measured_are_starred(make_rows):
     markdown = markdown_table(make_rows(params=week))
     assert _cells(markdown)[0][2:9] == ["0 s", "1 h", "1 day", "1 week", "1 month *", "1 year *", "10 years *"]
     assert "* extrapolated: beyond the ages at which cells were measured" in markdown.splitlines()[0]
-    assert [cells[9] for cells in _cells(markdown)[3:]] == ["0 s", "1.39 days", "> 10 years *"]
+    assert [cells[9] for cells in _cells(markdown)[3:]] == ["0 s", "1 day to 1 week", "> 10 years *"]
     # A week at 85 °C is worth years at the temperature of the measurement.
     hot = markdown_table(make_rows(params=week | {"temperature_c": 85.0, "activation_energy_ev": 1.1}))
     assert _cells(hot)[0][2:5] == ["0 s", "1 h *", "1 day *"]

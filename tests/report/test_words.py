@@ -28,7 +28,7 @@ def test_the_best_repair_and_the_cheapest_near_it(repaired):
     assert base.startswith(
         "base: 80.50 % top-1 accuracy after 10 years, 11.23 points below the digital network's 91.73 %"
     )
-    assert "0 of 2 chips lose at most 1 point. The mean keeps within that for" in base
+    assert "0 of 2 chips lose at most 1 point. The mean falls below that between 1 h and 10 years." in base
     assert repairs == (
         "Repaired, base + dora is the best after 10 years: 91.50 %, 11.00 points more than without, for 582 kB. "
         "Within 0.5 points of it, base + vera_plus stores least: 91.30 %, for 2.46 kB."
@@ -70,5 +70,7 @@ def test_a_life_beyond_what_was_measured(make_row):
         week = {"measured_s": [1.0, last_s]}
         return in_words([make_row(week, age_s=age_s, value=value) for age_s, value in courses], {})[0]
 
-    assert sentence(604_800.0).endswith("keeps within that for 1.06 years (extrapolated).")
-    assert sentence(1e9).endswith("keeps within that for 1.06 years.")
+    assert sentence(604_800.0).endswith(
+        "The mean falls below that between 1 year (extrapolated) and 10 years (extrapolated)."
+    )
+    assert sentence(1e9).endswith("The mean falls below that between 1 year and 10 years.")

@@ -7,7 +7,16 @@ import pytest
 
 from hwaware.metrics.chance import chance_of_classes, chance_of_questions
 from hwaware.results.csv import read_rows
-from hwaware.results.summary import LOSS_POINTS, Summary, lifetime, summarise, write_summary
+from hwaware.results.summary import (
+    LOSS_POINTS,
+    Life,
+    Summary,
+    crossed_margin,
+    lifetime,
+    paired_gain,
+    summarise,
+    write_summary,
+)
 from tests.conftest import ROOT
 
 YEAR = 31_536_000.0
@@ -78,38 +87,42 @@ def _course(make_row, points, **changes):
     return [make_row(age_s=age, value=value, base_digital=90.0, **changes) for age, value in points]
 
 
-def test_lifetime_lies_between_ages_on_the_logarithm(make_row):
-    # From +1 to -1 about the threshold of 89 between 100 s and 10,000 s: half-way on the logarithm.
-    assert lifetime(_course(make_row, [(0, 90.5), (100, 90.0), (1e4, 88.0), (1e6, 80.0)])) == pytest.approx(1000.0)
-    # A quarter of the fall from 100 s.
-    assert lifetime(_course(make_row, [(100, 89.5), (1e4, 87.5)])) == pytest.approx(100 * 10**0.5)
+def test_lifetime_lies_between_two_ages(make_row):
+    # From +1 to -1 about the threshold of 89 between 100 s and 10,000 s, and nobody knows when.
+    assert lifetime(_course(make_row, [(0, 90.5), (100, 90.0), (1e4, 88.0), (1e6, 80.0)])) == Life(100, 1e4)
     # A wider loss is reached later: threshold 87.
-    assert lifetime(_course(make_row, [(100, 90.0), (1e4, 85.0)]), 3.0) == pytest.approx(100 * 100**0.6)
+    assert lifetime(_course(make_row, [(100, 90.0), (1e4, 88.0), (1e6, 85.0)]), 3.0) == Life(1e4, 1e6)
 
 
-def test_lifetime_counts_age_0_as_a_second(make_row):
-    assert lifetime(_course(make_row, [(0, 90.0), (1e4, 88.0), (1e5, 88.0)])) == pytest.approx(100.0)
+def test_close_ages_tell_a_lifetime(make_row):
+    life = lifetime(_course(make_row, [(100, 90.0), (200, 88.0), (1e6, 80.0)]))  # half-way on the logarithm
+    assert (life.after_s, life.before_s) == (100, 200) and life.at_s == pytest.approx(100 * 2**0.5)
+    life = lifetime(_course(make_row, [(100, 89.5), (200, 87.5)]))  # a quarter of the fall
+    assert life.at_s == pytest.approx(100 * 2**0.25)
+
+
+def test_what_holds_just_written_holds_for_no_second(make_row):
+    assert lifetime(_course(make_row, [(0, 90.0), (1e4, 88.0), (1e5, 88.0)])) == Life(0, 1e4)
 
 
 def test_lifetime_ends_at_the_first_crossing(make_row):
-    assert lifetime(_course(make_row, [(1, 90.0), (100, 88.0), (1e4, 90.0), (1e6, 80.0)])) == pytest.approx(10.0)
+    assert lifetime(_course(make_row, [(1, 90.0), (100, 88.0), (1e4, 90.0), (1e6, 80.0)])) == Life(1, 100)
 
 
 def test_lifetime_is_of_the_mean_over_chips(make_row):
     rows = _course(make_row, [(1, 90.0), (1e4, 86.0)]) + _course(make_row, [(1, 90.0), (1e4, 90.0)], chip_seed=1)
-    assert lifetime(rows) == pytest.approx(100.0)
+    assert lifetime(rows) == Life(1, 1e4)
 
 
 def test_lifetime_outside_what_was_evaluated(make_row):
-    assert lifetime(_course(make_row, [(0, 88.0), (1, 91.0), (10, 91.0)])) == 0.0
-    assert lifetime(_course(make_row, [(60, 88.0), (600, 87.0)])) == 60.0
-    assert (
-        lifetime(_course(make_row, [(0, 90.0), (60, 89.5), (600, 89.0)])) is None
-    )  # a loss of exactly a point is none
+    assert lifetime(_course(make_row, [(0, 88.0), (1, 91.0), (10, 91.0)])) == Life(0, 0)
+    assert lifetime(_course(make_row, [(60, 88.0), (600, 87.0)])) == Life(0, 60)
+    life = lifetime(_course(make_row, [(0, 90.0), (60, 89.5), (600, 89.0)]))  # a loss of exactly a point is none
+    assert life == Life(600, math.inf) and not life.ends
 
 
 def test_lifetime_without_a_course_of_time_is_unknown(make_row):
-    assert math.isnan(lifetime(_course(make_row, [(0, 90.0), (10 * YEAR, 80.0)])))
+    assert lifetime(_course(make_row, [(0, 90.0), (10 * YEAR, 80.0)])) is None
 
 
 def test_lifetime_of_two_networks_is_refused(rows):
@@ -124,18 +137,20 @@ def _read(path):
 
 def test_summary_file(tmp_path, rows):
     lines = _read(write_summary(tmp_path / "run" / "summary.csv", rows, chance_of_classes(10)))
-    assert list(lines[0]) == [*(field.name for field in fields(Summary)), "lifetime_s", "lifetime_is", "extrapolated"]
+    life = ["lifetime_s", "lifetime_is", "extrapolated", "lifetime_before_s"]
+    assert list(lines[0]) == [*(field.name for field in fields(Summary)), *life]
     summaries = summarise(rows, chance_of_classes(10))
     assert len(lines) == len(summaries) == 21
     for line, one in zip(lines, summaries, strict=True):
         for name in ("network", "age_s", "mean", "std", "p5", "ratio_drift_free", "ratio_base_digital", "normalised"):
             assert type(getattr(one, name))(line[name]) == getattr(one, name)
         of_network = [row for row in rows if row.network == one.network]
-        age_s = lifetime(of_network, LOSS_POINTS)
-        first = min(row.age_s for row in of_network)
-        assert line["lifetime_is"] == ("above" if age_s is None else "below" if age_s == first else "at")
-        assert float(line["lifetime_s"]) == (10 * YEAR if age_s is None else age_s)
-    assert {line["lifetime_is"] for line in lines} == {"above", "at", "below"}
+        life = lifetime(of_network, LOSS_POINTS)
+        expected = ("above", life.after_s, "") if not life.ends else ("after", life.after_s, f"{life.before_s:g}")
+        if not life.after_s:
+            expected = ("below", life.before_s, "")
+        assert (line["lifetime_is"], float(line["lifetime_s"]), line["lifetime_before_s"]) == expected
+    assert {line["lifetime_is"] for line in lines} == {"above", "after", "below"}
 
 
 def test_summary_file_marks_extrapolated_ages(tmp_path, make_row):
@@ -155,4 +170,50 @@ def test_committed_summaries_are_of_their_rows(tmp_path, file):
 def test_summary_file_leaves_empty_what_is_not_known(tmp_path, make_row):
     (line,) = _read(write_summary(tmp_path / "summary.csv", [make_row()]))
     unknown = {name for name, text in line.items() if not text}
-    assert unknown == {"std", "normalised", "lifetime_s", "lifetime_is"}
+    assert unknown == {"std", "normalised", "lifetime_s", "lifetime_is", "lifetime_before_s"}
+
+
+# Gains and their intervals.
+
+
+def _two_sides(make_row, differences):
+    """Rows of two networks whose differences are given by seed and chip."""
+    ours, theirs = [], []
+    for seed, of_seed in enumerate(differences):
+        for chip, difference in enumerate(of_seed):
+            theirs.append(make_row(seed=seed, chip_seed=chip, value=80.0 + chip))
+            ours.append(make_row(seed=seed, chip_seed=chip, value=80.0 + chip + difference))
+    return ours, theirs
+
+
+def test_a_gain_over_chips_is_a_paired_t(make_row):
+    gain = paired_gain(*_two_sides(make_row, [[1.0, 2.0, 3.0]]))
+    assert gain.mean == pytest.approx(2.0) and gain.margin == pytest.approx(4.302653 * 1 / 3**0.5, rel=1e-5)
+    assert math.isnan(paired_gain(*_two_sides(make_row, [[1.0]])).margin)
+    assert paired_gain([make_row(chip_seed=1)], [make_row(chip_seed=2)]) is None
+
+
+def test_of_two_seeds_there_are_two_gains(make_row):
+    gain = paired_gain(*_two_sides(make_row, [[1.0, 2.0], [3.0, 4.0]]))
+    assert gain.by_seed == pytest.approx((1.5, 3.5)) and gain.mean == pytest.approx(2.5) and math.isnan(gain.margin)
+
+
+def test_chips_that_only_some_seeds_have_do_not_count(make_row):
+    ours, theirs = _two_sides(make_row, [[1.0, 2.0, 9.0], [3.0, 4.0, 0.0]])
+    gain = paired_gain(ours[:-1], theirs)
+    assert gain.n_pairs == 2 and gain.by_seed == pytest.approx((1.5, 3.5))
+
+
+@pytest.mark.parametrize(
+    ("n_seeds", "n_chips", "of_seeds", "of_chips"),
+    [(1, 10, 0.0, 1.0), (3, 10, 1.0, 1.0), (3, 10, 3.0, 1.0), (5, 10, 1.0, 0.3), (10, 850, 1.0, 1.0)],
+)
+def test_an_interval_covers_what_it_says(n_seeds, n_chips, of_seeds, of_chips):
+    """By simulation: where seeds spread as chips do, or three times as much; and of chips and images."""
+    draw = np.random.default_rng(0)
+    trials, covered = (1000, 0) if n_chips < 100 else (200, 0)
+    for _ in range(trials):
+        table = of_seeds * draw.normal(size=(n_seeds, 1)) * (n_seeds > 1) + of_chips * draw.normal(size=(1, n_chips))
+        table = table + draw.normal(size=(n_seeds, n_chips))
+        covered += abs(table.mean()) <= crossed_margin(table.tolist())
+    assert 0.925 <= covered / trials <= 0.98
