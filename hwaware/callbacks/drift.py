@@ -53,6 +53,7 @@ class DriftEvaluation(Callback):
             each of them.
         schedule: when the methods that are fitted offline begin a new drift level; None: each age ends one.
         resume: ``rows.partial.csv`` of a comparison that was killed, to go on from; what it had finished is taken over.
+        narrow_life: evaluate further ages, between those at which that happens, until they are within a factor of two.
         loss_points: points below base digital that end a network's life, and take a chip off the yield.
         recipe, seed: the run's name and seed, for the rows.
     """
@@ -69,6 +70,7 @@ class DriftEvaluation(Callback):
         methods: list[Compensation] | None = None,
         schedule: Schedule | None = None,
         resume: str | None = None,
+        narrow_life: bool = False,
         loss_points: float = LOSS_POINTS,
         recipe: str = "run",
         seed: int = 0,
@@ -88,7 +90,8 @@ class DriftEvaluation(Callback):
         self.every_n_epochs, self.seed = every_n_epochs, seed
         self._settings: dict[str, Any] = {
             "ages_s": tuple(ages_s), "n_chips": n_chips, "methods": self.methods, "schedule": schedule,
-            "split": split, "resume": resume, "recipe": recipe, "seed": seed,
+            "life_points": loss_points if narrow_life else None, "split": split, "resume": resume,
+            "recipe": recipe, "seed": seed,
         }  # fmt: skip
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

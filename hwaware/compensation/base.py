@@ -68,6 +68,11 @@ class Compensation(ABC):
         """The settings that tell this from another fit of the same method, as a JSON object for ``method_params``."""
         return json.dumps(asdict(self), sort_keys=True)  # type: ignore[call-overload]
 
+    @property
+    def samples_kept(self) -> int:
+        """Stored samples, or questions, that it learns from; 0: none."""
+        return getattr(self, "images", 0) or getattr(self, "questions", 0)
+
     def check(self, model: nn.Module) -> None:  # noqa: B027 - most methods apply to every network
         """Raises UserError where the method does not apply to a network: which layer, why, and what does."""
 
@@ -124,12 +129,7 @@ class OfflineCompensation(Compensation):
 
 
 class InFieldCompensation(Compensation):
-    """Fitted for each chip by itself, at the age at which it is then used."""
-
-    @property
-    def samples_kept(self) -> int:
-        """Stored samples that it is fitted on, its ``images`` where it has any; by them it is judged, too."""
-        return getattr(self, "images", 0)
+    """Fitted for each chip by itself, at the age at which it is then used; judged by the samples that it keeps."""
 
     @abstractmethod
     def fit(self, chip: Chip, age_s: float, data: FitData) -> State:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -10,7 +11,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import nn
 
-from hwaware.compensation import Repair
+from hwaware.compensation import OfflineCompensation, Repair
 from hwaware.errors import UserError
 from hwaware.evaluation.batches import Batches
 from hwaware.evaluation.costs import cost_lines
@@ -24,7 +25,8 @@ from hwaware.hardware import Placement
 from hwaware.nn import main_hardware
 from hwaware.results.costs import CostLine
 from hwaware.results.refused import RefusedLine, refused_lines
-from hwaware.results.row import Row
+from hwaware.results.row import Row, RunLabels
+from hwaware.results.summary import lifetime
 from hwaware.tasks import HardwareAwareTask
 
 
@@ -104,12 +106,19 @@ def evaluate_networks(
                 calibrate(converted)
                 ages_s = settings.ages_of(placement)
                 exact = score_drift_free(converted, score)
-                rows += scorer.rows(converted, labels, ages_s, exact, None, rows)
+
+                def measured(how: RunLabels, repair: Repair | None) -> list[Row]:
+                    found = scorer.rows(converted, how, ages_s, exact, repair, rows)  # noqa: B023 - called at once
+                    while (age_s := _next_age(found, settings, placement, repair)) is not None:  # noqa: B023
+                        found += scorer.rows(converted, how, (age_s,), exact, repair, [*rows, *found])  # noqa: B023
+                    return sorted(found, key=lambda row: (row.chip_seed, row.age_s))
+
+                rows += measured(labels, None)
                 for method in settings.methods:
                     assert data is not None  # for the type checker
                     repair = Repair(method, converted, ages_s, data, settings.seed, settings.schedule)
                     how = replace(labels, method=method.name, method_params=repair.params)
-                    rows += scorer.rows(converted, how, ages_s, exact, repair, rows)
+                    rows += measured(how, repair)
                     repairs.append((rows[-1], repair))
                     refused += refused_lines(rows[-1], run.gather(repair.refused))
     return Evaluation(rows, repairs, cost_lines(repairs) if run.is_first else [], refused)
@@ -125,6 +134,25 @@ def _refuse_same(task: HardwareAwareTask, network: nn.Module, placements: Sequen
         if (held := (main.device.name, main.encoding.mapping, held_by(converted))) in seen:
             raise UserError(f"evaluation.hardware has {main} twice for this network's layers: leave one out.")
         seen.add(held)
+
+
+def _next_age(
+    rows: Sequence[Row], settings: EvaluationSettings, placement: Placement, repair: Repair | None
+) -> float | None:
+    """The age (s) to evaluate next, so that a lifetime lies between closer ones; None where it is known, or not asked.
+
+    A repair that is fitted offline has states for the given ages alone.
+    """
+    fitted_offline = repair is not None and isinstance(repair.method, OfflineCompensation)
+    if settings.life_points is None or fitted_offline or not rows:
+        return None
+    life = lifetime([row for row in rows if row.metric == rows[0].metric], settings.life_points)
+    if life is None or not life.ends or life.at_s is not None or not life.before_s:
+        return None
+    if life.after_s:
+        return math.sqrt(life.after_s * life.before_s)
+    youngest = max(1.0, *(hardware.device.youngest_s for hardware in placement.every))
+    return youngest if rows[0].age_s == 0 and youngest < life.before_s else None
 
 
 def _n_scores(run: Run, settings: EvaluationSettings, n_networks: int) -> int:

@@ -31,6 +31,9 @@ class EvaluationSettings:
         n_chips: for each network on each placement.
         methods: ways of repairing the chips; each network is scored without any, and with each of them.
         schedule: when the methods that are fitted offline begin a new drift level; None: each age ends one.
+        life_points: evaluate further ages until it is known, within a factor of two, when the mean of the first metric
+            falls so many points below base digital; without repairs, and with those that are fitted in the field. None:
+            the ages alone.
         split: ``test``, or ``val`` while choosing between settings, which has other chips as well as other samples.
         resume: ``rows.partial.csv`` of an evaluation that was killed, to go on from.
         recipe, seed: the run's name and seed, for the rows.
@@ -44,6 +47,7 @@ class EvaluationSettings:
     n_chips: int = 10
     methods: tuple[Compensation, ...] = ()
     schedule: Schedule | None = None
+    life_points: float | None = None
     split: Literal["test", "val"] = "test"
     resume: str | None = None
     recipe: str = "run"
@@ -54,8 +58,7 @@ class EvaluationSettings:
             raise UserError(f"n_chips={self.n_chips} must be at least 1; 10 or more for a result.")
         if len(set(self.placements)) < len(self.placements):
             raise UserError("evaluation.hardware has the same hardware twice: leave one out.")
-        samples = ("images", "questions")  # settings of methods that learn from validation samples
-        learning = [method.name for method in self.methods if any(getattr(method, one, 0) for one in samples)]
+        learning = [method.name for method in self.methods if method.samples_kept]
         if self.split == "val" and self.methods and (learning or self.schedule):
             what = learning[0] if learning else "a schedule"
             raise UserError(
@@ -99,7 +102,7 @@ class EvaluationSettings:
         samples: Samples = samples_to_fit(datamodule)
         samples.setup("fit")
         for method in self.methods:
-            if (images := getattr(method, "images", 0)) > samples.n_val:
+            if (images := 0 if hasattr(method, "questions") else method.samples_kept) > samples.n_val:
                 raise UserError(
                     f"{method.name}: images={images}, but there are only {samples.n_val} validation samples, "
                     "which stored ones are taken from."

@@ -4,13 +4,14 @@ import pytest
 import torch
 
 import tests.tiny  # noqa: F401 - registers the tiny network
-from hwaware.compensation import GlobalDriftCompensation
+from hwaware.compensation import ChannelAffine, GlobalDriftCompensation
 from hwaware.data import ImageData
 from hwaware.errors import UserError
 from hwaware.evaluation.networks import evaluate_networks
 from hwaware.evaluation.run import Run
 from hwaware.evaluation.settings import EvaluationSettings
 from hwaware.hardware import EncodingOptions, HardwareOptions, LayerOptions
+from hwaware.results.summary import lifetime
 from hwaware.tasks import ImageClassification
 from tests.command_line import FINETUNE, measured, pretrained_weights, run
 
@@ -70,3 +71,24 @@ def test_hardware_that_rows_could_not_tell_apart_is_refused_before_anything_is_s
     base = task.build_network()
     with pytest.raises(UserError, match=r"evaluation.hardware has reram_cmo \(differential\) twice"):
         evaluate_networks(Run(), task, data, {"base": base}, base, settings)
+
+
+@pytest.mark.slow
+def test_further_ages_narrow_a_lifetime():
+    task, data = _task_and_data()
+    placement = HardwareOptions({"name": "reram_cmo", "drift_std_slope_us": 3.0}).placement
+    methods = (GlobalDriftCompensation(), ChannelAffine(steps=2))
+    settings = EvaluationSettings(
+        placements=(placement,), ages_s=(0.0, 3600.0, TEN_YEARS_S), n_chips=2, methods=methods, life_points=0.5
+    )
+    base = task.build_network()
+    rows = evaluate_networks(Run(), task, data, {"base": base}, base, settings).rows
+    lines = {
+        method: [row for row in rows if (row.method, row.metric) == (method, "top1")]
+        for method in ("none", "gdc", "channel_affine")
+    }
+    life = lifetime(lines["none"], 0.5)
+    assert life.before_s < TEN_YEARS_S and life.before_s <= 2 * max(life.after_s, 0.5)
+    ages_s = [row.age_s for row in lines["none"]]
+    assert ages_s == sorted(ages_s[: len(ages_s) // 2]) * 2 and len(set(ages_s)) > 3  # chip by chip
+    assert {row.age_s for row in lines["channel_affine"]} == {0.0, 3600.0, TEN_YEARS_S}  # has no other states
