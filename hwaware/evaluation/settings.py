@@ -8,7 +8,7 @@ from typing import Literal
 from lightning.pytorch import LightningDataModule
 
 from hwaware.chip import CHIP_SEED_START, VALIDATION_CHIP_SEED_START
-from hwaware.compensation import Compensation, Schedule
+from hwaware.compensation import Compensation, InFieldCompensation, Schedule
 from hwaware.data.contract import Samples, dataset_name
 from hwaware.errors import UserError
 from hwaware.evaluation.evaluate import DEFAULT_AGES_S, ages_to_evaluate
@@ -54,8 +54,7 @@ class EvaluationSettings:
             raise UserError(f"n_chips={self.n_chips} must be at least 1; 10 or more for a result.")
         if len(set(self.placements)) < len(self.placements):
             raise UserError("evaluation.hardware has the same hardware twice: leave one out.")
-        samples = ("images", "questions")  # settings of methods that learn from validation samples
-        learning = [method.name for method in self.methods if any(getattr(method, one, 0) for one in samples)]
+        learning = [method.name for method in self.methods if _stored(method) or getattr(method, "questions", 0)]
         if self.split == "val" and self.methods and (learning or self.schedule):
             what = learning[0] if learning else "a schedule"
             raise UserError(
@@ -99,8 +98,13 @@ class EvaluationSettings:
         samples: Samples = samples_to_fit(datamodule)
         samples.setup("fit")
         for method in self.methods:
-            if (images := getattr(method, "images", 0)) > samples.n_val:
+            if (images := _stored(method)) > samples.n_val:
                 raise UserError(
                     f"{method.name}: images={images}, but there are only {samples.n_val} validation samples, "
                     "which stored ones are taken from."
                 )
+
+
+def _stored(method: Compensation) -> int:
+    """Validation samples that a method keeps to learn from."""
+    return method.samples_kept if isinstance(method, InFieldCompensation) else 0
