@@ -32,6 +32,7 @@ PAGE = ROOT / "results" / "seen.md"
 #: Repairs that learn from other samples than their kind does, or by other means.
 _ODD = {
     "bn_adabs": ("samples set aside", "nothing"),
+    "bn_adabs_difference": ("samples set aside", "nothing"),
     "threshold": ("samples set aside", "labels"),
 }
 

@@ -29,8 +29,11 @@ class Repair:
     A method that is fitted offline has one state for each drift level: as a schedule plans them, or else one for each
     of the given ages, where its level ends. They are fitted when a chip first asks for one, each from the state of the
     level before. A method that is fitted in the field has a state for each chip and age, and is not installed where
-    that would raise the error of the network's last output on the stored samples (:attr:`refused`). A chip just written
-    (age 0) is not repaired.
+    that would raise the error of the network's last output on the stored samples. A chip just written (age 0) is not
+    repaired.
+
+    Attributes:
+        refused: where a repair was not installed, and by what errors.
 
     Args:
         method: how to repair.

@@ -37,7 +37,8 @@ class ImageData(SampleData):
         batch_size: images per training step and device.
         eval_batch_size: images per evaluation step.
         num_workers: processes that load images (0: none beside the main one, best for small images).
-        augment: none, crop, crop_flip or resized_crop_flip.
+        augment: none, crop, crop_flip or resized_crop_flip. Repairs that are fitted offline see it, too: networks of
+            ImageNet take the last, those of CIFAR crop_flip, as they were trained (``hwaware/data/transforms.py``).
         auto_augment: a policy in timm's words (``rand-m9-mstd0.5-inc1``, ``augmix-m5-w4``, ``original``).
         color_jitter: brightness, contrast, saturation change by up to this share; most policies leave that out.
         random_erasing: probability that a rectangle of an image is replaced by noise.

@@ -36,7 +36,8 @@ def train_transform(
 
     ``none``; ``crop``: shift by up to an eighth of the size, zeros outside (4 pixels at 32, as He et al. 2016);
     ``crop_flip``: and mirror half of the images; ``resized_crop_flip``: a random part of 8–100 % of the area, as is
-    usual for ImageNet, and mirror.
+    usual for ImageNet, and mirror. Take what the network has learned from: the black borders of the first two change
+    the batch statistics of a network of ImageNet, which has seen none.
 
     Args:
         data_config: timm's ``resolve_model_data_config(model)``.

@@ -15,7 +15,7 @@ from hwaware.evaluation.run import Run
 from hwaware.evaluation.settings import EvaluationSettings
 from hwaware.evaluation.tracking import track
 from hwaware.report.html import write_report
-from hwaware.report.labels import age_label, device_slugs
+from hwaware.report.labels import age_label, device_slugs, method_label
 from hwaware.report.run_folder import print_tables, write_results
 from hwaware.results.costs import NAME as COSTS
 from hwaware.results.costs import by_repair, write_costs
@@ -93,6 +93,7 @@ def _missed(evaluation: Evaluation) -> list[str]:
     for row, repair in evaluation.repairs:
         missed = next((level for level in repair.levels if not level.reached), None)
         if missed is not None and repair.schedule is not None:
-            what = f"{row.network} + {row.method}: {repair.n_sets} sets miss {repair.schedule.target_percent:g} %"
+            method = method_label(row.method, row.method_params)
+            what = f"{row.network} + {method}: {repair.n_sets} sets miss {repair.schedule.target_percent:g} %"
             found.append(f"{what} of the drift-free accuracy from {age_label(missed.start_s)} on")
     return found

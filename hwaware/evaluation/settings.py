@@ -8,7 +8,7 @@ from typing import Literal
 from lightning.pytorch import LightningDataModule
 
 from hwaware.chip import CHIP_SEED_START, VALIDATION_CHIP_SEED_START
-from hwaware.compensation import Compensation, Schedule
+from hwaware.compensation import Compensation, InFieldCompensation, Schedule
 from hwaware.data.contract import Samples, dataset_name
 from hwaware.errors import UserError
 from hwaware.evaluation.evaluate import DEFAULT_AGES_S, ages_to_evaluate
@@ -102,8 +102,13 @@ class EvaluationSettings:
         samples: Samples = samples_to_fit(datamodule)
         samples.setup("fit")
         for method in self.methods:
-            if (images := 0 if hasattr(method, "questions") else method.samples_kept) > samples.n_val:
+            if (images := _stored(method)) > samples.n_val:
                 raise UserError(
                     f"{method.name}: images={images}, but there are only {samples.n_val} validation samples, "
                     "which stored ones are taken from."
                 )
+
+
+def _stored(method: Compensation) -> int:
+    """Validation samples that a method keeps in the field."""
+    return method.samples_kept if isinstance(method, InFieldCompensation) else 0

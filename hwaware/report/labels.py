@@ -27,6 +27,12 @@ _IN_HEADING = (
     "headroom_us", "parallel", "combine", "mean_target_ages_s", "cells_ratio", "digital_percent",
 )  # fmt: skip
 
+#: Settings without which a repair would go by another's name, and its own.
+_NAMED = {
+    ("vera_plus", "constant", True): "vera_plus_constant",
+    ("rsa", "mask", "error"): "rsa_error",
+}
+
 _METRICS = {
     "f1": "F1",
     "f1_has_ans": "F1 of answerable questions",
@@ -61,6 +67,19 @@ def age_labels(rows: Iterable[Row]) -> dict[float, str]:
 def marked_age(age_s: float, of: DeviceLabels, mark: str = " *") -> str:
     """An age (s) in words; marked where the device was not measured at it."""
     return age_label(age_s) + mark * of.extrapolates(age_s)
+
+
+def method_label(method: str, params: str) -> str:
+    """A repair's name: what is ours beside a published method, by a setting of it, is in the name.
+
+    >>> method_label("vera_plus", '{"constant": true}'), method_label("vera_plus", '{"constant": false}')
+    ('vera_plus_constant', 'vera_plus')
+    """
+    own = params_of(params)
+    for (name, setting, value), label in _NAMED.items():
+        if method == name and own.get(setting) == value:
+            return label
+    return method
 
 
 def points_label(number: float) -> str:
@@ -142,8 +161,9 @@ def line_labels(rows: Iterable[Row]) -> dict[tuple[str, ...], str]:
     lines = list(group_by(rows, LINE))
     labels: dict[tuple[str, ...], str] = {}
     for recipe, network, method, params in lines:
-        label = network if method == "none" else f"{network} + {method}"
-        same = [line for line in lines if line[1:3] == (network, method)]
+        name = method_label(method, params)
+        label = network if method == "none" else f"{network} + {name}"
+        same = [line for line in lines if line[1] == network and method_label(*line[2:]) == name]
         varied = [params_of(text) for text in dict.fromkeys(line[3] for line in same)]
         own = params_of(params).items()
         settings = ", ".join(f"{k}={_short(v)}" for k, v in own if any(other.get(k) != v for other in varied))

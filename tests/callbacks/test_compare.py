@@ -156,6 +156,10 @@ def test_a_schedule_gives_a_timetable(tmp_path):
     [
         ("[]", "nothing to compare"),
         ("[{class_path: Dora, init_args: {images: 100000}}]", "dora: images=100000, but there are only"),
+        (
+            "[{class_path: RandomSparseAdaptation, init_args: {mask: error, images: 100000}}]",
+            "rsa: images=100000, but there are only",
+        ),
         ("[{class_path: LnAffine}]", "no layer norm"),
         ("[{class_path: NullThreshold}]", 'threshold: TinyNet has no threshold of "no answer"'),
         ("[{class_path: Dorra}]", "Did you mean 'Dora'?"),
@@ -188,7 +192,8 @@ def test_a_chip_just_written_is_not_repaired(tmp_path, capsys):
 def test_what_learns_from_validation_images_is_not_scored_on_them(tmp_path, capsys, extra, reason):
     assert main([*_arguments(tmp_path), "--evaluation.split", "val", *extra]) == 2
     assert reason in capsys.readouterr().err
-    methods = "[{class_path: BnStats, init_args: {batches: 1}}, {class_path: ReadVerifyWrite}]"  # from no such image
+    untrained = "{class_path: RandomSparseAdaptation, init_args: {mask: error, epochs: 0}}"
+    methods = f"[{{class_path: BnStats, init_args: {{batches: 1}}}}, {untrained}, {{class_path: ReadVerifyWrite}}]"
     run(*_arguments(tmp_path), "--evaluation.split", "val", "--evaluation.methods", methods)
 
 

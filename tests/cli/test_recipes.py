@@ -65,6 +65,18 @@ def test_ablation_differs_from_the_main_recipe_in_what_it_names(capsys):
     }
 
 
+@pytest.mark.parametrize("recipe", [path for path in RECIPES if "imagenet" in path.stem], ids=lambda path: path.stem)
+def test_networks_of_imagenet_learn_from_images_without_borders(recipe, capsys):
+    assert parsed(recipe, capsys)["data"]["init_args"]["augment"] == "resized_crop_flip"
+
+
+@pytest.mark.parametrize("recipe", [path for path in RECIPES if path.parent.name == "compare"], ids=lambda p: p.stem)
+def test_our_row_of_vera_plus_is_compared_with_the_method_without(recipe, capsys):
+    methods = parsed(recipe, capsys)["evaluation"]["methods"]
+    vera = [method["init_args"]["constant"] for method in methods if method["class_path"].endswith("VeraPlus")]
+    assert not vera or set(vera) == {True, False}
+
+
 def write(folder: Path, **recipes: str) -> None:
     for name, text in recipes.items():
         (folder / f"{name}.yaml").write_text(text)

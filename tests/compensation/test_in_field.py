@@ -198,6 +198,32 @@ def test_rewritten_cells_answer_the_reference_as_it_is_now(model, device, data):
         assert error.abs().mean() < 0.05 * wanted.abs().max(), name
 
 
+def test_verifying_is_by_noisy_reads_that_a_seed_repeats(model, device, data):
+    """Reads that miss by more than the tolerance let wrong cells pass, and right ones be written again."""
+    errors, counts = [], []
+    for noise in (0.0, 1.0):
+        noisy = replace(device.device, read_coefficient_us=noise, programming_std_offset_us=1.0)
+        convert(to_digital(model), replace(device, device=noisy, encoding=replace(device.encoding, kappa=None)))
+        chip, method = Chip.program(model, seed=2_000_000), ReadVerifyWrite(share=1.0, max_writes=30)
+        state, again = (method.fit(chip, AGE_S, data) for _ in range(2))
+        assert all(torch.equal(value, again[key]) for key, value in state.items())
+        wanted = chip.targets["grouped"].latent.flatten()
+        errors.append((state["grouped/values"] - wanted).square().mean().sqrt() / chip.targets["grouped"].scale.max())
+        counts.append(state["grouped/counts"])
+    assert errors[0] < 0.015 and errors[1] > 2 * errors[0]
+    assert counts[1][0] > counts[0][0]
+
+
+def test_rewritten_cells_are_right_when_they_are_written(model, device, data):
+    """Not on average over ages to come, as targets are chosen before the first day."""
+    convert(to_digital(model), replace(device, encoding=replace(device.encoding, mean_target_ages_s=(AGE_S,))))
+    chip = Chip.program(model, seed=2_000_000)
+    state = ReadVerifyWrite(share=1.0).fit(chip, AGE_S, data)
+    for name, layer in analog_layers(model).items():
+        error = state[f"{name}/values"] - layer.effective_weight().flatten()
+        assert error.mean().abs() < 0.005 * layer.weight.abs().max(), name
+
+
 def test_differences_keep_statistics_of_other_images(model, data):
     """Statistics that stored images do not have survive on a chip without errors; plain AdaBS loses them."""
     convert(to_digital(model), _decaying(kept=1.0))

@@ -6,6 +6,7 @@ from hwaware.report.labels import (
     constants,
     heading,
     line_labels,
+    method_label,
     metric_label,
     slug,
     varying_params,
@@ -98,4 +99,26 @@ def test_lines_are_named_by_what_tells_them_apart(make_row):
     ]  # fmt: skip
     assert list(line_labels(rows).values()) == [
         "base + vera rank=1", "base + vera rank=8", "base (cifar10_resnet20)", "base (other)",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "name"),
+    [
+        ("vera_plus", '{"constant": true, "rank": 1}', "vera_plus_constant"),
+        ("vera_plus", '{"constant": false, "rank": 1}', "vera_plus"),
+        ("rsa", '{"mask": "error"}', "rsa_error"),
+        ("rsa", '{"mask": "importance"}', "rsa"),
+        ("none", "{}", "none"),
+    ],
+)
+def test_what_is_ours_beside_a_published_method_is_in_the_name(method, params, name):
+    assert method_label(method, params) == name
+
+
+def test_a_name_says_a_setting_once(make_row):
+    params = ('{"constant": true, "rank": 1}', '{"constant": true, "rank": 8}', '{"constant": false, "rank": 1}')
+    rows = [make_row(method="vera_plus", method_params=one) for one in params]
+    assert list(line_labels(rows).values()) == [
+        "base + vera_plus_constant rank=1", "base + vera_plus_constant rank=8", "base + vera_plus",
     ]  # fmt: skip

@@ -79,6 +79,9 @@ class BnAdaBs(_Statistics, InFieldCompensation):
 
     name: ClassVar[str] = "bn_adabs"
 
+    #: Values stored for each statistic of a channel.
+    stored: ClassVar[int] = 1
+
     images: int = 2600
 
     def __post_init__(self) -> None:
@@ -90,9 +93,6 @@ class BnAdaBs(_Statistics, InFieldCompensation):
             for batch in data.calibration_batches(self.images, _BATCH):
                 data.predict(chip.model, batch)
             return found()
-
-    #: Values stored for each statistic of a channel.
-    stored: ClassVar[int] = 1
 
     def cost(self, size: NetworkSize, levels: int) -> Cost:
         values = 2 * size.norm_channels

@@ -32,8 +32,9 @@ class RandomSparseAdaptation(InFieldCompensation):
         share: of each layer's weights that M picks.
         mask: ``random``; by ``importance``, drawn in proportion to the squared weight; or by ``error``: the chip is
             read once, the weights that it has most wrong are picked, and S starts as what they lack, so that they are
-            right before anything is trained.
-        images: stored images and labels.
+            right before anything is trained. All devices and encodings of this package can be read so, row by row:
+            of cells in parallel, their mean or median, and of digits each, are what a weight is made of.
+        images: stored images and labels; any number that there are to validate on.
         epochs: of training; 0, with ``error`` alone, leaves the weights right as they are, and needs no images.
         lr: of Adam, relative to the layer's largest weight; falls along half a cosine.
         batch_size: of the training.

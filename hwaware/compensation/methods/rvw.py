@@ -71,7 +71,8 @@ class ReadVerifyWrite(InFieldCompensation):
         hardware, device = target.hardware, target.hardware.device
         u = (target.latent.float() / target.scale).cpu().flatten()[where]
         encoding = hardware.encoding
-        wanted = [g for g in hardware.encode(encoding.window_position(u)) for _ in range(encoding.parallel)]
+        now = replace(encoding, mean_target_ages_s=())  # what is written now is read now, before it drifts
+        wanted = [g for g in now.encode(device, now.window_position(u)) for _ in range(encoding.parallel)]
         found, stuck = chip.conductances_at(name, age_s, purpose="calibration"), chip.stuck_cells(name)
         later = chip.conductances_at(name, age_s)  # what cells that are left alone are read as, when the network runs
         reference = chip.reference_at(name, age_s, purpose="calibration")
@@ -81,8 +82,8 @@ class ReadVerifyWrite(InFieldCompensation):
         draw, noise = (stream(f"{chip.seed}/{target.owner}/{what}/{float(age_s)!r}") for what in ("rewrite", "verify"))
         limit = self.tolerance * (device.g_max_us - device.g_min_us)
         cells, writes, reads = [], 0, 0
-        for goal, now, then, fixed in zip(wanted, found, later, stuck, strict=True):
-            g, fixed = now.flatten()[where], fixed.flatten()[where]
+        for goal, before, then, fixed in zip(wanted, found, later, stuck, strict=True):
+            g, fixed = before.flatten()[where], fixed.flatten()[where]
             read = g  # with the noise of that reading
             reads += len(g)
             written = torch.zeros_like(fixed)
