@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
-from hwaware.results.csv import write_items
+from hwaware.errors import UserError
+from hwaware.results.csv import parse, write_items
 from hwaware.results.row import Row
 
 NAME = "refused.csv"
+
+#: What a line is of: a repair of a network on a device; see :class:`hwaware.results.row.Row`.
+OF = ("network", "device", "device_params", "mapping", "method", "method_params")
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,25 @@ def refused_lines(row: Row, refusals: Iterable[Refusal]) -> list[RefusedLine]:
     about = (row.network, row.device, row.device_params, row.mapping, row.method, row.method_params)
     ordered = sorted(refusals, key=lambda one: (one.chip_seed, one.age_s))
     return [RefusedLine(*about, one.chip_seed, one.age_s, one.error_before, one.error_after) for one in ordered]
+
+
+def read_refused(path: str | Path) -> list[RefusedLine]:
+    """Reads what ``write_refused`` wrote, every float to the last bit.
+
+    Raises:
+        UserError: the file is not of that form; the message names file, line and column.
+    """
+    columns = [field.name for field in fields(RefusedLine)]
+    with Path(path).open(newline="", encoding="utf-8") as file:
+        reader = csv.reader(file)
+        if next(reader, []) != columns:
+            raise UserError(f"{path}, line 1: no file of refused repairs, whose columns are {', '.join(columns)}.")
+        lines = []
+        for cells in reader:
+            if len(cells) != len(columns):
+                raise UserError(f"{path}, line {reader.line_num}: {len(cells)} columns instead of {len(columns)}.")
+            lines.append(parse(RefusedLine, cells, Path(path), reader.line_num))
+    return lines
 
 
 def write_refused(path: str | Path, lines: Iterable[RefusedLine]) -> Path:
