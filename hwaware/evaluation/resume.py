@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from itertools import product
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +19,13 @@ from hwaware.evaluation.settings import EvaluationSettings
 from hwaware.hardware import Hardware
 from hwaware.results.csv import read_rows, write_rows
 from hwaware.results.files import replacing
-from hwaware.results.refused import OF, RefusedLine, read_refused, write_refused
+from hwaware.results.refused import RefusedLine, case_of, read_refused, write_refused
 from hwaware.results.row import Row, RunLabels
 from hwaware.tasks import HardwareAwareTask
 
 #: Stands where rows.csv will, until all rows are there; beside it, which weights they are of, and which repairs were
 #: not installed.
 NAME, WEIGHTS, REFUSED = "rows.partial.csv", "rows.partial.json", "refused.partial.csv"
-
-
-#: What one repair of one chip at one age is known by.
-_case = attrgetter(*OF, "chip_seed", "age_s")
 
 
 class PartialRows:
@@ -74,8 +69,8 @@ class PartialRows:
         self._weights = {name: _fingerprint(network) for name, network in (networks or {}).items()}
         if resume:
             self._refuse_other_weights(Path(resume).parent / WEIGHTS)
-            if (there := Path(resume).parent / REFUSED).is_file():  # only where a repair was refused
-                self.note(read_refused(there))
+            refused = Path(resume).parent / REFUSED
+            self.note(read_refused(refused) if refused.is_file() else [])  # it is there where a repair was refused
 
     def chips(
         self,
@@ -116,17 +111,17 @@ class PartialRows:
 
     def note(self, lines: Iterable[RefusedLine]) -> None:
         """Takes repairs that were not installed to those that are known; of each, what was said last."""
-        self._refused |= {_case(line): line for line in lines}
+        self._refused |= {case_of(line): line for line in lines}
 
     def refused(self, rows: Iterable[Row]) -> list[RefusedLine]:
         """Which of the measurements are without their repair, in the rows' order."""
-        cases = dict.fromkeys(map(_case, rows))
+        cases = dict.fromkeys(map(case_of, rows))
         return [self._refused[case] for case in cases if case in self._refused]
 
     def keep(self, rows: Sequence[Row]) -> None:
         """Writes the rows so far, and the repairs that were not installed for them."""
         if self._path is not None:
-            if refused := self.refused(rows):  # before the rows, which say what is done
+            if refused := self.refused(rows):  # kept before the rows, which say what is done
                 write_refused(self._path.parent / REFUSED, refused)
             with replacing(self._path.parent / WEIGHTS) as file:
                 file.write(json.dumps(self._weights).encode())

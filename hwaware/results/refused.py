@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 
 from hwaware.errors import UserError
-from hwaware.results.csv import parse, write_items
+from hwaware.results.csv import IDENTITY, parse, write_items
 from hwaware.results.row import Row
 
 NAME = "refused.csv"
 
-#: What a line is of: a repair of a network on a device; see :class:`hwaware.results.row.Row`.
-OF = ("network", "device", "device_params", "mapping", "method", "method_params")
+#: What a chip's repair at an age is known by, and a repair itself; see :class:`hwaware.results.row.Row`.
+CASE = tuple(name for name in IDENTITY if name != "metric")
+OF = tuple(name for name in CASE if name not in ("chip_seed", "age_s"))
+
+#: The case of a line, or of a row.
+case_of = attrgetter(*CASE)
 
 
 @dataclass(frozen=True)
@@ -38,12 +43,17 @@ class Refusal:
 class RefusedLine:
     """The same with what it is of; see :class:`hwaware.results.row.Row`."""
 
+    recipe: str
+    model: str
     network: str
+    dataset: str
     device: str
     device_params: str
     mapping: str
     method: str
     method_params: str
+    n_samples: int
+    seed: int
     chip_seed: int
     age_s: float
     error_before: float
@@ -52,9 +62,26 @@ class RefusedLine:
 
 def refused_lines(row: Row, refusals: Iterable[Refusal]) -> list[RefusedLine]:
     """The lines of the repair that a row is of."""
-    about = (row.network, row.device, row.device_params, row.mapping, row.method, row.method_params)
+    about = {name: getattr(row, name) for name in OF}
     ordered = sorted(refusals, key=lambda one: (one.chip_seed, one.age_s))
-    return [RefusedLine(*about, one.chip_seed, one.age_s, one.error_before, one.error_after) for one in ordered]
+    return [RefusedLine(**about, **asdict(one)) for one in ordered]
+
+
+def merge_refused(old: Iterable[RefusedLine], rows: Iterable[Row], new: Iterable[RefusedLine]) -> list[RefusedLine]:
+    """Old lines, but of what was measured again the new ones, if any.
+
+    Args:
+        old: lines of before.
+        rows: what was measured now.
+        new: the lines of those.
+    """
+    again = set(map(case_of, rows))
+    return [*(line for line in old if case_of(line) not in again), *new]
+
+
+def refused_in(folder: Path) -> list[RefusedLine]:
+    """What a run's folder says of repairs that were not installed; nothing without a ``refused.csv``."""
+    return read_refused(folder / NAME) if (folder / NAME).exists() else []
 
 
 def read_refused(path: str | Path) -> list[RefusedLine]:

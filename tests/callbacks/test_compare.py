@@ -7,7 +7,6 @@ import pytest
 
 from hwaware.cli.main import main
 from hwaware.compensation import DoraMagnitude
-from hwaware.errors import UserError
 from hwaware.evaluation.resume import PartialRows
 from hwaware.results.csv import read_rows, write_rows
 from hwaware.results.refused import read_refused, write_refused
@@ -140,12 +139,6 @@ def test_what_a_killed_comparison_did_not_install_is_known_when_it_goes_on(tmp_p
     again = read_refused(tmp_path / "finetune" / "version_1" / "refused.csv")
     expected = [replace(line, error_after=1e9) if line.chip_seed == kept else line for line in refused]
     assert again == expected and known
-
-
-def test_a_file_of_other_columns_is_none_of_refused_repairs(tmp_path):
-    (path := tmp_path / "refused.csv").write_text("network,chip\nbase,1\n")
-    with pytest.raises(UserError, match="line 1: no file of refused repairs, whose columns are network, "):
-        read_refused(path)
 
 
 def test_rows_of_another_run_are_refused(tmp_path, capsys, killed):
