@@ -129,7 +129,7 @@ def _run_jobs(study: Study, out: Path, given: Mapping[str, Path], at_once: int) 
 
 
 def _collect(study: Study, out: Path) -> None:
-    """Merges the finished jobs' rows, costs and timetables into the study's folder; what is there is replaced."""
+    """Merges what the finished jobs measured into the study's folder; what is there is replaced."""
     # They take a while to import, which a dry run does not need.
     from hwaware.metrics.chance import chance_of_classes, chance_of_questions
     from hwaware.report.html import write_report
@@ -137,6 +137,8 @@ def _collect(study: Study, out: Path) -> None:
     from hwaware.results.costs import KEY, costs_in, merge_lines
     from hwaware.results.costs import NAME as COSTS
     from hwaware.results.csv import merge_rows, read_rows
+    from hwaware.results.refused import NAME as REFUSED
+    from hwaware.results.refused import merge_refused, refused_in, write_refused
     from hwaware.results.timetable import NAME as TIMETABLE
 
     folders = [job.folder(out) for job in study.jobs if job.finished(out)]
@@ -145,8 +147,14 @@ def _collect(study: Study, out: Path) -> None:
         return
     target = study.folder / "rows.csv"
     rows = read_rows(target) if target.exists() else []
+    refused = refused_in(study.folder)
     for source in sources:
-        rows = merge_rows(rows, read_rows(source / "rows.csv"))
+        found = read_rows(source / "rows.csv")
+        rows, refused = merge_rows(rows, found), merge_refused(refused, found, refused_in(source))
+    if refused:
+        write_refused(study.folder / REFUSED, refused)
+    else:
+        (study.folder / REFUSED).unlink(missing_ok=True)
     for name in (COSTS, TIMETABLE):
         merge_lines(study.folder / name, [source / name for source in sources], KEY)
     chance = {}

@@ -32,7 +32,7 @@ def layer_norms(model: nn.Module) -> dict[str, nn.LayerNorm]:
 
 
 def stored_half(value: Tensor) -> Tensor:
-    """A statistic as half precision stores it."""
+    """A value as half precision stores it, the largest there is in place of what is beyond."""
     return value.clamp(*_HALF).half().float()
 
 

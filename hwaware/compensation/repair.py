@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
@@ -97,7 +98,7 @@ class Repair:
                 after = _error(answers(), self._exact)
         if after > before:
             self.refused.append(Refusal(chip.seed, age_s, before, after))
-        return not after > before
+        return after <= before
 
     def prepare(self, shared: Callable[[State], State] = lambda state: state) -> None:
         """Fits all that is fitted offline, before a chip asks for it.
@@ -178,10 +179,14 @@ class Repair:
 
 
 def _error(answers: Sequence[Any], exact: Sequence[Any]) -> float:
-    """Squares of the difference of outputs from the exact network's, over the squares of those."""
+    """Squares of the difference of outputs from the exact network's, over the squares of those.
+
+    Infinite where an output is no number: that is no better than any other.
+    """
     pairs = [(one.float(), other.float()) for one, other in zip(_parts(answers), _parts(exact), strict=True)]
     error = sum((one - other).square().sum().item() for one, other in pairs)
-    return error / max(sum(other.square().sum().item() for _, other in pairs), 1e-30)
+    error /= max(sum(other.square().sum().item() for _, other in pairs), 1e-30)
+    return math.inf if math.isnan(error) else error
 
 
 def _parts(answers: Sequence[Any]) -> Iterator[Tensor]:

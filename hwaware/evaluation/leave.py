@@ -15,12 +15,13 @@ from hwaware.evaluation.run import Run
 from hwaware.evaluation.settings import EvaluationSettings
 from hwaware.evaluation.tracking import track
 from hwaware.report.html import write_report
-from hwaware.report.labels import age_label, device_slugs, method_label
+from hwaware.report.labels import age_label, device_slug, device_slugs, line_labels, method_label
 from hwaware.report.run_folder import print_tables, write_results
 from hwaware.results.costs import NAME as COSTS
 from hwaware.results.costs import by_repair, write_costs
 from hwaware.results.refused import NAME as REFUSED
-from hwaware.results.refused import RefusedLine, write_refused
+from hwaware.results.refused import OF, RefusedLine, write_refused
+from hwaware.results.row import Row
 from hwaware.results.setting import group_by
 from hwaware.results.timetable import NAME as TIMETABLE
 from hwaware.results.timetable import write_timetable
@@ -57,7 +58,7 @@ def leave(
     if levels:
         found.append(str(write_timetable(folder / TIMETABLE, levels)))
     if evaluation.refused:
-        found += [*_harmful(evaluation.refused), str(write_refused(folder / REFUSED, evaluation.refused))]
+        found += [*_harmful(evaluation.refused, rows), str(write_refused(folder / REFUSED, evaluation.refused))]
     found += _missed(evaluation)
     sections = write_results(rows, folder, by_repair(costs), task.chance_percent, loss_points)
     PartialRows.done(folder)
@@ -74,15 +75,20 @@ def leave(
     print(*found, *(f"plot: {plot}" for plot in plots), f"report: {report}", sep="\n", flush=True)
 
 
-def _harmful(refused: Sequence[RefusedLine]) -> list[str]:
-    """What was not installed, one line for each network, hardware, repair and age."""
-    found = []
-    for (network, method, age_s), lines in group_by(refused, ["network", "method", "age_s"]).items():
-        worse = max(lines, key=lambda line: line.error_after / (line.error_before or 1e-30))
-        rise = f"from {worse.error_before:.3g} to {worse.error_after:.3g}"
+def _harmful(refused: Sequence[RefusedLine], rows: Sequence[Row]) -> list[str]:
+    """How often a repair was not installed, and where it would have done most harm; one line for each repair."""
+    names, found = line_labels(rows), []
+    repaired = group_by([row for row in rows if row.age_s > 0 and row.metric == rows[0].metric], OF)
+    for key, lines in group_by(refused, OF).items():
+        same = repaired[key]
+        first = same[0]
+        name = names[first.recipe, first.network, first.method, first.method_params]
+        often = f"all {len(same)}" if len(lines) == len(same) else f"{len(lines)} of {len(same)}"
+        worst = max(lines, key=lambda line: line.error_after / (line.error_before or 1e-30))
         found.append(
-            f"{network} + {method}: not installed on {len(lines)} chips at {age_label(age_s)}, where the error of the "
-            f"last output on the stored samples rises with it ({rise})"
+            f"{name} on {device_slug(same, rows)}: not installed {often} times, since it raises the error of the last "
+            f"output on the stored samples (most from {worst.error_before:.3g} to {worst.error_after:.3g}, "
+            f"chip {worst.chip_seed} at {age_label(worst.age_s)})"
         )
     return found
 

@@ -24,7 +24,7 @@ from hwaware.evaluation.settings import EvaluationSettings
 from hwaware.hardware import Placement
 from hwaware.nn import main_hardware
 from hwaware.results.costs import CostLine
-from hwaware.results.refused import RefusedLine, refused_lines
+from hwaware.results.refused import RefusedLine
 from hwaware.results.row import Row, RunLabels
 from hwaware.results.summary import lifetime
 from hwaware.tasks import HardwareAwareTask
@@ -37,7 +37,7 @@ class Evaluation:
     Attributes:
         rows: one per network, placement, method, chip, age and metric, in this order, the same on every process.
         repairs: each with one of the rows that were measured with it.
-        refused: chips on which repairs were not installed, since they would do harm; of what was measured now.
+        refused: chips on which repairs were not installed, since they would do harm.
         costs: of the repairs.
     """
 
@@ -94,7 +94,6 @@ def evaluate_networks(
     partial = PartialRows(run.folder, settings, task, datamodule, networks)
     rows: list[Row] = []
     repairs: list[tuple[Row, Repair]] = []
-    refused: list[RefusedLine] = []
     with run.progress("ageing chips", _n_scores(run, settings, len(networks))) as advance:
         scorer = ChipScorer(run, score, base_digital, batches.n_samples, settings.chip_seeds, partial, advance)
         for name, network in networks.items():
@@ -120,8 +119,7 @@ def evaluate_networks(
                     how = replace(labels, method=method.name, method_params=repair.params)
                     rows += measured(how, repair)
                     repairs.append((rows[-1], repair))
-                    refused += refused_lines(rows[-1], run.gather(repair.refused))
-    return Evaluation(rows, repairs, cost_lines(repairs) if run.is_first else [], refused)
+    return Evaluation(rows, repairs, cost_lines(repairs) if run.is_first else [], partial.refused(rows))
 
 
 def _refuse_same(task: HardwareAwareTask, network: nn.Module, placements: Sequence[Placement]) -> None:

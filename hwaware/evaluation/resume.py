@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -19,11 +19,13 @@ from hwaware.evaluation.settings import EvaluationSettings
 from hwaware.hardware import Hardware
 from hwaware.results.csv import read_rows, write_rows
 from hwaware.results.files import replacing
+from hwaware.results.refused import RefusedLine, case_of, read_refused, write_refused
 from hwaware.results.row import Row, RunLabels
 from hwaware.tasks import HardwareAwareTask
 
-#: Stands where rows.csv will, until all rows are there; beside it, which weights they are of.
-NAME, WEIGHTS = "rows.partial.csv", "rows.partial.json"
+#: Stands where rows.csv will, until all rows are there; beside it, which weights they are of, and which repairs were
+#: not installed.
+NAME, WEIGHTS, REFUSED = "rows.partial.csv", "rows.partial.json", "refused.partial.csv"
 
 
 class PartialRows:
@@ -63,9 +65,12 @@ class PartialRows:
         if theirs and not ours & theirs:
             there, here = (", ".join(sorted(f"{name} {mapping}" for name, mapping in some)) for some in (theirs, ours))
             raise UserError(f"'{resume}' has rows of another device: {there} there, {here} here.")
+        self._refused: dict[tuple[Any, ...], RefusedLine] = {}
         self._weights = {name: _fingerprint(network) for name, network in (networks or {}).items()}
         if resume:
             self._refuse_other_weights(Path(resume).parent / WEIGHTS)
+            refused = Path(resume).parent / REFUSED
+            self.note(read_refused(refused) if refused.is_file() else [])  # it is there where a repair was refused
 
     def chips(
         self,
@@ -104,9 +109,20 @@ class PartialRows:
             seed: [found[key] for key in keys] for seed, keys in wanted.items() if all(key in found for key in keys)
         }
 
+    def note(self, lines: Iterable[RefusedLine]) -> None:
+        """Takes repairs that were not installed to those that are known; of each, what was said last."""
+        self._refused |= {case_of(line): line for line in lines}
+
+    def refused(self, rows: Iterable[Row]) -> list[RefusedLine]:
+        """Which of the measurements are without their repair, in the rows' order."""
+        cases = dict.fromkeys(map(case_of, rows))
+        return [self._refused[case] for case in cases if case in self._refused]
+
     def keep(self, rows: Sequence[Row]) -> None:
-        """Writes the rows so far."""
+        """Writes the rows so far, and the repairs that were not installed for them."""
         if self._path is not None:
+            if refused := self.refused(rows):  # kept before the rows, which say what is done
+                write_refused(self._path.parent / REFUSED, refused)
             with replacing(self._path.parent / WEIGHTS) as file:
                 file.write(json.dumps(self._weights).encode())
             write_rows(self._path, rows)
@@ -114,7 +130,7 @@ class PartialRows:
     @staticmethod
     def done(folder: Path) -> None:
         """Removes what was kept: the whole is there."""
-        for name in (NAME, WEIGHTS):
+        for name in (NAME, WEIGHTS, REFUSED):
             (folder / name).unlink(missing_ok=True)
 
     def _refuse_other_rows(self, run: Mapping[str, Any]) -> None:

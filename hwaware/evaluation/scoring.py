@@ -15,6 +15,7 @@ from hwaware.evaluation.evaluate import Score, evaluate, held_by
 from hwaware.evaluation.resume import PartialRows
 from hwaware.evaluation.run import Run
 from hwaware.nn import main_hardware
+from hwaware.results.refused import refused_lines
 from hwaware.results.row import Row, RunLabels
 
 
@@ -70,6 +71,8 @@ class ChipScorer:
         how = {"labels": labels, "ages_s": ages_s, "exact": exact, "repaired": repair}
         for found in self._measured(missing, model, **how):
             rows = _in_order(known, found)
+            if repair is not None:
+                self.partial.note(refused_lines(rows[-1], self.run.gather(repair.refused)))
             if self.run.is_first:
                 self.partial.keep([*before, *rows])
         return rows

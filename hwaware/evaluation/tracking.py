@@ -12,6 +12,7 @@ from hwaware.report.labels import line_labels, slug
 from hwaware.results.costs import NAME as COSTS
 from hwaware.results.costs import CostLine
 from hwaware.results.csv import COLUMNS
+from hwaware.results.refused import NAME as REFUSED
 from hwaware.results.row import Row
 from hwaware.results.setting import LINE, by_setting
 from hwaware.results.summary import summarise
@@ -39,7 +40,7 @@ def track(run: Any, rows: Sequence[Row], costs: Sequence[CostLine], plots: Seque
     if costs:
         logged["drift/costs"] = _table([field.name for field in fields(CostLine)], costs)
     run.log(logged)
-    log_files(run, "rows", [folder / name for name in ("rows.csv", "summary.csv", COSTS, TIMETABLE)])
+    log_files(run, "rows", [folder / name for name in ("rows.csv", "summary.csv", COSTS, REFUSED, TIMETABLE)])
     run.define_metric("drift/age_s")
     run.define_metric("drift/mean/*", step_metric="drift/age_s")
     for same in by_setting(rows).values():

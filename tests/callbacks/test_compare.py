@@ -1,17 +1,36 @@
 import csv
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import pytest
 
 from hwaware.cli.main import main
+from hwaware.compensation import DoraMagnitude
 from hwaware.evaluation.resume import PartialRows
 from hwaware.results.csv import read_rows, write_rows
+from hwaware.results.refused import read_refused, write_refused
 from tests.command_line import FINETUNE, measured, pretrained_weights, run
 
 pytestmark = pytest.mark.slow
 
 METHODS = "[{class_path: BnStats, init_args: {batches: 2}}, {class_path: Dora, init_args: {images: 3, steps: 2}}]"
+
+
+@dataclass(frozen=True)
+class Harmful(DoraMagnitude):
+    """Scales outputs by what does harm on some chips, or on all."""
+
+    name: ClassVar[str] = "harmful"
+    all_chips: bool = True
+
+    def fit(self, chip, age_s, data):
+        factor = 30.0 if self.all_chips or chip.seed % 2 else 1.0
+        return {key: value * factor for key, value in super().fit(chip, age_s, data).items()}
+
+
+HARMFUL = "[{class_path: tests.callbacks.test_compare.Harmful, init_args: {images: 40}}]"
+HALF_HARMFUL = HARMFUL.replace("40", "40, all_chips: false")
 
 
 @pytest.fixture
@@ -80,6 +99,46 @@ def test_a_killed_comparison_goes_on_at_the_first_missing_rows(tmp_path, killed)
     run(*_arguments(tmp_path), "--evaluation.methods", METHODS, "--evaluation.resume", left)
     again = measured(tmp_path / "finetune" / "version_1" / "rows.csv")
     assert again == [replace(row, commit="") for row in taken]
+
+
+@pytest.mark.parametrize(("methods", "often"), [(HARMFUL, "all 4"), (HALF_HARMFUL, "2 of 4")])
+def test_harm_is_not_installed_and_that_is_said_once(tmp_path, capsys, methods, often):
+    ages = ("--evaluation.ages_s", "[0, 3600, 315360000]")
+    run(*_arguments(tmp_path), "--evaluation.methods", methods, *ages)
+    folder = tmp_path / "finetune" / "version_0"
+    rows = measured(folder / "rows.csv")
+    alone = {(row.chip_seed, row.age_s, row.metric): row.value for row in rows if row.method == "none"}
+    refused = {(line.chip_seed, line.age_s) for line in read_refused(folder / "refused.csv")}
+    assert refused == {(seed, age_s) for seed, age_s, _ in alone if age_s and (often == "all 4" or seed % 2)}
+    for row in rows:
+        if (row.chip_seed, row.age_s) in refused:
+            assert row.value == alone[row.chip_seed, row.age_s, row.metric]
+    (said,) = (line for line in capsys.readouterr().out.splitlines() if "not installed" in line)
+    assert said.startswith(f"base + harmful on reram_cmo_differential: not installed {often} times, since it raises")
+    worst = max(read_refused(folder / "refused.csv"), key=lambda line: line.error_after / line.error_before)
+    assert f"(most from {worst.error_before:.3g} to {worst.error_after:.3g}, chip {worst.chip_seed} at" in said
+
+
+def test_what_does_no_harm_leaves_no_file_of_harm(tmp_path, capsys):
+    run(*_arguments(tmp_path), "--evaluation.methods", "[{class_path: GlobalDriftCompensation}]")
+    assert not (tmp_path / "finetune" / "version_0" / "refused.csv").exists()
+    assert "not installed" not in capsys.readouterr().out
+
+
+def test_what_a_killed_comparison_did_not_install_is_known_when_it_goes_on(tmp_path, killed):
+    run(*_arguments(tmp_path), "--evaluation.methods", HALF_HARMFUL)
+    folder = tmp_path / "finetune" / "version_0"
+    whole, refused = read_rows(folder / "rows.csv"), read_refused(folder / "refused.csv")
+    left = folder / "rows.partial.csv"
+    kept = min(row.chip_seed for row in whole if row.chip_seed % 2)
+    write_rows(left, [row for row in whole if row.method == "none" or row.chip_seed == kept])
+    # Half a chip that is not known in full is measured again, and another run's chip is none of this one's.
+    known = [replace(line, error_after=1e9) for line in refused if line.chip_seed == kept]
+    write_refused(folder / "refused.partial.csv", [*known, replace(refused[0], chip_seed=7)])
+    run(*_arguments(tmp_path), "--evaluation.methods", HALF_HARMFUL, "--evaluation.resume", left)
+    again = read_refused(tmp_path / "finetune" / "version_1" / "refused.csv")
+    expected = [replace(line, error_after=1e9) if line.chip_seed == kept else line for line in refused]
+    assert again == expected and known
 
 
 def test_rows_of_another_run_are_refused(tmp_path, capsys, killed):

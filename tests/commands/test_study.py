@@ -9,14 +9,19 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from hwaware.cli.main import main
 from hwaware.commands.jobs import Job, read_study
-from hwaware.results.csv import read_rows
+from hwaware.commands.study import _collect
+from hwaware.results.csv import read_rows, write_rows
+from hwaware.results.refused import Refusal, read_refused, refused_lines, write_refused
+from hwaware.results.row import Row
 from tests.conftest import ROOT
 
 #: A network of digits on two chips, as it is and repaired, in seconds.
@@ -307,3 +312,30 @@ def test_bad_input(arguments, reason, capsys):
     error = capsys.readouterr().err
     assert reason in error and len(error.splitlines()) == 1
     assert not Path("runs").exists()
+
+
+def test_repairs_that_a_run_did_not_install_are_collected_with_its_rows(tmp_path):
+    """Until the same is measured again, and helps."""
+    run, folder = tmp_path / "run", tmp_path / "mine"
+    run.mkdir(), folder.mkdir()
+    device = json.dumps({"g_min_us": 9.0, "g_max_us": 88.2})
+    about = dict(recipe="r", model="m", network="base", dataset="d", device="reram_cmo", device_params=device)
+    about |= dict(mapping="offset", method="lora", method_params="{}", age_s=3600.0, metric="top1", value=90.0)
+    about |= dict(drift_free=91.0, base_digital=92.0, n_samples=100, seed=0, commit="", version="")
+    rows = [Row(**about, chip_seed=2_000_000 + number) for number in range(2)]
+    write_rows(run / "rows.csv", rows)
+    lines = refused_lines(rows[0], [Refusal(row.chip_seed, row.age_s, 0.1, 0.2) for row in rows])
+    other = replace(lines[0], model="another")
+    write_refused(folder / "refused.csv", [other])
+    job = SimpleNamespace(folder=lambda out: run, finished=lambda out: True)
+    study = SimpleNamespace(folder=folder, jobs=[job], chance={})
+    write_refused(run / "refused.csv", lines)
+    _collect(study, tmp_path)
+    assert read_refused(folder / "refused.csv") == [other, *lines]
+    write_refused(run / "refused.csv", lines[1:])
+    _collect(study, tmp_path)
+    assert read_refused(folder / "refused.csv") == [other, lines[1]]
+    (run / "refused.csv").unlink()
+    write_refused(folder / "refused.csv", lines)
+    _collect(study, tmp_path)
+    assert not (folder / "refused.csv").exists()

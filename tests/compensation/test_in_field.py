@@ -1,18 +1,20 @@
 """What methods that are fitted on one chip do to it, beside repairing it."""
 
 import copy
+import math
 from dataclasses import dataclass, replace
 
 import pytest
 import torch
 
-from hwaware.chip import Chip
+from hwaware.chip import Chip, drift_free
 from hwaware.compensation import (
     BnAdaBs,
     BnAdaBsDifference,
     BnFinetune,
     ColumnDriftCompensation,
     Dora,
+    DoraLowRank,
     DoraMagnitude,
     GlobalDriftCompensation,
     LnAffine,
@@ -23,6 +25,7 @@ from hwaware.compensation import (
     Repair,
     VeraPlus,
 )
+from hwaware.compensation.access import on_outputs
 from hwaware.compensation.norms import batch_norms, installed_statistics
 from hwaware.hardware import Device, Encoding, Hardware
 from hwaware.nn import analog_layers, convert, to_digital
@@ -278,3 +281,49 @@ def test_harm_is_not_installed(model, data, error):
     (refusal,) = bad.refused
     assert refusal.chip_seed == chip.seed and refusal.age_s == AGE_S
     assert refusal.error_after > refusal.error_before > 0
+
+
+@pytest.mark.parametrize("factor", [math.nan, math.inf])
+def test_outputs_that_are_no_numbers_are_not_installed(factor, model, data, error):
+    @dataclass(frozen=True)
+    class Broken(DoraMagnitude):
+        def fit(self, chip, age_s, data):
+            return {key: value * factor for key, value in super().fit(chip, age_s, data).items()}
+
+    chip, repair = Chip.program(model, seed=2_000_000), Repair(Broken(images=64), model, [AGE_S], data, 0)
+    with chip.at(AGE_S):
+        alone = error(model)
+        with repair(chip, AGE_S):
+            assert error(model) == alone
+    assert [refusal.error_after for refusal in repair.refused] == [math.inf]
+
+
+@pytest.mark.parametrize("method", [DoraMagnitude(images=64), Dora(images=64, steps=2)])
+def test_magnitudes_of_nearly_dead_channels_are_numbers(method, model, data):
+    """They ask for more than half precision has."""
+    convert(to_digital(model), _decaying(kept=3e-6))
+    state = method.fit(Chip.program(model, seed=2_000_000), AGE_S, data)
+    assert all(value.isfinite().all() for value in state.values())
+
+
+def test_low_rank_parts_are_fitted_from_the_digital_networks_features(model, data, monkeypatch):
+    """So that what the layers before give on the chip, repaired or not, is nothing to them; to DoRA it is."""
+    inputs = {}
+    fit_layer = Dora._fit_layer
+
+    def spied(method, layer, x, y, target):
+        inputs.setdefault(method.name, []).append(x.clone())
+        return fit_layer(method, layer, x, y, target)
+
+    exact = []
+    with drift_free(model), on_outputs(model, lambda name, layer, x, y: exact.append(x.clone()) or y):
+        data.predict(model, data.calibration(64))
+    monkeypatch.setattr(Dora, "_fit_layer", spied)
+    chip = Chip.program(model, seed=2_000_000)
+    of_first_use = [0, 1, 2, 3, 5]  # one layer is used twice
+    for method in (Lora, DoraLowRank, Dora, DoraMagnitude):
+        method(images=64, **({} if method is DoraMagnitude else {"steps": 2})).fit(chip, AGE_S, data)
+        found = inputs[method.name]
+        assert torch.equal(found[0], exact[0])  # the images themselves
+        same = [torch.equal(x, exact[use]) for x, use in zip(found[1:], of_first_use[1:], strict=True)]
+        assert same == [method.from_teacher] * 4

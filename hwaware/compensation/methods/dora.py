@@ -18,6 +18,7 @@ from hwaware.chip import Chip, drift_free
 from hwaware.compensation.access import frozen, on_outputs
 from hwaware.compensation.base import FitData, InFieldCompensation, State, check_settings
 from hwaware.compensation.costs import HALF_BYTES, SRAM_WRITE_S, Cost, NetworkSize
+from hwaware.compensation.norms import stored_half
 from hwaware.nn import AnalogLayer, Beside, analog_layers, installed_beside
 
 #: Inputs laid out at a time, for the memory's sake.
@@ -146,7 +147,8 @@ class Dora(InFieldCompensation):
                 schedule.step()
         with torch.no_grad():
             stored = {"scale": scale(*products()).flatten(), "a": a, "b": b}
-            return {what: value.detach().half().float() for what, value in stored.items()}
+            # A channel that is nearly dead asks for more than half precision has.
+            return {what: stored_half(value.detach()) for what, value in stored.items()}
 
     def installed(self, model: nn.Module, state: State) -> AbstractContextManager[None]:
         # Deployed beside the cells; as part of the weights it is the same function in fewer passes over activations.
