@@ -6,7 +6,8 @@
 A table stands between `<!-- table: results/cifar10_resnet20/rows.csv mapping=offset metric=top1 kappa=2.0 -->` and
 `<!-- /table -->`. What is equated is a field of the rows, or a parameter of device or method (null: it has none);
 `networks=base,finetuned` chooses networks and their order, `against=NETWORK` the one that gains are counted over
-(base); `costs=results/…/costs.csv` adds what repairs cost.
+(base); `costs=results/…/costs.csv` adds what repairs cost; with `hits=results/…/hits.npz` gains have an interval over
+samples as well as over chips.
 `<!-- table: results/speed/bench_step.csv columns=workload,ratio_cpu -->` shows columns of any CSV file as they are,
 `<!-- table: results/census/census.csv count=status -->` how many lines have each value of one, and
 `<!-- table: results/headline.yaml -->` one line for each comparison that the YAML file lists, `placements=` before its
@@ -35,6 +36,7 @@ from hwaware.report.labels import constants, varying_params
 from hwaware.report.tables import grids, markdown
 from hwaware.results.costs import read_costs
 from hwaware.results.csv import COLUMNS, read_rows
+from hwaware.results.hits import read_hits
 from hwaware.results.row import Row
 from hwaware.results.setting import params_of
 from hwaware.results.summary import summarise
@@ -120,6 +122,7 @@ def table(block: Block, folder: Path, devices: dict[str, dict[str, None]] | None
             return count_table(folder / path, wanted["count"])
         every = rows = read_rows(folder / path)
         costs = read_costs(folder / wanted.pop("costs")) if "costs" in wanted else {}
+        hits = read_hits(folder / wanted.pop("hits"), every) if "hits" in wanted else None
         networks, against = wanted.pop("networks", None), wanted.pop("against", "base")
         for name, value in wanted.items():
             rows = keep(rows, name, value)
@@ -127,7 +130,7 @@ def table(block: Block, folder: Path, devices: dict[str, dict[str, None]] | None
             rows = [row for network in networks.split(",") for row in keep(rows, "network", network)]
         named = [name for name in wanted if name not in COLUMNS]
         varying = varying_params(row for row in every if row.device == rows[0].device)
-        tables = grids(rows, (*named, *varying), against, costs)
+        tables = grids(rows, (*named, *varying), against, costs, hits=hits)
         if devices is not None:
             for row in rows:
                 devices.setdefault(row.device, {})[constants(row)] = None

@@ -54,6 +54,8 @@ class DriftEvaluation(Callback):
         schedule: when the methods that are fitted offline begin a new drift level; None: each age ends one.
         resume: ``rows.partial.csv`` of a comparison that was killed, to go on from; what it had finished is taken over.
         narrow_life: evaluate further ages, between those at which that happens, until they are within a factor of two.
+        keep_hits: write ``hits.npz``: which samples each chip had right at each age, a bit each. Gains over the base
+            then have an interval over samples as well as over chips. Not by default: it is larger than all rows.
         loss_points: points below base digital that end a network's life, and take a chip off the yield.
         recipe, seed: the run's name and seed, for the rows.
     """
@@ -71,6 +73,7 @@ class DriftEvaluation(Callback):
         schedule: Schedule | None = None,
         resume: str | None = None,
         narrow_life: bool = False,
+        keep_hits: bool = False,
         loss_points: float = LOSS_POINTS,
         recipe: str = "run",
         seed: int = 0,
@@ -90,8 +93,8 @@ class DriftEvaluation(Callback):
         self.every_n_epochs, self.seed = every_n_epochs, seed
         self._settings: dict[str, Any] = {
             "ages_s": tuple(ages_s), "n_chips": n_chips, "methods": self.methods, "schedule": schedule,
-            "life_points": loss_points if narrow_life else None, "split": split, "resume": resume,
-            "recipe": recipe, "seed": seed,
+            "life_points": loss_points if narrow_life else None, "keep_hits": keep_hits, "split": split,
+            "resume": resume, "recipe": recipe, "seed": seed,
         }  # fmt: skip
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -100,7 +103,7 @@ class DriftEvaluation(Callback):
             return
         task.settle()
         networks, base = {self.finetuned_as: finetuned_network(task)}, task.build_network()
-        settings = self.settings(task, split="val", methods=(), resume=None)
+        settings = self.settings(task, split="val", methods=(), resume=None, keep_hits=False)
         run = replace(Run.of(trainer), folder=None)  # what the run leaves is of its end
         found = evaluate_networks(run, task, trainer.datamodule, networks, base, settings)
         values: dict[str, list[float]] = {}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -58,3 +59,13 @@ class Batches:
 
     def _to_device(self, batch: Any) -> Any:
         return [part.to(self.device, non_blocking=True) for part in batch]
+
+
+def digest(batches: Iterable[Any]) -> str:
+    """Tells which samples batches have, in which order, however many are in one."""
+    parts: dict[int, Any] = {}
+    for batch in batches:
+        for number, part in enumerate(batch):
+            of_part = parts.setdefault(number, hashlib.blake2b(digest_size=8))
+            of_part.update(part.cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return "".join(of_part.hexdigest() for of_part in parts.values())

@@ -37,7 +37,7 @@ def evaluate(
     chip_seeds: Iterable[int] = range(CHIP_SEED_START, CHIP_SEED_START + 10),
     repaired: Repair | None = None,
     exact: Mapping[str, float] | None = None,
-    on_chip: Callable[[], None] = lambda: None,
+    on_score: Callable[[Sequence[Row], Mapping[str, float]], None] = lambda rows, values: None,
 ) -> list[Row]:
     """Programs chips with a converted network and scores each at each age.
 
@@ -51,7 +51,7 @@ def evaluate(
         chip_seeds: one chip each; a rank of several may give its own share.
         repaired: how chips are repaired before they are scored; None: not at all.
         exact: what :func:`score_drift_free` gives, where it is known already.
-        on_chip: called after each score, for progress.
+        on_score: called after each score with its rows and what ``score`` gave.
 
     Returns:
         One row per chip, age and metric, chip by chip.
@@ -69,8 +69,7 @@ def evaluate(
                 repair = nullcontext() if repaired is None else repaired(chip, age_s)
                 with chip.at(age_s), repair:
                     values = score(model)
-                on_chip()
-                rows += [
+                found = [
                     Row(
                         recipe=labels.recipe,
                         model=labels.model,
@@ -94,6 +93,8 @@ def evaluate(
                     )
                     for metric, value in values.items()
                 ]
+                on_score(found, values)
+                rows += found
     return rows
 
 

@@ -19,6 +19,8 @@ from hwaware.report.labels import age_label, device_slug, device_slugs, line_lab
 from hwaware.report.run_folder import print_tables, write_results
 from hwaware.results.costs import NAME as COSTS
 from hwaware.results.costs import by_repair, write_costs
+from hwaware.results.hits import NAME as HITS
+from hwaware.results.hits import write_hits
 from hwaware.results.refused import NAME as REFUSED
 from hwaware.results.refused import OF, RefusedLine, write_refused
 from hwaware.results.row import Row
@@ -49,7 +51,7 @@ def leave(
     if not run.is_first:
         return
     rows, costs, folder = evaluation.rows, evaluation.costs, run.folder
-    print_tables(rows, loss_points)
+    print_tables(rows, loss_points, evaluation.hits)
     if folder is None:
         return
     found, levels = [], level_lines(evaluation.repairs)
@@ -57,6 +59,8 @@ def leave(
         found.append(str(write_costs(folder / COSTS, costs)))
     if levels:
         found.append(str(write_timetable(folder / TIMETABLE, levels)))
+    if evaluation.hits is not None:
+        found.append(str(write_hits(folder / HITS, evaluation.hits)))
     if evaluation.refused:
         found += [*_harmful(evaluation.refused, rows), str(write_refused(folder / REFUSED, evaluation.refused))]
     found += _missed(evaluation)
@@ -67,7 +71,7 @@ def leave(
         converted = copy.deepcopy(network).float()
         task.convert(converted, placement)
         cells += plot_device(converted, settings.ages_of(placement), folder, name)
-    report = write_report(folder, sections, cells, by_repair(costs), loss_points)
+    report = write_report(folder, sections, cells, by_repair(costs), loss_points, evaluation.hits)
     plots = [figure for section in sections for figure in section.figures] + cells
     for tracker in run.trackers:
         track(tracker, rows, costs, plots, folder)

@@ -13,7 +13,7 @@ from torch import nn
 
 from hwaware.compensation import OfflineCompensation, Repair
 from hwaware.errors import UserError
-from hwaware.evaluation.batches import Batches
+from hwaware.evaluation.batches import Batches, digest
 from hwaware.evaluation.costs import cost_lines
 from hwaware.evaluation.evaluate import held_by, score_drift_free
 from hwaware.evaluation.fitting import fit_data
@@ -24,6 +24,7 @@ from hwaware.evaluation.settings import EvaluationSettings
 from hwaware.hardware import Placement
 from hwaware.nn import main_hardware
 from hwaware.results.costs import CostLine
+from hwaware.results.hits import HitLine, Hits
 from hwaware.results.refused import RefusedLine
 from hwaware.results.row import Row, RunLabels
 from hwaware.results.summary import lifetime
@@ -39,12 +40,14 @@ class Evaluation:
         repairs: each with one of the rows that were measured with it.
         refused: chips on which repairs were not installed, since they would do harm.
         costs: of the repairs.
+        hits: where they are kept.
     """
 
     rows: list[Row]
     repairs: list[tuple[Row, Repair]]
     costs: list[CostLine]
     refused: list[RefusedLine] = field(default_factory=list)
+    hits: Hits | None = None
 
 
 def evaluate_networks(
@@ -94,8 +97,9 @@ def evaluate_networks(
     partial = PartialRows(run.folder, settings, task, datamodule, networks)
     rows: list[Row] = []
     repairs: list[tuple[Row, Repair]] = []
+    hits: list[HitLine] | None = [] if settings.keep_hits else None
     with run.progress("ageing chips", _n_scores(run, settings, len(networks))) as advance:
-        scorer = ChipScorer(run, score, base_digital, batches.n_samples, settings.chip_seeds, partial, advance)
+        scorer = ChipScorer(run, score, base_digital, batches.n_samples, settings.chip_seeds, partial, advance, hits)
         for name, network in networks.items():
             labels = settings.labels(task, datamodule, name)
             for placement in settings.placements:
@@ -119,7 +123,9 @@ def evaluate_networks(
                     how = replace(labels, method=method.name, method_params=repair.params)
                     rows += measured(how, repair)
                     repairs.append((rows[-1], repair))
-    return Evaluation(rows, repairs, cost_lines(repairs) if run.is_first else [], partial.refused(rows))
+    kept = None if hits is None else Hits(digest(batches), tuple(run.gather(hits)))
+    costs = cost_lines(repairs) if run.is_first else []
+    return Evaluation(rows, repairs, costs, partial.refused(rows), kept)
 
 
 def _refuse_same(task: HardwareAwareTask, network: nn.Module, placements: Sequence[Placement]) -> None:

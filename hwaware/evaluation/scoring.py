@@ -11,10 +11,12 @@ from torch import nn
 
 from hwaware.compensation import Repair
 from hwaware.compensation.base import State
+from hwaware.errors import UserError
 from hwaware.evaluation.evaluate import Score, evaluate, held_by
 from hwaware.evaluation.resume import PartialRows
 from hwaware.evaluation.run import Run
 from hwaware.nn import main_hardware
+from hwaware.results.hits import HitLine
 from hwaware.results.refused import refused_lines
 from hwaware.results.row import Row, RunLabels
 
@@ -31,6 +33,7 @@ class ChipScorer:
         chip_seeds: of all chips.
         partial: what a killed evaluation had measured, and where to keep what this one has; None: neither.
         advance: called after each score, for progress.
+        hits: where this process's hits are added; None: they are not kept.
     """
 
     run: Run
@@ -40,6 +43,7 @@ class ChipScorer:
     chip_seeds: Sequence[int]
     partial: PartialRows
     advance: Callable[[], None]
+    hits: list[HitLine] | None = None
 
     def rows(
         self,
@@ -82,11 +86,18 @@ class ChipScorer:
         how |= {"score": self.score, "base_digital": self.base_digital, "n_samples": self.n_samples}
         own: list[Row] = []
         for seed in self.run.share(chip_seeds):
-            own += evaluate(*what, chip_seeds=[seed], on_chip=self.advance, **how)
+            own += evaluate(*what, chip_seeds=[seed], on_score=self._scored, **how)
             if self.run.world_size == 1:
                 yield own
         if self.run.world_size > 1:
             yield self.run.gather(own)
+
+    def _scored(self, rows: Sequence[Row], values: Mapping[str, float]) -> None:
+        self.advance()
+        if self.hits is not None:
+            if (hits := getattr(values, "hits", None)) is None:
+                raise UserError("evaluation.keep_hits: the task's score gives none; see hwaware.tasks.base.Scores.")
+            self.hits.append(HitLine.of(rows[0], hits.numpy()))
 
     def _shared(self, state: State) -> State:
         """What the first process has."""

@@ -34,6 +34,7 @@ class EvaluationSettings:
         life_points: evaluate further ages until it is known, within a factor of two, when the mean of the first metric
             falls so many points below base digital; without repairs, and with those that are fitted in the field. None:
             the ages alone.
+        keep_hits: keep which samples each chip had right at each age, for gains with an interval over samples as well.
         split: ``test``, or ``val`` while choosing between settings, which has other chips as well as other samples.
         resume: ``rows.partial.csv`` of an evaluation that was killed, to go on from.
         recipe, seed: the run's name and seed, for the rows.
@@ -48,6 +49,7 @@ class EvaluationSettings:
     methods: tuple[Compensation, ...] = ()
     schedule: Schedule | None = None
     life_points: float | None = None
+    keep_hits: bool = False
     split: Literal["test", "val"] = "test"
     resume: str | None = None
     recipe: str = "run"
@@ -58,6 +60,8 @@ class EvaluationSettings:
             raise UserError(f"n_chips={self.n_chips} must be at least 1; 10 or more for a result.")
         if len(set(self.placements)) < len(self.placements):
             raise UserError("evaluation.hardware has the same hardware twice: leave one out.")
+        if self.keep_hits and self.resume:
+            raise UserError("evaluation.keep_hits: what is resumed has no hits; evaluate anew, or leave keep_hits out.")
         learning = [method.name for method in self.methods if method.samples_kept]
         if self.split == "val" and self.methods and (learning or self.schedule):
             what = learning[0] if learning else "a schedule"
@@ -91,7 +95,11 @@ class EvaluationSettings:
         return RunLabels(recipe=self.recipe, model=task.network_name, network=network, dataset=dataset, seed=self.seed)
 
     def check_network(self, task: HardwareAwareTask) -> None:
-        """Raises UserError for a method that does not apply to the task's network."""
+        """Raises UserError for a method that does not apply to the task's network, or hits that there are none of."""
+        if self.keep_hits and task.hits is None:
+            raise UserError(
+                f"evaluation.keep_hits: {type(task).__name__} has no hits by sample; image classification has."
+            )
         for method in self.methods:
             method.check(task.network)
 

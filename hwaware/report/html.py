@@ -18,6 +18,7 @@ from hwaware.report.tables import grids, life_heading
 from hwaware.report.words import in_words
 from hwaware.results.costs import Costs
 from hwaware.results.files import replacing
+from hwaware.results.hits import Hits
 from hwaware.results.row import Row
 from hwaware.results.summary import LOSS_POINTS, Summary
 
@@ -44,6 +45,7 @@ def write_report(
     device_figures: Sequence[Path] = (),
     costs: Costs | None = None,
     loss_points: float = LOSS_POINTS,
+    hits: Hits | None = None,
 ) -> Path:
     """Writes ``report.html`` with all figures in it, and returns its path.
 
@@ -55,6 +57,7 @@ def write_report(
         device_figures: of the cells.
         costs: what repairs cost.
         loss_points: points below base digital at which a chip no longer counts as good.
+        hits: which samples were right, for gains over samples as well.
     """
     from jinja2 import Environment, PackageLoader
 
@@ -62,7 +65,7 @@ def write_report(
     template = Environment(
         loader=PackageLoader("hwaware.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
     ).get_template("report.html.j2")
-    tables = grids(every, varying_params(every), costs=costs, loss_points=loss_points)
+    tables = grids(every, varying_params(every), costs=costs, loss_points=loss_points, hits=hits)
     page = template.render(
         title=" · ".join(dict.fromkeys(row.recipe for row in every)),
         sections=[

@@ -13,15 +13,16 @@ from hwaware.report.plots import plot_accuracy, plot_costs
 from hwaware.report.tables import accuracy_tables
 from hwaware.results.costs import Costs, cost_of
 from hwaware.results.csv import write_rows
+from hwaware.results.hits import Hits
 from hwaware.results.row import Row
 from hwaware.results.setting import LINE, by_setting, group_by
 from hwaware.results.summary import LOSS_POINTS, write_summary
 
 
-def print_tables(rows: Sequence[Row], loss_points: float = LOSS_POINTS) -> None:
-    """The accuracy tables, one per device and metric."""
+def print_tables(rows: Sequence[Row], loss_points: float = LOSS_POINTS, hits: Hits | None = None) -> None:
+    """The accuracy tables, one per device and metric; with hits, gains over samples as well."""
     console = Console()
-    for table in accuracy_tables(rows, loss_points):
+    for table in accuracy_tables(rows, loss_points, hits):
         console.print(table)
 
 

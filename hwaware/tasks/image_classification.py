@@ -111,6 +111,9 @@ class ImageClassification(HardwareAwareTask):
             {f"top{k}": MulticlassAccuracy(self.num_classes, top_k=k, average="micro", **options) for k in top}
         )
 
+    def hits(self, output: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return output.argmax(-1) == batch[1]
+
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         if self._mix is not None:  # here, where the generators have just been seeded for the step
             batch = self._mix(*batch)

@@ -36,8 +36,11 @@ def _evaluate(model, **options):
 
 def test_rows_cover_chip_by_age_by_metric(model):
     counted = []
-    rows = _evaluate(model.train(), chip_seeds=[2_000_000, 2_000_001], on_chip=lambda: counted.append(1))
+    chips = [2_000_000, 2_000_001]
+    rows = _evaluate(model.train(), chip_seeds=chips, on_score=lambda found, values: counted.append((found, values)))
     assert len(rows) == 2 * len(DEFAULT_AGES_S) * 2 and len(counted) == 2 * len(DEFAULT_AGES_S)
+    assert [row for found, _ in counted for row in found] == rows
+    assert all({row.metric: row.value for row in found} == values for found, values in counted)
     assert {row.chip_seed for row in rows} == {2_000_000, 2_000_001}
     row = rows[-2]
     assert (row.age_s, row.metric, row.base_digital, row.n_samples, row.seed) == (315360000.0, "norm", 1.0, 8, 3)

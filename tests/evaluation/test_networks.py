@@ -7,10 +7,12 @@ import tests.tiny  # noqa: F401 - registers the tiny network
 from hwaware.compensation import ChannelAffine, GlobalDriftCompensation
 from hwaware.data import ImageData
 from hwaware.errors import UserError
+from hwaware.evaluation.batches import digest
 from hwaware.evaluation.networks import evaluate_networks
 from hwaware.evaluation.run import Run
 from hwaware.evaluation.settings import EvaluationSettings
 from hwaware.hardware import EncodingOptions, HardwareOptions, LayerOptions
+from hwaware.results.hits import read_hits, write_hits
 from hwaware.results.summary import lifetime
 from hwaware.tasks import ImageClassification
 from tests.command_line import FINETUNE, measured, pretrained_weights, run
@@ -92,3 +94,42 @@ def test_further_ages_narrow_a_lifetime():
     ages_s = [row.age_s for row in lines["none"]]
     assert ages_s == sorted(ages_s[: len(ages_s) // 2]) * 2 and len(set(ages_s)) > 3  # chip by chip
     assert {row.age_s for row in lines["channel_affine"]} == {0.0, 3600.0, TEN_YEARS_S}  # has no other states
+
+
+def _kept(n_chips=2, **options):
+    task, data = _task_and_data()
+    settings = EvaluationSettings(
+        placements=(task.placement,), ages_s=(0.0, TEN_YEARS_S), n_chips=n_chips, keep_hits=True, **options
+    )
+    base = task.build_network()
+    return evaluate_networks(Run(), task, data, {"base": base}, base, settings), data
+
+
+@pytest.mark.slow
+def test_hits_are_those_of_the_rows(tmp_path):
+    found, data = _kept(methods=(GlobalDriftCompensation(),))
+    first = [row for row in found.rows if row.metric == "top1"]
+    assert len(found.hits.lines) == len(first) == 2 * 2 * 2 and found.hits.has(first)
+    read = read_hits(write_hits(tmp_path / "hits.npz", found.hits), found.rows)
+    assert read.samples == found.hits.samples
+    for row in first:
+        hits = read.of([row])[row.chip_seed]
+        assert hits.shape == (data.n_scored("test"),) and 100 * hits.mean() == pytest.approx(row.value, abs=1e-3)
+
+
+def test_a_digest_of_samples_does_not_ask_how_many_are_in_a_batch():
+    images, labels = torch.rand(6, 3, 2, 2), torch.arange(6)
+    whole, halves = [(images, labels)], [(images[:3], labels[:3]), (images[3:], labels[3:])]
+    assert digest(whole) == digest(halves)
+    assert digest(whole) != digest([(images.flip(0), labels)]) != digest([(images, labels.flip(0))])
+
+
+def test_hits_that_nobody_would_have_are_refused():
+    with pytest.raises(UserError, match="keep_hits: what is resumed has no hits"):
+        _kept(resume="rows.partial.csv")
+    task, _ = _task_and_data()
+    settings = EvaluationSettings(placements=(task.placement,), keep_hits=True)
+    settings.check_network(task)
+    task.hits = None
+    with pytest.raises(UserError, match="keep_hits: ImageClassification has no hits by sample"):
+        settings.check_network(task)

@@ -6,6 +6,7 @@ import pytest
 
 from hwaware.report.tables import markdown_table
 from hwaware.results.csv import write_rows
+from hwaware.results.hits import HitLine, Hits, write_hits
 from hwaware.results.summary import summarise
 from tests.conftest import ROOT
 
@@ -218,3 +219,25 @@ def test_a_column_that_is_not_there_is_named(readme, tmp_path, capsys):
     (tmp_path / "results" / "speed.csv").write_text("workload,ratio\na,1.1\n")
     assert _run(readme("results/speed.csv columns=workload,ration")) == 2
     assert "no column 'ration'. Did you mean 'ratio'?" in capsys.readouterr().err
+
+
+def test_hits_beside_rows_widen_the_interval_to_samples(readme, tmp_path, make_row):
+    rows = [
+        make_row(network=network, chip_seed=chip, value=value, n_samples=100)
+        for network, of_chips in {"base": (80.0, 81.0), "finetuned": (84.0, 84.0)}.items()
+        for chip, value in enumerate(of_chips)
+    ]
+    folder = tmp_path / "results" / "y"
+    write_rows(folder / "rows.csv", rows)
+    lines = tuple(HitLine.of(row, [n < row.value for n in range(100)]) for row in rows)
+    write_hits(folder / "hits.npz", Hits("these", lines))
+    path = readme("results/y/rows.csv metric=top1 hits=results/y/hits.npz")
+    assert _run(path) == 0 and "over base at 0 s, chips and samples (95 %)" in _contents(path)[0]
+
+
+def test_hits_of_other_rows_are_refused(readme, tmp_path, make_row, capsys):
+    row = make_row(value=80.0, n_samples=100, chip_seed=7)
+    hits = Hits("these", (HitLine.of(row, [n < 80 for n in range(100)]),))
+    write_hits(tmp_path / "results" / "x" / "hits.npz", hits)
+    assert _run(readme("results/x/rows.csv mapping=offset hits=results/x/hits.npz")) == 2
+    assert "has hits of another run" in capsys.readouterr().err

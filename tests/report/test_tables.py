@@ -1,10 +1,12 @@
 import re
+from dataclasses import replace
 
 import numpy as np
 import scipy.stats
 from rich.console import Console
 
-from hwaware.report.tables import accuracy_tables, markdown_table
+from hwaware.report.tables import accuracy_tables, grids, markdown, markdown_table
+from hwaware.results.hits import HitLine, Hits
 
 
 def _cells(markdown):
@@ -130,3 +132,28 @@ def test_ages_beyond_what_was_measured_are_starred(make_rows):
     hot = markdown_table(make_rows(params=week | {"temperature_c": 85.0, "activation_energy_ev": 1.1}))
     assert _cells(hot)[0][2:5] == ["0 s", "1 h *", "1 day *"]
     assert "extrapolated" not in markdown_table(make_rows())
+
+
+def _hits(rows, draw):
+    """Hits that give each row's value."""
+    lines = [HitLine.of(row, draw.permutation(row.n_samples) < round(row.value * row.n_samples / 100)) for row in rows]
+    return Hits("of these samples", tuple(lines))
+
+
+def test_with_hits_gains_have_an_interval_over_samples_as_well(make_row):
+    ages = (0.0, 3600.0)
+    values = {"base": (80.0, 81.0, 82.0), "finetuned": (84.0, 84.5, 85.0)}
+    rows = [
+        make_row(network=network, age_s=age_s, chip_seed=chip, value=value, n_samples=1000)
+        for network, of_chips in values.items() for age_s in ages for chip, value in enumerate(of_chips)
+    ]  # fmt: skip
+    hits = _hits(rows, np.random.default_rng(0))
+    header, *_, base, finetuned = _cells(markdown(grids(rows, hits=hits)))
+    assert header[-1] == "over base at 1 h, chips and samples (95 %)" and base[-1] == ""
+    mean, margin = map(float, finetuned[-1].split(" ± "))
+    _, over_chips = map(float, _cells(markdown_table(rows))[-1][-1].split(" ± "))
+    assert mean == 3.5 and margin > over_chips > 0
+    # What has hits of some rows alone keeps to chips in all of them.
+    few = Hits(hits.samples, hits.lines[:-1])
+    assert markdown(grids(rows, hits=few)) == markdown_table(rows)
+    assert markdown(grids(rows + [replace(row, seed=1) for row in rows], hits=hits)).count("chips and samples") == 0
