@@ -67,6 +67,7 @@ def main() -> None:
         loss=lambda network, batch: F.cross_entropy(network(batch[0]), batch[1]),
         predict=lambda network, batch: network(batch[0]),
         accuracy=lambda network: 0.0,
+        divergence=lambda output, exact: (output - exact).square().mean(),
     )
     base, vera, affine, dora, making, scoring = [], [], [], [], [], []
     for _ in range(arguments.repeats):

@@ -34,6 +34,7 @@ class FitData:
         loss: of a network on a batch, a scalar.
         predict: a network's output for a batch, without its labels.
         accuracy: of a network in percent, on samples to choose by.
+        divergence: of a network's output for a batch from the exact network's: a scalar in nats, mean over samples.
         distillation: the share of ``loss`` that comes from the digital network's outputs, instead of labels.
         temperature: at which these are distilled; None: no part of ``loss`` is.
         label_bytes: of a stored sample's label.
@@ -45,6 +46,7 @@ class FitData:
     loss: Callable[[nn.Module, Any], Tensor]
     predict: Callable[[nn.Module, Any], Any]
     accuracy: Callable[[nn.Module], float]
+    divergence: Callable[[Any, Any], Tensor]
     distillation: float = 0.0
     temperature: float | None = None
     label_bytes: int = LABEL_BYTES

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from itertools import islice
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hwaware.chip import CHIP_SEED_START, Chip, drift_free
 from hwaware.compensation.base import Compensation, FitData, InFieldCompensation, OfflineCompensation, State
@@ -93,12 +93,19 @@ class Repair:
             with drift_free(self.model):
                 self._exact = answers()
         with chip.at(age_s, purpose="calibration"):
-            before = _error(answers(), self._exact)
+            before = self._error(answers())
             with method.installed(self.model, state):
-                after = _error(answers(), self._exact)
-        if after > before:
+                after = self._error(answers())
+        if not after <= before:
             self.refused.append(Refusal(chip.seed, age_s, before, after))
         return after <= before
+
+    def _error(self, answers: Sequence[Any]) -> float:
+        """Mean divergence of answers from the exact network's; infinite where they are not finite."""
+        assert self._exact is not None  # for the type checker
+        found = [self.data.divergence(one, exact) for one, exact in zip(answers, self._exact, strict=True)]
+        error = torch.stack(found).mean().item()
+        return math.inf if math.isnan(error) else error
 
     def prepare(self, shared: Callable[[State], State] = lambda state: state) -> None:
         """Fits all that is fitted offline, before a chip asks for it.
@@ -176,20 +183,3 @@ class Repair:
             ages_s, seed = (youngest, age_s), 100 * self.seed + place
             self._states[age_s] = self.method.fit(self.model, ages_s, self.data, seed, start)
         return self._states[age_s]
-
-
-def _error(answers: Sequence[Any], exact: Sequence[Any]) -> float:
-    """Squares of the difference of outputs from the exact network's, over the squares of those.
-
-    Infinite where an output is no number: that is no better than any other.
-    """
-    pairs = [(one.float(), other.float()) for one, other in zip(_parts(answers), _parts(exact), strict=True)]
-    error = sum((one - other).square().sum().item() for one, other in pairs)
-    error /= max(sum(other.square().sum().item() for _, other in pairs), 1e-30)
-    return math.inf if math.isnan(error) else error
-
-
-def _parts(answers: Sequence[Any]) -> Iterator[Tensor]:
-    """The tensors of outputs, which may each be several."""
-    for answer in answers:
-        yield from (answer,) if isinstance(answer, Tensor) else answer

@@ -91,5 +91,6 @@ def fit_data(
         distillation=0.0 if task.distillation is None else task.distillation.weight,
         temperature=None if task.distillation is None else task.distillation.temperature,
         label_bytes=task.label_bytes,
+        divergence=task.divergence,
         answered=None if task.answered is None else answering(task.answered),
     )

@@ -91,7 +91,7 @@ def _harmful(refused: Sequence[RefusedLine], rows: Sequence[Row]) -> list[str]:
         worst = max(lines, key=lambda line: line.error_after / (line.error_before or 1e-30))
         found.append(
             f"{name} on {device_slug(same, rows)}: not installed {often} times, since it raises the error of the last "
-            f"output on the stored samples (most from {worst.error_before:.3g} to {worst.error_after:.3g}, "
+            f"output on the stored samples (most from {worst.error_before:.3g} to {worst.error_after:.3g} nats, "
             f"chip {worst.chip_seed} at {age_label(worst.age_s)})"
         )
     return found

@@ -30,7 +30,7 @@ class Refusal:
         chip_seed: of the chip.
         age_s: its age (s).
         error_before, error_after: of the network's last output on the stored samples, without the repair and with it:
-            squares of its difference from the exact network's, over the squares of that.
+            its divergence from the exact network's (nats), as the task has it.
     """
 
     chip_seed: int

@@ -116,7 +116,7 @@ def test_harm_is_not_installed_and_that_is_said_once(tmp_path, capsys, methods, 
     (said,) = (line for line in capsys.readouterr().out.splitlines() if "not installed" in line)
     assert said.startswith(f"base + harmful on reram_cmo_differential: not installed {often} times, since it raises")
     worst = max(read_refused(folder / "refused.csv"), key=lambda line: line.error_after / line.error_before)
-    assert f"(most from {worst.error_before:.3g} to {worst.error_after:.3g}, chip {worst.chip_seed} at" in said
+    assert f"(most from {worst.error_before:.3g} to {worst.error_after:.3g} nats, chip {worst.chip_seed} at" in said
 
 
 def test_what_does_no_harm_leaves_no_file_of_harm(tmp_path, capsys):

@@ -70,7 +70,7 @@ def data(asked):
     def accuracy(network):
         return answered(network, 2).scores(network.config.null_threshold)["f1"]
 
-    return FitData(None, None, None, None, accuracy, answered=answered)
+    return FitData(None, None, None, None, accuracy, None, answered=answered)
 
 
 def test_the_threshold_follows_the_scores(scorer, data, asked):
@@ -147,7 +147,7 @@ def test_networks_and_data_without_questions_are_refused(scorer, data):
         Repair(NullThreshold(), plain, [1e8], data, seed=0)
     assert str(refused.value).startswith(reason)
     with pytest.raises(UserError, match="no validation questions to fit on"):
-        NullThreshold().fit(scorer, LEVEL_S, FitData(None, None, None, None, None), 0, {})
+        NullThreshold().fit(scorer, LEVEL_S, FitData(None, None, None, None, None, None), 0, {})
     for field in ("chips", "questions"):
         with pytest.raises(UserError, match=f"threshold: {field}=0 must be at least 1"):
             NullThreshold(**{field: 0})
