@@ -341,7 +341,7 @@ class Encoding:
         """The first of :meth:`moments`, without read noise, of any number of weights: looked up, linear in between."""
         even = torch.linspace(-1, 1, targets.SIZE, dtype=torch.float64)
         mean, _ = self.moments(device, even, age_s, read_noise=False)
-        return targets.looked_up(mean.to(u.device), u)
+        return targets.looked_up(mean.to(u.device), self.written(u))  # between codes there is nothing
 
     def reference_std(self, device: Device, age_s: float) -> float:
         """Standard deviation of window positions by a reference cell's error at an age (s); 0 without reference."""
