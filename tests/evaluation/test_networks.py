@@ -32,8 +32,12 @@ def _task_and_data():
 def test_rows_are_those_of_the_command(tmp_path):
     arguments = ("--config", FINETUNE, "--model.weights", pretrained_weights())
     methods = ("--evaluation.methods", "[{class_path: GlobalDriftCompensation}]", "--evaluation.networks", "[base]")
-    run("compare", *arguments, *methods, "--trainer.default_root_dir", tmp_path)
-    expected = measured(tmp_path / "finetune" / "version_0" / "rows.csv")
+    run("compare", *arguments, *methods, "--evaluation.keep_hits", "true", "--trainer.default_root_dir", tmp_path)
+    folder = tmp_path / "finetune" / "version_0"
+    expected = measured(folder / "rows.csv")
+    first = [row for row in expected if row.metric == "top1"]
+    assert read_hits(folder / "hits.npz", expected).has(first)
+    assert "over base at 10 years, chips and samples" in (folder / "report.html").read_text(encoding="utf-8")
     task, data = _task_and_data()
     settings = EvaluationSettings(
         placements=(task.placement,),
