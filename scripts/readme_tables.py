@@ -187,14 +187,18 @@ def placements(path: Path) -> str:
     """One line per placement: its cells, and what its chips keep after an hour and after ten years.
 
     The YAML file is a list of ``what`` (network and data), ``rows`` (a path from its folder) and ``where`` (conditions,
-    which leave one line of rows at each age).
+    which leave one line of rows at each age; ``layers`` counts those on other hardware).
     """
     header = ["network and data", "mapping", "cells", "weights digital", "digital", "1 h", "10 years", "points lost"]
     body = [header, ["---", "---", *("---:" for _ in header[2:])]]
     for one in yaml.safe_load(path.read_text(encoding="utf-8")):
         kept = read_rows(path.parent / one["rows"])
-        for name, value in {"metric": "top1", **one["where"]}.items():
+        conditions = {"metric": "top1", **one["where"]}
+        layers = conditions.pop("layers", None)
+        for name, value in conditions.items():
             kept = keep(kept, name, _text(value))
+        if layers is not None:
+            kept = [row for row in kept if len(params_of(row.device_params).get("layers", {})) == layers]
         ages = {found.age_s: found for found in summarise(kept)}
         if len(ages) != len(summarise(kept)) or TEN_YEARS_S not in ages:
             raise UserError(
