@@ -118,8 +118,8 @@ class PlanSettings:
         # Told before anything is measured, but where an alternative may need fewer.
         if self.cells is not None and self.cells < least_cells and not self.alternatives:
             raise UserError(
-                f"cells={self.cells:g} is too few: one cell for each place takes {least_cells:g} times the cells of "
-                "all layers: give as much, or keep more digital (digital_percent)."
+                f"cells={self.cells:g} is too few for one cell in each place: give {least_cells:g} or more, or keep "
+                "more of the weights digital (digital_percent)."
             )
         for field in ("max_parallel", "samples", "chips", "validation_chips", "validation_samples", "refine"):
             if getattr(self, field) < (least := int(field != "refine")):

@@ -118,8 +118,8 @@ def allocate(layers: Mapping[str, Layer], cells_ratio: float, digital: Collectio
     used = sum(one.of(layers[name]) for name, one in cells.items())
     if used > cells_ratio * total * (1 + 1e-9):
         raise UserError(
-            f"cells={cells_ratio:g} is below {math.ceil(1e4 * used / total) / 1e4:g} times the cells of all layers, "
-            "which one cell for each place takes: give as much, or keep more digital (digital_percent)."
+            f"cells={cells_ratio:g} is too few for one cell in each place: give "
+            f"{math.ceil(1e4 * used / total) / 1e4:g} or more, or keep more of the weights digital (digital_percent)."
         )
     left = cells_ratio * total * (1 + 1e-9) - used
     held = {name: one for name, one in cells.items() if one.parallel}

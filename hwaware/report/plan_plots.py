@@ -52,25 +52,27 @@ def plot_plan(
     """Accuracy against cells with the plan marked, above the cells that layers get.
 
     Args:
-        layers: by damage, most first.
-        front: by cells.
+        layers: by damage, most first; those are shown that do most, and all that have more than one cell.
+        front: by cells, on validation samples.
         path: the PNG file to write.
         title: heading and second line.
     """
-    shown = layers[:_SHOWN]
+    shown = [one for number, one in enumerate(layers) if number < _SHOWN or one.parallel != 1]
     heights = (3.2, 0.8 + 0.22 * len(shown))
     figure, (above, below) = new_figure(rows=2, height=1.0 + sum(heights), heights=heights, sharex=False)
     ratios = [one.cells_ratio for one in front]
     above.axhline(front[0].exact, color="black", linewidth=1.2, label="exact network")
     measured, spread = [one.measured for one in front], [one.std for one in front]
-    above.errorbar(ratios, measured, yerr=spread, color=COLOURS[0], marker="o", capsize=3, label="validation chips")
+    above.errorbar(
+        ratios, measured, yerr=spread, color=COLOURS[0], marker="o", capsize=3, label="validation samples and chips"
+    )
     above.plot(ratios, [one.predicted for one in front], color=COLOURS[1], linestyle="--", marker="s", markersize=4,
                label="predicted")  # fmt: skip
     for one in front:
         if one.chosen:
             above.plot([one.cells_ratio], [one.measured], "*", color=COLOURS[2], markersize=16, label="the plan")
     above.set_xlabel("cells, over one in each place")
-    above.set_ylabel("accuracy (%)")
+    above.set_ylabel("accuracy on validation samples (%)")
     above.legend(loc="lower right", fontsize=9, frameon=False)
     places = range(len(shown))
     below.barh(places, [max(each.parallel, 1) for each in shown], color=COLOURS[0], height=0.7)
@@ -84,5 +86,5 @@ def plot_plan(
     below.set_xscale("log", base=2)
     below.margins(x=0.1)
     below.grid(axis="y", visible=False)
-    below.set_xlabel("cells in parallel")
+    below.set_xlabel(f"cells in parallel; {len(shown)} of {len(layers)} layers, most damage first, all others have one")
     return save(figure, above, title, path)

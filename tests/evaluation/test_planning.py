@@ -83,7 +83,7 @@ def test_an_encoding_of_fewer_cells_leaves_them_to_other_layers():
     shared = allocate(layers, 1.0)
     assert shared.cells == {"one": Cells(2, 1), "other": Cells(1)} and shared.cells_ratio == 1
     assert allocate(layers, 2.0).cells["other"].parallel == 3
-    with pytest.raises(UserError, match=r"below 0.75 times"):
+    with pytest.raises(UserError, match=r"give 0.75 or more"):
         allocate(layers, 0.7)
 
 
@@ -106,9 +106,9 @@ def test_of_a_median_odd_numbers_are_worth_having():
 
 
 def test_too_small_a_budget_names_what_is_needed():
-    with pytest.raises(UserError, match=r"cells=0.9 is below 1 times the cells of all layers"):
+    with pytest.raises(UserError, match=r"cells=0.9 is too few for one cell in each place: give 1 or more"):
         allocate(LAYERS, 0.9)
-    with pytest.raises(UserError, match=r"cells=0.9 is below 0.991 times"):
+    with pytest.raises(UserError, match=r"give 0.991 or more"):
         allocate(LAYERS, 0.9, {"small"})
 
 
