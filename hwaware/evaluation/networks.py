@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -109,19 +110,13 @@ def evaluate_networks(
                 calibrate(converted)
                 ages_s = settings.ages_of(placement)
                 exact = score_drift_free(converted, score)
-
-                def measured(how: RunLabels, repair: Repair | None) -> list[Row]:
-                    found = scorer.rows(converted, how, ages_s, exact, repair, rows)  # noqa: B023 - called at once
-                    while (age_s := _next_age(found, settings, placement, repair)) is not None:  # noqa: B023
-                        found += scorer.rows(converted, how, (age_s,), exact, repair, [*rows, *found])  # noqa: B023
-                    return sorted(found, key=lambda row: (row.chip_seed, row.age_s))
-
-                rows += measured(labels, None)
+                course = functools.partial(_course, scorer, settings, placement, converted, ages_s, exact)
+                rows += course(labels, None, rows)
                 for method in settings.methods:
                     assert data is not None  # for the type checker
                     repair = Repair(method, converted, ages_s, data, settings.seed, settings.schedule)
                     how = replace(labels, method=method.name, method_params=repair.params)
-                    rows += measured(how, repair)
+                    rows += course(how, repair, rows)
                     repairs.append((rows[-1], repair))
     kept = None if hits is None else Hits(digest(batches), tuple(run.gather(hits)))
     costs = cost_lines(repairs) if run.is_first else []
@@ -138,6 +133,24 @@ def _refuse_same(task: HardwareAwareTask, network: nn.Module, placements: Sequen
         if (held := (main.device.name, main.encoding.mapping, held_by(converted))) in seen:
             raise UserError(f"evaluation.hardware has {main} twice for this network's layers: leave one out.")
         seen.add(held)
+
+
+def _course(
+    scorer: ChipScorer,
+    settings: EvaluationSettings,
+    placement: Placement,
+    model: nn.Module,
+    ages_s: Sequence[float],
+    exact: Mapping[str, float],
+    labels: RunLabels,
+    repair: Repair | None,
+    before: Sequence[Row],
+) -> list[Row]:
+    """The rows of one line over age: at the given ages, and at those that narrow its lifetime."""
+    rows = scorer.rows(model, labels, ages_s, exact, repair, before)
+    while (age_s := _next_age(rows, settings, placement, repair)) is not None:
+        rows += scorer.rows(model, labels, (age_s,), exact, repair, [*before, *rows])
+    return sorted(rows, key=lambda row: (row.chip_seed, row.age_s))
 
 
 def _next_age(
