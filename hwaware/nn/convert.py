@@ -21,7 +21,7 @@ ALWAYS_DIGITAL = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
 _FAST_PATHS = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
 #: What a layer has only while it is analog. Its ranges stay: they are of its signals, and the next conversion's too.
 _OF_CELLS = (
-    "hardware", "noise", "error", "stuck_cells", "weight_error", "_exact_signals", "_installed", "_beside",
+    "hardware", "noise", "error", "stuck_cells", "repaired", "weight_error", "_exact_signals", "_installed", "_beside",
     "_output_draws",
 )  # fmt: skip
 

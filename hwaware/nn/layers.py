@@ -19,6 +19,7 @@ from hwaware.errors import UserError
 from hwaware.hardware import Converters, Hardware, Ranges
 from hwaware.nn.faults import apply_stuck_cells
 from hwaware.nn.reference import add_reference_noise
+from hwaware.nn.repaired import repair_largest_errors
 from hwaware.nn.weights.fused import realise
 from hwaware.nn.weights.tables import ErrorTable, NoiseTable
 
@@ -32,6 +33,7 @@ class AnalogLayer(nn.Module):
         noise: of the weights in training mode; None: exact.
         error: expected of the weights, for the retention loss; None: off.
         stuck_cells: whether training noise also draws the device's stuck cells.
+        repaired: share of the weights, those with the largest errors, that training noise leaves out.
         weight_error: ``Σ E[(ŵ - w_eff)²] / Σ w_eff²`` of the last training forward; None where ``error`` is.
         ranges: that the crossbars' converters span; kept by a layer that is made digital, and taken up again.
     """
@@ -48,6 +50,7 @@ class AnalogLayer(nn.Module):
     error: ErrorTable | None = None
     weight_error: Tensor | None = None
     stuck_cells: bool = False
+    repaired: float = 0.0
     ranges: Ranges | None = None
     _exact_signals: bool = False
     _installed: Tensor | None = None
@@ -104,8 +107,11 @@ class AnalogLayer(nn.Module):
         if noise is not None and noise.reference_std:
             about = self.weight_scale(), self.hardware, self.groups, noise.reference_std
             weight = add_reference_noise(weight, self.weight, *about)
+        written = weight
         if noise is not None and self.stuck_cells:
             weight = apply_stuck_cells(weight, self.weight, self.weight_scale(), self.hardware)
+        if noise is not None and self.repaired:
+            weight = repair_largest_errors(weight, written, self.weight, self.hardware, self.repaired)
         # Outside autocast the layer computes in its parameters' own precision, as the digital one does.
         return weight if torch.is_autocast_enabled(weight.device.type) else weight.to(self.weight.dtype)
 

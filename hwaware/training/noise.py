@@ -37,17 +37,25 @@ class TrainingNoise:
         std: for ``gaussian``, the standard deviation as a fraction of the weight scale: of the layer's (or channel's)
             ``max|w|``, unless the device has a fixed one.
         ages: for ``device``, the ages to draw from.
+        repaired: for ``device``, the share of each layer's weights, those with the largest errors, that are exact: what
+            :class:`~hwaware.compensation.RandomSparseAdaptation` with ``mask: error`` gives every chip back, and so
+            what the network need not learn to bear.
     """
 
     kind: Literal["none", "gaussian", "device"] = "device"
     std: float = 0.038
     ages: AgeDistribution = field(default_factory=AgeDistribution)
+    repaired: float = 0.0
 
     def __post_init__(self) -> None:
         if self.kind not in _KINDS:
             raise UserError(f"training noise kind '{self.kind}' is unknown. {nearest(self.kind, _KINDS)}")
         if not self.std >= 0:
             raise UserError(f"training noise std={self.std} must be 0 or more (a fraction of max|w|).")
+        if not 0 <= self.repaired < 1:
+            raise UserError(f"training noise repaired={self.repaired} must lie in [0, 1), a share of the weights.")
+        if self.repaired and self.kind != "device":
+            raise UserError(f"training noise of kind '{self.kind}' has no cells to repair: leave 'repaired' out.")
 
 
 @lru_cache(maxsize=1024)
@@ -94,6 +102,7 @@ def install_noise(model: nn.Module, noise: TrainingNoise) -> float | None:
             tables[layer.hardware] = _table(layer.hardware, noise, age_s)
         table, device = tables[layer.hardware], layer.hardware.device
         layer.noise = table if table is None else table.to(layer.weight.device)
+        layer.repaired = noise.repaired
         layer.stuck_cells = noise.kind == "device" and device.stuck_on + device.stuck_off > 0
     return age_s
 

@@ -194,3 +194,35 @@ def test_reference_cells_are_drawn_once_for_each_row_of_a_crossbar(kappa):
     assert torch.corrcoef(torch.stack([drawn[:16].mean(0), drawn[16:].mean(0)]))[0, 1].abs() < 0.1
     assert drawn.std().item() == pytest.approx(aged.std().item(), rel=0.05)
     assert drawn.mean().item() == pytest.approx(aged.mean().item(), abs=0.002)
+
+
+def test_repaired_weights_are_exact_and_the_worst():
+    model = _model(load_hardware("charan2020", mapping="differential"), [-1.0, 0.5], n=4000)
+    exact = model[0].hardware.encoding.unrounded(model[0].weight)
+
+    def errors(repaired):
+        torch.manual_seed(3)
+        install_noise(model, TrainingNoise(ages=AgeDistribution("fixed", (0,)), repaired=repaired))
+        return (model[0].realised_weight() - exact).detach().abs().flatten()
+
+    before, after = errors(0.0), errors(0.05)
+    worst = before.topk(round(0.05 * len(before))).indices
+    assert after[worst].max() < 1e-6 and after.max() <= before.sort().values[-len(worst)]
+    rest = torch.ones_like(before, dtype=torch.bool).index_fill(0, worst, False)
+    assert torch.equal(after[rest], before[rest])
+
+
+def test_repaired_weights_get_gradients_though_stuck():
+    stuck = {"stuck_on": 0.5, "stuck_off": 0.5, "mapping": "offset", "kappa": None}
+    model = _model(load_hardware("reram_relative", relative_drift=0.0, **stuck), [-0.9, 0.5], n=4000)
+    install_noise(model, TrainingNoise(repaired=0.25))
+    model[0].realised_weight().sum().backward()
+    assert (model[0].weight.grad != 0).float().mean().item() == pytest.approx(0.25, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"), [({"repaired": 1.0}, r"\[0, 1\)"), ({"kind": "none", "repaired": 0.1}, "no cells")]
+)
+def test_repaired_share_is_checked(settings, said):
+    with pytest.raises(UserError, match=said):
+        TrainingNoise(**settings)
