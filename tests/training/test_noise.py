@@ -217,7 +217,7 @@ def test_repaired_weights_get_gradients_though_stuck():
     model = _model(load_hardware("reram_relative", relative_drift=0.0, **stuck), [-0.9, 0.5], n=4000)
     install_noise(model, TrainingNoise(repaired=0.25))
     model[0].realised_weight().sum().backward()
-    assert (model[0].weight.grad != 0).float().mean().item() == pytest.approx(0.25, abs=0.01)
+    assert (model[0].weight.grad > 0.5).float().mean().item() == pytest.approx(0.25, abs=0.01)
 
 
 @pytest.mark.parametrize(
