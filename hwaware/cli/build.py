@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from hwaware.callbacks import BeginNextEpoch, BiasColumns, RunRecord, SeedEachStep, StopAtDivergence
+from hwaware.cli.classes import check_classes
 from hwaware.cli.parser import StrictParser, unused_sections
 from hwaware.errors import UserError
 
@@ -21,11 +22,12 @@ def build(run: Callable[..., Any], parser: StrictParser, config: Namespace) -> d
     """What a command's function is called with.
 
     Raises:
-        UserError: for a setting that a constructor refuses.
+        UserError: for a class that a key does not ask for, or a setting that a constructor refuses.
     """
     seeding = SeedEachStep(config.seed_everything)  # first, since Lightning would raise for a seed that it refuses
     seed_everything(config.seed_everything, workers=True, verbose=False)
     left = Namespace({key: config[key] for key in vars(config) if key not in unused_sections(run)})
+    check_classes(parser, left)
     built = _instantiate(parser, left)
     built["task"], built["datamodule"] = built.pop("model"), built.pop("data", None)
     if getattr(built["datamodule"], "seed", 0) is None:

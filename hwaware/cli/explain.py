@@ -6,18 +6,19 @@ through once more, key by key, for the first that is unknown or whose value is n
 
 from __future__ import annotations
 
-from argparse import Action, ArgumentError
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from argparse import ArgumentError
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from inspect import isabstract
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import import_object
 
 from hwaware.cli.given import read_given
+from hwaware.cli.hints import classes_of, is_list, keys_of, makes, options_of, parser_of, type_of
 from hwaware.cli.renamed import moved
 from hwaware.errors import UserError, in_words, nearest
 
@@ -42,7 +43,7 @@ def explain(parser: ArgumentParser, arguments: Sequence[str], error: ArgumentErr
         return f"'{words[0]}' belongs to no option; a recipe is given as --config RECIPE."
     if settings.get("model") is None:
         return "there is no recipe: give --config RECIPE (recipes/*.yaml)."
-    for key, action in _keys(parser).items():
+    for key, action in keys_of(parser).items():
         if action.required and key not in settings:
             return f"give --{key}: where to write." if key == "out" else _missing(key)
     cause: BaseException = error  # nothing of the above: the innermost of the parser's own reasons
@@ -68,7 +69,7 @@ def _check_keys(parser: ArgumentParser, prefix: str, settings: Mapping[str, Any]
         settings: tables of its keys.
         owner: the class.
     """
-    actions = _keys(parser)
+    actions = keys_of(parser)
     for key, value in _entries(settings, actions):
         if key not in actions:
             # Not those that are linked to another: they have no option.
@@ -79,15 +80,10 @@ def _check_keys(parser: ArgumentParser, prefix: str, settings: Mapping[str, Any]
             raise UserError(f"{prefix}{key}: {shown} is no table of keys. It has {own[0]} and others.")
         if value is None and actions[key].required and owner is not None:
             raise UserError(_missing(prefix + key))
-        _check_value(prefix + key, _type(actions[key]), value)
+        _check_value(prefix + key, type_of(actions[key]), value)
     for key, action in actions.items():
         if owner is not None and action.required and key not in settings:
             raise UserError(_missing(prefix + key))
-
-
-def _keys(parser: ArgumentParser) -> dict[str, Action]:
-    """What a parser takes by what it is called, without the ways to ask for help."""
-    return {one.dest: one for one in parser._actions if one.dest.rpartition(".")[2] not in ("help", "print_config")}
 
 
 def _entries(settings: Mapping[str, Any], known: Iterable[str], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -119,14 +115,10 @@ def _missing(key: str) -> str:
 # Values.
 
 
-def _type(action: Action) -> Any:
-    return getattr(action, "_typehint", action.type)
-
-
 def _check_value(key: str, hint: Any, value: Any) -> None:
     """Raises UserError for a value that is not of the type that a key has."""
-    options = list(_options(hint))
-    classes, lists = list(_classes(options)), [one for one in options if _is_list(one)]
+    options = list(options_of(hint))
+    classes, lists = list(classes_of(options)), [one for one in options if is_list(one)]
     if isinstance(value, list) and lists:
         for one in value:
             _check_value(key, (*get_args(lists[0]), Any)[0], one)
@@ -136,7 +128,7 @@ def _check_value(key: str, hint: Any, value: Any) -> None:
         for kind in (get_args(one)[1] for one in options if get_origin(one) is dict):
             for part, one in value.items():
                 _check_value(f"{key}.{part}", kind, one)
-        if any(_classes(_options((*get_args(one), Any)[0])) for one in lists):
+        if any(classes_of(options_of((*get_args(one), Any)[0])) for one in lists):
             raise UserError(f"{key} is a list: write [{_flow(value)}].")
         raise UserError(f"{key} has no keys of its own: give it a value.")
     elif value is None and hint not in (None, Any) and NoneType not in get_args(hint):
@@ -168,12 +160,12 @@ def _wrong(key: str, value: Any, options: Sequence[Any]) -> str:
         or_else = f" Or give {_example(key, other)}." if other is not None else ""
         return f"'{value}' is unknown. {nearest(value, words)}{or_else}"
     first = next(iter(options), None)
-    if _is_list(first):
+    if is_list(first):
         return f"'{value}' is no list; write [{value}]."
     if get_origin(first) is dict:
         wanted = f"give it as {key}.name {value}" if key.endswith("device") else f"write {key}.KEY {value}"
         return f"'{value}' is no table of keys; {wanted}."
-    if not (classes := list(_classes([first]))):
+    if not (classes := list(classes_of([first]))):
         return f"'{value}' is not {in_words(first)}."
     cls = classes[0][0]
     if is_dataclass(cls):
@@ -192,7 +184,7 @@ def _example(key: str, option: Any) -> str:
         return "a table, such as {levels: 15}" if key.endswith("encoding.format") else "a table of keys"
     if is_dataclass(option):
         return f"some of its keys, such as {key}.{fields(option)[0].name}"
-    return "a list" if _is_list(option) else in_words(option)
+    return "a list" if is_list(option) else in_words(option)
 
 
 def _flow(table: Mapping[str, Any]) -> str:
@@ -206,32 +198,7 @@ def _first(name: str, given: Sequence[str]) -> bool:
     return name in given or name.rpartition(".")[0] in given
 
 
-# Types.
-
-
-def _options(hint: Any) -> Iterator[Any]:
-    """The types of a union, without None."""
-    if get_origin(hint) in (Union, UnionType):
-        for one in get_args(hint):
-            yield from _options(one)
-    elif hint is not NoneType:
-        yield hint
-
-
-def _is_list(hint: Any) -> bool:
-    origin = get_origin(hint) or hint
-    plain = isinstance(origin, type) and origin.__module__ in ("builtins", "collections.abc")
-    return plain and issubclass(origin, Iterable) and not issubclass(origin, str | Mapping)
-
-
-def _classes(options: Iterable[Any]) -> Iterator[tuple[type, int]]:
-    """Classes that a value may be made of, and how many of their arguments come later, from who calls them."""
-    for one in options:
-        if get_origin(one) is Callable:
-            given, made = get_args(one)
-            yield from ((cls, len(given)) for cls, _ in _classes(_options(made)))
-        elif isinstance(one, type) and one.__module__ != "builtins" and not _is_list(one):
-            yield one, 0
+# Classes.
 
 
 def _check_class(key: str, classes: Sequence[tuple[type, int]], settings: Mapping[str, Any]) -> None:
@@ -239,21 +206,14 @@ def _check_class(key: str, classes: Sequence[tuple[type, int]], settings: Mappin
     name = settings.get("class_path")
     found = [(_found(name, base), later) if name else (base, later) for base, later in classes]
     bases = [base for base, _ in classes]
-    if all(isinstance(cls, type) and not issubclass(cls, base) for (cls, _), base in zip(found, bases, strict=True)):
-        raise UserError(f"{key}: '{name}' is no {bases[0].__name__}: derive it from that class.")
-    parsers = [(cls, _parser(cls, later)) for cls, later in found if cls is not None and not isabstract(cls)]
+    if all(cls is not None and not makes(cls, base, later) for (cls, later), base in zip(found, bases, strict=True)):
+        hint = "derive it from that class" if isinstance(found[0][0], type) else "give the name of such a class"
+        raise UserError(f"{key}: '{name}' is no {bases[0].__name__}: {hint}.")
+    parsers = [(cls, parser_of(cls, later)) for cls, later in found if cls is not None and not isabstract(cls)]
     if not parsers:
         raise UserError(f"{key}: {_no_class(name, bases)}")
     cls, parser = max(parsers, key=lambda one: sum(action.dest in settings for action in one[1]._actions))
     _check_keys(parser, f"{key}.", settings, cls)
-
-
-def _parser(cls: Any, later: int) -> ArgumentParser:
-    """Of what a class takes, what it only passes on to its base class included."""
-    parser = ArgumentParser(exit_on_error=False)
-    add = parser.add_class_arguments if isinstance(cls, type) else parser.add_function_arguments
-    add(cls, fail_untyped=False, skip={later} if later else None)
-    return parser
 
 
 def _found(name: str, base: type) -> Any:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from importlib.metadata import version
 from typing import Any
 
+from hwaware.cli.here import modules_here
 from hwaware.commands import COMMANDS, listing, load
 from hwaware.errors import UserError, nearest
 
@@ -40,8 +40,6 @@ def main(args: list[str] | None = None) -> int:
         args: command line arguments; None takes the process's own.
     """
     arguments = sys.argv[1:] if args is None else list(args)
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # so that --data and a device's name may name a class in a file that lies here
     if arguments == ["--version"]:
         print(version("hwaware"))
         return 0
@@ -65,16 +63,19 @@ def _run(name: str, *arguments: str) -> None:
     if name not in COMMANDS:
         raise UserError(f"there is no command '{name}'. {nearest(name, COMMANDS)}")
     if not COMMANDS[name].on_recipe:
-        load(name)(arguments)
+        with modules_here(arguments):
+            load(name)(arguments)
         return
     from hwaware.results.provenance import commit
 
     commit()  # of the code that runs, whatever becomes of the tree in the meantime
     from hwaware.cli.build import build
+    from hwaware.cli.given import read_given
     from hwaware.cli.parser import parse
 
-    run = load(name)
-    run(**build(run, *parse(name, run, arguments)))
+    with modules_here(read_given(arguments)):
+        run = load(name)
+        run(**build(run, *parse(name, run, arguments)))
 
 
 def _status(code: Any) -> int:

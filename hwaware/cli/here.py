@@ -1,0 +1,65 @@
+"""Modules in the working directory: found only where a recipe, an option or one of themselves names them.
+
+Were the folder on ``sys.path``, any package that looks for an optional other one would run a file of that name.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+
+class ModulesHere(MetaPathFinder):
+    """Finds some modules of a folder, and what modules of the folder import."""
+
+    def __init__(self, folder: Path, names: set[str]) -> None:
+        self.folder, self.names = folder, names
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if path is not None or not (fullname in self.names or self._asks()):
+            return None
+        return PathFinder.find_spec(fullname, [str(self.folder)])
+
+    def _asks(self) -> bool:
+        """Whether what imports lies in the folder itself."""
+        frame = sys._getframe(2)
+        while frame.f_back is not None and frame.f_code.co_filename.startswith("<frozen importlib"):
+            frame = frame.f_back
+        return Path(frame.f_code.co_filename).parent == self.folder
+
+
+@contextmanager
+def modules_here(settings: Any) -> Iterator[None]:
+    """Lets imports find the modules in the working directory that settings name: the first part of a dotted name.
+
+    Args:
+        settings: tables, lists and values.
+    """
+    folder = Path.cwd()
+    names = {text.partition(".")[0] for text in _texts(settings) if _is_dotted(text) and not Path(text).exists()}
+    finder = ModulesHere(folder, {one for one in names if PathFinder.find_spec(one, [str(folder)])})
+    sys.meta_path.append(finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+
+
+def _texts(settings: Any) -> Iterator[str]:
+    if isinstance(settings, str):
+        yield settings
+    elif isinstance(settings, dict | list | tuple):
+        for one in settings.values() if isinstance(settings, dict) else settings:
+            yield from _texts(one)
+
+
+def _is_dotted(text: str) -> bool:
+    return "." in text and all(map(str.isidentifier, text.split(".")))
