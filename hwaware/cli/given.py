@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from hwaware.cli.recipes import with_ancestors
+from hwaware.reading import NotYamlError, parse_yaml, read_yaml
 
 _RECIPE = ("config", "c")
 
@@ -25,7 +24,7 @@ def read_given(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         arguments: what follows the command's name.
 
     Raises:
-        UserError: a recipe can't be read.
+        UserError: a recipe can't be read, or a value is beyond the limits of :mod:`hwaware.reading`.
     """
     settings: dict[str, Any] = {}
     words, left = [], list(arguments)
@@ -39,17 +38,17 @@ def read_given(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
             value = left.pop(0)
         if key in _RECIPE:
             for path in with_ancestors(value):
-                _merge(settings, yaml.safe_load(path.read_text()) or {})
+                _merge(settings, read_yaml(path, "recipe") or {})
         elif key not in _FLAGS and not key.endswith(".help"):
-            _put(settings, key.split("."), _plain(value))
+            _put(settings, key.split("."), _plain(key, value))
     return settings, words
 
 
-def _plain(text: str) -> Any:
+def _plain(key: str, text: str) -> Any:
     """Tables, lists and null as YAML has them; everything else is a text for the parser to convert."""
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = parse_yaml(text, f"--{key}")
+    except NotYamlError:
         return text
     return _flattened(value) if value is None or isinstance(value, dict | list) else text
 

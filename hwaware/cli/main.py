@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from importlib.metadata import version
 from typing import Any
 
 from hwaware.cli.here import modules_here
 from hwaware.commands import COMMANDS, listing, load
 from hwaware.errors import UserError, nearest
+
+#: Of an error in other packages' words.
+_LONG = 300
 
 HELP = """\
 usage: hwaware COMMAND --config RECIPE [--KEY VALUE ...]
@@ -21,6 +25,7 @@ commands:
   --config RECIPE      a YAML file (recipes/*.yaml); may be given several times, the last one wins
   --KEY VALUE          any key of the recipe, e.g. --model.hardware.encoding.mapping offset --trainer.max_steps 100
   --print_config       the whole configuration, without running it
+  --debug              the traceback, where something goes wrong
   --ckpt_path PATH     fit: resume a killed run, bit for bit; 'last' finds the recipe's latest
   --weights FILE       drift, compare, sensitivity, plan, export, push, onnx: a run's model.safetensors, or any plain
                        file (timm, transformers); also a folder that has one, or hf-hub:USER/NAME
@@ -34,7 +39,10 @@ hwaware COMMAND --help lists a command's keys, hwaware fit --model.help ImageCla
 
 
 def main(args: list[str] | None = None) -> int:
-    """Runs a command; returns the exit status: 0, 2 for a mistake in what was asked for, 130 if interrupted.
+    """Runs a command; returns the exit status.
+
+    0; 2 for a mistake in what was asked for; 1 for what went wrong otherwise, such as a full disk; 130 if interrupted.
+    Each is told in a line; ``--debug`` shows where it happened.
 
     Args:
         args: command line arguments; None takes the process's own.
@@ -46,16 +54,17 @@ def main(args: list[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(HELP.format(commands=listing()))
         return 0 if arguments else 2
+    debug = "--debug" in arguments
     try:
-        _run(*arguments)
-    except UserError as error:
-        print(f"hwaware: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("hwaware: interrupted.", file=sys.stderr)
-        return 130  # as shells say of SIGINT
+        _run(*(one for one in arguments if one != "--debug"))
     except SystemExit as stop:  # --help and --print_config of a command
         return _status(stop.code)
+    except BaseException as error:
+        status, reason = _in_words(error)
+        if debug:
+            traceback.print_exception(error)
+        print(f"hwaware: {reason}", file=sys.stderr)
+        return status
     return 0
 
 
@@ -76,6 +85,21 @@ def _run(name: str, *arguments: str) -> None:
     with modules_here(read_given(arguments)):
         run = load(name)
         run(**build(run, *parse(name, run, arguments)))
+
+
+def _in_words(error: BaseException) -> tuple[int, str]:
+    """The exit status for what a command raised, and one or two lines about it."""
+    if isinstance(error, UserError):
+        return 2, str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return 130, "interrupted."  # as shells say of SIGINT
+    if isinstance(error, OSError) and error.strerror:
+        where = f": '{error.filename}'" if error.filename else ""
+        return 1, f"{error.strerror}{where}."
+    if isinstance(error, MemoryError):
+        return 1, f"out of memory. {error}".rstrip()
+    said = " ".join(str(error).split())
+    return 1, f"{said[:_LONG] or 'no reason given'} ({type(error).__name__}; --debug shows where)."
 
 
 def _status(code: Any) -> int:

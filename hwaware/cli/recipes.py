@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import ActionConfigFile
 
 from hwaware.errors import UserError, nearest_yaml
+from hwaware.reading import read_yaml
 
 #: The key by which a recipe names the one it builds on, relative to its own folder.
 BASED_ON = "based_on"
@@ -31,10 +31,7 @@ def with_ancestors(path: str | Path) -> list[Path]:
             reason = f" (named by {BASED_ON} in '{chain[-1]}')" if chain else ""
             raise UserError(f"there is no recipe '{following}'{reason}. {nearest_yaml(following)}".rstrip())
         chain.append(following)
-        try:
-            content = yaml.safe_load(following.read_text()) or {}
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"recipe '{following}' is not YAML: {' '.join(str(error).split())}") from None
+        content = read_yaml(following, "recipe") or {}
         if not isinstance(content, dict):
             raise UserError(f"recipe '{following}' is no table of keys and values.")
         parent = content.get(BASED_ON)

@@ -16,10 +16,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hwaware.commands.processes import run_logged
 from hwaware.errors import UserError, nearest, nearest_yaml
+from hwaware.reading import read_yaml
 from hwaware.results.csv import merge_rows, read_rows, write_csv, write_rows
 from hwaware.results.files import replacing
 from hwaware.results.row import Row
@@ -96,10 +95,7 @@ def read_grid(path: str | Path, more: Sequence[str] = ()) -> list[Point]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"there is no sweep file '{path}'. {nearest_yaml(path)}".rstrip())
-    try:
-        sweep = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"sweep file '{path}' is not YAML: {' '.join(str(error).split())}") from None
+    sweep = read_yaml(path, "sweep file")
     if not isinstance(sweep, dict) or not isinstance(sweep.get("parameters"), dict) or not sweep["parameters"]:
         raise UserError(f"'{path}' is no sweep file: it has no table 'parameters'.")
     for key in sweep:

@@ -41,11 +41,10 @@ from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hwaware.commands import COMMANDS
 from hwaware.commands.processes import run_logged
 from hwaware.errors import UserError, nearest, nearest_yaml
+from hwaware.reading import read_yaml
 from hwaware.results.files import replacing
 
 NAME = "study.yaml"
@@ -212,11 +211,7 @@ def read_study(path: str | Path) -> Study:
         others = [str(other.parent) for other in path.parent.glob(f"*/{NAME}")]
         raise UserError(f"there is no study '{file}'. {nearest(str(path), others)}".rstrip())
     where = f"study '{file}'"
-    try:
-        content = yaml.load(file.read_text(encoding="utf-8"), _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{where} is not YAML: {' '.join(str(error).split())}") from None
-    content = _table(content, where, _KEYS)
+    content = _table(read_yaml(file, "study"), where, _KEYS)
     if not content.get("jobs"):
         raise UserError(f"{where} has no table 'jobs'.")
     common = _table(content.get("settings"), f"{where}, settings")
@@ -346,19 +341,3 @@ def _text(value: Any) -> str:
 
 def _newest(paths: Any) -> Path | None:
     return max(paths, key=lambda path: path.stat().st_mtime, default=None)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML without repeated keys, of which the last would win silently."""
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    names = [key.value for key, _ in node.value]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise yaml.MarkedYAMLError(problem=f"'{twice}' is there twice", problem_mark=node.start_mark)
-    loader.flatten_mapping(node)
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,12 +12,16 @@ from typing import Any
 
 from hwaware.data.sources import from_hub
 from hwaware.errors import UserError
+from hwaware.reading import read_json
 
 #: Names of a split's files; what SQuAD calls dev is the test set here.
 _FILES = {
     "train": ("train.json", "train-v2.0.json", "train-v1.1.json", "train.parquet", "train-*.parquet"),
     "dev": ("dev.json", "dev-v2.0.json", "dev-v1.1.json", "validation.parquet", "validation-*.parquet"),
 }
+
+#: Of a file of questions; SQuAD v2's training set has 42 MB.
+_MAX_BYTES = 2 << 30
 
 
 @dataclass(frozen=True)
@@ -105,12 +108,7 @@ def hub_questions(name: str, split: str) -> list[Question]:
 def _read(path: Path) -> Iterator[Question]:
     if path.suffix == ".parquet":
         return _flat(_parquet(path), str(path))
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin with a mark
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}.") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {error.lineno}, column {error.colno}: not JSON ({error.msg}).") from None
+    content = read_json(path, "question set", _MAX_BYTES)
     if not isinstance(content, dict):
         raise UserError(f"{path} is a {type(content).__name__}, not SQuAD's object with a list of articles 'data'.")
     articles = _key(content, "data", str(path), list)

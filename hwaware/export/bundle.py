@@ -53,6 +53,7 @@ from hwaware.compensation.quantise import codes
 from hwaware.errors import UserError
 from hwaware.hardware import Crossbar, Hardware, Placement, Rule, hardware_from_flat, hardware_from_plain
 from hwaware.nn import Measured, analog_layers, convert
+from hwaware.reading import read_json
 from hwaware.results.files import new_folder, replacing
 from hwaware.results.provenance import commit
 
@@ -213,9 +214,9 @@ def read_bundle(folder: str | Path) -> Bundle:
     if not (folder / _MANIFEST).is_file():
         raise UserError(f"'{folder}' is no bundle: it has no {_MANIFEST}.")
     try:
-        manifest = json.loads((folder / _MANIFEST).read_text())
+        manifest = read_json(folder / _MANIFEST, "manifest")
         found = manifest["schema"], manifest["version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise UserError(f"'{folder}/{_MANIFEST}' is damaged: {' '.join(str(error).split())[:160]}") from None
     if found[0] != SCHEMA or found[1] not in (1, SCHEMA_VERSION):
         raise UserError(

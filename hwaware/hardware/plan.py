@@ -26,6 +26,7 @@ import yaml
 
 from hwaware.errors import UserError, nearest, nearest_yaml
 from hwaware.hardware.hardware import Hardware
+from hwaware.reading import read_yaml
 
 _KEYS = ("network", "device", "encoding", "layers", "plan")
 
@@ -81,10 +82,7 @@ def read_plan(path: str) -> PlanFile:
     """
     if not Path(path).is_file():
         raise UserError(f"hardware.plan: there is no file '{path}'. {nearest_yaml(Path(path))}".rstrip())
-    try:
-        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"hardware.plan '{path}' is not YAML: {' '.join(str(error).split())}") from None
+    found = read_yaml(path, "hardware.plan")
     if not isinstance(found, dict) or not set(_KEYS) <= set(found):
         lacking = [key for key in _KEYS if not isinstance(found, dict) or key not in found]
         raise UserError(f"hardware.plan '{path}' has no '{lacking[0]}': hwaware plan writes such files.")

@@ -106,14 +106,25 @@ def test_an_interrupt_is_told_in_a_line(monkeypatch, capsys):
     assert capsys.readouterr().err == "hwaware: interrupted.\n"
 
 
-def test_unexpected_exceptions_keep_their_traceback(monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("a bug\nof ours"), "a bug of ours (ValueError; --debug shows where)."),
+        (AssertionError(), "no reason given (AssertionError; --debug shows where)."),
+        (OSError(28, "No space left on device", "/full/rows.csv"), "No space left on device: '/full/rows.csv'."),
+        (MemoryError(), "out of memory."),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.parametrize("debug", [False, True])
+def test_what_goes_wrong_is_told_in_a_line_and_shown_where_asked_for(error, said, debug, monkeypatch, capsys):
     def broken(*arguments, **options):
-        raise ValueError("a bug of ours")
+        raise error
 
     monkeypatch.setattr("hwaware.tasks.image_classification.build_model", broken)
-    with pytest.raises(ValueError, match=r"^a bug of ours$") as error:
-        main(["fit", "--config", PRETRAIN])
-    assert error.traceback[-1].name == "broken"
+    assert main(["fit", "--config", PRETRAIN, *(["--debug"] if debug else [])]) == 1
+    *shown, last = capsys.readouterr().err.splitlines()
+    assert last == f"hwaware: {said}" and any("in broken" in line for line in shown) == debug
 
 
 @pytest.mark.slow

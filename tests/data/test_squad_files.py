@@ -117,7 +117,7 @@ def broken(change) -> dict:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ('{"version": "v2.0",\n "data": [\n  {"title": oops}]}', r"train\.json, line 3, column 13: not JSON"),
+        ('{"version": "v2.0",\n "data": [\n  {"title": oops}]}', r"train\.json', line 3, column 13: not JSON"),
         ("", r"line 1, column 1: not JSON"),
         ([], r"train\.json is a list, not SQuAD's object with a list of articles 'data'"),
         ({"questions": []}, r"train\.json has no 'data' \(only: questions\)"),
@@ -155,7 +155,7 @@ def test_wrong_files(tmp_path, content, reason):
 
 def test_not_text(tmp_path):
     (tmp_path / "train.json").write_bytes(b'{"data": "\xff"}')
-    with pytest.raises(UserError, match=r"train\.json is not UTF-8 text: .* at byte 10"):
+    with pytest.raises(UserError, match=r"train\.json' is not UTF-8 text: .* at byte 10"):
         read_questions([tmp_path / "train.json"])
 
 

@@ -27,6 +27,7 @@ from hwaware.hardware.devices.laws.relaxation import MeasuredRelaxation
 from hwaware.hardware.devices.laws.retention import LogTimeDrift, RelativeDrift
 from hwaware.hardware.devices.laws.state_drift import StateLogTimeDrift
 from hwaware.hardware.devices.laws.state_variation import StateVariation
+from hwaware.reading import parse_yaml, read_text
 
 #: Families of laws by the name that device files use.
 LAWS: dict[str, type[Device]] = {
@@ -93,18 +94,12 @@ def read_device_file(name: str) -> DeviceFile:
         path = Path(name)
         if not path.is_file():
             raise UserError(f"there is no device file '{path}'. {nearest_yaml(path)}".rstrip())
-        try:
-            text, name_in_results = path.read_text(encoding="utf-8"), path.stem
-        except UnicodeDecodeError as error:
-            raise UserError(f"device file '{path}' is not YAML: {error}") from None
+        text, name_in_results = read_text(path, "device file"), path.stem
     elif _is_class_path(name):
         text, name_in_results = f"law: {name}", name.rpartition(".")[2]
     else:
         raise UserError(f"device '{name}' is unknown. {nearest(name, device_names())} A path must end in .yaml.")
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"device file '{name}' is not YAML: {' '.join(str(error).split())}") from None
+    values = parse_yaml(text, f"device file '{name}'")
     if not isinstance(values, dict):
         raise UserError(f"device file '{name}' is no table of parameters and values.")
     for word, place in _MOVED.items():

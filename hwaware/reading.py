@@ -1,0 +1,175 @@
+"""Reading what a user gives as text, YAML or JSON: within limits, and with one line for what is wrong."""
+
+from __future__ import annotations
+
+import json
+import stat
+import sys
+from collections.abc import Callable, Iterable
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hwaware.errors import UserError
+
+#: Of a file of settings. Hundreds of layers, each with its own cells, are a hundredth of that.
+MAX_BYTES = 16 << 20
+#: Values in it, those that YAML's aliases stand for counted each time.
+MAX_VALUES = 1_000_000
+MAX_DEPTH = 100
+_BRACKETS = 10 * MAX_DEPTH  # open at once, some of them perhaps in texts
+
+
+class NotYamlError(UserError):
+    """The text is not YAML at all."""
+
+
+class SettingsLoader(yaml.SafeLoader):
+    """Plain tables, lists and values; refuses a key that is there twice, and numbers with colons."""
+
+
+def _mapping(loader: SettingsLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    names = [key.value for key, _ in node.value]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise yaml.MarkedYAMLError(problem=f"'{twice}' is there twice", problem_mark=node.start_mark)
+    loader.flatten_mapping(node)
+    return loader.construct_mapping(node, deep=True)
+
+
+def _number(construct: Callable[[yaml.SafeLoader, yaml.ScalarNode], Any]) -> Callable[..., Any]:
+    def checked(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Any:
+        if ":" in node.value:
+            line = node.start_mark.line + 1
+            raise UserError(f"line {line}: '{node.value}' is no number; a text like that stands in quotes.")
+        return construct(loader, node)
+
+    return checked
+
+
+SettingsLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+SettingsLoader.add_constructor("tag:yaml.org,2002:int", _number(yaml.SafeLoader.construct_yaml_int))
+SettingsLoader.add_constructor("tag:yaml.org,2002:float", _number(yaml.SafeLoader.construct_yaml_float))
+
+
+def read_text(path: str | Path, what: str, max_bytes: int = MAX_BYTES) -> str:
+    """A file's text, UTF-8; a byte-order mark is left out.
+
+    Args:
+        path: of the file.
+        what: it is, for messages: ``device file``.
+        max_bytes: it may have.
+
+    Raises:
+        UserError: there is no such file, it is none (a folder, a pipe), too large, or no such text.
+    """
+    path = Path(path)
+    try:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):
+            raise UserError(f"{what} '{path}' is {'a folder' if path.is_dir() else 'no ordinary file'}.")
+        if about.st_size > max_bytes:
+            raise UserError(f"{what} '{path}' has {about.st_size:,} bytes; at most {max_bytes:,} are read.")
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{what} '{path}' is not UTF-8 text: {error.reason} at byte {error.start}.") from None
+    except (OSError, ValueError) as error:  # the latter: a zero byte in the name
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{what} '{path}' can't be read: {getattr(error, 'strerror', None) or error}.") from None
+
+
+def read_yaml(path: str | Path, what: str) -> Any:
+    """What a YAML file holds; see :func:`read_text` and :func:`parse_yaml`."""
+    return parse_yaml(read_text(path, what), f"{what} '{path}'")
+
+
+def read_json(path: str | Path, what: str, max_bytes: int = MAX_BYTES) -> Any:
+    """What a JSON file holds; see :func:`read_text` and :func:`parse_json`."""
+    return parse_json(read_text(path, what, max_bytes), f"{what} '{path}'")
+
+
+def parse_yaml(text: str, what: str) -> Any:
+    """A YAML document.
+
+    Args:
+        text: to parse.
+        what: it is, for messages.
+
+    Raises:
+        NotYamlError: it is not YAML, or a table has a key twice.
+        UserError: it is too large once its aliases are written out, nested too deep, or has a number too long to be
+            one, or one with colons, which YAML 1.1 takes for hours and minutes.
+    """
+    _refuse_brackets(text, what)
+    try:
+        content = yaml.load(text, SettingsLoader)
+    except yaml.YAMLError as error:
+        raise NotYamlError(f"{what} is not YAML: {' '.join(str(error).split())}") from None
+    except ValueError as error:
+        raise _why(error, what) from None
+    except RecursionError:
+        raise UserError(f"{what} is nested deeper than {MAX_DEPTH} levels.") from None
+    return _within_limits(content, what)
+
+
+def parse_json(text: str, what: str) -> Any:
+    """A JSON document.
+
+    Raises:
+        UserError: it is not JSON, has NaN or Infinity, which JSON has not, is nested too deep, or has a number too long
+            to be one.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise UserError(f"{what}, {where}: not JSON ({error.msg}).") from None
+    except RecursionError:
+        raise UserError(f"{what} is nested too deep.") from None
+    except ValueError as error:
+        raise _why(error, what) from None
+
+
+def _why(error: ValueError, what: str) -> UserError:
+    """In the words of this package."""
+    if isinstance(error, UserError):
+        return UserError(f"{what}, {error}")
+    digits = sys.get_int_max_str_digits()
+    if "integer string conversion" in str(error):
+        return UserError(f"{what} has a number of more than {digits:,} digits.")
+    return UserError(f"{what}: {error}")
+
+
+def _refuse_brackets(text: str, what: str) -> None:
+    """Of thousands inside one another, which take the parser seconds to give up on."""
+    if text.count("[") + text.count("{") < _BRACKETS:
+        return
+    depths = accumulate((character in "[{") - (character in "]}") for character in text if character in "[]{}")
+    if max(depths) > _BRACKETS:
+        raise UserError(f"{what} is nested deeper than {MAX_DEPTH} levels.")
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number in JSON.")
+
+
+def _within_limits(content: Any, what: str) -> Any:
+    """The content, if it is; aliases make tables that are small in a file, and endless when walked through."""
+    left = MAX_VALUES
+    level: Iterable[Any] = [content]
+    for _ in range(MAX_DEPTH):
+        inner: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                inner.extend(value.values())
+            elif isinstance(value, list | tuple | set):
+                inner.extend(value)
+            if len(inner) > left:
+                raise UserError(f"{what} has more than {MAX_VALUES:,} values, what its aliases stand for included.")
+        if not inner:
+            return content
+        left, level = left - len(inner), inner
+    raise UserError(f"{what} is nested deeper than {MAX_DEPTH} levels.")
