@@ -20,6 +20,7 @@ from hwaware.evaluation.resume import PartialRows
 from hwaware.evaluation.run import Run
 from hwaware.evaluation.settings import EvaluationSettings
 from hwaware.hardware import HardwareOptions
+from hwaware.names import check_name
 from hwaware.nn import to_digital
 from hwaware.report.labels import age_label, device_slug
 from hwaware.results.row import Row
@@ -83,6 +84,7 @@ class DriftEvaluation(Callback):
                 raise UserError(f"evaluation network '{network}' is unknown. {nearest(network, NETWORKS)}")
         if finetuned_as in UNTRAINED:
             raise UserError(f"finetuned_as='{finetuned_as}' is the name of another network; 'finetuned' is usual.")
+        check_name(finetuned_as, "finetuned_as")
         if every_n_epochs is not None and every_n_epochs < 1:
             raise UserError(f"every_n_epochs={every_n_epochs} must be at least 1; null evaluates at the end only.")
         if not 0 < loss_points < 100:

@@ -19,6 +19,7 @@ from hwaware.callbacks import DriftEvaluation
 from hwaware.cli.recipes import BASED_ON, RecipeFile, recipe_name
 from hwaware.commands import COMMANDS
 from hwaware.errors import UserError
+from hwaware.names import check_name
 from hwaware.tasks import HardwareAwareTask
 
 # Lightning's own use of torch, which nobody here can change.
@@ -93,7 +94,7 @@ def parse(name: str, run: Callable[..., Any], arguments: Sequence[str]) -> tuple
         from hwaware.cli.explain import explain
 
         raise UserError(explain(parser, arguments, error)) from None
-    config.recipe = config.recipe or recipe_name(config.config or [])
+    config.recipe = check_name(config.recipe or recipe_name(config.config or []), "recipe")
     if "trainer" not in unused_sections(run):
         config.evaluation.recipe = config.recipe
         _choose_loggers(config, COMMANDS[name].keeps_run)

@@ -13,6 +13,9 @@ from hwaware.tasks import HardwareAwareTask
 
 def the_one(weights: str | None, ckpt_path: str | None) -> str | None:
     """The file that a command is given a network by; None where it is given none."""
+    for option, given in {"weights": weights, "ckpt_path": ckpt_path}.items():
+        if given == "":
+            raise UserError(f"--{option} is empty: give a file, or leave the option out.")
     if weights and ckpt_path:
         raise UserError("--weights and --ckpt_path exclude each other: give the one network.")
     return weights or ckpt_path

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hwaware.errors import UserError
+from hwaware.names import check_name
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule
@@ -125,5 +126,10 @@ def samples_of(datamodule: LightningDataModule | None, why: str) -> Samples:
 
 
 def dataset_name(datamodule: LightningDataModule) -> str:
-    """The data's name in results: its own, or that of its class."""
-    return datamodule.dataset_name if isinstance(datamodule, Samples) else type(datamodule).__name__
+    """The data's name in results: its own, or that of its class.
+
+    Raises:
+        UserError: it is none.
+    """
+    name = datamodule.dataset_name if isinstance(datamodule, Samples) else type(datamodule).__name__
+    return check_name(name, "data.name")

@@ -16,6 +16,9 @@ from hwaware.data.subsets import TEST_SUBSET_SEED, VALIDATION_SEED, row_range, s
 from hwaware.data.transforms import check_augment, eval_transform, train_transform
 from hwaware.errors import UserError
 
+#: ImageNet-21k has 21,841, the largest sets of faces and plants ten times as many.
+MAX_CLASSES = 1_000_000
+
 
 class ImageData(SampleData):
     """Training, validation and test images with the preprocessing that the network's own data config names.
@@ -183,6 +186,8 @@ class ImageData(SampleData):
         labels, where = images.labels, self.path or self.origin.name
         if labels.min() < 0:
             raise UserError(f"{where} has labels below 0 ({labels.min()}): a test set whose answers are not public?")
+        if labels.max() >= MAX_CLASSES:
+            raise UserError(f"{where} has label {labels.max()}; up to {MAX_CLASSES:,} classes are counted from 0.")
         if images.class_names is not None:
             names = images.class_names
         else:

@@ -17,6 +17,7 @@ from hwaware.hardware import Placement
 from hwaware.results.row import RunLabels
 from hwaware.tasks import HardwareAwareTask
 
+MAX_CHIPS = CHIP_SEED_START - VALIDATION_CHIP_SEED_START
 #: Of each split: Lightning's word, and where the seeds of its chips start.
 _SPLITS = {"test": ("test", CHIP_SEED_START), "val": ("validate", VALIDATION_CHIP_SEED_START)}
 
@@ -58,6 +59,8 @@ class EvaluationSettings:
     def __post_init__(self) -> None:
         if self.n_chips < 1:
             raise UserError(f"n_chips={self.n_chips} must be at least 1; 10 or more for a result.")
+        if self.n_chips > MAX_CHIPS:
+            raise UserError(f"n_chips={self.n_chips} must be at most {MAX_CHIPS:,}: more have no seeds of their own.")
         if len(set(self.placements)) < len(self.placements):
             raise UserError("evaluation.hardware has the same hardware twice: leave one out.")
         if self.keep_hits and self.resume:

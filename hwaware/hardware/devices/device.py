@@ -16,6 +16,7 @@ from torch import Tensor
 from hwaware.errors import UserError, nearest
 from hwaware.hardware.devices.censored import SMALLEST_VARIANCE, censored_exponential, censored_moments
 from hwaware.hardware.temperature import acceleration, is_extrapolated
+from hwaware.names import check_name
 
 CLAMPS = ("window", "zero")
 
@@ -65,6 +66,7 @@ class Device(ABC):
         return 0.0
 
     def __post_init__(self) -> None:
+        check_name(self.name, "device")
         for field in fields(self):
             for value in _flat(getattr(self, field.name)):
                 if isinstance(value, float) and not math.isfinite(value):
