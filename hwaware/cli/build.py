@@ -56,10 +56,16 @@ def _instantiate(parser: StrictParser, config: Namespace) -> dict[str, Any]:
     try:
         return vars(parser.instantiate_classes(config))
     except Exception as error:
-        failure = failures[-1] if failures else error
-        if isinstance(failure, MisconfigurationException):  # Lightning's word for a wrong setting
+        failure = failures[-1] if failures else _innermost(error)
+        if not failures or isinstance(failure, MisconfigurationException):  # the parser's and Lightning's words
             raise UserError(" ".join(str(failure).split())) from None
         raise failure from None
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _trainer(settings: Namespace, own: list[Any]) -> Trainer:

@@ -57,6 +57,9 @@ def _check_class(key: str, options: list[Any], value: Namespace) -> None:
         wanted = " or ".join(one.__name__ for one in bases)
         asked = f"is no {wanted}: give the name of such a class" if bases else "stands where no class is asked for"
         raise UserError(f"{key}: '{value.class_path}' {asked}.")
+    for part in ("init_args", "dict_kwargs"):
+        if not isinstance(value.get(part), Namespace | Mapping | None):
+            raise UserError(f"{key}.{part}: {value[part]!r} is no table of keys.")
     arguments = value.get("init_args")
     if isinstance(arguments, Namespace):
         check_classes(parser_of(made, bases[base]), arguments, f"{key}.")

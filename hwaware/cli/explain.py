@@ -187,8 +187,8 @@ def _example(key: str, option: Any) -> str:
     return "a list" if is_list(option) else in_words(option)
 
 
-def _flow(table: Mapping[str, Any]) -> str:
-    """A table as it is typed; its middle only hinted at where it is long."""
+def _flow(table: Any) -> str:
+    """A table or value as it is typed; its middle only hinted at where it is long."""
     text = " ".join(yaml.safe_dump(table, default_flow_style=True, sort_keys=False, allow_unicode=True).split())
     return text if len(text) <= _LONG else "{…}"
 
@@ -204,6 +204,8 @@ def _first(name: str, given: Sequence[str]) -> bool:
 def _check_class(key: str, classes: Sequence[tuple[type, int]], settings: Mapping[str, Any]) -> None:
     """Raises UserError for arguments that a class lacks; of several, of the one that takes most of them."""
     name = settings.get("class_path")
+    if not isinstance(name, str | None):
+        raise UserError(f"{key}.class_path: {_flow(name)} is no name of a class.")
     found = [(_found(name, base), later) if name else (base, later) for base, later in classes]
     bases = [base for base, _ in classes]
     if all(cls is not None and not makes(cls, base, later) for (cls, later), base in zip(found, bases, strict=True)):

@@ -94,7 +94,7 @@ def _in_words(error: BaseException) -> tuple[int, str]:
     if isinstance(error, KeyboardInterrupt):
         return 130, "interrupted."  # as shells say of SIGINT
     if isinstance(error, OSError) and error.strerror:
-        where = f": '{error.filename}'" if error.filename else ""
+        where = f": '{str(error.filename)[:_LONG]}'" if error.filename else ""
         return 1, f"{error.strerror}{where}."
     if isinstance(error, MemoryError):
         return 1, f"out of memory. {error}".rstrip()

@@ -154,6 +154,8 @@ def _values(name: str, given: Any, path: Path) -> list[Any]:
 def _arguments(sweep: dict[str, Any], swept: Sequence[str], path: Path) -> list[str]:
     """The command as W&B's agent puts it together, without the program itself."""
     command = sweep.get("command") or ["${env}", "${interpreter}", "${program}", "${args}"]
+    if not isinstance(command, list):
+        raise UserError(f"sweep file '{path}': command '{command}' is no list of words.")
     macros = {"${env}": [], "${program}": [str(sweep.get("program"))], "${args}": swept}
     words = [word for part in map(str, command) for word in macros.get(part, [part])]
     if "${args}" not in command or words[:1] != ["hwaware"] or any("${" in word for word in words):

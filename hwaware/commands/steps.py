@@ -37,7 +37,7 @@ def try_data(
     datamodule.prepare_data()
     datamodule.setup(stage)
     if ckpt_path:
-        task.on_load_checkpoint(read_checkpoint(ckpt_path))
+        task.on_load_checkpoint(read_checkpoint(ckpt_path, to_resume=stage == "fit"))
 
 
 def set_up(trainer: Trainer, task: HardwareAwareTask, datamodule: LightningDataModule) -> None:

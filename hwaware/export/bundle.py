@@ -99,6 +99,9 @@ class Bundle:
         digital: everything that is not in cells, under the network's own keys.
         repairs: shipped with it.
         beside: numbers that its digital side needs, such as a reader's threshold of "no answer".
+
+    Raises:
+        UserError: a value can't be.
     """
 
     network: str
@@ -108,6 +111,16 @@ class Bundle:
     digital: dict[str, Tensor]
     repairs: tuple[PlannedRepair, ...]
     beside: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        for name, cells in self.targets.items():
+            for cell in cells:
+                if not (cell.isfinite() & (cell >= 0)).all():
+                    raise UserError(f"layer '{name}' has targets that are no conductances: not finite, or below 0 µS.")
+        for what, tensors in {"scale": self.scales, "tensor": self.digital}.items():
+            for name, values in tensors.items():
+                if not values.isfinite().all() or (what == "scale" and (values < 0).any()):
+                    raise UserError(f"'{name}' has a {what} that is not finite, or below 0.")
 
     @torch.no_grad()
     def install(self, model: nn.Module) -> None:

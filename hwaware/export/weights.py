@@ -120,11 +120,20 @@ def load_weights(task: HardwareAwareTask, path: str | Path) -> tuple[str, nn.Mod
     return ("finetuned" if header is not None and header["hardware"] else "base"), network
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
+#: What a checkpoint of a run has, and what it needs beside to go on from.
+_PARTS = {"state_dict": dict, CHECKPOINT_KEY: dict}
+_TO_RESUME = {"loops": dict, "optimizer_states": list, "lr_schedulers": list, "epoch": int, "global_step": int}
+
+
+def read_checkpoint(path: str | Path, to_resume: bool = False) -> dict[str, Any]:
     """A run's ``.ckpt``, loaded without running code from it.
 
+    Args:
+        path: of the file.
+        to_resume: whether it has to hold all that a run goes on from, not only the network.
+
     Raises:
-        UserError: the file is missing, damaged, unsafe to load, or no checkpoint of a run.
+        UserError: the file is missing, damaged, unsafe to load, no checkpoint of a run, or lacks a part.
     """
     path = Path(path)
     if not path.is_file():
@@ -136,10 +145,17 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"checkpoint '{path}' can't be loaded safely: it is damaged, or holds objects that could run code."
         ) from None
     except Exception as error:  # a damaged archive raises anything
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"checkpoint '{path}' is cut short or not a checkpoint ({reason}).") from None
     if not isinstance(checkpoint, dict) or CHECKPOINT_KEY not in checkpoint:
         raise UserError(f"'{path}' is no checkpoint of a run; weights are given as --weights or --model.weights.")
+    for part, kind in (_PARTS | _TO_RESUME if to_resume else _PARTS).items():
+        if not isinstance(checkpoint.get(part), kind):
+            use = ": a run can't go on from it; its weights can be given as --weights" if part in _TO_RESUME else ""
+            raise UserError(f"checkpoint '{path}' has no '{part}'{use}.")
+    saved = checkpoint[CHECKPOINT_KEY]
+    if not {"network", "hardware", "retention_weight"} <= saved.keys():
+        raise UserError(f"checkpoint '{path}' does not say what it is of: was it edited?")
     return checkpoint
 
 

@@ -173,7 +173,8 @@ def line_labels(rows: Iterable[Row]) -> dict[tuple[str, ...], str]:
 
 
 def _usual(params: Mapping[str, Any]) -> list[str]:
-    parts = [f"{_short(params['g_min_us'])}–{_short(params['g_max_us'])} µS"]
+    window = [params.get(f"g_{end}_us") for end in ("min", "max")]
+    parts = [] if None in window else [f"{_short(window[0])}–{_short(window[1])} µS"]
     if params.get("bits"):
         parts.append(f"{params['bits']} bits in {params['slice_bits']}-bit slices")
     if params.get("scale") == "fixed":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from functools import cache
@@ -56,11 +57,18 @@ def read_rows(path: str | Path) -> list[Row]:
                         f"{path}, line {reader.line_num}: {len(cells)} columns instead of {len(COLUMNS)}; "
                         f"is the last one '{COLUMNS[-1]}'?"
                     )
-                rows.append(parse(Row, cells, path, reader.line_num))
+                rows.append(_finite(parse(Row, cells, path, reader.line_num), path, reader.line_num))
         except (csv.Error, UnicodeDecodeError) as error:
             line = reader.line_num + isinstance(error, UnicodeDecodeError)  # that line never reached the reader
             raise UserError(f"{path}, line {line}: not a CSV file of rows ({error}).") from error
     return rows
+
+
+def _finite(row: Row, path: Path, line: int) -> Row:
+    for name in ("age_s", "value", "drift_free", "base_digital"):
+        if not math.isfinite(getattr(row, name)):
+            raise UserError(f"{path}, line {line}, column '{name}': {getattr(row, name)} is not finite.")
+    return row
 
 
 def merge_rows(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:
@@ -99,7 +107,7 @@ def parse(kind: type, cells: Sequence[str], path: Path, line: int) -> Any:
         try:
             values.append(read(cell))
         except ValueError as error:
-            raise UserError(f"{path}, line {line}, column '{name}': '{cell}' is not {what}.") from error
+            raise UserError(f"{path}, line {line}, column '{name}': '{cell[:40]}' is not {what}.") from error
     return kind(*values)
 
 

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from hwaware.chip import Chip, drift_free
@@ -191,6 +192,24 @@ def test_bundles_that_are_not(tmp_path):
     with pytest.raises(UserError, match="is damaged"):
         read_bundle(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+@pytest.mark.parametrize(
+    ("file", "value", "said"),
+    [
+        ("conductances", torch.inf, "has targets that are no conductances"),
+        ("conductances", -1.0, "has targets that are no conductances"),
+        ("digital", torch.nan, "that is not finite"),
+    ],
+)
+def test_values_that_can_not_be(file, value, said, tmp_path):
+    folder = write_bundle(tmp_path / "bundle", _converted(load_hardware("reram_cmo")), "net")
+    path = folder / f"{file}.safetensors"
+    for name, tensor in load_file(path).items():
+        save_file({**load_file(path), name: torch.full_like(tensor, value)}, path)
+        with pytest.raises(UserError, match=f"^bundle .*: .*{said}"):
+            read_bundle(folder)
+        break
 
 
 def test_the_command_exports_what_it_reads_back(tmp_path, capsys):
