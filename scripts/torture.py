@@ -434,8 +434,8 @@ STUDY = {
     "jobs": {"one": {"command": "drift --config r.yaml", "settings": {"weights": "x"}, "seeds": [1, 2]}},
     "chance": {"classes": 10},
 }
-READINGS = "target_us,time_s,conductance_us\n" + "".join(
-    f"{target},{time_s},{target - 0.1 * index}\n"
+READINGS = "cell,target_us,time_s,conductance_us\n" + "".join(
+    f"{target},{target},{time_s},{target - 0.1 * index}\n"
     for target in (10, 40, 80)
     for index, time_s in enumerate((1, 100, 10000))
 )

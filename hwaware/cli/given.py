@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hwaware.cli.recipes import with_ancestors
+from hwaware.errors import UserError
 from hwaware.reading import NotYamlError, parse_yaml, read_yaml
 
 _RECIPE = ("config", "c")
@@ -60,8 +61,10 @@ def _flattened(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     table = {str(key): _flattened(one) for key, one in value.items()}
-    arguments = table.pop("init_args", None)
-    return table | (arguments if isinstance(arguments, dict) else {})
+    arguments = table.pop("init_args", None) or {}
+    if not isinstance(arguments, dict):
+        raise UserError(f"init_args of '{table.get('class_path')}': {arguments!r} is no table of keys.")
+    return table | arguments
 
 
 def _merge(table: dict[str, Any], more: Mapping[str, Any]) -> None:

@@ -59,3 +59,11 @@ def unsaid(parameters):
 def test_a_function_is_taken_by_its_name_if_it_says_what_it_returns(name, said, tmp_path, monkeypatch, capsys):
     recipe = {"model": {"init_args": {"optimizer": f"{__name__}.{name}", "weights": "absent.pth"}}}
     assert said in refused(tmp_path, monkeypatch, capsys, recipe)
+
+
+@pytest.mark.parametrize(
+    "value", [{"class_path": {"a": 1}}, {"class_path": 0.5}, {"class_path": "torch.optim.SGD", "init_args": [1]}]
+)
+def test_a_class_that_is_no_name_or_has_no_table(value, tmp_path, monkeypatch, capsys):
+    said = refused(tmp_path, monkeypatch, capsys, {"model": {"init_args": {"optimizer": value}}})
+    assert ("optimizer.class_path: " in said or "is no table of keys" in said) and said.count("\n") == 1
