@@ -19,6 +19,7 @@ from hwaware.data.idx import IdxImages, find_idx
 from hwaware.data.labelled import Images, Subset
 from hwaware.data.subsets import DIGITS_TEST_SEED, stratified_subset
 from hwaware.errors import UserError, nearest
+from hwaware.offline import no_retries_without_network
 
 if TYPE_CHECKING:
     import datasets
@@ -180,7 +181,8 @@ def from_hub(what: str, load: Callable[[], Any], local: str) -> Any:
         UserError: it can't be had; ``local`` are the options for a copy of one's own.
     """
     try:
-        return load()
+        with no_retries_without_network():
+            return load()
     except Exception as error:  # the hub's, the network's and the file formats' errors have no common base
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(

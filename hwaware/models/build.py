@@ -12,7 +12,8 @@ from timm.models import clean_state_dict
 from torch import Tensor, nn
 
 from hwaware.errors import UserError, nearest
-from hwaware.models.hub import HUB, no_retries_without_network, weights_file
+from hwaware.models.hub import HUB, weights_file
+from hwaware.offline import no_retries_without_network
 
 
 def build_model(

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 from hwaware.errors import UserError
+from hwaware.offline import no_retries_without_network
 
 #: Before the name of a repository on the hub, as timm writes it: ``hf-hub:USER/NAME``, or ``…@REVISION``.
 HUB = "hf-hub:"
@@ -38,21 +35,3 @@ def weights_file(source: str | Path) -> Path:
         raise UserError(
             f"cannot get {WEIGHTS} of '{text}': {reason}\nWithout a network, give a folder that has it."
         ) from error
-
-
-@contextlib.contextmanager
-def no_retries_without_network() -> Iterator[None]:
-    """Let the hub's client use its cache at once where the hub's name does not resolve; it retries 45 s otherwise."""
-    import huggingface_hub.constants as hub
-
-    host = hub.ENDPOINT.partition("://")[2].partition("/")[0].partition(":")[0]
-    before = hub.HF_HUB_OFFLINE
-    try:
-        if not urllib.request.getproxies():  # behind a proxy it is the proxy that resolves
-            socket.getaddrinfo(host, 443)
-    except OSError:
-        hub.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        hub.HF_HUB_OFFLINE = before

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from hwaware.errors import UserError, nearest
 from hwaware.models.build import load_weights
-from hwaware.models.hub import no_retries_without_network, weights_file
+from hwaware.models.hub import weights_file
+from hwaware.offline import no_retries_without_network
 from hwaware.results.files import is_hub_name
 
 if TYPE_CHECKING:
