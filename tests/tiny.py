@@ -91,3 +91,37 @@ class KillAt(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._kill(trainer, "end")
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL where a process of its own would take too long."""
+
+
+class DieAt(Callback):
+    """Raises :class:`Killed` once so many micro-batches are done, all epochs counted.
+
+    Args:
+        batches: how many.
+        after_saving: after the checkpoint of the last one, where there is one to be written; else before.
+    """
+
+    def __init__(self, batches: int, after_saving: bool = True) -> None:
+        self.batches, self.after_saving = batches, after_saving
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if self.after_saving and self._done(trainer) > self.batches:  # the one that starts is counted already
+            raise Killed
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not self.after_saving and self._done(trainer) >= self.batches:
+            raise Killed
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._done(trainer) >= self.batches:
+            raise Killed
+
+    @staticmethod
+    def _done(trainer: Trainer) -> int:
+        return trainer.fit_loop.total_batch_idx + 1

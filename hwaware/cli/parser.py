@@ -11,11 +11,10 @@ from typing import Any
 
 from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser
 
 import hwaware.data  # noqa: F401 - so that recipes can name its classes without a path
-from hwaware.callbacks import DriftEvaluation
+from hwaware.callbacks import DriftEvaluation, StepCheckpoint
 from hwaware.cli.recipes import BASED_ON, RecipeFile, recipe_name
 from hwaware.commands import COMMANDS
 from hwaware.errors import UserError
@@ -64,7 +63,7 @@ def make_parser(name: str, run: Callable[..., Any]) -> StrictParser:
     parser.add_argument("--recipe", type=str | None, default=None, help="the run's name (default: the recipe's)")
     if "trainer" in wanted:
         parser.add_lightning_class_args(DriftEvaluation, "evaluation")
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(StepCheckpoint, "checkpoint")
         parser.set_defaults({f"checkpoint.{key}": value for key, value in _RESUMABLE.items()})
         parser.link_arguments("recipe", "evaluation.recipe", compute_fn=lambda name: name or "run")
         parser.link_arguments("seed_everything", "evaluation.seed", compute_fn=int)
