@@ -1,4 +1,4 @@
-"""Callbacks: checkpoints, seeding, biased columns, the end of a hopeless run, the better network, the run's record, ageing chips."""
+"""Callbacks: checkpoints, seeding, biased columns, hopeless runs, the better network, the record, ageing chips."""
 
 from hwaware.callbacks.bias import BiasColumns
 from hwaware.callbacks.checkpoints import StepCheckpoint, WholeCheckpoints

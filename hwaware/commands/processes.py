@@ -12,7 +12,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-
 #: Seconds that a process has to end in order: to write a checkpoint, for one.
 _GRACE_S = 60.0
 
