@@ -97,7 +97,9 @@ def parse(name: str, run: Callable[..., Any], arguments: Sequence[str]) -> tuple
         config.evaluation.recipe = config.recipe
         _choose_loggers(config, COMMANDS[name].keeps_run)
     if config.get("ckpt_path") == "last":
-        config.ckpt_path = str(_latest_checkpoint(config))
+        from hwaware.cli.latest import latest_checkpoint
+
+        config.ckpt_path = str(latest_checkpoint(parser, config, resumes=name == "fit"))
     return parser, config
 
 
@@ -116,17 +118,13 @@ def _choose_loggers(config: Namespace, keeps_run: bool) -> None:
     config.trainer.logger = first + [logger for logger in loggers if logger not in first]
 
 
-def _latest_checkpoint(config: Namespace) -> Path:
+def runs_folder(config: Namespace) -> Path:
+    """Where the recipe's runs are."""
     trainer = config.trainer or Namespace()
     if isinstance(trainer.get("logger"), list):
         options = trainer.logger[0].init_args
-        folder = Path(options.save_dir, options.name)
-    else:  # what writes no run reads those that fit wrote
-        folder = Path(_folder(config), config.recipe)
-    found = sorted(folder.glob("version_*/checkpoints/last*.ckpt"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise UserError(f"there is nothing to resume: no checkpoint in '{folder}/version_*/checkpoints'.")
-    return found[-1]
+        return Path(options.save_dir, options.name)
+    return Path(_folder(config), config.recipe)  # what writes no run reads those that fit wrote
 
 
 def _folder(config: Namespace) -> str:
