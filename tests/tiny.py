@@ -151,7 +151,7 @@ class SignalAt(Callback):
         rank: of the process that gets it; None: all.
     """
 
-    def __init__(self, step: int, number: int = signal.SIGTERM, rank: int | None = None) -> None:
+    def __init__(self, step: int, number: int = 15, rank: int | None = None) -> None:
         self.step, self.number, self.rank = step, number, rank
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""What ``--ckpt_path last`` stands for: the latest checkpoint, for a run to go on from, of a run of the same settings."""
+"""What ``--ckpt_path last`` stands for: the latest checkpoint; to go on from, that of a run of the same settings."""
 
 from __future__ import annotations
 
