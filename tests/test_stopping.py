@@ -9,13 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from safetensors.torch import load_file
 
-from hwaware.results.csv import read_rows
+from hwaware.results.csv import read_rows, write_rows
 from tests.command_line import FINETUNE, ROOT, measured, pretrained_weights, run, run_process
 
 pytestmark = pytest.mark.slow
@@ -99,22 +101,19 @@ def test_sigterm_leaves_a_checkpoint_of_the_step_under_way(tmp_path, processes):
     assert done.returncode == 0, done.stderr
     signals = ("--trainer.callbacks", "tests.tiny.SignalAt", "--trainer.callbacks.step", 3)
     rank = ("--trainer.callbacks.rank", 1) if processes else ()
-    begin = time.monotonic()
     done = run_process(*command, *signals, *rank, cwd=stopped)
     assert done.returncode == 143 and "Traceback" not in done.stderr, done.stderr
-    assert time.monotonic() - begin < 120
     last = "runs/finetune/version_0/checkpoints/last.ckpt"
     assert done.stderr.endswith(f"hwaware: stopped by SIGTERM. The same command goes on with --ckpt_path {last}\n")
-    import torch
-
     assert torch.load(stopped / last, weights_only=True)["global_step"] == 4
     done = run_process(*command, *IMPORTED, *going_on(done.stderr), cwd=stopped)
     assert done.returncode == 0, done.stderr
     assert_same(weights(stopped), weights(whole))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("all_of_them", [False, True], ids=["the first", "all"])
+@pytest.mark.parametrize(
+    ("number", "all_of_them"), [(signal.SIGTERM, False), (signal.SIGTERM, True), (signal.SIGINT, True)]
+)
 def test_both_of_two_processes_end_while_training(tmp_path, number, all_of_them):
     checkpoint = tmp_path / "runs" / "finetune" / "version_0" / "checkpoints" / "last.ckpt"
     command = ("fit", *common(), *TWO, *IMPORTED, "--trainer.max_epochs", 1000, "--data.num_workers", 1)
@@ -123,12 +122,11 @@ def test_both_of_two_processes_end_while_training(tmp_path, number, all_of_them)
     assert going_on(said) == ["--ckpt_path", str(checkpoint.relative_to(tmp_path))]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_both_of_two_processes_end_while_chips_age(tmp_path, number):
+def test_both_of_two_processes_end_while_chips_age(tmp_path):
     trained = tmp_path / "runs" / "finetune" / "version_0" / "model.safetensors"
     command = ("fit", *common("finetuned"), *TWO, *IMPORTED, "--trainer.max_epochs", 1, "--evaluation.n_chips", 5000)
-    status, said = signalled(command, tmp_path, number, trained.is_file)
-    assert status == 128 + number and "--ckpt_path runs/finetune/version_0/checkpoints/last.ckpt" in said
+    status, said = signalled(command, tmp_path, signal.SIGTERM, trained.is_file)
+    assert status == 143 and "--ckpt_path runs/finetune/version_0/checkpoints/last.ckpt" in said
 
 
 @pytest.mark.parametrize("command", ["fit", "drift"])
@@ -142,10 +140,7 @@ def test_ageing_goes_on_from_the_rows_that_are_there(tmp_path, command):
     assert status == 143 and not rows.with_name("rows.csv").exists()
     assert str(rows.relative_to(tmp_path)) in going_on(said)
     known = {(row.network, row.chip_seed, row.age_s, row.metric) for row in read_rows(rows)}
-    # What is taken over shows: its values are made others, which no chip gives.
-    text = rows.read_text()
-    changed = [replace_value(line, -1.0) if number else line for number, line in enumerate(text.splitlines())]
-    rows.write_text("\n".join(changed) + "\n")
+    write_rows(rows, [replace(row, value=-1.0) for row in read_rows(rows)])  # so that what is taken over shows
     done = run_process(*options, *going_on(said), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = measured(tmp_path / "runs" / "finetune" / "version_1" / "rows.csv")
@@ -156,21 +151,7 @@ def test_ageing_goes_on_from_the_rows_that_are_there(tmp_path, command):
         assert one.value == (-1.0 if taken else other.value)
 
 
-def replace_value(line: str, value: float) -> str:
-    import csv
-    import io
-
-    from hwaware.results.csv import COLUMNS
-
-    (cells,) = csv.reader([line])
-    cells[COLUMNS.index("value")] = str(value)
-    out = io.StringIO()
-    csv.writer(out, lineterminator="").writerow(cells)
-    return out.getvalue()
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("command", ["sweep", "study"])
+@pytest.mark.parametrize(("command", "number"), [("sweep", signal.SIGTERM), ("study", signal.SIGINT)])
 def test_a_command_of_many_runs_takes_them_with_it(tmp_path, command, number):
     """Two run at a time; the signal is sent to the first process alone, and none of the others begins."""
     (tmp_path / "recipe.yaml").write_text(Path(FINETUNE).read_text())
