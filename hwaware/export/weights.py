@@ -136,7 +136,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"checkpoint '{path}' can't be loaded safely: it is damaged, or holds objects that could run code."
         ) from None
     except Exception as error:  # a damaged archive raises anything
-        reason = str(error).splitlines()[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0]  # nothing is said of an empty file
         raise UserError(f"checkpoint '{path}' is cut short or not a checkpoint ({reason}).") from None
     if not isinstance(checkpoint, dict) or CHECKPOINT_KEY not in checkpoint:
         raise UserError(f"'{path}' is no checkpoint of a run; weights are given as --weights or --model.weights.")
