@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
-from typing import Any
+from io import BytesIO
+from typing import Any, BinaryIO
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -80,14 +82,78 @@ class KillAt(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         if self.point == "saving" and trainer.global_step >= self.step:
-            import fsspec.implementations.local as local
+            save = torch.save
 
-            def half(file: Any, data: bytes) -> None:
-                file.f.write(bytes(data)[: len(data) // 2])
-                file.f.flush()
+            def half(checkpoint: dict[str, Any], file: BinaryIO) -> None:
+                whole = BytesIO()
+                save(checkpoint, whole)
+                file.write(whole.getvalue()[: len(whole.getvalue()) // 2])
+                file.flush()
                 os.kill(os.getpid(), signal.SIGKILL)
 
-            local.LocalFileOpener.write = half
+            torch.save = half
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._kill(trainer, "end")
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL where a process of its own would take too long."""
+
+
+class DieAt(Callback):
+    """Raises :class:`Killed` once so many micro-batches are done, all epochs counted.
+
+    Args:
+        batches: how many.
+        after_saving: after the checkpoint of the last one, where there is one to be written; else before.
+    """
+
+    def __init__(self, batches: int, after_saving: bool = True) -> None:
+        self.batches, self.after_saving = batches, after_saving
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if self.after_saving and self._done(trainer) > self.batches:  # the one that starts is counted already
+            raise Killed
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not self.after_saving and self._done(trainer) >= self.batches:
+            raise Killed
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._done(trainer) >= self.batches:
+            raise Killed
+
+    @staticmethod
+    def _done(trainer: Trainer) -> int:
+        return trainer.fit_loop.total_batch_idx + 1
+
+
+class FillDisk(Callback):
+    """Lets no file grow beyond some bytes once so many optimiser steps are done, as a disk that is full."""
+
+    def __init__(self, step: int, max_bytes: int = 10_000) -> None:
+        self.step, self.max_bytes = step, max_bytes
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step >= self.step:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self.max_bytes, resource.RLIM_INFINITY))
+
+
+class SignalAt(Callback):
+    """Sends this process a signal in the midst of an optimiser step, after so many are done.
+
+    Args:
+        step: how many.
+        number: of the signal.
+        rank: of the process that gets it; None: all.
+    """
+
+    def __init__(self, step: int, number: int = 15, rank: int | None = None) -> None:
+        self.step, self.number, self.rank = step, number, rank
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
+        if trainer.global_step == self.step and self.rank in (None, trainer.global_rank):
+            os.kill(os.getpid(), self.number)

@@ -92,7 +92,7 @@ class DriftEvaluation(Callback):
         self.networks = tuple(network for network in NETWORKS if network in networks)
         self.finetuned_as, self.hardware, self.loss_points = finetuned_as, hardware, loss_points
         self.methods, self.schedule = tuple(methods or ()), schedule
-        self.every_n_epochs, self.seed = every_n_epochs, seed
+        self.every_n_epochs, self.seed, self.resume = every_n_epochs, seed, resume
         self._settings: dict[str, Any] = {
             "ages_s": tuple(ages_s), "n_chips": n_chips, "methods": self.methods, "schedule": schedule,
             "life_points": loss_points if narrow_life else None, "keep_hits": keep_hits, "split": split,

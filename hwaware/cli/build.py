@@ -8,11 +8,20 @@ from inspect import signature
 from typing import Any
 
 from jsonargparse import Namespace
+from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from hwaware.callbacks import BeginNextEpoch, BiasColumns, RunRecord, SeedEachStep, StopAtDivergence
+from hwaware.callbacks import (
+    BiasColumns,
+    ResumeExactly,
+    RunRecord,
+    SeedEachStep,
+    StopAtDivergence,
+    WholeCheckpoints,
+)
 from hwaware.cli.classes import check_classes
 from hwaware.cli.parser import StrictParser, unused_sections
 from hwaware.errors import UserError
@@ -34,7 +43,7 @@ def build(run: Callable[..., Any], parser: StrictParser, config: Namespace) -> d
         built["datamodule"].seed = config.seed_everything
     if "trainer" in built:
         bias = [] if built["task"].bias is None else [BiasColumns(built["task"].bias)]  # before what writes the weights
-        own = [*bias, RunRecord(parser, config), seeding, BeginNextEpoch(), StopAtDivergence()]
+        own = [*bias, RunRecord(parser, config), seeding, StopAtDivergence()]
         built["trainer"] = _trainer(built["trainer"], [*own, built["evaluation"], built["checkpoint"]])
     return {name: built[name] for name in signature(run).parameters}
 
@@ -73,13 +82,30 @@ def _trainer(settings: Namespace, own: list[Any]) -> Trainer:
     given = settings.callbacks or []
     if settings.enable_checkpointing is False or settings.fast_dev_run:
         own = [callback for callback in own if not isinstance(callback, ModelCheckpoint)]
-    callbacks = [*(given if isinstance(given, list) else [given]), *own]
+    callbacks = [ResumeExactly(), *(given if isinstance(given, list) else [given]), *own]
+    plugins = settings.plugins or []
+    plugins = [*plugins] if isinstance(plugins, list) else [plugins]
+    if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+        plugins.append(WholeCheckpoints())
     log = logging.getLogger("lightning.pytorch")
     level = log.level
     log.setLevel(logging.WARNING)  # its advertisements would stand before what went wrong
     try:
-        return Trainer(**{**vars(settings), "callbacks": callbacks})
+        trainer = Trainer(**{**vars(settings), "callbacks": callbacks, "plugins": plugins})
     except (MisconfigurationException, ValueError) as error:  # Lightning's words for a wrong setting
         raise UserError(" ".join(str(error).split())) from None
     finally:
         log.setLevel(level)
+    trainer._signal_connector = OwnSigterm(trainer)
+    return trainer
+
+
+class OwnSigterm(_SignalConnector):
+    """Lightning's handling of signals, without that of SIGTERM: :mod:`hwaware.signals` has its own.
+
+    Lightning's ends a run with status 0; and its handler waits for all processes, forever where these are in the midst
+    of something else that they have to do together.
+    """
+
+    def _sigterm_notifier_fn(self, signum: Any, frame: Any) -> None:
+        pass

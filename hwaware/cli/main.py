@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from importlib.metadata import version
@@ -10,6 +11,7 @@ from typing import Any
 from hwaware.cli.here import modules_here
 from hwaware.commands import COMMANDS, listing, load
 from hwaware.errors import UserError, nearest
+from hwaware.signals import Stopped, stopping
 
 #: Of an error in other packages' words.
 _LONG = 300
@@ -41,7 +43,8 @@ hwaware COMMAND --help lists a command's keys, hwaware fit --model.help ImageCla
 def main(args: list[str] | None = None) -> int:
     """Runs a command; returns the exit status.
 
-    0; 2 for a mistake in what was asked for; 1 for what went wrong otherwise, such as a full disk; 130 if interrupted.
+    0; 2 for a mistake in what was asked for; 1 for what went wrong otherwise, such as a full disk; 130 if
+    interrupted and 143 if ended by SIGTERM, as shells say of these signals.
     Each is told in a line; ``--debug`` shows where it happened.
 
     Args:
@@ -55,16 +58,18 @@ def main(args: list[str] | None = None) -> int:
         print(HELP.format(commands=listing()))
         return 0 if arguments else 2
     debug = "--debug" in arguments
-    try:
-        _run(*(one for one in arguments if one != "--debug"))
-    except SystemExit as stop:  # --help and --print_config of a command
-        return _status(stop.code)
-    except BaseException as error:
-        status, reason = _in_words(error)
-        if debug:
-            traceback.print_exception(error)
-        print(f"hwaware: {reason}", file=sys.stderr)
-        return status
+    with stopping(own_process=args is None):
+        try:
+            _run(*(one for one in arguments if one != "--debug"))
+        except BaseException as error:
+            if isinstance(error, SystemExit) and not isinstance(error, Stopped):  # --help and --print_config
+                return _status(error.code)
+            status, reason = _in_words(error)
+            if debug:
+                traceback.print_exception(error)
+            if not isinstance(error, Stopped) or os.environ.get("LOCAL_RANK", "0") == "0":  # of several, one says it
+                print("hwaware:", reason, *getattr(error, "__notes__", ()), file=sys.stderr)
+            return status
     return 0
 
 
@@ -91,8 +96,10 @@ def _in_words(error: BaseException) -> tuple[int, str]:
     """The exit status for what a command raised, and one or two lines about it."""
     if isinstance(error, UserError):
         return 2, str(error)
-    if isinstance(error, KeyboardInterrupt):
-        return 130, "interrupted."  # as shells say of SIGINT
+    if isinstance(error, Stopped):
+        return _status(error.code), str(error)
+    if isinstance(error, KeyboardInterrupt):  # where it is no process of its own
+        return 130, "interrupted."
     if isinstance(error, OSError) and error.strerror:
         where = f": '{str(error.filename)[:_LONG]}'" if error.filename else ""
         return 1, f"{error.strerror}{where}."

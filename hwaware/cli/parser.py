@@ -11,11 +11,10 @@ from typing import Any
 
 from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser
 
 import hwaware.data  # noqa: F401 - so that recipes can name its classes without a path
-from hwaware.callbacks import DriftEvaluation
+from hwaware.callbacks import DriftEvaluation, StepCheckpoint
 from hwaware.cli.recipes import BASED_ON, RecipeFile, recipe_name
 from hwaware.commands import COMMANDS
 from hwaware.errors import UserError
@@ -65,7 +64,7 @@ def make_parser(name: str, run: Callable[..., Any]) -> StrictParser:
     parser.add_argument("--recipe", type=str | None, default=None, help="the run's name (default: the recipe's)")
     if "trainer" in wanted:
         parser.add_lightning_class_args(DriftEvaluation, "evaluation")
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(StepCheckpoint, "checkpoint")
         parser.set_defaults({f"checkpoint.{key}": value for key, value in _RESUMABLE.items()})
         parser.link_arguments("recipe", "evaluation.recipe", compute_fn=lambda name: name or "run")
         parser.link_arguments("seed_everything", "evaluation.seed", compute_fn=int)
@@ -99,7 +98,9 @@ def parse(name: str, run: Callable[..., Any], arguments: Sequence[str]) -> tuple
         config.evaluation.recipe = config.recipe
         _choose_loggers(config, COMMANDS[name].keeps_run)
     if config.get("ckpt_path") == "last":
-        config.ckpt_path = str(_latest_checkpoint(config))
+        from hwaware.cli.latest import latest_checkpoint
+
+        config.ckpt_path = str(latest_checkpoint(parser, config, resumes=name == "fit"))
     return parser, config
 
 
@@ -118,17 +119,13 @@ def _choose_loggers(config: Namespace, keeps_run: bool) -> None:
     config.trainer.logger = first + [logger for logger in loggers if logger not in first]
 
 
-def _latest_checkpoint(config: Namespace) -> Path:
+def runs_folder(config: Namespace) -> Path:
+    """Where the recipe's runs are."""
     trainer = config.trainer or Namespace()
     if isinstance(trainer.get("logger"), list):
         options = trainer.logger[0].init_args
-        folder = Path(options.save_dir, options.name)
-    else:  # what writes no run reads those that fit wrote
-        folder = Path(_folder(config), config.recipe)
-    found = sorted(folder.glob("version_*/checkpoints/last*.ckpt"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise UserError(f"there is nothing to resume: no checkpoint in '{folder}/version_*/checkpoints'.")
-    return found[-1]
+        return Path(options.save_dir, options.name)
+    return Path(_folder(config), config.recipe)  # what writes no run reads those that fit wrote
 
 
 def _folder(config: Namespace) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from lightning.pytorch import LightningDataModule, Trainer
 
 from hwaware.callbacks import DriftEvaluation
+from hwaware.commands.going_on import says_how_to_go_on
 from hwaware.commands.steps import set_up, tear_down, the_one, write_record
 from hwaware.errors import UserError
 from hwaware.evaluation.run import Run
 from hwaware.export.weights import load_weights
 from hwaware.results.row import Row
+from hwaware.signals import with_launched
 from hwaware.tasks import HardwareAwareTask
 
 
@@ -33,9 +35,10 @@ def run(
         ckpt_path: a run's ``.ckpt`` to age instead; ``last`` is the recipe's latest.
     """
     file, launcher = the_one(weights, ckpt_path), trainer.strategy.launcher
-    if launcher is None:
-        return _drift(trainer, task, datamodule, evaluation, file)
-    return launcher.launch(_drift, trainer, task, datamodule, evaluation, file, trainer=trainer)
+    with with_launched(trainer), says_how_to_go_on(trainer, evaluation):
+        if launcher is None:
+            return _drift(trainer, task, datamodule, evaluation, file)
+        return launcher.launch(_drift, trainer, task, datamodule, evaluation, file, trainer=trainer)
 
 
 def _drift(

@@ -6,8 +6,10 @@ from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Timer
 
 from hwaware.callbacks import DriftEvaluation
+from hwaware.commands.going_on import says_how_to_go_on
 from hwaware.commands.steps import try_data
 from hwaware.errors import UserError
+from hwaware.signals import with_launched
 from hwaware.tasks import HardwareAwareTask
 
 
@@ -38,7 +40,8 @@ def run(
     datamodule.train_dataloader()
     if judged:
         _check_evaluation(task, datamodule, evaluation)
-    trainer.fit(task, datamodule=datamodule, ckpt_path=ckpt_path)
+    with with_launched(trainer), says_how_to_go_on(trainer, evaluation, ckpt_path):
+        trainer.fit(task, datamodule=datamodule, ckpt_path=ckpt_path)
 
 
 def _check_optimizer(trainer: Trainer, task: HardwareAwareTask) -> None:

@@ -17,6 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from hwaware.errors import UserError
+from hwaware.signals import ignore_signals
 
 # The samplers derive from DistributedSampler because Lightning then leaves them in place, and tells them the epoch.
 
@@ -146,7 +147,7 @@ class SampleLoader(DataLoader):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # torch draws a base seed for its workers from this generator, else from the global one
-        super().__init__(*args, **{"generator": torch.Generator(), **kwargs})
+        super().__init__(*args, **{"generator": torch.Generator(), "worker_init_fn": ignore_signals, **kwargs})
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # where torch has a class of its own
         batches = super().__iter__()

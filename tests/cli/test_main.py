@@ -87,7 +87,7 @@ def test_checkpoints_settings_do_not_override_the_command_line(tmp_path):
     (file,) = tmp_path.rglob("last.ckpt")
     checkpoint = torch.load(file, weights_only=True)
     torch.save({**checkpoint, "hyper_parameters": {"label_smoothing": 0.3}}, file)  # as a task that saves them would
-    run(*common, "--trainer.max_epochs", 2, "--model.label_smoothing", 0.1, "--ckpt_path", "last")
+    run(*common, "--trainer.max_epochs", 2, "--model.label_smoothing", 0.1, "--ckpt_path", file)
     config = yaml.safe_load((tmp_path / "finetune" / "version_1" / "config.yaml").read_text())
     assert config["model"]["init_args"]["label_smoothing"] == 0.1
 

@@ -1,0 +1,111 @@
+"""Checkpoints that are never lost, and that a run goes on from bit for bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from fsspec.utils import get_protocol
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from hwaware.errors import UserError
+from hwaware.results.files import replacing
+from hwaware.signals import Noted, Stopped, release_launched
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and then moves it there: what was there stays until the new one is whole.
+
+    Lightning's own writes to ``TMPDIR`` first; from another file system the move is a copy, which a kill cuts short.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        if get_protocol(str(path)) != "file":  # a bucket, which takes whole files only
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        with replacing(path) as file:
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:  # torch's own words for a file that can't be written
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
+
+
+class StepCheckpoint(ModelCheckpoint):
+    """Lightning's ModelCheckpoint between optimiser steps alone, and once more when SIGTERM asks the run to end.
+
+    Within a step, of whose micro-batches gradients are summed up, a checkpoint would lack these. Lightning writes there
+    after a resume, for a time interval, or after a validation.
+
+    After SIGTERM the step under way, or the validation, is finished; of several processes it ends all.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._sigterm = Noted()
+
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._sigterm.begin()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._sigterm.begin()
+        every, micro_batches = trainer.val_check_batch, trainer.accumulate_grad_batches
+        if self.monitor is not None and every not in (None, float("inf")) and every % micro_batches:
+            raise UserError(
+                f"checkpoint.monitor '{self.monitor}': validation after every {every} batches is not between optimiser "
+                f"steps, which take {micro_batches} (trainer.val_check_interval, trainer.accumulate_grad_batches)."
+            )
+        super().on_train_start(trainer, pl_module)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        if is_between_steps(trainer):
+            super().on_train_batch_end(trainer, pl_module, *args)
+            self._stop_if_asked(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        if self._should_save_on_train_epoch_end(trainer):
+            self._save_last_of_epoch(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if is_between_steps(trainer):
+            super().on_validation_end(trainer, pl_module)
+            if not self._should_save_on_train_epoch_end(trainer):
+                self._save_last_of_epoch(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if is_between_steps(trainer):
+            super().on_train_end(trainer, pl_module)
+            self._stop_if_asked(trainer)
+        self._sigterm.end()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._sigterm.end()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._sigterm.end()
+        super().on_exception(trainer, pl_module, exception)
+
+    def _save_last_of_epoch(self, trainer: Trainer) -> None:
+        """With ``every_n_epochs``; Lightning itself does so only where others are kept (``save_top_k``)."""
+        due = self._every_n_epochs >= 1 and (trainer.current_epoch + 1) % self._every_n_epochs == 0
+        if due and self.save_top_k == 0 and not self._should_skip_saving_checkpoint(trainer):
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+
+    def _stop_if_asked(self, trainer: Trainer) -> None:
+        if not trainer.strategy.reduce_boolean_decision(self._sigterm.received, all=False):
+            return
+        release_launched(trainer)
+        if self._last_global_step_saved != trainer.global_step:
+            self.save_last = True  # whatever else is to be kept
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+        raise Stopped(15)
+
+
+def is_between_steps(trainer: Trainer) -> bool:
+    """Whether no micro-batch's gradients wait for others."""
+    done, n_batches = trainer.fit_loop.batch_idx + 1, trainer.num_training_batches
+    return trainer.is_last_batch or done == n_batches or done % trainer.accumulate_grad_batches == 0

@@ -1,0 +1,90 @@
+"""What ``--ckpt_path last`` stands for: the latest checkpoint; to go on from, that of a run of the same settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+
+from hwaware.cli.parser import StrictParser, runs_folder
+from hwaware.errors import UserError
+from hwaware.reading import parse_yaml, read_yaml
+
+#: What decides on a run's steps but for how many there are: of another, a checkpoint means something else.
+_DECIDING = (
+    "seed_everything",
+    "model",
+    "data",
+    *(
+        f"trainer.{name}"
+        for name in ("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "precision")
+    ),
+)
+#: What makes no difference to them.
+_INDIFFERENT = ("num_workers",)
+_FEW = 3
+
+
+def latest_checkpoint(parser: StrictParser, config: Namespace, resumes: bool) -> Path:
+    """The latest checkpoint of the recipe's runs.
+
+    Args:
+        parser: of the command.
+        config: what it parsed.
+        resumes: the command goes on with the run; else it only takes the network.
+
+    Raises:
+        UserError: there is none; or, to go on with, none of the same settings and seed.
+    """
+    folder = runs_folder(config)
+    found = sorted(folder.glob("version_*/checkpoints/last*.ckpt"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise UserError(f"there is nothing to resume: no checkpoint in '{folder}/version_*/checkpoints'.")
+    if not resumes:
+        return found[-1]
+    mine = parse_yaml(parser.dump(config, skip_none=False, skip_validation=True), "the configuration")
+    for path in reversed(found):
+        if not _differences(path, mine):
+            return path
+    told = _differences(found[-1], mine)
+    more = f"; and {len(told) - _FEW} more" if len(told) > _FEW else ""
+    raise UserError(
+        f"there is nothing to resume: '{found[-1]}' is of a run of other settings.\n"
+        f"{'; '.join(told[:_FEW])}{more}. Give it as --ckpt_path to go on from it all the same."
+    )
+
+
+def _differences(checkpoint: Path, mine: Any) -> list[str]:
+    """In which settings a checkpoint's run differs, in words; none where its folder does not say."""
+    file = checkpoint.parent.parent / "config.yaml"
+    if not file.is_file():
+        return []
+    theirs = read_yaml(file, "configuration")
+    return [line for key in _DECIDING for line in _compared(key, _value(theirs, key), _value(mine, key))]
+
+
+def _value(config: Any, key: str) -> Any:
+    for part in key.split("."):
+        config = config.get(part) if isinstance(config, dict) else None
+    return config
+
+
+def _compared(key: str, theirs: Any, mine: Any) -> Iterator[str]:
+    if isinstance(theirs, dict) and isinstance(mine, dict):
+        for part in [one for one in {**theirs, **mine} if one not in _INDIFFERENT]:
+            yield from _compared(f"{key}.{part}", theirs.get(part), mine.get(part))
+    elif isinstance(theirs, list) and isinstance(mine, list) and len(theirs) == len(mine):
+        for number, pair in enumerate(zip(theirs, mine, strict=True)):
+            yield from _compared(f"{key}.{number}", *pair)
+    elif theirs != mine and not _same_file(theirs, mine):
+        yield f"{key.replace('.init_args', '')}: {theirs} there, {mine} here"
+
+
+def _same_file(theirs: Any, mine: Any) -> bool:
+    """Whether two paths are of files that say the same: a run keeps copies of devices' and plans' files."""
+    if not isinstance(theirs, str) or not isinstance(mine, str):
+        return False
+    files = Path(theirs), Path(mine)
+    return all(file.is_file() for file in files) and files[0].read_bytes() == files[1].read_bytes()

@@ -1,0 +1,113 @@
+"""SIGTERM and Ctrl-C: a command ends in order, once, and with the status that shells know."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Stopped(SystemExit):
+    """A signal asked the process to end.
+
+    No KeyboardInterrupt, which Lightning turns into a status of 1; where nothing catches it, Python ends with its
+    status and without a traceback.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)  # as shells say of a process that a signal ended
+        self.number = number
+
+    def __str__(self) -> str:
+        return "interrupted." if self.number == signal.SIGINT else f"stopped by {signal.Signals(self.number).name}."
+
+
+@contextmanager
+def stopping(own_process: bool = True) -> Iterator[None]:
+    """Within, the first SIGTERM or Ctrl-C raises :class:`Stopped`; others that follow are ignored.
+
+    A signal that is ignored stays so (``nohup``, a shell's background jobs).
+
+    Args:
+        own_process: nothing but what is within runs in it: what comes after its end ends at once, without a word.
+    """
+    if threading.current_thread() is not threading.main_thread():  # where Python takes no handlers
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    taken = [number for number in _SIGNALS if before[number] != signal.SIG_IGN]
+    for number in taken:
+        signal.signal(number, _stop)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL if own_process else before[number])
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    for one in _SIGNALS:
+        signal.signal(one, signal.SIG_IGN)
+    raise Stopped(number)
+
+
+class Noted:
+    """Within, SIGTERM raises nothing: :attr:`received` says that it came, for who looks at it where ending is safe."""
+
+    def __init__(self) -> None:
+        self.received = False
+        self._before: Any = None
+
+    def begin(self) -> None:
+        if self._before is None and threading.current_thread() is threading.main_thread():
+            if signal.getsignal(signal.SIGTERM) != signal.SIG_IGN:
+                self._before = signal.signal(signal.SIGTERM, self._note)
+
+    def end(self) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+            self._before = None
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = True
+
+
+def ignore_signals(*_: Any) -> None:
+    """For processes that load data: the one that they load for ends them, in its own time."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def with_launched(trainer: Trainer) -> Iterator[None]:
+    """Within, whatever ends the first process ends those that Lightning launched for a Trainer, too.
+
+    They may hang in a collective, which ends no other way; Lightning itself ends them after a Ctrl-C only.
+    """
+    try:
+        yield
+    except BaseException:
+        release_launched(trainer)
+        for process in getattr(trainer.strategy.launcher, "procs", ()):
+            process.kill()
+            process.wait()
+        raise
+
+
+def release_launched(trainer: Trainer) -> None:
+    """Takes the processes that Lightning launched for a Trainer from its observer.
+
+    That would kill the first process, in the midst of what this one does at the end, when one of the others has ended.
+    """
+    launcher: Any = trainer.strategy.launcher
+    if observed := getattr(launcher, "procs", None):
+        launcher.procs = list(observed)
+        observed.clear()  # the very list that the observer has
