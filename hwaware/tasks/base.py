@@ -20,6 +20,7 @@ from torchmetrics import Metric, MetricCollection
 from hwaware.data.contract import TakesSamples, samples_of
 from hwaware.errors import UserError, nearest
 from hwaware.hardware import HardwareOptions, Placement
+from hwaware.models.weight_files import CHECKPOINT_KEY
 from hwaware.nn import (
     ConversionReport,
     Measured,
@@ -53,9 +54,6 @@ if TYPE_CHECKING:
 #: Called with the optimiser and the run's number of optimiser steps; stepped once per optimiser step. So any scheduler
 #: whose second argument is its length: ``CosineAnnealingLR``, ``PolynomialLR``, :class:`~hwaware.tasks.WarmupCosine`.
 SchedulerCallable = Callable[[Optimizer, int], LRScheduler]
-
-#: Where a ``.ckpt`` keeps what this package adds to it.
-CHECKPOINT_KEY = "hwaware"
 
 #: Samples that run through a network at a time while its converters' ranges are measured.
 _CALIBRATION_BATCH = 64
