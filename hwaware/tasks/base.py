@@ -434,6 +434,24 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
             "ranges": dict(Measured.of(self.network).ranges),
         }
 
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Lightning's, of a run's ``.ckpt``; it needs what the task was made with, which the file does not hold.
+
+        Raises:
+            UserError: that is missing, or is another network's or other hardware's than the run's.
+        """
+        try:
+            return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+        except TypeError as error:
+            if "missing" not in str(error):
+                raise
+            reason = str(error).partition(" ")[2]
+            raise UserError(
+                f"'{checkpoint_path}' does not hold the task's settings ({reason}): give them as well, as in "
+                f"{cls.__name__}.load_from_checkpoint(path, name=…, hardware=…); the run's config.yaml has them."
+            ) from None
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         saved = checkpoint.get(CHECKPOINT_KEY, {})
         refuse_other_run(saved, self.network_name, self.hardware_plain, self.network)

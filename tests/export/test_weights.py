@@ -134,6 +134,17 @@ class Unsafe:
     """Something that pickle would have to import."""
 
 
+def test_lightnings_own_way_of_loading_a_checkpoint(finished):
+    file = finished / "checkpoints" / "last.ckpt"
+    with pytest.raises(UserError, match=r"does not hold the task's settings \(missing .*'name'\): give them"):
+        ImageClassification.load_from_checkpoint(file)
+    held = options("reram_cmo", mapping="differential")
+    task = ImageClassification.load_from_checkpoint(file, name="tiny_test_net", num_classes=10, hardware=held)
+    assert task.network.conv1.weight.equal(trained(finished).network.conv1.weight)
+    with pytest.raises(UserError, match="checkpoint is of another hardware"):
+        ImageClassification.load_from_checkpoint(file, name="tiny_test_net", num_classes=10)
+
+
 def test_wrong_files_are_told_apart(tmp_path, finished):
     task = make()
     whole = (finished / "checkpoints" / "last.ckpt").read_bytes()
