@@ -14,6 +14,7 @@ from hwaware.errors import UserError
 from hwaware.hardware import Device, Hardware
 from hwaware.hardware.devices.faults import is_stuck, stick
 from hwaware.hardware.draws import stream
+from hwaware.hardware.encoding.scale import normalised
 from hwaware.nn import AnalogLayer, analog_layers, installed_output_noise, installed_weights, weight_owners
 
 #: Chips to choose between settings by have seeds from here on; training seeds stay below.
@@ -183,7 +184,7 @@ class Chip:
         target = self.targets[name]
         hardware = target.hardware
         hardware.device.check_age(age_s)
-        v = hardware.encoding.window_position(target.latent.float() / target.scale).cpu()
+        v = hardware.encoding.window_position(normalised(target.latent.float(), target.scale)).cpu()
         draws, parallel = self._draws(target, read=_reading(age_s, purpose)), hardware.encoding.parallel
         for block in v.flatten().split(_BLOCK):
             targets = (g.clone() if k else g for g in hardware.encode(block) for k in reversed(range(parallel)))

@@ -91,6 +91,22 @@ def read_json(path: str | Path, what: str, max_bytes: int = MAX_BYTES) -> Any:
     return parse_json(read_text(path, what, max_bytes), f"{what} '{path}'")
 
 
+def read_json_or_lines(path: str | Path, what: str, max_bytes: int = MAX_BYTES) -> Any:
+    """What a JSON file holds; a list of what its lines do, where each is an object for itself (JSON lines)."""
+    text, what = read_text(path, what, max_bytes), f"{what} '{path}'"
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    if len(lines) < 2 or not _is_object(lines[0][1]):
+        return parse_json(text, what)
+    return [parse_json(line, what, number) for number, line in lines]
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
 def parse_yaml(text: str, what: str) -> Any:
     """A YAML document.
 
@@ -115,8 +131,13 @@ def parse_yaml(text: str, what: str) -> Any:
     return _within_limits(content, what)
 
 
-def parse_json(text: str, what: str) -> Any:
+def parse_json(text: str, what: str, first_line: int = 1) -> Any:
     """A JSON document.
+
+    Args:
+        text: to parse.
+        what: it is, for messages.
+        first_line: of the text in its file.
 
     Raises:
         UserError: it is not JSON, has NaN or Infinity, which JSON has not, is nested too deep, or has a number too long
@@ -125,7 +146,7 @@ def parse_json(text: str, what: str) -> Any:
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
+        where = f"line {first_line + error.lineno - 1}, column {error.colno}"
         raise UserError(f"{what}, {where}: not JSON ({error.msg}).") from None
     except RecursionError:
         raise UserError(f"{what} is nested too deep.") from None

@@ -321,7 +321,7 @@ def _weights(folder: Path) -> Path:
 
 def _read_weights(path: Path) -> None:
     from hwaware.export.weights import read_header
-    from hwaware.models.build import read_weights
+    from hwaware.models.weight_files import read_weights
 
     read_header(path)
     read_weights(path)

@@ -5,9 +5,12 @@ import torch
 from torch import nn
 
 from hwaware.chip import Chip, drift_free
+from hwaware.compensation.methods.rvw import ReadVerifyWrite
 from hwaware.errors import UserError
+from hwaware.export.bundle import read_bundle, write_bundle
 from hwaware.hardware import Placement, Rule, load_hardware
 from hwaware.nn import convert
+from hwaware.training import AgeDistribution, TrainingNoise, install_noise
 from tests.placing import on
 
 YEAR_S = 31536000.0
@@ -250,3 +253,34 @@ def test_narrower_crossbars_have_more_reference_columns():
         assert reference.shape == (300, 50) and len(reference.unique(dim=0)) == n
         for part in reference.split(columns):
             assert (part == part[:1]).all()
+
+
+@pytest.mark.parametrize("mapping", ["offset", "offset_reference", "differential"])
+@pytest.mark.parametrize("options", [{}, {"kappa": None}, {"levels": 15}, {"stuck_on": 0.3}], ids=str)
+@pytest.mark.parametrize("scale", ["channel", "tensor"])
+def test_a_channel_of_zeros_is_read_as_zeros_as_in_training(mapping, options, scale):
+    """Its scale is 0: whatever its cells hold, it adds nothing."""
+    torch.manual_seed(0)
+    layer = nn.Linear(64, 4, bias=False)
+    zeros = slice(None) if scale == "tensor" else slice(1, 2)
+    layer.weight.data[zeros] = 0
+    model = nn.Sequential(layer)
+    hardware = load_hardware("reram_cmo", mapping=mapping, scale=scale, **options)
+    convert(model, hardware)
+    assert torch.equal(layer.weight[zeros], layer.weight.new_zeros(layer.weight[zeros].shape))
+    aged = Chip.program(model, seed=3).weight_at("0", 10 * YEAR_S)
+    install_noise(model.train(), TrainingNoise(ages=AgeDistribution("fixed", (10 * YEAR_S,))))
+    for weight in (aged, layer.realised_weight(), layer.effective_weight()):
+        assert weight.isfinite().all() and not weight[zeros].any()
+        assert scale == "tensor" or weight[[0, 2, 3]].abs().sum(1).min() > 0
+
+
+def test_repairs_and_bundles_of_a_channel_of_zeros(tmp_path):
+    model = nn.Sequential(nn.Linear(32, 4))
+    model[0].weight.data[1] = 0
+    convert(model, load_hardware("reram_cmo", scale="channel"))
+    chip = Chip.program(model, seed=1)
+    state = ReadVerifyWrite(share=1.0).fit(chip, YEAR_S, None)
+    assert state["0/values"].isfinite().all() and not state["0/values"].view(4, 32)[1].any()
+    bundle = read_bundle(write_bundle(tmp_path / "bundle", model, "net"))
+    assert bundle.scales["0"].flatten()[1] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
+from hwaware.data import ImageData
 from hwaware.evaluation.run import Run
 from hwaware.evaluation.tracking import log_files
 from hwaware.export.weights import save_weights
@@ -22,6 +24,8 @@ from hwaware.tasks.of_module import task_of
 
 class RunRecord(SaveConfigCallback):
     """Writes ``config.yaml`` and ``conversion.csv`` when training starts, and ``model.safetensors`` when it is done.
+
+    Of images also ``classes.json``: the classes' names in the order of the network's outputs.
 
     Files of devices and plans are copied into the run's folder, and ``config.yaml`` names the copies.
 
@@ -34,6 +38,10 @@ class RunRecord(SaveConfigCallback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.write(trainer, task_of(pl_module))
+        run = Run.of(trainer)
+        if isinstance(trainer.datamodule, ImageData) and run.folder is not None and run.is_first:
+            names = json.dumps(trainer.datamodule.class_names, indent=0, ensure_ascii=False)
+            (run.folder / "classes.json").write_text(f"{names}\n", encoding="utf-8")
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Not on_train_end, which a run that is resumed after its last step never reaches.

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 from PIL import Image
 
+from hwaware.data.decoding import to_rgb
 from hwaware.errors import UserError
 
 
@@ -33,13 +34,13 @@ class Images(ABC):
         """What a person would look for: file, or row of a file."""
 
     def rgb(self, index: int) -> Image.Image:
-        """The decoded image, 8-bit RGB.
+        """The decoded image, 8-bit RGB (:func:`~hwaware.data.decoding.to_rgb`).
 
         Raises:
-            UserError: it cannot be decoded; names it.
+            UserError: it cannot be decoded, or what its values mean is not known; names it.
         """
         try:
-            return self.open(index).convert("RGB")
+            return to_rgb(self.open(index))
         except Exception as error:  # decoders raise anything on damaged data
             raise UserError(f"cannot read the image in {self.where(index)}: {error}") from error
 

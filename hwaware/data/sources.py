@@ -5,30 +5,25 @@ A source gives splits ("train", "val", "test", those it has); a split gives labe
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from PIL import Image
 
 from hwaware.data.idx import IdxImages, find_idx
 from hwaware.data.labelled import Images, Subset
 from hwaware.data.subsets import DIGITS_TEST_SEED, stratified_subset
+from hwaware.data.tables import ParquetImages, TableImages, words_in
 from hwaware.errors import UserError, nearest
 from hwaware.offline import no_retries_without_network
 
-if TYPE_CHECKING:
-    import datasets
-
 # Images set aside to calibrate with are what there is to fit on, where there is no training set.
 _SPLIT_NAMES = {"train": ("train", "calibration"), "val": ("val", "validation", "valid"), "test": ("test",)}
-
-_IMAGE_COLUMNS = ("img", "image")
-_LABEL_COLUMNS = ("label", "fine_label")  # CIFAR-100 has coarse ones beside
 
 
 class DigitsImages(Images):
@@ -49,75 +44,29 @@ class DigitsImages(Images):
         return f"digit {index}"
 
 
-class TableImages(Images):
-    """A table with an image column {bytes, path} and a label column, as the hub's data sets have.
+class FolderImages(Images):
+    """One folder per class, the classes in alphabetical order. Hidden files and folders are passed by.
 
-    Raises:
-        UserError: a column is missing.
+    Args:
+        folder: of the split.
+        names: classes of all splits; None: those that have a folder here.
     """
 
-    def __init__(self, table: datasets.Dataset, where: str) -> None:
-        column = next((c for c in _IMAGE_COLUMNS if c in table.column_names), None)
-        label = next((c for c in _LABEL_COLUMNS if c in table.column_names), None)
-        if column is None or label is None:
-            raise UserError(
-                f"{where} has columns {', '.join(table.column_names)}; wanted 'img' or 'image', and 'label'"
-            )
-        self.labels = np.asarray(table[label][:], dtype=np.int64)
-        self.class_names = tuple(getattr(table.features[label], "names", None) or ()) or None
-        self.table = table.select_columns([column]).with_format("arrow")
-        self.column, self.name = column, where
+    def __init__(self, folder: Path, names: Sequence[str] | None = None) -> None:
+        from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 
-    def open(self, index: int) -> Image.Image:
-        cell = self.table[index][self.column][0].as_py()
-        # An image that is not in the table lies beside it, as a file.
-        return Image.open(io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else cell["path"])
+        names = sorted(class_folders(folder)) if names is None else names
+        here = {name: number for number, name in enumerate(names) if (folder / name).is_dir()}
 
-    def where(self, index: int) -> str:
-        return f"{self.name}, row {index}"
+        def is_image(path: str) -> bool:
+            within = Path(path).relative_to(folder)
+            return path.lower().endswith(IMG_EXTENSIONS) and not any(part.startswith(".") for part in within.parts)
 
-
-class ParquetImages(TableImages):
-    """Parquet files of one split."""
-
-    def __init__(self, files: Sequence[Path], split: str = "train") -> None:
-        import datasets
-        import pyarrow.parquet as pq
-
-        self.files = tuple(files)
-        try:
-            self.rows_of_file = [pq.ParquetFile(file).metadata.num_rows for file in files]
-            if sum(self.rows_of_file) == 0:
-                raise UserError(f"no images in {files[0]}: it has no rows")
-            # memory-mapped, so that large sets stay on disk
-            table = datasets.Dataset.from_parquet([str(file) for file in files], split=datasets.NamedSplit(split))
-        except UserError:
-            raise
-        except Exception as error:  # arrow's and datasets' errors have no common base
-            names = ", ".join(file.name for file in files)
-            reason = str(error.__cause__ or error).splitlines()[0]
-            raise UserError(f"cannot read {names} in {files[0].parent}: {reason}") from error
-        super().__init__(table, str(files[0]))
-
-    def where(self, index: int) -> str:
-        for file, rows in zip(self.files, self.rows_of_file, strict=True):
-            if index < rows:
-                return f"{file}, row {index}"
-            index -= rows
-        raise IndexError(index)
-
-
-class FolderImages(Images):
-    """One folder per class, the classes in alphabetical order."""
-
-    def __init__(self, folder: Path) -> None:
-        from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
-
-        try:
-            names, classes = find_classes(str(folder))
-            samples = make_dataset(str(folder), classes, extensions=IMG_EXTENSIONS)
-        except FileNotFoundError as error:
-            raise UserError(f"no images in {folder}: {error}") from error
+        samples = make_dataset(str(folder), here, is_valid_file=is_image, allow_empty=True) if here else []
+        empty = [name for name, number in here.items() if number not in {label for _, label in samples}]
+        if not samples or empty:
+            where = folder / empty[0] if empty and samples else folder
+            raise UserError(f"no images in {where}: wanted {folder.name}/CLASS/… with {', '.join(IMG_EXTENSIONS)}")
         self.files = [path for path, _ in samples]
         self.labels = np.asarray([label for _, label in samples], dtype=np.int64)
         self.class_names = tuple(names)
@@ -127,6 +76,35 @@ class FolderImages(Images):
 
     def where(self, index: int) -> str:
         return str(self.files[index])
+
+
+def class_folders(folder: Path) -> set[str]:
+    """Names of the classes that have a folder in a split's."""
+    return {one.name for one in folder.iterdir() if one.is_dir() and not one.name.startswith((".", "__"))}
+
+
+def shared_names(found: Mapping[str, set[str]], where: str) -> tuple[str, ...]:
+    """The classes of all splits, sorted; a word about what a split lacks.
+
+    Args:
+        found: each split's.
+        where: they are, for messages.
+
+    Raises:
+        UserError: a split has a class that training lacks, so that it can't be learnt.
+    """
+    names = tuple(sorted(set().union(*found.values())))
+    for split, own in found.items():
+        lacking = [name for name in names if name not in own]
+        if lacking and split == "train":
+            raise UserError(
+                f"{where} has no training images of {', '.join(lacking[:5])}, which other splits have. "
+                f"{nearest(lacking[0], own)}".rstrip()
+            )
+        if lacking:
+            more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
+            rank_zero_warn(f"the {split} images of {where} have none of {', '.join(lacking[:5])}{more}.")
+    return names
 
 
 @dataclass(frozen=True)
@@ -212,22 +190,35 @@ def _open_hub(name: str) -> Source:
 
 
 def _open_parquet(folder: Path) -> Source:
-    splits = {}
+    found: dict[str, list[Path]] = {}
     for split, names in _SPLIT_NAMES.items():
         for name in names:
             for pattern in (f"{name}.parquet", f"{name}-*.parquet", f"data/{name}-*.parquet"):
-                if split not in splits and (files := sorted(folder.glob(pattern))):
-                    splits[split] = partial(ParquetImages, files, split)
-    return Source(folder.name, splits)
+                if split not in found and (files := sorted(folder.glob(pattern))):
+                    found[split] = files
+
+    @cache
+    def words() -> tuple[str, ...]:
+        return shared_names({split: words_in(files) for split, files in found.items()}, str(folder))
+
+    return Source(folder.name, {split: partial(ParquetImages, files, split, words) for split, files in found.items()})
 
 
 def _open_folder(folder: Path) -> Source:
-    splits = {}
+    found: dict[str, Path] = {}
     for split, names in _SPLIT_NAMES.items():
         for name in names:
-            if split not in splits and (folder / name).is_dir():
-                splits[split] = partial(FolderImages, folder / name)
-    return Source(folder.name, splits)
+            if split not in found and (folder / name).is_dir():
+                found[split] = folder / name
+
+    @cache
+    def classes() -> tuple[str, ...]:
+        return shared_names({split: class_folders(one) for split, one in found.items()}, str(folder))
+
+    def images(split: str) -> Images:
+        return FolderImages(found[split], classes())
+
+    return Source(folder.name, {split: partial(images, split) for split in found})
 
 
 def _open_idx(folder: Path) -> Source:

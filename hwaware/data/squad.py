@@ -15,7 +15,8 @@ from torch import Tensor
 from hwaware.data.base import SampleData
 from hwaware.data.contract import TextInputs
 from hwaware.data.loading import LengthGroupedSampler, SequenceDataset
-from hwaware.data.squad_files import Question, find_files, hub_questions, read_questions
+from hwaware.data.questions import Question
+from hwaware.data.squad_files import find_files, hub_questions, read_questions
 from hwaware.data.subsets import CALIBRATION_SEED, TEST_SUBSET_SEED, VALIDATION_SEED, stratified_subset
 from hwaware.data.windows import Windows, make_windows
 from hwaware.errors import UserError, nearest
@@ -36,8 +37,8 @@ class SquadData(SampleData):
     chosen it for itself. Evaluation goes by length: a limited number of batches has the shortest paragraphs alone.
 
     Args:
-        path: folder with train and dev files, SQuAD's JSON (v1.1 or v2) or the hub's parquet; or a name on the hub
-            (``rajpurkar/squad_v2``).
+        path: folder with train and dev files, SQuAD's JSON (v1.1 or v2), a row a question as JSON or JSON lines, or the
+            hub's parquet; or a name on the hub (``rajpurkar/squad_v2``).
         source: ``local`` or ``hub``; None: local where there is such a folder.
         name: of the data set in the results (default: the folder's).
         max_length: tokens of a window.
@@ -45,7 +46,8 @@ class SquadData(SampleData):
         batch_size: windows per training step and device.
         eval_batch_size: windows per evaluation step.
         num_workers: processes that load windows (0: none beside the main one, best for data in memory).
-        val_articles: titles of the training articles to set aside; None: a fixed tenth of them.
+        val_articles: titles of the training articles to set aside; None: a fixed tenth of them, or of the paragraphs
+            where all have one title, or none.
         skip_articles: titles of training articles not to train on, such as those whose every question has an answer.
         answerable_only: train on questions that have an answer alone, as SQuAD v1.1 has them.
         test_subset: this many test questions, always the same, stratified by whether they have an answer; None: all.
@@ -151,7 +153,7 @@ class SquadData(SampleData):
             )
             return [questions[index] for index in kept]
         aside, skipped = self._set_aside, self._skipped
-        questions = [one for one in self._stored("train") if (one.title in aside) == (split == "val")]
+        questions = [one for one in self._stored("train") if (self._whole_of(one) in aside) == (split == "val")]
         if split == "train":
             questions = [one for one in questions if one.title not in skipped]
             if self.answerable_only and not (questions := [one for one in questions if one.answers]):
@@ -171,18 +173,24 @@ class SquadData(SampleData):
         """Of all training articles."""
         return sorted({one.title for one in self._stored("train")})
 
+    def _whole_of(self, question: Question) -> str:
+        """What no split takes a part of: the question's article, or, where titles tell none apart, its paragraph."""
+        untitled = len(self._titles) == 1 and self.val_articles is None
+        return question.context if untitled else question.title
+
     @cached_property
     def _set_aside(self) -> set[str]:
-        """Titles of the articles to validate on."""
-        titles = self._titles
+        """Titles of the articles to validate on, or paragraphs (:meth:`_whole_of`)."""
+        wholes, noun = sorted({self._whole_of(one) for one in self._stored("train")}), "articles"
         if self.val_articles is not None:
-            chosen = _known("val_articles", self.val_articles, titles)
+            chosen = _known("val_articles", self.val_articles, wholes)
         else:
-            order = np.random.RandomState(VALIDATION_SEED).permutation(len(titles))
-            chosen = {titles[index] for index in order[: max(1, len(titles) // 10)]}
-        if not 0 < len(chosen) < len(titles):
+            noun = "articles" if len(self._titles) > 1 else "paragraphs"
+            order = np.random.RandomState(VALIDATION_SEED).permutation(len(wholes))
+            chosen = {wholes[index] for index in order[: max(1, len(wholes) // 10)]}
+        if not 0 < len(chosen) < len(wholes):
             raise UserError(
-                f"{len(chosen)} of {len(titles)} training articles are set aside to validate on: at least one must be, "
+                f"{len(chosen)} of {len(wholes)} training {noun} are set aside to validate on: at least one must be, "
                 "and one left to train on."
             )
         return chosen
@@ -191,7 +199,7 @@ class SquadData(SampleData):
     def _skipped(self) -> set[str]:
         """Titles of the articles to leave out of training."""
         skipped, n = _known("skip_articles", self.skip_articles or [], self._titles), len(self._titles)
-        if skipped | self._set_aside == set(self._titles):
+        if not set(self._titles) - skipped - self._set_aside:
             raise UserError(
                 f"skip_articles: none of {n} training articles is left to train on; skip at most "
                 f"{n - len(self._set_aside) - 1}."

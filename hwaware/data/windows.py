@@ -17,7 +17,7 @@ import numpy as np
 from filelock import FileLock
 from rich.progress import track
 
-from hwaware.data.squad_files import Question
+from hwaware.data.questions import Question
 from hwaware.errors import UserError
 from hwaware.results.files import replacing
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from hwaware.chip import Chip
 from hwaware.errors import UserError
+from hwaware.hardware.encoding.scale import normalised
 from hwaware.nn import AnalogLayer, installed_weights, owning_layers, weight_owners
 from hwaware.results.sensitivity import LayerSensitivity
 
@@ -160,7 +161,8 @@ def noise_ratio(layer: AnalogLayer, chip: Chip, name: str, age_s: float, paralle
 def _mean_weight(layer: AnalogLayer, exact: Tensor, age_s: float) -> Tensor:
     """What a layer's weights are expected to be read as."""
     scale = layer.weight_scale()
-    mean = layer.hardware.encoding.mean_error(layer.hardware.device, layer.weight.detach().float() / scale, age_s)
+    u = normalised(layer.weight.detach().float(), scale)
+    mean = layer.hardware.encoding.mean_error(layer.hardware.device, u, age_s)
     return exact + mean.to(exact) * scale.to(exact)
 
 

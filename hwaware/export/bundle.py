@@ -52,6 +52,7 @@ from hwaware.compensation.names import method_named, name_in_files
 from hwaware.compensation.quantise import codes
 from hwaware.errors import UserError
 from hwaware.hardware import Crossbar, Hardware, Placement, Rule, hardware_from_flat, hardware_from_plain
+from hwaware.hardware.encoding.scale import normalised
 from hwaware.nn import Measured, analog_layers, convert
 from hwaware.reading import read_json
 from hwaware.results.files import new_folder, replacing
@@ -185,7 +186,7 @@ def write_bundle(
         latent, scale = target.latent.float().cpu(), target.scale.cpu()
         digital[f"{name}/scale"] = scale
         hardware = target.hardware
-        cells = hardware.encode(hardware.encoding.window_position(latent / scale))
+        cells = hardware.encode(hardware.encoding.window_position(normalised(latent, scale)))
         crossbars = []
         for entry, matrix in _crossbars(name, cells, target.groups, hardware.crossbar):
             crossbars.append(entry)

@@ -11,18 +11,17 @@ import json
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from hwaware.errors import UserError
 from hwaware.hardware import placement_from_plain
 from hwaware.models.hub import weights_file
+from hwaware.models.weight_files import CHECKPOINT_KEY, read_torch
 from hwaware.nn import Measured, convert, effective_state_dict, to_digital
 from hwaware.results.files import replacing
-from hwaware.tasks.base import CHECKPOINT_KEY, HardwareAwareTask
+from hwaware.tasks import HardwareAwareTask
 
 _HEADER_KEY = "hwaware"
 
@@ -92,14 +91,15 @@ def hardware_of(path: str | Path) -> dict[str, Any] | None:
     Raises:
         UserError: see :func:`load_weights`.
     """
-    if Path(path).suffix == ".ckpt":
-        return read_checkpoint(path)[CHECKPOINT_KEY]["hardware"]
+    if (checkpoint := _of_a_run(path)) is not None:
+        return checkpoint[CHECKPOINT_KEY]["hardware"]
     header = read_header(weights_file(path))
     return header and header["hardware"]
 
 
 def load_weights(task: HardwareAwareTask, path: str | Path) -> tuple[str, nn.Module]:
-    """The digital network with the weights of any file: a run's ``.ckpt``, its ``model.safetensors``, or plain weights.
+    """The digital network with the weights of any file: a run's ``.ckpt``, its ``model.safetensors``, plain weights,
+    or another trainer's checkpoint.
 
     A folder and ``hf-hub:USER/NAME`` stand for their ``model.safetensors``.
 
@@ -109,8 +109,8 @@ def load_weights(task: HardwareAwareTask, path: str | Path) -> tuple[str, nn.Mod
     Raises:
         UserError: the file is missing, damaged, unsafe to load, or of another network.
     """
-    if Path(path).suffix == ".ckpt":
-        return _load_checkpoint(task, path)
+    if (checkpoint := _of_a_run(path)) is not None:
+        return _load_checkpoint(task, path, checkpoint)
     path = weights_file(path)
     header = read_header(path)
     if header is not None and header["network"] != task.network_name:
@@ -138,17 +138,12 @@ def read_checkpoint(path: str | Path, to_resume: bool = False) -> dict[str, Any]
     path = Path(path)
     if not path.is_file():
         raise UserError(f"there is no checkpoint '{path}'.")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError:
-        raise UserError(
-            f"checkpoint '{path}' can't be loaded safely: it is damaged, or holds objects that could run code."
-        ) from None
-    except Exception as error:  # a damaged archive raises anything
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"checkpoint '{path}' is cut short or not a checkpoint ({reason}).") from None
+    checkpoint = read_torch(path)
     if not isinstance(checkpoint, dict) or CHECKPOINT_KEY not in checkpoint:
-        raise UserError(f"'{path}' is no checkpoint of a run; weights are given as --weights or --model.weights.")
+        raise UserError(
+            f"'{path}' is no checkpoint of a run of this package, so that nothing can go on from it. Weights, also "
+            "those in another trainer's checkpoint, are given as --weights or --model.weights."
+        )
     for part, kind in (_PARTS | _TO_RESUME if to_resume else _PARTS).items():
         if not isinstance(checkpoint.get(part), kind):
             use = ": a run can't go on from it; its weights can be given as --weights" if part in _TO_RESUME else ""
@@ -159,8 +154,17 @@ def read_checkpoint(path: str | Path, to_resume: bool = False) -> dict[str, Any]
     return checkpoint
 
 
-def _load_checkpoint(task: HardwareAwareTask, path: str | Path) -> tuple[str, nn.Module]:
-    checkpoint = read_checkpoint(path)
+def _of_a_run(path: str | Path) -> dict[str, Any] | None:
+    """A run's ``.ckpt``; None for other files, another trainer's ``.ckpt`` among them."""
+    if Path(path).suffix != ".ckpt":
+        return None
+    if not Path(path).is_file():
+        raise UserError(f"there is no checkpoint '{path}'.")
+    checkpoint = read_torch(Path(path))
+    return checkpoint if isinstance(checkpoint, dict) and CHECKPOINT_KEY in checkpoint else None
+
+
+def _load_checkpoint(task: HardwareAwareTask, path: str | Path, checkpoint: dict[str, Any]) -> tuple[str, nn.Module]:
     saved = checkpoint[CHECKPOINT_KEY]
     if saved["network"] != task.network_name:
         raise UserError(f"'{path}' is a run of {saved['network']}, the recipe's network is {task.network_name}.")

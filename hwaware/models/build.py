@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import timm
-import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
-from timm.models import clean_state_dict
 from torch import Tensor, nn
 
 from hwaware.errors import UserError, nearest
-from hwaware.models.hub import HUB, weights_file
+from hwaware.models.hub import HUB
+from hwaware.models.keys import adapted_by_timm, misfit, with_own_keys
+from hwaware.models.weight_files import read_weights
 from hwaware.offline import no_retries_without_network
 
 
@@ -20,6 +20,7 @@ def build_model(
     name: str,
     *,
     weights: str | None = None,
+    weights_key: str | None = None,
     pretrained: bool = False,
     num_classes: int | None = None,
     new_head: bool = False,
@@ -30,9 +31,10 @@ def build_model(
     Args:
         name: timm's name, with or without the tag of its weights (``resnet18.tv_in1k``); ``resnet20_cifar`` and the
             other networks of this package are registered there too.
-        weights: a local ``.safetensors`` or ``.pth`` file, or what has a ``model.safetensors`` (a folder,
-            ``hf-hub:USER/NAME``), whose tensors must fit exactly; takes precedence over ``pretrained``. Half precision
-            is upcast.
+        weights: a local ``.safetensors`` or ``.pth`` file, a trainer's checkpoint, or what has a ``model.safetensors``
+            (a folder, ``hf-hub:USER/NAME``), whose tensors must fit; takes precedence over ``pretrained``. Half
+            precision is upcast.
+        weights_key: which of a checkpoint's tables to take; see :func:`~hwaware.models.weight_files.read_weights`.
         new_head: where ``weights`` has another number of classes than ``num_classes``, leave the head as it is born
             rather than refuse.
         pretrained: take the weights that timm names on the hub. With another ``num_classes`` the head is new.
@@ -53,37 +55,32 @@ def build_model(
     except TypeError as error:
         raise UserError(f"{name} does not take these arguments: {error}") from error
     if weights is not None:
-        load_weights(model, weights, name, new_head=new_head and num_classes is not None)
+        load_weights(model, weights, name, new_head and num_classes is not None, weights_key)
     return model
 
 
-def load_weights(model: nn.Module, file: str | Path, name: str = "the network", new_head: bool = False) -> None:
+def load_weights(
+    model: nn.Module, file: str | Path, name: str = "the network", new_head: bool = False, key: str | None = None
+) -> None:
     """Copy the tensors of ``file`` into ``model``; all must be there, fit in shape, and be finite.
 
-    With ``new_head`` a classifier of another size keeps what it has, and a warning says so.
+    One prefix that is common to all keys is taken off where they fit then, as of other trainers' checkpoints. Tensors
+    that timm would rename or resample for its network, for another input size, are. With ``new_head`` a classifier of
+    another size keeps what it has. Warnings say so.
 
     Raises:
         UserError: see :func:`build_model`.
     """
-    state = read_weights(file)
-    own = model.state_dict()
-    left = new_head and _leave_head(model, state, own)
-    # checkpoints older than torch 0.4.1, and many since, carry no batch counters; they are not used in inference
-    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
-    unexpected = [key for key in state if key not in own]
-    misshaped = [key for key in own if key in state and state[key].shape != own[key].shape]
-    if missing or unexpected or misshaped:
-        if misshaped:
-            key = misshaped[0]
-            first = f"{key} is {tuple(state[key].shape)} in the file, {tuple(own[key].shape)} in the network"
-        else:
-            first = f"{missing[0]} is missing" if missing else f"{unexpected[0]} is unexpected"
-        raise UserError(
-            f"{file} does not hold weights of {name}: {len(missing)} tensors missing, {len(unexpected)} unexpected, "
-            f"{len(misshaped)} of another shape.\nThe first: {first}."
-        )
-    for key, tensor in state.items():
-        _check_finite(key, tensor, str(file))
+    state = with_own_keys(model, read_weights(file, key))
+    left = new_head and _leave_head(model, state)
+    if (reason := misfit(model, state)) is not None:
+        state = adapted_by_timm(model, state) or state
+        left = (new_head and _leave_head(model, state)) or left
+        if misfit(model, state) is not None:
+            raise UserError(f"{file} does not hold weights of {name}: {reason}")
+        rank_zero_warn(f"{file} is adapted to {name} as timm does it: tensors are renamed, or resampled to its size.")
+    for tensor_name, tensor in state.items():
+        _check_finite(tensor_name, tensor, str(file))
     model.head_is_new = bool(left)  # type: ignore[assignment]  # a plain attribute; torch's types know modules only
     if left:
         rank_zero_warn(f"{file} is for another number of classes: {name} starts with a new, untrained head")
@@ -91,61 +88,15 @@ def load_weights(model: nn.Module, file: str | Path, name: str = "the network", 
     model.load_state_dict(state, strict=False)
 
 
-def _leave_head(model: Any, state: dict[str, Tensor], own: dict[str, Tensor]) -> bool:
+def _leave_head(model: Any, state: dict[str, Tensor]) -> bool:
     """Puts the network's own head into ``state`` where the file's is of another size; whether it did."""
+    own = model.state_dict()
     named = model.pretrained_cfg.get("classifier") or ()  # several where there are two, as in distilled DeiT
     prefixes = tuple(f"{head}." for head in ([named] if isinstance(named, str) else named))
     other = [k for k in own if k.startswith(prefixes) and k in state and state[k].shape != own[k].shape]
     if other:
         state.update({key: own[key] for key in own if key.startswith(prefixes)})
     return bool(other)
-
-
-def read_weights(file: str | Path) -> dict[str, Tensor]:
-    """Tensors of a ``.safetensors`` file or of a torch file without Python objects, floating ones as float32.
-
-    A folder and ``hf-hub:USER/NAME`` stand for their ``model.safetensors``.
-
-    Raises:
-        UserError: the file is missing, cut short, unsafe to load, or something else than weights.
-    """
-    path = weights_file(file)
-    if not path.is_file():
-        raise UserError(f"no such weights file: {path}")
-    state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
-    return {k: v.float() if v.is_floating_point() else v for k, v in clean_state_dict(state).items()}
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is cut short or not a safetensors file ({error})") from error
-
-
-def _read_torch(path: Path) -> dict[str, Tensor]:
-    from pickle import UnpicklingError
-
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        raise UserError(
-            f"{path} cannot be loaded safely: it is damaged or holds Python objects beside tensors.\n"
-            "Save its state_dict as .safetensors and give that file."
-        ) from error
-    except Exception as error:  # zip, end of file, key, value errors: whatever a damaged file provokes
-        raise UserError(f"{path} is cut short or not a torch file ({_first_line(error)})") from error
-    if isinstance(state, dict) and "pytorch-lightning_version" in state:
-        raise UserError(f"{path} is the checkpoint of a run, not plain weights: give it as --ckpt_path")
-    for wrapper in ("state_dict", "model"):  # as timm and many training scripts wrap it
-        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
-            state = state[wrapper]
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise UserError(f"{path} does not hold a state_dict (a table of named tensors)")
-    return state
 
 
 def _check_name(name: str, pretrained: bool) -> None:

@@ -25,13 +25,19 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
-def build_reader(checkpoint: str, weights: str | None = None, config: Mapping[str, Any] | None = None) -> nn.Module:
+def build_reader(
+    checkpoint: str,
+    weights: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    weights_key: str | None = None,
+) -> nn.Module:
     """Any ``AutoModelForQuestionAnswering``, in float32 and eval mode.
 
     Args:
         checkpoint: a name on the hub, or a folder as ``save_pretrained`` writes it.
         weights: a file with all of the network's weights, in place of the checkpoint's.
         config: entries of the checkpoint's configuration that are to differ, such as rates of dropout.
+        weights_key: see :func:`~hwaware.models.weight_files.read_weights`.
 
     Raises:
         UserError: no such checkpoint, no such network for question answering, no such entry, or weights of another
@@ -43,7 +49,7 @@ def build_reader(checkpoint: str, weights: str | None = None, config: Mapping[st
     if weights is not None:
         whole.null_threshold = None  # the checkpoint's own
         network = _of(checkpoint, lambda: AutoModelForQuestionAnswering.from_config(whole, dtype=torch.float32))
-        load_weights(network, weights, checkpoint)
+        load_weights(network, weights, checkpoint, key=weights_key)
         beside = weights_file(weights).with_name("config.json")
         if beside.is_file():  # as a run's folder has it
             # Read by transformers, which writes an infinite one in a way of its own.

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from hwaware.hardware import Hardware
 from hwaware.hardware.devices.faults import is_stuck, stick
+from hwaware.hardware.encoding.scale import normalised
 
 
 def apply_stuck_cells(weight: Tensor, latent: Tensor, scale: Tensor, hardware: Hardware) -> Tensor:
@@ -21,7 +22,7 @@ def apply_stuck_cells(weight: Tensor, latent: Tensor, scale: Tensor, hardware: H
     """
     with torch.no_grad():
         device, encoding = hardware.device, hardware.encoding
-        targets = hardware.encode(encoding.window_position(latent.float() / scale))
+        targets = hardware.encode(encoding.window_position(normalised(latent.float(), scale)))
         stuck, cells = torch.zeros_like(latent, dtype=torch.bool), []
         for g in targets:
             for _ in range(encoding.parallel):

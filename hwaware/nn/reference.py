@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from hwaware.hardware import Hardware
+from hwaware.hardware.encoding.scale import normalised
 
 
 def add_reference_noise(
@@ -25,6 +26,6 @@ def add_reference_noise(
     with torch.no_grad():
         encoding, crossbar = hardware.encoding, hardware.crossbar
         error = torch.randn(crossbar.reference_shape(latent.shape, groups), device=latent.device) * std
-        v = encoding.window_position(latent.float() / scale)
+        v = encoding.window_position(normalised(latent.float(), scale))
         moved = encoding.realised(v + crossbar.against_weights(error, latent.shape)) - encoding.realised(v)
     return weight + (moved * scale).to(weight.dtype)

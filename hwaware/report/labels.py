@@ -135,20 +135,32 @@ def constants(row: Row) -> str:
 
 def slug(rows: Sequence[Row], among: Sequence[Row]) -> str:
     """A name for files and logged keys that tells one setting from all others in ``among``."""
-    first = rows[0]
-    params = params_of(first.device_params)
-    parts = [str(getattr(first, name)) for name in ("model", "dataset") if _differ(among, name)]
-    parts += [first.device, first.mapping]
-    varying = [name for name in varying_params(among) if name in params]
-    counted = ("digital", "layers")
-    parts += [f"{name}={len(params[name]) if name in counted else _short(params[name])}" for name in varying]
-    parts += [first.metric] + [f"n={first.n_samples}"] * _differ(among, "n_samples")
+    parts = [device_slug(rows, among), rows[0].metric, *[f"n={rows[0].n_samples}"] * _differ(among, "n_samples")]
     return re.sub(r"[^\w.=+-]+", "-", "_".join(parts))
 
 
 def device_slug(rows: Sequence[Row], among: Sequence[Row]) -> str:
-    """:func:`slug` without the metric."""
-    return slug(rows, among).removesuffix(f"_{rows[0].metric}")
+    """:func:`slug` without metric and samples."""
+    held = list(group_by(among, ("model", "dataset", "device", "mapping", "device_params")).values())
+    differing = [name for name in ("model", "dataset") if _differ(among, name)]
+    varying = varying_params(among)
+    names = [_device_name(same[0], differing, varying) for same in held]
+    mine = next(place for place, same in enumerate(held) if _device(same[0]) == _device(rows[0]))
+    # What differs may look alike in short: two placements of as many layers, the last digits of a number.
+    before = names[:mine].count(names[mine])
+    return f"{names[mine]}_{before + 1}" if before else names[mine]
+
+
+def _device(row: Row) -> tuple[str, ...]:
+    return (row.model, row.dataset, row.device, row.mapping, row.device_params)
+
+
+def _device_name(row: Row, differing: Sequence[str], varying: Sequence[str]) -> str:
+    params, counted = params_of(row.device_params), ("digital", "layers")
+    parts = [*(str(getattr(row, name)) for name in differing), row.device, row.mapping]
+    own = [name for name in varying if name in params]
+    parts += [f"{name}={len(params[name]) if name in counted else _short(params[name])}" for name in own]
+    return re.sub(r"[^\w.=+-]+", "-", "_".join(parts))
 
 
 def device_slugs(rows: Sequence[Row]) -> list[str]:

@@ -20,6 +20,7 @@ from torchmetrics import Metric, MetricCollection
 from hwaware.data.contract import TakesSamples, samples_of
 from hwaware.errors import UserError, nearest
 from hwaware.hardware import HardwareOptions, Placement
+from hwaware.models.weight_files import CHECKPOINT_KEY
 from hwaware.nn import (
     ConversionReport,
     Measured,
@@ -53,9 +54,6 @@ if TYPE_CHECKING:
 #: Called with the optimiser and the run's number of optimiser steps; stepped once per optimiser step. So any scheduler
 #: whose second argument is its length: ``CosineAnnealingLR``, ``PolynomialLR``, :class:`~hwaware.tasks.WarmupCosine`.
 SchedulerCallable = Callable[[Optimizer, int], LRScheduler]
-
-#: Where a ``.ckpt`` keeps what this package adds to it.
-CHECKPOINT_KEY = "hwaware"
 
 #: Samples that run through a network at a time while its converters' ranges are measured.
 _CALIBRATION_BATCH = 64
@@ -435,6 +433,24 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
             "retention_weight": self.retention_weight,
             "ranges": dict(Measured.of(self.network).ranges),
         }
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Lightning's, of a run's ``.ckpt``; it needs what the task was made with, which the file does not hold.
+
+        Raises:
+            UserError: that is missing, or is another network's or other hardware's than the run's.
+        """
+        try:
+            return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+        except TypeError as error:
+            if "missing" not in str(error):
+                raise
+            reason = str(error).partition(" ")[2]
+            raise UserError(
+                f"'{checkpoint_path}' does not hold the task's settings ({reason}): give them as well, as in "
+                f"{cls.__name__}.load_from_checkpoint(path, name=…, hardware=…); the run's config.yaml has them."
+            ) from None
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         saved = checkpoint.get(CHECKPOINT_KEY, {})

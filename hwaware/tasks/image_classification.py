@@ -25,7 +25,10 @@ class ImageClassification(HardwareAwareTask):
 
     Args:
         name: the network's name in timm, or one of this package's (``resnet20_cifar``, …).
-        weights: file of pretrained weights, or a folder's ``model.safetensors`` that this package wrote.
+        weights: file of pretrained weights, another trainer's checkpoint, or a folder's ``model.safetensors`` that this
+            package wrote.
+        weights_key: which weights of a checkpoint to take (``state_dict``, ``state_dict_ema``, …); None: averaged ones,
+            where there are some, else the usual.
         pretrained: take the weights that timm has for this name.
         num_classes: number of classes; None: as the network was trained. With another number than the weights have
             the head is new: train it first, without hardware.
@@ -38,6 +41,7 @@ class ImageClassification(HardwareAwareTask):
         self,
         name: str,
         weights: str | None = None,
+        weights_key: str | None = None,
         pretrained: bool = False,
         num_classes: int | None = None,
         label_smoothing: float = 0.0,
@@ -49,7 +53,7 @@ class ImageClassification(HardwareAwareTask):
             raise UserError(f"num_classes={num_classes} must be at least 2; null is what the network was trained for.")
         if not 0 <= label_smoothing < 1:
             raise UserError(f"label_smoothing={label_smoothing} must lie in [0, 1); 0.1 is usual.")
-        self.name, self.weights, self.pretrained = name, weights, pretrained
+        self.name, self.weights, self.weights_key, self.pretrained = name, weights, weights_key, pretrained
         self._asked_classes, self.label_smoothing, self.mixing = num_classes, label_smoothing, mixing
 
     @property
@@ -83,6 +87,7 @@ class ImageClassification(HardwareAwareTask):
         network = build_model(
             self.name,
             weights=weights or self.weights,
+            weights_key=self.weights_key if own else None,
             pretrained=self.pretrained,
             num_classes=self._asked_classes,
             new_head=own,

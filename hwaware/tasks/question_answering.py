@@ -46,7 +46,9 @@ class QuestionAnswering(HardwareAwareTask):
     Args:
         checkpoint: folder as ``save_pretrained`` writes it, or a name on the hub: of the network and its tokenizer. A
             checkpoint without a head for question answering gets a new one: train that first, without hardware.
-        weights: file with all weights, in place of the checkpoint's: the ``model.safetensors`` of a run.
+        weights: file with all weights, in place of the checkpoint's: the ``model.safetensors`` of a run, or another
+            trainer's checkpoint.
+        weights_key: which weights of the latter to take; None: averaged ones, where there are some, else the usual.
         name: of the network in results; None: the checkpoint's.
         max_answer_tokens: longest answer.
         layer_decay: each of the stacked blocks learns at this fraction of the rate of the one above it; None: alike.
@@ -64,6 +66,7 @@ class QuestionAnswering(HardwareAwareTask):
         self,
         checkpoint: str,
         weights: str | None = None,
+        weights_key: str | None = None,
         name: str | None = None,
         max_answer_tokens: int = 30,
         layer_decay: float | None = None,
@@ -82,7 +85,7 @@ class QuestionAnswering(HardwareAwareTask):
         if judged_by not in METRICS:
             raise UserError(f"judged_by='{judged_by}' is no metric of questions. {nearest(judged_by, METRICS)}")
         self.judged_by = judged_by
-        self.checkpoint, self.weights, self.name = checkpoint, weights, name
+        self.checkpoint, self.weights, self.weights_key, self.name = checkpoint, weights, weights_key, name
         self.max_answer_tokens, self.layer_decay, self.predictions = max_answer_tokens, layer_decay, predictions
         self.config = config
 
@@ -112,7 +115,8 @@ class QuestionAnswering(HardwareAwareTask):
         return TextInputs(self.tokenizer, n_positions(self.network))
 
     def build_network(self, weights: str | None = None) -> nn.Module:
-        network = build_reader(self.checkpoint, weights or self.weights, self.config)
+        key = self.weights_key if weights is None else None  # another file is judged as it is
+        network = build_reader(self.checkpoint, weights or self.weights, self.config, key)
         network_config = _config(network)
         network_config.null_threshold = getattr(network_config, "null_threshold", None)
         if self.distillation is not None and getattr(network, "head_is_new", False):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from hwaware.errors import UserError, nearest
 from hwaware.hardware import Codes, Encoding, Hardware
+from hwaware.hardware.encoding.scale import normalised
 from hwaware.nn import analog_layers, owning_layers
 
 
@@ -163,7 +164,7 @@ def project_columns_(model: nn.Module, columns: Mapping[str, Tensor], bias: Mapp
         layer = layers[name]
         weight, scale, slices = layer.weight, layer.weight_scale(), _slices(layer.hardware.encoding)
         rows = chosen.to(weight.device).repeat_interleave(bias.rows, dim=1)[:, : weight[0].numel()]
-        codes = slices.codes(weight.float() / scale)
+        codes = slices.codes(normalised(weight.float(), scale))
         allowed = project(codes, bias.banned, slices)
         moved = rows.reshape(weight.shape) & (allowed != codes)
         weight.copy_(torch.where(moved, (slices.positions(allowed) * scale).to(weight.dtype), weight))

@@ -14,11 +14,13 @@ def clip_weights_(model: nn.Module, alpha: float) -> None:
     """Clips each analog layer's latent weights to ±α of their standard deviation, in place.
 
     As Joshi et al. (2020) do, with α of 2 to 2.5. The range shrinks, so that the same conductance error is a smaller
-    weight error. Call after each optimiser step.
+    weight error. Call after each optimiser step. Weights that are not trained (``requires_grad`` is false) stay.
     """
     if not alpha > 0:
         raise UserError(f"clip alpha={alpha} must be above 0 (2.5 is usual); null turns clipping off.")
     for weight in (layer.weight for layer in owning_layers(model).values()):
+        if not weight.requires_grad:
+            continue
         limit = alpha * weight.std(correction=0)
         if limit > 0:  # all alike: there is no outlier
             weight.clamp_(-limit, limit)

@@ -89,6 +89,7 @@ def test_everything_a_run_leaves(fitted):
     found = {str(path.relative_to(fitted)) for path in fitted.rglob("*") if path.is_file()}
     assert found == {
         "checkpoints/last.ckpt",
+        "classes.json",
         "config.yaml",
         "conversion.csv",
         "metrics.csv",

@@ -2,12 +2,15 @@
 
 import io
 import random
+import shutil
 
 import numpy as np
+import pyarrow
 import pytest
 import timm
 import torch
 from PIL import Image
+from pyarrow import parquet
 from torch.utils.data import default_collate
 from torchvision import transforms
 
@@ -272,7 +275,7 @@ def test_small_sets_are_decoded_once_and_large_ones_when_used(tmp_path, monkeypa
     large = ready(path=folder, augment="crop_flip")
     assert small._datasets["test"].inputs is not None and large._datasets["test"].inputs is None
     opened = []
-    monkeypatch.setattr("hwaware.data.sources.ParquetImages.open", lambda *_: opened.append(1))
+    monkeypatch.setattr("hwaware.data.tables.TableImages.open", lambda *_: opened.append(1))
     for _ in small.test_dataloader():
         pass
     small._datasets["train"][0, 1]
@@ -355,8 +358,79 @@ def test_labels_that_are_not_public(tmp_path):
 
 def test_splits_with_different_classes(tmp_path):
     folder = image_folder(tmp_path)
-    (folder / "test" / "bee").rename(folder / "test" / "wasp")
-    said("different classes", path=str(folder))
+    (folder / "test" / "bee").rename(folder / "test" / "beee")
+    said("no training images of beee, which other splits have. Did you mean 'bee'", path=str(folder))
+    write_parquet(tmp_path / "p" / "train.parquet", [encoded(a) for a in pixels(3)], [0, 1, 2])
+    write_parquet(tmp_path / "p" / "test.parquet", [encoded(a) for a in pixels(3)], [0, 1, 2], names=["a", "b", "c"])
+    said("different classes", path=str(tmp_path / "p"))
+
+
+def test_a_class_that_only_training_has_is_named(tmp_path):
+    folder = image_folder(tmp_path)
+    shutil.rmtree(folder / "test" / "ant")
+    with pytest.warns(UserWarning, match="the test images of .* have none of ant"):
+        data = ready(path=str(folder))
+    assert data.class_names == tuple(NAMES) and set(labels(data.test_dataloader()).tolist()) == {1, 2}
+
+
+def test_hidden_files_and_folders_are_no_images(tmp_path):
+    folder = image_folder(tmp_path)
+    for hidden in ("train/.ipynb_checkpoints/1.png", "train/ant/.ipynb_checkpoints/1.png", "test/__MACOSX/._1.png"):
+        (folder / hidden).parent.mkdir(parents=True)
+        Image.fromarray(pixels(1)[0]).save(folder / hidden)
+    for file in ("train/.DS_Store", "train/ant/.DS_Store", "train/ant/._00.png"):
+        (folder / file).write_bytes(b"no image")
+    data = ready(path=str(folder))
+    assert data.class_names == tuple(NAMES) and len(data.origin.splits["train"]()) == 12
+
+
+def words_parquet(file, words, image="image", label="label", struct=True):
+    images = [encoded(a) for a in pixels(len(words))]
+    values = [{"bytes": one, "path": None} for one in images] if struct else images
+    file.parent.mkdir(parents=True, exist_ok=True)
+    parquet.write_table(pyarrow.table({image: values, label: words, "site": ["x"] * len(words)}), file)
+
+
+@pytest.mark.parametrize("dictionary", [False, True])
+def test_labels_as_words(tmp_path, dictionary):
+    """Classes by sorted name, of all splits: the test set alone has them in the same order."""
+    for split, words in {"train": ["cat", "ant", "bee", "ant"], "test": ["cat", "ant", "cat"]}.items():
+        words_parquet(tmp_path / f"{split}.parquet", pyarrow.array(words).dictionary_encode() if dictionary else words)
+    with pytest.warns(UserWarning, match="test images of .* have none of bee"):
+        data = ready("test", path=str(tmp_path))
+    assert data.class_names == tuple(NAMES) and labels(data.test_dataloader()).tolist() == [2, 0, 2]
+    assert open_source(None, str(tmp_path)).splits["train"]().labels.tolist() == [2, 0, 1, 0]
+
+
+@pytest.mark.parametrize("values", [["2", "0", "10"], [2.0, 0.0, 10.0], [2, 0, 10]])
+def test_labels_that_are_numbers_however_written(tmp_path, values):
+    words_parquet(tmp_path / "test.parquet", values)
+    assert open_source(None, str(tmp_path)).splits["test"]().labels.tolist() == [2, 0, 10]
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (["ant", None, "bee", None], "test.parquet has no label in row 1 and 1 more"),
+        ([0, None, 1], "test.parquet has no label in row 1:"),
+        ([0.0, float("nan"), 1.0], "test.parquet has no label in row 1:"),
+        ([0.5, 1.0], "has label 0.5: classes are whole numbers"),
+        ([[0], [1]], "has the column label of type list"),
+    ],
+)
+def test_labels_that_are_missing_or_none(tmp_path, values, reason):
+    words_parquet(tmp_path / "test.parquet", values)
+    said(reason, "test", path=str(tmp_path))
+
+
+@pytest.mark.parametrize(("image", "label"), [("picture", "class"), ("jpg", "cls"), ("scan", "target")])
+@pytest.mark.parametrize("struct", [False, True])
+def test_other_usual_columns_and_raw_bytes(tmp_path, image, label, struct):
+    if image == "scan" and struct:
+        pytest.skip("a name that is not known is recognised by its bytes")
+    words_parquet(tmp_path / "test.parquet", [0, 1, 2], image, label, struct)
+    data = ready("test", path=str(tmp_path))
+    assert (np.asarray(data._datasets["test"].images.rgb(1)) == pixels(3)[1]).all()
 
 
 @pytest.mark.parametrize("large", [False, True])
@@ -390,8 +464,10 @@ def test_unreadable_parquet(tmp_path):
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
     said("cannot read test.parquet", "test", path=str(tmp_path))
-    write_parquet(file, [encoded(a) for a in pixels(3)], [0, 1, 2], column="picture")
-    said("has columns picture, label; wanted", "test", path=str(tmp_path))
+    write_parquet(file, [encoded(a) for a in pixels(3)], [0, 1, 2], column="scan")
+    table = parquet.read_table(file).drop_columns("scan")
+    parquet.write_table(table.replace_schema_metadata(), file)
+    said("has columns label; wanted", "test", path=str(tmp_path))
 
 
 def test_subsets_larger_than_the_data():

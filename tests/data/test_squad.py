@@ -87,6 +87,26 @@ def test_articles_to_validate_on(ready, make):
             make("fit", val_articles=articles)
 
 
+@pytest.mark.parametrize("title", [None, "all"])
+def test_paragraphs_are_kept_whole_where_titles_tell_no_articles_apart(tiny_reader, make, tmp_path, title):
+    for split in ("train", "dev"):
+        asked = read_questions([tiny_reader / "data" / f"{split}.json"])
+        rows = [
+            {"id": one.id, "context": one.context, "question": one.text}
+            | {"answers": {"text": one.answers, "answer_start": one.starts}}
+            | ({} if title is None else {"title": title})
+            for one in asked
+        ]
+        (tmp_path / f"{split}.json").write_text(json.dumps(rows))
+    data = make("fit", path=str(tmp_path))
+    train, val = ({one.context for one in data.windows[number].questions} for number in (0, 1))
+    assert len(val) == (len(train) + len(val)) // 10 and not train & val
+    with pytest.raises(UserError, match="1 of 1 training articles are set aside"):
+        make("fit", path=str(tmp_path), val_articles=[title or ""])
+    with pytest.raises(UserError, match="none of 1 training articles is left"):
+        make("fit", path=str(tmp_path), skip_articles=[title or ""])
+
+
 def test_articles_not_to_train_on(ready, make):
     trained = sorted(titles(ready, 0))
     data = make("fit", skip_articles=trained[:3])

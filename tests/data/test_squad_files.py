@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pyarrow
 import pytest
 from pyarrow import parquet
 
-from hwaware.data.squad_files import Question, find_files, hub_questions, read_questions
+from hwaware.data.questions import Question
+from hwaware.data.squad_files import find_files, hub_questions, read_questions
 from hwaware.errors import UserError
 
 MILL = "The mill was built in 1731 by Ada Bo. Ada Bo lived there until 1760."
@@ -119,27 +120,31 @@ def broken(change) -> dict:
     [
         ('{"version": "v2.0",\n "data": [\n  {"title": oops}]}', r"train\.json', line 3, column 13: not JSON"),
         ("", r"line 1, column 1: not JSON"),
-        ([], r"train\.json is a list, not SQuAD's object with a list of articles 'data'"),
+        ([], r"train\.json holds no question"),
+        (3, r"train\.json has no 'data' \(only: int\)"),
         ({"questions": []}, r"train\.json has no 'data' \(only: questions\)"),
-        ({"data": {}}, r"train\.json\.data is dict, not list"),
+        ({"data": {}}, r"train\.json\.data is dict, not a list"),
         ({"data": []}, r"train\.json holds no question"),
         (broken(lambda p: p.pop("context")), r"data\[0\]\.paragraphs\[0\] has no 'context' \(only: qas\)"),
         (broken(lambda p: p["qas"][0].pop("answers")), r"paragraphs\[0\]\.qas\[0\] has no 'answers'"),
-        (broken(lambda p: p["qas"][1].update(question=3)), r"qas\[1\]\.question is int, not str"),
+        (broken(lambda p: p["qas"][1].update(question=3)), r"qas\[1\]\.question is int, not text"),
         (broken(lambda p: p["qas"][1].update(id=[3])), r"qas\[1\]\.id is list, not text or number"),
         (
-            broken(lambda p: p["qas"][0]["answers"][2].update(answer_start="30")),
-            r"qas\[0\]\.answers\[2\]\.answer_start is str, not int",
+            broken(lambda p: p["qas"][0]["answers"][2].update(answer_start=30.5)),
+            r"qas\[0\]\.answers\[2\]\.answer_start is 30.5, not a whole number",
         ),
         (broken(lambda p: p["qas"][1].update(id="q0")), r"2 questions with the id 'q0': ids must be unique"),
-        ({"data": [*flat(), {"id": "x"}]}, r"row 3 has no 'answers' \(only: id\)"),
+        ({"data": [*flat(), {"id": "x"}]}, r"row 3 has no 'question' \(only: id\)"),
+        ({"data": [flat()[0] | {"is_impossible": "perhaps"}]}, r"row 0\.is_impossible is 'perhaps', not true or false"),
+        (json.dumps(flat()[0]) + '\n{"id": oops}', r"train\.json', line 2, column 8: not JSON"),
         ({"data": [flat()[0] | {"answers": {"text": ["a"]}}]}, r"row 0\.answers has no 'answer_start' \(only: text\)"),
-        ({"data": [flat()[0] | {"answers": []}]}, r"row 0\.answers is list, not dict"),
+        ({"data": [flat()[0] | {"answers": "Ada"}]}, r"row 0\.answers is str, not a table or a list"),
+        ({"data": [flat()[0] | {"answers": ["Ada"]}]}, r"row 0\.answers\[0\] has no 'text' \(only: str\)"),
         # the same mistake in fields that lists of texts and numbers stand in
         ({"data": [flat()[0] | {"answers": {"text": [3], "answer_start": [0]}}]}, r"row 0\.answers\.text\[0\] is int"),
         (
-            {"data": [flat()[0] | {"answers": {"text": ["a"], "answer_start": ["0"]}}]},
-            r"row 0\.answers\.answer_start\[0\] is str",
+            {"data": [flat()[0] | {"answers": {"text": ["a"], "answer_start": ["here"]}}]},
+            r"row 0\.answers\.answer_start\[0\] is 'here', not a whole number",
         ),
         (
             {"data": [flat()[0] | {"answers": {"text": ["a", "b"], "answer_start": [0]}}]},
@@ -209,6 +214,66 @@ def test_an_answer_at_a_wrong_place_is_found_nearby():
     # Ada Bo is at 30 and 38.
     for stated, at in ((0, 30), (31, 30), (34, 30), (35, 38), (60, 38), (9999, 38), (-5, 30)):
         assert learnt(answers=("Ada Bo",), starts=(stated,)) == ((at, at + 6), "Ada Bo")
+
+
+@pytest.mark.parametrize(
+    ("said", "impossible"),
+    [
+        *(("False", False), ("false", False), ("no", False), ("0", False), (0, False), (0.0, False), (None, False)),
+        *(("True", True), ("TRUE ", True), ("1", True), (1, True), (1.0, True), ("yes", True), (False, False)),
+    ],
+)
+@pytest.mark.parametrize("form", ["nested", "flat", "lines", "parquet"])
+def test_what_marks_a_question_as_impossible(tmp_path, said, impossible, form):
+    """As a table or an annotation tool writes it, in a column of its own as well."""
+    if form == "nested":
+        content = nested()
+        content["data"][0]["paragraphs"][0]["qas"][0]["is_impossible"] = said
+        file = written(tmp_path, content)
+    else:
+        rows = [flat()[0] | {"is_impossible": said}]
+        file = tmp_path / f"train.{form}"
+        if form == "parquet":
+            parquet.write_table(pyarrow.Table.from_pylist(rows), file)
+        else:
+            file = written(tmp_path, {"data": rows} if form == "flat" else json.dumps(rows[0]))
+    assert read_questions([file])[0].answers == (() if impossible else QUESTIONS[0].answers)
+
+
+@pytest.mark.parametrize("empty", ["", " ", "\n"])
+def test_an_empty_answer_is_none(tmp_path, empty):
+    """In training as in dev."""
+    rows = flat()
+    rows[0]["answers"] = {"text": [empty], "answer_start": [0]}
+    rows[2]["answers"] = {"text": [empty, "oak"], "answer_start": [0, 11]}
+    first, _, third = read_questions([written(tmp_path, {"data": rows})])
+    assert (first.answers, first.starts, first.span()) == ((), (), None)
+    assert (third.answers, third.starts) == (("oak",), (11,))
+
+
+def test_rows_as_tools_and_tables_write_them(tmp_path):
+    """No title, no id or a number, answers as objects, as a single one, with starts that a table has made fractions."""
+    oak = {"context": QUESTIONS[2].context, "question": QUESTIONS[2].text}
+    forms = (
+        [{"text": "oak", "answer_start": 11.0}],
+        {"text": ["oak"], "answer_start": [11.0]},
+        {"text": "oak", "answer_start": "11"},
+    )
+    rows = [oak | {"answers": answers} for answers in forms]
+    rows[0]["id"] = 7
+    found = read_questions([written(tmp_path, rows)])
+    assert [(one.answers, one.starts, one.title) for one in found] == [(("oak",), (11,), "")] * 3
+    assert found[0].id == "7" and len({one.id for one in found}) == 3
+
+
+@pytest.mark.parametrize("name", ["train.jsonl", "train.json"])
+def test_an_object_a_line(tmp_path, name):
+    odd = flat()[1] | {"question": "Who\u2028burnt it?"}  # which some take for the end of a line
+    lines = [json.dumps(row, ensure_ascii=False) for row in (flat()[0], odd, flat()[2])]
+    written(tmp_path, "\n".join(lines) + "\n\n", name)
+    found = read_questions(find_files(tmp_path)["train"])
+    assert found == [QUESTIONS[0], replace(QUESTIONS[1], text=odd["question"]), QUESTIONS[2]]
+    assert read_questions([written(tmp_path, lines[0], name)]) == QUESTIONS[:1]
 
 
 @pytest.mark.parametrize("answers", [(), ("Cleo",), ("ada bo",), (" ",), ("",)])

@@ -12,7 +12,8 @@ import torch
 from transformers import AutoTokenizer
 
 from hwaware.data import windows as module
-from hwaware.data.squad_files import Question, read_questions
+from hwaware.data.questions import Question
+from hwaware.data.squad_files import read_questions
 from hwaware.data.windows import MAX_QUESTION_TOKENS, Windows, make_windows
 from hwaware.errors import UserError
 from hwaware.metrics import SquadAnswers

@@ -103,6 +103,19 @@ def test_plain_weights_are_the_base(tmp_path):
         assert network.conv1.weight.equal(state["conv1.weight"])
 
 
+def test_another_trainers_checkpoint_is_plain_weights_too(tmp_path):
+    state = load_file(pretrained_weights())
+    other = {"pytorch-lightning_version": "2.6", "state_dict": {f"model.{key}": value for key, value in state.items()}}
+    torch.save(other, tmp_path / "theirs.ckpt")
+    for kind, network in (
+        load_weights(make(weights=None), tmp_path / "theirs.ckpt"),
+        ("base", make(weights=str(tmp_path / "theirs.ckpt")).network),
+    ):
+        assert kind == "base" and network.conv1.weight.equal(state["conv1.weight"])
+    with pytest.raises(UserError, match=r"no checkpoint of a run .*given as --weights or --model.weights"):
+        read_checkpoint(tmp_path / "theirs.ckpt")
+
+
 def test_writing_is_all_or_nothing(tmp_path, monkeypatch):
     path = save_weights(make(), tmp_path / "model.safetensors")
     before = path.read_bytes()
@@ -121,6 +134,17 @@ class Unsafe:
     """Something that pickle would have to import."""
 
 
+def test_lightnings_own_way_of_loading_a_checkpoint(finished):
+    file = finished / "checkpoints" / "last.ckpt"
+    with pytest.raises(UserError, match=r"does not hold the task's settings \(missing .*'name'\): give them"):
+        ImageClassification.load_from_checkpoint(file)
+    held = options("reram_cmo", mapping="differential")
+    task = ImageClassification.load_from_checkpoint(file, name="tiny_test_net", num_classes=10, hardware=held)
+    assert task.network.conv1.weight.equal(trained(finished).network.conv1.weight)
+    with pytest.raises(UserError, match="checkpoint is of another hardware"):
+        ImageClassification.load_from_checkpoint(file, name="tiny_test_net", num_classes=10)
+
+
 def test_wrong_files_are_told_apart(tmp_path, finished):
     task = make()
     whole = (finished / "checkpoints" / "last.ckpt").read_bytes()
@@ -131,8 +155,8 @@ def test_wrong_files_are_told_apart(tmp_path, finished):
     for name, reason in {
         "none.ckpt": "there is no checkpoint",
         "cut.ckpt": "cut short",
-        "unsafe.ckpt": "can't be loaded safely",
-        "other.ckpt": "no checkpoint of a run",
+        "unsafe.ckpt": "cannot be loaded safely",
+        "other.ckpt": "does not hold a state_dict",
         "cut.safetensors": "cut short",
         "none.safetensors": "there is no weights file",
     }.items():

@@ -122,8 +122,8 @@ def test_files_that_cannot_be_read(tmp_path, state):
         said(file, "cut short")
     torch.save([1, 2], tmp_path / "w.pth")
     said(tmp_path / "w.pth", "does not hold a state_dict")
-    torch.save({"pytorch-lightning_version": "2.6", "state_dict": state}, tmp_path / "run.ckpt")
-    said(tmp_path / "run.ckpt", "--ckpt_path")
+    torch.save({"hwaware": {}, "state_dict": state}, tmp_path / "run.ckpt")
+    said(tmp_path / "run.ckpt", "model.safetensors, or this file as --ckpt_path")
 
 
 class Touch:

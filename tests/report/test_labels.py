@@ -4,6 +4,8 @@ from hwaware.evaluation.evaluate import DEFAULT_AGES_S
 from hwaware.report.labels import (
     age_label,
     constants,
+    device_slug,
+    device_slugs,
     heading,
     line_labels,
     method_label,
@@ -35,6 +37,16 @@ def test_ages_as_people_say_them(age_s, label):
 def test_metrics_in_words():
     words = {"top1": "top-1 accuracy", "top5": "top-5 accuracy", "f1": "F1", "f1_has_ans": "F1 of answerable questions"}
     assert {name: metric_label(name) for name in words} == words and metric_label("mine") == "mine"
+
+
+def test_slugs_tell_apart_what_looks_alike_in_short(make_row):
+    """Else two devices of one name overwrite each other's figures, and are logged as their mean."""
+    placed = [{"layers": [{"match": "a"}]}, {"layers": [{"match": "b"}]}, {"kappa": 2.000001}, {"kappa": 2.0000012}]
+    rows = [make_row(params=one, age_s=age_s, metric=m) for one in placed for age_s in (0, 1) for m in ("top1", "top5")]
+    settings = by_setting(rows).values()
+    assert len({slug(same, rows) for same in settings}) == len(settings) == 8
+    slugs = device_slugs(rows)
+    assert len(slugs) == 4 and slugs == [device_slug(same[:1], rows) for same in list(settings)[::2]]
 
 
 def test_only_what_differs_within_a_device_varies(make_row):

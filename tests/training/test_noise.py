@@ -68,6 +68,15 @@ def test_clipping_takes_tied_weights_once():
     assert model[0].weight.abs().max().item() == pytest.approx(limit)
 
 
+def test_clipping_leaves_frozen_layers_alone():
+    model = nn.Sequential(nn.Linear(16, 8), nn.Linear(8, 4))
+    convert(model, load_hardware("reram_cmo"))
+    model[0].requires_grad_(False)
+    frozen, trained = (layer.weight.clone() for layer in model)
+    clip_weights_(model, 1.0)
+    assert torch.equal(model[0].weight, frozen) and not torch.equal(model[1].weight, trained)
+
+
 def test_clipping_leaves_equal_weights_alone():
     model = nn.Sequential(nn.Linear(1, 1))
     convert(model, load_hardware("reram_cmo"))

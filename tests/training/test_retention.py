@@ -6,7 +6,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from hwaware.errors import UserError
-from hwaware.hardware import load_hardware
+from hwaware.hardware import device_names, load_hardware
 from hwaware.hardware.encoding import MAPPINGS
 from hwaware.nn import convert
 from hwaware.training import RetentionLoss, TrainingNoise, install_noise, install_retention, retention_loss
@@ -50,6 +50,20 @@ def test_value_and_gradient_against_the_definition(mapping, scale):
     got, wanted = model[0].weight.grad, reference.grad
     assert torch.nn.functional.cosine_similarity(got.flatten(), wanted.flatten(), dim=0) > 0.995
     assert got.norm().item() == pytest.approx(wanted.norm().item(), rel=0.03)
+
+
+@pytest.mark.parametrize("name", sorted({*device_names()} - {"diware2023"}))  # which has codes of its own
+@pytest.mark.parametrize("mapping", ["offset", "differential"])
+def test_gradients_are_finite_where_drift_begins(name, mapping):
+    """At the first measured time a law of relaxation has no drift: its spread is that of programming."""
+    hardware = load_hardware(name, mapping=mapping)
+    device = hardware.device
+    for age_s in (0.0, device.youngest_s, *getattr(device, "times_s", ())):
+        if age_s or device.has_time_law:
+            model = _model(hardware)
+            install_retention(model, RetentionLoss((age_s,)))
+            retention_loss(model).backward()
+            assert model[0].weight.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("mapping", MAPPINGS)

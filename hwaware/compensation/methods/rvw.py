@@ -14,6 +14,7 @@ from hwaware.compensation.base import FitData, InFieldCompensation, State, check
 from hwaware.compensation.costs import CELL_WRITE_S, HALF_BYTES, Cost, NetworkSize, address_bytes
 from hwaware.errors import UserError
 from hwaware.hardware.draws import stream
+from hwaware.hardware.encoding.scale import normalised
 from hwaware.nn import AnalogLayer, analog_layers, installed_weights
 
 #: Age (s) of a cell when the read that verifies it is done.
@@ -69,7 +70,7 @@ class ReadVerifyWrite(InFieldCompensation):
         """Normalised weights after writing, and how many writes and reads that took."""
         target = chip.targets[name]
         hardware, device = target.hardware, target.hardware.device
-        u = (target.latent.float() / target.scale).cpu().flatten()[where]
+        u = normalised(target.latent.float(), target.scale).cpu().flatten()[where]
         encoding = hardware.encoding
         now = replace(encoding, mean_target_ages_s=())  # what is written now is read now, before it drifts
         wanted = [g for g in now.encode(device, now.window_position(u)) for _ in range(encoding.parallel)]

@@ -22,6 +22,7 @@ from hwaware.compensation.base import FitData, OfflineCompensation, State, check
 from hwaware.compensation.costs import SEED_BYTES, Cost, LayerSize, NetworkSize
 from hwaware.compensation.quantise import quantised, vector_bytes
 from hwaware.compensation.training import best_start, train_vectors
+from hwaware.hardware.encoding.scale import normalised
 from hwaware.nn import AnalogConv2d, AnalogLayer, Beside, analog_layers, installed_beside
 
 _ALTERNATIONS = 20
@@ -90,7 +91,7 @@ class VeraPlus(OfflineCompensation):
         for name, layer in analog_layers(model).items():
             down, up = (matrix.flatten(1).double() for matrix in projections[name])
             scale = layer.weight_scale().double()
-            hardware, u = layer.hardware, layer.weight.double() / scale
+            hardware, u = layer.hardware, normalised(layer.weight.double(), scale)
             mean = hardware.encoding.mean_error(hardware.device, u, age_s)
             products, gram = (mean * scale).flatten(1) @ down.T, down @ down.T
             d = up.new_full((self.rows,), 0.1)

@@ -10,6 +10,16 @@ from torch import Tensor
 SMALLEST_VARIANCE = 1e-24  # µS²; keeps the square root's gradient finite
 
 
+def std_of(variance: Tensor) -> Tensor:
+    """The square root; 0 where there is no variance, or rounding makes it negative.
+
+    The gradient is 0 there, too: torch's own is infinite, and becomes NaN by what it is multiplied with (``clamp_min``
+    lets it pass before torch 2.14).
+    """
+    some = variance > 0
+    return torch.where(some, variance, 1.0).sqrt() * some
+
+
 def _normal_pdf(x: Tensor) -> Tensor:
     return torch.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
 

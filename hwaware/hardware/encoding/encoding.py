@@ -18,7 +18,7 @@ from hwaware.hardware.encoding import curve, targets
 from hwaware.hardware.encoding.formats import Codes, Continuous, NumberFormat, format_words, quantise
 from hwaware.hardware.encoding.mapping import BIT_SLICED, Mapping, bit_sliced, mapping_of
 from hwaware.hardware.encoding.parallel import COMBINATIONS, merged, remaining_std
-from hwaware.hardware.encoding.scale import SCALE_NAMES, SCALES, FixedScale, Scale
+from hwaware.hardware.encoding.scale import SCALE_NAMES, SCALES, FixedScale, Scale, normalised
 
 #: Most cells in parallel: beyond, errors that all cells have in common are all that is left.
 MOST_PARALLEL = 4096
@@ -218,7 +218,7 @@ class Encoding:
         if not self.curve and not self.steps:
             return latent.to(torch.float32, copy=True)
         s = self.scaling.of(latent)
-        return curve.effective(self.written(latent.float() / s), self.curve) * s
+        return curve.effective(self.written(normalised(latent.float(), s)), self.curve) * s
 
     def unrounded(self, latent: Tensor) -> Tensor:
         """The same before the format rounds them."""
@@ -226,7 +226,7 @@ class Encoding:
         if not self.curve:
             return latent.to(torch.float32, copy=True)
         s = self.scaling.of(latent)
-        return curve.effective(latent.float() / s, self.curve) * s
+        return curve.effective(normalised(latent.float(), s), self.curve) * s
 
     def latent(self, weight: Tensor) -> Tensor:
         """Latent weights whose effective ones are ``weight``, or as near as the format has them; fp32, detached."""
@@ -234,7 +234,7 @@ class Encoding:
         if self.format.is_fixed_point:
             return weight if self.scaling.fixed is not None else self._lift_largest(weight)
         s = self.scaling.of(weight)
-        return curve.latent(weight.float() / s, self.curve) * s
+        return curve.latent(normalised(weight.float(), s), self.curve) * s
 
     def _lift_largest(self, weight: Tensor) -> Tensor:
         """Where ``s = max|w|`` is positive, it has no code, and the next one below is to be what it is now.

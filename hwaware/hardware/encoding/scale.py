@@ -35,26 +35,26 @@ class Scale(Protocol):
 
 @dataclass(frozen=True)
 class TensorScale:
-    """``s = max|w|`` of the whole tensor; 1 where all weights are zero."""
+    """``s = max|w|`` of the whole tensor."""
 
     name: ClassVar[str] = "tensor"
     per_channel: ClassVar[bool] = False
     fixed: ClassVar[None] = None
 
     def of(self, weight: Tensor) -> Tensor:
-        return _positive(weight.abs().amax())
+        return weight.abs().amax().float()
 
 
 @dataclass(frozen=True)
 class ChannelScale:
-    """``s = max|w|`` of each output channel; 1 for a channel of zeros."""
+    """``s = max|w|`` of each output channel; 0 for a channel of zeros, whose cells then are read as zeros."""
 
     name: ClassVar[str] = "channel"
     per_channel: ClassVar[bool] = True
     fixed: ClassVar[None] = None
 
     def of(self, weight: Tensor) -> Tensor:
-        return _positive(weight.flatten(1).abs().amax(1)).view(-1, *[1] * (weight.ndim - 1))
+        return weight.flatten(1).abs().amax(1).float().view(-1, *[1] * (weight.ndim - 1))
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,6 @@ SCALES: dict[str, Scale] = {scale.name: scale for scale in (TensorScale(), Chann
 SCALE_NAMES = (*SCALES, FixedScale.name)
 
 
-def _positive(largest: Tensor) -> Tensor:
-    scale = largest.float()
-    return torch.where(scale == 0, torch.ones_like(scale), scale)  # lets a NaN pass, so that it can be seen
+def normalised(weight: Tensor, scale: Tensor) -> Tensor:
+    """``u = w/s``, in the precision of the two; 0 where s is 0. Lets a NaN pass, so that it can be seen."""
+    return weight / torch.where(scale == 0, torch.ones_like(scale), scale)

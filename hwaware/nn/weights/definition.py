@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hwaware.hardware import Encoding
 from hwaware.hardware.encoding import curve
+from hwaware.hardware.encoding.scale import normalised
 
 Law = Callable[[Tensor], Tensor]
 
@@ -28,7 +29,7 @@ def realise(latent: Tensor, encoding: Encoding, mean: Law, std: Law, error: Law,
         written; and ``Σ s²·error(u) / Σ (s·f(u))²``, 0-dim. Gradients are those of f without rounding.
     """
     s = encoding.scaling.of(latent).to(latent)
-    u = latent / s
+    u = normalised(latent, s)
     f = curve.effective(u, encoding.curve)
     f = f + (curve.effective(encoding.written(u), encoding.curve) - f).detach()
     effective = s * f

@@ -12,7 +12,7 @@ from torch import nn
 from hwaware.chip import Chip
 from hwaware.errors import UserError
 from hwaware.hardware import device_names, load_device, load_hardware
-from hwaware.hardware.devices.censored import censored_moments
+from hwaware.hardware.devices.censored import censored_moments, std_of
 from hwaware.hardware.encoding import MAPPINGS
 from hwaware.nn import convert
 from tests.conftest import ROOT
@@ -147,6 +147,13 @@ def test_weight_moments_against_chips(mapping, kappa, range_fraction):
     error = weight - exact
     np.testing.assert_allclose(error.mean(1), mean, atol=1e-3 + 5 * std.max().item() / math.sqrt(n))
     np.testing.assert_allclose(error.std(1), std, rtol=0.02, atol=1e-3)
+
+
+def test_where_there_is_no_spread_the_gradient_is_none():
+    variance = torch.tensor([4.0, 0.0, -1e-17], requires_grad=True)
+    std = std_of(variance)
+    std.sum().backward()
+    assert std.tolist() == [2, 0, 0] and variance.grad.tolist() == [0.25, 0, 0]
 
 
 def test_wan_interpolates_in_log_time_and_goes_on_beyond_two_days():

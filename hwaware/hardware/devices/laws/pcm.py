@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hwaware.errors import UserError
-from hwaware.hardware.devices.censored import SMALLEST_VARIANCE, censored_moments
+from hwaware.hardware.devices.censored import SMALLEST_VARIANCE, censored_moments, std_of
 from hwaware.hardware.devices.device import Device
 
 
@@ -74,7 +74,7 @@ class PowerLawDecay(Device):
 
     def drift_std_us(self, g_us: Tensor, age_s: float) -> Tensor:
         first, second = self._factor_moments(g_us, age_s)
-        return g_us * (second - first.square()).clamp_min(0).sqrt()
+        return g_us * std_of(second - first.square())
 
     def drifted_us(self, g_us: Tensor, target_us: Tensor, age_s: float, draw: Callable[[], Tensor]) -> Tensor:
         mean, std = self._exponent(target_us)

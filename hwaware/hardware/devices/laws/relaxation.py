@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hwaware.errors import UserError
+from hwaware.hardware.devices.censored import std_of
 from hwaware.hardware.devices.device import Device
 
 
@@ -66,7 +67,7 @@ class MeasuredRelaxation(Device):
             low, high, share = 0, last, (log_age - times[0]) / (times[last] - times[0])
         std = torch.lerp(self._measured(g_us, low), self._measured(g_us, high), share)
         # The programmed spread is part of it.
-        return (std.square() - self._measured(g_us, 0).square()).clamp_min(0).sqrt()
+        return std_of(std.square() - self._measured(g_us, 0).square())
 
     def _measured(self, g_us: Tensor, place: int) -> Tensor:
         x, std = g_us / self.g_max_us, torch.zeros_like(g_us)
