@@ -105,7 +105,10 @@ def _fit(options: argparse.Namespace) -> None:
 def _seconds(text: str) -> float:
     from hwaware.cli.spelled import seconds
 
-    return seconds(text)
+    try:
+        return seconds(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _add_simulate(parser: argparse.ArgumentParser) -> None:
