@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 from hwaware.cli.here import modules_here
+from hwaware.cli.spelled import spelled_options
 from hwaware.commands import COMMANDS, listing, load
 from hwaware.errors import UserError, nearest
 from hwaware.signals import Stopped, stopping
@@ -73,9 +74,10 @@ def main(args: list[str] | None = None) -> int:
     return 0
 
 
-def _run(name: str, *arguments: str) -> None:
+def _run(name: str, *words: str) -> None:
     if name not in COMMANDS:
         raise UserError(f"there is no command '{name}'. {nearest(name, COMMANDS)}")
+    arguments = spelled_options(words)
     if not COMMANDS[name].on_recipe:
         with modules_here(arguments):
             load(name)(arguments)

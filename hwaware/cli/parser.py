@@ -16,6 +16,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 import hwaware.data  # noqa: F401 - so that recipes can name its classes without a path
 from hwaware.callbacks import DriftEvaluation, StepCheckpoint
 from hwaware.cli.recipes import BASED_ON, RecipeFile, recipe_name
+from hwaware.cli.spelled import spelled_text
 from hwaware.commands import COMMANDS
 from hwaware.errors import UserError
 from hwaware.names import check_name
@@ -41,6 +42,9 @@ class StrictParser(LightningArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "allow_abbrev": False})
+
+    def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Namespace:
+        return super().parse_string(spelled_text(content), *args, **kwargs)
 
 
 def make_parser(name: str, run: Callable[..., Any]) -> StrictParser:

@@ -37,7 +37,7 @@ def with_ancestors(path: str | Path) -> list[Path]:
         parent = content.get(BASED_ON)
         if not isinstance(parent, str | None):
             raise UserError(f"recipe '{chain[-1]}': {BASED_ON} {parent!r} is not the path of a recipe.")
-        following = None if parent is None else following.parent / parent
+        following = None if parent is None else following.parent / Path(parent).expanduser()
     return chain[::-1]
 
 

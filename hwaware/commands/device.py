@@ -102,11 +102,20 @@ def _fit(options: argparse.Namespace) -> None:
     print(*fit_remarks(fit, rows), *files, sep="\n")
 
 
+def _seconds(text: str) -> float:
+    from hwaware.cli.spelled import seconds
+
+    try:
+        return seconds(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _add_simulate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="a preset, or the path of a device's YAML file")
     parser.add_argument("--out", type=Path, required=True, help="CSV file to write")
     parser.add_argument("--cells", type=int, default=1000, help="how many (1000)")
-    parser.add_argument("--times", type=float, nargs="+", default=_TIMES_S, help="ages in s (0 to a month)")
+    parser.add_argument("--times", type=_seconds, nargs="+", default=_TIMES_S, help="ages, 3600 or 1h (0 to a month)")
     parser.add_argument("--targets", type=float, nargs="+", help="targets in µS (default: 12 over the window)")
     parser.add_argument("--seed", type=int, default=0, help="which cells (0)")
     parser.add_argument("--repeats", type=int, default=1, help="readings of a cell at each age (1)")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
 import math
 import re
 from collections.abc import Sequence
@@ -16,6 +18,8 @@ from hwaware.errors import UserError, nearest
 #: Units that a column's name may end in, as factors to µS and s.
 _SIEMENS = {"us": 1.0, "ns": 1e-3, "ms": 1e3, "s": 1e6}
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "min": 60.0, "h": 3600.0, "d": 86400.0}
+#: Of resistances, as factors to MΩ, whose inverse is µS. Milliohm would look like it in lower case.
+_OHMS = {"ohm": 1e-6, "ohms": 1e-6, "kohm": 1e-3, "kohms": 1e-3, "MOhm": 1.0, "Mohm": 1.0}
 _UNITS = {"target": ("us", _SIEMENS), "time": ("s", _SECONDS), "conductance": ("us", _SIEMENS)}
 
 #: How near to a thousandth, a thousand times (a millionth, …) of its target a reading looks like one in another unit.
@@ -34,6 +38,7 @@ class Readings:
         target_us, time_s, conductance_us: what was to be written, the age (0: just written), and what was read.
         visit: readings of a cell at one age share it; numbered from 0.
         left_out: rows without a time or a conductance.
+        said: what else was made of the file, in sentences.
     """
 
     cells: tuple[str, ...]
@@ -43,6 +48,7 @@ class Readings:
     conductance_us: np.ndarray
     visit: np.ndarray
     left_out: int = 0
+    said: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.cell)
@@ -72,8 +78,9 @@ class Readings:
 def read_measurements(path: str | Path) -> Readings:
     """Readings from a CSV file, in any order.
 
-    Columns are named with their units; others of µS and s are converted (``conductance_ns``, ``time_h``). A row whose
-    time or conductance is empty is a reading that was not taken.
+    Columns are named with their units, in any case and in brackets or not; others of µS and s are converted
+    (``conductance_ns``, ``Time [h]``), and resistances are inverted (``resistance_kohm``). Other columns, and lines
+    before the header, are passed by. A row whose time or conductance is empty is a reading that was not taken.
 
     Raises:
         UserError: a column is missing or has no known unit, a value is no number or out of range, a cell has two
@@ -81,16 +88,17 @@ def read_measurements(path: str | Path) -> Readings:
     """
     path = Path(path)
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            table = csv.reader(file)
-            header = [name.strip() for name in next(table, [])]
-            rows = [(table.line_num, row) for row in table if any(field.strip() for field in row)]
+        table = csv.reader(io.StringIO(_decoded(path.read_bytes()), newline=""))
+        rows = [(table.line_num, row) for row in table if any(field.strip() for field in row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"measurements '{path}' can't be read: {reason}.") from None
-    columns = _columns(path, header)
+    first = next((place for place, (_, row) in enumerate(rows) if len(_known(row)) >= 3), 0)
+    header = [name.strip() for name in rows[first][1]] if rows else []
+    columns, said = _columns(path, header)
     names, lines, values, left_out = [], [], [], 0
-    for line, row in rows:
+    for line, row in rows[first + 1 :]:
+        row = row[: len(header)] + [field for field in row[len(header) :] if field.strip()]  # a comma at the end
         if len(row) != len(header):
             raise UserError(f"'{path}' line {line} has {len(row)} fields; the header has {len(header)}.")
         fields = {quantity: row[place].strip() for quantity, (place, _) in columns.items()}
@@ -104,20 +112,49 @@ def read_measurements(path: str | Path) -> Readings:
         raise UserError(f"'{path}' has no reading.")
     target, time, conductance, reading = np.array(values, dtype=float).T
     cells, cell = np.unique(np.array(names), return_inverse=True)
-    return _sorted(path, cells, cell, target, time, conductance, reading, np.array(lines), left_out)
+    return _sorted(path, cells, cell, target, time, conductance, reading, np.array(lines), left_out, said)
 
 
-def _columns(path: Path, header: list[str]) -> dict[str, tuple[int, float]]:
-    """Of each quantity, the column and the factor to µS or s."""
+def _decoded(data: bytes) -> str:
+    """UTF-8, UTF-16 where it says so, else Latin-1, in which instruments write µ and Ω's kin."""
+    if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return data.decode("utf-16")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def _plain(name: str) -> tuple[str, str]:
+    """A column's quantity, in lower case, and its unit in ASCII: ``Time [h]``, ``conductance (µS)``, ``target_us``."""
+    name = re.sub("[\u00b5\u03bc]", "u", re.sub("[\u03a9\u2126]", "ohm", name.strip()))
+    found = re.fullmatch(r"(.+?)[\s_]*[\[(]\s*(\w+)\s*[\])]", name) or re.fullmatch(r"(.+)[\s_](\w+)", name)
+    quantity, unit = (found[1], found[2]) if found else (name, "")
+    return re.sub(r"\s+", "_", quantity.strip().lower()), unit if unit in _OHMS else unit.lower()
+
+
+def _known(header: Sequence[str]) -> set[str]:
+    """The quantities that a line names, if it is a header."""
+    wanted = {"cell", "target", "time", "conductance", "resistance"}
+    return {name for one in header for name in (_plain(one)[0], one.strip().lower()) if name in wanted}
+
+
+def _columns(path: Path, header: list[str]) -> tuple[dict[str, tuple[int, float]], tuple[str, ...]]:
+    """Of each quantity, the column and the factor to µS or s, below 0 for a resistance; and what is to be said."""
+    ignored: list[str] = []
+    inverted: list[str] = []
     found: dict[str, tuple[int, float]] = {}
     wanted = ("cell", *(f"{quantity}_{unit}" for quantity, (unit, _) in _UNITS.items()), "reading")
     if len(header) == 1 and (other := re.search(r"[;\t]", header[0])):
         what = "tabs" if other[0] == "\t" else f"'{other[0]}'"
         raise UserError(f"fields of '{path}' are separated by {what}; they must be by commas (and numbers use points).")
     for place, name in enumerate(header):
-        quantity, _, unit = name.lower().rpartition("_")
-        if name in ("cell", "reading"):
-            quantity, factor = name, 1.0
+        quantity, unit = _plain(name)
+        if name.lower() in ("cell", "reading"):
+            quantity, factor = name.lower(), 1.0
+        elif unit in _OHMS and quantity in ("target", "target_resistance", "conductance", "resistance"):
+            quantity, factor = "target" if quantity.startswith("target") else "conductance", -_OHMS[unit]
+            inverted.append(name)
         elif quantity in _UNITS and unit in _UNITS[quantity][1]:
             factor = _UNITS[quantity][1][unit]
         elif name.lower() in _UNITS or quantity in _UNITS:
@@ -128,22 +165,29 @@ def _columns(path: Path, header: list[str]) -> dict[str, tuple[int, float]]:
                 f"(or {', '.join(f'{quantity}_{unit}' for unit in units if unit != usual)})."
             )
         else:
-            raise UserError(f"'{path}' has an unknown column '{name}'. {nearest(name, wanted)}")
+            ignored.append(name)
+            continue
         if quantity in found:
             raise UserError(f"'{path}' has two columns of {quantity}: '{header[found[quantity][0]]}' and '{name}'.")
         found[quantity] = (place, factor)
     missing = [name for name in wanted[:-1] if name.rpartition("_")[0] not in found and name not in found]
     if missing:
-        raise UserError(f"'{path}' lacks the column {', '.join(missing)}; it has: {', '.join(header) or 'none'}.")
-    return {"reading": (found["cell"][0], 0.0), **found}  # without repeats every reading is the first
+        raise UserError(
+            f"'{path}' lacks the column {', '.join(missing)}; it has: {', '.join(header) or 'none'}. "
+            f"{nearest(ignored[0], wanted) if ignored and ignored[0] else ''}".rstrip()
+        )
+    said = [f"Columns that were passed by: {', '.join(named)}." for named in [[n for n in ignored if n]] if named]
+    said += [f"Resistances that were inverted: {', '.join(inverted)}."] * bool(inverted)
+    # Without repeats every reading is the first.
+    return {"reading": (found["cell"][0], 0.0), **found}, tuple(said)
 
 
 def _value(path: Path, line: int, quantity: str, text: str, factor: float) -> float:
     if quantity == "reading" and not factor:
         return 0.0
     try:
-        value = float(text) * factor
-    except ValueError:
+        value = float(text) * factor if factor >= 0 else 1 / (float(text) * -factor)
+    except (ValueError, ZeroDivisionError):
         value = math.nan
     if not math.isfinite(value):
         raise UserError(f"'{path}' line {line}: {quantity} '{text}' is not a number.")
@@ -168,6 +212,7 @@ def _sorted(
     reading: np.ndarray,
     lines: np.ndarray,
     left_out: int,
+    said: tuple[str, ...],
 ) -> Readings:
     order = np.lexsort((reading, time, cell))
     cell, target, time, conductance, reading, lines = (
@@ -191,7 +236,7 @@ def _sorted(
         )
     _refuse_mixed_units(path, cell, target, conductance, lines)
     visit = np.concatenate([[0], np.cumsum(~same_visit)])
-    return Readings(tuple(map(str, cells)), cell, target, time, conductance, visit, left_out)
+    return Readings(tuple(map(str, cells)), cell, target, time, conductance, visit, left_out, said)
 
 
 def _refuse_mixed_units(

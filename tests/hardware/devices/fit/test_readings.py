@@ -40,7 +40,7 @@ def test_other_units_are_converted(tmp_path):
         ("cell,target_us,time_s\n1,10,0\n", "lacks the column conductance_us"),
         ("cell,target_us,time_s,conductance\n", "'conductance' .* call it conductance_us .*conductance_ns"),
         ("cell,target_us,time_y,conductance_us\n", "'time_y' .* call it time_s"),
-        ("cel,target_us,time_s,conductance_us\n", "unknown column 'cel'. Did you mean 'cell'?"),
+        ("cel,target_us,time_s,conductance_us\n", "lacks the column cell; .* Did you mean 'cell'?"),
         ("cell;target_us;time_s;conductance_us\n", "separated by ';'; they must be by commas"),
         ("cell\ttarget_us\ttime_s\n", "separated by tabs; they must be by commas"),
         (HEADER.strip() + ",conductance_ns\n", "two columns of conductance: 'conductance_us' and 'conductance_ns'"),
@@ -121,3 +121,38 @@ def test_targets_in_two_units(tmp_path):
         _read(tmp_path, _table(lambda c, g, t: g, targets=(20, 40, 80, 20, 40, 0.08, 0.04)))
     # A single idle state far below the others is what many memories have.
     assert len(_read(tmp_path, _table(lambda c, g, t: g, targets=(0.02, 40, 80)))) == 80
+
+
+LAB = "cell,target_us,time_s,conductance_us\na,10,0,11\nb,20,60,19\n"
+
+
+def _inverted(text):
+    rows = [line.split(",") for line in text.splitlines()[1:]]
+    return "Cell,Target (kΩ),Time [s],resistance_kohm\n" + "".join(
+        f"{c},{1000 / float(g)},{t},{1000 / float(r)}\n" for c, g, t, r in rows
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "said"),
+    [
+        (LAB.replace("target_us", "Target (µS)").replace("conductance_us", "Conductance [uS]"), "utf-8", ()),
+        (LAB.replace("target_us", "target_µS").replace("time_s", "TIME [s]"), "latin-1", ()),
+        (LAB.replace("conductance_us", "conductance μS"), "utf-16", ()),
+        ("# probe station 3\nT = 25 C, operator me\n\n" + LAB, "utf-8", ()),
+        (LAB.replace("\n", ",\n"), "utf-8", ()),
+        (LAB.replace("cell,", ",cell,").replace("a,", "0,a,").replace("b,", "1,b,"), "utf-8", ()),
+        (
+            LAB.replace("_us\n", "_us,wafer\n").replace("11\n", "11,w\n").replace("19\n", "19,w\n"),
+            *("utf-8", ("Columns that were passed by: wafer.",)),
+        ),
+        (_inverted(LAB), "utf-8", ("Resistances that were inverted: Target (kΩ), resistance_kohm.",)),
+    ],
+    ids=["brackets", "latin-1", "utf-16", "before the header", "trailing comma", "pandas", "further", "resistances"],
+)
+def test_files_as_laboratories_have_them(tmp_path, text, encoding, said):
+    (tmp_path / "lab.csv").write_bytes(text.encode(encoding))
+    found = read_measurements(tmp_path / "lab.csv")
+    assert found.cells == ("a", "b") and found.said == said
+    assert found.target_us.tolist() == pytest.approx([10, 20]) and found.time_s.tolist() == [0, 60]
+    assert found.conductance_us.tolist() == pytest.approx([11, 19])

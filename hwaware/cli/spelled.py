@@ -1,0 +1,94 @@
+"""What people write for numbers and paths, in recipes and options alike: ages as ``10y``, the home folder as ``~``."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from hwaware.errors import UserError
+from hwaware.reading import NotYamlError, parse_yaml
+
+#: Units of time in seconds; of a month 30 days, as ages are labelled.
+_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 604_800, "mo": 2_592_000, "y": 31_536_000}
+_NAMES = {
+    **{"sec": "s", "second": "s", "minute": "min", "hour": "h", "day": "d", "week": "w", "month": "mo"},
+    **{"yr": "y", "year": "y"},
+}
+_AGE = re.compile(r"\s*(\d+(?:\.\d*)?(?:e[+-]?\d+)?|\.\d+)\s*([a-z]+)\s*", flags=re.IGNORECASE)
+
+
+def seconds(text: str) -> float:
+    """Seconds of an age such as ``3600``, ``1h``, ``1 day`` or ``10y``.
+
+    Raises:
+        UserError: it is no age.
+    """
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    found = _AGE.fullmatch(text)
+    unit = found[2].lower() if found else ""
+    unit = unit if unit in _SECONDS else _NAMES.get(unit, _NAMES.get(unit.removesuffix("s"), unit))
+    if found is None or unit not in _SECONDS:
+        raise UserError(f"'{text}' is no age: give seconds, or a number with one of {', '.join(_SECONDS)} (10y).")
+    return float(found[1]) * _SECONDS[unit]
+
+
+def spelled_out(value: Any, key: str = "") -> Any:
+    """Plain values in which ages under keys that end in ``_s`` are seconds, and paths begin at the root.
+
+    Raises:
+        UserError: there is something else than an age under such a key; it names the key.
+    """
+    if isinstance(value, dict):
+        return {name: spelled_out(one, str(name).removesuffix("+")) for name, one in value.items()}
+    if isinstance(value, list):
+        return [spelled_out(one, key) for one in value]
+    if not isinstance(value, str):
+        return value
+    if key.endswith("_s") and _AGE.fullmatch(value):
+        try:
+            return seconds(value)
+        except UserError as error:
+            raise UserError(f"{key}: {error}") from None
+    return os.path.expanduser(value) if value.startswith("~/") or value == "~" else value
+
+
+def spelled_text(text: str) -> str:
+    """A recipe, likewise; as it is where nothing in it is to be changed."""
+    content = parse_yaml(text, "recipe")
+    spelled = spelled_out(content)
+    return text if spelled == content else yaml.safe_dump(spelled, sort_keys=False, allow_unicode=True)
+
+
+def spelled_options(arguments: Sequence[str]) -> list[str]:
+    """A command line, likewise."""
+    found: list[str] = []
+    key = ""
+    for word in arguments:
+        if not word.startswith("--"):
+            found.append(_option(key, word))
+            continue
+        option, equals, value = word.partition("=")
+        key = option.rpartition(".")[2].lstrip("-").removesuffix("+")
+        found.append(f"{option}={_option(key, value)}" if equals else word)
+    return found
+
+
+def _option(key: str, text: str) -> str:
+    try:
+        value = parse_yaml(text, f"--{key}")
+    except NotYamlError:
+        value = text
+    if isinstance(value, str):
+        value = text
+    spelled = spelled_out(value, key)
+    if spelled == value:
+        return text
+    return spelled if isinstance(spelled, str) else json.dumps(spelled)
