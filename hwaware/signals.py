@@ -60,7 +60,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 class Noted:
-    """Within, SIGTERM raises nothing: :attr:`received` says that it came, for who looks at it where ending is safe."""
+    """Within, SIGTERM raises nothing: ``received`` says that it came, for who looks at it where ending is safe."""
 
     def __init__(self) -> None:
         self.received = False

@@ -34,7 +34,7 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
     except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:  # a full disk says not of what
+        if isinstance(error, OSError) and error.errno and error.filename is None:  # a full disk says not of what
             error.filename = str(path)
         raise
 

@@ -43,7 +43,7 @@ def test_saved_configuration_stands_alone_and_repeats_the_run(finetuned, tmp_pat
 def test_digital_runs_have_no_conversion(tmp_path):
     run("fit", "--config", PRETRAIN, "--trainer.default_root_dir", tmp_path, "--trainer.limit_train_batches", 2)
     files = {path.name for path in (tmp_path / "pretrain" / "version_0").iterdir()}
-    assert files == {"checkpoints", "config.yaml", "metrics.csv", "model.safetensors"}
+    assert files == {"checkpoints", "classes.json", "config.yaml", "metrics.csv", "model.safetensors"}
 
 
 def test_trial_run_writes_nothing(tmp_path, monkeypatch):

@@ -206,6 +206,8 @@ def test_values_that_can_not_be(file, value, said, tmp_path):
     folder = write_bundle(tmp_path / "bundle", _converted(load_hardware("reram_cmo")), "net")
     path = folder / f"{file}.safetensors"
     for name, tensor in load_file(path).items():
+        if not tensor.is_floating_point():
+            continue
         save_file({**load_file(path), name: torch.full_like(tensor, value)}, path)
         with pytest.raises(UserError, match=f"^bundle .*: .*{said}"):
             read_bundle(folder)
