@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from numpy._core import multiarray
 from torch import Tensor
 
 from hwaware.errors import UserError, nearest
@@ -31,8 +32,12 @@ _PREFERRED = (*_AVERAGED, "state_dict", "model_state_dict", "model", "params")
 _HARMLESS = [
     *(argparse.Namespace, types.SimpleNamespace, datetime.datetime, datetime.timedelta, datetime.timezone),
     *((pathlib.PurePath, f"pathlib.{kind}") for kind in ("PosixPath", "PurePosixPath", "WindowsPath")),
-    *(np.dtype, np.ndarray, np._core.multiarray.scalar, np._core.multiarray._reconstruct),
-    *((getattr(np._core.multiarray, one), f"numpy.core.multiarray.{one}") for one in ("scalar", "_reconstruct")),
+    *(np.dtype, np.ndarray),
+    *(
+        (getattr(multiarray, one), f"numpy.{core}.multiarray.{one}")  # numpy 2 and 1
+        for one in ("scalar", "_reconstruct")
+        for core in ("_core", "core")
+    ),
     *(getattr(np.dtypes, name) for name in np.dtypes.__all__),
 ]
 
