@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 import sys
 from collections.abc import Callable, Iterable
@@ -20,6 +21,14 @@ MAX_BYTES = 16 << 20
 MAX_VALUES = 1_000_000
 MAX_DEPTH = 100
 _BRACKETS = 10 * MAX_DEPTH  # open at once, some of them perhaps in texts
+#: Units of time in seconds; of a month 30 days, as ages are labelled.
+_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 604_800, "mo": 2_592_000, "y": 31_536_000}
+_NAMES = {
+    **{"sec": "s", "second": "s", "minute": "min", "hour": "h", "day": "d", "week": "w", "month": "mo"},
+    **{"yr": "y", "year": "y"},
+}
+#: A number and a word behind it.
+AGE = re.compile(r"\s*(\d+(?:\.\d*)?(?:e[+-]?\d+)?|\.\d+)\s*([a-z]+)\s*", flags=re.IGNORECASE)
 
 
 class NotYamlError(UserError):
@@ -194,3 +203,21 @@ def _within_limits(content: Any, what: str) -> Any:
             return content
         left, level = left - len(inner), inner
     raise UserError(f"{what} is nested deeper than {MAX_DEPTH} levels.")
+
+
+def seconds(text: str) -> float:
+    """Seconds of an age such as ``3600``, ``1h``, ``1 day`` or ``10y``.
+
+    Raises:
+        UserError: it is no age.
+    """
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    found = AGE.fullmatch(text)
+    unit = found[2].lower() if found else ""
+    unit = unit if unit in _SECONDS else _NAMES.get(unit, _NAMES.get(unit.removesuffix("s"), unit))
+    if found is None or unit not in _SECONDS:
+        raise UserError(f"'{text}' is no age: give seconds, or a number with one of {', '.join(_SECONDS)} (10y).")
+    return float(found[1]) * _SECONDS[unit]

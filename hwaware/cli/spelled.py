@@ -4,40 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
 from hwaware.errors import UserError
-from hwaware.reading import NotYamlError, parse_yaml
-
-#: Units of time in seconds; of a month 30 days, as ages are labelled.
-_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 604_800, "mo": 2_592_000, "y": 31_536_000}
-_NAMES = {
-    **{"sec": "s", "second": "s", "minute": "min", "hour": "h", "day": "d", "week": "w", "month": "mo"},
-    **{"yr": "y", "year": "y"},
-}
-_AGE = re.compile(r"\s*(\d+(?:\.\d*)?(?:e[+-]?\d+)?|\.\d+)\s*([a-z]+)\s*", flags=re.IGNORECASE)
-
-
-def seconds(text: str) -> float:
-    """Seconds of an age such as ``3600``, ``1h``, ``1 day`` or ``10y``.
-
-    Raises:
-        UserError: it is no age.
-    """
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    found = _AGE.fullmatch(text)
-    unit = found[2].lower() if found else ""
-    unit = unit if unit in _SECONDS else _NAMES.get(unit, _NAMES.get(unit.removesuffix("s"), unit))
-    if found is None or unit not in _SECONDS:
-        raise UserError(f"'{text}' is no age: give seconds, or a number with one of {', '.join(_SECONDS)} (10y).")
-    return float(found[1]) * _SECONDS[unit]
+from hwaware.reading import AGE, NotYamlError, parse_yaml, seconds
 
 
 def spelled_out(value: Any, key: str = "") -> Any:
@@ -52,7 +25,7 @@ def spelled_out(value: Any, key: str = "") -> Any:
         return [spelled_out(one, key) for one in value]
     if not isinstance(value, str):
         return value
-    if key.endswith("_s") and _AGE.fullmatch(value):
+    if key.endswith("_s") and AGE.fullmatch(value):
         try:
             return seconds(value)
         except UserError as error:

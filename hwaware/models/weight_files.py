@@ -36,8 +36,12 @@ _PREFERRED = (*_AVERAGED, "state_dict", "model_state_dict", "model", "params")
 _HARMLESS = [
     *(argparse.Namespace, types.SimpleNamespace, datetime.datetime, datetime.timedelta, datetime.timezone),
     *((pathlib.PurePath, f"pathlib.{kind}") for kind in ("PosixPath", "PurePosixPath", "WindowsPath")),
-    *(np.dtype, np.ndarray, multiarray.scalar, multiarray._reconstruct),
-    *((getattr(multiarray, one), f"numpy.core.multiarray.{one}") for one in ("scalar", "_reconstruct")),
+    *(np.dtype, np.ndarray),
+    *(
+        (getattr(multiarray, one), f"numpy.{core}.multiarray.{one}")  # numpy 2 and 1
+        for one in ("scalar", "_reconstruct")
+        for core in ("_core", "core")
+    ),
     *(getattr(np.dtypes, name) for name in np.dtypes.__all__),
 ]
 
