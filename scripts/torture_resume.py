@@ -1,13 +1,13 @@
 #!/usr/bin/env python
 """Deaths in training, by the hundred: each run dies at some batches, goes on, and must end with the same weights.
 
-    scripts/torture_resume.py                       # 120 deaths: about ten minutes on two cores
+    scripts/torture_resume.py                       # 130 deaths: about twenty minutes on two cores
     scripts/torture_resume.py --way accumulated --rounds 3 --out deaths.csv
 
 A tiny network on the digits is trained in some ways (checkpoints every few steps, gradients of three batches summed up,
-averaged weights, checkpoints at the end of epochs). A run dies after one to three drawn batches, before or after a
-checkpoint of that step was written, as a killed process does: without any handler of the trainer. Then it is resumed by
-``--ckpt_path last``. Its ``model.safetensors`` is compared with that of a run that did not die, bit for bit.
+averaged weights, checkpoints at the end of epochs, two processes). A run dies after one to three drawn batches, before
+or after a checkpoint of that step was written, as a killed process does: without any handler of the trainer. Then it is
+resumed by ``--ckpt_path last``. Its ``model.safetensors`` is compared with that of a run that did not die, bit for bit.
 
 Ends with status 1 where one differs.
 """
@@ -30,7 +30,7 @@ from safetensors.torch import load_file
 
 from hwaware.cli.main import main as hwaware
 from hwaware.results.csv import write_csv
-from tests.command_line import FINETUNE, pretrained_weights
+from tests.command_line import FINETUNE, pretrained_weights, run_process
 
 _AVERAGED = (
     *("--trainer.callbacks+=lightning.pytorch.callbacks.EMAWeightAveraging", "--trainer.callbacks.decay", "0.8"),
@@ -43,7 +43,11 @@ WAYS = {
     "averaged": (*_AVERAGED, "--checkpoint.every_n_train_steps", "5"),
     "averaged_accumulated": (*_AVERAGED, *_ACCUMULATED, "--checkpoint.every_n_train_steps", "2"),
     "epochs": ("--checkpoint.every_n_train_steps", "null", "--checkpoint.every_n_epochs", "1"),
+    "two_processes": ("--trainer.devices", "2", "--trainer.strategy", "ddp", "--checkpoint.every_n_train_steps", "2"),
 }
+_DIE = "--trainer.callbacks+=tests.tiny.DieAt"
+#: Runs of this way start processes and are few.
+_SLOW = "two_processes"
 #: Batches of a run of the recipe.
 _BATCHES = 20
 
@@ -53,8 +57,14 @@ def train(folder: Path, *more: str) -> tuple[int, str]:
     said = io.StringIO()
     common = ("fit", "--config", FINETUNE, "--evaluation.networks", "[]", "--model.weights", str(pretrained_weights()))
     resume = ("--ckpt_path", "last") if list(folder.rglob("*.ckpt")) else ()
+    command = [*common, "--trainer.default_root_dir", str(folder), *more, *resume]
+    if "ddp" in more:
+        if _DIE not in more:  # the callback's module registers the network in the processes
+            command += [_DIE, "--trainer.callbacks.batches", "1000000"]
+        done = run_process(*command, cwd=folder.parent)
+        return done.returncode, done.stdout + done.stderr
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        status = hwaware([*common, "--trainer.default_root_dir", str(folder), *more, *resume])
+        status = hwaware(command)
     return status, said.getvalue()
 
 
@@ -67,7 +77,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def survive(way: Sequence[str], deaths: Sequence[int], after: bool, folder: Path) -> None:
     """Dies at some batches, one after the other, and then finishes."""
     for batch in deaths:
-        die = ("--trainer.callbacks+=tests.tiny.DieAt", "--trainer.callbacks.batches", str(batch))
+        die = (_DIE, "--trainer.callbacks.batches", str(batch))
         status, said = train(folder, *way, *die, "--trainer.callbacks.after_saving", str(after).lower())
         if status != 1 or "Killed" not in said:
             raise RuntimeError(f"batch {batch}: the run did not die there: status {status}: {said[-300:]}")
@@ -91,7 +101,8 @@ def main() -> int:
             if status:
                 raise RuntimeError(f"{name}: {said[-300:]}")
             wanted, died, same = weights(Path(place, "whole")), 0, 0
-            for number in range(options.rounds):
+            rounds = max(1, options.rounds // 2) if name == _SLOW else options.rounds
+            for number in range(rounds):
                 deaths = [draw.randint(1, _BATCHES // 2) for _ in range(draw.randint(1, 3))]
                 folder = Path(place, str(number))
                 survive(WAYS[name], deaths, draw.random() < 0.5, folder)
@@ -100,8 +111,8 @@ def main() -> int:
                 died, same = died + len(deaths), same + equal
                 if not equal:
                     print(f"  {name}: differs after deaths at {deaths}", flush=True)
-        lines.append([name, options.rounds, died, same])
-        print(f"{name}: {options.rounds} runs, {died} deaths, {same} ended with the same weights", flush=True)
+        lines.append([name, rounds, died, same])
+        print(f"{name}: {rounds} runs, {died} deaths, {same} ended with the same weights", flush=True)
     if options.out:
         write_csv(options.out, ("way", "runs", "deaths", "same"), lines)
     return int(any(same < runs for _, runs, _, same in lines))
