@@ -3,8 +3,9 @@
 
     scripts/bench_gpu.py [--repeats 30] [--out results/speed/bench_gpu.csv]
 
-A step is as in ``bench_step.py`` with everything on, in bf16 autocast, batch 128, 224 × 224 pixels. Steps with and
-without alternate; times are of the wall clock, from one idle state of the GPU to the next, median over pairs.
+A step is as in ``bench_step.py`` with everything on, in bf16 autocast, batch 128, 224 × 224 pixels; the transform of the
+weights is compiled, or done by plain calls. Steps with and without alternate; times are of the wall clock, from one idle
+state of the GPU to the next, median over pairs.
 ``launches_per_layer`` counts the kernels that a step with everything on launches beyond the digital one's, by layer in
 cells, forward and backward together. The chip is of a ResNet-50: programmed, and read at ten years.
 
@@ -35,14 +36,14 @@ from hwaware.hardware import load_hardware
 from hwaware.nn import analog_layers, convert
 from hwaware.results.csv import write_csv
 from hwaware.results.provenance import commit
-from hwaware.training import install_noise, install_retention, retention_loss
+from hwaware.training import compile_weights, install_noise, install_retention, retention_loss
 from scripts.bench_step import NOISE, RETENTION, RETENTION_WEIGHT
 
 NETWORKS = {"resnet50": "resnet50", "deit_tiny": "deit_tiny_patch16_224"}
 BATCH = 128
 
 
-def make_step(network: str, analog: bool) -> tuple[Callable[[], None], int]:
+def make_step(network: str, analog: bool, compiled: bool = False) -> tuple[Callable[[], None], int]:
     """A training step of its own model, and how many layers lie in cells."""
     torch.manual_seed(0)
     model = timm.create_model(NETWORKS[network]).cuda().train()
@@ -51,6 +52,7 @@ def make_step(network: str, analog: bool) -> tuple[Callable[[], None], int]:
     if analog:
         convert(model, load_hardware("reram_cmo", mapping="differential", scale="tensor", kappa=2.0))
         install_retention(model, RETENTION)
+        compile_weights(model, compiled, steps=0)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
 
     def step() -> None:
@@ -75,13 +77,13 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def peak_bytes(network: str, analog: bool) -> int:
+def peak_bytes(network: str, analog: bool, compiled: bool = False) -> int:
     """Most bytes in use at once, from building the model to the end of the third step."""
     gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    step, _ = make_step(network, analog)
+    step, _ = make_step(network, analog, compiled)
     for _ in range(3):
         step()
     return torch.cuda.max_memory_allocated() - before
@@ -98,9 +100,9 @@ def launches(step: Callable[[], None]) -> int:
     return len(events)
 
 
-def training(network: str, repeats: int) -> dict[str, str | float]:
-    memory = {analog: peak_bytes(network, analog) for analog in (False, True)}
-    (digital, _), (analog, layers) = make_step(network, False), make_step(network, True)
+def training(network: str, repeats: int, compiled: bool) -> dict[str, str | float]:
+    memory = {analog: peak_bytes(network, analog, compiled) for analog in (False, True)}
+    (digital, _), (analog, layers) = make_step(network, False), make_step(network, True, compiled)
     for _ in range(5):
         digital(), analog()
     pairs = []
@@ -111,6 +113,7 @@ def training(network: str, repeats: int) -> dict[str, str | float]:
             pairs.append((seconds(analog), seconds(digital))[::-1])
     return {
         "workload": f"{network}_b{BATCH}_bf16",
+        "transform": "compiled" if compiled else "plain calls",
         "ratio_time": round(statistics.median(a / d for d, a in pairs), 4),
         "ratio_memory": round(memory[True] / memory[False], 4),
         "digital_ms": round(1e3 * statistics.median(d for d, _ in pairs), 2),
@@ -147,7 +150,8 @@ def main() -> None:
     options = parser.parse_args()
     if not torch.cuda.is_available():
         sys.exit("No GPU here: torch.cuda.is_available() is false")
-    rows = [training(network, options.repeats) for network in NETWORKS] + [chip(7)]
+    rows = [training(network, options.repeats, compiled) for compiled in (True, False) for network in NETWORKS]
+    rows.append(chip(7))
     about = {"commit": commit(), "version": version("hwaware"), "torch": torch.__version__}
     about |= {"python": platform.python_version(), "gpu": torch.cuda.get_device_name()}
     for row in rows:

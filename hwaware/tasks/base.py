@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
@@ -38,6 +39,7 @@ from hwaware.training import (
     TrainingNoise,
     batch_norms,
     clip_weights_,
+    compile_weights,
     distillation_loss,
     install_noise,
     install_retention,
@@ -104,6 +106,8 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         freeze_bn_statistics: keep a pretrained network's batch-norm statistics while its affine parameters train.
         optimizer: from parameters to an optimiser; None is SGD with learning rate 0.01 and momentum 0.9.
         scheduler: see :data:`SchedulerCallable`; None keeps the learning rate.
+        compile_weights: whether training computes the weights in cells by ``torch.compile``; None: on a GPU, for runs
+            long enough to gain by it. A run goes on as it began.
     """
 
     #: Bytes of a stored sample's label.
@@ -124,6 +128,8 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
     conversion: ConversionReport | None = None
     #: λ, resolved at the first step from the retention loss's share of the task loss.
     retention_weight: float | None = None
+    #: Whether the run's weights are computed by compiled functions; None: before training.
+    _compiled_weights: bool | None = None
     #: The digital network's output for a batch, while training with distillation.
     _teach: Callable[[Any], Any] | None = None
 
@@ -140,6 +146,7 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         freeze_bn_statistics: bool = True,
         optimizer: OptimizerCallable | None = None,
         scheduler: SchedulerCallable | None = None,
+        compile_weights: bool | None = None,
     ) -> None:
         super().__init__()
         of_cells = {"noise": noise, "retention": retention, "bias": bias, "clip_alpha": clip_alpha}
@@ -164,7 +171,7 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         self.hardware, self.corrected = hardware, corrected
         self.noise, self.retention, self.clip_alpha = noise, retention, clip_alpha
         self.bias, self.distillation = bias, distillation
-        self.freeze_bn_statistics = freeze_bn_statistics
+        self.freeze_bn_statistics, self.compile_weights = freeze_bn_statistics, compile_weights
         self.optimizer_callable, self.scheduler_callable = optimizer, scheduler
 
     # What a subclass says.
@@ -336,7 +343,20 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         self.train()  # Lightning leaves the modes that it finds
         if self.retention is not None:  # here, because by now the weights are on their device
             install_retention(self.network, self.retention)
+        self._compile_weights()
         self._teach = self.teacher(self.device)  # no submodule: it is neither trained nor saved
+
+    def _compile_weights(self) -> None:
+        """As the recipe says, else as the run did before, else as pays."""
+        began = self._compiled_weights
+        wanted = began if self.compile_weights is None else self.compile_weights
+        now = compile_weights(self.network, wanted, self.trainer.estimated_stepping_batches)
+        if began is not None and now != began:
+            how = "compiled" if began else "not compiled"
+            rank_zero_warn(
+                f"the run began with weights {how}; it goes on otherwise, and not bit for bit as it would have."
+            )
+        self._compiled_weights = now
 
     def on_train_end(self) -> None:
         self.settle()
@@ -432,6 +452,7 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
             "hardware": self.hardware_plain,
             "retention_weight": self.retention_weight,
             "ranges": dict(Measured.of(self.network).ranges),
+            "compiled_weights": self._compiled_weights,
         }
 
     @classmethod
@@ -456,6 +477,7 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         saved = checkpoint.get(CHECKPOINT_KEY, {})
         refuse_other_run(saved, self.network_name, self.hardware_plain, self.network)
         self.retention_weight = saved["retention_weight"]
+        self._compiled_weights = saved.get("compiled_weights")
         Measured(ranges=saved.get("ranges", {})).give(self.network)
 
     @property

@@ -4,6 +4,7 @@ from hwaware.training.ages import AgeDistribution
 from hwaware.training.batch_norms import batch_norms, synchronise_batch_norms
 from hwaware.training.bias import MappingBias
 from hwaware.training.clipping import clip_weights_
+from hwaware.training.compiling import compile_weights
 from hwaware.training.distillation import Distillation, distillation_loss
 from hwaware.training.layer_decay import layer_depths
 from hwaware.training.mixing import Mixing
@@ -25,6 +26,7 @@ __all__ = [
     "TrainingNoise",
     "batch_norms",
     "clip_weights_",
+    "compile_weights",
     "distillation_loss",
     "install_noise",
     "install_retention",

@@ -96,12 +96,15 @@ def install_noise(model: nn.Module, noise: TrainingNoise) -> float | None:
     if not (layers := analog_layers(model)):
         raise UserError("the network has no analog layer to put noise on: convert(model, hardware) first.")
     age_s = noise.ages.draw() if noise.kind == "device" else None
-    tables: dict[Hardware, NoiseTable | None] = {}
+    tables: dict[
+        tuple[Hardware, torch.device], NoiseTable | None
+    ] = {}  # one for layers alike: a copy costs a GPU's time
     for layer in layers.values():
-        if layer.hardware not in tables:
-            tables[layer.hardware] = _table(layer.hardware, noise, age_s)
-        table, device = tables[layer.hardware], layer.hardware.device
-        layer.noise = table if table is None else table.to(layer.weight.device)
+        key, device = (layer.hardware, layer.weight.device), layer.hardware.device
+        if key not in tables:
+            table = _table(layer.hardware, noise, age_s)
+            tables[key] = table if table is None else table.to(layer.weight.device)
+        layer.noise = tables[key]
         layer.repaired = noise.repaired
         layer.stuck_cells = noise.kind == "device" and device.stuck_on + device.stuck_off > 0
     return age_s

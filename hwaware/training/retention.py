@@ -53,8 +53,12 @@ def error_table(hardware: Hardware, ages_s: tuple[float, ...]) -> ErrorTable:
 
 def install_retention(model: nn.Module, loss: RetentionLoss) -> None:
     """Lets the training forward of each analog layer compute its expected error; call once, before training."""
+    tables: dict[tuple[Hardware, torch.device], ErrorTable] = {}
     for layer in analog_layers(model).values():
-        layer.error = error_table(layer.hardware, loss.ages_s).to(layer.weight.device)
+        key = (layer.hardware, layer.weight.device)
+        if key not in tables:
+            tables[key] = error_table(layer.hardware, loss.ages_s).to(layer.weight.device)
+        layer.error = tables[key]
 
 
 def remove_retention(model: nn.Module) -> None:

@@ -71,7 +71,7 @@ class _Realise(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor | None]:
         scaling, curve, steps = encoding.scaling, encoding.curve, encoding.steps
         per_channel, fixed_point = scaling.per_channel, encoding.format.is_fixed_point
-        layout = _memory_format(latent)
+        layout = memory_format(latent)
         w = latent.float().contiguous(memory_format=layout)
         weight = torch.empty_like(w)
         blocks = _blocks(w, per_channel)
@@ -81,11 +81,11 @@ class _Realise(torch.autograd.Function):
             scales, extremes = _fixed_scales(blocks, scaling.fixed), None
         if noise is not None:
             gaussians = gaussian_blocks([b.numel() for b in blocks], w.device)
-            shifted = _shifted_table(noise, encoding)
+            shifted = shifted_table(noise, encoding)
             if not per_channel:
                 shifted = shifted * scales[0]
         if error is not None:
-            squares = _squares_table(error, encoding)
+            squares = squares_table(error, encoding)
 
         sums, code_steps = [], steps if fixed_point else 0
         for w_block, out, s in zip(blocks, _blocks(weight, per_channel), scales, strict=True):
@@ -139,13 +139,13 @@ class _Realise(torch.autograd.Function):
             g_blocks = _blocks(g_weight.contiguous(memory_format=ctx.layout), per_channel)
         table = None
         if g_ratio is not None:  # slope of f, and of the ratio in u over s
-            slope, gain, power_gain = _slope_tables(ctx.error, encoding)
+            slope, gain, power_gain = slope_tables(ctx.error, encoding)
             share = _divide(_number(g_ratio), ctx.total.imag)
             table = torch.complex(
                 slope, (gain - power_gain * ctx.ratio) * (share if per_channel else share * scales[0])
             )
         elif curve:
-            table = _slope_table(SLOPE_SIZE, curve, w.device)
+            table = slope_table(SLOPE_SIZE, curve, w.device)
 
         g_scales, code_steps = [], encoding.steps if encoding.format.is_fixed_point else 0
         for w_block, out, s, g, noisy in zip(blocks, grad_blocks, scales, g_blocks, weight_blocks, strict=False):
@@ -204,7 +204,7 @@ def _add_at_peaks(found: list[tuple[Tensor, Tensor, int]], s: Number, g: Number)
         grad.add_(hit.mul_(sign * share))
 
 
-def _memory_format(w: Tensor) -> torch.memory_format:
+def memory_format(w: Tensor) -> torch.memory_format:
     if w.ndim == 4 and not w.is_contiguous() and w.is_contiguous(memory_format=torch.channels_last):
         return torch.channels_last
     return torch.contiguous_format
@@ -343,34 +343,34 @@ def _constant(value: float) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def _shifted_table(noise: NoiseTable, encoding: Encoding) -> Tensor:
+def shifted_table(noise: NoiseTable, encoding: Encoding) -> Tensor:
     """f(u) + mean + i·std."""
-    return noise.packed + _effective_table(len(noise), encoding, noise.packed.device)
+    return noise.packed + effective_table(len(noise), encoding, noise.packed.device)
 
 
 @lru_cache(maxsize=64)
-def _squares_table(error: ErrorTable, encoding: Encoding) -> Tensor:
+def squares_table(error: ErrorTable, encoding: Encoding) -> Tensor:
     """R(u) + i·f(u)²."""
-    return torch.complex(error.value, _effective_table(len(error), encoding, error.value.device).square())
+    return torch.complex(error.value, effective_table(len(error), encoding, error.value.device).square())
 
 
 @lru_cache(maxsize=64)
-def _slope_tables(error: ErrorTable, encoding: Encoding) -> tuple[Tensor, Tensor, Tensor]:
+def slope_tables(error: ErrorTable, encoding: Encoding) -> tuple[Tensor, Tensor, Tensor]:
     """f'(u), R'(u) and (f²)'(u)."""
     device = error.slope.device
-    slope = _slope_table(len(error), encoding.curve, device).real.contiguous()
-    return slope, error.slope.contiguous(), 2 * slope * _effective_table(len(error), encoding, device)
+    slope = slope_table(len(error), encoding.curve, device).real.contiguous()
+    return slope, error.slope.contiguous(), 2 * slope * effective_table(len(error), encoding, device)
 
 
 @lru_cache
-def _effective_table(size: int, encoding: Encoding, device: torch.device) -> Tensor:
+def effective_table(size: int, encoding: Encoding, device: torch.device) -> Tensor:
     """f(u), u as written."""
     u, curve = encoding.written(positions(size)), encoding.curve
     return (torch.sinh(curve * u) / math.sinh(curve) if curve else u).float().to(device)
 
 
 @lru_cache
-def _slope_table(size: int, curve: float, device: torch.device) -> Tensor:
+def slope_table(size: int, curve: float, device: torch.device) -> Tensor:
     """f'(u) + 0i."""
     u = positions(size)
     slope = torch.cosh(curve * u) * (curve / math.sinh(curve)) if curve else torch.ones_like(u)
