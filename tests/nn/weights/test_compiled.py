@@ -11,6 +11,7 @@ import hwaware
 from hwaware.hardware import Codes, Levels
 from hwaware.nn import analog_layers
 from hwaware.nn.weights import compiled, fused
+from hwaware.nn.weights.tables import NoiseTable
 from hwaware.training import compile_weights
 from tests.nn.weights.test_fused import (
     SHAPES,
@@ -191,3 +192,19 @@ def test_compiled_it_trains_as_by_blocks():
             optimizer.step()
     assert losses["compiled"] == pytest.approx(losses["blocks"], rel=1e-3)
     assert losses["whole"] == pytest.approx(losses["blocks"], rel=1e-3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_compiled_on_cuda_it_agrees_with_the_cpu(per_channel):
+    latent = latents(300, 400)
+    on_gpu = latent.detach().cuda().requires_grad_()
+    exact = NoiseTable(torch.zeros(2049), torch.zeros(2049))
+    results = []
+    for way, weights in ((fused, latent), (compiled, on_gpu)):
+        tables = exact.to(weights.device), error_table(2049).to(weights.device)
+        weight, error = way.realise(weights, held(per_channel), *tables)
+        (weight.square().sum() + error).backward()
+        results.append([x.cpu() for x in (weight, error, weights.grad)])
+    for ours, theirs in zip(*results[::-1], strict=True):
+        close(ours, theirs, 1e-4)
