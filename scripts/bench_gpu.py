@@ -3,9 +3,9 @@
 
     scripts/bench_gpu.py [--repeats 30] [--out results/speed/bench_gpu.csv]
 
-A step is as in ``bench_step.py`` with everything on, in bf16 autocast, batch 128, 224 × 224 pixels, with the transform of
-weights compiled, and by plain calls. Steps with and without alternate; times are of the wall clock, from one idle state
-of the GPU to the next, median over pairs.
+A step is as in ``bench_step.py`` with everything on, in bf16 autocast, batch 128, 224 × 224 pixels; the weights are
+computed by compiled functions, and by plain calls. Steps with and without alternate; times are of the wall clock, from
+one idle state of the GPU to the next, median over pairs.
 ``launches_per_layer`` counts the kernels that a step with everything on launches beyond the digital one's, by layer in
 cells, forward and backward together. The chip is of a ResNet-50: programmed, and read at ten years.
 
