@@ -4,7 +4,7 @@
     scripts/bench_gpu.py [--repeats 30] [--out results/speed/bench_gpu.csv]
 
 A step is as in ``bench_step.py`` with everything on, in bf16 autocast, batch 128, 224 × 224 pixels; the weights are
-computed by compiled functions, and by plain calls. Steps with and without alternate; times are of the wall clock, from
+computed in each of the ways that training knows. Steps with and without alternate; times are of the wall clock, from
 one idle state of the GPU to the next, median over pairs.
 ``launches_per_layer`` counts the kernels that a step with everything on launches beyond the digital one's, by layer in
 cells, forward and backward together. The chip is of a ResNet-50: programmed, and read at ten years.
@@ -36,31 +36,34 @@ from hwaware.hardware import load_hardware
 from hwaware.nn import analog_layers, convert
 from hwaware.results.csv import write_csv
 from hwaware.results.provenance import commit
-from hwaware.training import compile_weights, install_noise, install_retention, retention_loss
+from hwaware.training import WAYS, WeightsTogether, install_noise, install_retention, retention_loss
 from scripts.bench_step import NOISE, RETENTION, RETENTION_WEIGHT
 
 NETWORKS = {"resnet50": "resnet50", "deit_tiny": "deit_tiny_patch16_224"}
 BATCH = 128
 
 
-def make_step(network: str, analog: bool, compiled: bool = False) -> tuple[Callable[[], None], int]:
+def make_step(network: str, way: str | None) -> tuple[Callable[[], None], int]:
     """A training step of its own model, and how many layers lie in cells."""
     torch.manual_seed(0)
     model = timm.create_model(NETWORKS[network]).cuda().train()
     images = torch.randn(BATCH, 3, 224, 224, device="cuda")
     labels = torch.randint(1000, (BATCH,), device="cuda")
-    if analog:
+    together = None
+    if way:
         convert(model, load_hardware("reram_cmo", mapping="differential", scale="tensor", kappa=2.0))
         install_retention(model, RETENTION)
-        compile_weights(model, compiled, steps=0)
+        together = None if way == "by_layer" else WeightsTogether(model, way == "compiled")
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
 
     def step() -> None:
-        if analog:
+        if way:
             install_noise(model, NOISE)
+        if together:
+            together()
         with torch.autocast("cuda", torch.bfloat16):
             loss = F.cross_entropy(model(images), labels)
-        if analog:
+        if way:
             loss = loss + RETENTION_WEIGHT * retention_loss(model)
         loss.backward()
         optimizer.step()
@@ -77,13 +80,13 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def peak_bytes(network: str, analog: bool, compiled: bool = False) -> int:
+def peak_bytes(network: str, way: str | None) -> int:
     """Most bytes in use at once, from building the model to the end of the third step."""
     gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    step, _ = make_step(network, analog, compiled)
+    step, _ = make_step(network, way)
     for _ in range(3):
         step()
     return torch.cuda.max_memory_allocated() - before
@@ -100,9 +103,9 @@ def launches(step: Callable[[], None]) -> int:
     return len(events)
 
 
-def training(network: str, repeats: int, compiled: bool) -> dict[str, str | float]:
-    memory = {analog: peak_bytes(network, analog, compiled) for analog in (False, True)}
-    (digital, _), (analog, layers) = make_step(network, False), make_step(network, True, compiled)
+def training(network: str, repeats: int, way: str) -> dict[str, str | float]:
+    memory = {one: peak_bytes(network, one) for one in (None, way)}
+    (digital, _), (analog, layers) = make_step(network, None), make_step(network, way)
     for _ in range(5):
         digital(), analog()
     pairs = []
@@ -113,9 +116,9 @@ def training(network: str, repeats: int, compiled: bool) -> dict[str, str | floa
             pairs.append((seconds(analog), seconds(digital))[::-1])
     return {
         "workload": f"{network}_b{BATCH}_bf16",
-        "transform": "compiled" if compiled else "plain calls",
+        "way": way,
         "ratio_time": round(statistics.median(a / d for d, a in pairs), 4),
-        "ratio_memory": round(memory[True] / memory[False], 4),
+        "ratio_memory": round(memory[way] / memory[None], 4),
         "digital_ms": round(1e3 * statistics.median(d for d, _ in pairs), 2),
         "analog_ms": round(1e3 * statistics.median(a for _, a in pairs), 2),
         "launches_per_layer": round((launches(analog) - launches(digital)) / layers, 2),
@@ -150,7 +153,7 @@ def main() -> None:
     options = parser.parse_args()
     if not torch.cuda.is_available():
         sys.exit("No GPU here: torch.cuda.is_available() is false")
-    rows = [training(network, options.repeats, compiled) for compiled in (True, False) for network in NETWORKS]
+    rows = [training(network, options.repeats, way) for way in WAYS for network in NETWORKS]
     rows.append(chip(7))
     about = {"commit": commit(), "version": version("hwaware"), "torch": torch.__version__}
     about |= {"python": platform.python_version(), "gpu": torch.cuda.get_device_name()}

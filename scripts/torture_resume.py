@@ -1,13 +1,14 @@
 #!/usr/bin/env python
 """Deaths in training, by the hundred: each run dies at some batches, goes on, and must end with the same weights.
 
-    scripts/torture_resume.py                       # 130 deaths: about twenty minutes on two cores
+    scripts/torture_resume.py                       # 160 deaths: about twenty minutes on two cores
     scripts/torture_resume.py --way accumulated --rounds 3 --out deaths.csv
 
 A tiny network on the digits is trained in some ways (checkpoints every few steps, gradients of three batches summed up,
-averaged weights, checkpoints at the end of epochs, two processes). A run dies after one to three drawn batches, before
-or after a checkpoint of that step was written, as a killed process does: without any handler of the trainer. Then it is
-resumed by ``--ckpt_path last``. Its ``model.safetensors`` is compared with that of a run that did not die, bit for bit.
+averaged weights, all layers' weights at once, checkpoints at the end of epochs, two processes). A run dies after one to
+three drawn batches, before or after a checkpoint of that step was written, as a killed process does: without a handler
+of the trainer. Then it is resumed by ``--ckpt_path last``. Its ``model.safetensors`` is compared with that of a run
+that did not die, bit for bit.
 
 Ends with status 1 where one differs.
 """
@@ -42,6 +43,7 @@ WAYS = {
     "accumulated": (*_ACCUMULATED, "--checkpoint.every_n_train_steps", "2"),
     "averaged": (*_AVERAGED, "--checkpoint.every_n_train_steps", "5"),
     "averaged_accumulated": (*_AVERAGED, *_ACCUMULATED, "--checkpoint.every_n_train_steps", "2"),
+    "weights_together": ("--model.weights_way", "together", "--checkpoint.every_n_train_steps", "5"),
     "epochs": ("--checkpoint.every_n_train_steps", "null", "--checkpoint.every_n_epochs", "1"),
     "two_processes": ("--trainer.devices", "2", "--trainer.strategy", "ddp", "--checkpoint.every_n_train_steps", "2"),
 }

@@ -20,7 +20,7 @@ from hwaware.hardware import Converters, Hardware, Ranges
 from hwaware.nn.faults import apply_stuck_cells
 from hwaware.nn.reference import add_reference_noise
 from hwaware.nn.repaired import repair_largest_errors
-from hwaware.nn.weights import compiled, fused
+from hwaware.nn.weights.fused import realise
 from hwaware.nn.weights.tables import ErrorTable, NoiseTable
 
 
@@ -34,7 +34,7 @@ class AnalogLayer(nn.Module):
         error: expected of the weights, for the retention loss; None: off.
         stuck_cells: whether training noise also draws the device's stuck cells.
         repaired: share of the weights, those with the largest errors, that training noise leaves out.
-        compiled: whether training computes weights by :mod:`hwaware.nn.weights.compiled`, where that knows the case.
+        ready: what :meth:`realise` gives in this training step, where it was computed with other layers' beforehand.
         weight_error: ``Σ E[(ŵ - w_eff)²] / Σ w_eff²`` of the last training forward; None where ``error`` is.
         ranges: that the crossbars' converters span; kept by a layer that is made digital, and taken up again.
     """
@@ -52,7 +52,7 @@ class AnalogLayer(nn.Module):
     weight_error: Tensor | None = None
     stuck_cells: bool = False
     repaired: float = 0.0
-    compiled: bool = False
+    ready: tuple[Tensor, Tensor | None] | None = None
     ranges: Ranges | None = None
     _exact_signals: bool = False
     _installed: Tensor | None = None
@@ -119,10 +119,9 @@ class AnalogLayer(nn.Module):
 
     def realise(self, noise: NoiseTable | None, error: ErrorTable | None) -> tuple[Tensor, Tensor | None]:
         """:func:`hwaware.nn.weights.fused.realise` of the latents."""
-        encoding = self.hardware.encoding
-        if self.compiled and noise is not None and compiled.is_supported(encoding, noise, error):
-            return compiled.realise(self.weight, encoding, noise, error)
-        return fused.realise(self.weight, encoding, noise, error)
+        if self.ready is not None and noise is not None:
+            return self.ready
+        return realise(self.weight, self.hardware.encoding, noise, error)
 
     @torch.no_grad()
     def weight_scale(self) -> Tensor:

@@ -33,13 +33,15 @@ from hwaware.nn import (
 from hwaware.nn.batches import split_batch
 from hwaware.tasks.same_run import refuse_other_run
 from hwaware.training import (
+    WAYS,
     Distillation,
     MappingBias,
     RetentionLoss,
     TrainingNoise,
+    WeightsTogether,
     batch_norms,
+    choose_way,
     clip_weights_,
-    compile_weights,
     distillation_loss,
     install_noise,
     install_retention,
@@ -106,8 +108,8 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         freeze_bn_statistics: keep a pretrained network's batch-norm statistics while its affine parameters train.
         optimizer: from parameters to an optimiser; None is SGD with learning rate 0.01 and momentum 0.9.
         scheduler: see :data:`SchedulerCallable`; None keeps the learning rate.
-        compile_weights: whether training computes the weights in cells by ``torch.compile``; None: on a GPU, for runs
-            long enough to gain by it. A run goes on as it began.
+        weights_way: how a step computes the weights in cells, one of :data:`hwaware.training.WAYS`; None: ``together``
+            on a GPU, ``by_layer`` on a CPU. A run goes on as it began.
     """
 
     #: Bytes of a stored sample's label.
@@ -128,8 +130,9 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
     conversion: ConversionReport | None = None
     #: λ, resolved at the first step from the retention loss's share of the task loss.
     retention_weight: float | None = None
-    #: Whether the run's weights are computed by compiled functions; None: before training.
-    _compiled_weights: bool | None = None
+    #: How the run computes its weights; None: before training.
+    _way: Literal["by_layer", "together", "compiled"] | None = None
+    _together: WeightsTogether | None = None
     #: The digital network's output for a batch, while training with distillation.
     _teach: Callable[[Any], Any] | None = None
 
@@ -146,7 +149,7 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         freeze_bn_statistics: bool = True,
         optimizer: OptimizerCallable | None = None,
         scheduler: SchedulerCallable | None = None,
-        compile_weights: bool | None = None,
+        weights_way: Literal["by_layer", "together", "compiled"] | None = None,
     ) -> None:
         super().__init__()
         of_cells = {"noise": noise, "retention": retention, "bias": bias, "clip_alpha": clip_alpha}
@@ -161,6 +164,8 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
             raise UserError(
                 "clip_alpha moves weights that bias has projected: set it to null; a fixed scale clips too."
             )
+        if weights_way not in (None, *WAYS):
+            raise UserError(f"weights_way '{weights_way}' is unknown. {nearest(weights_way, WAYS)}")
         if trainable not in ("all", "norms"):
             raise UserError(f"trainable '{trainable}' is unknown. {nearest(trainable, ('all', 'norms'))}")
         moving = {"retention": retention, "bias": bias, "clip_alpha": clip_alpha}
@@ -171,7 +176,7 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         self.hardware, self.corrected = hardware, corrected
         self.noise, self.retention, self.clip_alpha = noise, retention, clip_alpha
         self.bias, self.distillation = bias, distillation
-        self.freeze_bn_statistics, self.compile_weights = freeze_bn_statistics, compile_weights
+        self.freeze_bn_statistics, self.weights_way = freeze_bn_statistics, weights_way
         self.optimizer_callable, self.scheduler_callable = optimizer, scheduler
 
     # What a subclass says.
@@ -343,29 +348,28 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         self.train()  # Lightning leaves the modes that it finds
         if self.retention is not None:  # here, because by now the weights are on their device
             install_retention(self.network, self.retention)
-        self._compile_weights()
+        self._choose_way()
         self._teach = self.teacher(self.device)  # no submodule: it is neither trained nor saved
 
-    def _compile_weights(self) -> None:
-        """As the recipe says, else as the run did before, else as pays."""
-        began = self._compiled_weights
-        wanted = began if self.compile_weights is None else self.compile_weights
-        now = compile_weights(self.network, wanted, self.trainer.estimated_stepping_batches)
-        if began is not None and now != began:
-            how = "compiled" if began else "not compiled"
-            rank_zero_warn(
-                f"the run began with weights {how}; it goes on otherwise, and not bit for bit as it would have."
-            )
-        self._compiled_weights = now
+    def _choose_way(self) -> None:
+        """As the recipe says, else as the run began, else as is best here."""
+        began = self._way
+        self._way = choose_way(self.network, self.weights_way or began)
+        if began is not None and self._way != began:
+            rank_zero_warn(f"weights_way: the run began '{began}' and goes on '{self._way}', so not bit for bit.")
+        if self._way != "by_layer":
+            self._together = WeightsTogether(self.network, self._way == "compiled")
 
     def on_train_end(self) -> None:
         self.settle()
         remove_retention(self.network)
-        self._teach = None
+        self._teach = self._together = None
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         # The seeding callback has just seeded torch's global generator for this very step.
         age_s = install_noise(self.network, self.noise) if self.noise is not None else None
+        if self._together is not None:
+            self._together()
         task_loss = self.loss_of(self.network, batch, self._teach)
         logged, total = {"train/task_loss": task_loss.detach()}, task_loss
         if age_s is not None:
@@ -452,7 +456,7 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
             "hardware": self.hardware_plain,
             "retention_weight": self.retention_weight,
             "ranges": dict(Measured.of(self.network).ranges),
-            "compiled_weights": self._compiled_weights,
+            "weights_way": self._way,
         }
 
     @classmethod
@@ -477,7 +481,7 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         saved = checkpoint.get(CHECKPOINT_KEY, {})
         refuse_other_run(saved, self.network_name, self.hardware_plain, self.network)
         self.retention_weight = saved["retention_weight"]
-        self._compiled_weights = saved.get("compiled_weights")
+        self._way = saved.get("weights_way")
         Measured(ranges=saved.get("ranges", {})).give(self.network)
 
     @property

@@ -4,7 +4,6 @@ from hwaware.training.ages import AgeDistribution
 from hwaware.training.batch_norms import batch_norms, synchronise_batch_norms
 from hwaware.training.bias import MappingBias
 from hwaware.training.clipping import clip_weights_
-from hwaware.training.compiling import compile_weights
 from hwaware.training.distillation import Distillation, distillation_loss
 from hwaware.training.layer_decay import layer_depths
 from hwaware.training.mixing import Mixing
@@ -16,17 +15,20 @@ from hwaware.training.retention import (
     retention_loss,
     weight_for_share,
 )
+from hwaware.training.together import WAYS, WeightsTogether, choose_way
 
 __all__ = [
+    "WAYS",
     "AgeDistribution",
     "Distillation",
     "MappingBias",
     "Mixing",
     "RetentionLoss",
     "TrainingNoise",
+    "WeightsTogether",
     "batch_norms",
+    "choose_way",
     "clip_weights_",
-    "compile_weights",
     "distillation_loss",
     "install_noise",
     "install_retention",

@@ -104,7 +104,7 @@ def install_noise(model: nn.Module, noise: TrainingNoise) -> float | None:
         if key not in tables:
             table = _table(layer.hardware, noise, age_s)
             tables[key] = table if table is None else table.to(layer.weight.device)
-        layer.noise = tables[key]
+        layer.noise, layer.ready = tables[key], None
         layer.repaired = noise.repaired
         layer.stuck_cells = noise.kind == "device" and device.stuck_on + device.stuck_off > 0
     return age_s
@@ -123,4 +123,4 @@ def _table(hardware: Hardware, noise: TrainingNoise, age_s: float | None) -> Noi
 def remove_noise(model: nn.Module) -> None:
     """Undoes :func:`install_noise`."""
     for layer in analog_layers(model).values():
-        layer.noise = None
+        layer.noise = layer.ready = None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+import re
+import warnings
 
 import numpy as np
 import pytest
@@ -333,3 +335,20 @@ def test_repairs_learn_from_the_digital_network_too():
         task = make(hardware=CMO, distillation=distillation)
         loss = fit_data(Run(), task, Data()).loss(task.network.eval(), batch).item()
         assert (loss < 1e-5) == low
+
+
+def test_the_way_to_compute_weights_is_kept_and_a_change_is_told():
+    told = r"weights_way: the run began 'together' and goes on 'by_layer', so not bit for bit"
+    with pytest.raises(UserError, match="weights_way 'togehter' is unknown"):
+        make(hardware=CMO, weights_way="togehter")
+    task = make(hardware=CMO, noise=OLD, retention=RetentionLoss(), weights_way="together")
+    fit(task)
+    checkpoint = {}
+    task.on_save_checkpoint(checkpoint)
+    for way, warned in ((None, False), ("by_layer", True)):
+        again = make(hardware=CMO, noise=OLD, weights_way=way)
+        again.on_load_checkpoint(checkpoint)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            fit(again)
+        assert any(re.search(told, str(one.message)) for one in caught) == warned
