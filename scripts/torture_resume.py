@@ -31,12 +31,13 @@ from safetensors.torch import load_file
 
 from hwaware.cli.main import main as hwaware
 from hwaware.results.csv import write_csv
-from tests.command_line import FINETUNE, pretrained_weights, run_process
+from tests.command_line import FINETUNE, pretrained_weights
+from tests.processes import run_process
 
 _AVERAGED = (
     *("--trainer.callbacks+=lightning.pytorch.callbacks.EMAWeightAveraging", "--trainer.callbacks.decay", "0.8"),
 )
-_ACCUMULATED = ("--trainer.accumulate_grad_batches", "3", "--data.batch_size", "64")
+_ACCUMULATED = ("--trainer.accumulate_grad_batches", "3", "--data.batch_size", "16")
 #: Settings by the name of a way to train.
 WAYS = {
     "plain": ("--checkpoint.every_n_train_steps", "5"),

@@ -1,10 +1,7 @@
-"""Running commands in tests: in this process, or as a real one."""
+"""Running commands in tests, in this process; :mod:`tests.processes` runs them as others."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import tempfile
 from dataclasses import replace
 from functools import cache
@@ -31,13 +28,6 @@ _FOLDER = tempfile.TemporaryDirectory(prefix="hwaware-tests-")
 def run(*arguments: object) -> None:
     """A command in this process; must succeed."""
     assert main([str(argument) for argument in arguments]) == 0
-
-
-def run_process(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
-    """The same as a process of its own, started as a user does."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "hwaware", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def measured(file: Path) -> list[Row]:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.command_line import FINETUNE, measured, pretrained_weights, run, run_process
+from tests.command_line import FINETUNE, measured, pretrained_weights, run
+from tests.processes import run_process
 
 pytestmark = pytest.mark.slow
 

@@ -19,7 +19,8 @@ from hwaware.data.squad_files import read_questions
 from hwaware.export.bundle import read_bundle
 from hwaware.metrics import exact_match, f1
 from tests.callbacks.test_record import _records
-from tests.command_line import ROOT, measured, run, run_process
+from tests.command_line import ROOT, measured, run
+from tests.processes import run_process
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,8 @@ import pytest
 from safetensors.torch import load_file
 
 from hwaware.cli.main import main
-from tests.command_line import FINETUNE, pretrained_weights, run, run_process
+from tests.command_line import FINETUNE, pretrained_weights, run
+from tests.processes import run_process
 
 pytestmark = pytest.mark.slow
 

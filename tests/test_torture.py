@@ -1,7 +1,10 @@
 """The short form of scripts/torture.py."""
 
 import importlib.util
+import resource
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +21,19 @@ def test_mutated_input_is_accepted_or_refused_in_a_line(kind):
     assert not faults and counts.total() == 8
 
 
+def busy(seconds: float) -> None:
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def fill() -> None:
+    """64 MB more than this process ever had."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    now = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    assert b"x" * (most - now + (1 << 26))
+
+
 def test_faults_are_found(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
@@ -29,5 +45,11 @@ def test_faults_are_found(tmp_path, monkeypatch):
 
     assert torture.outcome(lambda: [][0], tmp_path)[0] == "traceback"
     assert torture.outcome(long, tmp_path)[0] == "traceback"
-    assert torture.outcome(lambda: bytearray(3 << 30) and None, tmp_path)[0] in ("large", "slow")
+    with monkeypatch.context() as limits:
+        limits.setattr(torture, "SLOW_S", 0.05)
+        assert torture.outcome(lambda: busy(0.1), tmp_path)[0] == "slow"
+    with monkeypatch.context() as limits:
+        limits.setattr(torture, "SLOW_S", 60.0)
+        limits.setattr(torture, "LARGE_KB", 1 << 15)
+        assert torture.outcome(fill, tmp_path)[0] == "large"
     assert torture.outcome(runs, tmp_path)[0] == "executed"

@@ -22,6 +22,7 @@ from hwaware.errors import UserError
 from hwaware.results.files import replacing
 
 if TYPE_CHECKING:
+    from tokenizers import Encoding
     from transformers import PreTrainedTokenizerFast
 
 #: Longer questions are cut, as BERT's reference implementation does.
@@ -31,7 +32,7 @@ MAX_QUESTION_TOKENS = 64
 CACHED_QUESTIONS = 2000
 
 _CHUNK = 500  # questions per call of the tokenizer
-_FORMAT = 2  # of cached files
+_FORMAT = 3  # of cached files; until 2, some versions of tokenizers left windows out
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,29 +164,19 @@ def _tokenise(
     for begin in track(chunks, "tokenising questions", transient=True, disable=not show_progress or len(chunks) < 4):
         chunk = questions[begin : begin + _CHUNK]
         pair = [_cut([one.text.strip() for one in chunk], tokenizer, max_question), [one.context for one in chunk]]
-        encoded = tokenizer(
-            *pair,
-            truncation="only_second",
-            max_length=max_length,
-            stride=stride,
-            return_overflowing_tokens=True,
-            return_offsets_mapping=True,
-        )
-        owners, spans = encoded["overflow_to_sample_mapping"], [one.span() for one in chunk]
-        for owner, window in zip(owners, encoded.encodings, strict=True):
-            ids = np.asarray(window.ids, dtype=np.int32)
-            mine = np.flatnonzero(np.asarray([part == 1 for part in window.sequence_ids]))
-            null = _null(ids, tokenizer)
-            # An empty paragraph has no place for an answer, but its question counts.
-            first, last = (int(mine[0]), int(mine[-1])) if len(mine) else (null, null - 1)
-            offsets = np.asarray(window.offsets[first : last + 1], dtype=np.int32).reshape(-1, 2)
-            answer = _answer(spans[owner], offsets)
-            here = (null, null) if answer is None else (first + answer[0], first + answer[1])
-            tokens.append(ids)
-            types.append(np.asarray(window.type_ids, dtype=np.int8))
-            lengths.append(len(ids))
-            characters.append(offsets)
-            places.append((begin + owner, first, last, null, *here))
+        # Not told that paragraphs are longer than the network reads: they are cut here.
+        for number, encoded in enumerate(tokenizer(*pair, verbose=False).encodings, begin):
+            for ids, kinds, offsets, first in _parts(encoded, max_length, stride):
+                null = _null(ids, tokenizer)
+                # An empty paragraph has no place for an answer, but its question counts.
+                first, last = (first, first + len(offsets) - 1) if len(offsets) else (null, null - 1)
+                answer = _answer(questions[number].span(), offsets)
+                here = (null, null) if answer is None else (first + answer[0], first + answer[1])
+                tokens.append(ids)
+                types.append(kinds)
+                lengths.append(len(ids))
+                characters.append(offsets)
+                places.append((number, first, last, null, *here))
     columns = np.asarray(places, dtype=np.int32).T
     names = ("question", "first", "last", "null", "start", "end")
     return Windows(
@@ -197,6 +188,26 @@ def _tokenise(
         characters=np.concatenate(characters),
         **dict(zip(names, columns, strict=True)),
     )
+
+
+def _parts(encoded: Encoding, max_length: int, stride: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, int]]:
+    """Cuts a question with its paragraph into windows.
+
+    The tokenizer could do so itself, but of a long paragraph tokenizers 0.23.1 and 0.23.2 lose the end (their issue
+    2091).
+
+    Yields:
+        Ids and types of a window's tokens, where those of the paragraph lie in its text, and the first of these.
+    """
+    ids, types = np.asarray(encoded.ids, dtype=np.int32), np.asarray(encoded.type_ids, dtype=np.int8)
+    offsets = np.asarray(encoded.offsets, dtype=np.int32).reshape(-1, 2)
+    paragraph = np.flatnonzero(np.asarray([part == 1 for part in encoded.sequence_ids]))
+    begin, end = (int(paragraph[0]), int(paragraph[-1]) + 1) if len(paragraph) else (len(ids), len(ids))
+    room = max_length - (len(ids) - (end - begin))
+    for at in range(begin, max(end - stride, begin + 1), room - stride):
+        until = min(at + room, end)
+        kept = np.r_[:begin, at:until, end : len(ids)]
+        yield ids[kept], types[kept], offsets[at:until], begin
 
 
 def _cut(texts: list[str], tokenizer: PreTrainedTokenizerFast, most: int) -> list[str]:

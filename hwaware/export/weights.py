@@ -138,7 +138,7 @@ def read_checkpoint(path: str | Path, to_resume: bool = False) -> dict[str, Any]
     path = Path(path)
     if not path.is_file():
         raise UserError(f"there is no checkpoint '{path}'.")
-    checkpoint = read_torch(path)
+    checkpoint = None if path.suffix == ".safetensors" else read_torch(path)  # some versions of torch read both
     if not isinstance(checkpoint, dict) or CHECKPOINT_KEY not in checkpoint:
         raise UserError(
             f"'{path}' is no checkpoint of a run of this package, so that nothing can go on from it. Weights, also "

@@ -18,8 +18,9 @@ from hwaware.errors import UserError
 from hwaware.hardware import Codes
 from hwaware.tasks import ImageClassification
 from hwaware.training import MappingBias
-from tests.command_line import FINETUNE, pretrained_weights, run, run_process
+from tests.command_line import FINETUNE, pretrained_weights, run
 from tests.placing import options
+from tests.processes import run_process
 
 HARDWARE = options("reram_cmo", mapping="bit_sliced", scale="fixed", kappa="linear", format={"fraction_bits": 6})
 ENCODING = "--model.hardware.encoding"

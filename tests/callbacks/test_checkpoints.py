@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import resource
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from tests.command_line import FINETUNE, pretrained_weights, run
 
 #: 20 batches in 2 epochs; or 40, three a step and the last of each epoch two.
 WHOLE = ()
-SUMMED = ("--data.batch_size", 64, "--trainer.accumulate_grad_batches", 3)
+SUMMED = ("--data.batch_size", 16, "--trainer.accumulate_grad_batches", 3)
 AVERAGED = ("--trainer.callbacks+=lightning.pytorch.callbacks.EMAWeightAveraging", "--trainer.callbacks.decay", 0.8)
 EACH_EPOCH = ("--checkpoint.every_n_train_steps", "null", "--checkpoint.every_n_epochs", 1)
 
@@ -49,6 +50,19 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) ->
     assert [key for key in one if not one[key].equal(other[key])] == []
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Weights after a training that nothing interrupts, by its options."""
+
+    @cache
+    def trained(*options: object) -> dict[str, torch.Tensor]:
+        folder = tmp_path_factory.mktemp("whole")
+        run(*fit(folder, *options))
+        return weights(folder)
+
+    return trained
+
+
 def test_what_was_there_stays_where_the_new_one_does_not_fit(tmp_path, no_limit):
     path = tmp_path / "last.ckpt"
     WholeCheckpoints().save_checkpoint({"step": 1}, path)
@@ -69,8 +83,7 @@ def test_nothing_is_written_outside_the_checkpoints_folder(tmp_path, monkeypatch
 
 
 @pytest.mark.slow
-def test_a_disk_that_fills_up_leaves_a_checkpoint_to_go_on_from(tmp_path, capsys, no_limit):
-    run(*fit(tmp_path / "whole"))
+def test_a_disk_that_fills_up_leaves_a_checkpoint_to_go_on_from(tmp_path, capsys, no_limit, whole):
     folder = tmp_path / "full"
     assert main(fit(folder, *callback("FillDisk", step=8))) == 1
     last = folder / "finetune" / "version_0" / "checkpoints" / "last.ckpt"
@@ -80,36 +93,38 @@ def test_a_disk_that_fills_up_leaves_a_checkpoint_to_go_on_from(tmp_path, capsys
     assert torch.load(last, weights_only=True)["global_step"] == 6 and list(last.parent.iterdir()) == [last]
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     run(*fit(folder, "--ckpt_path", last))
-    assert_same(weights(folder), weights(tmp_path / "whole"))
+    assert_same(weights(folder), whole())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("options", "kills"),
+    ("training", "checkpoints", "kills"),
     [
-        pytest.param((*WHOLE, "--checkpoint.every_n_train_steps", 5), (10, 13), id="at an epoch's end"),
-        pytest.param((*WHOLE, "--checkpoint.every_n_train_steps", 4), (7, 11, 15), id="several steps between them"),
-        pytest.param((*WHOLE, *EACH_EPOCH), (11, 12), id="each epoch"),
-        pytest.param((*SUMMED, "--checkpoint.every_n_train_steps", 2), (7, 8), id="within a step"),
-        pytest.param((*SUMMED, "--checkpoint.every_n_train_steps", 2), (8, 10, 22, 29), id="within steps"),
-        pytest.param((*SUMMED, *EACH_EPOCH, "--trainer.val_check_interval", 4), (24, 26), id="after validation"),
-        pytest.param((*AVERAGED, "--checkpoint.every_n_train_steps", 5), (7, 12), id="averaged"),
-        pytest.param((*AVERAGED, *SUMMED, "--checkpoint.every_n_train_steps", 2), (7, 8), id="averaged within a step"),
+        pytest.param(WHOLE, ("--checkpoint.every_n_train_steps", 5), (10, 13), id="at an epoch's end"),
+        pytest.param(WHOLE, ("--checkpoint.every_n_train_steps", 4), (7, 11, 15), id="several steps between them"),
+        pytest.param(WHOLE, EACH_EPOCH, (11, 12), id="each epoch"),
+        pytest.param(SUMMED, ("--checkpoint.every_n_train_steps", 2), (7, 8), id="within a step"),
+        pytest.param(SUMMED, ("--checkpoint.every_n_train_steps", 2), (8, 10, 22, 29), id="within steps"),
+        pytest.param(SUMMED, (*EACH_EPOCH, "--trainer.val_check_interval", 4), (24, 26), id="after validation"),
+        pytest.param(AVERAGED, ("--checkpoint.every_n_train_steps", 5), (7, 12), id="averaged"),
         pytest.param(
-            (*AVERAGED, "--checkpoint.every_n_train_steps", 5, "--trainer.max_steps", 20), (20,), id="averaged, ended"
+            (*AVERAGED, *SUMMED), ("--checkpoint.every_n_train_steps", 2), (7, 8), id="averaged within a step"
         ),
-        pytest.param((*AVERAGED, *EACH_EPOCH), (20,), id="averaged, ended, each epoch"),
+        pytest.param(
+            AVERAGED, ("--checkpoint.every_n_train_steps", 5, "--trainer.max_steps", 20), (20,), id="averaged, ended"
+        ),
+        pytest.param(AVERAGED, EACH_EPOCH, (20,), id="averaged, ended, each epoch"),
     ],
 )
-def test_killed_again_and_again_it_ends_with_the_same_weights(tmp_path, capsys, options, kills):
-    run(*fit(tmp_path / "whole", *options))
-    folder = tmp_path / "killed"
+def test_killed_again_and_again_it_ends_with_the_same_weights(tmp_path, capsys, whole, training, checkpoints, kills):
+    """As one that was not killed, whenever that wrote checkpoints and validated."""
+    folder, options = tmp_path / "killed", (*training, *checkpoints)
     for number, batches in enumerate(kills):
         resume = ("--ckpt_path", "last") if number else ()
         assert main(fit(folder, *options, *resume, *callback("DieAt", batches=batches))) == 1
         assert "(Killed; --debug" in capsys.readouterr().err
     run(*fit(folder, *options, "--ckpt_path", "last"))
-    assert_same(weights(folder), weights(tmp_path / "whole"))
+    assert_same(weights(folder), whole(*training))
 
 
 @pytest.mark.slow

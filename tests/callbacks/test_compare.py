@@ -259,4 +259,4 @@ def test_what_learns_from_validation_images_is_not_scored_on_them(tmp_path, caps
 def test_fitting_needs_a_whole_batch(tmp_path, capsys):
     methods = "[{class_path: ChannelAffine, init_args: {steps: 1}}]"
     assert main([*_arguments(tmp_path), "--evaluation.methods", methods, "--data.batch_size", "4000"]) == 2
-    assert "batch_size=4000 is above the 1295 training images" in capsys.readouterr().err
+    assert "batch_size=4000 is above the 320 training images" in capsys.readouterr().err

@@ -47,7 +47,7 @@ def chosen(capsys, *options: str) -> str:
     ("options", "told"),
     [
         (["--seed_everything", "1"], "seed_everything: 0 there, 1 here"),
-        (["--data.batch_size", "64"], "data.batch_size: 128 there, 64 here"),
+        (["--data.batch_size", "64"], "data.batch_size: 32 there, 64 here"),
         (["--model.retention.share", "0.1"], "model.retention.share: 0.05 there, 0.1 here"),
         (["--model.hardware.encoding.kappa", "1"], "model.hardware.encoding.kappa:"),
         (["--trainer.accumulate_grad_batches", "2"], "trainer.accumulate_grad_batches: 1 there, 2 here"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -193,3 +194,12 @@ def test_a_checkpoint_with_something_else_in_it(damage, finished, tmp_path):
     torch.save({**checkpoint, **damage}, tmp_path / "other.ckpt")
     with pytest.raises(UserError, match=r"has no '|does not say what it is of"):
         read_checkpoint(tmp_path / "other.ckpt")
+
+
+def test_weights_are_no_checkpoint_whatever_torch_makes_of_the_file(tmp_path, monkeypatch):
+    """Versions of torch that read safetensors return its tensors; others fail."""
+    save_file({"weight": torch.zeros(2)}, tmp_path / "model.safetensors")
+    for load in (lambda *_, **__: {"weight": torch.zeros(2)}, lambda *_, **__: pickle.loads(b"no")):
+        monkeypatch.setattr(torch, "load", load)
+        with pytest.raises(UserError, match="is no checkpoint of a run of this package"):
+            read_checkpoint(tmp_path / "model.safetensors")

@@ -53,7 +53,7 @@ def test_drift_free_training_and_an_exact_chip_have_the_same_levels(kappa, scale
         effective = layer.effective_weight()
         s = layer.weight_scale()
         if scale == "tensor":
-            assert (effective / s).unique().numel() == 15
+            assert (effective / s).round(decimals=5).unique().numel() == 15  # the last bits may differ by place
         torch.testing.assert_close(layer.realised_weight(), effective, rtol=1e-5, atol=1e-7)
         layer.train()
         torch.testing.assert_close(layer.realised_weight(), effective, rtol=1e-5, atol=1e-7)
@@ -73,7 +73,7 @@ def test_effective_weights_convert_back_to_themselves(kappa, range_fraction):
     torch.testing.assert_close(digital.state_dict(), state)
     convert(digital, device)
     torch.testing.assert_close(effective_state_dict(digital), state, rtol=1e-5, atol=1e-7)
-    assert state["2.weight"].unique().numel() <= 2 * device.encoding.steps + 1
+    assert state["2.weight"].round(decimals=6).unique().numel() <= 2 * device.encoding.steps + 1
 
 
 def test_a_narrower_range_uses_fewer_levels():
