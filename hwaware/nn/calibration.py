@@ -65,7 +65,8 @@ def calibrate(model: nn.Module, predict: Callable[[nn.Module, Any], Any], batche
     for name, (layer, _) in layers.items():
         if not found[name][0]:
             raise UserError(
-                f"layer '{name}' has converters, but the network never calls it: keep it digital ({as_digital([name])})."
+                f"layer '{name}' has converters, but the network never calls it: keep it digital "
+                f"({as_digital([name])})."
             )
         limits = (_percentile(torch.cat(kept), percentiles[name]) for kept in found[name])
         layer.ranges = Ranges(*limits)

@@ -198,6 +198,9 @@ class Part(nn.Module):
     Made by :mod:`hwaware.nn.rewriting`; has no parameters, so that the network's keys stay what they are.
     """
 
+    whole: nn.Module
+    keys: tuple[str, str]
+
     def __init__(self, whole: nn.Module, weight: str, bias: str) -> None:
         super().__init__()
         self.keys = weight, bias
@@ -215,7 +218,7 @@ class Part(nn.Module):
         return F.linear(input, self.weight, self.bias)
 
 
-class AnalogPart(AnalogLayer, Part):  # type: ignore[misc]  # properties in place of parameters
+class AnalogPart(AnalogLayer, Part):
     """A linear layer that is part of a module, on crossbars."""
 
     digital_class = Part
@@ -288,7 +291,7 @@ class AnalogConvTranspose1d(AnalogConvTranspose, nn.ConvTranspose1d):
     channel_dim = -2
 
     def apply_weight(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        about = self.stride, self.padding, self.output_padding, self.groups, self.dilation
+        about: Any = self.stride, self.padding, self.output_padding, self.groups, self.dilation
         return F.conv_transpose1d(input, self.as_parameter(weight), bias, *about)
 
 
@@ -299,7 +302,7 @@ class AnalogConvTranspose2d(AnalogConvTranspose, nn.ConvTranspose2d):
     channel_dim = -3
 
     def apply_weight(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        about = self.stride, self.padding, self.output_padding, self.groups, self.dilation
+        about: Any = self.stride, self.padding, self.output_padding, self.groups, self.dilation
         return F.conv_transpose2d(input, self.as_parameter(weight), bias, *about)
 
 
@@ -314,7 +317,8 @@ def register_analog(cls: type[AnalogLayer]) -> type[AnalogLayer]:
 
 
 for _one in (
-    AnalogLinear, AnalogOutProjection, AnalogPart, AnalogConv1d, AnalogConv2d, AnalogConv3d, AnalogConvTranspose1d, AnalogConvTranspose2d,
+    AnalogLinear, AnalogOutProjection, AnalogPart, AnalogConv1d, AnalogConv2d, AnalogConv3d, AnalogConvTranspose1d,
+    AnalogConvTranspose2d,
 ):  # fmt: skip
     register_analog(_one)
 

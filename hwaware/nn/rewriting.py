@@ -12,6 +12,7 @@ from torch import nn
 
 from hwaware.nn.attention import CallingAttention
 from hwaware.nn.layers import Part
+from hwaware.nn.recurrent import CallingGRU, CallingLSTM
 
 #: Modules of other libraries that call their layers where a switch says so: its name, what it has to be, and of what
 #: kind the module is (None: whatever has such a switch, and another value of it).
@@ -22,7 +23,11 @@ _SWITCHES: tuple[tuple[str, Any, type[nn.Module] | None], ...] = (
 )
 
 #: Modules that call parts in place of their own weights, by the class that they are rewritten from.
-_CALLING = {nn.MultiheadAttention: CallingAttention}
+_CALLING: dict[type[nn.Module], Any] = {
+    nn.MultiheadAttention: CallingAttention,
+    nn.LSTM: CallingLSTM,
+    nn.GRU: CallingGRU,
+}
 
 
 def rewrite(model: nn.Module) -> list[nn.Module]:

@@ -161,7 +161,8 @@ class VeraPlus(OfflineCompensation):
             down = layer.weight.new_zeros(self.rows, columns, *kernel)
             up = layer.weight.new_ones(rows, self.rows)
             if self.full_kernel and kernel:
-                a = shared["a"][(..., *[0] * (shared["a"].ndim - 2 - len(kernel)))]  # fewer axes than the largest
+                axes: list[Any] = [0] * (shared["a"].ndim - 2 - len(kernel))  # fewer than the largest
+                a = shared["a"][(..., *axes)]
                 down[: self.rank] = a[(slice(None), slice(columns), *map(slice, kernel))]
             else:  # the centre alone, written as a kernel, so that padding and stride are the layer's own
                 down[(slice(self.rank), ..., *_centre(kernel))] = shared["a"].flatten(2)[:, :columns, 0]
@@ -179,10 +180,8 @@ class VeraPlus(OfflineCompensation):
         # Kaiming's uniform distribution, by the fan-in of the shared matrices, as in VeRA.
         largest = [1, 1]
         if self.full_kernel:
-            axes = max(4, *map(len, shapes))
-            largest = [
-                max((shape[axis] for shape in shapes if len(shape) > axis), default=1) for axis in range(2, axes)
-            ]
+            axes = range(2, max(4, *map(len, shapes)))
+            largest = [max((shape[axis] for shape in shapes if len(shape) > axis), default=1) for axis in axes]
         shape = (self.rank, inputs, *largest)
         a = (2 * torch.rand(shape, generator=draw) - 1) * math.sqrt(6 / (inputs * math.prod(largest)))
         b = (2 * torch.rand((outputs, self.rank), generator=draw) - 1) * math.sqrt(6 / max(self.rank, 1))
@@ -206,8 +205,8 @@ class VeraPlus(OfflineCompensation):
         return down + scaled + layer.outputs * (self.rows + 1)
 
 
-def _centre(kernel: Sequence[int]) -> list[int]:
-    """The position of a kernel's middle."""
+def _centre(kernel: Sequence[int]) -> list[Any]:
+    """The index of a kernel's middle."""
     return [size // 2 for size in kernel]
 
 
