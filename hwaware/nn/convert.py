@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -17,6 +18,12 @@ from hwaware.nn.layers import ANALOG_CLASSES, AnalogLayer, Part, analog_layers
 from hwaware.nn.refusals import ALWAYS_DIGITAL, in_words, refuse_idle, refuse_ties, refuse_unfit, refuse_weights
 from hwaware.nn.rewriting import restore, rewrite
 
+#: Where the analog forms of other libraries' layers are; imported only where these are.
+_FORMS = {
+    "timm": "hwaware.nn.timm_layers",
+    "transformers.pytorch_utils": "hwaware.nn.transformers_layers",
+    "transformers.models.falcon.modeling_falcon": "hwaware.nn.falcon_layers",
+}
 #: What a layer has only while it is analog. Its ranges stay: they are of its signals, and the next conversion's too.
 _OF_CELLS = (
     "hardware", "noise", "error", "stuck_cells", "repaired", "weight_error", "_exact_signals", "_installed", "_beside",
@@ -152,10 +159,9 @@ def convert(model: nn.Module, placement: Placement | Hardware, corrected: bool =
     """
     if isinstance(placement, Hardware):
         placement = Placement(placement)
-    if "timm" in sys.modules:
-        import hwaware.nn.timm_layers  # registers its classes
-    if "transformers.models.falcon.modeling_falcon" in sys.modules:
-        import hwaware.nn.transformers_layers  # noqa: F401 - likewise
+    for library, forms in _FORMS.items():
+        if library in sys.modules:
+            import_module(forms)  # registers its classes
     if analog := analog_layers(model):
         raise UserError(f"layer '{min(analog)}' is analog already; convert a digital network (to_digital goes back).")
     rewritten = rewrite(model)
