@@ -17,7 +17,8 @@ class CallingAttention(nn.MultiheadAttention):
     outputs are not used are driven and counted, too.
     """
 
-    parts = ("in_proj",)
+    layers = ("in_proj", "out_proj")
+    note = "without add_bias_kv, add_zero_attn, kdim and vdim"
 
     @staticmethod
     def takes(attention: Any) -> bool:

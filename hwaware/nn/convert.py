@@ -159,9 +159,7 @@ def convert(model: nn.Module, placement: Placement | Hardware, corrected: bool =
     """
     if isinstance(placement, Hardware):
         placement = Placement(placement)
-    for library, forms in _FORMS.items():
-        if library in sys.modules:
-            import_module(forms)  # registers its classes
+    register_forms()
     if analog := analog_layers(model):
         raise UserError(f"layer '{min(analog)}' is analog already; convert a digital network (to_digital goes back).")
     rewritten = rewrite(model)
@@ -187,6 +185,13 @@ def convert(model: nn.Module, placement: Placement | Hardware, corrected: bool =
     total = sum(parameter.numel() for parameter in model.parameters())
     digital = total - sum(row.n_weights for row in rows)
     return ConversionReport(placement, tuple(rows), digital, _passed_over(model))
+
+
+def register_forms() -> None:
+    """Registers the analog forms of the layers of libraries that are imported."""
+    for library, forms in _FORMS.items():
+        if library in sys.modules:
+            import_module(forms)
 
 
 def _chosen(

@@ -43,6 +43,7 @@ class AnalogLayer(nn.Module):
     digital_class: ClassVar[type[nn.Module]]
     channel_dim: ClassVar[int]  #: of the output, from its end: a batch may lack
     is_computed: ClassVar[bool] = False  #: whether the latents are computed from the parameter in every pass
+    note: ClassVar[str] = ""  #: what a user has to know of its form in cells
 
     weight: Tensor
     bias: Tensor | None
@@ -267,7 +268,7 @@ class AnalogConv3d(AnalogLayer, nn.Conv3d):
 class AnalogConvTranspose(AnalogLayer):
     """A transposed convolution. Its parameter has inputs first; in cells outputs are, as everywhere."""
 
-    channel_dim: ClassVar[int]
+    note = "called without output_size"
 
     def as_rows(self, weight: Tensor) -> Tensor:
         return weight.unflatten(0, (self.groups, -1)).transpose(1, 2).flatten(0, 1)

@@ -21,7 +21,8 @@ class _Calling(nn.RNNBase):
     noise once a sequence, as cells are written once.
     """
 
-    parts: Sequence[str] = ()
+    layers = ("ih_l0", "hh_l0", "…")
+    note = "without proj_size and packed sequences; DoRA leaves hh alone, of which it sees the first step"
 
     @staticmethod
     def takes(recurrent: Any) -> bool:

@@ -53,6 +53,11 @@ def in_words(modules: Mapping[str, nn.Module], names: Collection[str]) -> str:
     return "; ".join(words)
 
 
+def is_rewritten(module: nn.Module) -> bool:
+    """Whether a module calls parts in place of its own weights (:mod:`hwaware.nn.rewriting`)."""
+    return any(isinstance(child, Part) for child in module.children())
+
+
 def refuse_unfit(modules: Mapping[str, nn.Module], on: Mapping[str, Hardware | None]) -> None:
     """Raises UserError for layers that are to be in cells, and can't."""
     found: dict[str, list[str]] = defaultdict(list)
@@ -67,7 +72,8 @@ def refuse_unfit(modules: Mapping[str, nn.Module], on: Mapping[str, Hardware | N
     for why, names in found.items():
         verb = why if len(names) == 1 else why.replace("has ", "have ").replace("computes its", "compute their")
         told.append(f"{in_words(modules, names)} {verb.replace('lies', 'lie' if len(names) > 1 else 'lies')}.")
-    hint = " Or register an analog form (hwaware.nn.register_analog)." if _UNKNOWN in found else ""
+    hint = " Or register a form (hwaware.nn.register_analog); python -m hwaware.nn.supported lists all."
+    hint = hint if _UNKNOWN in found else ""
     raise UserError(f"{' '.join(told)} Keep digital: {as_digital(every, able | set(every))}.{hint}")
 
 
@@ -77,13 +83,13 @@ def _unfit(name: str, module: nn.Module, modules: Mapping[str, nn.Module]) -> st
         if "weight" not in module._parameters and not isinstance(module, Part):
             return _COMPUTED
         above = (modules.get(parent) for parent in list(ancestry(name))[:-1])
-        reads = any(isinstance(one, nn.MultiheadAttention) and not hasattr(one, "parts") for one in above)
+        reads = any(isinstance(one, nn.MultiheadAttention) and not is_rewritten(one) for one in above)
         return _FAST_PATH if reads else None
     weights = [value for key, value in module._parameters.items() if "weight" in key and value is not None]
     if isinstance(module, ALWAYS_DIGITAL) or all(weight.ndim < 2 for weight in weights):
         if not isinstance(module, tuple(ANALOG_CLASSES)):  # a parametrised layer keeps its weight elsewhere
             return None
-    return None if hasattr(module, "parts") else _UNKNOWN
+    return None if is_rewritten(module) else _UNKNOWN
 
 
 def refuse_idle(placement: Placement, modules: Mapping[str, nn.Module]) -> None:

@@ -23,7 +23,7 @@ _SWITCHES: tuple[tuple[str, Any, type[nn.Module] | None], ...] = (
 )
 
 #: Modules that call parts in place of their own weights, by the class that they are rewritten from.
-_CALLING: dict[type[nn.Module], Any] = {
+CALLING: dict[type[nn.Module], Any] = {
     nn.MultiheadAttention: CallingAttention,
     nn.LSTM: CallingLSTM,
     nn.GRU: CallingGRU,
@@ -40,7 +40,7 @@ def rewrite(model: nn.Module) -> list[nn.Module]:
                 if module.__dict__[switch] != value:
                     was[switch] = module.__dict__[switch]
                     setattr(module, switch, value)
-        calling = _CALLING.get(type(module))
+        calling = CALLING.get(type(module))
         if calling is not None and calling.takes(module):
             was["__class__"], module.__class__ = type(module), calling
             parts = {name: Part(module, *keys) for name, keys in calling.keys_of(module).items()}

@@ -23,6 +23,10 @@ class Standardised(AnalogLayer):
     """
 
     is_computed = True
+    note = (
+        "standardised; always compensated for the I-V curve; not with bias; model.safetensors has them before they are "
+        "rounded to levels or codes"
+    )
 
     eps: float
     out_channels: int

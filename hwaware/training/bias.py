@@ -134,6 +134,11 @@ def add_sensitivity(sums: dict[str, Tensor], model: nn.Module) -> None:
     whole step (micro-batches summed up, averaged over ranks), so that all ranks have the same sums.
     """
     for name, layer in owning_layers(model).items():
+        if layer.is_computed:
+            raise UserError(
+                f"bias moves latent weights, which layer '{name}' ({layer.digital_class.__name__}) standardises anew in "
+                "every pass: drop bias, or keep such layers digital."
+            )
         if layer.weight.grad is not None:
             # A step that is skipped for its overflow, in half precision, must not decide alone.
             size = layer.as_rows(layer.weight.grad.detach()).float().abs().nan_to_num_(0.0, 0.0)
