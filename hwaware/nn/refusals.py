@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from fnmatch import fnmatchcase
 
 from torch import Tensor, nn
@@ -31,12 +30,24 @@ def as_digital(names: Collection[str], among: Collection[str] = ()) -> str:
     names = [name for name in names if not all_names.intersection(list(ancestry(name))[:-1])]  # nor those inside
     found: dict[str, None] = {}
     for name in names:
-        pattern = re.sub(r"(?<![^.])\d+(?![^.])", "*", name)
-        hits = {other for other in among if any(fnmatchcase(part, pattern) for part in ancestry(other))}
-        found[pattern if 1 < len(hits) and hits <= all_names else name] = None
+        found[next((one for one in _patterns(name) if _only(one, all_names, among)), name)] = None
     patterns = [f"'{one}'" if "*" in one else one for one in found]
     match = patterns[0] if len(patterns) == 1 else f"[{', '.join(patterns)}]"
     return f"hardware.layers: [{{match: {match}, digital: true}}]"
+
+
+def _patterns(name: str) -> Iterator[str]:
+    """A name with its numbers replaced: all of them, all but the first, …."""
+    parts = name.split(".")
+    numbers = [at for at, part in enumerate(parts) if part.isdigit()]
+    for kept in range(len(numbers)):
+        yield ".".join("*" if at in numbers[kept:] else part for at, part in enumerate(parts))
+
+
+def _only(pattern: str, names: Collection[str], among: Collection[str]) -> bool:
+    """Whether a pattern matches several layers, and none but these."""
+    hits = {other for other in among if any(fnmatchcase(part, pattern) for part in ancestry(other))}
+    return len(hits) > 1 and hits <= set(names)
 
 
 def in_words(modules: Mapping[str, nn.Module], names: Collection[str]) -> str:

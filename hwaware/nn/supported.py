@@ -61,7 +61,7 @@ def _name(kind: type[nn.Module]) -> str:
 def table() -> str:
     """The same in Markdown."""
     lines = [
-        "Training noise, retention loss, chips, costs and all repairs (VeRA+, DoRA, sparse adaptation, …) work on each.",
+        "Training noise, retention loss, chips, costs and all repairs (VeRA+, DoRA, …) work on each.",
         "Exact classes only: what a subclass does with its weight is unknown, so that it is refused by name.",
         "",
         "| layer | in cells | note |",

@@ -10,7 +10,7 @@ from hwaware.nn.layers import AnalogLayer, register_analog
 
 
 @register_analog
-class AnalogConv1D(AnalogLayer, Conv1D):
+class AnalogConv1D(AnalogLayer, Conv1D):  # type: ignore[misc]  # whose attributes have no types
     """GPT-2's linear layer, whose parameter is ``[in, out]``; in cells rows are outputs, as everywhere."""
 
     digital_class = Conv1D

@@ -53,7 +53,7 @@ def test_all_are_refused_at_once_with_what_keeps_them_digital():
     assert "layers 'blocks.0.b', 'blocks.1.b', 'blocks.2.b', 'blocks.3.b' and 8 more (_Reads); layer" in message
     assert "and 9 more (Bilinear); layer 'blocks.3.a' (ParametrizedLinear) have weights, but no analog form" in message
     digital = "[{match: ['blocks.*.b', 'blocks.*.c', blocks.3.a, last], digital: true}]"
-    assert digital in message  # no pattern would have 'blocks.3.a' and not 'blocks.4.a'
+    assert digital in message  # no pattern has 'blocks.3.a' and not 'blocks.4.a'
     rules = yaml.safe_load(digital)
     assert len(convert(model, without(DEVICE, *rules[0]["match"])).layers) == 11
 
