@@ -136,8 +136,8 @@ def add_sensitivity(sums: dict[str, Tensor], model: nn.Module) -> None:
     for name, layer in owning_layers(model).items():
         if layer.is_computed:
             raise UserError(
-                f"bias moves latent weights, which layer '{name}' ({layer.digital_class.__name__}) standardises in each "
-                "pass: drop bias, or keep such layers digital."
+                f"bias moves latent weights, but layer '{name}' ({layer.digital_class.__name__}) standardises them in "
+                "every pass: drop bias, or keep such layers digital."
             )
         if layer.weight.grad is not None:
             # A step that is skipped for its overflow, in half precision, must not decide alone.
