@@ -1,4 +1,4 @@
-"""Networks that read a layer's weight themselves instead of calling the layer: no chip could act on it.
+"""Networks that read a layer's weight themselves, instead of or beside calling the layer: no chip could act on that.
 
 Found in the first pass that a network makes with installed weights, and refused before its output is returned.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -19,24 +19,50 @@ from hwaware.errors import UserError
 from hwaware.nn.layers import AnalogLayer, analog_layers
 from hwaware.nn.refusals import as_digital, in_words
 
+#: Functions that multiply by a weight.
+_PRODUCTS = frozenset(
+    "linear bilinear matmul __matmul__ __rmatmul__ mm bmm addmm baddbmm einsum conv1d conv2d conv3d conv_transpose1d "
+    "conv_transpose2d conv_transpose3d embedding multi_head_attention_forward".split()
+)
+
 
 class _Reads(TorchFunctionMode):
-    """Which of some tensors torch's functions were given."""
+    """Which of some weights torch's functions were given.
 
-    def __init__(self, tensors: set[int]) -> None:
+    Attributes:
+        found: weights (by id) that any function was given, to look at or to compute with.
+        multiplied: those that a product was given, themselves or a view of them. A layer's own forward is none: in
+            installed weights it multiplies by these.
+    """
+
+    def __init__(self, weights: Iterable[Tensor]) -> None:
         super().__init__()
-        self._tensors, self.found = tensors, set[int]()
+        weights = list(weights)
+        self._tensors = {id(weight) for weight in weights}
+        self._places = {pointer: id(weight) for weight in weights if (pointer := _place(weight))}
+        self.found, self.multiplied = set[int](), set[int]()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
         if getattr(func, "__name__", "") == "__get__" and not isinstance(output, Tensor):
             return output  # a dtype or a shape
+        is_product = getattr(func, "__name__", "") in _PRODUCTS
         for one in (*args, *kwargs.values()):
             for part in one if isinstance(one, list | tuple) else (one,):
                 if id(part) in self._tensors:
                     self.found.add(id(part))
+                if is_product and isinstance(part, Tensor) and (place := _place(part)) in self._places:
+                    self.multiplied.add(self._places[place])
         return output
+
+
+def _place(tensor: Tensor) -> int:
+    """Where a tensor's values lie; 0: nowhere."""
+    try:
+        return 0 if tensor.is_meta else tensor.untyped_storage().data_ptr()
+    except (NotImplementedError, RuntimeError):  # sparse, nested, functional: no weight of a layer's
+        return 0
 
 
 @contextmanager
@@ -68,22 +94,28 @@ def _watched(model: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs
         users[id(layer.weight)].append(name)
         layer._called = False
     try:
-        with _Reads(set(users)) as reads:
+        with _Reads(layer.weight for layer in layers.values()) as reads:
             output = forward(*args, **kwargs)
         uncalled = {name for name, layer in layers.items() if not layer._called}
     finally:
         for layer in layers.values():
             layer.__dict__.pop("_called", None)
-    idle = [names for names in users.values() if uncalled.issuperset(names)]
-    read = [names[0] for names in idle if id(layers[names[0]].weight) in reads.found]
-    if read:
+    idle = {key: names[0] for key, names in users.items() if uncalled.issuperset(names)}
+    if read := [name for key, name in idle.items() if key in reads.found]:
         raise UserError(
             f"{in_words(layers, read)} {'was' if len(read) == 1 else 'were'} converted, but the network never calls "
             f"{'it' if len(read) == 1 else 'them'}: it reads the weight itself, so that no chip could act on it. "
             f"Call the layers, or keep them digital ({as_digital(read, layers)})."
         )
+    installed = [names[0] for key, names in users.items() if key in reads.multiplied]
+    if read := [name for name in installed if layers[name]._installed is not None]:
+        raise UserError(
+            f"{in_words(layers, read)} {'was' if len(read) == 1 else 'were'} converted, but the network also "
+            f"multiplies by the weight itself, past the layer, so that no chip could act on that: call the layers there, or keep "
+            f"them digital ({as_digital(read, layers)})."
+        )
     if idle:
-        _tell_idle(layers, [names[0] for names in idle])
+        _tell_idle(layers, list(idle.values()))
     for layer in layers.values():
         layer._watched = True
     return output

@@ -5,6 +5,7 @@ import io
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from hwaware.chip import CHIP_SEED_START, Chip
@@ -141,6 +142,17 @@ def test_an_encoder_takes_no_fast_path_past_its_chip(activation):
             assert torch.equal(*aged) and not torch.allclose(aged[0], wanted, atol=1e-2)
     was = [vars(layer)["activation_relu_or_gelu"] for layer in digital.layers]
     assert [vars(layer)["activation_relu_or_gelu"] for layer in to_digital(model).layers] == was != [0, 0]
+
+
+def test_torchvision_s_transformer_is_kept_and_aged():
+    torch.manual_seed(0)
+    digital = torchvision.models.VisionTransformer(16, 8, 2, 3, E, 16, num_classes=4).eval()
+    nn.init.normal_(digital.heads.head.weight)
+    model, images = _converted(digital), torch.randn(2, 3, 16, 16)
+    assert len(analog_layers(model)) == 1 + 2 * 4 + 1
+    torch.testing.assert_close(model(images), digital(images), rtol=1e-3, atol=1e-4)
+    with Chip.program(model, CHIP_SEED_START).at(315_360_000.0), torch.no_grad():
+        assert not torch.allclose(model(images), digital(images), atol=1e-2)
 
 
 def test_a_decoder_is_kept():

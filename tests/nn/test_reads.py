@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from hwaware.chip import CHIP_SEED_START, Chip
+from hwaware.chip import CHIP_SEED_START, Chip, drift_free
 from hwaware.errors import UserError
 from hwaware.hardware import load_hardware
 from hwaware.nn import analog_layers, convert, effective_state_dict, to_digital
@@ -56,6 +56,27 @@ def test_a_weight_that_is_read_is_refused_before_an_output_is_seen(way):
         assert "keep them digital" in message or "keep it digital" in message
         assert "[{match: 'read.*', digital: true}]" in message
     assert not seen and "forward" not in vars(model) and model.called._installed is None
+
+
+BESIDE = {
+    "functional": lambda layer, x: F.linear(layer(x), layer.weight),
+    "view": lambda layer, x: layer(x) @ layer.weight.T,
+    "detached": lambda layer, x: torch.einsum("ni,oi->no", layer(x), layer.weight.detach()),
+}
+
+
+@pytest.mark.parametrize("way", BESIDE)
+@pytest.mark.parametrize("kappa", [None, 2.0])
+def test_so_is_one_that_is_read_beside_calling_its_layer(way, kappa):
+    model = Reading(BESIDE[way]).eval()
+    convert(model, load_hardware("reram_cmo", kappa=kappa))
+    with pytest.raises(
+        UserError, match=r"'read.3' and 2 more .Linear. were converted, but the network also multiplies"
+    ):
+        with Chip.program(model, CHIP_SEED_START).at(3600.0):
+            model(torch.randn(2, 6))
+    with pytest.raises(UserError, match="also multiplies"), drift_free(model):
+        model(torch.randn(2, 6))
 
 
 def test_innocent_looks_at_a_weight_are_none():
