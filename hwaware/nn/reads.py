@@ -111,8 +111,8 @@ def _watched(model: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs
     if read := [name for name in installed if layers[name]._installed is not None]:
         raise UserError(
             f"{in_words(layers, read)} {'was' if len(read) == 1 else 'were'} converted, but the network also "
-            f"multiplies by the weight itself, past the layer, so that no chip could act on that: call the layers there, or keep "
-            f"them digital ({as_digital(read, layers)})."
+            f"multiplies by the weight itself, past the layer, so that no chip could act on that. "
+            f"Call the layers, or keep them digital ({as_digital(read, layers)})."
         )
     if idle:
         _tell_idle(layers, list(idle.values()))

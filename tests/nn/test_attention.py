@@ -10,6 +10,7 @@ from torch import nn
 
 from hwaware.chip import CHIP_SEED_START, Chip
 from hwaware.errors import UserError
+from hwaware.export.bundle import read_bundle, write_bundle
 from hwaware.hardware import Placement, Rule, load_hardware
 from hwaware.nn import analog_layers, convert, effective_state_dict, to_digital
 from hwaware.nn.layers import Part
@@ -153,6 +154,14 @@ def test_torchvision_s_transformer_is_kept_and_aged():
     torch.testing.assert_close(model(images), digital(images), rtol=1e-3, atol=1e-4)
     with Chip.program(model, CHIP_SEED_START).at(315_360_000.0), torch.no_grad():
         assert not torch.allclose(model(images), digital(images), atol=1e-2)
+
+
+def test_a_bundle_gives_it_back(tmp_path):
+    digital = _attention(batch_first=True)
+    bundle = read_bundle(write_bundle(tmp_path / "bundle", _converted(digital), "attention"))
+    other, x = nn.MultiheadAttention(E, HEADS, batch_first=True).eval(), torch.randn(N, L, E)
+    bundle.install(other)
+    _same(other(x, x, x), digital(x, x, x))
 
 
 def test_a_decoder_is_kept():

@@ -13,6 +13,7 @@ from hwaware.compensation import Dora, FitData, RandomSparseAdaptation, ReadVeri
 from hwaware.compensation.costs import network_size
 from hwaware.compensation.methods.dora import _second_moments
 from hwaware.errors import UserError
+from hwaware.export.bundle import read_bundle, write_bundle
 from hwaware.hardware import load_hardware
 from hwaware.nn import AnalogLayer, analog_layers, convert, effective_state_dict, to_digital
 from hwaware.nn.install import installed_beside
@@ -104,7 +105,31 @@ def test_what_is_installed_is_what_multiplies(kind):
 
 
 @every_kind
-def test_a_chip_ages_it_and_a_bundle_would_give_its_latents_back(kind):
+def test_a_bundle_gives_it_back(kind, tmp_path):
+    digital, model, x = _made(kind)
+    bundle = read_bundle(write_bundle(tmp_path / "bundle", model, "kinds"))
+    other = copy.deepcopy(digital)
+    nn.init.normal_(other.layer.weight)
+    bundle.install(other)
+    torch.testing.assert_close(other(x), digital(x), rtol=1e-3, atol=1e-4)
+    with Chip.program(model, 3).at(TEN_YEARS_S), Chip.program(other, 3).at(TEN_YEARS_S):
+        torch.testing.assert_close(other(x), model(x), rtol=1e-3, atol=1e-3)
+    wrong = Padded(nn.Conv2d(4, 6, 1), torch.zeros(1, 4, 5, 5))
+    with pytest.raises(UserError, match=r"layer 'layer' has shape .*, the network's \[6, 4, 1, 1\]"):
+        bundle.install(wrong)
+    assert type(wrong.layer) is nn.Conv2d
+
+
+def test_no_bundle_gives_back_standardised_weights_of_levels(tmp_path):
+    _, model, _ = _made("std", levels=15)
+    with pytest.raises(
+        UserError, match=r"layer 'layer' \(StdConv2d\) standardises its weights in every pass, so that no"
+    ):
+        write_bundle(tmp_path / "bundle", model, "kinds")
+
+
+@every_kind
+def test_a_chip_ages_it_and_its_latents_can_be_set(kind):
     digital, model, x = _made(kind, mapping="offset_reference", columns=2)
     chip = Chip.program(model, CHIP_SEED_START)
     with chip.at(TEN_YEARS_S), torch.no_grad():

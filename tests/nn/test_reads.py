@@ -70,9 +70,7 @@ BESIDE = {
 def test_so_is_one_that_is_read_beside_calling_its_layer(way, kappa):
     model = Reading(BESIDE[way]).eval()
     convert(model, load_hardware("reram_cmo", kappa=kappa))
-    with pytest.raises(
-        UserError, match=r"'read.3' and 2 more .Linear. were converted, but the network also multiplies"
-    ):
+    with pytest.raises(UserError, match=r"'read.3' and 2 more .Linear. were .* but the network also multiplies"):
         with Chip.program(model, CHIP_SEED_START).at(3600.0):
             model(torch.randn(2, 6))
     with pytest.raises(UserError, match="also multiplies"), drift_free(model):
