@@ -85,7 +85,7 @@ class Chip:
                 continue
             if not layer.weight.isfinite().all():
                 raise UserError(f"the weight of layer '{name}' has values that are not finite (NaN or infinite).")
-            latent = layer.weight.detach().clone()
+            latent = layer.latent().detach().clone()
             targets[name] = Target(layer.hardware, name, latent, layer.weight_scale(), layer.groups)
         return cls(model, seed, targets)
 

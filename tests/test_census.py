@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import re
 import sys
@@ -20,7 +21,7 @@ DEVICE = load_hardware("reram_cmo")
 SAMPLE = (
     "resnet18", "mobilenetv3_small_050", "convnext_atto", "efficientnet_b0", "vit_tiny_patch16_224", "repvgg_a0",
     "xcit_nano_12_p16_224", "levit_128s", "edgenext_xx_small", "poolformerv2_s12", "tf_mobilenetv3_small_minimal_100",
-    "resmlp_12_224", "test_vit", "test_resnet", "test_efficientnet", "test_convnext",
+    "resmlp_12_224", "test_vit", "test_resnet", "test_efficientnet", "test_convnext", "test_nfnet",
 )  # fmt: skip
 
 pytestmark = pytest.mark.slow
@@ -34,18 +35,37 @@ def test_into_cells_and_back(name):
     assert found.cells >= 2 * found.layers > 0
 
 
+def test_what_read_past_its_layers_calls_them_in_cells(monkeypatch):
+    small = timm.create_model("beitv2_base_patch16_224", depth=1, embed_dim=24, num_heads=2)
+    monkeypatch.setattr(timm, "create_model", lambda *_: copy.deepcopy(small))
+    found = examine("beitv2_base_patch16_224", DEVICE)
+    assert found.status == "ok" and found.layers == 6, found.reason
+
+
+class _Reading(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.pretrained_cfg = {"input_size": (3, 8, 8)}
+        self.called, self.read = nn.Linear(192, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.called(x.flatten(1)) @ self.read.weight
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("nf_regnet_b0", "ScaledStdConv2d.* has weights, but no analog form is known"),  # standardises its weights
-        ("test_beit", "the network never calls it"),  # reads layer.weight past the layer
+        (
+            "efficientnet_cc_b0_4e",
+            "20 more .CondConv2d. have weights.* no analog form .*blocks.4.*.conv_pw",
+        ),  # mixes kernels
+        ("reading", "the network never calls it: it reads the weight itself"),
     ],
 )
 def test_what_cannot_is_refused_and_named(name, reason, monkeypatch):
-    if name == "test_beit":
-        name = "beitv2_base_patch16_224"
-        small = timm.create_model(name, depth=1, embed_dim=24, num_heads=2)
-        monkeypatch.setattr(timm, "create_model", lambda *_: small)
+    if name == "reading":
+        monkeypatch.setattr(timm, "create_model", lambda *_: _Reading())
+        name = "resnet18"
     found = examine(name, DEVICE)
     assert found.status == "refused"
     assert re.search(reason, found.reason), found.reason

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from hwaware.compensation.access import on_outputs
 from hwaware.compensation.norms import affine_batch_norms, batch_norms, layer_norms
 from hwaware.nn import AnalogLayer, analog_layers, weight_owners
-from hwaware.nn.convert import refuse_uncalled
+from hwaware.nn.layers import AnalogConvTranspose
 
 #: Time (s) to write one parameter of digital memory (Charan et al. 2020, 10.1109/JXCDC.2020.2987605).
 SRAM_WRITE_S = 1e-9
@@ -43,10 +43,12 @@ class LayerSize:
         in_channels: of one group.
         kernel: positions of the kernel; 1 for linear layers.
         groups: of a convolution; 1 otherwise.
-        inputs, outputs: input and output values for one sample.
+        inputs, outputs: input and output values for one sample; 0 of a layer that is never called.
         cells: that hold its weights, parallel ones and reference columns included; 0 where they are another layer's,
             tied to it.
         cells_per_weight: parallel ones included, without reference columns.
+        transposed: whether it is a transposed convolution, in which every input meets the whole kernel, and not every
+            output.
     """
 
     out_channels: int
@@ -57,6 +59,7 @@ class LayerSize:
     outputs: int
     cells: int
     cells_per_weight: int
+    transposed: bool = False
 
     @property
     def weights(self) -> int:
@@ -65,6 +68,8 @@ class LayerSize:
     @property
     def macs(self) -> int:
         """Multiply-accumulates for one sample."""
+        if self.transposed:
+            return self.inputs * self.out_channels // self.groups * self.kernel
         return self.outputs * self.in_channels * self.kernel
 
     @property
@@ -173,18 +178,18 @@ def network_size(
     with on_outputs(model, count):
         predicted = predict(model, batch)
     sizes, owners = {}, weight_owners(model)
-    refuse_uncalled(model, outputs)
     for name, layer in analog_layers(model).items():
-        rows, columns, *kernel = layer.weight.shape
+        rows, columns, *kernel = layer.rows_shape
         sizes[name] = LayerSize(
             out_channels=rows,
             in_channels=columns,
             kernel=torch.Size(kernel).numel(),
             groups=layer.groups,
-            inputs=inputs[name],
-            outputs=outputs[name],
+            inputs=inputs.get(name, 0),
+            outputs=outputs.get(name, 0),
             cells_per_weight=layer.hardware.encoding.cells_per_weight,
             cells=layer.n_cells if owners[name] == name else 0,
+            transposed=isinstance(layer, AnalogConvTranspose),
         )
     parts = [predicted] if isinstance(predicted, Tensor) else predicted
     taught = HALF_BYTES * sum(part.numel() for part in parts) // samples if distillation else 0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from importlib.metadata import version
 from typing import Any
 
@@ -15,8 +15,8 @@ from hwaware.compensation import Repair
 from hwaware.errors import UserError
 from hwaware.hardware import Device, Hardware
 from hwaware.nn import analog_layers, digital_layers, main_hardware, owning_layers
-from hwaware.nn.convert import refuse_uncalled
 from hwaware.nn.install import eval_mode
+from hwaware.nn.layers import shape_in_cells
 from hwaware.results.provenance import commit
 from hwaware.results.row import Row, RunLabels
 
@@ -57,7 +57,7 @@ def evaluate(
         One row per chip, age and metric, chip by chip.
 
     Raises:
-        UserError: an age is not covered; a layer's weight is never used through the layer, so that no chip could act.
+        UserError: an age is not covered; the network reads a layer's weight past the layer, so that no chip could act.
     """
     ages_s = ages_to_evaluate(devices_of(model), ages_s)
     exact = score_drift_free(model, score) if exact is None else exact
@@ -126,7 +126,7 @@ def _shares(model: nn.Module, main: Hardware) -> dict[str, float]:
     modules, layers = dict(model.named_modules()), owning_layers(model)
     digital = [modules[name] for name in digital_layers(model)]
     places = [(main, one) for one in digital] + [(one.hardware, one) for one in layers.values()]
-    single = [on.with_parallel(1).n_cells(tuple(one.weight.shape), getattr(one, "groups", 1)) for on, one in places]
+    single = [on.with_parallel(1).n_cells(shape_in_cells(one), getattr(one, "groups", 1)) for on, one in places]
     ratio = round(sum(one.n_cells for one in layers.values()) / sum(single), 4)
     weights = [sum(one.weight.numel() for one in some) for some in (digital, layers.values())]
     percent = round(100 * weights[0] / sum(weights), 4)
@@ -146,9 +146,9 @@ def score_drift_free(model: nn.Module, score: Score) -> Mapping[str, float]:
     """Metrics in percent of the exact network placed on a chip: as it is written, without errors, drift or noise.
 
     Raises:
-        UserError: a layer's weight is never used through the layer, so that no chip could act.
+        UserError: the network reads a layer's weight past the layer, so that no chip could act.
     """
-    with eval_mode(model), drift_free(model), _all_used(model):
+    with eval_mode(model), drift_free(model):
         return score(model)
 
 
@@ -170,19 +170,3 @@ def ages_to_evaluate(devices: Sequence[Device], ages_s: Sequence[float]) -> tupl
     if not any(device.has_time_law for device in devices) and ages_s[-1] > 0:
         return (0.0, ages_s[-1]) if ages_s[0] == 0 else (ages_s[-1],)
     return tuple(ages_s)
-
-
-@contextmanager
-def _all_used(model: nn.Module) -> Iterator[None]:
-    """Raises when a layer's forward was never called within the context."""
-    called: set[str] = set()
-    hooks = [
-        layer.register_forward_pre_hook(lambda *_, name=name: called.add(name))
-        for name, layer in analog_layers(model).items()
-    ]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-    refuse_uncalled(model, called)

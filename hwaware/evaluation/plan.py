@@ -305,7 +305,7 @@ class _Planner:
             which = "is none of this network's in cells" if odd[0] in there else "is not in it"
             raise UserError(f"sensitivity: it is of another network or placement: layer '{odd[0]}' {which}.")
         for name, layer in here.items():
-            single = layer.hardware.with_parallel(1).n_cells(tuple(layer.weight.shape), layer.groups)
+            single = layer.hardware.with_parallel(1).n_cells(tuple(layer.rows_shape), layer.groups)
             if (there[name].weights, there[name].cells) != (layer.weight.numel(), single):
                 raise UserError(
                     f"sensitivity: it is of another network or mapping: layer '{name}' has {single:,} cells."

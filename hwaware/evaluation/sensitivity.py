@@ -124,7 +124,7 @@ def sensitivity(
                 rank=0,
                 layer=name,
                 weights=layer.weight.numel(),
-                cells=layer.hardware.with_parallel(1).n_cells(tuple(layer.weight.shape), layer.groups),
+                cells=layer.hardware.with_parallel(1).n_cells(tuple(layer.rows_shape), layer.groups),
                 age_s=age_s,
                 parallel=parallel,
                 weight_error=statistics.fmean(errors) / norm if norm else float("nan"),
@@ -161,7 +161,7 @@ def noise_ratio(layer: AnalogLayer, chip: Chip, name: str, age_s: float, paralle
 def _mean_weight(layer: AnalogLayer, exact: Tensor, age_s: float) -> Tensor:
     """What a layer's weights are expected to be read as."""
     scale = layer.weight_scale()
-    u = normalised(layer.weight.detach().float(), scale)
+    u = normalised(layer.latent().detach().float(), scale)
     mean = layer.hardware.encoding.mean_error(layer.hardware.device, u, age_s)
     return exact + mean.to(exact) * scale.to(exact)
 

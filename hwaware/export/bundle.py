@@ -53,7 +53,7 @@ from hwaware.compensation.quantise import codes
 from hwaware.errors import UserError
 from hwaware.hardware import Crossbar, Hardware, Placement, Rule, hardware_from_flat, hardware_from_plain
 from hwaware.hardware.encoding.scale import normalised
-from hwaware.nn import Measured, analog_layers, convert
+from hwaware.nn import Measured, analog_layers, convert, to_digital
 from hwaware.reading import read_json
 from hwaware.results.files import new_folder, replacing
 from hwaware.results.provenance import commit
@@ -130,14 +130,14 @@ class Bundle:
         Raises:
             UserError: it is another network.
         """
-        modules = dict(model.named_modules())
-        for name, cells in self.targets.items():
-            shape = getattr(getattr(modules.get(name), "weight", None), "shape", None)
-            if shape != cells[0].shape:
-                here = "none" if shape is None else list(shape)
-                raise UserError(f"the bundle's layer '{name}' has shape {list(cells[0].shape)}, the network's {here}.")
-        convert(model, Placement(None, tuple(Rule((name,), one) for name, one in self.hardware.items())))
+        placement = Placement(None, tuple(Rule((name,), one, "the bundle") for name, one in self.hardware.items()))
+        convert(model, placement)
         state, layers = dict(self.digital), analog_layers(model)
+        for name, cells in self.targets.items():
+            if (shape := layers[name].rows_shape) != cells[0].shape:
+                to_digital(model)
+                wanted = list(cells[0].shape)
+                raise UserError(f"the bundle's layer '{name}' has shape {wanted}, the network's {list(shape)}.")
         analog = {id(layer.weight) for layer in layers.values()}
         for key, value in model.state_dict(keep_vars=True).items():
             if id(value) in analog:  # under whichever of its names
@@ -153,7 +153,7 @@ class Bundle:
             if hardware.encoding.format.is_fixed_point:  # whose scale has to be found in the codes
                 layers[name].set_effective_weight(latent)
             else:
-                layers[name].weight.copy_(latent)
+                layers[name].hold(latent)
         Measured(numbers=self.beside).give(model)
 
 
@@ -175,6 +175,12 @@ def write_bundle(
         raise UserError(f"'{folder}' is there already: give a folder that is not.")
     layers: dict[str, dict[str, Any]] = {}
     conductances, analog = {}, analog_layers(model)
+    for name, layer in analog.items():
+        if layer.is_computed and layer.hardware.encoding.steps:
+            raise UserError(
+                f"layer '{name}' ({layer.digital_class.__name__}) standardises its weights in every pass, so that no "
+                "bundle gives back those of levels or codes: give it the format continuous, or keep it digital."
+            )
     held = {id(layer.weight) for layer in analog.values()}
     variables = model.state_dict(keep_vars=True).items()
     digital = {key: value.detach().cpu() for key, value in variables if id(value) not in held}

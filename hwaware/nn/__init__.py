@@ -4,7 +4,6 @@ from hwaware.nn.calibration import calibrate, layers_with_converters
 from hwaware.nn.convert import (
     ConversionReport,
     ConvertedLayer,
-    analog_layers,
     convert,
     digital_layers,
     effective_state_dict,
@@ -14,7 +13,7 @@ from hwaware.nn.convert import (
     weight_owners,
 )
 from hwaware.nn.install import Beside, installed_beside, installed_output_noise, installed_weights
-from hwaware.nn.layers import AnalogConv2d, AnalogLayer, AnalogLinear, register_analog
+from hwaware.nn.layers import AnalogConv2d, AnalogLayer, AnalogLinear, analog_layers, register_analog
 from hwaware.nn.measured import Measured
 
 __all__ = [

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from hwaware.errors import UserError
 from hwaware.hardware import Converters, Ranges
-from hwaware.nn.convert import analog_layers, as_digital
 from hwaware.nn.install import eval_mode
-from hwaware.nn.layers import AnalogLayer
+from hwaware.nn.layers import AnalogLayer, analog_layers
+from hwaware.nn.refusals import as_digital
 
 #: Values of one batch from which a layer's percentile is estimated, and the seed of which ones.
 _SAMPLED, _SAMPLE_SEED = 2**16, 20_260_501
@@ -65,7 +65,8 @@ def calibrate(model: nn.Module, predict: Callable[[nn.Module, Any], Any], batche
     for name, (layer, _) in layers.items():
         if not found[name][0]:
             raise UserError(
-                f"layer '{name}' has converters, but the network never calls it: keep it digital ({as_digital(name)})."
+                f"layer '{name}' has converters, but the network never calls it: keep it digital "
+                f"({as_digital([name])})."
             )
         limits = (_percentile(torch.cat(kept), percentiles[name]) for kept in found[name])
         layer.ranges = Ranges(*limits)

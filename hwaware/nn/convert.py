@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter, defaultdict
-from collections.abc import Container, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hwaware.errors import UserError, nearest
+from hwaware.errors import UserError
 from hwaware.hardware import Hardware, Placement
-from hwaware.hardware.placement import ancestry, matches
-from hwaware.nn.layers import ANALOG_CLASSES, AnalogLayer
+from hwaware.nn.layers import ANALOG_CLASSES, AnalogLayer, Part, analog_layers
+from hwaware.nn.refusals import ALWAYS_DIGITAL, in_words, refuse_idle, refuse_ties, refuse_unfit, refuse_weights
+from hwaware.nn.rewriting import restore, rewrite
 
-#: Weights of these are looked up, or scale element by element: no matrix product, so they stay digital.
-ALWAYS_DIGITAL = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
-#: Modules that in some modes read their children's weights without calling them.
-_FAST_PATHS = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
+#: Where the analog forms of other libraries' layers are; imported only where these are.
+_FORMS = {
+    "timm": "hwaware.nn.timm_layers",
+    "transformers.pytorch_utils": "hwaware.nn.transformers_layers",
+    "transformers.models.falcon.modeling_falcon": "hwaware.nn.falcon_layers",
+}
 #: What a layer has only while it is analog. Its ranges stay: they are of its signals, and the next conversion's too.
 _OF_CELLS = (
     "hardware", "noise", "error", "stuck_cells", "repaired", "weight_error", "_exact_signals", "_installed", "_beside",
-    "_output_draws",
+    "_output_draws", "_watched",
 )  # fmt: skip
 
 
@@ -49,11 +54,19 @@ class ConvertedLayer:
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What :func:`convert` did: the converted layers and the weights that stayed digital."""
+    """What :func:`convert` did.
+
+    Attributes:
+        placement: that was asked for.
+        layers: converted.
+        n_digital_parameters: all others.
+        passed_over: of these, matrices that are no layer's which conversion knows, by name: they may well be products.
+    """
 
     placement: Placement
     layers: tuple[ConvertedLayer, ...]
     n_digital_parameters: int
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def n_weights(self) -> int:
@@ -83,16 +96,14 @@ class ConversionReport:
             f"{len(self.layers)} layers, {self.n_weights:,} weights in {self.n_cells:,} cells of {on}; "
             f"{self.n_digital_parameters:,} parameters stay digital"
         )
+        if self.passed_over:
+            some = ", ".join(list(self.passed_over)[:3]) + ", …" * (len(self.passed_over) > 3)
+            total += f", {sum(self.passed_over.values()):,} of them as tables or matrices of no known layer ({some})"
         if self.n_clipped:
             limits = {one.encoding.scaling.fixed for one in self.placement.every} - {None}
             limit = " and ".join(f"±{limit:g}" for limit in limits)
             total += f"\n{self.n_clipped:,} weights lay beyond the fixed scale of {limit} and are clipped"
         return "\n".join([*rows, total])
-
-
-def analog_layers(model: nn.Module) -> dict[str, AnalogLayer]:
-    """The model's analog layers by name, each module once."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, AnalogLayer)}
 
 
 def digital_layers(model: nn.Module) -> list[str]:
@@ -127,7 +138,9 @@ def main_hardware(model: nn.Module) -> Hardware:
 
 
 def convert(model: nn.Module, placement: Placement | Hardware, corrected: bool = True) -> ConversionReport:
-    """Makes the model's linear and convolution layers analog, in place. Nothing is changed when it raises.
+    """Makes the model's linear, convolution, attention and recurrent layers analog, in place.
+
+    Nothing is changed when it raises.
 
     A layer keeps its parameters, keys, hooks, ties, ``requires_grad``, mode, dtype and torch device: only its class
     changes. Latent weights are set so that the network's function stays what it was, but for the rounding to levels.
@@ -146,159 +159,97 @@ def convert(model: nn.Module, placement: Placement | Hardware, corrected: bool =
     """
     if isinstance(placement, Hardware):
         placement = Placement(placement)
-    if "timm" in sys.modules:
-        import hwaware.nn.timm_layers  # registers its classes
-    if "transformers.models.falcon.modeling_falcon" in sys.modules:
-        import hwaware.nn.transformers_layers  # noqa: F401 - likewise
-    modules = dict(model.named_modules())
-    chosen, on = {}, placement.assign(modules)
-    for name, module in modules.items():
-        if isinstance(module, AnalogLayer):
-            raise UserError(f"layer '{name}' is analog already; convert a digital network (to_digital goes back).")
-        if on[name] is None:
-            continue
-        _refuse_unknown(name, module)
-        if type(module) in ANALOG_CLASSES:
-            chosen[name] = module
-    if not chosen:
-        raise UserError("no layer to convert: the network has no linear or convolution layer that is not digital.")
-    _refuse_idle(placement, modules)
-    _refuse_fast_paths(modules, chosen)
-    _refuse_ties(model, chosen, on)
-    for name, module in chosen.items():
-        if not module.weight.numel():
-            shape = tuple(module.weight.shape)
-            raise UserError(f"layer '{name}' has no weights (shape {shape}): keep it digital ({as_digital(name)}).")
-        if not module.weight.is_meta and not module.weight.isfinite().all():
-            raise UserError(f"the weight of layer '{name}' has values that are not finite (NaN or infinite).")
+    register_forms()
+    if analog := analog_layers(model):
+        raise UserError(f"layer '{min(analog)}' is analog already; convert a digital network (to_digital goes back).")
+    rewritten = rewrite(model)
+    try:
+        chosen, on = _chosen(model, placement, corrected)
+    except BaseException:
+        restore(rewritten)
+        raise
+    restore(module for module in rewritten if not set(chosen.values()).intersection(module.modules()))
 
     rows, kinds = [], {name: type(module).__name__ for name, module in chosen.items()}
     for name, module in chosen.items():
         module.__class__ = ANALOG_CLASSES[type(module)]
-        module.hardware = on[name]
+        module.hardware = on[name]  # type: ignore[assignment]
     for name, layer in owning_layers(model).items():  # once where layers are tied
-        weight, encoding = layer.weight, layer.hardware.encoding
-        n_clipped = 0 if weight.is_meta else encoding.clipped(weight)
+        encoding = layer.hardware.encoding
+        n_clipped = 0 if layer.weight.is_meta else encoding.clipped(layer.latent())
         if corrected and encoding.predistorts:
-            layer.set_effective_weight(weight.detach().clone())
-        shape = tuple(weight.shape)
+            layer.predistort()
+        shape = tuple(layer.rows_shape)
         on_it = (str(layer.hardware), layer.n_cells)
-        rows.append(ConvertedLayer(name, kinds[name], shape, weight.numel(), *on_it, n_clipped))
+        rows.append(ConvertedLayer(name, kinds[name], shape, layer.weight.numel(), *on_it, n_clipped))
     total = sum(parameter.numel() for parameter in model.parameters())
-    return ConversionReport(placement, tuple(rows), total - sum(row.n_weights for row in rows))
+    digital = total - sum(row.n_weights for row in rows)
+    return ConversionReport(placement, tuple(rows), digital, _passed_over(model))
+
+
+def register_forms() -> None:
+    """Registers the analog forms of the layers of libraries that are imported."""
+    for library, forms in _FORMS.items():
+        if library in sys.modules:
+            import_module(forms)
+
+
+def _chosen(
+    model: nn.Module, placement: Placement, corrected: bool
+) -> tuple[dict[str, nn.Module], Mapping[str, Hardware | None]]:
+    """The layers that cells are to hold, and what hardware each module has."""
+    modules = dict(model.named_modules())
+    on = placement.assign(modules)
+    refuse_unfit(modules, on)
+    chosen = {name: module for name, module in modules.items() if on[name] and type(module) in ANALOG_CLASSES}
+    if not chosen:
+        raise UserError("no layer to convert: the network has no linear or convolution layer that is not digital.")
+    refuse_idle(placement, modules)
+    refuse_ties(model, chosen, on)
+    refuse_weights(chosen)
+    if not corrected:
+        computed = [name for name, module in chosen.items() if ANALOG_CLASSES[type(module)].is_computed]
+        if distorted := [name for name in computed if on[name].encoding.predistorts]:  # type: ignore[union-attr]
+            raise UserError(
+                f"{in_words(modules, distorted)}: weights that are standardised in every pass are always compensated "
+                "for the cells' I-V curve: leave 'corrected' true, or give kappa linear."
+            )
+    return chosen, on
+
+
+def _passed_over(model: nn.Module) -> dict[str, int]:
+    """Matrices that conversion does not know as a layer's: how many weights of each, by name."""
+    found = {}
+    for name, module in model.named_modules():
+        if isinstance(module, (AnalogLayer, *ALWAYS_DIGITAL)) or type(module) in ANALOG_CLASSES:
+            continue
+        parts = {part.keys[0] for part in module.children() if isinstance(part, Part)}
+        for key, value in module.named_parameters(recurse=False):
+            if value.squeeze().ndim > 1 and key not in parts:
+                found[f"{name}.{key}".lstrip(".")] = value.numel()
+    return found
 
 
 def to_digital(model: nn.Module) -> nn.Module:
     """Makes every analog layer digital again, in place, with its effective weights; returns the model."""
-    state = _effective_weights(model)
-    for name, layer in analog_layers(model).items():
+    layers = analog_layers(model)
+    state = {name: layer.digital_weight() for name, layer in layers.items()}  # before any is written: ties
+    for name, layer in layers.items():
         with torch.no_grad():
             layer.weight.copy_(state[name])
         layer.__class__ = layer.digital_class  # type: ignore[assignment]  # from here on it is no AnalogLayer
         for attribute in _OF_CELLS:
             layer.__dict__.pop(attribute, None)
+    restore(model.modules())
     return model
 
 
 def effective_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """The model's ``state_dict`` with effective in place of latent weights: what the plain digital network loads."""
-    effective = {_key(name): weight for name, weight in _effective_weights(model).items()}
-    # Through the modules' own names: a layer used twice stands in the state_dict under both.
-    aliases = {
-        _key(alias): _key(name)
-        for name, layer in analog_layers(model).items()
-        for alias, module in model.named_modules(remove_duplicate=False)
-        if module is layer
+    effective = {id(layer.weight): layer.digital_weight() for layer in owning_layers(model).values()}
+    # By identity: a layer that is tied, or used twice, stands in the state_dict under several names.
+    state: dict[str, Any] = model.state_dict(keep_vars=True)
+    return {
+        key: effective.get(id(value), value.detach() if isinstance(value, Tensor) else value)
+        for key, value in state.items()
     }
-    return {key: effective.get(aliases.get(key, key), value) for key, value in model.state_dict().items()}
-
-
-def _key(name: str) -> str:
-    return f"{name}.weight" if name else "weight"
-
-
-def _effective_weights(model: nn.Module) -> dict[str, Tensor]:
-    # All before any is written: tied layers share the latents.
-    return {name: layer.effective_weight() for name, layer in analog_layers(model).items()}
-
-
-def as_digital(name: str) -> str:
-    """What keeps a layer digital in a recipe, for messages."""
-    return f"hardware.layers: [{{match: {name}, digital: true}}]"
-
-
-def refuse_uncalled(model: nn.Module, called: Container[str]) -> None:
-    """Raises UserError for an analog layer whose forward was not called: some networks read ``layer.weight`` past it.
-
-    Args:
-        model: a converted network that has run.
-        called: the layers that it called, by name.
-    """
-    unused = [name for name in analog_layers(model) if name not in called]
-    if unused:
-        raise UserError(
-            f"layer '{unused[0]}' was converted, but the network never calls it (it may read its weight directly), "
-            f"so that no chip could act on it: keep it digital ({as_digital(unused[0])}). {len(unused)} such layers."
-        )
-
-
-def _refuse_unknown(name: str, module: nn.Module) -> None:
-    if type(module) in ANALOG_CLASSES:
-        if "weight" not in module._parameters:
-            raise UserError(
-                f"layer '{name}' ({type(module).__name__}) computes its weight (weight_norm?): no cells can hold it. "
-                f"Remove the reparametrisation, or keep it digital ({as_digital(name)})."
-            )
-        return
-    weights = [value for key, value in module._parameters.items() if "weight" in key and value is not None]
-    if isinstance(module, ALWAYS_DIGITAL) or all(weight.ndim < 2 for weight in weights):
-        if not isinstance(module, tuple(ANALOG_CLASSES)):  # a parametrised layer keeps its weight elsewhere
-            return
-    raise UserError(
-        f"layer '{name}' ({type(module).__name__}) has weights, but no analog form is known for that class: "
-        f"keep it digital ({as_digital(name)}), or register one (hwaware.nn.register_analog)."
-    )
-
-
-def _refuse_idle(placement: Placement, modules: dict[str, nn.Module]) -> None:
-    """Raises UserError for a pattern that names hardware, but no layer which cells could hold."""
-    able = [name for name, module in modules.items() if type(module) in ANALOG_CLASSES]
-    for rule in placement.rules:
-        for pattern in rule.match if rule.hardware is not None else ():
-            if not (hits := set(matches(pattern, modules))) & set(able):
-                kind = type(modules[min(hits)]).__name__
-                raise UserError(
-                    f"hardware.layers: '{pattern}' matches nothing that cells could hold, but {kind}. "
-                    f"{nearest(pattern, able)}"
-                )
-
-
-def _refuse_fast_paths(modules: dict[str, nn.Module], chosen: dict[str, nn.Module]) -> None:
-    for name in chosen:
-        for parent in list(ancestry(name))[:-1]:
-            if isinstance(modules.get(parent), _FAST_PATHS):
-                raise UserError(
-                    f"layer '{name}' lies in '{parent}' ({type(modules[parent]).__name__}), whose fast path reads its "
-                    f"weight without calling it, so the chip would never be used: keep '{parent}' digital "
-                    f"({as_digital(parent)})."
-                )
-
-
-def _refuse_ties(model: nn.Module, chosen: dict[str, nn.Module], on: Mapping[str, Hardware | None]) -> None:
-    owners = defaultdict(list)
-    for name, module in model.named_modules():
-        for key, parameter in module._parameters.items():
-            if parameter is not None:
-                owners[id(parameter)].append((name, key))
-    for name, module in chosen.items():
-        for owner, key in owners[id(module.weight)]:
-            if owner not in chosen or key != "weight":
-                raise UserError(
-                    f"the weight of layer '{name}' is tied to '{owner}.{key}', which stays digital, so that it cannot "
-                    f"live in cells: keep it digital ({as_digital(name)}), or untie them."
-                )
-            if on[owner] != on[name]:
-                raise UserError(
-                    f"layers '{owner}' and '{name}' share one weight, but stand on different hardware: give both the "
-                    "same in hardware.layers."
-                )

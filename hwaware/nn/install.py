@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hwaware.nn.convert import analog_layers
-from hwaware.nn.layers import AnalogLayer
+from hwaware.nn.layers import AnalogLayer, analog_layers
+from hwaware.nn.reads import refusing_reads
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Beside:
     def on_output(self, layer: AnalogLayer, input: Tensor, output: Tensor) -> Tensor:
         """The same on a layer's output without bias."""
         if self.branch is not None:
-            output = output + layer.apply_weight(input, self.branch.view_as(layer.weight).to(input.dtype))
+            output = output + layer.apply_weight(input, self.branch.view(layer.rows_shape).to(input.dtype))
         if self.gain is not None:
             gain = self.gain if self.gain.numel() == 1 else layer.along_channels(self.gain.flatten(), output)
             output = output * gain.to(output.dtype)
@@ -60,8 +60,12 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def installed_weights(model: nn.Module, weight_of: Callable[[str, AnalogLayer], Tensor]) -> Iterator[None]:
-    """Within the context each analog layer multiplies with ``weight_of(name, layer)``; contexts may be nested."""
-    with _installed(model, "_installed", weight_of):
+    """Within the context each analog layer multiplies with ``weight_of(name, layer)``; contexts may be nested.
+
+    Raises:
+        UserError: from the network's first call, where it reads the weight of a layer that it does not call.
+    """
+    with _installed(model, "_installed", weight_of), refusing_reads(model):
         yield
 
 

@@ -1,19 +1,21 @@
 """Analog layers: digital layers whose weight lives in conductances.
 
 An analog layer is its digital class with another ``forward``: same parameters, ``state_dict`` keys and hooks. Its
-``weight`` parameter holds the *latent* weights; what multiplies the input is, in this order of precedence, the weights
-that a chip has installed, the latents realised with training noise (in training mode, where noise is installed), or
-the exact effective weights.
+``weight`` parameter holds the *latent* weights, in the digital class's own form; :meth:`AnalogLayer.latent` gives them
+as cells hold them, a row for each output. What multiplies the input is, in this order of precedence, the weights that a
+chip has installed, the latents realised with training noise (in training mode, where noise is installed), or the exact
+effective weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from hwaware.errors import UserError
 from hwaware.hardware import Converters, Hardware, Ranges
@@ -41,6 +43,8 @@ class AnalogLayer(nn.Module):
 
     digital_class: ClassVar[type[nn.Module]]
     channel_dim: ClassVar[int]  #: of the output, from its end: a batch may lack
+    is_computed: ClassVar[bool] = False  #: whether the latents are computed from the parameter in every pass
+    note: ClassVar[str] = ""  #: what a user has to know of its form in cells
 
     weight: Tensor
     bias: Tensor | None
@@ -54,6 +58,8 @@ class AnalogLayer(nn.Module):
     repaired: float = 0.0
     ready: tuple[Tensor, Tensor | None] | None = None
     ranges: Ranges | None = None
+    _watched: bool = False  # whether a pass has shown that the network does not read the weight past the layer
+    _called: bool = True
     _exact_signals: bool = False
     _installed: Tensor | None = None
     _beside: Callable[[Tensor, Tensor], Tensor] | None = None
@@ -65,6 +71,8 @@ class AnalogLayer(nn.Module):
         return None if self._exact_signals else self.hardware.crossbar.converters
 
     def forward(self, input: Tensor) -> Tensor:
+        if not self._called:
+            self._called = True
         converters = self.converters
         if converters is None:
             return self.apply_weight(input, self.realised_weight(), self.bias)
@@ -108,12 +116,12 @@ class AnalogLayer(nn.Module):
         weight, self.weight_error = self.realise(noise, error)
         if noise is not None and noise.reference_std:
             about = self.weight_scale(), self.hardware, self.groups, noise.reference_std
-            weight = add_reference_noise(weight, self.weight, *about)
+            weight = add_reference_noise(weight, self.latent(), *about)
         written = weight
         if noise is not None and self.stuck_cells:
-            weight = apply_stuck_cells(weight, self.weight, self.weight_scale(), self.hardware)
+            weight = apply_stuck_cells(weight, self.latent(), self.weight_scale(), self.hardware)
         if noise is not None and self.repaired:
-            weight = repair_largest_errors(weight, written, self.weight, self.hardware, self.repaired)
+            weight = repair_largest_errors(weight, written, self.latent(), self.hardware, self.repaired)
         # Outside autocast the layer computes in its parameters' own precision, as the digital one does.
         return weight if torch.is_autocast_enabled(weight.device.type) else weight.to(self.weight.dtype)
 
@@ -121,28 +129,61 @@ class AnalogLayer(nn.Module):
         """:func:`hwaware.nn.weights.fused.realise` of the latents."""
         if self.ready is not None and noise is not None:
             return self.ready
-        return realise(self.weight, self.hardware.encoding, noise, error)
+        return realise(self.latent(), self.hardware.encoding, noise, error)
+
+    # From the parameter to what cells hold, and back.
+
+    def as_rows(self, weight: Tensor) -> Tensor:
+        """A weight in the digital class's form as ``[C_out, C_in/groups, *kernel]``; elements are moved at most."""
+        return weight
+
+    def as_parameter(self, rows: Tensor) -> Tensor:
+        """The reverse, of any number of rows."""
+        return rows
+
+    def latent(self) -> Tensor:
+        """Latent weights as cells hold them, ``[C_out, C_in/groups, *kernel]``; differentiable in the parameter."""
+        return self.as_rows(self.weight)
+
+    @torch.no_grad()
+    def hold(self, latent: Tensor) -> None:
+        """Sets the parameter so that :meth:`latent` is this."""
+        self.weight.copy_(self.as_parameter(latent))
+
+    def predistort(self) -> None:
+        """Makes the parameter, which is the digital layer's, that of a layer with the same effective weights."""
+        self.set_effective_weight(self.latent().detach().clone())
+
+    @torch.no_grad()
+    def digital_weight(self) -> Tensor:
+        """What the digital layer's weight has to be for the same function."""
+        return self.as_parameter(self.effective_weight())
 
     @torch.no_grad()
     def weight_scale(self) -> Tensor:
         """Scale s of the latents in fp32: 0-dim, or ``[C_out, 1, …]`` per output channel."""
-        return self.hardware.encoding.scaling.of(self.weight.detach())
+        return self.hardware.encoding.scaling.of(self.latent().detach())
 
     @torch.no_grad()
     def effective_weight(self) -> Tensor:
-        """Exact effective weights ``w_eff = s·sinh(rκu)/sinh(rκ)``, u as written; the parameter's dtype, detached."""
-        return self.hardware.encoding.effective(self.weight).to(self.weight.dtype)
+        """Exact effective weights ``w_eff = s·sinh(rκu)/sinh(rκ)``, u as written, as cells hold them; the parameter's
+        dtype, detached."""
+        return self.hardware.encoding.effective(self.latent()).to(self.weight.dtype)
 
     @torch.no_grad()
     def set_effective_weight(self, weight: Tensor) -> None:
         """Sets the latents so that the effective weights are ``weight``, or on the levels or codes next to it."""
-        self.weight.copy_(weight)  # rounded as the parameter is
-        self.weight.copy_(self.hardware.encoding.latent(self.weight))
+        self.hold(self.hardware.encoding.latent(weight.to(self.weight.dtype)))  # rounded as the parameter is
+
+    @property
+    def rows_shape(self) -> torch.Size:
+        """Shape of the weights as cells hold them; :func:`shape_in_cells` gives a digital layer's, too."""
+        return self.as_rows(self.weight).shape
 
     @property
     def n_cells(self) -> int:
         """Memory cells that hold the weights, reference columns included."""
-        return self.hardware.n_cells(tuple(self.weight.shape), self.groups)
+        return self.hardware.n_cells(tuple(self.rows_shape), self.groups)
 
 
 class AnalogLinear(AnalogLayer, nn.Linear):
@@ -156,14 +197,118 @@ class AnalogLinear(AnalogLayer, nn.Linear):
         return F.linear(input, weight, bias)
 
 
+class Part(nn.Module):
+    """A linear layer whose weight and bias are parameters of the module that it lies in, under names of their own.
+
+    Made by :mod:`hwaware.nn.rewriting`; has no parameters, so that the network's keys stay what they are.
+    """
+
+    whole: nn.Module
+    keys: tuple[str, str]
+
+    def __init__(self, whole: nn.Module, weight: str, bias: str) -> None:
+        super().__init__()
+        self.keys = weight, bias
+        self.__dict__["whole"] = whole  # not as a child
+
+    @property
+    def weight(self) -> Any:
+        return self.whole._parameters[self.keys[0]]
+
+    @property
+    def bias(self) -> Any:
+        return self.whole._parameters.get(self.keys[1])
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.linear(input, self.weight, self.bias)
+
+
+class AnalogPart(AnalogLayer, Part):
+    """A linear layer that is part of a module, on crossbars."""
+
+    digital_class = Part
+    channel_dim = -1
+
+    def apply_weight(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return F.linear(input, weight, bias)
+
+
+class AnalogOutProjection(AnalogLinear, NonDynamicallyQuantizableLinear):
+    """The last layer of :class:`torch.nn.MultiheadAttention`, on crossbars."""
+
+    digital_class = NonDynamicallyQuantizableLinear
+
+
+class AnalogConv1d(AnalogLayer, nn.Conv1d):
+    """:class:`torch.nn.Conv1d` (any stride, padding mode, dilation, groups) on crossbars."""
+
+    digital_class = nn.Conv1d
+    channel_dim = -2
+
+    def apply_weight(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return self._conv_forward(input, weight, bias)
+
+
 class AnalogConv2d(AnalogLayer, nn.Conv2d):
-    """:class:`torch.nn.Conv2d` (any stride, padding mode, dilation, groups) on crossbars."""
+    """:class:`torch.nn.Conv2d`, likewise."""
 
     digital_class = nn.Conv2d
     channel_dim = -3
 
     def apply_weight(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return self._conv_forward(input, weight, bias)
+
+
+class AnalogConv3d(AnalogLayer, nn.Conv3d):
+    """:class:`torch.nn.Conv3d`, likewise."""
+
+    digital_class = nn.Conv3d
+    channel_dim = -4
+
+    def apply_weight(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return self._conv_forward(input, weight, bias)
+
+
+class AnalogConvTranspose(AnalogLayer):
+    """A transposed convolution. Its parameter has inputs first; in cells outputs are, as everywhere."""
+
+    note = "called without output_size"
+
+    def as_rows(self, weight: Tensor) -> Tensor:
+        return weight.unflatten(0, (self.groups, -1)).transpose(1, 2).flatten(0, 1)
+
+    def as_parameter(self, rows: Tensor) -> Tensor:
+        return rows.unflatten(0, (self.groups, -1)).transpose(1, 2).flatten(0, 1)
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if output_size is not None:
+            raise UserError(
+                f"a {self.digital_class.__name__} in cells takes no output_size: give it output_padding, or keep it "
+                "digital."
+            )
+        return super().forward(input)
+
+
+class AnalogConvTranspose1d(AnalogConvTranspose, nn.ConvTranspose1d):
+    """:class:`torch.nn.ConvTranspose1d` on crossbars; called without ``output_size``."""
+
+    digital_class = nn.ConvTranspose1d
+    channel_dim = -2
+
+    def apply_weight(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        about: Any = self.stride, self.padding, self.output_padding, self.groups, self.dilation
+        return F.conv_transpose1d(input, self.as_parameter(weight), bias, *about)
+
+
+class AnalogConvTranspose2d(AnalogConvTranspose, nn.ConvTranspose2d):
+    """:class:`torch.nn.ConvTranspose2d`, likewise."""
+
+    digital_class = nn.ConvTranspose2d
+    channel_dim = -3
+
+    def apply_weight(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        about: Any = self.stride, self.padding, self.output_padding, self.groups, self.dilation
+        return F.conv_transpose2d(input, self.as_parameter(weight), bias, *about)
 
 
 #: Digital class -> analog class. Exact types only: a subclass may compute something else with its weight.
@@ -176,5 +321,19 @@ def register_analog(cls: type[AnalogLayer]) -> type[AnalogLayer]:
     return cls
 
 
-register_analog(AnalogLinear)
-register_analog(AnalogConv2d)
+for _one in (
+    AnalogLinear, AnalogOutProjection, AnalogPart, AnalogConv1d, AnalogConv2d, AnalogConv3d, AnalogConvTranspose1d,
+    AnalogConvTranspose2d,
+):  # fmt: skip
+    register_analog(_one)
+
+
+def shape_in_cells(layer: Any) -> tuple[int, ...]:
+    """``[C_out, C_in/groups, *kernel]`` of a layer that is in cells, or could be."""
+    form = type(layer) if isinstance(layer, AnalogLayer) else ANALOG_CLASSES[type(layer)]
+    return tuple(form.as_rows(layer, layer.weight).shape)
+
+
+def analog_layers(model: nn.Module) -> dict[str, AnalogLayer]:
+    """The model's analog layers by name, each module once."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, AnalogLayer)}

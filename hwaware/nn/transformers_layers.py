@@ -1,24 +1,26 @@
-"""Analog forms of layer classes of transformers. Imported only where their module already is.
-
-Its ``Conv1D`` (GPT-2) has none: its weight is ``[in, out]``, and an analog layer's rows are its outputs everywhere,
-from scales and crossbars to repairs.
-"""
+"""Analog forms of layer classes that all of transformers has. Imported only where its module already is."""
 
 from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor
-from transformers.models.falcon.modeling_falcon import FalconLinear
+from transformers.pytorch_utils import Conv1D
 
-from hwaware.nn.layers import AnalogLinear, register_analog
+from hwaware.nn.layers import AnalogLayer, register_analog
 
 
 @register_analog
-class AnalogFalconLinear(AnalogLinear, FalconLinear):
-    """Falcon's own :class:`torch.nn.Linear`, which rounds between product and bias."""
+class AnalogConv1D(AnalogLayer, Conv1D):  # type: ignore[misc]  # whose attributes have no types
+    """GPT-2's linear layer, whose parameter is ``[in, out]``; in cells rows are outputs, as everywhere."""
 
-    digital_class = FalconLinear
+    digital_class = Conv1D
+    channel_dim = -1
+
+    def as_rows(self, weight: Tensor) -> Tensor:
+        return weight.T
+
+    def as_parameter(self, rows: Tensor) -> Tensor:
+        return rows.T
 
     def apply_weight(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        output = F.linear(input, weight)
-        return output if bias is None else output + bias
+        return F.linear(input, weight, bias)

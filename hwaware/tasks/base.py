@@ -31,6 +31,7 @@ from hwaware.nn import (
     layers_with_converters,
 )
 from hwaware.nn.batches import split_batch
+from hwaware.nn.reads import refusing_reads
 from hwaware.tasks.same_run import refuse_other_run
 from hwaware.training import (
     WAYS,
@@ -420,7 +421,8 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         self.conclude("test", self.test_metrics)
 
     def _judge(self, batch: Any, stage: str, metrics: MetricCollection | Metric) -> None:
-        output = self.predict(self.network, batch)
+        with refusing_reads(self.network):
+            output = self.predict(self.network, batch)
         self.update_metrics(metrics, output, batch)
         self.log(f"{stage}/loss", self.judged_loss(output, batch), batch_size=len(batch[0]), sync_dist=True)
 

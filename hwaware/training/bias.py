@@ -134,9 +134,14 @@ def add_sensitivity(sums: dict[str, Tensor], model: nn.Module) -> None:
     whole step (micro-batches summed up, averaged over ranks), so that all ranks have the same sums.
     """
     for name, layer in owning_layers(model).items():
+        if layer.is_computed:
+            raise UserError(
+                f"bias moves latent weights, but layer '{name}' ({layer.digital_class.__name__}) standardises them in "
+                "every pass: drop bias, or keep such layers digital."
+            )
         if layer.weight.grad is not None:
             # A step that is skipped for its overflow, in half precision, must not decide alone.
-            size = layer.weight.grad.detach().float().abs().nan_to_num_(0.0, 0.0)
+            size = layer.as_rows(layer.weight.grad.detach()).float().abs().nan_to_num_(0.0, 0.0)
             sums[name] = sums[name].to(size.device).add_(size) if name in sums else size
 
 
@@ -162,11 +167,11 @@ def project_columns_(model: nn.Module, columns: Mapping[str, Tensor], bias: Mapp
     layers, changed, total = analog_layers(model), 0, 0
     for name, chosen in columns.items():
         layer = layers[name]
-        weight, scale, slices = layer.weight, layer.weight_scale(), _slices(layer.hardware.encoding)
+        weight, scale, slices = layer.latent(), layer.weight_scale(), _slices(layer.hardware.encoding)
         rows = chosen.to(weight.device).repeat_interleave(bias.rows, dim=1)[:, : weight[0].numel()]
         codes = slices.codes(normalised(weight.float(), scale))
         allowed = project(codes, bias.banned, slices)
         moved = rows.reshape(weight.shape) & (allowed != codes)
-        weight.copy_(torch.where(moved, (slices.positions(allowed) * scale).to(weight.dtype), weight))
+        layer.hold(torch.where(moved, (slices.positions(allowed) * scale).to(weight.dtype), weight))
         changed, total = changed + int(moved.sum()), total + weight.numel()
     return changed / max(total, 1)

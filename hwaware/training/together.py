@@ -43,7 +43,7 @@ class WeightsTogether:
             noise = layers[0].noise
             if noise is None:
                 continue
-            realised = plan.realise([layer.weight for layer in layers], noise, layers[0].error)
+            realised = plan.realise([layer.latent() for layer in layers], noise, layers[0].error)
             for layer, one in zip(layers, realised, strict=True):
                 layer.ready = one
 
@@ -54,7 +54,7 @@ class WeightsTogether:
             if name in owning and is_supported(layer.hardware.encoding, layer.noise, layer.error):
                 groups.setdefault((layer.hardware, layer.weight.device), []).append(layer)
         return [
-            (layers, Together([layer.weight for layer in layers], hardware.encoding, self._compiled))
+            (layers, Together([layer.latent().detach() for layer in layers], hardware.encoding, self._compiled))
             for (hardware, _), layers in groups.items()
         ]
 

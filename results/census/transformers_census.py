@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from hwaware.errors import UserError
 from hwaware.hardware import Hardware
 from hwaware.models.readers import mark
-from hwaware.nn.convert import ALWAYS_DIGITAL
 from hwaware.nn.layers import ANALOG_CLASSES
+from hwaware.nn.refusals import ALWAYS_DIGITAL
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -165,7 +165,7 @@ def _passed_over(model: nn.Module) -> str:
     for module in model.modules():
         if type(module) in ANALOG_CLASSES or isinstance(module, ALWAYS_DIGITAL):
             continue
-        if keys := [key for key, value in module.named_parameters(recurse=False) if value.ndim > 1]:
+        if keys := [key for key, value in module.named_parameters(recurse=False) if value.squeeze().ndim > 1]:
             found[type(module).__name__] = keys
     return "; ".join(f"{', '.join(keys)} of {kind} stay digital" for kind, keys in found.items())
 

@@ -119,7 +119,7 @@ class _ReadsPastTheLayer(nn.Module):
 def test_a_layer_that_no_forward_calls_is_an_error_naming_it():
     model = _ReadsPastTheLayer()
     convert(model, load_hardware("reram_cmo"))
-    with pytest.raises(UserError, match="layer 'skipped' was converted, but the network never calls it"):
+    with pytest.raises(UserError, match=r"layer 'skipped' \(Linear\) was converted, but the network never calls it"):
         _evaluate(model)
     assert model.training and model.skipped._installed is None
 

@@ -1,6 +1,7 @@
 """What conversion refuses, by name, and with nothing half done."""
 
 import pytest
+import yaml
 from torch import nn
 from torch.nn.utils import parametrizations
 
@@ -19,9 +20,8 @@ class _Reads(nn.Linear):
 def test_what_cannot_be_converted_is_refused_by_name():
     cases = [
         (nn.Sequential(nn.Linear(4, 4), _Reads(4, 4)), "layer '1' (_Reads)"),
-        (nn.Sequential(nn.Linear(4, 4), nn.MultiheadAttention(4, 2)), "layer '1' (MultiheadAttention)"),
-        (nn.Sequential(nn.Linear(4, 4), nn.LSTM(4, 4)), "layer '1' (LSTM)"),
-        (nn.Sequential(nn.Linear(4, 4), nn.ConvTranspose2d(4, 4, 3)), "layer '1' (ConvTranspose2d)"),
+        (nn.Sequential(nn.Linear(4, 4), nn.Bilinear(4, 4, 2)), "layer '1' (Bilinear)"),
+        (nn.Sequential(nn.Linear(4, 4), nn.RNN(4, 4)), "layer '1' (RNN)"),
         (nn.Sequential(parametrizations.weight_norm(nn.Linear(4, 4))), "layer '0' (ParametrizedLinear)"),
         (nn.Sequential(nn.utils.spectral_norm(nn.Linear(4, 4))), "layer '0' (Linear) computes its weight"),
     ]
@@ -32,8 +32,30 @@ def test_what_cannot_be_converted_is_refused_by_name():
         name = message.split("'")[1]
         assert message in str(raised.value) and f"[{{match: {name}, digital: true}}]" in str(raised.value)
         assert [type(module) for module in model.modules()] == classes  # nothing half done
-    model = nn.Sequential(nn.Linear(4, 4), nn.MultiheadAttention(4, 2))
+    model = nn.Sequential(nn.Linear(4, 4), nn.RNN(4, 4))
     assert len(convert(model, without(DEVICE, "1")).layers) == 1
+
+
+def _refused(model):
+    with pytest.raises(UserError) as raised:
+        convert(model, DEVICE)
+    return str(raised.value)
+
+
+def test_all_are_refused_at_once_with_what_keeps_them_digital():
+    def block():
+        layers = {"a": nn.Linear(4, 4), "b": _Reads(4, 4), "c": nn.Bilinear(4, 4, 2)}
+        return nn.ModuleDict(layers)
+
+    model = nn.ModuleDict({"blocks": nn.ModuleList(block() for _ in range(12)), "last": nn.Bilinear(4, 4, 2)})
+    model["blocks"][3]["a"] = parametrizations.weight_norm(nn.Linear(4, 4))
+    message = _refused(model)
+    assert "layers 'blocks.0.b', 'blocks.1.b', 'blocks.2.b', 'blocks.3.b' and 8 more (_Reads); layer" in message
+    assert "and 9 more (Bilinear); layer 'blocks.3.a' (ParametrizedLinear) have weights, but no analog form" in message
+    digital = "[{match: ['blocks.*.b', 'blocks.*.c', blocks.3.a, last], digital: true}]"
+    assert digital in message  # no pattern has 'blocks.3.a' and not 'blocks.4.a'
+    rules = yaml.safe_load(digital)
+    assert len(convert(model, without(DEVICE, *rules[0]["match"])).layers) == 11
 
 
 def test_a_network_is_converted_once_and_as_a_whole():
@@ -55,14 +77,16 @@ def test_hardware_of_what_cells_cannot_hold_is_refused():
     convert(model, Placement(DEVICE, (Rule(("1", "2"), None),)))
 
 
+class _OwnAttention(nn.MultiheadAttention):
+    pass
+
+
 def test_a_fast_path_that_skips_the_layer_is_refused():
-    model = nn.TransformerEncoderLayer(8, 2, batch_first=True)
-    with pytest.raises(UserError, match="MultiheadAttention"):
-        convert(model, DEVICE)
-    model = nn.Sequential(nn.Linear(8, 8), nn.TransformerEncoderLayer(8, 2, batch_first=True))
-    with pytest.raises(UserError, match=r"'1.linear1' lies in '1' .* fast path"):
-        convert(model, without(DEVICE, "1.self_attn"))
-    convert(model, without(DEVICE, "1"))
+    message = _refused(nn.Sequential(nn.Linear(8, 8), _OwnAttention(8, 2)))
+    assert "layer '1' (_OwnAttention) has weights" in message
+    assert "layer '1.out_proj' (NonDynamicallyQuantizableLinear) lies in a module whose fast path reads" in message
+    assert "hardware.layers: [{match: 1, digital: true}]" in message
+    convert(nn.Sequential(nn.Linear(8, 8), _OwnAttention(8, 2)), without(DEVICE, "1"))
 
 
 def test_a_tie_to_a_digital_layer_is_refused():

@@ -38,7 +38,7 @@ class ChannelAffine(OfflineCompensation):
 
     def fit(self, model: nn.Module, ages_s: tuple[float, float], data: FitData, seed: int, start: State) -> State:
         fresh = {
-            f"{name}/{what}": torch.zeros(len(layer.weight), device=layer.weight.device)
+            f"{name}/{what}": torch.zeros(layer.rows_shape[0], device=layer.weight.device)
             for name, layer in analog_layers(model).items()
             for what in ("gain", "shift")
         }

@@ -210,13 +210,13 @@ class Lora(Dora):
 def _second_moments(layer: AnalogLayer, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Sums over samples and positions: of what each weight is multiplied with, ``[groups, n, n]``, of targets with it,
     ``[groups, C_out/groups, n]``, and of the targets' squares; the bias taken off the targets."""
-    rows, *kernel = layer.weight.shape[1:]
+    outputs, rows, *kernel = layer.rows_shape
     groups, n = layer.groups, math.prod((rows, *kernel))
-    xx, tx = x.new_zeros(groups, n, n, dtype=torch.float32), x.new_zeros(groups, len(layer.weight) // groups, n).float()
+    xx, tx = x.new_zeros(groups, n, n, dtype=torch.float32), x.new_zeros(groups, outputs // groups, n).float()
     tt = xx.new_zeros(())
     # A weight that picks each input in turn lays them out with the layer's own stride and padding.
     pick = torch.eye(n, device=x.device).view(n, rows, *kernel).repeat(groups, *[1] * (1 + len(kernel)))
-    size = max(1, _ELEMENTS * len(x) // (n * groups * (target.numel() // len(layer.weight))))
+    size = max(1, _ELEMENTS * len(x) // (n * groups * (target.numel() // outputs)))
     for part, wanted in zip(x.split(size), target.split(size), strict=True):
         wanted = layer.without_bias(wanted.float())
         picked = layer.apply_weight(part.float(), pick) if kernel else part.float()
@@ -244,7 +244,7 @@ def _product(weight: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 def _positions(model: nn.Module, name: str, uses: list[tuple[Tensor, Tensor]]) -> int:
     """Samples times output positions that a layer was seen at."""
-    return sum(y.numel() for _, y in uses) // len(analog_layers(model)[name].weight)
+    return sum(y.numel() for _, y in uses) // analog_layers(model)[name].rows_shape[0]
 
 
 def _beside(state: State, name: str) -> Beside:

@@ -66,7 +66,7 @@ class RandomSparseAdaptation(InFieldCompensation):
         draw = torch.Generator().manual_seed(chip.seed)  # the mask is part of the chip
         where, values, scales = {}, {}, {}
         for name, layer in analog_layers(chip.model).items():
-            scales[name] = layer.weight.detach().abs().max().float().clamp(min=1e-30)
+            scales[name] = layer.latent().detach().abs().max().float().clamp(min=1e-30)
             if self.mask == "error":
                 lacking = _lacking(chip, name, age_s)
                 picked = lacking.abs().topk(self._count(len(lacking))).indices.sort().values
@@ -107,7 +107,7 @@ class RandomSparseAdaptation(InFieldCompensation):
         def kept(name: str, layer: AnalogLayer) -> Beside:
             values = state[f"{name}/values"]
             branch = values.new_zeros(layer.weight.numel()).index_add(0, state[f"{name}/where"], values)
-            return Beside(branch.view(layer.weight.shape))
+            return Beside(branch.view(layer.rows_shape))
 
         return installed_beside(model, kept)
 

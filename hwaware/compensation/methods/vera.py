@@ -7,7 +7,7 @@ kernels and training are reconstructions.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import reduce
@@ -74,7 +74,7 @@ class VeraPlus(OfflineCompensation):
     def fit(self, model: nn.Module, ages_s: tuple[float, float], data: FitData, seed: int, start: State) -> State:
         nothing = {}
         for name, layer in analog_layers(model).items():
-            nothing[f"{name}/b"] = layer.weight.new_zeros(len(layer.weight), dtype=torch.float32)
+            nothing[f"{name}/b"] = layer.weight.new_zeros(layer.rows_shape[0], dtype=torch.float32)
             nothing[f"{name}/d"] = layer.weight.new_full((self.rows,), 0.1, dtype=torch.float32)
         by_law = self._against_mean_error(model, math.sqrt(ages_s[0] * ages_s[1]))
         best = best_start(self, model, ages_s, data, seed, [nothing, by_law, *[start] * bool(start)])
@@ -91,7 +91,7 @@ class VeraPlus(OfflineCompensation):
         for name, layer in analog_layers(model).items():
             down, up = (matrix.flatten(1).double() for matrix in projections[name])
             scale = layer.weight_scale().double()
-            hardware, u = layer.hardware, normalised(layer.weight.double(), scale)
+            hardware, u = layer.hardware, normalised(layer.latent().double(), scale)
             mean = hardware.encoding.mean_error(hardware.device, u, age_s)
             products, gram = (mean * scale).flatten(1) @ down.T, down @ down.T
             d = up.new_full((self.rows,), 0.1)
@@ -117,7 +117,7 @@ class VeraPlus(OfflineCompensation):
         def branch(name: str, layer: AnalogLayer) -> Beside:
             down, up = projections[name]
             matrix = (vectors[f"{name}/b"][:, None] * up * vectors[f"{name}/d"]) @ down.flatten(1)
-            return Beside(matrix.view_as(layer.weight))
+            return Beside(matrix.view(layer.rows_shape))
 
         def let_learn(name: str, layer: AnalogLayer, x: Tensor, y: Tensor) -> Tensor:
             down, up = projections[name]
@@ -135,7 +135,8 @@ class VeraPlus(OfflineCompensation):
         if self.full_kernel or not kernel or groups > 1:
             return layer.apply_weight(x, down.repeat(groups, *[1] * (down.ndim - 1)))
         # First over channels, then over the kernel: several times as fast as a convolution with so few outputs.
-        rows = down[:, :, kernel[0] // 2, kernel[1] // 2]
+        centre = _centre(kernel)
+        rows = down[(..., *centre)]
         mixed = (rows @ x.flatten(2)).unflatten(2, x.shape[2:])
         if type(layer) is AnalogConv2d and layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
             padded = F.pad(mixed, [pad for pad in reversed(layer.padding) for _ in (0, 1)])
@@ -144,11 +145,11 @@ class VeraPlus(OfflineCompensation):
                 kept, added = (list(_taps(part, layer, axis)) for part in parts)
                 parts = [kept[len(kept) // 2], reduce(torch.add, added)]
             return torch.cat(parts, dim=1)
-        centre = x.new_zeros(1, 1, *kernel)
-        centre[..., kernel[0] // 2, kernel[1] // 2] = 1
-        parts = [layer.apply_weight(mixed[:, row : row + 1], centre) for row in range(self.rank)]
+        middle = x.new_zeros(1, 1, *kernel)
+        middle[(..., *centre)] = 1
+        parts = [layer.apply_weight(mixed[:, row : row + 1], middle) for row in range(self.rank)]
         if self.constant:
-            parts.append(layer.apply_weight(mixed[:, -1:], torch.ones_like(centre)))
+            parts.append(layer.apply_weight(mixed[:, -1:], torch.ones_like(middle)))
         return torch.cat(parts, dim=1)
 
     def _projections(self, model: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
@@ -156,30 +157,31 @@ class VeraPlus(OfflineCompensation):
         shared = self.shared(model)
         found = {}
         for name, layer in analog_layers(model).items():
-            rows, columns, *kernel = layer.weight.shape
-            down = layer.weight.new_zeros(self.rows, columns, *(kernel or (1, 1)))
+            rows, columns, *kernel = layer.rows_shape
+            down = layer.weight.new_zeros(self.rows, columns, *kernel)
             up = layer.weight.new_ones(rows, self.rows)
             if self.full_kernel and kernel:
-                down[: self.rank] = shared["a"][:, :columns, : kernel[0], : kernel[1]]
+                axes: list[Any] = [0] * (shared["a"].ndim - 2 - len(kernel))  # fewer than the largest
+                a = shared["a"][(..., *axes)]
+                down[: self.rank] = a[(slice(None), slice(columns), *map(slice, kernel))]
             else:  # the centre alone, written as a kernel, so that padding and stride are the layer's own
-                down[: self.rank, :, down.shape[2] // 2, down.shape[3] // 2] = shared["a"][:, :columns, 0, 0]
+                down[(slice(self.rank), ..., *_centre(kernel))] = shared["a"].flatten(2)[:, :columns, 0]
             if self.constant:
                 down[-1] = 1 / math.sqrt(down[-1].numel())
             up[:, : self.rank] = shared["b"][:rows]
-            found[name] = down if kernel else down.flatten(1), up
+            found[name] = down, up
         return found
 
     def shared(self, model: nn.Module) -> State:
         """The frozen A ``[rank, C_in, …]`` and B ``[C_out, rank]`` of the largest layer, without the constant row."""
-        layers = analog_layers(model)
-        kernels = {name: tuple(layer.weight.shape[2:]) for name, layer in layers.items()}
-        inputs = max(layer.weight.shape[1] for layer in layers.values())
-        outputs = max(len(layer.weight) for layer in layers.values())
+        shapes = [layer.rows_shape for layer in analog_layers(model).values()]
+        outputs, inputs = (max(shape[axis] for shape in shapes) for axis in (0, 1))
         draw = torch.Generator().manual_seed(self.projection_seed)
         # Kaiming's uniform distribution, by the fan-in of the shared matrices, as in VeRA.
         largest = [1, 1]
         if self.full_kernel:
-            largest = [max((kernel[i] for kernel in kernels.values() if kernel), default=1) for i in (0, 1)]
+            axes = range(2, max(4, *map(len, shapes)))
+            largest = [max((shape[axis] for shape in shapes if len(shape) > axis), default=1) for axis in axes]
         shape = (self.rank, inputs, *largest)
         a = (2 * torch.rand(shape, generator=draw) - 1) * math.sqrt(6 / (inputs * math.prod(largest)))
         b = (2 * torch.rand((outputs, self.rank), generator=draw) - 1) * math.sqrt(6 / max(self.rank, 1))
@@ -201,6 +203,11 @@ class VeraPlus(OfflineCompensation):
             down += layer.inputs + layer.positions * layer.groups * layer.kernel
         scaled = layer.positions * layer.groups * self.rows
         return down + scaled + layer.outputs * (self.rows + 1)
+
+
+def _centre(kernel: Sequence[int]) -> list[Any]:
+    """The index of a kernel's middle."""
+    return [size // 2 for size in kernel]
 
 
 def _taps(padded: Tensor, layer: AnalogConv2d, axis: int) -> Iterator[Tensor]:

@@ -229,8 +229,7 @@ class Encoding:
         return curve.effective(normalised(latent.float(), s), self.curve) * s
 
     def latent(self, weight: Tensor) -> Tensor:
-        """Latent weights whose effective ones are ``weight``, or as near as the format has them; fp32, detached."""
-        weight = weight.detach()
+        """Latent weights whose effective ones are ``weight``, or as near as the format has them; fp32."""
         if self.format.is_fixed_point:
             return weight if self.scaling.fixed is not None else self._lift_largest(weight)
         s = self.scaling.of(weight)

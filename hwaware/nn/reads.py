@@ -1,0 +1,130 @@
+"""Networks that read a layer's weight themselves, instead of or beside calling the layer: no chip could act on that.
+
+Found in the first pass that a network makes with installed weights, and refused before its output is returned.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from hwaware.errors import UserError
+from hwaware.nn.layers import AnalogLayer, analog_layers
+from hwaware.nn.refusals import as_digital, in_words
+
+#: Functions that multiply by a weight.
+_PRODUCTS = frozenset(
+    "linear bilinear matmul __matmul__ __rmatmul__ mm bmm addmm baddbmm einsum conv1d conv2d conv3d conv_transpose1d "
+    "conv_transpose2d conv_transpose3d embedding multi_head_attention_forward".split()
+)
+
+
+class _Reads(TorchFunctionMode):
+    """Which of some weights torch's functions were given.
+
+    Attributes:
+        found: weights (by id) that any function was given, to look at or to compute with.
+        multiplied: those that a product was given, themselves or a view of them. A layer's own forward is none: in
+            installed weights it multiplies by these.
+    """
+
+    def __init__(self, weights: Iterable[Tensor]) -> None:
+        super().__init__()
+        weights = list(weights)
+        self._tensors = {id(weight) for weight in weights}
+        self._places = {pointer: id(weight) for weight in weights if (pointer := _place(weight))}
+        self.found, self.multiplied = set[int](), set[int]()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
+        if getattr(func, "__name__", "") == "__get__" and not isinstance(output, Tensor):
+            return output  # a dtype or a shape
+        is_product = getattr(func, "__name__", "") in _PRODUCTS
+        for one in (*args, *kwargs.values()):
+            for part in one if isinstance(one, list | tuple) else (one,):
+                if id(part) in self._tensors:
+                    self.found.add(id(part))
+                if is_product and isinstance(part, Tensor) and (place := _place(part)) in self._places:
+                    self.multiplied.add(self._places[place])
+        return output
+
+
+def _place(tensor: Tensor) -> int:
+    """Where a tensor's values lie; 0: nowhere."""
+    try:
+        return 0 if tensor.is_meta else tensor.untyped_storage().data_ptr()
+    except (NotImplementedError, RuntimeError):  # sparse, nested, functional: no weight of a layer's
+        return 0
+
+
+@contextmanager
+def refusing_reads(model: nn.Module) -> Iterator[None]:
+    """Within the context a converted network's first pass in eval mode is watched; later ones cost nothing.
+
+    Raises:
+        UserError: from the network's call, if it read the weight of an analog layer that it did not call.
+    """
+    forward, own = model.forward, model.__dict__.get("forward")
+    if all(layer._watched for layer in analog_layers(model).values()) or hasattr(model, "_orig_mod"):  # compiled
+        yield
+        return
+    model.__dict__["forward"] = partial(_watched, model, forward)
+    try:
+        yield
+    finally:
+        model.__dict__.pop("forward")
+        if own is not None:
+            model.__dict__["forward"] = own
+
+
+def _watched(model: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    layers = analog_layers(model)
+    if model.training or all(layer._watched for layer in layers.values()):
+        return forward(*args, **kwargs)
+    users: dict[int, list[str]] = defaultdict(list)  # several where layers are tied
+    for name, layer in layers.items():
+        users[id(layer.weight)].append(name)
+        layer._called = False
+    try:
+        with _Reads(layer.weight for layer in layers.values()) as reads:
+            output = forward(*args, **kwargs)
+        uncalled = {name for name, layer in layers.items() if not layer._called}
+    finally:
+        for layer in layers.values():
+            layer.__dict__.pop("_called", None)
+    idle = {key: names[0] for key, names in users.items() if uncalled.issuperset(names)}
+    if read := [name for key, name in idle.items() if key in reads.found]:
+        raise UserError(
+            f"{in_words(layers, read)} {'was' if len(read) == 1 else 'were'} converted, but the network never calls "
+            f"{'it' if len(read) == 1 else 'them'}: it reads the weight itself, so that no chip could act on it. "
+            f"Call the layers, or keep them digital ({as_digital(read, layers)})."
+        )
+    installed = [names[0] for key, names in users.items() if key in reads.multiplied]
+    if read := [name for name in installed if layers[name]._installed is not None]:
+        raise UserError(
+            f"{in_words(layers, read)} {'was' if len(read) == 1 else 'were'} converted, but the network also "
+            f"multiplies by the weight itself, past the layer, so that no chip could act on that. "
+            f"Call the layers, or keep them digital ({as_digital(read, layers)})."
+        )
+    if idle:
+        _tell_idle(layers, list(idle.values()))
+    for layer in layers.values():
+        layer._watched = True
+    return output
+
+
+def _tell_idle(layers: dict[str, AnalogLayer], idle: list[str]) -> None:
+    cells = sum(layers[name].n_cells for name in idle)
+    warnings.warn(
+        f"{in_words(layers, idle)} {'is' if len(idle) == 1 else 'are'} never called: {cells:,} cells that nothing uses "
+        f"are counted. Keep what is idle digital ({as_digital(idle, layers)}).",
+        stacklevel=4,
+    )

@@ -1,0 +1,74 @@
+"""The layers that have a form in cells: ``python -m hwaware.nn.supported`` prints the table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+
+from torch import nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
+
+from hwaware.nn.convert import register_forms
+from hwaware.nn.layers import ANALOG_CLASSES, Part
+from hwaware.nn.refusals import ALWAYS_DIGITAL
+from hwaware.nn.rewriting import CALLING
+
+#: Where libraries have layers of their own, that have forms.
+_LIBRARIES = ("timm", "transformers.pytorch_utils", "transformers.models.falcon.modeling_falcon")
+
+
+@dataclass(frozen=True)
+class Supported:
+    """A layer's line.
+
+    Attributes:
+        layer: its class, by the name that a user knows.
+        in_cells: what of it cells hold.
+        note: what else has to be known.
+    """
+
+    layer: str
+    in_cells: str
+    note: str
+
+
+def supported() -> list[Supported]:
+    """All layers that have a form in cells, those of installed libraries included, then what stays digital."""
+    for library in _LIBRARIES:
+        try:
+            import_module(library)
+        except ImportError:  # an extra that is not installed
+            continue
+    register_forms()
+    return sorted(_in_cells(), key=lambda one: (not one.layer.startswith("torch"), one.layer)) + [
+        Supported(_name(kind), "nothing", "no matrix product: stays digital") for kind in ALWAYS_DIGITAL
+    ]
+
+
+def _in_cells() -> Iterator[Supported]:
+    for digital, analog in ANALOG_CLASSES.items():
+        if digital not in (Part, NonDynamicallyQuantizableLinear):  # of attention and recurrent networks
+            yield Supported(_name(digital), "weight", analog.note)
+    for digital, calling in CALLING.items():
+        yield Supported(_name(digital), ", ".join(calling.layers), calling.note)
+
+
+def _name(kind: type[nn.Module]) -> str:
+    return f"{'torch.nn' if kind.__module__.startswith('torch.nn') else kind.__module__}.{kind.__name__}"
+
+
+def table() -> str:
+    """The same in Markdown."""
+    lines = [
+        "Training noise, retention loss, chips, costs and all repairs (VeRA+, DoRA, …) work on each.",
+        "Exact classes only: what a subclass does with its weight is unknown, so that it is refused by name.",
+        "",
+        "| layer | in cells | note |",
+        "| --- | --- | --- |",
+    ]
+    return "\n".join([*lines, *(f"| `{one.layer}` | {one.in_cells} | {one.note} |" for one in supported())])
+
+
+if __name__ == "__main__":
+    print(table())
