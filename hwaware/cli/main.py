@@ -78,6 +78,11 @@ def _run(name: str, *words: str) -> None:
     if name not in COMMANDS:
         raise UserError(f"there is no command '{name}'. {nearest(name, COMMANDS)}")
     arguments = spelled_options(words)
+    if "torch" not in sys.modules and os.environ.get("LOCAL_RANK", "0") == "0":  # what follows takes seconds
+        from hwaware.cli.early import check_early
+
+        check_early(name, arguments)
+        print(f"hwaware {name}: loading …", file=sys.stderr, flush=True)
     if not COMMANDS[name].on_recipe:
         with modules_here(arguments):
             load(name)(arguments)

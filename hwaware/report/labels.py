@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from hwaware.results.repairs import VARIANTS
 from hwaware.results.row import Row
 from hwaware.results.setting import LINE, SETTING, DeviceLabels, Setting, by_setting, group_by, params_of
 
@@ -26,12 +27,6 @@ _IN_HEADING = (
     "levels", "bits", "slice_bits", "fraction_bits", "converters", "temperature_c", "activation_energy_ev",
     "headroom_us", "parallel", "combine", "mean_target_ages_s", "cells_ratio", "digital_percent",
 )  # fmt: skip
-
-#: Settings without which a repair would go by another's name, and its own.
-_NAMED = {
-    ("vera_plus", "constant", True): "vera_plus_constant",
-    ("rsa", "mask", "error"): "rsa_error",
-}
 
 _METRICS = {
     "f1": "F1",
@@ -76,7 +71,7 @@ def method_label(method: str, params: str) -> str:
     ('vera_plus_constant', 'vera_plus')
     """
     own = params_of(params)
-    for (name, setting, value), label in _NAMED.items():
+    for label, (name, setting, value) in VARIANTS.items():
         if method == name and own.get(setting) == value:
             return label
     return method
