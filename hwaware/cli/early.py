@@ -173,13 +173,10 @@ def _check_names(settings: Any) -> None:
         if key == "device" and isinstance(value.get("name"), str):
             _check_preset(value["name"])
         mapping = value.get("mapping")
-        if (
-            key == "encoding"
-            and isinstance(mapping, str)
-            and "." not in mapping
-            and mapping not in (known := _mappings())
-        ):
-            raise UserError(f"mapping '{mapping}' is unknown. {nearest(mapping, known)}")
+        if key == "encoding" and isinstance(mapping, str) and "." not in mapping:
+            known = [*strings_given_to("hwaware.hardware.encoding.mapping", "Mapping"), "bit_sliced"]
+            if mapping not in known:
+                raise UserError(f"mapping '{mapping}' is unknown. {nearest(mapping, known)}")
 
 
 def _tables(settings: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
