@@ -10,6 +10,7 @@ from typing import Any
 from hwaware.results.repairs import VARIANTS
 from hwaware.results.row import Row
 from hwaware.results.setting import LINE, SETTING, DeviceLabels, Setting, by_setting, group_by, params_of
+from hwaware.results.summary import sampling_margin
 
 _UNITS = (
     (31536000, "year", "years"),
@@ -86,6 +87,19 @@ def metric_label(metric: str) -> str:
     """A metric's name in words: ``top1`` is 'top-1 accuracy'."""
     top = re.fullmatch(r"top(\d+)", metric)
     return f"top-{top[1]} accuracy" if top else _METRICS.get(metric, metric)
+
+
+def sampling_label(metric: str, percent: float, n_samples: int) -> str:
+    """How sure a test set's number of samples makes an accuracy, in a sentence; empty for what is no share."""
+    hits = re.fullmatch(r"top\d+|em.*", metric) is not None
+    if not hits and not metric.startswith("f1"):
+        return ""
+    margin = sampling_margin(percent, n_samples)
+    at_most = "" if hits else "at most "
+    return (
+        f"{percent:.2f} % of {n_samples:,} samples is sure to {at_most}± {margin:.2f} points (95 %); differences on "
+        "the same samples are surer."
+    )
 
 
 def varying_params(rows: Iterable[Row]) -> tuple[str, ...]:
