@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -60,24 +61,33 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 class Noted:
-    """Within, SIGTERM raises nothing: ``received`` says that it came, for who looks at it where ending is safe."""
+    """Within, SIGTERM or Ctrl-C raises nothing: ``number`` says which came, for who looks at it where ending is safe.
+
+    A second Ctrl-C ends at once: what is under way may take long.
+    """
 
     def __init__(self) -> None:
-        self.received = False
-        self._before: Any = None
+        self.number = 0
+        self._before: dict[int, Any] = {}
 
     def begin(self) -> None:
-        if self._before is None and threading.current_thread() is threading.main_thread():
-            if signal.getsignal(signal.SIGTERM) != signal.SIG_IGN:
-                self._before = signal.signal(signal.SIGTERM, self._note)
+        if self._before or threading.current_thread() is not threading.main_thread():
+            return
+        for number in _SIGNALS:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._note)
 
     def end(self) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
-            self._before = None
+        for number, before in self._before.items():
+            signal.signal(number, before)
+        self._before = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = True
+        if number == signal.SIGINT and self.number == signal.SIGINT:
+            _stop(number, frame)
+        if number == signal.SIGINT and not self.number:
+            os.write(2, b"\nending after the step under way, with a checkpoint; Ctrl-C once more ends at once\n")
+        self.number = self.number or number
 
 
 def ignore_signals(*_: Any) -> None:

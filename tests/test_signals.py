@@ -51,10 +51,22 @@ def test_sigterm_can_wait():
     with stopping(own_process=False):
         noted.begin()
         signal.raise_signal(signal.SIGTERM)
-        assert noted.received
+        assert noted.number == signal.SIGTERM
         noted.end()
         with pytest.raises(Stopped):
             signal.raise_signal(signal.SIGTERM)
+
+
+def test_ctrl_c_can_wait_and_a_second_one_cannot(capfd):
+    noted = Noted()
+    with stopping(own_process=False):
+        noted.begin()
+        signal.raise_signal(signal.SIGINT)
+        assert noted.number == signal.SIGINT
+        assert "ending after the step under way" in capfd.readouterr().err
+        with pytest.raises(Stopped, match=r"interrupted\."):
+            signal.raise_signal(signal.SIGINT)
+        noted.end()
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

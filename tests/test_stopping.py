@@ -82,8 +82,16 @@ def assert_same(one: dict, other: dict) -> None:
     assert [key for key in one if not one[key].equal(other[key])] == []
 
 
-@pytest.mark.parametrize("processes", [(), TWO], ids=["one process", "two processes"])
-def test_sigterm_leaves_a_checkpoint_of_the_step_under_way(tmp_path, processes):
+@pytest.mark.parametrize(
+    ("processes", "number", "told"),
+    [
+        ((), signal.SIGTERM, "stopped by SIGTERM."),
+        ((), signal.SIGINT, "interrupted."),
+        (TWO, signal.SIGTERM, "stopped by SIGTERM."),
+    ],
+    ids=["one process", "Ctrl-C", "two processes"],
+)
+def test_a_signal_leaves_a_checkpoint_of_the_step_under_way(tmp_path, processes, number, told):
     """Sent in the midst of a micro-batch; of two processes to the second alone, in the midst of a step of both."""
     summed = ("--data.batch_size", 16, "--trainer.accumulate_grad_batches", 2, "--checkpoint.every_n_train_steps", 100)
     command = ("fit", *common(), *summed, *processes)
@@ -96,11 +104,12 @@ def test_sigterm_leaves_a_checkpoint_of_the_step_under_way(tmp_path, processes):
     else:
         run(*command, "--trainer.default_root_dir", whole)
     signals = ("--trainer.callbacks", "tests.tiny.SignalAt", "--trainer.callbacks.step", 3)
+    signals += ("--trainer.callbacks.number", int(number))
     rank = ("--trainer.callbacks.rank", 1) if processes else ()
     done = run_process(*command, *signals, *rank, cwd=stopped)
-    assert done.returncode == 143 and "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == 128 + number and "Traceback" not in done.stderr, done.stderr
     last = "runs/finetune/version_0/checkpoints/last.ckpt"
-    assert done.stderr.endswith(f"hwaware: stopped by SIGTERM. The same command goes on with --ckpt_path {last}\n")
+    assert done.stderr.endswith(f"hwaware: {told} The same command goes on with --ckpt_path {last}\n")
     assert torch.load(stopped / last, weights_only=True)["global_step"] == 4
     done = run_process(*command, *IMPORTED, *going_on(done.stderr), cwd=stopped)
     assert done.returncode == 0, done.stderr

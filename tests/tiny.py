@@ -153,7 +153,9 @@ class SignalAt(Callback):
 
     def __init__(self, step: int, number: int = 15, rank: int | None = None) -> None:
         self.step, self.number, self.rank = step, number, rank
+        self._sent = False
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
-        if trainer.global_step == self.step and self.rank in (None, trainer.global_rank):
+        if trainer.global_step == self.step and self.rank in (None, trainer.global_rank) and not self._sent:
+            self._sent = True  # micro-batches follow within the step
             os.kill(os.getpid(), self.number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import torch
@@ -35,23 +36,23 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 
 class StepCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint between optimiser steps alone, and once more when SIGTERM asks the run to end.
+    """Lightning's ModelCheckpoint between optimiser steps alone, and once more when a signal asks the run to end.
 
     Within a step, of whose micro-batches gradients are summed up, a checkpoint would lack these. Lightning writes there
     after a resume, for a time interval, or after a validation.
 
-    After SIGTERM the step under way, or the validation, is finished; of several processes it ends all.
+    After SIGTERM or Ctrl-C the step under way, or the validation, is finished; of several processes it ends all.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._sigterm = Noted()
+        self._signal = Noted()
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._sigterm.begin()
+        self._signal.begin()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._sigterm.begin()
+        self._signal.begin()
         every, micro_batches = trainer.val_check_batch, trainer.accumulate_grad_batches
         if self.monitor is not None and every not in (None, float("inf")) and every % micro_batches:
             raise UserError(
@@ -80,13 +81,13 @@ class StepCheckpoint(ModelCheckpoint):
         if is_between_steps(trainer):
             super().on_train_end(trainer, pl_module)
             self._stop_if_asked(trainer)
-        self._sigterm.end()
+        self._signal.end()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self._sigterm.end()
+        self._signal.end()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self._sigterm.end()
+        self._signal.end()
         super().on_exception(trainer, pl_module, exception)
 
     def _save_last_of_epoch(self, trainer: Trainer) -> None:
@@ -96,13 +97,13 @@ class StepCheckpoint(ModelCheckpoint):
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
 
     def _stop_if_asked(self, trainer: Trainer) -> None:
-        if not trainer.strategy.reduce_boolean_decision(self._sigterm.received, all=False):
+        if not trainer.strategy.reduce_boolean_decision(bool(self._signal.number), all=False):
             return
         release_launched(trainer)
         if self._last_global_step_saved != trainer.global_step:
             self.save_last = True  # whatever else is to be kept
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
-        raise Stopped(15)
+        raise Stopped(self._signal.number or signal.SIGTERM)
 
 
 def is_between_steps(trainer: Trainer) -> bool:

@@ -121,6 +121,8 @@ class DriftEvaluation(Callback):
         if not trainer.fast_dev_run and self.networks and self.is_due(task := task_of(pl_module)):
             base = task.build_network()
             networks = self.choose(base, finetuned_network(task))
+            for logger in trainer.loggers:
+                logger.save()  # so that the report has the whole learning curve
             self.run(Run.of(trainer), task, trainer.datamodule, networks, base)
 
     # What the commands use as well.

@@ -74,13 +74,13 @@ def _check_keys(parser: ArgumentParser, prefix: str, settings: Mapping[str, Any]
         if key not in actions:
             # Not those that are linked to another: they have no option.
             known = [one for one, action in actions.items() if f"--{one}" in action.option_strings]
-            raise UserError(moved(prefix + key, value) or _unknown_key(prefix, key, known, owner))
+            raise UserError(moved(prefix + key, value) or unknown_key(prefix, key, known, owner and owner.__name__))
         if own := [prefix + one for one in actions if one.startswith(f"{key}.")]:
             shown = "null" if value is None else f"'{value}'"
             raise UserError(f"{prefix}{key}: {shown} is no table of keys. It has {own[0]} and others.")
         if value is None and actions[key].required and owner is not None:
             raise UserError(_missing(prefix + key))
-        _check_value(prefix + key, type_of(actions[key]), value)
+        check_value(prefix + key, type_of(actions[key]), value)
     for key, action in actions.items():
         if owner is not None and action.required and key not in settings:
             raise UserError(_missing(prefix + key))
@@ -96,12 +96,20 @@ def _entries(settings: Mapping[str, Any], known: Iterable[str], prefix: str = ""
             yield key, value
 
 
-def _unknown_key(prefix: str, key: str, known: Iterable[str], owner: Any) -> str:
+def unknown_key(prefix: str, key: str, known: Iterable[str], owner: str | None = None) -> str:
+    """What is said of a key that is not among those known.
+
+    Args:
+        prefix: what stands before it, with a dot.
+        key: it.
+        known: keys that may stand there.
+        owner: the class whose arguments they are; None: they are the command's.
+    """
     section, _, last = key.rpartition(".")
     siblings = [one for one in known if one.rpartition(".")[0] == section]
     names = [one.rpartition(".")[2] for one in siblings]
     if owner is not None:
-        return f"{prefix}{key} is no key of {owner.__name__}. {nearest(last, names)}"
+        return f"{prefix}{key} is no key of {owner}. {nearest(last, names)}"
     if not section or not siblings:
         return f"{key} is no key. {nearest(key, siblings or {one.split('.')[0] for one in known})}"
     hint = nearest(last, names).replace("mean '", f"mean '{section}.")  # what stands before all of them tells nothing
@@ -115,19 +123,19 @@ def _missing(key: str) -> str:
 # Values.
 
 
-def _check_value(key: str, hint: Any, value: Any) -> None:
+def check_value(key: str, hint: Any, value: Any) -> None:
     """Raises UserError for a value that is not of the type that a key has."""
     options = list(options_of(hint))
     classes, lists = list(classes_of(options)), [one for one in options if is_list(one)]
     if isinstance(value, list) and lists:
         for one in value:
-            _check_value(key, (*get_args(lists[0]), Any)[0], one)
+            check_value(key, (*get_args(lists[0]), Any)[0], one)
     elif isinstance(value, dict) and classes:
         _check_class(key, classes, value)
     elif isinstance(value, dict) and not _accepts(hint, value):
         for kind in (get_args(one)[1] for one in options if get_origin(one) is dict):
             for part, one in value.items():
-                _check_value(f"{key}.{part}", kind, one)
+                check_value(f"{key}.{part}", kind, one)
         if any(classes_of(options_of((*get_args(one), Any)[0])) for one in lists):
             raise UserError(f"{key} is a list: write [{_flow(value)}].")
         raise UserError(f"{key} has no keys of its own: give it a value.")

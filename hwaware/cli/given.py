@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hwaware.cli.recipes import with_ancestors
+from hwaware.cli.spelled import spelled_out
 from hwaware.errors import UserError
 from hwaware.reading import NotYamlError, parse_yaml, read_yaml
 
@@ -39,7 +40,7 @@ def read_given(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
             value = left.pop(0)
         if key in _RECIPE:
             for path in with_ancestors(value):
-                _merge(settings, read_yaml(path, "recipe") or {})
+                _merge(settings, spelled_out(read_yaml(path, "recipe") or {}))
         elif key not in _FLAGS and not key.endswith(".help"):
             _put(settings, key.split("."), _plain(key, value))
     return settings, words

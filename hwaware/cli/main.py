@@ -12,6 +12,7 @@ from hwaware.cli.here import modules_here
 from hwaware.cli.spelled import spelled_options
 from hwaware.commands import COMMANDS, listing, load
 from hwaware.errors import UserError, nearest
+from hwaware.results.provenance import begin_command, commit
 from hwaware.signals import Stopped, stopping
 
 #: Of an error in other packages' words.
@@ -59,6 +60,7 @@ def main(args: list[str] | None = None) -> int:
         print(HELP.format(commands=listing()))
         return 0 if arguments else 2
     debug = "--debug" in arguments
+    begin_command(arguments)
     with stopping(own_process=args is None):
         try:
             _run(*(one for one in arguments if one != "--debug"))
@@ -78,12 +80,15 @@ def _run(name: str, *words: str) -> None:
     if name not in COMMANDS:
         raise UserError(f"there is no command '{name}'. {nearest(name, COMMANDS)}")
     arguments = spelled_options(words)
+    if "torch" not in sys.modules and os.environ.get("LOCAL_RANK", "0") == "0":  # what follows takes seconds
+        from hwaware.cli.early import check_early
+
+        check_early(name, arguments)
+        print(f"hwaware {name}: loading …", file=sys.stderr, flush=True)
     if not COMMANDS[name].on_recipe:
         with modules_here(arguments):
             load(name)(arguments)
         return
-    from hwaware.results.provenance import commit
-
     commit()  # of the code that runs, whatever becomes of the tree in the meantime
     from hwaware.cli.build import build
     from hwaware.cli.given import read_given

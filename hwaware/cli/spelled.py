@@ -1,4 +1,4 @@
-"""What people write for numbers and paths, in recipes and options alike: ages as ``10y``, the home folder as ``~``."""
+"""What people write, in recipes and options alike: ages as ``10y``, the home folder as ``~``, repairs' short names."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ import yaml
 
 from hwaware.errors import UserError
 from hwaware.reading import AGE, NotYamlError, parse_yaml, seconds
+from hwaware.results.repairs import with_classes
 
 
 def spelled_out(value: Any, key: str = "") -> Any:
-    """Plain values in which ages under keys that end in ``_s`` are seconds, and paths begin at the root.
+    """Plain values: ages under keys that end in ``_s`` are seconds, paths begin at the root, repairs are classes.
 
     Raises:
         UserError: there is something else than an age under such a key; it names the key.
     """
+    if key == "methods":
+        value = with_classes(value)
     if isinstance(value, dict):
         return {name: spelled_out(one, str(name).removesuffix("+")) for name, one in value.items()}
     if isinstance(value, list):

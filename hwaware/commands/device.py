@@ -41,7 +41,7 @@ def run(arguments: Sequence[str]) -> None:
     for name, text in (("show", "constants, and cells over ten years"), ("plot", "the same as a figure")):
         one = commands.add_parser(name, help=text, allow_abbrev=False)
         one.add_argument("name", help="a preset, or the path of a device's YAML file")
-    one.add_argument("--out", type=Path, help="PNG file to write (default: NAME.png)")
+    one.add_argument("--out", type=Path, help="PNG file to write (default: runs/devices/NAME.png)")
     _add_fit(commands.add_parser("fit", help="a device file from measured conductances", allow_abbrev=False))
     _add_simulate(commands.add_parser("simulate", help="such measurements of a known device", allow_abbrev=False))
     if not arguments or arguments[0] not in (*commands.choices, "-h", "--help"):
@@ -70,7 +70,7 @@ def _plot(options: argparse.Namespace) -> None:
     from hwaware.report.device_plots import plot_device_law
 
     device = load_device(options.name)
-    out = options.out or Path(f"{device.name}.png")
+    out = options.out or Path("runs", "devices", f"{device.name}.png")
     if out.suffix != ".png":
         raise UserError(f"device plot: --out '{out}' must end in .png.")
     curves = [law_curve(device, age_s) for age_s in ages(device)]

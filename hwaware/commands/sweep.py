@@ -34,7 +34,7 @@ def run(arguments: Sequence[str]) -> None:
     if options.jobs < 1:
         raise UserError(f"sweep: --jobs {options.jobs} must be at least 1.")
     points = read_grid(options.file, more)
-    out = options.out or Path("runs", "sweeps", options.file.stem)
+    out = options.out or Path(_root(points[0].arguments), "sweeps", options.file.stem)
     for point in points:
         point.check(out)
     left = [point for point in points if point.rows(out) is None]
@@ -50,6 +50,16 @@ def run(arguments: Sequence[str]) -> None:
         reason = said(log.read_text(errors="replace")) if log.is_file() else ""
         where = f"{len(failed)} of {len(points)} points failed; the first says why in {log}"
         raise UserError(f"{where}: {reason}" if reason else f"{where}.")
+
+
+def _root(arguments: Sequence[str]) -> str:
+    """Where a command's runs are."""
+    root = "runs"
+    for word, following in zip(arguments, (*arguments[1:], ""), strict=True):
+        option, equals, value = word.partition("=")
+        if option == "--trainer.default_root_dir":
+            root = value if equals else following
+    return root
 
 
 def _run_points(points: Sequence[Point], total: int, out: Path, jobs: int) -> list[Point]:

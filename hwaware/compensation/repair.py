@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from itertools import islice
@@ -19,9 +19,17 @@ from hwaware.compensation.costs import Cost, NetworkSize
 from hwaware.compensation.schedule import Level, Schedule, Timetable, plan
 from hwaware.errors import UserError
 from hwaware.results.refused import Refusal
+from hwaware.results.repairs import both_names
+
+#: Given what begins and of how many steps it is, the context that it runs in, which yields what to call after each.
+Fitting = Callable[[str, int | None], AbstractContextManager[Callable[[], None]]]
 
 #: By how many stored samples, in how many parts, a repair in the field is judged before it is installed.
 _JUDGED, _PARTS = 100, 5
+
+
+def _untold(what: str, total: int | None) -> AbstractContextManager[Callable[[], None]]:
+    return nullcontext(lambda: None)
 
 
 class Repair:
@@ -107,20 +115,25 @@ class Repair:
         error = torch.stack(found).mean().item()
         return math.inf if math.isnan(error) else error
 
-    def prepare(self, shared: Callable[[State], State] = lambda state: state) -> None:
+    def prepare(self, shared: Callable[[State], State] = lambda state: state, fitting: Fitting = _untold) -> None:
         """Fits all that is fitted offline, before a chip asks for it.
 
         Args:
             shared: gives every process what the first one has, so that their chips are repaired alike even where
                 computing is not deterministic; all processes have to call this, then.
+            fitting: is told what begins, and of how many steps it is.
         """
         if not isinstance(self.method, OfflineCompensation):
             return
         if self.schedule is None:
-            for age_s in self._ends:
-                self._states[age_s] = shared(self._level(age_s))
+            for number, age_s in enumerate(self._ends, start=1):
+                level = f", level {number} of {len(self._ends)}" * (len(self._ends) > 1)
+                with fitting(f"fitting {both_names(self.method.name)}{level}", _n_batches(self.method)) as advance:
+                    self._states[age_s] = shared(self._level(age_s, advance))
             return
-        table = self.timetable
+        ages = len(self.schedule.grid_s)
+        with fitting(f"planning {both_names(self.method.name)}: {ages} ages", ages) as advance:
+            table = self._planned(advance)
         states = {id(state): shared(state) for state in table.states}
         levels = tuple(replace(level, state=states.get(id(level.state))) for level in table.levels)
         self._timetable = replace(table, levels=levels)
@@ -145,10 +158,13 @@ class Repair:
         Raises:
             UserError: there is no schedule, or the method is fitted in the field.
         """
+        return self._planned()
+
+    def _planned(self, on_age: Callable[[], None] = lambda: None) -> Timetable:
         if self._timetable is None:
             if self.schedule is None or not isinstance(self.method, OfflineCompensation):
                 raise UserError(f"{self.method.name} has no schedule of drift levels here, and so no timetable.")
-            self._timetable = plan(self.method, self.model, self.schedule, self.data, self.seed)
+            self._timetable = plan(self.method, self.model, self.schedule, self.data, self.seed, on_age)
         return self._timetable
 
     @property
@@ -173,7 +189,7 @@ class Repair:
         chip = Chip.program(self.model, CHIP_SEED_START)
         return self.method.counted(cost, self.method.fit(chip, self._ends[-1], self.data))
 
-    def _level(self, age_s: float) -> State:
+    def _level(self, age_s: float, on_batch: Callable[[], None] = lambda: None) -> State:
         if age_s not in self._states:
             if not isinstance(self.method, OfflineCompensation) or age_s not in self._ends:
                 raise UserError(f"age_s={age_s} is none that {self.method.name} is fitted for: {self._ends}.")
@@ -181,5 +197,17 @@ class Repair:
             youngest = self._ends[place - 1] if place else age_s
             start = self._level(youngest) if place else {}
             ages_s, seed = (youngest, age_s), 100 * self.seed + place
-            self._states[age_s] = self.method.fit(self.model, ages_s, self.data, seed, start)
+            data = replace(self.data, training=lambda own: _counted(self.data.training(own), on_batch))
+            self._states[age_s] = self.method.fit(self.model, ages_s, data, seed, start)
         return self._states[age_s]
+
+
+def _n_batches(method: OfflineCompensation) -> int | None:
+    """Training batches that a fit takes; None where that is not among the settings."""
+    return getattr(method, "steps", None) or getattr(method, "batches", None)
+
+
+def _counted(batches: Iterator[Any], on_batch: Callable[[], None]) -> Iterator[Any]:
+    for batch in batches:
+        yield batch
+        on_batch()

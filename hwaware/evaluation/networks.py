@@ -99,8 +99,8 @@ def evaluate_networks(
     rows: list[Row] = []
     repairs: list[tuple[Row, Repair]] = []
     hits: list[HitLine] | None = [] if settings.keep_hits else None
-    with run.progress("ageing chips", _n_scores(run, settings, len(networks))) as advance:
-        scorer = ChipScorer(run, score, base_digital, batches.n_samples, settings.chip_seeds, partial, advance, hits)
+    with run.progress("ageing chips", _n_scores(run, settings, len(networks))) as steps:
+        scorer = ChipScorer(run, score, base_digital, batches.n_samples, settings.chip_seeds, partial, steps, hits)
         for name, network in networks.items():
             labels = settings.labels(task, datamodule, name)
             for placement in settings.placements:

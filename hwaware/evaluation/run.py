@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 import torch.distributed
 
-from hwaware.evaluation.progress import progress
+from hwaware.evaluation.progress import Steps, progress
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -78,7 +78,7 @@ class Run:
         return [item for part in parts for item in part]
 
     @contextmanager
-    def progress(self, what: str, total: int) -> Iterator[Callable[[], None]]:
+    def progress(self, what: str, total: int) -> Iterator[Steps]:
         """Yields what is to be called after each of ``total`` steps; a bar in the first process's terminal."""
-        with progress(what, total, self.is_first) as advance:
-            yield advance
+        with progress(what, total, self.is_first) as steps:
+            yield steps

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -13,6 +13,7 @@ from hwaware.compensation import Repair
 from hwaware.compensation.base import State
 from hwaware.errors import UserError
 from hwaware.evaluation.evaluate import Score, evaluate, held_by
+from hwaware.evaluation.progress import Steps
 from hwaware.evaluation.resume import PartialRows
 from hwaware.evaluation.run import Run
 from hwaware.nn import main_hardware
@@ -32,7 +33,7 @@ class ChipScorer:
         n_samples: that ``score`` uses.
         chip_seeds: of all chips.
         partial: what a killed evaluation had measured, and where to keep what this one has; None: neither.
-        advance: called after each score, for progress.
+        steps: of progress, one for each score.
         hits: where this process's hits are added; None: they are not kept.
     """
 
@@ -42,7 +43,7 @@ class ChipScorer:
     n_samples: int
     chip_seeds: Sequence[int]
     partial: PartialRows
-    advance: Callable[[], None]
+    steps: Steps
     hits: list[HitLine] | None = None
 
     def rows(
@@ -64,13 +65,15 @@ class ChipScorer:
             repair: how chips are repaired; None: not at all.
             before: rows measured before, to be kept with these.
         """
+        repaired = "" if labels.method == "none" else f" + {labels.method}"
+        self.steps.of(f"{labels.network}{repaired}")
         about = (labels, main_hardware(model), held_by(model), self.base_digital, exact, self.n_samples)
         known = self.partial.chips(*about, ages_s, self.chip_seeds)
         for _ in range(len(ages_s) * len(known) // self.run.world_size):
-            self.advance()
+            self.steps()
         missing = [seed for seed in self.chip_seeds if seed not in known]
         if repair is not None and missing:
-            repair.prepare(self._shared)
+            repair.prepare(self._shared, self.steps.within)
         rows = _in_order(known, [])
         how = {"labels": labels, "ages_s": ages_s, "exact": exact, "repaired": repair}
         for found in self._measured(missing, model, **how):
@@ -93,7 +96,7 @@ class ChipScorer:
             yield self.run.gather(own)
 
     def _scored(self, rows: Sequence[Row], values: Mapping[str, float]) -> None:
-        self.advance()
+        self.steps()
         if self.hits is not None:
             if (hits := getattr(values, "hits", None)) is None:
                 raise UserError("evaluation.keep_hits: the task's score gives none; see hwaware.tasks.base.Scores.")

@@ -13,12 +13,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from hwaware.report.labels import points_label, varying_params
+from hwaware.report.labels import age_label, points_label, varying_params
+from hwaware.report.learning import plot_learning
 from hwaware.report.tables import grids, life_heading
 from hwaware.report.words import in_words
 from hwaware.results.costs import Costs
 from hwaware.results.files import replacing
 from hwaware.results.hits import Hits
+from hwaware.results.provenance import command_line, elapsed_s
+from hwaware.results.repairs import listed
 from hwaware.results.row import Row
 from hwaware.results.summary import LOSS_POINTS, Summary
 
@@ -49,7 +52,8 @@ def write_report(
 ) -> Path:
     """Writes ``report.html`` with all figures in it, and returns its path.
 
-    What else the run's folder holds is shown too: ``conversion.csv`` (layers), ``config.yaml``.
+    What else the run's folder holds is shown too: ``metrics.csv`` (training), ``conversion.csv`` (layers),
+    ``config.yaml``.
 
     Args:
         folder: the run's.
@@ -78,6 +82,7 @@ def write_report(
             for section, table in zip(sections, tables, strict=True)
         ],
         device_figures=list(map(_figure, device_figures)),
+        learning=_learning(folder),
         shade=partial(_shade, loss_points=loss_points),
         life=life_heading(loss_points),
         loss=points_label(loss_points),
@@ -99,6 +104,13 @@ def _shade(summary: Summary, loss_points: float) -> str:
     return "good" if loss <= loss_points else "near" if loss <= _NEAR_POINTS else "far"
 
 
+def _learning(folder: Path) -> dict[str, str] | None:
+    """The learning curve, where the run has trained."""
+    metrics = folder / "metrics.csv"
+    png = plot_learning(metrics, folder / "plots" / "learning.png") if metrics.is_file() else None
+    return None if png is None else _figure(png)
+
+
 def _figure(png: Path) -> dict[str, str]:
     svg = base64.b64encode(png.with_suffix(".svg").read_bytes()).decode()
     return {"source": f"data:image/svg+xml;base64,{svg}", "name": png.stem.replace("_", " ")}
@@ -106,12 +118,17 @@ def _figure(png: Path) -> dict[str, str]:
 
 def _facts(rows: Sequence[Row]) -> dict[str, str]:
     """What the figures follow from."""
-    facts = {
+    command, seconds = command_line(), elapsed_s()
+    facts = {"command": command} if command else {}
+    if seconds is not None:
+        facts["duration"] = f"{age_label(round(seconds))}, from the start of the command to this page"
+    facts |= {
         "recipe": _listed(row.recipe for row in rows),
         "data": _listed(f"{row.dataset} ({row.n_samples:,} samples)" for row in rows),
         "training seeds": _listed(row.seed for row in rows),
         "chip seeds": _span(row.chip_seed for row in rows),
         "hwaware": _listed(f"{row.version}, commit {row.commit or 'unknown'}" for row in rows),
+        "repairs": listed(row.method for row in rows) or "none",
         "Python": platform.python_version(),
     }
     return facts | {name: version(name) for name in _PACKAGES}

@@ -7,8 +7,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from hwaware.results.repairs import VARIANTS
 from hwaware.results.row import Row
 from hwaware.results.setting import LINE, SETTING, DeviceLabels, Setting, by_setting, group_by, params_of
+from hwaware.results.summary import sampling_margin
 
 _UNITS = (
     (31536000, "year", "years"),
@@ -26,12 +28,6 @@ _IN_HEADING = (
     "levels", "bits", "slice_bits", "fraction_bits", "converters", "temperature_c", "activation_energy_ev",
     "headroom_us", "parallel", "combine", "mean_target_ages_s", "cells_ratio", "digital_percent",
 )  # fmt: skip
-
-#: Settings without which a repair would go by another's name, and its own.
-_NAMED = {
-    ("vera_plus", "constant", True): "vera_plus_constant",
-    ("rsa", "mask", "error"): "rsa_error",
-}
 
 _METRICS = {
     "f1": "F1",
@@ -76,7 +72,7 @@ def method_label(method: str, params: str) -> str:
     ('vera_plus_constant', 'vera_plus')
     """
     own = params_of(params)
-    for (name, setting, value), label in _NAMED.items():
+    for label, (name, setting, value) in VARIANTS.items():
         if method == name and own.get(setting) == value:
             return label
     return method
@@ -91,6 +87,19 @@ def metric_label(metric: str) -> str:
     """A metric's name in words: ``top1`` is 'top-1 accuracy'."""
     top = re.fullmatch(r"top(\d+)", metric)
     return f"top-{top[1]} accuracy" if top else _METRICS.get(metric, metric)
+
+
+def sampling_label(metric: str, percent: float, n_samples: int) -> str:
+    """How sure a test set's number of samples makes an accuracy, in a sentence; empty for what is no share."""
+    hits = re.fullmatch(r"top\d+|em.*", metric) is not None
+    if not hits and not metric.startswith("f1"):
+        return ""
+    margin = sampling_margin(percent, n_samples)
+    at_most = "" if hits else "at most "
+    return (
+        f"{percent:.2f} % of {n_samples:,} samples is sure to {at_most}± {margin:.2f} points (95 %); differences on "
+        "the same samples are surer."
+    )
 
 
 def varying_params(rows: Iterable[Row]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from hwaware.report.labels import (
     line_labels,
     marked_age,
     points_label,
+    sampling_label,
     varying_params,
 )
 from hwaware.results.costs import CostLine, Costs, bytes_label, cost_of
@@ -45,6 +46,7 @@ class Grid:
         lifetimes: as text.
         gain_over, gains: over what (and over what else than chips), and by how much at the last age; empty without a
             reference.
+        sampling: how sure the number of samples makes base digital; empty where nobody knows.
         costs: columns that say what repairs cost; empty cells for what is no repair.
     """
 
@@ -59,6 +61,7 @@ class Grid:
     lifetimes: tuple[str, ...]
     gain_over: str
     gains: tuple[str, ...]
+    sampling: str
     costs: dict[str, tuple[str, ...]]
 
 
@@ -147,6 +150,7 @@ def _grid(
         lifetimes=tuple(_life(lines[line], loss_points) for line in lines),
         gain_over=_gain_heading(reference[0].network, age_labels(rows)[last], hits) if reference else "",
         gains=tuple(_gain(end, reference, hits) for end in ends),
+        sampling=sampling_label(rows[0].metric, rows[0].base_digital, rows[0].n_samples),
         costs=_cost_columns([cost_of(same[0], costs) for same in lines.values()]) if costs else {},
     )
 
@@ -212,7 +216,8 @@ def _gain(rows: Sequence[Row], reference: Sequence[Row], hits: Hits | None) -> s
 
 def _rich(grid: Grid) -> Table:
     title = Text.assemble((grid.title, "bold"), "\n", (grid.conditions, "dim"))
-    footnote = f"{_EXPLANATION} Device: {grid.constants}." if grid.constants else _EXPLANATION
+    device = f"Device: {grid.constants}." if grid.constants else ""
+    footnote = " ".join(filter(None, (_EXPLANATION, grid.sampling, device)))
     table = Table(title=title, caption=Text(footnote), title_style="")
     ages = {age: list(map(accuracy_text, summaries)) for age, summaries in grid.ages.items()}
     columns = {"drift-free": grid.drift_free, **ages, grid.life: grid.lifetimes}

@@ -1,10 +1,38 @@
-"""Which source a result was made by."""
+"""Which source a result was made by, by which command, and how long that took."""
 
 from __future__ import annotations
 
+import shlex
 import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+
+
+@dataclass
+class _Command:
+    words: tuple[str, ...] = ()
+    begun: float = field(default_factory=time.monotonic)
+
+
+_COMMANDS: list[_Command] = []
+
+
+def begin_command(words: Sequence[str]) -> None:
+    """Notes what the command line is asked for, and when."""
+    _COMMANDS[:] = [_Command(tuple(words))]
+
+
+def command_line() -> str:
+    """The command that runs, as it may be typed; empty in plain Python."""
+    return shlex.join(("hwaware", *_COMMANDS[0].words)) if _COMMANDS else ""
+
+
+def elapsed_s() -> float | None:
+    """Since it began (s)."""
+    return time.monotonic() - _COMMANDS[0].begun if _COMMANDS else None
 
 
 @cache

@@ -226,8 +226,8 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         return self.task_loss(output, batch)
 
     def conclude(self, stage: str, metrics: Any) -> None:
-        """Logs what the metrics of ``val`` or ``test`` found in all samples of all ranks, and empties them."""
-        values = {f"{stage}/{name}": value for name, value in _computed(metrics).items()}
+        """Logs what the metrics of ``val`` or ``test`` found in all samples of all ranks, percent, and empties them."""
+        values = {f"{stage}/{name}": 100.0 * value for name, value in _computed(metrics).items()}
         self.log_dict(values, prog_bar=stage == "val", sync_dist=True)  # equal already: it spares Lightning's warning
         metrics.reset()
 

@@ -108,7 +108,7 @@ class Epochs(Callback):
     def on_validation_end(self, trainer, pl_module):
         if not trainer.sanity_checking:
             self.networks.append(copy.deepcopy(pl_module.network.state_dict()))
-            self.accuracies.append(100 * float(trainer.callback_metrics["val/top1"]))
+            self.accuracies.append(float(trainer.callback_metrics["val/top1"]))
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:

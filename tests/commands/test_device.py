@@ -66,6 +66,13 @@ def test_plot_of_an_own_device(capsys, tmp_path):
         assert image.format == "PNG"
 
 
+def test_a_plot_goes_where_runs_are(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["device", "plot", "pcm"]) == 0
+    assert capsys.readouterr().out == "runs/devices/pcm.png\n"
+    assert [one.name for one in tmp_path.iterdir()] == ["runs"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 import hwaware.models  # noqa: F401 - registers ResNet-20
 from hwaware.cli.main import main
 from hwaware.commands.grid import Point, collect, read_grid
+from hwaware.commands.sweep import _root
 from hwaware.errors import UserError
 from hwaware.results.csv import read_rows, write_rows
 from tests.command_line import ROOT
@@ -50,6 +51,12 @@ def test_the_agents_command_is_ours_and_parses(file, monkeypatch, capsys):
         if isinstance(chosen, dict):  # given as a text, whose keys YAML's numbers are
             chosen, value = {int(k): v for k, v in chosen.items()}, yaml.safe_load(value)
         assert chosen == value
+
+
+def test_a_sweep_goes_where_its_runs_would():
+    assert _root(("fit", "--config", "a.yaml")) == "runs"
+    assert _root(("fit", "--trainer.default_root_dir", "/data/runs")) == "/data/runs"
+    assert _root(("fit", "--trainer.default_root_dir=mine", "--model.weights", "w")) == "mine"
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -23,6 +24,8 @@ from hwaware.compensation import (
     OfflineCompensation,
     RandomSparseAdaptation,
     ReadVerifyWrite,
+    Repair,
+    Schedule,
     VeraPlus,
 )
 from hwaware.compensation.costs import network_size
@@ -217,3 +220,23 @@ def test_tied_layers_share_their_cells(device):
     report = convert(net, device)
     size = network_size(net, lambda network, batch: network(batch[0]), (torch.randn(2, 4),))
     assert size.cells == report.n_cells == 2 * 16
+
+
+def test_fits_say_what_they_are_of_and_how_far_they_are(data, model):
+    told, steps = [], []
+
+    @contextmanager
+    def fitting(what, total):
+        told.append((what, total))
+        yield lambda: steps.append(what)
+
+    repair = Repair(BnStats(batches=3), model, [0.0, 3600.0, 86400.0], data, seed=0)
+    repair.prepare(fitting=fitting)
+    assert told == [(f"fitting bn_stats (BnStats), level {number} of 2", 3) for number in (1, 2)]
+    assert len(steps) == 2 * (3 - 1)  # the last batch's step ends with the fit
+    untold = Repair(BnStats(batches=3), model, [0.0, 3600.0, 86400.0], data, seed=0)
+    untold.prepare()
+    for age_s, state in repair._states.items():
+        assert all(value.equal(untold._states[age_s][name]) for name, value in state.items())
+    Repair(BnStats(batches=2), model, [3600.0], data, 0, Schedule(instances=2, per_decade=1)).prepare(fitting=fitting)
+    assert told[-1] == ("planning bn_stats (BnStats): 10 ages", 10) and steps.count(told[-1][0]) == 10

@@ -4,6 +4,7 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from hwaware.metrics.chance import chance_of_classes, chance_of_questions
 from hwaware.results.csv import read_rows
@@ -14,6 +15,7 @@ from hwaware.results.summary import (
     crossed_margin,
     lifetime,
     paired_gain,
+    sampling_margin,
     summarise,
     write_summary,
 )
@@ -31,6 +33,12 @@ def test_statistics_agree_with_numpy(rows):
         assert one.mean == pytest.approx(np.mean(values), abs=1e-12)
         assert one.std == pytest.approx(np.std(values, ddof=1), abs=1e-12)
         assert one.p5 == pytest.approx(np.percentile(values, 5), abs=1e-12)
+
+
+@pytest.mark.parametrize(("hits", "n"), [(9173, 10_000), (328, 359), (0, 20), (20, 20)])
+def test_the_sampling_error_is_wilsons(hits, n):
+    interval = binomtest(hits, n).proportion_ci(method="wilson")
+    assert sampling_margin(100 * hits / n, n) == pytest.approx(100 * (interval.high - interval.low) / 2, rel=1e-6)
 
 
 def test_ages_ascend_whatever_the_order_of_rows(rows):

@@ -99,15 +99,11 @@ def test_it_trains_and_what_is_logged_is_what_is_scored():
     trainer = Trainer(accelerator="cpu", max_epochs=10, logger=False, **quiet)
     trainer.fit(task, loader(), loader(50))
     logged = float(trainer.callback_metrics["val/R2Score"])
-    assert logged > 0.5
+    assert logged > 50
     (found,) = trainer.validate(task, loader(50), verbose=False)
     scores = task.score(task.network.eval(), loader(50))  # batches of unequal size
     assert set(scores) == {"R2Score"}
-    assert (
-        scores["R2Score"]
-        == pytest.approx(100 * found["val/R2Score"], abs=1e-3)
-        == pytest.approx(100 * logged, abs=1e-3)
-    )
+    assert scores["R2Score"] == pytest.approx(found["val/R2Score"], abs=1e-3) == pytest.approx(logged, abs=1e-3)
     losses = [task.task_loss(task.predict(task.network, batch), batch).item() * len(batch[1]) for batch in loader(50)]
     assert found["val/loss"] == pytest.approx(sum(losses) / 50)
     (tested,) = trainer.test(task, loader(50), verbose=False)

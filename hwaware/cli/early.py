@@ -1,0 +1,195 @@
+"""What is wrong in a command line, as far as that can be told before torch and Lightning are imported: typing errors.
+
+Keys are looked for in the source of the classes that take them, names among files. What can't be told is left to the
+parser; so is everything that it words better.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Optional, Union
+
+from hwaware.cli.explain import check_value, unknown_key
+from hwaware.cli.given import read_given
+from hwaware.cli.renamed import moved
+from hwaware.cli.source import Found, find_class, parameters_of, strings_given_to
+from hwaware.commands import COMMANDS
+from hwaware.errors import UserError, nearest
+from hwaware.results.repairs import REPAIRS
+
+#: Sections of a recipe, the parameter that a command's ``run`` has for them, and the class that takes their keys.
+_SECTIONS = {
+    "trainer": ("trainer", "lightning.pytorch", "Trainer"),
+    "evaluation": ("trainer", "hwaware.callbacks", "DriftEvaluation"),
+    "checkpoint": ("trainer", "hwaware.callbacks", "StepCheckpoint"),
+}
+#: Sections that name a class, and where it is looked for.
+_CLASSES = {"model": ("task", "hwaware.tasks"), "data": ("datamodule", "hwaware.data")}
+
+#: Keys of every command on a recipe.
+_COMMON = ("config", "seed_everything", "recipe", "based_on", *_SECTIONS, *_CLASSES)
+
+#: What an annotation may be made of for its values to be checked here.
+_PLAIN = {kind.__name__: kind for kind in (int, float, bool, str, list, dict, tuple, Sequence, Mapping)} | {
+    "Any": Any,
+    "Literal": Literal,
+    "Optional": Optional,
+    "Union": Union,
+}
+
+_PRESETS = Path(__file__).parents[1] / "hardware" / "devices" / "presets"
+
+
+def check_early(name: str, arguments: Sequence[str]) -> None:
+    """Raises UserError for a typing error in a command line.
+
+    Args:
+        name: of the command.
+        arguments: what follows it.
+    """
+    if any(one in ("-h", "--help") or one.endswith(".help") for one in arguments):
+        return
+    if name == "device":
+        _check_device(arguments)
+    elif COMMANDS[name].on_recipe:
+        _check_recipe(name, arguments)
+
+
+def _check_recipe(name: str, arguments: Sequence[str]) -> None:
+    settings, _ = read_given(arguments)
+    own = parameters_of(f"hwaware.commands.{name}", "run")
+    options = [one for one in own if one not in ("trainer", "task", "datamodule", "evaluation")]
+    _check_top(settings, (*_COMMON, *options))
+    for section, (parameter, module, cls) in _SECTIONS.items():
+        found = find_class(module, cls)
+        if parameter in own and found is not None and isinstance(settings.get(section), dict):
+            _check_section(section, settings[section], found)
+    for section, (parameter, module) in _CLASSES.items():
+        if parameter in own:
+            _check_class(section, settings.get(section), module)
+    _check_names(settings)
+
+
+def _check_device(arguments: Sequence[str]) -> None:
+    """The device that ``device show``, ``plot`` and ``simulate`` are asked for."""
+    words = [one for one in arguments if not one.startswith("-")]
+    if len(words) > 1 and words[0] in ("show", "plot", "simulate"):
+        _check_preset(words[1])
+
+
+def _check_top(settings: Mapping[str, Any], known: Sequence[str]) -> None:
+    for key in settings:
+        if key not in known:
+            raise UserError(moved(key, settings[key]) or unknown_key("", key, known))
+
+
+def _check_section(section: str, settings: Mapping[str, Any], found: Found) -> None:
+    """Of a section that has one class, whose keys the parser has as its own."""
+    known = [f"{section}.{key}" for key in found.takes if (section, key) not in _LINKED]
+    for key, value in settings.items():
+        if key not in found.takes:
+            if not found.more:
+                raise UserError(moved(f"{section}.{key}", value) or unknown_key("", f"{section}.{key}", known))
+            continue
+        _check(f"{section}.{key}", *found.takes[key], value)
+
+
+#: Keys that others set.
+_LINKED = (("evaluation", "recipe"), ("evaluation", "seed"))
+
+
+def _check_class(key: str, given: Any, module: str) -> None:
+    """Of a class's name, or a table that has it; one without a module is among those of a package."""
+    settings = {"class_path": given} if isinstance(given, str) else given
+    path = settings.get("class_path") if isinstance(settings, dict) else None
+    if not isinstance(path, str) or not path:
+        return
+    place, _, name = path.rpartition(".")
+    found = find_class(place or module, name)
+    if found is None and not place:
+        raise UserError(f"{key}: there is no class '{name}'. {nearest(name, _listed(module))}")
+    if found is not None:
+        _check_keys(f"{key}.", settings, found)
+
+
+def _check_keys(prefix: str, settings: Mapping[str, Any], found: Found) -> None:
+    for key, value in settings.items():
+        if key in ("class_path", "dict_kwargs"):
+            continue
+        if key not in found.takes:
+            if found.more:
+                continue
+            raise UserError(moved(prefix + key, value) or unknown_key(prefix, key, found.takes, found.name))
+        _check(prefix + key, *found.takes[key], value)
+
+
+def _check(key: str, hint: ast.expr | None, module: str, value: Any) -> None:
+    """A value, by the annotation of the argument that it is for, and the module that has that."""
+    if hint is None or value is None:
+        return
+    if (kind := _plain(hint)) is not None:
+        check_value(key, kind, value)
+        return
+    for one in value if isinstance(value, list) else [value]:
+        if key == "evaluation.methods":
+            if not isinstance(value, str):  # else the parser says that a list is wanted
+                _check_class(key, one, "hwaware.compensation")
+        elif isinstance(one, dict) and "class_path" not in one:
+            classes = [cls for name in _names(hint) if (cls := find_class(module, name)) is not None]
+            if len(classes) == 1:
+                _check_keys(f"{key}.", one, classes[0])
+
+
+def _plain(hint: ast.expr) -> Any:
+    """The type that an annotation names; None where it is none of the plain ones."""
+    if any(name not in _PLAIN for name in _names(hint)):
+        return None
+    try:
+        return eval(compile(ast.Expression(hint), "<annotation>", "eval"), {"__builtins__": {}}, _PLAIN)
+    except (TypeError, NameError, AttributeError):
+        return None
+
+
+def _names(hint: ast.expr) -> list[str]:
+    return [one.id for one in ast.walk(hint) if isinstance(one, ast.Name)]
+
+
+def _listed(module: str) -> list[str]:
+    if module == "hwaware.compensation":
+        return [*REPAIRS, *REPAIRS.values()]
+    return {"hwaware.tasks": ["ImageClassification", "QuestionAnswering"], "hwaware.data": ["ImageData", "SquadData"]}[
+        module
+    ]
+
+
+# Names.
+
+
+def _check_names(settings: Any) -> None:
+    """Devices and mappings, wherever they are named."""
+    for key, value in _tables(settings):
+        if key == "device" and isinstance(value.get("name"), str):
+            _check_preset(value["name"])
+        mapping = value.get("mapping")
+        if key == "encoding" and isinstance(mapping, str) and "." not in mapping:
+            known = [*strings_given_to("hwaware.hardware.encoding.mapping", "Mapping"), "bit_sliced"]
+            if mapping not in known:
+                raise UserError(f"mapping '{mapping}' is unknown. {nearest(mapping, known)}")
+
+
+def _tables(settings: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if isinstance(settings, list):
+        for one in settings:
+            yield from _tables(one, key)
+    elif isinstance(settings, dict):
+        yield key, settings
+        for name, one in settings.items():
+            yield from _tables(one, name)
+
+
+def _check_preset(name: str) -> None:
+    names = [file.stem for file in _PRESETS.glob("*.yaml")]
+    if name not in names and "." not in name:
+        raise UserError(f"device '{name}' is unknown. {nearest(name, names)} A path must end in .yaml.")
