@@ -149,6 +149,24 @@ def test_a_checkpoint_is_handed_on_as_the_weights_are(finished, tmp_path):
     assert all(torch.equal(theirs[key], ours[key]) for key in ours)
 
 
+def test_a_checkpoint_brings_the_rows_of_its_run_if_the_run_ended_so(finished, tmp_path, capsys):
+    checkpoint = finished / "checkpoints" / "last.ckpt"
+    command = ("push", "--config", finished / "config.yaml", "--ckpt_path")
+    run(*command, checkpoint, "--out", tmp_path / "handed")
+    assert measured(tmp_path / "handed" / "rows.csv") == measured(finished / "rows.csv")
+    card = (tmp_path / "handed" / "README.md").read_text()
+    assert "Not measured" not in card and "10 years" in card
+    state = torch.load(checkpoint, weights_only=True)
+    state["state_dict"]["network.linear.bias"] += 1
+    earlier = finished / "checkpoints" / "earlier.ckpt"
+    torch.save(state, earlier)
+    capsys.readouterr()
+    run(*command, earlier, "--out", tmp_path / "earlier")
+    earlier.unlink()
+    assert "is of the weights that the run ended with, not of 'earlier.ckpt'" in capsys.readouterr().out
+    assert "Not measured" in (tmp_path / "earlier" / "README.md").read_text()
+
+
 def test_fit_starts_from_a_folder(handed, tmp_path):
     options = ("--model.weights", handed, "--trainer.default_root_dir", tmp_path, "--evaluation.networks", "[]")
     run("fit", "--config", FINETUNE, *options, "--trainer.max_steps", 1)
