@@ -101,5 +101,9 @@ def _rows_of(task: HardwareAwareTask, network: nn.Module, file: Path) -> Path:
     ended = load_weights(task, run / WEIGHTS)[1].state_dict()
     if all(torch.equal(value, ended[key]) for key, value in network.state_dict().items()):
         return run / _ROWS
-    print(f"'{run / _ROWS}' is of the weights that the run ended with, not of '{file.name}'.", flush=True)
+    print(
+        f"'{run / _ROWS}' is of the run's {WEIGHTS}, not of '{file.name}', which differs: the model card has no table "
+        f"(with --weights {run} it has).",
+        flush=True,
+    )
     return file.with_name(_ROWS)  # where there is none
