@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hwaware.data import ImageData
 from hwaware.evaluation.run import Run
 from hwaware.evaluation.tracking import log_files
 from hwaware.export.weights import save_weights
+from hwaware.reading import as_read
 from hwaware.results.csv import write_csv
 from hwaware.tasks import HardwareAwareTask
 from hwaware.tasks.of_module import task_of
@@ -27,7 +29,8 @@ class RunRecord(SaveConfigCallback):
 
     Of images also ``classes.json``: the classes' names in the order of the network's outputs.
 
-    Files of devices and plans are copied into the run's folder, and ``config.yaml`` names the copies.
+    Files of devices and plans are kept in the run's folder as they were read, whatever they have become since, and
+    ``config.yaml`` names these copies.
 
     Nothing is written before data, network and checkpoint have been read, so that a mistake in them leaves no trace.
     The whole configuration, trainer and optimiser included, also goes to Weights & Biases, and so do the weights.
@@ -105,15 +108,17 @@ def _keep_files(config: Any, folder: Path) -> None:
 
 
 def _keep_file(values: dict[str, Any], key: str, folder: Path) -> None:
-    """Copies a file that is named under a key; what names none is left."""
+    """Keeps a file that is named under a key; what names none is left."""
     name = values.get(key)
     if not isinstance(name, str) or not name.endswith((".yaml", ".yml")):
         return
-    text, copy = Path(name).read_bytes(), folder / Path(name).name
-    if not copy.is_file() or copy.read_bytes() == text:  # two files of one name: the second stays where it is
-        folder.mkdir(exist_ok=True)
-        copy.write_bytes(text)
-        values[key] = str(copy)
+    text, numbers = as_read(name), count(2)
+    copy = folder / Path(name).name
+    while copy.is_file() and copy.read_text(encoding="utf-8") != text:  # a file's name is the device's
+        copy = folder / str(next(numbers)) / copy.name
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    copy.write_text(text, encoding="utf-8")
+    values[key] = str(copy)
 
 
 def _flat(row: dict[str, Any]) -> list[Any]:
