@@ -15,9 +15,12 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from hwaware.data import ImageData
+from hwaware.data.contract import Samples
+from hwaware.evaluation.adapter_costs import adapter_cost
 from hwaware.evaluation.run import Run
 from hwaware.evaluation.tracking import log_files
 from hwaware.export.weights import save_weights
+from hwaware.nn.install import eval_mode
 from hwaware.reading import as_read
 from hwaware.results.csv import write_csv
 from hwaware.tasks import HardwareAwareTask
@@ -27,6 +30,7 @@ from hwaware.tasks.of_module import task_of
 class RunRecord(SaveConfigCallback):
     """Writes ``config.yaml`` and ``conversion.csv`` when training starts, and ``model.safetensors`` when it is done.
 
+    Of adapters beside the layers also ``adapters.safetensors``, and ``adapters.csv``: what they store and compute.
     Of images also ``classes.json``: the classes' names in the order of the network's outputs.
 
     Files of devices and plans are kept in the run's folder as they were read, whatever they have become since, and
@@ -60,6 +64,11 @@ class RunRecord(SaveConfigCallback):
         weights = save_weights(task, run.folder / "model.safetensors")
         task.save_beside(run.folder)
         print(f"finished weights: {weights}", flush=True)
+        if task.adapters is not None and task.placement is not None and isinstance(trainer.datamodule, Samples):
+            sample = [part.to(run.torch_device) for part in trainer.datamodule.calibration_batch(1)]
+            with run.precision(), eval_mode(task.network):
+                cost = asdict(adapter_cost(task.network, task.predict, sample))
+            write_csv(run.folder / "adapters.csv", cost, [cost.values()])
         for tracker in run.trackers:
             log_files(tracker, "model", [weights])
 

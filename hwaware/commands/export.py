@@ -23,6 +23,7 @@ from hwaware.evaluation.fitting import fit_data
 from hwaware.evaluation.run import Run
 from hwaware.export.bundle import PlannedRepair, read_bundle, write_bundle
 from hwaware.export.repairs import settings_of
+from hwaware.nn.adapters import refuse_adapters
 from hwaware.report.labels import age_label
 from hwaware.results.costs import bytes_label
 from hwaware.tasks import HardwareAwareTask
@@ -84,6 +85,7 @@ def export(
         raise UserError("a bundle says nothing of converters: set hardware.crossbar.converters exact to export.")
     if Path(folder).exists():
         raise UserError(f"'{folder}' is there already: give a folder that is not.")
+    refuse_adapters(network, "a bundle")
     offline = [method for method in methods if isinstance(method, OfflineCompensation)]
     for method in offline:
         settings_of(method)  # what a bundle can't keep is told before it is planned

@@ -14,6 +14,7 @@ from hwaware.errors import UserError
 from hwaware.export.hub import check_hub, finetuned_for, push_folder, save_pretrained
 from hwaware.export.weights import load_weights
 from hwaware.models.hub import WEIGHTS, weights_file
+from hwaware.nn.adapters import refuse_adapters
 from hwaware.results.csv import read_rows
 from hwaware.tasks import HardwareAwareTask, ImageClassification
 
@@ -65,6 +66,7 @@ def hand_over(
         )
     hardware = finetuned_for(weights)
     network = load_weights(task, weights)[1]
+    refuse_adapters(network, "push")
     file = Path(rows) if rows else _rows_of(task, network, weights_file(weights))
     if rows and not file.is_file():
         raise UserError(f"push: there is no file of rows '{file}'.")

@@ -51,6 +51,7 @@ from hwaware.export.repairs import PlannedRepair, for_json, read_repair, stored_
 from hwaware.hardware import Crossbar, Hardware, Placement, Rule, hardware_from_flat, hardware_from_plain
 from hwaware.hardware.encoding.scale import normalised
 from hwaware.nn import Measured, analog_layers, convert
+from hwaware.nn.adapters import refuse_adapters
 from hwaware.reading import read_json
 from hwaware.results.files import new_folder, replacing
 from hwaware.results.provenance import commit
@@ -145,6 +146,7 @@ def write_bundle(
     folder = Path(folder)
     if folder.exists():
         raise UserError(f"'{folder}' is there already: give a folder that is not.")
+    refuse_adapters(model, "a bundle")
     layers: dict[str, dict[str, Any]] = {}
     conductances, analog = {}, analog_layers(model)
     held = {id(layer.weight) for layer in analog.values()}

@@ -152,6 +152,11 @@ def convert(model: nn.Module, placement: Placement | Hardware, corrected: bool =
         import hwaware.nn.transformers_layers  # noqa: F401 - likewise
     modules = dict(model.named_modules())
     chosen, on = {}, placement.assign(modules)
+    if "peft" in sys.modules:
+        from hwaware.nn.peft_guard import digital_parts
+
+        for part in digital_parts(model):
+            on |= dict.fromkeys(name for name in modules if part in ancestry(name))
     for name, module in modules.items():
         if isinstance(module, AnalogLayer):
             raise UserError(f"layer '{name}' is analog already; convert a digital network (to_digital goes back).")
