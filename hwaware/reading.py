@@ -31,6 +31,10 @@ _NAMES = {
 AGE = re.compile(r"\s*(\d+(?:\.\d*)?(?:e[+-]?\d+)?|\.\d+)\s*([a-z]+)\s*", flags=re.IGNORECASE)
 
 
+#: Texts of the files that were read, by their paths: a run keeps what it was built from.
+_LAST_READ: dict[str, str] = {}
+
+
 class NotYamlError(UserError):
     """The text is not YAML at all."""
 
@@ -81,13 +85,20 @@ def read_text(path: str | Path, what: str, max_bytes: int = MAX_BYTES) -> str:
             raise UserError(f"{what} '{path}' is {'a folder' if path.is_dir() else 'no ordinary file'}.")
         if about.st_size > max_bytes:
             raise UserError(f"{what} '{path}' has {about.st_size:,} bytes; at most {max_bytes:,} are read.")
-        return path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
+        _LAST_READ[str(path.absolute())] = text
+        return text
     except UnicodeDecodeError as error:
         raise UserError(f"{what} '{path}' is not UTF-8 text: {error.reason} at byte {error.start}.") from None
     except (OSError, ValueError) as error:  # the latter: a zero byte in the name
         if isinstance(error, UserError):
             raise
         raise UserError(f"{what} '{path}' can't be read: {getattr(error, 'strerror', None) or error}.") from None
+
+
+def as_read(path: str | Path) -> str:
+    """A file's text as :func:`read_text` last read it in this process, whatever is in the file by now."""
+    return _LAST_READ[str(Path(path).absolute())]
 
 
 def read_yaml(path: str | Path, what: str) -> Any:

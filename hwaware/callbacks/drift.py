@@ -21,7 +21,8 @@ from hwaware.evaluation.run import Run
 from hwaware.evaluation.settings import EvaluationSettings
 from hwaware.hardware import HardwareOptions
 from hwaware.names import check_name
-from hwaware.nn import to_digital
+from hwaware.nn import merge_adapters, to_digital
+from hwaware.nn.adapters import adapter_state, split_adapters
 from hwaware.report.labels import age_label, device_slug
 from hwaware.results.row import Row
 from hwaware.results.setting import by_setting
@@ -184,5 +185,9 @@ class DriftEvaluation(Callback):
 
 
 def finetuned_network(task: HardwareAwareTask) -> nn.Module:
-    """A digital copy of the task's network, with its effective weights."""
-    return to_digital(copy.deepcopy(task.network))
+    """A digital copy of the task's network, with its effective weights, bit for bit as its files give it back."""
+    network = to_digital(copy.deepcopy(task.network))
+    if task.adapters is None:
+        return network
+    state, gain = adapter_state(network), task.adapters.gain
+    return split_adapters(merge_adapters(network), state, gain)

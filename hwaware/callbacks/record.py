@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,13 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from hwaware.data import ImageData
+from hwaware.data.contract import Samples
+from hwaware.evaluation.adapter_costs import adapter_cost
 from hwaware.evaluation.run import Run
 from hwaware.evaluation.tracking import log_files
 from hwaware.export.weights import save_weights
+from hwaware.nn.install import eval_mode
+from hwaware.reading import as_read
 from hwaware.results.csv import write_csv
 from hwaware.tasks import HardwareAwareTask
 from hwaware.tasks.of_module import task_of
@@ -25,9 +30,11 @@ from hwaware.tasks.of_module import task_of
 class RunRecord(SaveConfigCallback):
     """Writes ``config.yaml`` and ``conversion.csv`` when training starts, and ``model.safetensors`` when it is done.
 
+    Of adapters beside the layers also ``adapters.safetensors``, and ``adapters.csv``: what they store and compute.
     Of images also ``classes.json``: the classes' names in the order of the network's outputs.
 
-    Files of devices and plans are copied into the run's folder, and ``config.yaml`` names the copies.
+    Files of devices and plans are kept in the run's folder as they were read, whatever they have become since, and
+    ``config.yaml`` names these copies.
 
     Nothing is written before data, network and checkpoint have been read, so that a mistake in them leaves no trace.
     The whole configuration, trainer and optimiser included, also goes to Weights & Biases, and so do the weights.
@@ -57,6 +64,11 @@ class RunRecord(SaveConfigCallback):
         weights = save_weights(task, run.folder / "model.safetensors")
         task.save_beside(run.folder)
         print(f"finished weights: {weights}", flush=True)
+        if task.adapters is not None and task.placement is not None and isinstance(trainer.datamodule, Samples):
+            sample = [part.to(run.torch_device) for part in trainer.datamodule.calibration_batch(1)]
+            with run.precision(), eval_mode(task.network):
+                cost = asdict(adapter_cost(task.network, task.predict, sample))
+            write_csv(run.folder / "adapters.csv", cost, [cost.values()])
         for tracker in run.trackers:
             log_files(tracker, "model", [weights])
 
@@ -105,15 +117,17 @@ def _keep_files(config: Any, folder: Path) -> None:
 
 
 def _keep_file(values: dict[str, Any], key: str, folder: Path) -> None:
-    """Copies a file that is named under a key; what names none is left."""
+    """Keeps a file that is named under a key; what names none is left."""
     name = values.get(key)
     if not isinstance(name, str) or not name.endswith((".yaml", ".yml")):
         return
-    text, copy = Path(name).read_bytes(), folder / Path(name).name
-    if not copy.is_file() or copy.read_bytes() == text:  # two files of one name: the second stays where it is
-        folder.mkdir(exist_ok=True)
-        copy.write_bytes(text)
-        values[key] = str(copy)
+    text, numbers = as_read(name), count(2)
+    copy = folder / Path(name).name
+    while copy.is_file() and copy.read_text(encoding="utf-8") != text:  # a file's name is the device's
+        copy = folder / str(next(numbers)) / copy.name
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    copy.write_text(text, encoding="utf-8")
+    values[key] = str(copy)
 
 
 def _flat(row: dict[str, Any]) -> list[Any]:

@@ -22,6 +22,8 @@ from hwaware.evaluation.batches import Batches
 from hwaware.evaluation.fitting import fit_data
 from hwaware.evaluation.run import Run
 from hwaware.export.bundle import PlannedRepair, read_bundle, write_bundle
+from hwaware.export.repairs import settings_of
+from hwaware.nn.adapters import refuse_adapters
 from hwaware.report.labels import age_label
 from hwaware.results.costs import bytes_label
 from hwaware.tasks import HardwareAwareTask
@@ -83,12 +85,15 @@ def export(
         raise UserError("a bundle says nothing of converters: set hardware.crossbar.converters exact to export.")
     if Path(folder).exists():
         raise UserError(f"'{folder}' is there already: give a folder that is not.")
+    refuse_adapters(network, "a bundle")
+    offline = [method for method in methods if isinstance(method, OfflineCompensation)]
+    for method in offline:
+        settings_of(method)  # what a bundle can't keep is told before it is planned
     model = copy.deepcopy(network).float()
     task.convert(model, task.placement)
     model = model.to(run.torch_device).eval()
     with run.precision():
         task.calibrate(model, datamodule)
-    offline = [method for method in methods if isinstance(method, OfflineCompensation)]
     if methods and not offline:
         raise UserError(f"{methods[0].name} is fitted on each chip in the field: there is nothing of it to export.")
     if left := sorted({method.name for method in methods} - {method.name for method in offline}):

@@ -16,6 +16,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from hwaware.commands.jobs import as_word
 from hwaware.commands.processes import run_logged
 from hwaware.errors import UserError, nearest, nearest_yaml
 from hwaware.reading import read_yaml
@@ -116,7 +117,7 @@ def read_grid(path: str | Path, more: Sequence[str] = ()) -> list[Point]:
     for chosen in product(*values.values()):
         point = dict(zip(values, chosen, strict=True))
         text = "_".join(f"{short[name]}={value}" for name, value in point.items())
-        arguments = _arguments(sweep, [f"--{name}={value}" for name, value in point.items()], path)
+        arguments = _arguments(sweep, [f"--{name}={as_word(value)}" for name, value in point.items()], path)
         points.append(Point(re.sub(r"[^\w.=+-]+", "-", text), point, (*arguments, *more)))
     if len({point.name for point in points}) < len(points):
         raise UserError(f"sweep file '{path}': two of its points have the same values.")

@@ -248,7 +248,7 @@ def _read_jobs(name: str, given: Any, common: Mapping[str, Any], where: str) -> 
     if not isinstance(given.get("command"), str):
         raise UserError(f"{where} needs a 'command', as it is typed.")
     settings = {**common, **_table(given.get("settings"), f"{where}, settings")}
-    words = (*_words(given["command"], where), *(f"--{key}={_text(value)}" for key, value in settings.items()))
+    words = (*_words(given["command"], where), *(f"--{key}={as_word(value)}" for key, value in settings.items()))
     if "seeds" not in given:
         return [Job(name, words)]
     seeds = given["seeds"]
@@ -335,7 +335,8 @@ def _table(given: Any, where: str, keys: Sequence[str] = ()) -> dict[str, Any]:
     return {str(key): value for key, value in (given or {}).items()}
 
 
-def _text(value: Any) -> str:
+def as_word(value: Any) -> str:
+    """A value of a YAML file as an option's word on the command line, which reads it as YAML again."""
     return value if isinstance(value, str) else json.dumps(value)
 
 

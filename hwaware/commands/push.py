@@ -5,14 +5,20 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import torch
+from torch import nn
+
 from hwaware.callbacks.drift import UNTRAINED
 from hwaware.commands.steps import the_one
 from hwaware.errors import UserError
 from hwaware.export.hub import check_hub, finetuned_for, push_folder, save_pretrained
 from hwaware.export.weights import load_weights
-from hwaware.models.hub import weights_file
+from hwaware.models.hub import WEIGHTS, weights_file
+from hwaware.nn.adapters import refuse_adapters
 from hwaware.results.csv import read_rows
 from hwaware.tasks import HardwareAwareTask, ImageClassification
+
+_ROWS = "rows.csv"
 
 
 def run(
@@ -32,7 +38,7 @@ def run(
         ckpt_path: a run's ``.ckpt`` instead; ``last`` is the recipe's latest.
         repo: ``USER/NAME`` on the hub; it is made, publicly, where it is not there yet.
         out: a folder to write, which must not exist yet.
-        rows: measurements for the model card; by default ``rows.csv`` beside the weights, where there is one.
+        rows: measurements for the model card; by default ``rows.csv`` of the run, where there is one.
         license: of the weights, by its name on the hub (``apache-2.0``).
     """
     file = the_one(weights, ckpt_path)
@@ -60,7 +66,8 @@ def hand_over(
         )
     hardware = finetuned_for(weights)
     network = load_weights(task, weights)[1]
-    file = Path(rows) if rows else weights_file(weights).with_name("rows.csv")
+    refuse_adapters(network, "push")
+    file = Path(rows) if rows else _rows_of(task, network, weights_file(weights))
     if rows and not file.is_file():
         raise UserError(f"push: there is no file of rows '{file}'.")
     measured = read_rows(file) if file.is_file() else []
@@ -84,3 +91,21 @@ def hand_over(
             print(f"folder: {folder}", flush=True)
         if repo:
             print(f"on the hub: {push_folder(folder, repo)}", flush=True)
+
+
+def _rows_of(task: HardwareAwareTask, network: nn.Module, file: Path) -> Path:
+    """Where the rows of a file's weights are: beside them; of a checkpoint in its run's folder, if the run ended so."""
+    if file.suffix != ".ckpt":
+        return file.with_name(_ROWS)
+    run = file.parent.parent
+    if not (run / WEIGHTS).is_file() or not (run / _ROWS).is_file():
+        return run / _ROWS
+    ended = load_weights(task, run / WEIGHTS)[1].state_dict()
+    if all(torch.equal(value, ended[key]) for key, value in network.state_dict().items()):
+        return run / _ROWS
+    print(
+        f"'{run / _ROWS}' is of the run's {WEIGHTS}, not of '{file.name}', which differs: the model card has no table "
+        f"(with --weights {run} it has).",
+        flush=True,
+    )
+    return file.with_name(_ROWS)  # where there is none

@@ -13,17 +13,15 @@ from lightning.pytorch import LightningDataModule
 from torch import nn
 
 from hwaware.compensation import OfflineCompensation, Repair
-from hwaware.errors import UserError
 from hwaware.evaluation.batches import Batches, digest
 from hwaware.evaluation.costs import cost_lines
-from hwaware.evaluation.evaluate import held_by, score_drift_free
+from hwaware.evaluation.evaluate import score_drift_free
 from hwaware.evaluation.fitting import fit_data
 from hwaware.evaluation.resume import PartialRows
 from hwaware.evaluation.run import Run
 from hwaware.evaluation.scoring import ChipScorer
 from hwaware.evaluation.settings import EvaluationSettings
 from hwaware.hardware import Placement
-from hwaware.nn import main_hardware
 from hwaware.results.costs import CostLine
 from hwaware.results.hits import HitLine, Hits
 from hwaware.results.refused import RefusedLine
@@ -75,7 +73,6 @@ def evaluate_networks(
     Raises:
         UserError: an age is not covered, a method does not apply, or there is nothing to resume.
     """
-    _refuse_same(task, base, settings.placements)
     datamodule.setup(settings.stage)
     batches = Batches(datamodule, settings.split, run.torch_device)
 
@@ -121,18 +118,6 @@ def evaluate_networks(
     kept = None if hits is None else Hits(digest(batches), tuple(run.gather(hits)))
     costs = cost_lines(repairs) if run.is_first else []
     return Evaluation(rows, repairs, costs, partial.refused(rows), kept)
-
-
-def _refuse_same(task: HardwareAwareTask, network: nn.Module, placements: Sequence[Placement]) -> None:
-    """Raises UserError for placements that rows could not tell apart, although they are not written the same."""
-    seen = set()
-    for placement in placements if len(placements) > 1 else ():
-        converted = copy.deepcopy(network).to("meta")
-        task.convert(converted, placement)
-        main = main_hardware(converted)
-        if (held := (main.device.name, main.encoding.mapping, held_by(converted))) in seen:
-            raise UserError(f"evaluation.hardware has {main} twice for this network's layers: leave one out.")
-        seen.add(held)
 
 
 def _course(

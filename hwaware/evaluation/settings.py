@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,9 +12,10 @@ from hwaware.chip import CHIP_SEED_START, VALIDATION_CHIP_SEED_START
 from hwaware.compensation import Compensation, InFieldCompensation, Schedule
 from hwaware.data.contract import Samples, dataset_name
 from hwaware.errors import UserError
-from hwaware.evaluation.evaluate import DEFAULT_AGES_S, ages_to_evaluate
+from hwaware.evaluation.evaluate import DEFAULT_AGES_S, ages_to_evaluate, held_by
 from hwaware.evaluation.fitting import samples_to_fit
 from hwaware.hardware import Placement
+from hwaware.nn import main_hardware, to_digital
 from hwaware.results.row import RunLabels
 from hwaware.tasks import HardwareAwareTask
 
@@ -105,6 +107,18 @@ class EvaluationSettings:
             )
         for method in self.methods:
             method.check(task.network)
+        self._refuse_same(task)
+
+    def _refuse_same(self, task: HardwareAwareTask) -> None:
+        """Raises UserError for placements that rows could not tell apart, although they are not written the same."""
+        seen = set()
+        for placement in self.placements if len(self.placements) > 1 else ():
+            converted = to_digital(copy.deepcopy(task.network).to("meta"))
+            task.convert(converted, placement)
+            main = main_hardware(converted)
+            if (held := (main.device.name, main.encoding.mapping, held_by(converted))) in seen:
+                raise UserError(f"evaluation.hardware has {main} twice for this network's layers: leave one out.")
+            seen.add(held)
 
     def check_data(self, datamodule: LightningDataModule) -> None:
         """Raises UserError where methods ask for more stored images than there are."""

@@ -27,17 +27,17 @@ Schema 2. ``bundle.json`` has ``schema`` (``hwaware-bundle``), ``version``, ``ne
   (:class:`hwaware.compensation.costs.Cost`) and ``timetable``: ``start_s`` (age from which a level holds), ``level``
   (its name, null: no repair yet) and the accuracy there: mean and standard deviation in percent over simulated chips,
   on validation samples; ``drift_free`` is that of the exact network. In ``repairs.safetensors`` a level's values are
-  ``KEY/LEVEL/NAME`` in half precision, or ``…/codes`` (whole numbers) times ``…/scale``. What all levels share is
-  ``KEY/shared/NAME``. What the values do to a layer, or in place of a number of ``beside``, is in the docstring of the
-  method's class.
+  ``KEY/LEVEL/NAME`` in half precision, or ``…/codes`` (whole numbers) times ``…/scale``; what is no floating-point
+  number is kept as it is. What all levels share is ``KEY/shared/NAME``. What the values do to a layer, or in place of
+  a number of ``beside``, is in the docstring of the method's class.
+* a number that is not known is null; an infinite one is the text ``inf`` or ``-inf``.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -46,14 +46,12 @@ import torch
 from torch import Tensor, nn
 
 from hwaware.chip import Chip
-from hwaware.compensation import Level, OfflineCompensation, Schedule, Timetable
-from hwaware.compensation.costs import Cost
-from hwaware.compensation.names import method_named, name_in_files
-from hwaware.compensation.quantise import codes
 from hwaware.errors import UserError
+from hwaware.export.repairs import PlannedRepair, for_json, read_repair, stored_repair
 from hwaware.hardware import Crossbar, Hardware, Placement, Rule, hardware_from_flat, hardware_from_plain
 from hwaware.hardware.encoding.scale import normalised
 from hwaware.nn import Measured, analog_layers, convert, to_digital
+from hwaware.nn.adapters import refuse_adapters
 from hwaware.reading import read_json
 from hwaware.results.files import new_folder, replacing
 from hwaware.results.provenance import commit
@@ -61,31 +59,6 @@ from hwaware.results.provenance import commit
 SCHEMA, SCHEMA_VERSION = "hwaware-bundle", 2
 
 _MANIFEST = "bundle.json"
-
-
-@dataclass(frozen=True)
-class PlannedRepair:
-    """A repair that is shipped with a chip.
-
-    Attributes:
-        method: fitted offline.
-        timetable: its drift levels.
-        cost: of all of them.
-        schedule: what the timetable was planned by.
-    """
-
-    method: OfflineCompensation
-    timetable: Timetable
-    cost: Cost
-    schedule: Schedule
-
-    def __call__(self, chip: Chip, age_s: float) -> AbstractContextManager[None]:
-        """The context in which a chip's network runs as the timetable repairs it at an age (s)."""
-        state = self.timetable.at(age_s).state
-        if state is None:
-            return nullcontext()
-        device = next(chip.model.parameters()).device
-        return self.method.installed(chip.model, {name: value.to(device) for name, value in state.items()})
 
 
 @dataclass(frozen=True)
@@ -173,6 +146,7 @@ def write_bundle(
     folder = Path(folder)
     if folder.exists():
         raise UserError(f"'{folder}' is there already: give a folder that is not.")
+    refuse_adapters(model, "a bundle")
     layers: dict[str, dict[str, Any]] = {}
     conductances, analog = {}, analog_layers(model)
     for name, layer in analog.items():
@@ -206,7 +180,7 @@ def write_bundle(
         "network": network,
         "hardware": [hardware.plain() for hardware in places],
         "layers": layers,
-        "repairs": [_stored_repair(f"{i}_{one.method.name}", one, model, stored) for i, one in enumerate(repairs)],
+        "repairs": [stored_repair(f"{i}_{one.method.name}", one, model, stored) for i, one in enumerate(repairs)],
         "beside": dict(Measured.of(model).numbers),
         "hwaware": version("hwaware"),
         "commit": commit(),
@@ -216,7 +190,7 @@ def write_bundle(
             own = {key: value.contiguous().clone() for key, value in tensors.items()}  # safetensors refuses ties
             with replacing(temporary / f"{name}.safetensors") as file:
                 file.write(save(own))
-        (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=1))
+        (temporary / _MANIFEST).write_text(json.dumps(for_json(manifest), indent=1, allow_nan=False))
     return folder
 
 
@@ -252,8 +226,8 @@ def read_bundle(folder: str | Path) -> Bundle:
         }
         scales = {name: digital[layer["scale"]] for name, layer in manifest["layers"].items()}
         digital = {key: value for key, value in digital.items() if not key.endswith("/scale")}
-        repairs = tuple(_read_repair(entry, stored) for entry in manifest["repairs"])
-        beside = manifest.get("beside", {})  # older ones have none
+        repairs = tuple(read_repair(entry, stored) for entry in manifest["repairs"])
+        beside = {name: None if value is None else float(value) for name, value in manifest.get("beside", {}).items()}
         return Bundle(manifest["network"], hardware, targets, scales, digital, repairs, beside)
     except UserError as error:  # what it names is unknown here
         raise UserError(f"bundle '{folder}': {error}") from None
@@ -295,54 +269,3 @@ def _cells(layer: dict[str, Any], conductances: dict[str, Tensor], cells_per_wei
     if found.isnan().any():
         raise ValueError(f"crossbars of a layer of shape {layer['shape']} do not cover it")
     return tuple(found.view(cells_per_weight, *layer["shape"]))
-
-
-def _stored_repair(prefix: str, repair: PlannedRepair, model: nn.Module, stored: dict[str, Tensor]) -> dict[str, Any]:
-    method = repair.method
-    for name, tensor in method.shared(model).items():
-        stored[f"{prefix}/shared/{name}"] = tensor.cpu()
-    timetable, numbers = [], {}
-    for number, state in enumerate(repair.timetable.states):
-        numbers[id(state)] = str(number)
-        for name, value in state.items():
-            key = f"{prefix}/{number}/{name}"
-            if method.bits is None:
-                stored[key] = value.half().cpu()
-            else:
-                whole, scale = codes(value.cpu(), method.bits)
-                stored |= {f"{key}/codes": whole, f"{key}/scale": scale.half()}
-    for level in repair.timetable.levels:
-        planned = {what: getattr(level, what) for what in ("start_s", "mean", "std", "reached")}
-        timetable.append(planned | {"level": numbers.get(id(level.state))})
-    return {
-        "key": prefix,
-        "method": name_in_files(type(method)),
-        "params": json.loads(method.params),
-        "schedule": asdict(repair.schedule),
-        "cost": asdict(repair.cost),
-        "timetable": timetable,
-        "drift_free": repair.timetable.drift_free,
-    }
-
-
-def _read_repair(entry: dict[str, Any], stored: dict[str, Tensor]) -> PlannedRepair:
-    kind = method_named(entry["method"])
-    if not issubclass(kind, OfflineCompensation):
-        raise ValueError(f"the method {entry['method']} is not fitted offline")
-    method, levels = kind(**entry["params"]), []
-    states: dict[str | None, dict[str, Tensor] | None] = {None: None}
-    for line in entry["timetable"]:
-        if line["level"] not in states:
-            prefix = f"{entry['key']}/{line['level']}/"
-            state = {}
-            own = {key.removeprefix(prefix): value for key, value in stored.items() if key.startswith(prefix)}
-            for key, value in own.items():
-                if method.bits is None:
-                    state[key] = value.float()
-                elif key.endswith("/codes"):
-                    name = key.removesuffix("/codes")
-                    state[name] = value.float() * own[f"{name}/scale"].float()
-            states[line["level"]] = state
-        levels.append(Level(line["start_s"], states[line["level"]], line["mean"], line["std"], line["reached"]))
-    timetable = Timetable(tuple(levels), entry["drift_free"])
-    return PlannedRepair(method, timetable, Cost(**entry["cost"]), Schedule(**entry["schedule"]))

@@ -66,7 +66,9 @@ def save_pretrained(
     with new_folder(folder) as temporary:
         save_for_hf(network, str(temporary), safe_serialization=True)
         # Once more, with a header.
-        write_weights(temporary / WEIGHTS, network.state_dict(), name, hardware, Measured.of(network).ranges)
+        ranges = Measured.of(network).ranges
+        about = {"ranges": dict(ranges)} if ranges else {}
+        write_weights(temporary / WEIGHTS, network.state_dict(), name, hardware, about)
         (temporary / "hardware.json").write_text(json.dumps(hardware, indent=1))
         if rows:
             write_rows(temporary / "rows.csv", rows)

@@ -2,6 +2,7 @@
 
 ``*.ckpt`` resumes a run: latent weights, optimiser, hardware configuration. ``model.safetensors`` is the result:
 *effective* weights under the network's own keys, which plain timm loads; its header says what hardware they are for.
+Adapters are merged into them, and lie in ``adapters.safetensors`` for whoever puts the rest into cells.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from hwaware.errors import UserError
+from hwaware.export.adapters import ADAPTERS, read_adapters, write_adapters
 from hwaware.hardware import placement_from_plain
 from hwaware.models.hub import weights_file
 from hwaware.models.weight_files import CHECKPOINT_KEY, read_torch
-from hwaware.nn import Measured, convert, effective_state_dict, to_digital
+from hwaware.nn import Measured, adapters, convert, effective_state_dict, merge_adapters, to_digital
 from hwaware.results.files import replacing
 from hwaware.tasks import HardwareAwareTask
 
@@ -28,8 +30,15 @@ _HEADER_KEY = "hwaware"
 
 def save_weights(task: HardwareAwareTask, path: str | Path) -> Path:
     """Writes the task's effective weights (:func:`write_weights`), and returns the path."""
-    state, ranges = effective_state_dict(task.network), Measured.of(task.network).ranges
-    return write_weights(path, state, task.network_name, task.hardware_plain, ranges)
+    path, network, ranges = Path(path), task.network, Measured.of(task.network).ranges
+    about: dict[str, Any] = {"ranges": dict(ranges)} if ranges else {}
+    if adapters(network):
+        network = to_digital(copy.deepcopy(network))
+        about["adapters"] = write_adapters(network, path.with_name(ADAPTERS))
+        state = merge_adapters(network).state_dict()
+    else:
+        state = effective_state_dict(network)
+    return write_weights(path, state, task.network_name, task.hardware_plain, about)
 
 
 def write_weights(
@@ -37,20 +46,19 @@ def write_weights(
     state: Mapping[str, Tensor],
     network: str,
     hardware: dict[str, Any] | None,
-    ranges: Mapping[str, Any] | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes effective weights as safetensors, all or nothing, and returns the path.
 
     Header metadata ``hwaware`` is JSON: network, hardware (of each layer; null for a digital network), versions, and
-    the ranges of the layers' converters, where there are any.
+    ``about``: the ranges of the layers' converters, and which adapters the weights hold, where there are any.
     """
     from safetensors.torch import save
 
     path = Path(path)
     versions = {package: version(package) for package in ("hwaware", "torch", "timm", "transformers")}
     header = {"network": network, "hardware": hardware, "versions": versions}
-    if ranges:
-        header["ranges"] = dict(ranges)
+    header |= about or {}
     state = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}  # safetensors refuses ties
     data = save(state, {"format": "pt", _HEADER_KEY: json.dumps(header, sort_keys=True)})
     with replacing(path) as file:
@@ -80,7 +88,11 @@ def read_header(path: str | Path) -> dict[str, Any] | None:
         return None
     try:
         header = json.loads(text)
-        return {key: header[key] for key in ("network", "hardware")} | {"ranges": header.get("ranges", {})}
+        return {
+            **{key: header[key] for key in ("network", "hardware")},
+            "ranges": header.get("ranges", {}),
+            "adapters": header.get("adapters"),
+        }
     except (ValueError, TypeError, KeyError):
         raise UserError(f"the header of '{path}' is not what this package writes; was it edited?") from None
 
@@ -116,6 +128,8 @@ def load_weights(task: HardwareAwareTask, path: str | Path) -> tuple[str, nn.Mod
     if header is not None and header["network"] != task.network_name:
         raise UserError(f"'{path}' holds weights of {header['network']}, the recipe's network is {task.network_name}.")
     network = task.build_network(str(path))
+    if header is not None and header["adapters"]:
+        read_adapters(network, path.with_name(ADAPTERS), header["adapters"])
     Measured(ranges=header["ranges"] if header is not None else {}).give(network)
     return ("finetuned" if header is not None and header["hardware"] else "base"), network
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, get_type_hints
 
 from hwaware.errors import UserError, nearest
 from hwaware.hardware.crossbar import Converters, Crossbar
 from hwaware.hardware.devices import device_from_dict, read_device_file
-from hwaware.hardware.devices.registry import typed
+from hwaware.hardware.devices.registry import DeviceFile, typed
 from hwaware.hardware.encoding import MAPPING_NAMES, Codes, Encoding, Levels, import_mapping, number_format
 from hwaware.hardware.hardware import Hardware
 from hwaware.hardware.placement import Placement, Rule
@@ -41,14 +41,25 @@ def load_hardware(name: str, **settings: Any) -> Hardware:
     return build_hardware({"name": name, **settings}, words, Crossbar(**array))
 
 
-def build_hardware(device: Mapping[str, Any], words: Mapping[str, Any], crossbar: Crossbar) -> Hardware:
+def build_hardware(
+    device: Mapping[str, Any],
+    words: Mapping[str, Any],
+    crossbar: Crossbar,
+    read: Callable[[str], DeviceFile] = read_device_file,
+) -> Hardware:
     """Hardware from a device's name and constants, and words of the encoding where it differs from the device file's.
+
+    Args:
+        device: its ``name``, and constants that differ from its file's.
+        words: of the encoding.
+        crossbar: that cells are arranged in.
+        read: gives the file of a name.
 
     Raises:
         UserError: a name or a value is wrong.
     """
     constants = dict(device)
-    file = read_device_file(constants.pop("name"))
+    file = read(constants.pop("name"))
     for key in constants:
         if key in (*_ENCODING, *_FORMAT, *_CROSSBAR):
             raise UserError(f"'{key}' is no constant of a device: give it as {_place(key)}.")

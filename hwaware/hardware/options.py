@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from hwaware.errors import UserError
 from hwaware.hardware.crossbar import Converters, Crossbar
+from hwaware.hardware.devices import read_device_file
 from hwaware.hardware.encoding import Encoding
 from hwaware.hardware.hardware import Hardware
 from hwaware.hardware.load import build_encoding, build_hardware
@@ -182,7 +185,10 @@ class HardwareOptions:
     keep_digital: KeepDigital | None = None
     plan: str | None = None
 
+    _files: ClassVar[dict[str, Any]]  #: by their names; each object has its own
+
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_files", {})
         object.__setattr__(self, "_placement", self._build())  # what is wrong is told before anything runs
 
     @property
@@ -198,7 +204,11 @@ class HardwareOptions:
         crossbar = {key: getattr(task.crossbar, key) if value is None else value for key, value in crossbar.items()}
         of_task = {key: getattr(task, key) for key in _OF_LAYERS}
         named = any(getattr(self, key) not in (None, False) for key in _OF_LAYERS)
-        return replace(self, crossbar=CrossbarOptions(**crossbar), **({} if named else of_task)).placement
+        beside = copy.copy(self)  # with the files as they were read
+        object.__setattr__(beside, "_files", {**task._files, **self._files})
+        for key, value in {"crossbar": CrossbarOptions(**crossbar), **({} if named else of_task)}.items():
+            object.__setattr__(beside, key, value)
+        return beside._build()
 
     def _build(self) -> Placement:
         if not isinstance(self.device.get("name"), str):
@@ -215,7 +225,7 @@ class HardwareOptions:
                     f"hardware.plan says which layer gets which cells, and so does hardware.{key}: drop one."
                 )
         assert self.plan is not None  # for the type checker
-        plan = read_plan(self.plan)
+        plan = self._once(read_plan, self.plan)
         plan.check(default)
         return self._rules([_layer_options(words, plan) for words in plan.layers], plan.heading)
 
@@ -233,7 +243,14 @@ class HardwareOptions:
         device = constants if "name" in constants else self.device | constants
         words = self.encoding.words() | (layer.encoding.words() if layer.encoding is not None else {})
         crossbar = self.crossbar.over(Crossbar())
-        return build_hardware(device, words, crossbar if layer.crossbar is None else layer.crossbar.over(crossbar))
+        crossbar = crossbar if layer.crossbar is None else layer.crossbar.over(crossbar)
+        return build_hardware(device, words, crossbar, partial(self._once, read_device_file))
+
+    def _once(self, read: Callable[[str], Any], name: str) -> Any:
+        """What a file of devices or plans says, or said when it was first read for this hardware."""
+        if name not in self._files:
+            self._files[name] = read(name)
+        return self._files[name]
 
 
 def _layer_options(words: Mapping[str, Any], plan: PlanFile) -> LayerOptions:

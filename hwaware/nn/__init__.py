@@ -1,5 +1,6 @@
 """Analog layers, and the conversion of networks to and from them."""
 
+from hwaware.nn.adapters import adapters, add_adapters, merge_adapters
 from hwaware.nn.calibration import calibrate, layers_with_converters
 from hwaware.nn.convert import (
     ConversionReport,
@@ -24,6 +25,8 @@ __all__ = [
     "ConversionReport",
     "ConvertedLayer",
     "Measured",
+    "adapters",
+    "add_adapters",
     "analog_layers",
     "calibrate",
     "convert",
@@ -34,6 +37,7 @@ __all__ = [
     "installed_weights",
     "layers_with_converters",
     "main_hardware",
+    "merge_adapters",
     "owning_layers",
     "register_analog",
     "to_digital",

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from hwaware.errors import UserError
 from hwaware.hardware import Hardware, Placement
+from hwaware.hardware.placement import ancestry
 from hwaware.nn.layers import ANALOG_CLASSES, AnalogLayer, Part, analog_layers
 from hwaware.nn.refusals import ALWAYS_DIGITAL, in_words, refuse_idle, refuse_ties, refuse_unfit, refuse_weights
 from hwaware.nn.rewriting import restore, rewrite
@@ -199,7 +200,12 @@ def _chosen(
 ) -> tuple[dict[str, nn.Module], Mapping[str, Hardware | None]]:
     """The layers that cells are to hold, and what hardware each module has."""
     modules = dict(model.named_modules())
-    on = placement.assign(modules)
+    on = dict(placement.assign(modules))
+    if "peft" in sys.modules:
+        from hwaware.nn.peft_guard import digital_parts
+
+        for part in digital_parts(model):
+            on |= dict.fromkeys(name for name in modules if part in ancestry(name))
     refuse_unfit(modules, on)
     chosen = {name: module for name, module in modules.items() if on[name] and type(module) in ANALOG_CLASSES}
     if not chosen:

@@ -38,9 +38,9 @@ def plot_learning(metrics: str | Path, path: str | Path) -> Path | None:
         _draw(axes[1], curves[name], colour, f"validation {metric_label(name.removeprefix('val/'))}")
     if judged:
         axes[1].set_ylabel("percent")
-        handles, labels = axes[1].get_legend_handles_labels()
-        for handle, label in zip(handles, labels, strict=True):
-            axes[0].plot([], [], color=handle.get_color(), marker="o", markersize=4, label=label)
+        _, labels = axes[1].get_legend_handles_labels()
+        for line, label in zip(axes[1].get_lines(), labels, strict=True):
+            axes[0].plot([], [], color=line.get_color(), marker="o", markersize=4, label=label)
     axes[-1].set_xlabel("optimiser steps")
     legend(figure, axes[0])
     return save(figure, axes[0], ("Training", "exact weights when validating: no noise, no drift"), path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -24,16 +25,16 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
     """A file to write to, which takes the place of ``path`` when the body ends without an exception."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    # Not mkstemp's, which are private: a result is a file like any other, with the rights that the umask leaves.
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
     try:
-        with open(handle, "wb") as file:
+        with open(temporary, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes it private; a result is a file like any other
         os.replace(temporary, path)
     except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno and error.filename is None:  # a full disk says not of what
             error.filename = str(path)
         raise
@@ -44,10 +45,10 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     """A folder to fill, which becomes ``path``, not there yet, when the body ends without an exception."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}"
+    temporary.mkdir()
     try:
         yield temporary
-        os.chmod(temporary, 0o755)  # mkdtemp makes it private
         os.replace(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -76,9 +77,3 @@ def refuse_folder(path: Path) -> None:
     """Raises UserError where a file can't be written, since a folder is there."""
     if path.is_dir():
         raise UserError(f"'{path}' can't be written: it is a folder.")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from hwaware.errors import UserError, nearest
 
@@ -23,7 +26,7 @@ class LayerSensitivity:
         cells: that hold it with one cell where there can be several in parallel.
         age_s: of the chips (s).
         parallel: cells in parallel that it was measured with.
-        weight_error: norm of the weights' error over that of the weights, with one cell.
+        weight_error: norm of the weights' error over that of the weights, with one cell; nan where all are zero.
         bias_nats: damage of what cells are read as on average, which more cells don't take away.
         noise_nats: that of their spread about it with one cell: what was measured, times ``parallel``.
         noise_std: of that, over chips; 0 for a single one.
@@ -60,7 +63,7 @@ def read_sensitivity(path: str | Path) -> list[LayerSensitivity]:
     if not path.is_file():
         beside = [one.name for one in path.parent.glob("*.csv")] if path.parent.is_dir() else []
         raise UserError(f"sensitivity: there is no file '{path}'. {nearest(path.name, beside)}".rstrip())
-    kinds = {"int": int, "float": float, "str": str}
+    kinds: dict[str, Callable[[str], Any]] = {"int": int, "float": _number, "str": str}
     found = []
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -79,3 +82,8 @@ def read_sensitivity(path: str | Path) -> list[LayerSensitivity]:
     if not found:
         raise UserError(f"sensitivity '{path}' has no layers.")
     return found
+
+
+def _number(cell: str) -> float:
+    """What is not known is an empty cell."""
+    return float(cell) if cell else math.nan

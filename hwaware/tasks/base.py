@@ -25,6 +25,7 @@ from hwaware.models.weight_files import CHECKPOINT_KEY
 from hwaware.nn import (
     ConversionReport,
     Measured,
+    add_adapters,
     analog_layers,
     calibrate,
     convert,
@@ -35,6 +36,7 @@ from hwaware.nn.reads import refusing_reads
 from hwaware.tasks.same_run import refuse_other_run
 from hwaware.training import (
     WAYS,
+    Adapters,
     Distillation,
     MappingBias,
     RetentionLoss,
@@ -104,6 +106,7 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         distillation: learn from the digital network that this one starts from; None: from labels alone. Repairs that
             are trained by the loss do so too.
         clip_alpha: clip each layer's weights at this many of their standard deviations after each step; None: never.
+        adapters: train low-rank adapters in digital memory beside the layers, and nothing else; None: none.
         trainable: ``all`` parameters, or ``norms``: the scales and shifts of norms, and biases, while all weights stay.
             Of a few hundred samples the former learns more by heart.
         freeze_bn_statistics: keep a pretrained network's batch-norm statistics while its affine parameters train.
@@ -146,6 +149,7 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         bias: MappingBias | None = None,
         distillation: Distillation | None = None,
         clip_alpha: float | None = None,
+        adapters: Adapters | None = None,
         trainable: Literal["all", "norms"] = "all",
         freeze_bn_statistics: bool = True,
         optimizer: OptimizerCallable | None = None,
@@ -173,10 +177,14 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         for field, value in moving.items():
             if trainable == "norms" and value is not None:
                 raise UserError(f"{field} moves weights, which trainable 'norms' leaves as they are: set it to null.")
+            if adapters is not None and value is not None:
+                raise UserError(f"{field} moves weights, which adapters leave as they are: set it to null.")
+        if adapters is not None and trainable != "all":
+            raise UserError(f"trainable '{trainable}': beside adapters nothing is trained; leave one of the two out.")
         self.trainable = trainable
         self.hardware, self.corrected = hardware, corrected
         self.noise, self.retention, self.clip_alpha = noise, retention, clip_alpha
-        self.bias, self.distillation = bias, distillation
+        self.bias, self.distillation, self.adapters = bias, distillation, adapters
         self.freeze_bn_statistics, self.weights_way = freeze_bn_statistics, weights_way
         self.optimizer_callable, self.scheduler_callable = optimizer, scheduler
 
@@ -296,6 +304,8 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         if self.trainable == "norms":
             for parameter in self.network.parameters():
                 parameter.requires_grad_(parameter.requires_grad and parameter.ndim < 2)
+        if self.adapters is not None:
+            add_adapters(self.network, self.adapters.rank, self.adapters.gain, self.adapters.match)
         if self.placement is None:
             return
         ages_s = self.noise.ages.ages_s if self.noise is not None and self.noise.kind == "device" else ()

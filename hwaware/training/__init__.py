@@ -1,5 +1,6 @@
 """What training adds: device noise, retention loss, distillation, mixed images, clipping, layer-wise rates, bias."""
 
+from hwaware.training.adapters import Adapters
 from hwaware.training.ages import AgeDistribution
 from hwaware.training.batch_norms import batch_norms, synchronise_batch_norms
 from hwaware.training.bias import MappingBias
@@ -19,6 +20,7 @@ from hwaware.training.together import WAYS, WeightsTogether, choose_way
 
 __all__ = [
     "WAYS",
+    "Adapters",
     "AgeDistribution",
     "Distillation",
     "MappingBias",

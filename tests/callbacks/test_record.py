@@ -11,6 +11,10 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
+from hwaware.callbacks import RunRecord
+from hwaware.export.weights import hardware_of
+from hwaware.hardware import load_device, placement_from_plain
+from hwaware.results.csv import read_rows
 from tests.command_line import FINETUNE, PRETRAIN, pretrained_weights, run
 
 
@@ -38,6 +42,49 @@ def test_saved_configuration_stands_alone_and_repeats_the_run(finetuned, tmp_pat
     again = finetuned.parent / "version_1"
     one, other = load_file(finetuned / "model.safetensors"), load_file(again / "model.safetensors")
     assert [key for key in one if not one[key].equal(other[key])] == []
+
+
+LAB = """\
+law: log_time
+g_min_us: 2
+g_max_us: 60
+programming_std_offset_us: 0.05
+programming_std_slope: 0.01
+drift_mean_slope_us: %s
+drift_std_offset_us: 0.1
+drift_std_slope_us: 0.02
+"""
+
+
+def test_a_device_file_that_changes_while_a_run_begins_or_trains_changes_nothing(tmp_path, monkeypatch):
+    """Chips, rows, weights and the run's copy have the constants that the recipe was read with."""
+    lab, other = tmp_path / "lab.yaml", tmp_path / "other" / "lab.yaml"
+    other.parent.mkdir()
+    lab.write_text(LAB % -0.03)
+    other.write_text(LAB % -0.05)
+    write, few = RunRecord.write, ("--model.weights", pretrained_weights(), "--trainer.max_steps", 1)
+
+    def changed(self, trainer, task):
+        for file in (lab, other):
+            file.write_text(LAB % -0.9)
+        write(self, trainer, task)
+
+    monkeypatch.setattr(RunRecord, "write", changed)
+    few += ("--evaluation.n_chips", 1, "--evaluation.networks", "[finetuned]", "--evaluation.ages_s", "[1e8]")
+    hardware = f"[{{device: {{name: {lab}}}}}, {{device: {{name: {other}}}}}]"
+    devices = ("--model.hardware.device.name", lab, "--evaluation.hardware", hardware)
+    run("fit", "--config", FINETUNE, *few, *devices, "--trainer.default_root_dir", tmp_path / "runs")
+    monkeypatch.undo()
+    folder = tmp_path / "runs" / "finetune" / "version_0"
+    assert {json.loads(row.device_params)["drift_mean_slope_us"] for row in read_rows(folder / "rows.csv")} == {
+        -0.03, -0.05,
+    }  # fmt: skip
+    (trained,) = placement_from_plain(hardware_of(folder / "model.safetensors")).every
+    assert trained.device.drift_mean_slope_us == -0.03
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    kept = [config["model"]["init_args"]["hardware"], *config["evaluation"]["hardware"]]
+    found = [load_device(one["device"]["name"]) for one in kept]
+    assert [(one.name, one.drift_mean_slope_us) for one in found] == [("lab", -0.03), ("lab", -0.03), ("lab", -0.05)]
 
 
 def test_digital_runs_have_no_conversion(tmp_path):

@@ -140,13 +140,25 @@ def test_drift_takes_the_folder_and_repeats_the_rows(finished, handed, tmp_path)
 
 def test_a_checkpoint_is_handed_on_as_the_weights_are(finished, tmp_path):
     """The last one is of the step before the finished weights were written; here, of the very step."""
-    common = ("fit", "--config", finished / "config.yaml", "--trainer.max_steps", 3, "--evaluation.networks", "[]")
+    few = ("--trainer.max_steps", 3, "--evaluation.networks", "[finetuned]", "--evaluation.ages_s", f"[{AGE_S}]")
+    common = ("fit", "--config", finished / "config.yaml", *few, "--evaluation.n_chips", 1)
     run(*common, "--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", tmp_path)
     (checkpoint,) = tmp_path.rglob("last.ckpt")
     run("push", "--config", finished / "config.yaml", "--ckpt_path", checkpoint, "--out", tmp_path / "handed")
-    theirs = load_file(tmp_path / "handed" / "model.safetensors")
-    ours = load_file(checkpoint.parent.parent / "model.safetensors")
+    theirs, folder = load_file(tmp_path / "handed" / "model.safetensors"), checkpoint.parent.parent
+    ours = load_file(folder / "model.safetensors")
     assert all(torch.equal(theirs[key], ours[key]) for key in ours)
+    assert measured(tmp_path / "handed" / "rows.csv") == measured(folder / "rows.csv")
+    assert "Not measured" not in (tmp_path / "handed" / "README.md").read_text()
+
+
+def test_rows_are_not_passed_off_as_an_earlier_checkpoints(finished, tmp_path, capsys):
+    """The last one is here of two steps before the end, which rows are of."""
+    checkpoint = finished / "checkpoints" / "last.ckpt"
+    run("push", "--config", finished / "config.yaml", "--ckpt_path", checkpoint, "--out", tmp_path / "handed")
+    told = f"'{finished / 'rows.csv'}' is of the run's model.safetensors, not of 'last.ckpt', which differs"
+    assert told in capsys.readouterr().out
+    assert "Not measured" in (tmp_path / "handed" / "README.md").read_text()
 
 
 def test_fit_starts_from_a_folder(handed, tmp_path):

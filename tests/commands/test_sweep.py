@@ -151,3 +151,12 @@ def test_what_every_point_would_fail_by_is_said_before_any_runs(tmp_path, monkey
     error = capsys.readouterr().err
     assert error == f"hwaware: sweep file '{TINY}': trainer.max_epoch is no key. Did you mean 'trainer.max_epochs'?\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_swept_lists_and_nothing_reach_the_command_as_they_are(tmp_path):
+    file = tmp_path / "sweep.yaml"
+    parameters = {"model.hardware.device.measured_s": {"values": [[1, 60.5], None]}, "model.corrected": {"value": True}}
+    command = ["${env}", "hwaware", "fit", "${args}"]
+    file.write_text(yaml.safe_dump({"method": "grid", "command": command, "parameters": parameters}))
+    given = [[yaml.safe_load(word.partition("=")[2]) for word in point.arguments[1:]] for point in read_grid(file)]
+    assert given == [[True, [1, 60.5]], [True, None]]

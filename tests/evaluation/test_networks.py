@@ -68,15 +68,14 @@ def test_the_same_hardware_twice_is_refused_before_anything_runs():
 
 
 def test_hardware_that_rows_could_not_tell_apart_is_refused_before_anything_is_scored():
-    task, data = _task_and_data()
+    task, _ = _task_and_data()
     placements = tuple(
         HardwareOptions({"name": "reram_cmo"}, layers=[LayerOptions(match=name, encoding=EncodingOptions(kappa=2.0))])
         for name in ("conv1", "linear")
     )
     settings = EvaluationSettings(placements=tuple(one.placement for one in placements))
-    base = task.build_network()
     with pytest.raises(UserError, match=r"evaluation.hardware has reram_cmo \(differential\) twice"):
-        evaluate_networks(Run(), task, data, {"base": base}, base, settings)
+        settings.check_network(task)  # as every command does before it trains or scores
 
 
 @pytest.mark.slow

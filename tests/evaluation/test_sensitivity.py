@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -15,7 +16,9 @@ from hwaware.errors import UserError
 from hwaware.evaluation.sensitivity import Probe, sensitivity
 from hwaware.hardware import KeepDigital, load_hardware
 from hwaware.nn import convert
+from hwaware.results.csv import write_csv
 from hwaware.results.sensitivity import read_sensitivity
+from hwaware.results.summary import known
 from hwaware.training import distillation_loss
 from tests.command_line import FINETUNE, NO_DEVICE, pretrained_weights, run
 
@@ -149,3 +152,20 @@ def test_wrong_rankings(tmp_path):
     assert KeepDigital(str(file), 2).names() == ("a", "b")
     with pytest.raises(UserError, match=r"layers=3 must lie in \[1, 2\]"):
         KeepDigital(str(file), 3).names()
+
+
+@pytest.mark.parametrize("settings", [{}, {"combine": "median", "parallel": 3}])
+def test_a_layer_of_zeros_has_no_relative_error_and_is_read_back(settings, network, probe, tmp_path):
+    with torch.no_grad():
+        network[2].weight.zero_()
+    convert(network, load_hardware("reram_cmo", **settings))
+    found = sensitivity(network, probe, age_s=AGE_S, chip_seeds=[1, 2])
+    zeros = next(one for one in found if one.layer == "2")
+    assert math.isnan(zeros.weight_error) and all(math.isfinite(one.damage_nats) for one in found)
+    lines = [asdict(one) for one in found]
+    path = write_csv(
+        tmp_path / "sensitivity.csv", lines[0], ([known(value) for value in one.values()] for one in lines)
+    )
+    assert [asdict(one) | {"weight_error": 0} for one in read_sensitivity(path)] == [
+        one | {"weight_error": 0} for one in lines
+    ]

@@ -1,8 +1,11 @@
 import json
+import math
 import sys
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from itertools import product
-from typing import ClassVar
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -11,7 +14,7 @@ from torch import nn
 
 from hwaware.chip import Chip, drift_free
 from hwaware.cli.main import main
-from hwaware.compensation import BnStats, ChannelAffine, Level, Schedule, Timetable, VeraPlus
+from hwaware.compensation import BnStats, ChannelAffine, Level, OfflineCompensation, Schedule, Timetable, VeraPlus
 from hwaware.compensation.costs import Cost
 from hwaware.errors import UserError
 from hwaware.export.bundle import PlannedRepair, read_bundle, write_bundle
@@ -164,6 +167,101 @@ def test_a_repair_of_ones_own_is_read_back_where_its_module_was_imported(tmp_pat
         with pytest.raises(UserError, match=f"^bundle '.*b': there is no method '{name}'. {reason}"):
             read_bundle(folder)
     assert set(sys.modules) == known
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a repair's settings."""
+
+    share: float = 0.5
+
+
+@dataclass(frozen=True)
+class OwnParts(OfflineCompensation):
+    """A repair whose settings and values are of many kinds."""
+
+    name: ClassVar[str] = "own_parts"
+
+    layers: tuple[str, ...] = ("conv",)
+    part: Part = Part()
+    limit: float = math.inf
+    known: int = field(init=False, default=1)
+
+    @property
+    def params(self):
+        return json.dumps({"layers": len(self.layers)})  # for rows
+
+    def fit(self, model, ages_s, data, seed, start):
+        return {}
+
+    def installed(self, model, state):
+        return nullcontext()
+
+    def cost(self, size, levels):
+        return Cost(bytes_stored=1.0, extra_macs_percent=0.0)
+
+
+def _with(method, state, **numbers):
+    timetable = Timetable((Level(0.0, None, 91.0, 0.1, True), Level(60.0, state, 90.0, 0.2, True)), **numbers)
+    return PlannedRepair(method, timetable, Cost(bytes_stored=1.0, extra_macs_percent=0.0), Schedule())
+
+
+def test_an_own_repair_comes_back_with_settings_and_values_of_any_kind(tmp_path):
+    method = OwnParts(layers=("conv", "head"), part=Part(0.25))
+    state = {"index": torch.tensor([70_000]), "mask": torch.tensor([True]), "gain": torch.tensor([0.5])}
+    folder = write_bundle(tmp_path / "b", _converted(load_hardware("reram_cmo")), "net", [_with(method, state)])
+    (found,) = read_bundle(folder).repairs
+    assert found.method == method
+    assert math.isnan(found.timetable.drift_free)  # not known
+    assert all(torch.equal(found.timetable.levels[1].state[key], value) for key, value in state.items())
+    json.loads((folder / "bundle.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+def test_a_threshold_that_is_infinite_is_kept(tmp_path):
+    """As that of a reader which answers every question."""
+    model, other = _converted(load_hardware("reram_cmo")), Net().eval()
+    for network, threshold in ((model, -math.inf), (other, None)):
+        network.config = SimpleNamespace(null_threshold=threshold)
+    bundle = read_bundle(write_bundle(tmp_path / "b", model, "net"))
+    bundle.install(other)
+    assert other.config.null_threshold == -math.inf
+
+
+@dataclass(frozen=True)
+class Unkept(OwnParts):
+    """A repair that no bundle can keep."""
+
+    what: Any = None
+
+
+class Plain(OwnParts):
+    """A repair with what its dataclass knows nothing of."""
+
+    def __init__(self, width):
+        super().__init__()
+        object.__setattr__(self, "width", width)
+
+
+@pytest.mark.parametrize(
+    ("method", "state", "reason"),
+    [
+        (
+            Unkept(what=torch.ones(1)),
+            {},
+            "setting what of repair 'tests.export.test_bundle.Unkept' is of the type Tensor",
+        ),
+        (Plain(3), {}, f"repair '{__name__}.Plain' is not built again by its own settings"),
+        (
+            OwnParts(),
+            {"gain": torch.tensor([1e6])},
+            "own_parts: 'gain' reaches 1e[+]06, which half precision can't keep",
+        ),
+    ],
+)
+def test_what_could_not_be_read_back_is_not_written(method, state, reason, tmp_path):
+    with pytest.raises(UserError, match=f"^{reason}"):
+        write_bundle(tmp_path / "b", _converted(load_hardware("reram_cmo")), "net", [_with(method, state)])
+    assert not any(tmp_path.iterdir())
 
 
 def test_bundles_that_are_not(tmp_path):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from hwaware.errors import UserError
-from hwaware.results.files import new_folder, replacing_together
+from hwaware.results.files import new_folder, replacing, replacing_together
 
 
 def test_a_folder_is_there_when_it_is_full(tmp_path):
@@ -42,3 +45,22 @@ def test_files_do_not_take_a_folder_s_place(tmp_path):
             for name in "abc":
                 (folder / name).write_text(name)
     assert [file.name for file in tmp_path.iterdir()] == ["b"]
+
+
+def test_threads_that_write_leave_the_umask_alone(tmp_path, monkeypatch):
+    """Setting it to learn it holds for all threads, and for the processes that they start meanwhile."""
+    monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("the umask was changed"))
+
+    def write(number):
+        with replacing(tmp_path / f"{number}.txt") as file:
+            file.write(b"x")
+        with new_folder(tmp_path / f"{number}"):
+            pass
+        return [(tmp_path / name).stat().st_mode & 0o777 for name in (f"{number}.txt", f"{number}")]
+
+    with ThreadPoolExecutor(4) as pool:
+        modes = list(pool.map(write, range(20)))
+    monkeypatch.undo()
+    mask = os.umask(0o022)
+    os.umask(mask)
+    assert modes == [[0o666 & ~mask, 0o777 & ~mask]] * 20

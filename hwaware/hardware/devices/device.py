@@ -68,7 +68,10 @@ class Device(ABC):
     def __post_init__(self) -> None:
         check_name(self.name, "device")
         for field in fields(self):
-            for value in _flat(getattr(self, field.name)):
+            if isinstance(whole := getattr(self, field.name), list | dict | set):
+                kind = type(whole).__name__
+                raise UserError(f"{field.name} of device '{self.name}' is a {kind}, which can change: make it a tuple.")
+            for value in _flat(whole):
                 if isinstance(value, float) and not math.isfinite(value):
                     raise UserError(f"{field.name}={value} of device '{self.name}' is not a finite number.")
         if self.clamp not in CLAMPS:

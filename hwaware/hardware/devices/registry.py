@@ -9,12 +9,13 @@ A file may also say by ``encoding`` how its source holds weights; a recipe start
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from importlib import import_module, resources
+from itertools import chain, repeat
 from pathlib import Path
 from types import UnionType
-from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -152,14 +153,16 @@ def device_from_dict(values: Mapping[str, Any]) -> Device:
 def typed(value: Any, kind: Any, what: str) -> Any:
     """A value as its field has it. YAML reads '1e-6' as text; a number it is. Lists become tuples."""
     if get_origin(kind) in (Union, UnionType):
-        if value is None and type(None) in get_args(kind):
-            return None
-        kind = next(one for one in get_args(kind) if one is not type(None))
+        return _one_of(value, get_args(kind), what)
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise UserError(f"{what}: {value!r} is unknown. {nearest(str(value), map(str, get_args(kind)))}")
+        return value
     if (get_origin(kind) or kind) is tuple:
         if not isinstance(value, list | tuple):
             raise UserError(f"{what}: {value!r} is not {in_words(kind)}.")
-        inner = (get_args(kind) or (Any,))[0]
-        return tuple(typed(one, inner, what) for one in value)
+        inner = [one for one in get_args(kind) if one is not Ellipsis] or [Any]
+        return tuple(typed(one, each, what) for one, each in zip(value, chain(inner, repeat(inner[0])), strict=False))
     if isinstance(value, list | tuple) and kind in (float, int):
         raise UserError(f"{what}: {list(value)!r} is not {in_words(kind)}.")
     if kind is float:
@@ -171,6 +174,21 @@ def typed(value: Any, kind: Any, what: str) -> Any:
     if kind in (bool, str) and not isinstance(value, kind):
         raise UserError(f"{what}: {value!r} is not {in_words(kind)}.")
     return value
+
+
+def _one_of(value: Any, kinds: Sequence[Any], what: str) -> Any:
+    """A value as the first of several types has it; as it is where it is of one of them."""
+    if type(value) in kinds:
+        return value
+    first: UserError | None = None
+    for kind in kinds:
+        if kind is not type(None):
+            try:
+                return typed(value, kind, what)
+            except UserError as error:
+                first = first or error
+    assert first is not None  # a union of None alone there is none
+    raise first
 
 
 def _number(value: Any, what: str) -> float:

@@ -1,6 +1,7 @@
 """Laws of one's own: what a device file keeps of their fields, of whatever type."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import pytest
 import yaml
@@ -112,3 +113,32 @@ def test_a_device_file_that_is_not_there_or_no_text(tmp_path):
 def test_a_law_that_was_not_imported():
     with pytest.raises(UserError, match=r"names the law 'unasked.Law', which is unknown. Import its module first"):
         device_from_dict({"name": "mine", "law": "unasked.Law"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen(LogTimeDrift):
+    """A law with constants that are one of a few words, of either of two types, and of several at once."""
+
+    mode: Literal["fast", "slow"] = "fast"
+    limit: float | str = "none"
+    pair: tuple[str, float] = ("a", 1.0)
+
+
+CHOSEN = {"law": f"{__name__}.Chosen"}
+
+
+def test_words_numbers_and_pairs_of_an_own_law():
+    values = device_to_dict(load_device("reram_cmo")) | CHOSEN
+    device = device_from_dict(values | {"mode": "slow", "limit": "soft", "pair": ["b", "2"]})
+    assert (device.mode, device.limit, device.pair) == ("slow", "soft", ("b", 2.0))
+    assert device_from_dict(values | {"limit": 2}).limit == 2.0
+    read = device_from_dict(yaml.safe_load(device_file(device)))
+    assert read == device and hash(read) == hash(device)
+    with pytest.raises(UserError, match=r"^mode of device 'reram_cmo': 'slo' is unknown\. Did you mean 'slow'\?$"):
+        device_from_dict(values | {"mode": "slo"})
+
+
+def test_a_law_with_a_list_is_refused_where_it_is_made():
+    values = {key: value for key, value in device_to_dict(load_device("reram_cmo")).items() if key != "law"}
+    with pytest.raises(UserError, match=r"^words of device 'reram_cmo' is a list, which can change: make it a tuple"):
+        Typed(**values | {"words": ["Ta"]})
