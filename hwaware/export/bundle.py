@@ -52,6 +52,7 @@ from hwaware.hardware import Crossbar, Hardware, Placement, Rule, hardware_from_
 from hwaware.hardware.encoding.scale import normalised
 from hwaware.nn import Measured, analog_layers, convert, to_digital
 from hwaware.nn.adapters import refuse_adapters
+from hwaware.nn.layers import weight_key
 from hwaware.reading import read_json
 from hwaware.results.files import new_folder, replacing
 from hwaware.results.provenance import commit
@@ -111,7 +112,7 @@ class Bundle:
                 to_digital(model)
                 wanted = list(cells[0].shape)
                 raise UserError(f"the bundle's layer '{name}' has shape {wanted}, the network's {list(shape)}.")
-        analog = {id(layer.weight) for layer in layers.values()}
+        analog = {weight_key(layer)[0] for layer in layers.values()}
         for key, value in model.state_dict(keep_vars=True).items():
             if id(value) in analog:  # under whichever of its names
                 state[key] = value.detach()
@@ -155,7 +156,7 @@ def write_bundle(
                 f"layer '{name}' ({layer.digital_class.__name__}) standardises its weights in every pass, so that no "
                 "bundle gives back those of levels or codes: give it the format continuous, or keep it digital."
             )
-    held = {id(layer.weight) for layer in analog.values()}
+    held = {weight_key(layer)[0] for layer in analog.values()}
     variables = model.state_dict(keep_vars=True).items()
     digital = {key: value.detach().cpu() for key, value in variables if id(value) not in held}
     places: dict[Hardware, int] = {}

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hwaware.nn.layers import Keys
+
 
 class CallingAttention(nn.MultiheadAttention):
     """:class:`torch.nn.MultiheadAttention` whose ``in_proj`` is a layer: queries, keys and values on one crossbar.
@@ -26,9 +28,9 @@ class CallingAttention(nn.MultiheadAttention):
         return attention._qkv_same_embed_dim and attention.bias_k is None and not attention.add_zero_attn
 
     @staticmethod
-    def keys_of(attention: nn.Module) -> dict[str, tuple[str, str]]:
+    def keys_of(attention: nn.Module) -> dict[str, Keys]:
         """Parameters of each part."""
-        return {"in_proj": ("in_proj_weight", "in_proj_bias")}
+        return {"in_proj": ("in_proj_weight", "in_proj_bias", None)}
 
     def forward(
         self,

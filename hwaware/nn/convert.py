@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from hwaware.errors import UserError
 from hwaware.hardware import Hardware, Placement
 from hwaware.hardware.placement import ancestry
-from hwaware.nn.layers import ANALOG_CLASSES, AnalogLayer, Part, analog_layers
+from hwaware.nn.layers import ANALOG_CLASSES, AnalogLayer, Part, analog_layers, weight_key
 from hwaware.nn.refusals import ALWAYS_DIGITAL, in_words, refuse_idle, refuse_ties, refuse_unfit, refuse_weights
 from hwaware.nn.rewriting import restore, rewrite
 
@@ -114,8 +114,8 @@ def digital_layers(model: nn.Module) -> list[str]:
 
 def weight_owners(model: nn.Module) -> dict[str, str]:
     """For each analog layer the first one that has the same weight: tied layers share their cells."""
-    first: dict[int, str] = {}
-    return {name: first.setdefault(id(layer.weight), name) for name, layer in analog_layers(model).items()}
+    first: dict[tuple[int, int | None], str] = {}
+    return {name: first.setdefault(weight_key(layer), name) for name, layer in analog_layers(model).items()}
 
 
 def owning_layers(model: nn.Module) -> dict[str, AnalogLayer]:
@@ -252,7 +252,14 @@ def to_digital(model: nn.Module) -> nn.Module:
 
 def effective_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """The model's ``state_dict`` with effective in place of latent weights: what the plain digital network loads."""
-    effective = {id(layer.weight): layer.digital_weight() for layer in owning_layers(model).values()}
+    effective: dict[int, Tensor] = {}
+    for layer in owning_layers(model).values():
+        parameter, index = weight_key(layer)
+        if index is None:
+            effective[parameter] = layer.digital_weight()
+        else:  # one of several layers in one parameter
+            of_all: Any = layer
+            effective.setdefault(parameter, of_all.parameter.detach().clone())[index] = layer.digital_weight()
     # By identity: a layer that is tied, or used twice, stands in the state_dict under several names.
     state: dict[str, Any] = model.state_dict(keep_vars=True)
     return {

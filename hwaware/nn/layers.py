@@ -10,7 +10,7 @@ effective weights.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -197,6 +197,10 @@ class AnalogLinear(AnalogLayer, nn.Linear):
         return F.linear(input, weight, bias)
 
 
+#: Names of a part's weight and bias, and which slice of the weight's parameter it is; None: no bias, all of it.
+Keys = tuple[str, str | None, int | None]
+
+
 class Part(nn.Module):
     """A linear layer whose weight and bias are parameters of the module that it lies in, under names of their own.
 
@@ -204,20 +208,25 @@ class Part(nn.Module):
     """
 
     whole: nn.Module
-    keys: tuple[str, str]
+    keys: Keys
 
-    def __init__(self, whole: nn.Module, weight: str, bias: str) -> None:
+    def __init__(self, whole: nn.Module, keys: Keys) -> None:
         super().__init__()
-        self.keys = weight, bias
+        self.keys = keys
         self.__dict__["whole"] = whole  # not as a child
 
     @property
+    def parameter(self) -> Tensor:
+        """That the weight is, or is a slice of."""
+        return cast(Tensor, self.whole._parameters[self.keys[0]])
+
+    @property
     def weight(self) -> Any:
-        return self.whole._parameters[self.keys[0]]
+        return self.parameter if self.keys[2] is None else self.parameter[self.keys[2]]
 
     @property
     def bias(self) -> Any:
-        return self.whole._parameters.get(self.keys[1])
+        return None if self.keys[1] is None else self.whole._parameters.get(self.keys[1])
 
     def forward(self, input: Tensor) -> Tensor:
         return F.linear(input, self.weight, self.bias)
@@ -326,6 +335,11 @@ for _one in (
     AnalogConvTranspose2d,
 ):  # fmt: skip
     register_analog(_one)
+
+
+def weight_key(layer: Any) -> tuple[int, int | None]:
+    """What tells a layer's weight from others': of the parameter that it is, or is a slice of, and which slice."""
+    return (id(layer.parameter), layer.keys[2]) if isinstance(layer, Part) else (id(layer.weight), None)
 
 
 def shape_in_cells(layer: Any) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from hwaware.errors import UserError
-from hwaware.nn.layers import AnalogLayer, analog_layers
+from hwaware.nn.layers import AnalogLayer, Part, analog_layers, weight_key
 from hwaware.nn.refusals import as_digital, in_words
 
 #: Functions that multiply by a weight.
@@ -89,12 +89,12 @@ def _watched(model: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs
     layers = analog_layers(model)
     if model.training or all(layer._watched for layer in layers.values()):
         return forward(*args, **kwargs)
-    users: dict[int, list[str]] = defaultdict(list)  # several where layers are tied
+    users: dict[int, list[str]] = defaultdict(list)  # several where layers are tied, or slices of one parameter
     for name, layer in layers.items():
-        users[id(layer.weight)].append(name)
+        users[weight_key(layer)[0]].append(name)
         layer._called = False
     try:
-        with _Reads(layer.weight for layer in layers.values()) as reads:
+        with _Reads(layer.parameter if isinstance(layer, Part) else layer.weight for layer in layers.values()) as reads:
             output = forward(*args, **kwargs)
         uncalled = {name for name, layer in layers.items() if not layer._called}
     finally:

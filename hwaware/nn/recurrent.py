@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwaware.errors import UserError
-from hwaware.nn.layers import AnalogLayer
+from hwaware.nn.layers import AnalogLayer, Keys
 
 
 class _Calling(nn.RNNBase):
@@ -30,10 +30,10 @@ class _Calling(nn.RNNBase):
         return not recurrent.proj_size
 
     @staticmethod
-    def keys_of(recurrent: Any) -> dict[str, tuple[str, str]]:
+    def keys_of(recurrent: Any) -> dict[str, Keys]:
         """Parameters of each part."""
         names = [name for name in recurrent._parameters if name.startswith("weight_")]
-        return {name.removeprefix("weight_"): (name, name.replace("weight_", "bias_")) for name in names}
+        return {name.removeprefix("weight_"): (name, name.replace("weight_", "bias_"), None) for name in names}
 
     def _run(self, input: Any, start: Sequence[Tensor | None]) -> tuple[Tensor, list[Tensor]]:
         """The outputs, and each kind of state at the end ``[layers·directions, N, H]``, from those at the start."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hwaware.errors import UserError, nearest
 from hwaware.hardware import Hardware, Placement
 from hwaware.hardware.placement import ancestry, matches
-from hwaware.nn.layers import ANALOG_CLASSES, Part
+from hwaware.nn.layers import ANALOG_CLASSES, Part, weight_key
 
 #: Weights of these are looked up, or scale element by element: no matrix product, so they stay digital.
 ALWAYS_DIGITAL = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
@@ -118,16 +118,16 @@ def refuse_idle(placement: Placement, modules: Mapping[str, nn.Module]) -> None:
 
 def refuse_ties(model: nn.Module, chosen: Mapping[str, nn.Module], on: Mapping[str, Hardware | None]) -> None:
     """Raises UserError for a weight that is shared with a digital layer, or one on other hardware."""
-    owners = defaultdict(list)
+    owners: dict[tuple[int, int | None], list[tuple[str, str]]] = defaultdict(list)
     for name, module in model.named_modules():
         parts = {part.keys[0] for part in module.children() if isinstance(part, Part)}
         for key, parameter in module._parameters.items():
             if parameter is not None and key not in parts:
-                owners[id(parameter)].append((name, key))
+                owners[id(parameter), None].append((name, key))
         if isinstance(module, Part):
-            owners[id(module.weight)].append((name, "weight"))
+            owners[weight_key(module)].append((name, "weight"))
     for name, layer in chosen.items():
-        for owner, key in owners[id(layer.weight)]:
+        for owner, key in owners[weight_key(layer)]:
             if owner not in chosen or key != "weight":
                 raise UserError(
                     f"the weight of layer '{name}' is tied to '{owner}.{key}', which stays digital, so that it cannot "

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from hwaware.nn.attention import CallingAttention
+from hwaware.nn.experts import forms
 from hwaware.nn.layers import Part
 from hwaware.nn.recurrent import CallingGRU, CallingLSTM
 
@@ -32,7 +33,7 @@ CALLING: dict[type[nn.Module], Any] = {
 
 def rewrite(model: nn.Module) -> list[nn.Module]:
     """Rewrites all modules of a network that need it, in place, and returns them."""
-    found = []
+    found, calls = [], CALLING | dict(forms())
     for module in list(model.modules()):
         was: dict[str, Any] = {}
         for switch, value, kind in _SWITCHES:
@@ -40,10 +41,10 @@ def rewrite(model: nn.Module) -> list[nn.Module]:
                 if module.__dict__[switch] != value:
                     was[switch] = module.__dict__[switch]
                     setattr(module, switch, value)
-        calling = CALLING.get(type(module))
+        calling = calls.get(type(module))
         if calling is not None and calling.takes(module):
             was["__class__"], module.__class__ = type(module), calling
-            parts = {name: Part(module, *keys) for name, keys in calling.keys_of(module).items()}
+            parts = {name: Part(module, keys) for name, keys in calling.keys_of(module).items()}
             module._modules = parts | module._modules
         if was:
             module.__dict__["_before_rewriting"] = was

@@ -10,12 +10,18 @@ from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from hwaware.nn.convert import register_forms
+from hwaware.nn.experts import forms
 from hwaware.nn.layers import ANALOG_CLASSES, Part
 from hwaware.nn.refusals import ALWAYS_DIGITAL
 from hwaware.nn.rewriting import CALLING
 
 #: Where libraries have layers of their own, that have forms.
-_LIBRARIES = ("timm", "transformers.pytorch_utils", "transformers.models.falcon.modeling_falcon")
+_LIBRARIES = (
+    "timm",
+    "transformers.pytorch_utils",
+    "transformers.models.falcon.modeling_falcon",
+    "transformers.models.mixtral.modeling_mixtral",
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,7 @@ def _in_cells() -> Iterator[Supported]:
     for digital, analog in ANALOG_CLASSES.items():
         if digital not in (Part, NonDynamicallyQuantizableLinear):  # of attention and recurrent networks
             yield Supported(_name(digital), "weight", analog.note)
-    for digital, calling in CALLING.items():
+    for digital, calling in (*CALLING.items(), *forms()):
         yield Supported(_name(digital), ", ".join(calling.layers), calling.note)
 
 

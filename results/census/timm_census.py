@@ -104,7 +104,7 @@ def finding_of(name: str, attempt: Callable[[dict[str, Any]], Finding]) -> Findi
 def _structure(name: str, hardware: Hardware, known: dict[str, Any]) -> Finding:
     with torch.device("meta"):
         model = timm.create_model(name)
-    report = convert(model, hardware, corrected=False)
+    report = convert(model, hardware)
     reason = "too many parameters to be run here: converted without memory"
     return Finding(**known, status="large", reason=reason, layers=len(report.layers), cells=report.n_cells)
 

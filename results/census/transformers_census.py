@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from hwaware.errors import UserError
 from hwaware.hardware import Hardware
 from hwaware.models.readers import mark
-from hwaware.nn.layers import ANALOG_CLASSES
-from hwaware.nn.refusals import ALWAYS_DIGITAL
+from hwaware.nn import convert
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -147,7 +146,7 @@ def _examine(model_type: str, hardware: Hardware, known: dict[str, Any]) -> Find
         output(model)
     fill(model)
     found = round_trip(model, output, build, hardware, known)
-    return replace(found, reason=_passed_over(model)) if found.status == "ok" else found
+    return replace(found, reason=_passed_over(model, hardware)) if found.status == "ok" else found
 
 
 @contextmanager
@@ -159,14 +158,12 @@ def _refused(why: str) -> Iterator[None]:
         raise UserError(f"{why}: {type(error).__name__}: {' '.join(str(error).split())[:160]}") from error
 
 
-def _passed_over(model: nn.Module) -> str:
+def _passed_over(model: nn.Module, hardware: Hardware) -> str:
     """What conversion cannot know to be a matrix: parameters that belong to no layer."""
-    found = {}
-    for module in model.modules():
-        if type(module) in ANALOG_CLASSES or isinstance(module, ALWAYS_DIGITAL):
-            continue
-        if keys := [key for key, value in module.named_parameters(recurse=False) if value.squeeze().ndim > 1]:
-            found[type(module).__name__] = keys
+    found: dict[str, dict[str, None]] = {}
+    for name in convert(model, hardware).passed_over:
+        owner, _, key = name.rpartition(".")
+        found.setdefault(type(model.get_submodule(owner)).__name__, {})[key] = None
     return "; ".join(f"{', '.join(keys)} of {kind} stay digital" for kind, keys in found.items())
 
 
