@@ -8,6 +8,7 @@ from typing import Any
 
 import torch.nn.functional as F
 from timm.data import resolve_model_data_config
+from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
@@ -34,7 +35,8 @@ class ImageClassification(HardwareAwareTask):
             the head is new: train it first, without hardware.
         label_smoothing: share of the target that is spread over all classes.
         mixing: Mixup and CutMix of the images that the network is trained on; None for neither.
-        **options: the hardware, the noise, the optimiser, …: see :class:`~hwaware.tasks.HardwareAwareTask`.
+        **options: the hardware, the noise, the optimiser, …: see :class:`~hwaware.tasks.HardwareAwareTask`. With
+            ``layer_decay`` biases, norms and positions get no weight decay, as in timm.
     """
 
     def __init__(
@@ -118,6 +120,18 @@ class ImageClassification(HardwareAwareTask):
 
     def hits(self, output: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
         return output.argmax(-1) == batch[1]
+
+    def layer_rates(self) -> dict[str, float]:
+        # timm's own grouping of the network's blocks
+        groups = param_groups_layer_decay(self.network, layer_decay=self.layer_decay or 1.0)
+        rates = {id(parameter): group["lr_scale"] for group in groups for parameter in group["params"]}
+        return {name: rates[id(one)] for name, one in self.network.named_parameters() if id(one) in rates}
+
+    def decays(self, name: str, parameter: nn.Parameter) -> bool:
+        if self.layer_decay is None:
+            return True
+        kept = getattr(self.network, "no_weight_decay", set)()  # positions and class tokens, in transformers
+        return parameter.ndim > 1 and name not in kept
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         if self._mix is not None:  # here, where the generators have just been seeded for the step

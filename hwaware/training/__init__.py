@@ -6,6 +6,7 @@ from hwaware.training.bias import MappingBias
 from hwaware.training.clipping import clip_weights_
 from hwaware.training.compiling import compile_weights
 from hwaware.training.distillation import Distillation, distillation_loss
+from hwaware.training.groups import check_rates, freeze, optimizer_in_groups, scaled_rates
 from hwaware.training.layer_decay import layer_depths
 from hwaware.training.mixing import Mixing
 from hwaware.training.noise import TrainingNoise, install_noise, remove_noise
@@ -25,15 +26,19 @@ __all__ = [
     "RetentionLoss",
     "TrainingNoise",
     "batch_norms",
+    "check_rates",
     "clip_weights_",
     "compile_weights",
     "distillation_loss",
+    "freeze",
     "install_noise",
     "install_retention",
     "layer_depths",
+    "optimizer_in_groups",
     "remove_noise",
     "remove_retention",
     "retention_loss",
+    "scaled_rates",
     "synchronise_batch_norms",
     "weight_for_share",
 ]
