@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from typing import Literal
 
@@ -11,6 +12,7 @@ from hwaware.data.base import SampleData
 from hwaware.data.contract import ImageInputs
 from hwaware.data.datasets import EvalDataset, TrainDataset, in_memory
 from hwaware.data.labelled import Images, Subset
+from hwaware.data.preprocessing import Preprocessing
 from hwaware.data.sources import Source, open_source
 from hwaware.data.subsets import TEST_SUBSET_SEED, VALIDATION_SEED, row_range, stratified_subset
 from hwaware.data.transforms import check_augment, eval_transform, train_transform
@@ -50,6 +52,10 @@ class ImageData(SampleData):
         test_split: ``val`` to test on the validation set although there is a test set, whose answers are not public.
         test_subset: this many test images, always the same and stratified by class; None is all of them.
         num_classes: of data whose files do not name the classes and lack some.
+        mean, std: that images in [0, 1] are normalised by, of each channel or of all (default: what timm has for the
+            network's name; ports from TensorFlow want 0.5 and 0.5).
+        crop_pct, interpolation: of resizing and cropping (default: likewise).
+        image_size: side of what the network sees, or height and width (default: likewise).
         seed: of order and augmentation; None is the run's (0 without a run).
 
     Raises (in ``setup``, as UserError): no data, a single class, an image that cannot be decoded, classes that are not
@@ -79,6 +85,11 @@ class ImageData(SampleData):
         test_split: Literal["test", "val"] | None = None,
         test_subset: int | None = None,
         num_classes: int | None = None,
+        mean: float | list[float] | None = None,
+        std: float | list[float] | None = None,
+        crop_pct: float | None = None,
+        interpolation: str | None = None,
+        image_size: int | list[int] | None = None,
         seed: int | None = None,
     ) -> None:
         super().__init__(batch_size, eval_batch_size, num_workers, seed)
@@ -88,8 +99,13 @@ class ImageData(SampleData):
         self.augment, self.train_rows, self.val_rows, self.test_subset = augment, train_rows, val_rows, test_subset
         self.test_split = test_split
         self._given_classes = num_classes
+        self.preprocessing = Preprocessing(mean, std, crop_pct, interpolation, image_size)
         self._classes: tuple[str, ...] | None = None
         self._opened: dict[str, Images] = {}
+
+    def _read_inputs(self) -> None:
+        super()._read_inputs()
+        self.inputs = replace(self.inputs, data_config=self.preprocessing.applied(self.inputs))
 
     def _check_batch_size(self, per_process: int) -> None:
         if self.inputs.mixing and self.batch_size % 2:

@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import Any
 
 import torch.nn.functional as F
-from timm.data import resolve_model_data_config
 from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
@@ -17,6 +16,7 @@ from hwaware.data.contract import ImageInputs
 from hwaware.errors import UserError
 from hwaware.metrics.chance import chance_of_classes
 from hwaware.models import build_model
+from hwaware.models.inputs import check_kwargs, data_config, input_size_is
 from hwaware.tasks.base import HardwareAwareTask
 from hwaware.training import Mixing
 
@@ -33,6 +33,7 @@ class ImageClassification(HardwareAwareTask):
         pretrained: take the weights that timm has for this name.
         num_classes: number of classes; None: as the network was trained. With another number than the weights have
             the head is new: train it first, without hardware.
+        kwargs: the network's further arguments in timm: ``{in_chans: 1, img_size: 96, drop_path_rate: 0.1}``.
         label_smoothing: share of the target that is spread over all classes.
         mixing: Mixup and CutMix of the images that the network is trained on; None for neither.
         **options: the hardware, the noise, the optimiser, …: see :class:`~hwaware.tasks.HardwareAwareTask`. With
@@ -46,6 +47,7 @@ class ImageClassification(HardwareAwareTask):
         weights_key: str | None = None,
         pretrained: bool = False,
         num_classes: int | None = None,
+        kwargs: dict[str, Any] | None = None,
         label_smoothing: float = 0.0,
         mixing: Mixing | None = None,
         **options: Any,
@@ -56,6 +58,8 @@ class ImageClassification(HardwareAwareTask):
         if not 0 <= label_smoothing < 1:
             raise UserError(f"label_smoothing={label_smoothing} must lie in [0, 1); 0.1 is usual.")
         self.name, self.weights, self.weights_key, self.pretrained = name, weights, weights_key, pretrained
+        check_kwargs(kwargs or {})
+        self.kwargs = kwargs or {}
         self._asked_classes, self.label_smoothing, self.mixing = num_classes, label_smoothing, mixing
 
     @property
@@ -78,11 +82,11 @@ class ImageClassification(HardwareAwareTask):
     @property
     def data_config(self) -> dict[str, Any]:
         """The preprocessing that the network was trained with: input size, mean, std, crop, interpolation."""
-        return resolve_model_data_config(self.network)
+        return data_config(self.network, self.kwargs)
 
     @property
     def inputs(self) -> ImageInputs:  # type: ignore[override]  # made of the network, not set
-        return ImageInputs(self.data_config, self.num_classes, self.mixing is not None)
+        return ImageInputs(self.data_config, self.num_classes, self.mixing is not None, input_size_is(self.network))
 
     def build_network(self, weights: str | None = None) -> nn.Module:
         own = weights is None  # to start from; another file is judged as it is
@@ -93,6 +97,7 @@ class ImageClassification(HardwareAwareTask):
             pretrained=self.pretrained,
             num_classes=self._asked_classes,
             new_head=own,
+            **self.kwargs,
         )
         if own and self.distillation is not None and getattr(network, "head_is_new", False):
             raise UserError(

@@ -53,7 +53,7 @@ def test_only_what_is_frozen_keeps_its_statistics():
 
 def test_rates_by_pattern_follow_the_schedule():
     def schedule(optimizer, total_steps):
-        return WarmupCosine(optimizer, total_steps, warmup_steps=2)
+        return WarmupCosine(optimizer, 100, warmup_steps=10)
 
     task = make(lr_scale={"linear": 10, "conv?.weight": 0.5}, scheduler=schedule)
     trainer = fit(task, max_steps=1)
@@ -61,7 +61,7 @@ def test_rates_by_pattern_follow_the_schedule():
     assert [len(group["params"]) for group in (convolutions, rest, linear)] == [2, 4, 2]
     assert convolutions["lr"] == pytest.approx(0.5 * rest["lr"]) and linear["lr"] == pytest.approx(10 * rest["lr"])
     plain = fit(make(scheduler=schedule), max_steps=1).optimizers[0].param_groups[0]["lr"]
-    assert rest["lr"] == pytest.approx(plain) and plain != 0.01  # in the midst of the schedule
+    assert rest["lr"] == pytest.approx(plain) and plain < 0.01  # in the midst of its warm-up
 
 
 def test_layer_decay_is_timms():
@@ -101,7 +101,7 @@ def test_decay_and_pattern_multiply():
 @pytest.mark.parametrize(
     ("wrong", "reason"),
     [
-        ({"freeze": ["convl"]}, "model.freeze: 'convl' matches no layer. Did you mean 'conv1"),
+        ({"freeze": ["convl"]}, "model.freeze: 'convl' matches no layer. Did you mean 'conv"),
         ({"freeze": ["*"]}, "model.freeze: * leaves nothing to train; leave a layer out of it."),
         ({"lr_scale": {"lin": 2.0}}, "model.lr_scale: 'lin' matches no layer. Did you mean 'linear"),
         ({"lr_scale": {"linear": 0.0}}, "lr_scale 'linear': 0.0 must be above 0; model.freeze is what stops a layer."),
