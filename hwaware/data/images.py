@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from hwaware.data.base import SampleData
 from hwaware.data.contract import ImageInputs
@@ -35,8 +36,8 @@ class ImageData(SampleData):
     Args:
         source: ``digits`` (scikit-learn's, upscaled), ``parquet`` (files as the hub has them: train.parquet or
             data/train-00000-of-00001.parquet …, columns img or image, label), ``folder`` (train/CLASS/…, val/CLASS/…
-            or test/CLASS/…), ``idx`` (MNIST's files and their kin) or ``hub`` (Hugging Face's); by default what
-            ``path`` holds, and digits without a path.
+            or test/CLASS/…; of CLASS/… alone a fixed fifth is for testing), ``idx`` (MNIST's files and their kin) or
+            ``hub`` (Hugging Face's); by default what ``path`` holds, and digits without a path.
         path: folder of the data; for ``hub`` its name there (``uoft-cs/cifar10``).
         name: of the data set in the results (default: the folder's).
         batch_size: images per training step and device.
@@ -131,6 +132,12 @@ class ImageData(SampleData):
         """The stored images; a data set of one's own is a subclass that has another."""
         return open_source(self.source, self.path)
 
+    @property
+    def described(self) -> str:
+        where = self.origin.where or self.path
+        size = " × ".join(map(str, self.inputs.data_config["input_size"][-2:]))
+        return f"{super().described}{f' ({where})' if where else ''}, {self.num_classes} classes, seen at {size}"
+
     def _stored(self, split: str) -> Images:
         """A split as the source has it."""
         if split not in self._opened:
@@ -138,7 +145,7 @@ class ImageData(SampleData):
                 have = ", ".join(self.origin.splits)
                 raise UserError(f"{self.path} holds no '{split}' images (only: {have})")
             images = self.origin.splits[split]()
-            self._check_classes(images)
+            self._check_classes(images, split)
             self._opened[split] = images
         return self._opened[split]
 
@@ -190,6 +197,7 @@ class ImageData(SampleData):
         images = self._split(split)
         show = self.trainer is None or self.trainer.is_global_zero
         if split == "train":
+            self._warn_of_lacking(images)
             transform = train_transform(
                 self.inputs.data_config, self.augment, self.auto_augment, self.color_jitter, self.random_erasing
             )
@@ -198,14 +206,32 @@ class ImageData(SampleData):
 
     # --- classes
 
-    def _check_classes(self, images: Images) -> None:
+    def _warn_of_lacking(self, images: Images) -> None:
+        """A word about classes without a training image; of data that are said to lack some there is none."""
+        counts = np.bincount(images.labels, minlength=self.num_classes)
+        lacking = [name for name, n in zip(self.class_names, counts, strict=True) if n == 0]
+        if lacking and self._given_classes is None:
+            more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
+            rank_zero_warn(
+                f"no training image is of {', '.join(lacking[:5])}{more}: a network can't learn what it is not shown."
+            )
+
+    def _check_classes(self, images: Images, split: str) -> None:
         labels, where = images.labels, self.path or self.origin.name
         if labels.min() < 0:
             raise UserError(f"{where} has labels below 0 ({labels.min()}): a test set whose answers are not public?")
         if labels.max() >= MAX_CLASSES:
             raise UserError(f"{where} has label {labels.max()}; up to {MAX_CLASSES:,} classes are counted from 0.")
+        known = self._classes if self._given_classes is None else None
         if images.class_names is not None:
             names = images.class_names
+        elif known is not None and "train" in self._opened:  # whose labels have said which there are
+            if labels.max() >= len(known):
+                raise UserError(
+                    f"{where} has no training images of class {labels.max()}, which {split} images have: training has "
+                    f"0 … {len(known) - 1}."
+                )
+            names = known
         else:
             names = tuple(map(str, range(self._given_classes or int(labels.max()) + 1)))
         if labels.max() >= len(names):

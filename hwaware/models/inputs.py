@@ -10,7 +10,6 @@ from torch import nn
 
 from hwaware.errors import UserError
 
-
 #: Arguments of timm's that are said otherwise; a file is to be read by this package alone.
 _ELSEWHERE = {
     "num_classes": "model.num_classes",

