@@ -60,7 +60,7 @@ def _drift(
     networks = evaluation.choose(base, finetuned)
     datamodule.prepare_data()
     evaluation.check_data(task, datamodule)
-    write_record(trainer, task)
+    write_record(trainer, task, datamodule)
     try:
         return evaluation.run(Run.of(trainer), task, datamodule, networks, base)
     finally:

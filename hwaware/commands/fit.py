@@ -7,7 +7,7 @@ from lightning.pytorch.callbacks import Timer
 
 from hwaware.callbacks import DriftEvaluation
 from hwaware.commands.going_on import says_how_to_go_on
-from hwaware.commands.steps import try_data
+from hwaware.commands.steps import say_data, try_data
 from hwaware.errors import UserError
 from hwaware.signals import with_launched
 from hwaware.tasks import HardwareAwareTask
@@ -40,6 +40,7 @@ def run(
     datamodule.train_dataloader()
     if judged:
         _check_evaluation(task, datamodule, evaluation)
+    say_data(datamodule)
     with with_launched(trainer), says_how_to_go_on(trainer, evaluation, ckpt_path):
         trainer.fit(task, datamodule=datamodule, ckpt_path=ckpt_path)
 

@@ -107,7 +107,7 @@ def run(
     network = given_network(task, the_one(weights, ckpt_path))
     datamodule.prepare_data()
     datamodule.setup("fit")
-    write_record(trainer, task)
+    write_record(trainer, task, datamodule)
     try:
         found = make_plan(Run.of(trainer), task, datamodule, network, placement, settings)
         leave(Run.of(trainer), task, datamodule, placement.default or placement.every[0], found)

@@ -68,7 +68,7 @@ def run(
     network = given_network(task, the_one(weights, ckpt_path))
     datamodule.prepare_data()
     datamodule.setup("fit")
-    write_record(trainer, task)
+    write_record(trainer, task, datamodule)
     try:
         made = Run.of(trainer)
         model = converted(made, task, datamodule, network, placement)

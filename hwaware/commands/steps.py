@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import nn
 
 from hwaware.callbacks import RunRecord
+from hwaware.data import SampleData
 from hwaware.errors import UserError
 from hwaware.export.weights import load_weights, read_checkpoint
 from hwaware.tasks import HardwareAwareTask
@@ -58,8 +60,15 @@ def set_up_alone(trainer: Trainer, task: HardwareAwareTask, datamodule: Lightnin
     set_up(trainer, task, datamodule)
 
 
-def write_record(trainer: Trainer, task: HardwareAwareTask) -> None:
-    """Writes the run's configuration and what was converted."""
+def say_data(datamodule: LightningDataModule) -> None:
+    """How many samples there are of what, in a line."""
+    if isinstance(datamodule, SampleData):
+        rank_zero_info(datamodule.described)
+
+
+def write_record(trainer: Trainer, task: HardwareAwareTask, datamodule: LightningDataModule) -> None:
+    """Writes the run's configuration and what was converted; says what the data are."""
+    say_data(datamodule)
     for callback in trainer.callbacks:
         if isinstance(callback, RunRecord):
             callback.write(trainer, task)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lightning.pytorch import LightningDataModule, Trainer
 
-from hwaware.commands.steps import try_data
+from hwaware.commands.steps import say_data, try_data
 from hwaware.tasks import HardwareAwareTask
 
 
@@ -20,4 +20,5 @@ def run(
         ckpt_path: a ``.ckpt`` whose weights are scored; ``last`` is the recipe's latest.
     """
     try_data(trainer, task, datamodule, "test", ckpt_path)
+    say_data(datamodule)
     trainer.test(task, datamodule=datamodule, ckpt_path=ckpt_path)

@@ -163,6 +163,16 @@ class SampleData(LightningDataModule, Samples):
     def n_test(self) -> int:
         return self._n("test")
 
+    @property
+    def described(self) -> str:
+        """How many samples each split has that is set up, and of what."""
+        words = {"train": "training", "val": "validation", "test": "test"}
+        counts = [f"{self._counted(split)} {word}" for split, word in words.items() if split in self._datasets]
+        return f"data: {', '.join(counts)} {self.noun} of {self.dataset_name}"
+
+    def _counted(self, split: str) -> str:
+        return f"{self._n(split):,}"
+
     def _n(self, split: str) -> int:
         return n_samples(self._datasets[split]) if split in self._datasets else 0
 

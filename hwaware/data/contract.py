@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hwaware.errors import UserError
 from hwaware.names import check_name
@@ -30,6 +30,8 @@ class ImageInputs:
         data_config: input size, mean, std, crop, interpolation, as timm's ``resolve_model_data_config(model)`` has it.
         num_classes: that its outputs stand for; None: the data's classes are not what it is asked for.
         mixing: whether training mixes images in pairs, which takes batches of even size.
+        size: whether the config's input size is one of several that the network takes (``usual``), the only one
+            (``fixed``), or timm's default for a network that names none (``unknown``).
         what, example: for messages.
     """
 
@@ -39,6 +41,7 @@ class ImageInputs:
     data_config: Mapping[str, Any]
     num_classes: int | None = None
     mixing: bool = False
+    size: Literal["usual", "fixed", "unknown"] = "usual"
 
 
 @dataclass(frozen=True)

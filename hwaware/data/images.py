@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from hwaware.data.base import SampleData
 from hwaware.data.contract import ImageInputs
 from hwaware.data.datasets import EvalDataset, TrainDataset, in_memory
 from hwaware.data.labelled import Images, Subset
+from hwaware.data.preprocessing import Preprocessing
 from hwaware.data.sources import Source, open_source
 from hwaware.data.subsets import TEST_SUBSET_SEED, VALIDATION_SEED, row_range, stratified_subset
 from hwaware.data.transforms import check_augment, eval_transform, train_transform
@@ -33,8 +36,8 @@ class ImageData(SampleData):
     Args:
         source: ``digits`` (scikit-learn's, upscaled), ``parquet`` (files as the hub has them: train.parquet or
             data/train-00000-of-00001.parquet …, columns img or image, label), ``folder`` (train/CLASS/…, val/CLASS/…
-            or test/CLASS/…), ``idx`` (MNIST's files and their kin) or ``hub`` (Hugging Face's); by default what
-            ``path`` holds, and digits without a path.
+            or test/CLASS/…; of CLASS/… alone a fixed fifth is for testing), ``idx`` (MNIST's files and their kin) or
+            ``hub`` (Hugging Face's); by default what ``path`` holds, and digits without a path.
         path: folder of the data; for ``hub`` its name there (``uoft-cs/cifar10``).
         name: of the data set in the results (default: the folder's).
         batch_size: images per training step and device.
@@ -50,6 +53,10 @@ class ImageData(SampleData):
         test_split: ``val`` to test on the validation set although there is a test set, whose answers are not public.
         test_subset: this many test images, always the same and stratified by class; None is all of them.
         num_classes: of data whose files do not name the classes and lack some.
+        mean, std: that images in [0, 1] are normalised by, of each channel or of all (default: what timm has for the
+            network's name; ports from TensorFlow want 0.5 and 0.5).
+        crop_pct, interpolation: of resizing and cropping (default: likewise).
+        image_size: side of what the network sees, or height and width (default: likewise).
         seed: of order and augmentation; None is the run's (0 without a run).
 
     Raises (in ``setup``, as UserError): no data, a single class, an image that cannot be decoded, classes that are not
@@ -79,6 +86,11 @@ class ImageData(SampleData):
         test_split: Literal["test", "val"] | None = None,
         test_subset: int | None = None,
         num_classes: int | None = None,
+        mean: float | list[float] | None = None,
+        std: float | list[float] | None = None,
+        crop_pct: float | None = None,
+        interpolation: str | None = None,
+        image_size: int | list[int] | None = None,
         seed: int | None = None,
     ) -> None:
         super().__init__(batch_size, eval_batch_size, num_workers, seed)
@@ -88,8 +100,13 @@ class ImageData(SampleData):
         self.augment, self.train_rows, self.val_rows, self.test_subset = augment, train_rows, val_rows, test_subset
         self.test_split = test_split
         self._given_classes = num_classes
+        self.preprocessing = Preprocessing(mean, std, crop_pct, interpolation, image_size)
         self._classes: tuple[str, ...] | None = None
         self._opened: dict[str, Images] = {}
+
+    def _read_inputs(self) -> None:
+        super()._read_inputs()
+        self.inputs = replace(self.inputs, data_config=self.preprocessing.applied(self.inputs))
 
     def _check_batch_size(self, per_process: int) -> None:
         if self.inputs.mixing and self.batch_size % 2:
@@ -115,6 +132,12 @@ class ImageData(SampleData):
         """The stored images; a data set of one's own is a subclass that has another."""
         return open_source(self.source, self.path)
 
+    @property
+    def described(self) -> str:
+        where = self.origin.where or self.path
+        size = " × ".join(map(str, self.inputs.data_config["input_size"][-2:]))
+        return f"{super().described}{f' ({where})' if where else ''}, {self.num_classes} classes, seen at {size}"
+
     def _stored(self, split: str) -> Images:
         """A split as the source has it."""
         if split not in self._opened:
@@ -122,7 +145,7 @@ class ImageData(SampleData):
                 have = ", ".join(self.origin.splits)
                 raise UserError(f"{self.path} holds no '{split}' images (only: {have})")
             images = self.origin.splits[split]()
-            self._check_classes(images)
+            self._check_classes(images, split)
             self._opened[split] = images
         return self._opened[split]
 
@@ -174,6 +197,7 @@ class ImageData(SampleData):
         images = self._split(split)
         show = self.trainer is None or self.trainer.is_global_zero
         if split == "train":
+            self._warn_of_lacking(images)
             transform = train_transform(
                 self.inputs.data_config, self.augment, self.auto_augment, self.color_jitter, self.random_erasing
             )
@@ -182,14 +206,32 @@ class ImageData(SampleData):
 
     # --- classes
 
-    def _check_classes(self, images: Images) -> None:
+    def _warn_of_lacking(self, images: Images) -> None:
+        """A word about classes without a training image; of data that are said to lack some there is none."""
+        counts = np.bincount(images.labels, minlength=self.num_classes)
+        lacking = [name for name, n in zip(self.class_names, counts, strict=True) if n == 0]
+        if lacking and self._given_classes is None:
+            more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
+            rank_zero_warn(
+                f"no training image is of {', '.join(lacking[:5])}{more}: a network can't learn what it is not shown."
+            )
+
+    def _check_classes(self, images: Images, split: str) -> None:
         labels, where = images.labels, self.path or self.origin.name
         if labels.min() < 0:
             raise UserError(f"{where} has labels below 0 ({labels.min()}): a test set whose answers are not public?")
         if labels.max() >= MAX_CLASSES:
             raise UserError(f"{where} has label {labels.max()}; up to {MAX_CLASSES:,} classes are counted from 0.")
+        known = self._classes if self._given_classes is None else None
         if images.class_names is not None:
             names = images.class_names
+        elif known is not None and "train" in self._opened:  # whose labels have said which there are
+            if labels.max() >= len(known):
+                raise UserError(
+                    f"{where} has no training images of class {labels.max()}, which {split} images have: training has "
+                    f"0 … {len(known) - 1}."
+                )
+            names = known
         else:
             names = tuple(map(str, range(self._given_classes or int(labels.max()) + 1)))
         if labels.max() >= len(names):

@@ -17,7 +17,7 @@ from PIL import Image
 
 from hwaware.data.idx import IdxImages, find_idx
 from hwaware.data.labelled import Images, Subset
-from hwaware.data.subsets import DIGITS_TEST_SEED, stratified_subset
+from hwaware.data.subsets import DIGITS_TEST_SEED, FLAT_TEST_SEED, stratified_subset
 from hwaware.data.tables import ParquetImages, TableImages, words_in
 from hwaware.errors import UserError, nearest
 from hwaware.offline import no_retries_without_network
@@ -78,6 +78,13 @@ class FolderImages(Images):
         return str(self.files[index])
 
 
+def holds_images(folder: Path) -> bool:
+    """Whether image files lie in a folder itself."""
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    return any(file.suffix.lower() in IMG_EXTENSIONS for file in folder.iterdir() if not file.name.startswith("."))
+
+
 def class_folders(folder: Path) -> set[str]:
     """Names of the classes that have a folder in a split's."""
     return {one.name for one in folder.iterdir() if one.is_dir() and not one.name.startswith((".", "__"))}
@@ -109,10 +116,15 @@ def shared_names(found: Mapping[str, set[str]], where: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Source:
-    """A named data set with the splits that it has, opened when asked for."""
+    """A named data set with the splits that it has, opened when asked for.
+
+    Attributes:
+        where: it is from, for people, where that is more than a path.
+    """
 
     name: str
     splits: Mapping[str, Callable[[], Images]]
+    where: str | None = None
 
 
 def open_source(source: str | None, path: str | None) -> Source:
@@ -149,7 +161,8 @@ def _open_digits(_: Any) -> Source:
     digits = DigitsImages()
     test = stratified_subset(digits.labels, len(digits) // 5, DIGITS_TEST_SEED)
     train = np.setdiff1d(np.arange(len(digits)), test)
-    return Source("digits", {"train": lambda: Subset(digits, train), "test": lambda: Subset(digits, test)})
+    splits = {"train": lambda: Subset(digits, train), "test": lambda: Subset(digits, test)}
+    return Source("digits", splits, "from scikit-learn")
 
 
 def from_hub(what: str, load: Callable[[], Any], local: str) -> Any:
@@ -186,7 +199,7 @@ def _open_hub(name: str) -> Source:
             splits[split] = partial(images, theirs)
     if not splits:
         raise UserError(f"the data set '{name}' has no split to fit or test on: it has {', '.join(available)}.")
-    return Source(name.rpartition("/")[2], splits)
+    return Source(name.rpartition("/")[2], splits, f"{name} of the hub")
 
 
 def _open_parquet(folder: Path) -> Source:
@@ -205,11 +218,16 @@ def _open_parquet(folder: Path) -> Source:
 
 
 def _open_folder(folder: Path) -> Source:
+    """``train/CLASS/…`` and ``test/CLASS/…``; a folder of classes alone is split, always alike."""
     found: dict[str, Path] = {}
     for split, names in _SPLIT_NAMES.items():
         for name in names:
-            if split not in found and (folder / name).is_dir():
-                found[split] = folder / name
+            one = folder / name
+            # "train" may also be a class, among vehicles
+            if split not in found and one.is_dir() and (class_folders(one) or not holds_images(one)):
+                found[split] = one
+    if not found:
+        return _open_flat(folder)
 
     @cache
     def classes() -> tuple[str, ...]:
@@ -221,6 +239,32 @@ def _open_folder(folder: Path) -> Source:
     return Source(folder.name, {split: partial(images, split) for split in found})
 
 
+def _open_flat(folder: Path) -> Source:
+    """``CLASS/…`` without splits: a fixed stratified fifth of all images is for testing."""
+    classes = [name for name in class_folders(folder) if holds_images(folder / name)]
+    if len(classes) < 2:
+        return Source(folder.name, {})
+
+    @cache
+    def whole() -> tuple[Images, np.ndarray]:
+        images = FolderImages(folder, sorted(classes))
+        counts = np.bincount(images.labels)
+        if counts.min() < 3:
+            few = images.class_names[int(counts.argmin())]
+            raise UserError(
+                f"{folder / few} has {counts.min()} images, too few to split for training, validation and test: add "
+                "some, or make folders train/CLASS and test/CLASS."
+            )
+        return images, stratified_subset(images.labels, max(1, len(images) // 5), FLAT_TEST_SEED)
+
+    def images(split: str) -> Images:
+        stored, test = whole()
+        return Subset(stored, test if split == "test" else np.setdiff1d(np.arange(len(stored)), test))
+
+    splits = {split: partial(images, split) for split in ("train", "test")}
+    return Source(folder.name, splits, f"{folder}, a fixed fifth of each class for testing")
+
+
 def _open_idx(folder: Path) -> Source:
     splits = {split: partial(IdxImages, files) for split, files in find_idx(folder).items()}
     return Source(folder.name, splits)
@@ -229,7 +273,7 @@ def _open_idx(folder: Path) -> Source:
 #: Sources that a folder can be, in the order in which it is taken for one, and what it then holds.
 _IN_FOLDERS = {
     "parquet": "train.parquet, test.parquet (or data/train-00000-of-00001.parquet …)",
-    "folder": "folders train/CLASS and test/CLASS",
+    "folder": "folders train/CLASS and test/CLASS (or CLASS alone)",
     "idx": "train-images-idx3-ubyte and the like",
 }
 

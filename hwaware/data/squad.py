@@ -111,6 +111,14 @@ class SquadData(SampleData):
     def n_scored(self, split: str) -> int:
         return len(np.unique(self.windows[SPLITS.index(split)].question))  # questions, not windows
 
+    def _counted(self, split: str) -> str:
+        n = super()._counted(split)
+        return f"{n} (of {self.n_scored(split):,} questions)"
+
+    @property
+    def described(self) -> str:
+        return f"{super().described}{f' ({self.path})' if self.path else ''}, of at most {self.max_length} tokens"
+
     def collate(self, samples: Sequence[tuple[int, int]]) -> list[Tensor]:
         """From places to a batch, padded at the end to its longest window."""
         windows = self.windows[samples[0][0]]

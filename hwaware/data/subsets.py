@@ -13,6 +13,7 @@ from hwaware.errors import UserError
 TEST_SUBSET_SEED = 20_001  # the --data.test_subset of a test set
 VALIDATION_SEED = 20_002  # the tenth of a training set kept for validation
 CALIBRATION_SEED = 20_004  # the order in which validation images are taken to calibrate with
+FLAT_TEST_SEED = 20_005  # the fifth of a folder without splits kept for testing
 DIGITS_TEST_SEED = 20_003  # the fifth of scikit-learn's digits kept for testing
 
 

@@ -90,6 +90,8 @@ def evaluate_networks(
         calibrate(network.to(run.torch_device, torch.float32).eval())
         if network is base:
             base_digital = score(base)
+            with run.precision():
+                task.judge_inputs(base, batches, getattr(datamodule, "inputs", None))
         network.cpu()
     data = fit_data(run, task, datamodule) if settings.methods else None
     partial = PartialRows(run.folder, settings, task, datamodule, networks)

@@ -64,7 +64,7 @@ def save_pretrained(
     if folder.exists():
         raise UserError(f"'{folder}' is there already: give a folder that is not.")
     with new_folder(folder) as temporary:
-        save_for_hf(network, str(temporary), safe_serialization=True)
+        save_for_hf(network, str(temporary), model_args=getattr(network, "made_with", None), safe_serialization=True)
         # Once more, with a header.
         ranges = Measured.of(network).ranges
         about = {"ranges": dict(ranges)} if ranges else {}

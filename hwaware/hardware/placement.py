@@ -101,7 +101,8 @@ def matches(pattern: str, names: Iterable[str], given: str = "hardware.layers") 
     hits = [name for name in names if pattern in ancestry(name)]
     hits = hits or [name for name in names if any(fnmatchcase(part, pattern) for part in ancestry(name))]
     if not hits:
-        raise UserError(f"{given}: '{pattern}' matches no layer. {nearest(pattern, filter(None, names))}")
+        known = {part for name in names if name for part in ancestry(name)}
+        raise UserError(f"{given}: '{pattern}' matches no layer. {nearest(pattern, known)}".rstrip())
     return hits
 
 

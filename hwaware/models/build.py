@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import timm
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from hwaware.errors import UserError, nearest
@@ -46,14 +50,25 @@ def build_model(
             weights without a network; arguments which the network does not take.
     """
     _check_name(name, pretrained and weights is None)
+    made_with = dict(kwargs)
     if num_classes is not None:
         kwargs["num_classes"] = num_classes
     try:
         if pretrained and weights is None:
-            return _from_hub(name, **kwargs)
-        model = timm.create_model(name, pretrained=False, **kwargs)
-    except TypeError as error:
-        raise UserError(f"{name} does not take these arguments: {error}") from error
+            model = _from_hub(name, **kwargs)
+        else:
+            model = timm.create_model(name, pretrained=False, **kwargs)
+    except UserError:
+        raise
+    except Exception as error:  # of values that make no network, timm raises anything
+        if not made_with:  # it is no fault of the user's
+            raise
+        raise UserError(_refused(name, made_with, error)) from error
+    if not hasattr(model, "num_classes"):
+        raise UserError(f"{name} is no classifier: the network has no attribute num_classes.")
+    model.made_with = made_with
+    if pretrained and weights is None:
+        return model
     if weights is not None:
         load_weights(model, weights, name, new_head and num_classes is not None, weights_key)
     return model
@@ -72,6 +87,7 @@ def load_weights(
         UserError: see :func:`build_model`.
     """
     state = with_own_keys(model, read_weights(file, key))
+    _adapt_channels(model, state, str(file))
     left = new_head and _leave_head(model, state)
     if (reason := misfit(model, state)) is not None:
         state = adapted_by_timm(model, state) or state
@@ -86,6 +102,36 @@ def load_weights(
         rank_zero_warn(f"{file} is for another number of classes: {name} starts with a new, untrained head")
     # not strict only because of the batch counters; everything else was compared above
     model.load_state_dict(state, strict=False)
+
+
+def _refused(name: str, kwargs: Mapping[str, Any], error: Exception) -> str:
+    """Why a network was not made with its arguments, in words."""
+    unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    if unknown is None:
+        given = ", ".join(f"{key}={value}" for key, value in kwargs.items()) or "its own"
+        return f"{name} does not take these arguments ({given}): {_first_line(error)}"
+    known = set(kwargs)
+    where: dict[str, Any] = {}
+    if timm.is_model(base := name.partition(".")[0]):
+        where = timm.models.model_entrypoint(base).__globals__
+    for one in where.values():  # networks of the file, one of which it is
+        if isinstance(one, type) and issubclass(one, nn.Module) and one.__module__ == where["__name__"]:
+            known |= set(inspect.signature(one).parameters)
+    hint = nearest(unknown[1], known - {unknown[1]}) if str(error).partition(".")[0] in where else ""
+    return f"{name} does not take the argument '{unknown[1]}'. {hint}".rstrip()
+
+
+def _adapt_channels(model: Any, state: dict[str, Tensor], file: str) -> None:
+    """Makes weights of coloured images those of a network of other channels, as timm does with its own."""
+    first = (getattr(model, "pretrained_cfg", None) or {}).get("first_conv")
+    key, own = f"{first}.weight", model.state_dict()
+    if not isinstance(first, str) or key not in state or key not in own or own[key].ndim != 4:
+        return
+    (out, channels, *size), theirs = own[key].shape, state[key]
+    if channels != 3 and tuple(theirs.shape) == (out, 3, *size):
+        state[key] = adapt_input_conv(channels, theirs)
+        how = "their sum over colours" if channels == 1 else "repeated"
+        rank_zero_warn(f"{file} is for images of 3 channels, the network for {channels}: {key} is {how}.")
 
 
 def _leave_head(model: Any, state: dict[str, Tensor]) -> bool:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch import Callback, LightningDataModule, LightningModule
+from lightning.pytorch.callbacks import BackboneFinetuning
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -43,14 +44,19 @@ from hwaware.training import (
     TrainingNoise,
     WeightsTogether,
     batch_norms,
+    check_rates,
     choose_way,
     clip_weights_,
     distillation_loss,
+    freeze,
     install_noise,
     install_retention,
+    layer_depths,
+    optimizer_in_groups,
     remove_noise,
     remove_retention,
     retention_loss,
+    scaled_rates,
     synchronise_batch_norms,
     weight_for_share,
 )
@@ -109,6 +115,10 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         adapters: train low-rank adapters in digital memory beside the layers, and nothing else; None: none.
         trainable: ``all`` parameters, or ``norms``: the scales and shifts of norms, and biases, while all weights stay.
             Of a few hundred samples the former learns more by heart.
+        freeze: patterns of parameters or modules (``conv1``, ``blocks.[0-5].*``) that stay as they are, batch norms'
+            statistics included. In cells they drift like all others, and training noise acts on them.
+        lr_scale: by such a pattern, the factor of the optimiser's learning rate (``{head: 10}``).
+        layer_decay: each of the stacked blocks learns at this fraction of the rate of the one above it; None: alike.
         freeze_bn_statistics: keep a pretrained network's batch-norm statistics while its affine parameters train.
         optimizer: from parameters to an optimiser; None is SGD with learning rate 0.01 and momentum 0.9.
         scheduler: see :data:`SchedulerCallable`; None keeps the learning rate.
@@ -151,6 +161,9 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         clip_alpha: float | None = None,
         adapters: Adapters | None = None,
         trainable: Literal["all", "norms"] = "all",
+        freeze: list[str] | None = None,
+        lr_scale: dict[str, float] | None = None,
+        layer_decay: float | None = None,
         freeze_bn_statistics: bool = True,
         optimizer: OptimizerCallable | None = None,
         scheduler: SchedulerCallable | None = None,
@@ -181,7 +194,9 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
                 raise UserError(f"{field} moves weights, which adapters leave as they are: set it to null.")
         if adapters is not None and trainable != "all":
             raise UserError(f"trainable '{trainable}': beside adapters nothing is trained; leave one of the two out.")
-        self.trainable = trainable
+        check_rates(lr_scale, layer_decay)
+        self.trainable, self.freeze_patterns = trainable, freeze or []
+        self.lr_scale, self.layer_decay = lr_scale or {}, layer_decay
         self.hardware, self.corrected = hardware, corrected
         self.noise, self.retention, self.clip_alpha = noise, retention, clip_alpha
         self.bias, self.distillation, self.adapters = bias, distillation, adapters
@@ -238,6 +253,15 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         values = {f"{stage}/{name}": 100.0 * value for name, value in _computed(metrics).items()}
         self.log_dict(values, prog_bar=stage == "val", sync_dist=True)  # equal already: it spares Lightning's warning
         metrics.reset()
+
+    def judge_inputs(self, network: nn.Module, batches: Iterable[Any], inputs: Any) -> None:
+        """Warns where a pretrained network seems to be shown samples otherwise than it was trained on them.
+
+        Args:
+            network: exact, in eval mode.
+            batches: that lie on its device.
+            inputs: that the data prepared them by; see :mod:`hwaware.data.contract`.
+        """
 
     @torch.no_grad()
     def score(self, network: nn.Module, batches: Iterable[Any]) -> dict[str, float]:
@@ -306,6 +330,8 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
                 parameter.requires_grad_(parameter.requires_grad and parameter.ndim < 2)
         if self.adapters is not None:
             add_adapters(self.network, self.adapters.rank, self.adapters.gain, self.adapters.match)
+        freeze(self.network, self.freeze_patterns)
+        scaled_rates(self.network, self.lr_scale)  # so that a wrong pattern is told now
         if self.placement is None:
             return
         ages_s = self.noise.ages.ages_s if self.noise is not None and self.noise.kind == "device" else ()
@@ -315,6 +341,10 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
             if self.bias is not None:
                 self.bias.check(hardware)
         self.conversion = self.convert(self.network, self.placement, self.corrected)
+        if not any(layer.weight.requires_grad for layer in analog_layers(self.network).values()):
+            for field in ("retention", "bias", "clip_alpha"):
+                if getattr(self, field) is not None:
+                    raise UserError(f"{field} moves weights in cells, but freeze leaves none to move: set it to null.")
 
     @property
     def placement(self) -> Placement | None:
@@ -345,10 +375,19 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
 
     def train(self, mode: bool = True) -> HardwareAwareTask:
         super().train(mode)
-        if mode and self._bn_is_frozen:
-            for module in batch_norms(self.network):
+        for module in batch_norms(self.network) if mode else ():
+            if self._bn_is_frozen or (self.freeze_patterns and not any(p.requires_grad for p in module.parameters())):
                 module.eval()
         return self
+
+    def configure_callbacks(self) -> list[Callback]:
+        # Lightning asks before it sets callbacks up, which is where this one would look for a backbone.
+        if any(isinstance(one, BackboneFinetuning) for one in self.trainer.callbacks) and not hasattr(self, "backbone"):
+            raise UserError(
+                "BackboneFinetuning knows no backbone of this task: set model.freeze (patterns of layers) and "
+                "model.lr_scale; a second run with --model.weights goes on with all layers."
+            )
+        return []
 
     def on_fit_start(self) -> None:
         if self.bias is not None and all(getattr(one, "bias", None) != self.bias for one in self.trainer.callbacks):
@@ -401,8 +440,21 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
             clip_weights_(self.network, self.clip_alpha)
 
     def make_optimizer(self) -> Optimizer:
-        """A new optimiser over all parameters that ask for a gradient."""
-        return self.optimizer_of([parameter for parameter in self.parameters() if parameter.requires_grad])
+        """A new optimiser over all parameters that ask for a gradient, in groups of the same rate."""
+        named = {name.removeprefix("network."): one for name, one in self.named_parameters() if one.requires_grad}
+        by_depth = self.layer_rates() if self.layer_decay is not None else {}
+        by_name = scaled_rates(self.network, self.lr_scale)
+        rates = {name: by_depth.get(name, 1.0) * by_name.get(name, 1.0) for name in named}
+        return optimizer_in_groups(self.optimizer_of, named, rates, self.decays)
+
+    def layer_rates(self) -> dict[str, float]:
+        """The factor of each parameter's learning rate by its depth in the network, by name."""
+        decay = self.layer_decay or 1.0
+        return {name: decay**depth for name, depth in layer_depths(self.network).items()}
+
+    def decays(self, name: str, parameter: nn.Parameter) -> bool:
+        """Whether the optimiser's weight decay is for a parameter as well."""
+        return True
 
     def optimizer_of(self, parameters: Iterable[Any]) -> Optimizer:
         """The recipe's optimiser for parameters, or groups of them."""

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Callable, Iterable
+from functools import cached_property, partial
 from typing import Any
 
+import torch
 import torch.nn.functional as F
-from timm.data import resolve_model_data_config
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from hwaware.data.base import SampleData
 from hwaware.data.contract import ImageInputs
 from hwaware.errors import UserError
 from hwaware.metrics.chance import chance_of_classes
 from hwaware.models import build_model
+from hwaware.models.inputs import check_kwargs, data_config, input_size_is
+from hwaware.nn.install import eval_mode
 from hwaware.tasks.base import HardwareAwareTask
+from hwaware.tasks.normalisation import IMAGES, better_normalised
 from hwaware.training import Mixing
 
 
@@ -32,10 +38,14 @@ class ImageClassification(HardwareAwareTask):
         pretrained: take the weights that timm has for this name.
         num_classes: number of classes; None: as the network was trained. With another number than the weights have
             the head is new: train it first, without hardware.
+        kwargs: the network's further arguments in timm: ``{in_chans: 1, img_size: 96, drop_path_rate: 0.1}``.
         label_smoothing: share of the target that is spread over all classes.
         mixing: Mixup and CutMix of the images that the network is trained on; None for neither.
-        **options: the hardware, the noise, the optimiser, …: see :class:`~hwaware.tasks.HardwareAwareTask`.
+        **options: the hardware, the noise, the optimiser, …: see :class:`~hwaware.tasks.HardwareAwareTask`. With
+            ``layer_decay`` biases, norms and positions get no weight decay, as in timm.
     """
+
+    _inputs_are_judged = False
 
     def __init__(
         self,
@@ -44,6 +54,7 @@ class ImageClassification(HardwareAwareTask):
         weights_key: str | None = None,
         pretrained: bool = False,
         num_classes: int | None = None,
+        kwargs: dict[str, Any] | None = None,
         label_smoothing: float = 0.0,
         mixing: Mixing | None = None,
         **options: Any,
@@ -54,6 +65,8 @@ class ImageClassification(HardwareAwareTask):
         if not 0 <= label_smoothing < 1:
             raise UserError(f"label_smoothing={label_smoothing} must lie in [0, 1); 0.1 is usual.")
         self.name, self.weights, self.weights_key, self.pretrained = name, weights, weights_key, pretrained
+        check_kwargs(kwargs or {})
+        self.kwargs = kwargs or {}
         self._asked_classes, self.label_smoothing, self.mixing = num_classes, label_smoothing, mixing
 
     @property
@@ -76,11 +89,11 @@ class ImageClassification(HardwareAwareTask):
     @property
     def data_config(self) -> dict[str, Any]:
         """The preprocessing that the network was trained with: input size, mean, std, crop, interpolation."""
-        return resolve_model_data_config(self.network)
+        return data_config(self.network, self.kwargs)
 
     @property
     def inputs(self) -> ImageInputs:  # type: ignore[override]  # made of the network, not set
-        return ImageInputs(self.data_config, self.num_classes, self.mixing is not None)
+        return ImageInputs(self.data_config, self.num_classes, self.mixing is not None, input_size_is(self.network))
 
     def build_network(self, weights: str | None = None) -> nn.Module:
         own = weights is None  # to start from; another file is judged as it is
@@ -91,6 +104,7 @@ class ImageClassification(HardwareAwareTask):
             pretrained=self.pretrained,
             num_classes=self._asked_classes,
             new_head=own,
+            **self.kwargs,
         )
         if own and self.distillation is not None and getattr(network, "head_is_new", False):
             raise UserError(
@@ -118,6 +132,38 @@ class ImageClassification(HardwareAwareTask):
 
     def hits(self, output: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
         return output.argmax(-1) == batch[1]
+
+    def judge_inputs(self, network: nn.Module, batches: Iterable[Any], inputs: Any) -> None:
+        knows = self.is_pretrained and not getattr(network, "head_is_new", False)
+        if not knows or self._inputs_are_judged or not isinstance(inputs, ImageInputs):
+            return
+        self._inputs_are_judged = True
+        word = better_normalised(partial(self.predict, network), batches, inputs.data_config)
+        if word is not None:
+            rank_zero_warn(word)
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        data = self.trainer.datamodule
+        alone = self.trainer.world_size == 1 and next(self.network.parameters()).dtype == torch.float32
+        if not isinstance(data, SampleData) or not alone or self.trainer.global_step:  # else at its end
+            return
+        batches = data.judging_batches(min(IMAGES, data.n_val))
+        with eval_mode(self.network):
+            there = ([part.to(self.device) for part in batch] for batch in batches)
+            self.judge_inputs(self.network, there, data.inputs)
+
+    def layer_rates(self) -> dict[str, float]:
+        # timm's own grouping of the network's blocks
+        groups = param_groups_layer_decay(self.network, layer_decay=self.layer_decay or 1.0)
+        rates = {id(parameter): group["lr_scale"] for group in groups for parameter in group["params"]}
+        return {name: rates[id(one)] for name, one in self.network.named_parameters() if id(one) in rates}
+
+    def decays(self, name: str, parameter: nn.Parameter) -> bool:
+        if self.layer_decay is None:
+            return True
+        kept = getattr(self.network, "no_weight_decay", set)()  # positions and class tokens, in transformers
+        return parameter.ndim > 1 and name not in kept
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         if self._mix is not None:  # here, where the generators have just been seeded for the step

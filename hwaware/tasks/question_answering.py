@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from hwaware.data.contract import TextInputs, samples_of
 from hwaware.data.squad import SPLITS
@@ -22,7 +21,6 @@ from hwaware.metrics.chance import chance_of_questions
 from hwaware.models.readers import build_reader, build_tokenizer, mark, n_positions
 from hwaware.nn import ConversionReport, layers_with_converters
 from hwaware.tasks.base import HardwareAwareTask
-from hwaware.training import layer_depths
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -51,7 +49,6 @@ class QuestionAnswering(HardwareAwareTask):
         weights_key: which weights of the latter to take; None: averaged ones, where there are some, else the usual.
         name: of the network in results; None: the checkpoint's.
         max_answer_tokens: longest answer.
-        layer_decay: each of the stacked blocks learns at this fraction of the rate of the one above it; None: alike.
         config: entries of the checkpoint's configuration that are to differ, such as rates of dropout.
         judged_by: the metric that settings and placements are chosen by; ``f1_must_answer`` for a reader that was never
             taught to refuse.
@@ -69,7 +66,6 @@ class QuestionAnswering(HardwareAwareTask):
         weights_key: str | None = None,
         name: str | None = None,
         max_answer_tokens: int = 30,
-        layer_decay: float | None = None,
         config: dict[str, Any] | None = None,
         judged_by: str = METRICS[0],
         predictions: str | None = None,
@@ -80,13 +76,11 @@ class QuestionAnswering(HardwareAwareTask):
             raise UserError("model.checkpoint is missing: a folder with config, weights and tokenizer, or a hub name.")
         if max_answer_tokens < 1:
             raise UserError(f"max_answer_tokens={max_answer_tokens} must be at least 1; 30 is usual.")
-        if layer_decay is not None and not 0 < layer_decay <= 1:
-            raise UserError(f"layer_decay={layer_decay} must lie in (0, 1]; 0.8 … 0.95 is usual, null turns it off.")
         if judged_by not in METRICS:
             raise UserError(f"judged_by='{judged_by}' is no metric of questions. {nearest(judged_by, METRICS)}")
         self.judged_by = judged_by
         self.checkpoint, self.weights, self.weights_key, self.name = checkpoint, weights, weights_key, name
-        self.max_answer_tokens, self.layer_decay, self.predictions = max_answer_tokens, layer_decay, predictions
+        self.max_answer_tokens, self.predictions = max_answer_tokens, predictions
         self.config = config
 
     @property
@@ -187,18 +181,8 @@ class QuestionAnswering(HardwareAwareTask):
             _config(network).null_threshold = None  # it is another exact network
         return report
 
-    def make_optimizer(self) -> Optimizer:
-        depths = layer_depths(self.network)
-        groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
-        for name, parameter in self.network.named_parameters():
-            if parameter.requires_grad:
-                depth = depths[name] if self.layer_decay is not None else 0
-                groups.setdefault((depth, parameter.ndim > 1), []).append(parameter)
-        plain = {True: {}, False: {"weight_decay": 0.0}}
-        optimizer = self.optimizer_of([{"params": found, **plain[key[1]]} for key, found in groups.items()])
-        for (depth, _), group in zip(groups, optimizer.param_groups, strict=True):
-            group["lr"] *= (self.layer_decay or 1.0) ** depth
-        return optimizer
+    def decays(self, name: str, parameter: nn.Parameter) -> bool:
+        return parameter.ndim > 1
 
     def save_beside(self, folder: Path) -> None:
         """Writes configuration and tokenizer, with which transformers loads the folder's ``model.safetensors``."""

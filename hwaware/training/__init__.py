@@ -6,6 +6,7 @@ from hwaware.training.batch_norms import batch_norms, synchronise_batch_norms
 from hwaware.training.bias import MappingBias
 from hwaware.training.clipping import clip_weights_
 from hwaware.training.distillation import Distillation, distillation_loss
+from hwaware.training.groups import check_rates, freeze, optimizer_in_groups, scaled_rates
 from hwaware.training.layer_decay import layer_depths
 from hwaware.training.mixing import Mixing
 from hwaware.training.noise import TrainingNoise, install_noise, remove_noise
@@ -29,15 +30,19 @@ __all__ = [
     "TrainingNoise",
     "WeightsTogether",
     "batch_norms",
+    "check_rates",
     "choose_way",
     "clip_weights_",
     "distillation_loss",
+    "freeze",
     "install_noise",
     "install_retention",
     "layer_depths",
+    "optimizer_in_groups",
     "remove_noise",
     "remove_retention",
     "retention_loss",
+    "scaled_rates",
     "synchronise_batch_norms",
     "weight_for_share",
 ]

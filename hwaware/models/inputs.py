@@ -1,0 +1,56 @@
+"""What a network takes images as, by timm's entry for its name and the arguments that it was made with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from timm.data import resolve_model_data_config
+from torch import nn
+
+from hwaware.errors import UserError
+
+#: Arguments of timm's that are said otherwise; a file is to be read by this package alone.
+_ELSEWHERE = {
+    "num_classes": "model.num_classes",
+    "name": "model.name",
+    "weights": "model.weights",
+    "weights_key": "model.weights_key",
+    "new_head": "model.num_classes",
+    "pretrained": "model.pretrained",
+    "checkpoint_path": "model.weights",
+    "pretrained_cfg": "data.mean, data.std, data.crop_pct or model.weights",
+    "pretrained_cfg_overlay": "data.mean, data.std, data.crop_pct or model.weights",
+    "scriptable": "hwaware export",
+    "exportable": "hwaware export",
+    "cache_dir": "the environment variable HF_HOME",
+}
+
+
+def check_kwargs(kwargs: Mapping[str, Any]) -> None:
+    """Raises UserError for arguments of a network that have a key of their own."""
+    for key, instead in _ELSEWHERE.items():
+        if key in kwargs:
+            raise UserError(f"model.kwargs.{key}: set {instead} instead.")
+
+
+def data_config(network: nn.Module, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The preprocessing that the network was trained with: input size, mean, std, crop, interpolation.
+
+    Args:
+        network: timm's.
+        kwargs: that it was made with, of which ``in_chans`` and ``img_size`` change the entry's input size.
+    """
+    config = resolve_model_data_config(network)
+    channels, *size = config["input_size"]
+    if (given := kwargs.get("img_size")) is not None:
+        size = list(given) if isinstance(given, list | tuple) else [given, given]
+    return config | {"input_size": (kwargs.get("in_chans", channels), *size)}
+
+
+def input_size_is(network: nn.Module) -> Literal["usual", "fixed", "unknown"]:
+    """Of :class:`~hwaware.data.ImageInputs`."""
+    entry: Any = getattr(network, "pretrained_cfg", None) or {}
+    if not entry.get("input_size"):
+        return "unknown"
+    return "fixed" if entry.get("fixed_input_size") and not getattr(network, "dynamic_img_size", False) else "usual"

@@ -1,0 +1,90 @@
+"""Which of a network's parameters train, and how fast: by patterns on their names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from hwaware.errors import UserError
+from hwaware.hardware.placement import matches
+
+
+def check_rates(lr_scale: Mapping[str, float] | None, layer_decay: float | None) -> None:
+    """Raises UserError for factors of learning rates that are none."""
+    for pattern, factor in (lr_scale or {}).items():
+        if not (factor > 0 and math.isfinite(factor)):
+            raise UserError(f"lr_scale '{pattern}': {factor} must be above 0; model.freeze is what stops a layer.")
+    if layer_decay is not None and not 0 < layer_decay <= 1:
+        raise UserError(f"layer_decay={layer_decay} must lie in (0, 1]; 0.8 … 0.95 is usual, null turns it off.")
+
+
+def freeze(network: nn.Module, patterns: Sequence[str]) -> None:
+    """Takes parameters out of training.
+
+    Args:
+        network: whose.
+        patterns: shell patterns on names of parameters or modules; one that matches a module covers all inside it.
+
+    Raises:
+        UserError: a pattern matches nothing, or nothing is left to train.
+    """
+    parameters = dict(network.named_parameters(remove_duplicate=False))  # either name of a tied one
+    for pattern in patterns:
+        for name in matches(pattern, parameters, "model.freeze"):
+            parameters[name].requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in parameters.values()):
+        raise UserError(f"model.freeze: {', '.join(patterns)} leaves nothing to train; leave a layer out of it.")
+
+
+def scaled_rates(network: nn.Module, lr_scale: Mapping[str, float]) -> dict[str, float]:
+    """The factor of each parameter's learning rate by its name; others have no entry.
+
+    Args:
+        network: whose.
+        lr_scale: factors by patterns, as those of :func:`freeze`.
+
+    Raises:
+        UserError: a pattern matches nothing, or two give a parameter different factors.
+    """
+    names = [name for name, _ in network.named_parameters()]
+    found: dict[str, float] = {}
+    said: dict[str, str] = {}
+    for pattern, factor in lr_scale.items():
+        for name in matches(pattern, names, "model.lr_scale"):
+            if found.setdefault(name, factor) != factor:
+                raise UserError(
+                    f"model.lr_scale: '{name}' is matched by '{said[name]}' and by '{pattern}', with different "
+                    "factors: narrow one of the patterns."
+                )
+            said[name] = pattern
+    return found
+
+
+def optimizer_in_groups(
+    make: Callable[[Iterable[Any]], Optimizer],
+    named: Mapping[str, nn.Parameter],
+    rates: Mapping[str, float],
+    decays: Callable[[str, nn.Parameter], bool],
+) -> Optimizer:
+    """An optimiser whose groups learn at their share of its rate.
+
+    Args:
+        make: from parameters, or groups of them, to an optimiser.
+        named: parameters by name.
+        rates: factor of each one's learning rate by name.
+        decays: whether one gets the optimiser's weight decay, or none.
+    """
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in named.items():
+        groups.setdefault((rates[name], decays(name, parameter)), []).append(parameter)
+    if groups.keys() == {(1.0, True)}:
+        return make(list(named.values()))
+    plain: dict[bool, dict[str, float]] = {True: {}, False: {"weight_decay": 0.0}}
+    optimizer = make([{"params": found, **plain[decayed]} for (_, decayed), found in groups.items()])
+    for (rate, _), group in zip(groups, optimizer.param_groups, strict=True):
+        group["lr"] *= rate
+    return optimizer
