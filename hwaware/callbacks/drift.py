@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -182,5 +181,5 @@ class DriftEvaluation(Callback):
 
 
 def finetuned_network(task: HardwareAwareTask) -> nn.Module:
-    """A digital copy of the task's network, with its effective weights."""
-    return to_digital(copy.deepcopy(task.network))
+    """A digital copy of the task's network, with its effective weights. For all processes, where it is sharded."""
+    return to_digital(task.copy_network())

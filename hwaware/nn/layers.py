@@ -9,7 +9,7 @@ the exact effective weights.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -117,7 +117,10 @@ class AnalogLayer(nn.Module):
 
     def realise(self, noise: NoiseTable | None, error: ErrorTable | None) -> tuple[Tensor, Tensor | None]:
         """:func:`hwaware.nn.weights.fused.realise` of the latents."""
-        return realise(self.weight, self.hardware.encoding, noise, error)
+        weight: Any = self.weight
+        if hasattr(weight, "full_tensor"):  # FSDP2's shard, outside of forward; the scale is of all shards
+            weight = weight.full_tensor()
+        return realise(weight, self.hardware.encoding, noise, error)
 
     @torch.no_grad()
     def weight_scale(self) -> Tensor:

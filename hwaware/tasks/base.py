@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -30,6 +31,7 @@ from hwaware.nn import (
     layers_with_converters,
 )
 from hwaware.nn.batches import split_batch
+from hwaware.tasks.fully_sharded import refuse_unfit
 from hwaware.tasks.same_run import refuse_other_run
 from hwaware.training import (
     Distillation,
@@ -47,6 +49,7 @@ from hwaware.training import (
     synchronise_batch_norms,
     weight_for_share,
 )
+from hwaware.training.sharding import keep_gathered, shard, whole_copy
 
 if TYPE_CHECKING:
     from hwaware.metrics import Answers
@@ -126,6 +129,8 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
     retention_weight: float | None = None
     #: The digital network's output for a batch, while training with distillation.
     _teach: Callable[[Any], Any] | None = None
+    #: Of the network, while its parameters lie in shards: in a list, so that it is no part of the task.
+    _structure: list[nn.Module]
 
     def __init__(
         self,
@@ -142,6 +147,7 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         scheduler: SchedulerCallable | None = None,
     ) -> None:
         super().__init__()
+        self._structure = []
         of_cells = {"noise": noise, "retention": retention, "bias": bias, "clip_alpha": clip_alpha}
         for field, value in of_cells.items():
             if hardware is None and value is not None:
@@ -293,6 +299,27 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
                 self.bias.check(hardware)
         self.conversion = self.convert(self.network, self.placement, self.corrected)
 
+    def configure_model(self) -> None:
+        """Lightning's hook, in every process: shards the network, where the Trainer's strategy is ``fsdp2``."""
+        if self.device_mesh is not None and not self._structure:
+            refuse_unfit(self.trainer, self)
+            self._structure = [shard(self.network, self.device_mesh["data_parallel"])]
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each process has a part of every parameter."""
+        return bool(self._structure)
+
+    def copy_network(self) -> nn.Module:
+        """A copy of the whole network. For all processes, where it is sharded."""
+        return whole_copy(self.network, *self._structure) if self._structure else copy.deepcopy(self.network)
+
+    def make_whole(self) -> None:
+        """Undoes the sharding. For all processes."""
+        if self._structure:
+            self.network = self.copy_network()
+            self._structure, self._device_mesh = [], None
+
     @property
     def placement(self) -> Placement | None:
         """The hardware of each layer; None: the network is digital."""
@@ -401,12 +428,18 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         self.log(f"{stage}/loss", self.judged_loss(output, batch), batch_size=len(batch[0]), sync_dist=True)
 
     def on_validation_start(self) -> None:
+        keep_gathered(self.network, True)
         self.settle()
         self._calibrate()
 
+    def on_validation_end(self) -> None:
+        keep_gathered(self.network, False)
+
     def on_test_start(self) -> None:
-        self.settle()
-        self._calibrate()
+        self.on_validation_start()
+
+    def on_test_end(self) -> None:
+        self.on_validation_end()
 
     def _calibrate(self) -> None:
         if layers_with_converters(self.network):
