@@ -112,7 +112,8 @@ def refuse_unfit(trainer: Trainer, task: HardwareAwareTask) -> None:
 
 def refuse_other_sharding(strategy: str | Strategy | None) -> None:
     """Raises UserError for ways of sharding under which layers have no weights of their own."""
-    named = isinstance(strategy, str) and strategy.startswith("fsdp") and strategy != NAME
+    word = strategy.lower().replace("_", "") if isinstance(strategy, str) else NAME
+    named = word.startswith(("fsdp", "modelparallel")) and word != NAME
     other = isinstance(strategy, FSDPStrategy | ModelParallelStrategy) and not isinstance(strategy, FullySharded)
     if named or other:
         what = f"'{strategy}'" if named else type(strategy).__name__
