@@ -1,0 +1,118 @@
+"""``--trainer.strategy fsdp2``: two processes (gloo, CPU), started by the real command."""
+
+from __future__ import annotations
+
+import csv
+import signal
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+
+import hwaware.tasks  # noqa: F401 - registers the strategy
+from hwaware.cli.main import main
+from hwaware.results.csv import read_rows
+from tests.command_line import FINETUNE, measured, run, run_process
+
+#: Importing the callback's module registers the tiny network in the processes.
+KILLER = ("--trainer.callbacks", "tests.tiny.KillAt", "--trainer.callbacks.point", "batch_start")
+
+#: Converters' ranges are measured on the shards; one process has a validation batch more than the other.
+OPTIONS = (
+    *("--model.name", "tiny_test_vit", "--model.hardware.crossbar.converters", "{dac_bits: 8, adc_bits: 8}"),
+    *("--model.optimizer", "torch.optim.AdamW", "--model.optimizer.lr", 0.001, "--trainer.gradient_clip_val", 1),
+    *("--data.val_rows", "[0,129]", "--data.eval_batch_size", 64, "--evaluation.every_n_epochs", 1),
+    *("--trainer.val_check_interval", 0.5, "--trainer.devices", 2),
+)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "vit.safetensors"
+    torch.manual_seed(0)
+    save_file(timm.create_model("tiny_test_vit").state_dict(), path)
+    return path
+
+
+def fit(weights, folder, strategy, *more, kill_at=-1):
+    common = ("fit", "--config", FINETUNE, "--model.weights", weights, *KILLER, "--trainer.callbacks.step")
+    point = 10**6 if kill_at < 0 else kill_at
+    return run_process(*common, point, *OPTIONS, "--trainer.strategy", strategy, *more, cwd=folder)
+
+
+def close(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    for key, value in ours.items():
+        torch.testing.assert_close(value, theirs[key], rtol=1e-3, atol=1e-5)
+
+
+def logged(folder):
+    with (folder / "metrics.csv").open() as file:
+        return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+@pytest.mark.slow
+def test_a_sharded_run_that_is_killed_and_resumed_ends_as_that_of_ddp(weights, tmp_path):
+    ddp, fsdp = tmp_path / "ddp", tmp_path / "fsdp"
+    for folder in (ddp, fsdp):
+        folder.mkdir()
+    done = fit(weights, ddp, "ddp")
+    assert done.returncode == 0, done.stderr
+    done = fit(weights, fsdp, "fsdp2", kill_at=7)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    done = fit(weights, fsdp, "fsdp2", "--ckpt_path", "last")
+    assert done.returncode == 0, done.stderr
+    assert "configure_model" not in done.stderr
+
+    expected, first, second = (
+        root / "runs" / "finetune" / version
+        for root, version in ((ddp, "version_0"), (fsdp, "version_0"), (fsdp, "version_1"))
+    )
+    losses = {row["step"]: row["train/loss"] for row in logged(first) + logged(second) if "train/loss" in row}
+    assert losses == pytest.approx(
+        {row["step"]: row["train/loss"] for row in logged(expected) if "train/loss" in row}, rel=1e-4
+    )
+    close(load_file(second / "model.safetensors"), load_file(expected / "model.safetensors"))
+
+    ours, theirs = (torch.load(one / "checkpoints" / "last.ckpt", weights_only=True) for one in (second, expected))
+    assert {type(value) for value in ours["state_dict"].values()} == {torch.Tensor}
+    assert list(ours["state_dict"]) == list(theirs["state_dict"])
+    close(ours["state_dict"], theirs["state_dict"])
+    (ours,), (theirs,) = ours["optimizer_states"], theirs["optimizer_states"]
+    assert ours["param_groups"] == theirs["param_groups"] and ours["state"].keys() == theirs["state"].keys()
+    for number, state in ours["state"].items():
+        close(state, theirs["state"][number])
+
+    rows, sharded = read_rows(expected / "rows.csv"), read_rows(second / "rows.csv")
+    assert [row.value for row in sharded] == pytest.approx([row.value for row in rows], abs=0.5)
+    single = ("--trainer.devices", 1, "--trainer.strategy", "auto", "--trainer.default_root_dir", tmp_path / "drift")
+    again = ("--config", FINETUNE, "--model.weights", weights, *OPTIONS, *single)
+    run("drift", *again, "--weights", second / "model.safetensors", "--evaluation.networks", "[base,finetuned]")
+    assert measured(tmp_path / "drift" / "finetune" / "version_0" / "rows.csv") == measured(second / "rows.csv")
+
+
+REFUSED = {
+    "one process": (["--trainer.strategy", "fsdp2"], "'fsdp2' shards over processes, but there is one"),
+    "FSDP1": (["--trainer.strategy", "fsdp", "--trainer.devices", "2"], "'fsdp' is not for layers in memory cells"),
+    "Lightning's by name": (["--trainer.strategy", "ModelParallelStrategy"], "in memory cells: write fsdp2"),
+    "Lightning's": (
+        ["--trainer.strategy", "{class_path: lightning.pytorch.strategies.ModelParallelStrategy}"],
+        "trainer.strategy ModelParallelStrategy is not for layers in memory cells: write fsdp2",
+    ),
+    "averages": (
+        ["--trainer.strategy", "fsdp2", "--trainer.devices", "2", "--trainer.callbacks", "EMAWeightAveraging"],
+        "averaged weights",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(case, weights, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    options, reason = REFUSED[case]
+    recipe = ("fit", "--config", FINETUNE, "--model.name", "tiny_test_vit", "--model.weights", str(weights))
+    assert main([*recipe, *options]) == 2
+    error = capsys.readouterr().err
+    assert reason in error and len(error.splitlines()) <= 2
+    assert list(tmp_path.iterdir()) == []
