@@ -14,6 +14,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric, MetricCollection
@@ -277,11 +278,19 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         a = self.distillation.weight
         return (1 - a) * loss + a * distillation_loss(output, taught, self.distillation.temperature)
 
-    def teacher(self, device: torch.device) -> Callable[[Any], Any] | None:
-        """What the digital network that this one starts from says to a batch; None without distillation."""
+    def teacher(self, device: torch.device, mesh: DeviceMesh | None = None) -> Callable[[Any], Any] | None:
+        """What the digital network that this one starts from says to a batch; None without distillation.
+
+        Args:
+            device: where it runs.
+            mesh: of the processes that it is sharded over, and that call it together; None: it is whole.
+        """
         if self.distillation is None:
             return None
-        return partial(self.predict, self.build_network().to(device).eval().requires_grad_(False))
+        network = self.build_network().eval().requires_grad_(False)
+        if mesh is not None:
+            shard(network, mesh)
+        return partial(self.predict, network.to(device))
 
     def configure_models(self) -> None:
         """Builds the network and, for cells, converts it."""
@@ -304,11 +313,6 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         if self.device_mesh is not None and not self._structure:
             refuse_unfit(self.trainer, self)
             self._structure = [shard(self.network, self.device_mesh["data_parallel"])]
-
-    @property
-    def is_sharded(self) -> bool:
-        """Whether each process has a part of every parameter."""
-        return bool(self._structure)
 
     def copy_network(self) -> nn.Module:
         """A copy of the whole network. For all processes, where it is sharded."""
@@ -363,7 +367,8 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         self.train()  # Lightning leaves the modes that it finds
         if self.retention is not None:  # here, because by now the weights are on their device
             install_retention(self.network, self.retention)
-        self._teach = self.teacher(self.device)  # no submodule: it is neither trained nor saved
+        # no submodule: it is neither trained nor saved
+        self._teach = self.teacher(self.device, self.device_mesh and self.device_mesh["data_parallel"])
 
     def on_train_end(self) -> None:
         self.settle()

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy, Strategy, StrategyRegistry
 from lightning.pytorch.trainer.states import TrainerStatus
@@ -30,7 +29,7 @@ class FullySharded(ModelParallelStrategy):
     When a run is done, the task has a whole network again.
     """
 
-    lightning_restore_optimizer = True  # type: ignore[assignment]  # a property of Lightning's
+    lightning_restore_optimizer = True
 
     def __init__(self) -> None:
         super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False)

@@ -1,7 +1,7 @@
 """A network's parameters in shards on several processes: FSDP2, :func:`torch.distributed.fsdp.fully_shard`.
 
-A unit's parameters are gathered when its forward runs and are plain tensors there, so that a layer's scale ``s = max|w|``
-is the whole layer's. Outside of it they are DTensors, of which each process holds some rows.
+A unit's parameters are gathered when its forward runs and are plain tensors there, so that a layer's scale is the whole
+layer's. Outside of it they are DTensors, of which each process holds some rows.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def shard(network: nn.Module, mesh: DeviceMesh) -> nn.Module:
     on_meta = {
         id(one): nn.Parameter(torch.empty_like(one, device="meta"), one.requires_grad) for one in network.parameters()
     }
-    structure = copy.deepcopy(network, on_meta)  # type: ignore[arg-type]  # what deepcopy takes for copied already
+    structure = copy.deepcopy(network, on_meta)  # which takes these for copied already
     for unit in reversed(units(network).values()):
         fully_shard(unit, mesh=mesh)
     return structure
@@ -106,7 +106,7 @@ def whole_copy(network: nn.Module, structure: nn.Module) -> nn.Module:
         id(one): nn.Parameter(gathered(weights[name]).to("cpu", copy=True), one.requires_grad)
         for name, one in structure.named_parameters()
     }
-    whole = copy.deepcopy(structure, made)  # type: ignore[arg-type]  # as above
+    whole = copy.deepcopy(structure, made)  # as above
     buffers = dict(whole.named_buffers())
     for name, buffer in network.named_buffers():
         buffers[name].copy_(buffer)

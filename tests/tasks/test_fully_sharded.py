@@ -1,29 +1,28 @@
-"""``--trainer.strategy fsdp2``: two processes (gloo, CPU), started by the real command."""
+"""``--trainer.strategy fsdp2`` on two processes (gloo, CPU)."""
 
 from __future__ import annotations
 
 import csv
-import signal
 
 import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-import hwaware.tasks  # noqa: F401 - registers the strategy
 from hwaware.cli.main import main
+from hwaware.errors import UserError
 from hwaware.results.csv import read_rows
-from tests.command_line import FINETUNE, measured, run, run_process
-
-#: Importing the callback's module registers the tiny network in the processes.
-KILLER = ("--trainer.callbacks", "tests.tiny.KillAt", "--trainer.callbacks.point", "batch_start")
+from hwaware.tasks.fully_sharded import refuse_other_sharding
+from tests.command_line import FINETUNE, measured, run
+from tests.side_by_side import run_side_by_side
 
 #: Converters' ranges are measured on the shards; one process has a validation batch more than the other.
 OPTIONS = (
     *("--model.name", "tiny_test_vit", "--model.hardware.crossbar.converters", "{dac_bits: 8, adc_bits: 8}"),
     *("--model.optimizer", "torch.optim.AdamW", "--model.optimizer.lr", 0.001, "--trainer.gradient_clip_val", 1),
-    *("--data.val_rows", "[0,129]", "--data.eval_batch_size", 64, "--evaluation.every_n_epochs", 1),
-    *("--trainer.val_check_interval", 0.5, "--trainer.devices", 2),
+    *("--model.distillation", "{temperature: 2.0, weight: 0.5}", "--trainer.devices", 2),
+    *("--data.val_rows", "[0,129]", "--data.eval_batch_size", 64, "--trainer.val_check_interval", 0.5),
+    *("--evaluation.every_n_epochs", 1, "--evaluation.n_chips", 2),
 )
 
 
@@ -35,10 +34,9 @@ def weights(tmp_path_factory):
     return path
 
 
-def fit(weights, folder, strategy, *more, kill_at=-1):
-    common = ("fit", "--config", FINETUNE, "--model.weights", weights, *KILLER, "--trainer.callbacks.step")
-    point = 10**6 if kill_at < 0 else kill_at
-    return run_process(*common, point, *OPTIONS, "--trainer.strategy", strategy, *more, cwd=folder)
+def fit(weights, folder, strategy, *more):
+    where = ("--model.weights", weights, "--trainer.default_root_dir", folder)
+    return ["fit", "--config", FINETUNE, *where, *OPTIONS, "--trainer.strategy", strategy, *more]
 
 
 def close(ours, theirs):
@@ -55,19 +53,16 @@ def logged(folder):
 @pytest.mark.slow
 def test_a_sharded_run_that_is_killed_and_resumed_ends_as_that_of_ddp(weights, tmp_path):
     ddp, fsdp = tmp_path / "ddp", tmp_path / "fsdp"
-    for folder in (ddp, fsdp):
-        folder.mkdir()
-    done = fit(weights, ddp, "ddp")
-    assert done.returncode == 0, done.stderr
-    done = fit(weights, fsdp, "fsdp2", kill_at=7)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    done = fit(weights, fsdp, "fsdp2", "--ckpt_path", "last")
-    assert done.returncode == 0, done.stderr
-    assert "configure_model" not in done.stderr
+    dying = ("--trainer.callbacks", "tests.tiny.DieAt", "--trainer.callbacks.batches", 7)
+    commands = {
+        "whole": fit(weights, ddp, "ddp"),
+        "killed": fit(weights, fsdp, "fsdp2", *dying),
+        "resumed": fit(weights, fsdp, "fsdp2", "--ckpt_path", "last"),
+    }
+    assert run_side_by_side(commands.values(), tmp_path) == [[0, 1, 0], [0, 1, 0]]
 
     expected, first, second = (
-        root / "runs" / "finetune" / version
-        for root, version in ((ddp, "version_0"), (fsdp, "version_0"), (fsdp, "version_1"))
+        root / "finetune" / version for root, version in ((ddp, "version_0"), (fsdp, "version_0"), (fsdp, "version_1"))
     )
     losses = {row["step"]: row["train/loss"] for row in logged(first) + logged(second) if "train/loss" in row}
     assert losses == pytest.approx(
@@ -95,7 +90,6 @@ def test_a_sharded_run_that_is_killed_and_resumed_ends_as_that_of_ddp(weights, t
 REFUSED = {
     "one process": (["--trainer.strategy", "fsdp2"], "'fsdp2' shards over processes, but there is one"),
     "FSDP1": (["--trainer.strategy", "fsdp", "--trainer.devices", "2"], "'fsdp' is not for layers in memory cells"),
-    "Lightning's by name": (["--trainer.strategy", "ModelParallelStrategy"], "in memory cells: write fsdp2"),
     "Lightning's": (
         ["--trainer.strategy", "{class_path: lightning.pytorch.strategies.ModelParallelStrategy}"],
         "trainer.strategy ModelParallelStrategy is not for layers in memory cells: write fsdp2",
@@ -116,3 +110,11 @@ def test_refused(case, weights, tmp_path, monkeypatch, capsys):
     error = capsys.readouterr().err
     assert reason in error and len(error.splitlines()) <= 2
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["fsdp", "fsdp_cpu_offload", "ModelParallelStrategy", "model_parallel"])
+def test_other_names_for_sharding_are_refused(name):
+    with pytest.raises(UserError, match="write fsdp2"):
+        refuse_other_sharding(name)
+    for other in ("fsdp2", "ddp", "auto", None):
+        refuse_other_sharding(other)
