@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import VisionTransformer, build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
 
@@ -41,12 +41,20 @@ _CFG = {
     "first_conv": "conv1",
     "classifier": "linear",
 }
-default_cfgs = generate_default_cfgs({"tiny_test_net": _CFG})
+_VIT_CFG = {**_CFG, "first_conv": "patch_embed.proj", "classifier": "head"}
+default_cfgs = generate_default_cfgs({"tiny_test_net": _CFG, "tiny_test_vit": _VIT_CFG})
 
 
 @register_model
 def tiny_test_net(pretrained: bool = False, **kwargs: Any) -> TinyNet:
     return build_model_with_cfg(TinyNet, "tiny_test_net", pretrained, **kwargs)
+
+
+@register_model
+def tiny_test_vit(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """Two blocks of a vision transformer."""
+    sizes = {"img_size": 8, "patch_size": 4, "embed_dim": 20, "depth": 2, "num_heads": 2, "num_classes": 10}
+    return build_model_with_cfg(VisionTransformer, "tiny_test_vit", pretrained, **{**sizes, **kwargs})
 
 
 class SaveEachRank(Callback):

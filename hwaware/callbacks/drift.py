@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -185,8 +184,11 @@ class DriftEvaluation(Callback):
 
 
 def finetuned_network(task: HardwareAwareTask) -> nn.Module:
-    """A digital copy of the task's network, with its effective weights, bit for bit as its files give it back."""
-    network = to_digital(copy.deepcopy(task.network))
+    """A digital copy of the task's network, with its effective weights, bit for bit as its files give it back.
+
+    For all processes, where it is sharded.
+    """
+    network = to_digital(task.copy_network())
     if task.adapters is None:
         return network
     state, gain = adapter_state(network), task.adapters.gain

@@ -25,6 +25,7 @@ from hwaware.callbacks import (
 from hwaware.cli.classes import check_classes
 from hwaware.cli.parser import StrictParser, unused_sections
 from hwaware.errors import UserError
+from hwaware.tasks.fully_sharded import refuse_other_sharding
 
 
 def build(run: Callable[..., Any], parser: StrictParser, config: Namespace) -> dict[str, Any]:
@@ -87,6 +88,7 @@ def _trainer(settings: Namespace, own: list[Any]) -> Trainer:
     plugins = [*plugins] if isinstance(plugins, list) else [plugins]
     if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
         plugins.append(WholeCheckpoints())
+    refuse_other_sharding(settings.strategy)  # before Lightning, which would have it on GPUs
     log = logging.getLogger("lightning.pytorch")
     level = log.level
     log.setLevel(logging.WARNING)  # its advertisements would stand before what went wrong

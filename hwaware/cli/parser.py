@@ -24,6 +24,10 @@ from hwaware.tasks import HardwareAwareTask
 
 # Lightning's own use of torch, which nobody here can change.
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+# The task has that hook for fsdp2 alone, under which such averages are refused.
+warnings.filterwarnings(
+    "ignore", message=".*WeightAveraging callback with a model that overrides the configure_model.*"
+)
 # Small samples are loaded faster without workers.
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 

@@ -11,6 +11,7 @@ from hwaware.data import SampleData
 from hwaware.errors import UserError
 from hwaware.export.weights import load_weights, read_checkpoint
 from hwaware.tasks import HardwareAwareTask
+from hwaware.tasks.fully_sharded import refuse_unfit
 
 
 def the_one(weights: str | None, ckpt_path: str | None) -> str | None:
@@ -34,6 +35,7 @@ def try_data(
     trainer: Trainer, task: HardwareAwareTask, datamodule: LightningDataModule, stage: str, ckpt_path: str | None
 ) -> None:
     """Reads what Lightning would read only after it has made the run's folder, and raises what is wrong with it."""
+    refuse_unfit(trainer, task)
     trainer.strategy.connect(task)
     datamodule.trainer = trainer
     datamodule.prepare_data()

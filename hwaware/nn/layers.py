@@ -143,7 +143,10 @@ class AnalogLayer(nn.Module):
 
     def latent(self) -> Tensor:
         """Latent weights as cells hold them, ``[C_out, C_in/groups, *kernel]``; differentiable in the parameter."""
-        return self.as_rows(self.weight)
+        weight: Any = self.weight
+        if hasattr(weight, "full_tensor"):  # FSDP2's shard, outside of forward; the scale is of all shards
+            weight = weight.full_tensor()
+        return self.as_rows(weight)
 
     @torch.no_grad()
     def hold(self, latent: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -15,6 +16,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric, MetricCollection
@@ -34,6 +36,7 @@ from hwaware.nn import (
 )
 from hwaware.nn.batches import split_batch
 from hwaware.nn.reads import refusing_reads
+from hwaware.tasks.fully_sharded import refuse_unfit
 from hwaware.tasks.same_run import refuse_other_run
 from hwaware.training import (
     WAYS,
@@ -60,6 +63,7 @@ from hwaware.training import (
     synchronise_batch_norms,
     weight_for_share,
 )
+from hwaware.training.sharding import keep_gathered, shard, whole_copy
 
 if TYPE_CHECKING:
     from hwaware.metrics import Answers
@@ -149,6 +153,8 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
     _together: WeightsTogether | None = None
     #: The digital network's output for a batch, while training with distillation.
     _teach: Callable[[Any], Any] | None = None
+    #: Of the network, while its parameters lie in shards: in a list, so that it is no part of the task.
+    _structure: list[nn.Module]
 
     def __init__(
         self,
@@ -170,6 +176,7 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         weights_way: Literal["by_layer", "together", "compiled"] | None = None,
     ) -> None:
         super().__init__()
+        self._structure = []
         of_cells = {"noise": noise, "retention": retention, "bias": bias, "clip_alpha": clip_alpha}
         for field, value in of_cells.items():
             if hardware is None and value is not None:
@@ -316,11 +323,19 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         a = self.distillation.weight
         return (1 - a) * loss + a * distillation_loss(output, taught, self.distillation.temperature)
 
-    def teacher(self, device: torch.device) -> Callable[[Any], Any] | None:
-        """What the digital network that this one starts from says to a batch; None without distillation."""
+    def teacher(self, device: torch.device, mesh: DeviceMesh | None = None) -> Callable[[Any], Any] | None:
+        """What the digital network that this one starts from says to a batch; None without distillation.
+
+        Args:
+            device: where it runs.
+            mesh: of the processes that it is sharded over, and that call it together; None: it is whole.
+        """
         if self.distillation is None:
             return None
-        return partial(self.predict, self.build_network().to(device).eval().requires_grad_(False))
+        network = self.build_network().eval().requires_grad_(False)
+        if mesh is not None:
+            shard(network, mesh)
+        return partial(self.predict, network.to(device))
 
     def configure_models(self) -> None:
         """Builds the network and, for cells, converts it."""
@@ -345,6 +360,22 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
             for field in ("retention", "bias", "clip_alpha"):
                 if getattr(self, field) is not None:
                     raise UserError(f"{field} moves weights in cells, but freeze leaves none to move: set it to null.")
+
+    def configure_model(self) -> None:
+        """Lightning's hook, in every process: shards the network, where the Trainer's strategy is ``fsdp2``."""
+        if self.device_mesh is not None and not self._structure:
+            refuse_unfit(self.trainer, self)
+            self._structure = [shard(self.network, self.device_mesh["data_parallel"])]
+
+    def copy_network(self) -> nn.Module:
+        """A copy of the whole network. For all processes, where it is sharded."""
+        return whole_copy(self.network, *self._structure) if self._structure else copy.deepcopy(self.network)
+
+    def make_whole(self) -> None:
+        """Undoes the sharding. For all processes."""
+        if self._structure:
+            self.network = self.copy_network()
+            self._structure, self._device_mesh = [], None
 
     @property
     def placement(self) -> Placement | None:
@@ -399,10 +430,18 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         if self.retention is not None:  # here, because by now the weights are on their device
             install_retention(self.network, self.retention)
         self._choose_way()
-        self._teach = self.teacher(self.device)  # no submodule: it is neither trained nor saved
+        # no submodule: it is neither trained nor saved
+        self._teach = self.teacher(self.device, self.device_mesh and self.device_mesh["data_parallel"])
 
     def _choose_way(self) -> None:
         """As the recipe says, else as the run began, else as is best here."""
+        if self._structure:
+            if self.weights_way not in (None, "by_layer"):
+                raise UserError(
+                    f"weights_way '{self.weights_way}' needs whole weights, and fsdp2 shards them: drop it."
+                )
+            self._way = "by_layer"
+            return
         began = self._way
         self._way = choose_way(self.network, self.weights_way or began)
         if began is not None and self._way != began:
@@ -489,12 +528,18 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         self.log(f"{stage}/loss", self.judged_loss(output, batch), batch_size=len(batch[0]), sync_dist=True)
 
     def on_validation_start(self) -> None:
+        keep_gathered(self.network, True)
         self.settle()
         self._calibrate()
 
+    def on_validation_end(self) -> None:
+        keep_gathered(self.network, False)
+
     def on_test_start(self) -> None:
-        self.settle()
-        self._calibrate()
+        self.on_validation_start()
+
+    def on_test_end(self) -> None:
+        self.on_validation_end()
 
     def _calibrate(self) -> None:
         if layers_with_converters(self.network):

@@ -162,7 +162,7 @@ class ImageClassification(HardwareAwareTask):
     def decays(self, name: str, parameter: nn.Parameter) -> bool:
         if self.layer_decay is None:
             return True
-        kept = getattr(self.network, "no_weight_decay", set)()  # positions and class tokens, in transformers
+        kept: set[str] = getattr(self.network, "no_weight_decay", set)()  # positions and class tokens, in transformers
         return parameter.ndim > 1 and name not in kept
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:

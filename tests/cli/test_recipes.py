@@ -235,7 +235,12 @@ def test_recipe_of_sparse_adaptation_runs_from_the_teacher_to_repaired_chips(rec
     assert len(rows) == 3 * (2 if "lenet5" in recipe else 1)  # methods and metrics
 
 
-READERS = {"squad2_bert_base": "Bert", "squad2_minilm": "Bert", "squad2_distilbert": "DistilBert"}
+READERS = {
+    "squad2_bert_base": "Bert",
+    "squad2_bert_large": "Bert",
+    "squad2_minilm": "Bert",
+    "squad2_distilbert": "DistilBert",
+}
 
 
 @pytest.mark.slow
