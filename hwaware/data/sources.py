@@ -250,7 +250,7 @@ def _open_flat(folder: Path) -> Source:
         images = FolderImages(folder, sorted(classes))
         counts = np.bincount(images.labels)
         if counts.min() < 3:
-            few = images.class_names[int(counts.argmin())]
+            few = sorted(classes)[int(counts.argmin())]
             raise UserError(
                 f"{folder / few} has {counts.min()} images, too few to split for training, validation and test: add "
                 "some, or make folders train/CLASS and test/CLASS."
