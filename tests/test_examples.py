@@ -79,6 +79,24 @@ def test_own_task(here, capsys):
     assert min(row.drift_free for row in found) > 65  # guessing answers all three right once in eight
 
 
+@pytest.mark.slow
+def test_own_network(here, capsys):
+    """Its name in timm is enough, in every part of the command; what the second run freezes stays."""
+    from safetensors.torch import load_file
+
+    for command in commands(here / "own_network.py"):
+        done(command, capsys)
+    found = rows(here, "in_cells")
+    assert {(row.model, row.network) for row in found} == {("small_digits", "base"), ("small_digits", "finetuned")}
+    assert min(row.base_digital for row in found) > 80
+    digital, in_cells = (
+        load_file(here / f"runs/{name}/version_0/model.safetensors") for name in ("digital", "in_cells")
+    )
+    assert digital["first.weight"].shape == (24, 1, 3, 3)
+    assert digital["first.bias"].equal(in_cells["first.bias"]) and not digital["head.bias"].equal(in_cells["head.bias"])
+    assert (digital["first.weight"] - in_cells["first.weight"]).abs().max() < 1e-6  # through the cell's curve, and back
+
+
 def test_own_data(here, capsys):
     (command,) = commands(here / "own_data.py")
     done(command, capsys)

@@ -32,6 +32,7 @@ class ImageInputs:
         mixing: whether training mixes images in pairs, which takes batches of even size.
         size: whether the config's input size is one of several that the network takes (``usual``), the only one
             (``fixed``), or timm's default for a network that names none (``unknown``).
+        class_names: of the outputs, in their order; the data that are set up fill it in.
         what, example: for messages.
     """
 
@@ -42,6 +43,7 @@ class ImageInputs:
     num_classes: int | None = None
     mixing: bool = False
     size: Literal["usual", "fixed", "unknown"] = "usual"
+    class_names: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

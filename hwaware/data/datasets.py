@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from hwaware.data.labelled import Images
-from hwaware.data.loading import KeyedDataset, seeded
+from hwaware.data.loading import LabelledDataset, seeded
 
 CACHE_BYTES = 512 * 2**20  # a split that is larger than this when decoded stays where it is
 
@@ -49,7 +49,7 @@ def in_memory(images: Images, show_progress: bool = False) -> Images:
     return InMemory(images, pixels)
 
 
-class TrainDataset(KeyedDataset):
+class TrainDataset(LabelledDataset):
     """(index, key) → (float32 image (3, H, W), label), augmented by what the key alone decides.
 
     Args:
@@ -60,6 +60,7 @@ class TrainDataset(KeyedDataset):
 
     def __init__(self, images: Images, transform: Callable, numpy: bool = False) -> None:
         self.images, self.transform, self.numpy = images, transform, numpy
+        self.labels = images.labels
 
     def __len__(self) -> int:
         return len(self.images)

@@ -13,6 +13,7 @@ from hwaware.data.base import SampleData
 from hwaware.data.contract import ImageInputs
 from hwaware.data.datasets import EvalDataset, TrainDataset, in_memory
 from hwaware.data.labelled import Images, Subset
+from hwaware.data.loading import BalancedSampler
 from hwaware.data.preprocessing import Preprocessing
 from hwaware.data.sources import Source, open_source
 from hwaware.data.subsets import TEST_SUBSET_SEED, VALIDATION_SEED, row_range, stratified_subset
@@ -21,6 +22,10 @@ from hwaware.errors import UserError
 
 #: ImageNet-21k has 21,841, the largest sets of faces and plants ten times as many.
 MAX_CLASSES = 1_000_000
+
+
+#: So many times the smallest class is the largest where their sizes are worth a word.
+_UNEQUAL = 3
 
 
 class ImageData(SampleData):
@@ -57,6 +62,8 @@ class ImageData(SampleData):
             network's name; ports from TensorFlow want 0.5 and 0.5).
         crop_pct, interpolation: of resizing and cropping (default: likewise).
         image_size: side of what the network sees, or height and width (default: likewise).
+        balanced: train on as many images of each class, those of small ones several times; repairs that are fitted
+            offline do so too.
         seed: of order and augmentation; None is the run's (0 without a run).
 
     Raises (in ``setup``, as UserError): no data, a single class, an image that cannot be decoded, classes that are not
@@ -91,9 +98,12 @@ class ImageData(SampleData):
         crop_pct: float | None = None,
         interpolation: str | None = None,
         image_size: int | list[int] | None = None,
+        balanced: bool = False,
         seed: int | None = None,
     ) -> None:
         super().__init__(batch_size, eval_batch_size, num_workers, seed)
+        if balanced:
+            self.sampler = BalancedSampler
         check_augment(augment, auto_augment, color_jitter, random_erasing)
         self.auto_augment, self.color_jitter, self.random_erasing = auto_augment, color_jitter, random_erasing
         self.source, self.path, self.name = source, path, name
@@ -136,7 +146,17 @@ class ImageData(SampleData):
     def described(self) -> str:
         where = self.origin.where or self.path
         size = " × ".join(map(str, self.inputs.data_config["input_size"][-2:]))
-        return f"{super().described}{f' ({where})' if where else ''}, {self.num_classes} classes, seen at {size}"
+        unequal = ""
+        if isinstance(train := self._datasets.get("train"), TrainDataset):
+            counts = np.bincount(train.labels, minlength=self.num_classes)
+            if counts.max() >= _UNEQUAL * counts.min():
+                unequal = f" of {counts.min():,} … {counts.max():,} training images (data.balanced, model.by_class)"
+        where = f" ({where})" if where else ""
+        return f"{super().described}{where}, {self.num_classes} classes{unequal}, seen at {size}"
+
+    def setup(self, stage: Literal["fit", "validate", "test", "predict"] | str | None = None) -> None:
+        super().setup(stage)
+        self.inputs.class_names[:] = self.class_names  # the task scores classes by name
 
     def _stored(self, split: str) -> Images:
         """A split as the source has it."""

@@ -129,6 +129,40 @@ class LengthGroupedSampler(ResumableSampler):
         return [index for batch in batches for index in batch] + indices[whole:]
 
 
+class LabelledDataset(KeyedDataset):
+    """Training samples of classes.
+
+    Attributes:
+        labels: of the samples, in their order.
+    """
+
+    labels: np.ndarray
+
+
+class BalancedSampler(ResumableSampler):
+    """As many samples of each class in an epoch, which is as long as without: of small classes several times each.
+
+    All of a class are taken before one is again; each time another key seeds the augmentation.
+    """
+
+    dataset: LabelledDataset
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        total = self.num_samples * self.num_replicas
+        draw = np.random.RandomState(sample_key(self.key_seed, "balanced", self.epoch) % 2**32)
+        labels = np.asarray(self.dataset.labels)
+        classes = draw.permutation(np.unique(labels))
+        found: list[tuple[int, int]] = []  # indices, and how often each was taken before
+        for place, label in enumerate(classes):
+            rows, wanted = np.flatnonzero(labels == label), total // len(classes) + (place < total % len(classes))
+            passes = -(-wanted // len(rows))
+            taken = [(int(index), before) for before in range(passes) for index in draw.permutation(rows)]
+            found += taken[:wanted]
+        order = [found[at] for at in draw.permutation(total)][self.rank :: self.num_replicas]
+        left = order[self.start_batch * self.batch_size :]
+        return iter([(index, sample_key(self.key_seed, self.epoch, index, before)) for index, before in left])
+
+
 class EverySampleSampler(DistributedSampler):
     """In order, each sample on one rank only and none twice (torch's sampler repeats some to make ranks equal)."""
 

@@ -14,6 +14,7 @@ from hwaware.evaluation.resume import PartialRows
 from hwaware.evaluation.run import Run
 from hwaware.evaluation.settings import EvaluationSettings
 from hwaware.evaluation.tracking import track
+from hwaware.report.by_class import apart
 from hwaware.report.html import write_report
 from hwaware.report.labels import age_label, device_slug, device_slugs, line_labels, method_label
 from hwaware.report.run_folder import print_tables, write_results
@@ -71,7 +72,7 @@ def leave(
         converted = copy.deepcopy(network).float()
         task.convert(converted, placement)
         cells += plot_device(converted, settings.ages_of(placement), folder, name)
-    report = write_report(folder, sections, cells, by_repair(costs), loss_points, evaluation.hits)
+    report = write_report(folder, sections, cells, by_repair(costs), loss_points, evaluation.hits, apart(rows)[1])
     plots = [figure for section in sections for figure in section.figures] + cells
     for tracker in run.trackers:
         track(tracker, rows, costs, plots, folder)

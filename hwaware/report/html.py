@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from hwaware.report.by_class import class_tables
 from hwaware.report.labels import age_label, points_label, varying_params
 from hwaware.report.learning import plot_learning
 from hwaware.report.tables import grids, life_heading
@@ -49,6 +50,7 @@ def write_report(
     costs: Costs | None = None,
     loss_points: float = LOSS_POINTS,
     hits: Hits | None = None,
+    classes: Sequence[Row] = (),
 ) -> Path:
     """Writes ``report.html`` with all figures in it, and returns its path.
 
@@ -62,6 +64,7 @@ def write_report(
         costs: what repairs cost.
         loss_points: points below base digital at which a chip no longer counts as good.
         hits: which samples were right, for gains over samples as well.
+        classes: rows of single classes.
     """
     from jinja2 import Environment, PackageLoader
 
@@ -81,6 +84,7 @@ def write_report(
             }
             for section, table in zip(sections, tables, strict=True)
         ],
+        class_tables=class_tables(classes),
         device_figures=list(map(_figure, device_figures)),
         learning=_learning(folder),
         shade=partial(_shade, loss_points=loss_points),

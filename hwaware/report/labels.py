@@ -34,6 +34,7 @@ _METRICS = {
     "f1_has_ans": "F1 of answerable questions",
     "f1_must_answer": "F1 when it must answer",
     "em": "exact match",
+    "balanced": "balanced accuracy",
 }
 
 

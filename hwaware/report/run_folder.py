@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from hwaware.report.by_class import apart, rich_tables
 from hwaware.report.html import Section
 from hwaware.report.labels import slug, varying_params
 from hwaware.report.plots import plot_accuracy, plot_costs
@@ -20,9 +21,10 @@ from hwaware.results.summary import LOSS_POINTS, write_summary
 
 
 def print_tables(rows: Sequence[Row], loss_points: float = LOSS_POINTS, hits: Hits | None = None) -> None:
-    """The accuracy tables, one per device and metric; with hits, gains over samples as well."""
+    """The accuracy tables, one per device and metric, and that of classes; with hits, gains over samples as well."""
     console = Console()
-    for table in accuracy_tables(rows, loss_points, hits):
+    rows, classes = apart(rows)
+    for table in [*accuracy_tables(rows, loss_points, hits), *rich_tables(classes)]:
         console.print(table)
 
 
@@ -39,6 +41,7 @@ def write_results(
     """
     write_rows(folder / "rows.csv", rows)
     write_summary(folder / "summary.csv", rows, chance, loss_points)
+    rows = apart(rows)[0]
     varying, sections = varying_params(rows), []
     for same in by_setting(rows).values():
         # A figure has one network where it is repaired in several ways, else all of them.

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
+#: What the metric of one class's accuracy begins with; its name follows.
+OF_CLASS = "class:"
+
 
 @dataclass(frozen=True)
 class RunLabels:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, partial
 from typing import Any
 
@@ -17,11 +17,13 @@ from torchmetrics.classification import MulticlassAccuracy
 from hwaware.data.base import SampleData
 from hwaware.data.contract import ImageInputs
 from hwaware.errors import UserError
+from hwaware.metrics.by_class import accuracy_by_class
 from hwaware.metrics.chance import chance_of_classes
 from hwaware.models import build_model
 from hwaware.models.inputs import check_kwargs, data_config, input_size_is
+from hwaware.models.own import registered
 from hwaware.nn.install import eval_mode
-from hwaware.tasks.base import HardwareAwareTask
+from hwaware.tasks.base import HardwareAwareTask, Scores
 from hwaware.tasks.normalisation import IMAGES, better_normalised
 from hwaware.training import Mixing
 
@@ -30,7 +32,8 @@ class ImageClassification(HardwareAwareTask):
     """Classifies images; a batch is ``(images [N, C, H, W], labels [N])``.
 
     Args:
-        name: the network's name in timm, or one of this package's (``resnet20_cifar``, …).
+        name: the network's name in timm, or one of this package's (``resnet20_cifar``, …); or of one that a file here
+            registers in timm: ``own_network.small_digits``.
         weights: file of pretrained weights, another trainer's checkpoint, or a folder's ``model.safetensors`` that this
             package wrote.
         weights_key: which weights of a checkpoint to take (``state_dict``, ``state_dict_ema``, …); None: averaged ones,
@@ -41,6 +44,7 @@ class ImageClassification(HardwareAwareTask):
         kwargs: the network's further arguments in timm: ``{in_chans: 1, img_size: 96, drop_path_rate: 0.1}``.
         label_smoothing: share of the target that is spread over all classes.
         mixing: Mixup and CutMix of the images that the network is trained on; None for neither.
+        by_class: score each class too, and their mean, the balanced accuracy: where classes are of unequal size.
         **options: the hardware, the noise, the optimiser, …: see :class:`~hwaware.tasks.HardwareAwareTask`. With
             ``layer_decay`` biases, norms and positions get no weight decay, as in timm.
     """
@@ -57,6 +61,7 @@ class ImageClassification(HardwareAwareTask):
         kwargs: dict[str, Any] | None = None,
         label_smoothing: float = 0.0,
         mixing: Mixing | None = None,
+        by_class: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -64,9 +69,11 @@ class ImageClassification(HardwareAwareTask):
             raise UserError(f"num_classes={num_classes} must be at least 2; null is what the network was trained for.")
         if not 0 <= label_smoothing < 1:
             raise UserError(f"label_smoothing={label_smoothing} must lie in [0, 1); 0.1 is usual.")
+        name = registered(name)
         self.name, self.weights, self.weights_key, self.pretrained = name, weights, weights_key, pretrained
         check_kwargs(kwargs or {})
-        self.kwargs = kwargs or {}
+        self.kwargs, self.by_class = kwargs or {}, by_class
+        self._class_names: list[str] = []
         self._asked_classes, self.label_smoothing, self.mixing = num_classes, label_smoothing, mixing
 
     @property
@@ -84,7 +91,7 @@ class ImageClassification(HardwareAwareTask):
 
     @property
     def chance_percent(self) -> dict[str, float]:
-        return chance_of_classes(self.num_classes)
+        return chance_of_classes(self.num_classes) | {"balanced": 100.0 / self.num_classes}
 
     @property
     def data_config(self) -> dict[str, Any]:
@@ -93,7 +100,8 @@ class ImageClassification(HardwareAwareTask):
 
     @property
     def inputs(self) -> ImageInputs:  # type: ignore[override]  # made of the network, not set
-        return ImageInputs(self.data_config, self.num_classes, self.mixing is not None, input_size_is(self.network))
+        size = input_size_is(self.network)
+        return ImageInputs(self.data_config, self.num_classes, self.mixing is not None, size, self._class_names)
 
     def build_network(self, weights: str | None = None) -> nn.Module:
         own = weights is None  # to start from; another file is judged as it is
@@ -164,6 +172,20 @@ class ImageClassification(HardwareAwareTask):
             return True
         kept: set[str] = getattr(self.network, "no_weight_decay", set)()  # positions and class tokens, in transformers
         return parameter.ndim > 1 and name not in kept
+
+    def score(self, network: nn.Module, batches: Iterable[Any]) -> dict[str, float]:
+        labels: list[Tensor] = []
+
+        def noted() -> Iterator[Any]:
+            for batch in batches:
+                labels.append(batch[1].cpu())
+                yield batch
+
+        scores = super().score(network, noted())
+        if self.by_class and isinstance(scores, Scores) and scores.hits is not None:
+            names = self._class_names or [str(number) for number in range(self.num_classes)]
+            scores.update(accuracy_by_class(scores.hits, torch.cat(labels), names))
+        return scores
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         if self._mix is not None:  # here, where the generators have just been seeded for the step

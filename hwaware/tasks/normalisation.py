@@ -59,10 +59,10 @@ def better_normalised(
     if gained - lost < max(_POINTS / 100 * n, _ERRORS * math.sqrt(gained + lost)):
         return None
     now, then = (100 * right.float().mean() for right in (own, found[best]))
-    usual_mean, usual_std = map(_said, _USUAL[best])
+    said_mean, said_std = (_said(values) for values in _USUAL[best])
     return (
         f"the digital network is right on {now:.0f} % of {n} images as they are normalised, and on {then:.0f} % with "
-        f"data.mean {usual_mean} and data.std {usual_std}: were its weights trained so?"
+        f"data.mean {said_mean} and data.std {said_std}: were its weights trained so?"
     )
 
 

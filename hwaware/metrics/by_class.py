@@ -1,0 +1,25 @@
+"""Accuracy by class, and their mean: what a network is worth where classes are of unequal size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from hwaware.results.row import OF_CLASS
+
+
+def accuracy_by_class(hits: Tensor, labels: Tensor, names: Sequence[str]) -> dict[str, float]:
+    """Percent of each class's samples that are right, and ``balanced``, the mean of these; of classes with samples.
+
+    Args:
+        hits: whether each sample is right, bool ``[N]``.
+        labels: its class, ``[N]``.
+        names: of the classes.
+    """
+    totals = torch.bincount(labels, minlength=len(names))
+    right = torch.bincount(labels[hits], minlength=len(names))
+    found = {name: 100 * right[at].item() / totals[at].item() for at, name in enumerate(names) if totals[at]}
+    balanced = sum(found.values()) / len(found)
+    return {"balanced": round(balanced, 4)} | {f"{OF_CLASS}{name}": round(one, 4) for name, one in found.items()}

@@ -1,0 +1,33 @@
+"""A network that a file of the user's registers in timm, named as that file's: ``own_network.small_digits``."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import timm
+
+from hwaware.errors import UserError, nearest
+
+
+def registered(name: str) -> str:
+    """The network's name in timm; imports the module that a dotted name has before it.
+
+    For names that a recipe or its user gives, never for those in weights or bundles.
+
+    Raises:
+        UserError: the module registers no such network.
+    """
+    module, _, own = name.rpartition(".")
+    if not module or timm.is_model(name.partition(".")[0]) or not all(map(str.isidentifier, name.split("."))):
+        return name  # timm's own, with or without the tag of its weights; or the hub's
+    try:
+        import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise UserError(f"network '{name}': {module} needs the module '{error.name}', which is missing.") from None
+        hint = nearest(name, timm.list_models())
+        raise UserError(f"unknown network '{name}': there is no {module}.py here, and none in timm. {hint}") from None
+    if not timm.is_model(own):
+        hint = nearest(own, timm.list_models(module=module.rpartition(".")[2]))
+        raise UserError(f"network '{name}': {module} registers no network '{own}' in timm. {hint}".rstrip())
+    return own
