@@ -50,7 +50,10 @@ def calibrate(model: nn.Module, predict: Callable[[nn.Module, Any], Any], batche
         return hook
 
     percentiles = {name: converters.percentile for name, (_, converters) in layers.items()}
-    handles = [layer.register_forward_hook(record(name, percentiles[name])) for name, (layer, _) in layers.items()]
+    handles = [
+        layer.register_forward_hook(record(name, percentiles[name]), prepend=True)
+        for name, (layer, _) in layers.items()
+    ]  # before what adapters add
     try:
         for layer, _ in layers.values():
             layer._exact_signals = True
