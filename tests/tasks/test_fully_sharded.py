@@ -20,7 +20,8 @@ OPTIONS = (
     *("--model.name", "tiny_test_vit", "--model.hardware.crossbar.converters", "{dac_bits: 8, adc_bits: 8}"),
     *("--model.optimizer", "torch.optim.AdamW", "--model.optimizer.lr", 0.001, "--trainer.gradient_clip_val", 1),
     *("--model.distillation", "{temperature: 2.0, weight: 0.5}", "--trainer.devices", 2),
-    *("--data.val_rows", "[0,129]", "--data.eval_batch_size", 64, "--trainer.val_check_interval", 0.5),
+    *("--data.train_rows", "[0,640]", "--data.val_rows", "[640,769]", "--data.batch_size", 32),
+    *("--data.eval_batch_size", 64, "--trainer.val_check_interval", 0.5),
 )
 #: Chips are aged in the midst of training, and at its end.
 AGED = ("--evaluation.every_n_epochs", 1, "--evaluation.networks", "[finetuned]", "--evaluation.ages_s", "[315360000]")
