@@ -170,7 +170,7 @@ class ImageClassification(HardwareAwareTask):
     def decays(self, name: str, parameter: nn.Parameter) -> bool:
         if self.layer_decay is None:
             return True
-        kept = getattr(self.network, "no_weight_decay", set)()  # positions and class tokens, in transformers
+        kept: set[str] = getattr(self.network, "no_weight_decay", set)()  # positions and class tokens, in transformers
         return parameter.ndim > 1 and name not in kept
 
     def score(self, network: nn.Module, batches: Iterable[Any]) -> dict[str, float]:
