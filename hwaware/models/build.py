@@ -66,7 +66,7 @@ def build_model(
         raise UserError(_refused(name, made_with, error)) from error
     if not hasattr(model, "num_classes"):
         raise UserError(f"{name} is no classifier: the network has no attribute num_classes.")
-    model.made_with = made_with  # type: ignore[assignment]  # torch's types know modules and tensors as attributes
+    model.made_with = made_with  # type: ignore[assignment]  # a plain attribute, as head_is_new
     if pretrained and weights is None:
         return model
     if weights is not None:
