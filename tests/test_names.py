@@ -59,4 +59,4 @@ def test_classes_are_counted_before_they_are_named():
     images = data.origin.splits["train"]()
     images.labels = np.asarray([0, 10**12])
     with pytest.raises(UserError, match="has label 1000000000000; up to 1,000,000 classes"):
-        data._check_classes(images)
+        data._check_classes(images, "train")

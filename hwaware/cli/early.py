@@ -174,9 +174,9 @@ def _check_names(settings: Any) -> None:
             _check_preset(value["name"])
         mapping = value.get("mapping")
         if key == "encoding" and isinstance(mapping, str) and "." not in mapping:
-            known = [*strings_given_to("hwaware.hardware.encoding.mapping", "Mapping"), "bit_sliced"]
-            if mapping not in known:
-                raise UserError(f"mapping '{mapping}' is unknown. {nearest(mapping, known)}")
+            known = strings_given_to("hwaware.hardware.encoding.mapping", "Mapping")
+            if known and mapping not in (*known, "bit_sliced"):
+                raise UserError(f"mapping '{mapping}' is unknown. {nearest(mapping, [*known, 'bit_sliced'])}")
 
 
 def _tables(settings: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import ast
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from importlib.machinery import PathFinder
+from importlib.util import find_spec
 from pathlib import Path
 
 
@@ -97,7 +96,7 @@ def _statements(module: str) -> Iterator[ast.stmt]:
 @cache
 def _tree(module: str) -> ast.Module | None:
     top, *parts = module.split(".")
-    spec = PathFinder.find_spec(top, sys.path)
+    spec = find_spec(top)  # imports nothing, and knows editable installations
     if spec is None or not spec.submodule_search_locations:
         return None
     place = Path(next(iter(spec.submodule_search_locations)), *parts)

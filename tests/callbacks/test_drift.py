@@ -104,6 +104,7 @@ def test_everything_a_run_leaves(fitted):
                 "accuracy_reram_cmo_differential_top1",
                 "accuracy_reram_cmo_differential_top5",
                 "conductances_reram_cmo_differential",
+                "learning",
                 "transform_reram_cmo_differential",
             )
         ),

@@ -30,6 +30,8 @@ class Mixture(nn.Module):
             experts_implementation="eager",
         )
         self.gate, self.experts = mixtral.MixtralTopKRouter(config), mixtral.MixtralExperts(config)
+        for parameter in self.parameters():  # transformers leaves memory as it is
+            nn.init.zeros_(parameter)
 
     def forward(self, x):
         _, scores, indices = self.gate(x)

@@ -140,7 +140,7 @@ def test_validation_runs_without_noise():
     digital = build_model("tiny_test_net", num_classes=10)
     digital.load_state_dict(effective)
     hits = [(digital.eval()(x).argmax(1) == y).float() for x, y in images(32)]
-    assert validated.accuracy == pytest.approx(torch.cat(hits).mean().item())
+    assert validated.accuracy == pytest.approx(100 * torch.cat(hits).mean().item())
 
 
 def test_noise_and_retention_are_gone_after_training():
