@@ -317,7 +317,7 @@ def test_the_command_exports_what_it_reads_back(tmp_path, capsys):
         *("export", "--config", FINETUNE, "--model.weights", str(pretrained_weights()), "--out", tmp_path / "bundle"),
         *("--evaluation.schedule.per_decade", 1, "--evaluation.schedule.youngest_s", 1e8),
         *("--evaluation.schedule.instances", 2, "--evaluation.schedule.target_percent", 99.9),
-        *("--evaluation.methods", "[{class_path: VeraPlus, init_args: {steps: 2}}, {class_path: Dora}]"),
+        *("--evaluation.methods", "[{class_path: VeraPlus, init_args: {steps: 30}}, {class_path: Dora}]"),
         *("--trainer.default_root_dir", tmp_path / "runs"),
     ]
     run(*arguments)
