@@ -128,7 +128,16 @@ def test_own_law_in_python(here, monkeypatch):
 @pytest.mark.slow
 def test_own_images_are_compared_with_repairs(here):
     (here / "stripes.py").write_text(OWN_IMAGES)
-    data = ("--data", "stripes.StripesData", "--data.batch_size", 50, "--model.num_classes", 2)
+    data = (
+        "--data",
+        "stripes.StripesData",
+        "--data.batch_size",
+        50,
+        "--data.val_rows",
+        "[320,400]",
+        "--model.num_classes",
+        2,
+    )
     off = [part for key in ("hardware", "noise", "retention", "clip_alpha") for part in (f"--model.{key}", "null")]
     run("fit", "--config", FINETUNE, *data, *off, "--recipe", "bars", "--data.augment", "crop")
     (weights,) = here.rglob("model.safetensors")

@@ -190,7 +190,7 @@ def test_nothing_to_go_on_from(tmp_path, capsys):
 
 
 def test_a_schedule_gives_a_timetable(tmp_path):
-    methods = "[{class_path: ChannelAffine, init_args: {steps: 2}}]"
+    methods = "[{class_path: ChannelAffine, init_args: {steps: 30}}]"
     run(
         *(*_arguments(tmp_path), "--evaluation.methods", methods, "--evaluation.schedule.target_percent", 99.9),
         *("--evaluation.schedule.per_decade", 1, "--evaluation.schedule.youngest_s", 1e7),
