@@ -45,6 +45,7 @@ from hwaware.training import (
     MappingBias,
     RetentionLoss,
     TrainingNoise,
+    Way,
     WeightsTogether,
     batch_norms,
     check_rates,
@@ -149,7 +150,7 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
     #: λ, resolved at the first step from the retention loss's share of the task loss.
     retention_weight: float | None = None
     #: How the run computes its weights; None: before training.
-    _way: Literal["by_layer", "together", "compiled"] | None = None
+    _way: Way | None = None
     _together: WeightsTogether | None = None
     #: The digital network's output for a batch, while training with distillation.
     _teach: Callable[[Any], Any] | None = None
@@ -189,7 +190,7 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
             raise UserError(
                 "clip_alpha moves weights that bias has projected: set it to null; a fixed scale clips too."
             )
-        if weights_way not in (None, *WAYS):
+        if weights_way is not None and weights_way not in WAYS:
             raise UserError(f"weights_way '{weights_way}' is unknown. {nearest(weights_way, WAYS)}")
         if trainable not in ("all", "norms"):
             raise UserError(f"trainable '{trainable}' is unknown. {nearest(trainable, ('all', 'norms'))}")

@@ -17,7 +17,7 @@ from hwaware.training.retention import (
     retention_loss,
     weight_for_share,
 )
-from hwaware.training.together import WAYS, WeightsTogether, choose_way
+from hwaware.training.together import WAYS, Way, WeightsTogether, choose_way
 
 __all__ = [
     "WAYS",
@@ -28,6 +28,7 @@ __all__ = [
     "Mixing",
     "RetentionLoss",
     "TrainingNoise",
+    "Way",
     "WeightsTogether",
     "batch_norms",
     "check_rates",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
@@ -13,11 +13,10 @@ from hwaware.nn import analog_layers, owning_layers
 from hwaware.nn.layers import AnalogLayer
 from hwaware.nn.weights.together import Together, is_supported
 
-WAYS = ("by_layer", "together", "compiled")
-"""How a training step computes the weights in cells: each layer's as it comes, in blocks that stay in the processor's
-cache; all layers' before the forward pass, with few launches on a GPU; the same by ``torch.compile``."""
-
+#: How a training step computes the weights in cells: each layer's as it comes, in blocks that stay in the processor's
+#: cache; all layers' before the forward pass, with few launches on a GPU; the same by ``torch.compile``.
 Way = Literal["by_layer", "together", "compiled"]
+WAYS: tuple[Way, ...] = get_args(Way)
 
 
 class WeightsTogether:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import repeat
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +39,22 @@ def is_supported(encoding: Encoding, noise: NoiseTable | None, error: ErrorTable
     return error is None or len(error) == len(noise)
 
 
+class Layout(NamedTuple):
+    """Which blocks, segments and layers belong together. Rows of slots are filled up with the number after the last.
+
+    Attributes:
+        segment_of, blocks_of: a block's segment ``[blocks]``, a segment's blocks ``[segments, slots]``.
+        layer_of, segments_of: a segment's layer ``[segments]``, a layer's segments ``[layers, slots]``.
+        padding: zeros that fill up a segment ``[segments, 1]``.
+    """
+
+    segment_of: Tensor
+    blocks_of: Tensor
+    layer_of: Tensor
+    segments_of: Tensor
+    padding: Tensor
+
+
 class Together:
     """What realises the weights of layers that lie on the same hardware and torch device.
 
@@ -57,14 +73,15 @@ class Together:
         self._widths = [-(-size // self._block) * self._block for size in sizes]
         rows = torch.tensor(self._rows)
         of_segment = torch.tensor(self._widths).div(self._block, rounding_mode="floor").repeat_interleave(rows)
-        tensors = {
-            "segment_of": torch.arange(len(of_segment)).repeat_interleave(of_segment).unsqueeze(-1),
-            "blocks_of": _slots(of_segment),
-            "layer_of": torch.arange(len(rows)).repeat_interleave(rows).unsqueeze(-1),
-            "segments_of": _slots(rows),
-            "padding": (torch.tensor(self._widths) - torch.tensor(sizes)).repeat_interleave(rows).unsqueeze(-1),
-        }
-        self.layout = {name: tensor.to(latents[0].device) for name, tensor in tensors.items()}
+        padding = torch.tensor(self._widths) - torch.tensor(sizes)
+        layout = Layout(
+            segment_of=torch.arange(len(of_segment)).repeat_interleave(of_segment),
+            blocks_of=_slots(of_segment),
+            layer_of=torch.arange(len(rows)).repeat_interleave(rows),
+            segments_of=_slots(rows),
+            padding=padding.repeat_interleave(rows).unsqueeze(-1),
+        )
+        self.layout = Layout(*(tensor.to(latents[0].device) for tensor in layout))
 
     def realise(
         self, latents: Sequence[Tensor], noise: NoiseTable, error: ErrorTable | None
@@ -109,7 +126,7 @@ class _Realise(torch.autograd.Function):
         z = torch.randn(x.shape, device=x.device)
         squares = None if error is None else torch.view_as_real(squares_table(error, plan.encoding))
         table, code_steps = torch.view_as_real(shifted_table(noise, plan.encoding)), _code_steps(plan.encoding)
-        weight, s, sums, ratios = plan.functions[0](x, table, squares, z, code_steps, **plan.layout)
+        weight, s, sums, ratios = plan.functions[0](x, table, squares, z, code_steps, plan.layout)
         ctx.plan, ctx.error = plan, error
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(weight, s, sums, *latents)
@@ -130,7 +147,7 @@ class _Realise(torch.autograd.Function):
             slope, gain, power_gain = slope_tables(ctx.error, encoding)
             gains = _pair(gain, power_gain)
         rest = (sums, of_ratios, slope, gains, _code_steps(encoding))
-        grad = plan.functions[1](x, weight, plan.gather(given), s, *rest, **plan.layout)
+        grad = plan.functions[1](x, weight, plan.gather(given), s, *rest, plan.layout)
         found = [g.to(latent.dtype) for g, latent in zip(plan.scatter(grad, latents), latents, strict=True)]
         return None, None, None, *found
 
@@ -141,23 +158,19 @@ def _forward(
     squares: Tensor | None,
     z: Tensor,
     code_steps: int,
-    segment_of: Tensor,
-    blocks_of: Tensor,
-    layer_of: Tensor,
-    segments_of: Tensor,
-    padding: Tensor,
+    layout: Layout,
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
     """Weights, scales ``[segments, 1]``, sums of s²R and of (s·f)² over each, and each layer's ratio of the two."""
-    s = _filled(x.abs().amax(-1))[blocks_of].amax(-1, keepdim=True)
-    of_block = s[segment_of.squeeze(-1)]
+    s = _filled(x.abs().amax(-1))[layout.blocks_of].amax(-1, keepdim=True)
+    of_block = s[layout.segment_of]
     index = _nearest(x, of_block, len(table), code_steps)
     weight = of_block * (table[index, 0] + table[index, 1] * z)
     if squares is None:
         return weight, s, None, None
-    both = [_over(squares[index, k].sum(-1), blocks_of) - padding * squares[len(squares) // 2, k] for k in (0, 1)]
+    of_zero = squares[len(squares) // 2]  # what each element of the padding adds
+    both = [_over(squares[index, k].sum(-1), layout.blocks_of) - layout.padding * of_zero[k] for k in (0, 1)]
     sums = torch.cat(both, -1) * s**2
-    expected, power = (_over(sums[:, k], segments_of).squeeze(-1) for k in (0, 1))
-    return weight, s, sums, _quotient(expected, power)
+    return weight, s, sums, _quotient(*_of_layers(sums, layout)).squeeze(-1)
 
 
 def _backward(
@@ -170,30 +183,31 @@ def _backward(
     slopes: Tensor,
     gains: Tensor | None,
     code_steps: int,
-    segment_of: Tensor,
-    blocks_of: Tensor,
-    layer_of: Tensor,
-    segments_of: Tensor,
-    padding: Tensor,
+    layout: Layout,
 ) -> Tensor:
     """Gradient of the latents: through u, and through the scales to the weights that set them."""
-    segment_of, layer_of = segment_of.squeeze(-1), layer_of.squeeze(-1)
-    of_block = s[segment_of]
+    of_block = s[layout.segment_of]
     index = _nearest(x, of_block, len(slopes), code_steps)
     grad = slopes[index] * g
     direct: Tensor | float = 0.0
     if sums is not None and of_ratios is not None and gains is not None:
-        expected, power = (_over(sums[:, k], segments_of) for k in (0, 1))
-        ratio = _quotient(expected, power)[layer_of]
-        share = _quotient(of_ratios.unsqueeze(-1), power)[layer_of]
-        grad = grad + (gains[index, 0] - gains[index, 1] * ratio[segment_of]) * (share * s)[segment_of]
+        expected, power = _of_layers(sums, layout)
+        ratio = _quotient(expected, power)[layout.layer_of]
+        share = _quotient(of_ratios.unsqueeze(-1), power)[layout.layer_of]
+        pull = gains[index, 0] - gains[index, 1] * ratio[layout.segment_of]
+        grad = grad + pull * (share * s)[layout.segment_of]
         direct = 2 * share * (sums[:, :1] - ratio * sums[:, 1:])  # s² in both sums; 0 where one scale is for all
     # Through s, times s: the weights are s·(…) of w/s, so that it takes Σ g·ŵ and gives back Σ grad·w.
-    through = _over((g * weight).sum(-1), blocks_of) - _over((grad * x).sum(-1), blocks_of) + direct
+    through = _over((g * weight).sum(-1), layout.blocks_of) - _over((grad * x).sum(-1), layout.blocks_of) + direct
     peaks = x.abs() == of_block
-    count = s * _over(peaks.sum(-1).to(s.dtype), blocks_of)
-    share_of_peak = _quotient(through, count)[segment_of]
+    count = s * _over(peaks.sum(-1).to(s.dtype), layout.blocks_of)
+    share_of_peak = _quotient(through, count)[layout.segment_of]
     return torch.where(peaks, grad + x.sign() * share_of_peak, grad)
+
+
+def _of_layers(sums: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+    """Sums of s²R and of (s·f)² over each layer, ``[layers, 1]``."""
+    return _over(sums[:, 0], layout.segments_of), _over(sums[:, 1], layout.segments_of)
 
 
 def _over(values: Tensor, slots: Tensor) -> Tensor:
