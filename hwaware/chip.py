@@ -155,13 +155,13 @@ class Chip:
         if not encoding.layout.reference:
             return None
         device.check_age(age_s)
-        shape = crossbar.reference_shape(target.latent.shape, target.groups)
+        shape = crossbar.reference_shape(encoding, target.latent.shape, target.groups)
         keys = _parallel(f"{self.seed}/{target.owner}/reference", encoding.parallel)
         draws = [_Draws(key, _reading(age_s, purpose)) for key in keys]
         (g,) = encoding.merged(
             [_age(device, torch.full(shape, encoding.reference_us(device)), draw, age_s) for draw in draws]
         )
-        return crossbar.against_weights(g, target.latent.shape)
+        return crossbar.against_weights(encoding, g, target.latent.shape)
 
     def stuck_cells(self, name: str) -> tuple[Tensor, ...]:
         """Which of a layer's cells keep their conductance whatever is written, as :meth:`conductances_at` has them."""

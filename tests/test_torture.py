@@ -28,7 +28,7 @@ def busy(seconds: float) -> None:
 
 
 def fill() -> None:
-    """1 GB more than this process ever had: far more than the kernel's counters of a machine with many cores are off."""
+    """1 GB more than this process ever had: the kernel's counters are off by much less, whatever the cores."""
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
     now = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     assert b"x" * (most - now + (1 << 30))

@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hwaware.hardware.crossbar import Converters, Crossbar, Ranges
+    from hwaware.hardware.crossbar import Converters, Crossbar, Ranges, RowPart, Tiling
     from hwaware.hardware.devices import Device, device_names, load_device
     from hwaware.hardware.encoding import Codes, Continuous, Encoding, Levels, Mapping, import_mapping
     from hwaware.hardware.hardware import Hardware
@@ -35,7 +35,9 @@ __all__ = [
     "Mapping",
     "Placement",
     "Ranges",
+    "RowPart",
     "Rule",
+    "Tiling",
     "device_names",
     "hardware_from_flat",
     "hardware_from_plain",
@@ -62,7 +64,9 @@ _HOMES = {
     "Mapping": "hwaware.hardware.encoding",
     "Placement": "hwaware.hardware.placement",
     "Ranges": "hwaware.hardware.crossbar",
+    "RowPart": "hwaware.hardware.crossbar",
     "Rule": "hwaware.hardware.placement",
+    "Tiling": "hwaware.hardware.crossbar",
     "device_names": "hwaware.hardware.devices",
     "hardware_from_flat": "hwaware.hardware.load",
     "hardware_from_plain": "hwaware.hardware.load",

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from hwaware.errors import UserError
-from hwaware.hardware.crossbar import Crossbar
+from hwaware.hardware.crossbar import Crossbar, Tiling
 from hwaware.hardware.devices import Device, device_to_dict
 from hwaware.hardware.encoding import Encoding
 
@@ -24,7 +24,7 @@ class Hardware:
 
     Raises:
         UserError: the cell's curve is there twice, in its state and in the voltage; the device's window is too narrow
-            for the headroom, or its law is not for an age of mean targets.
+            for the headroom, or its law is not for an age of mean targets; a weight's cells do not fit into an array.
     """
 
     device: Device
@@ -39,6 +39,7 @@ class Hardware:
                 f"kappa={self.encoding.kappa} as well: set encoding.kappa linear."
             )
         self.encoding.check_device(self.device)
+        self.crossbar.check_encoding(self.encoding)
 
     def encode(self, v: Tensor) -> tuple[Tensor, ...]:
         """See :meth:`Encoding.encode`."""
@@ -47,6 +48,10 @@ class Hardware:
     def decode(self, cells: tuple[Tensor, ...]) -> Tensor:
         """See :meth:`Encoding.decode`."""
         return self.encoding.decode(self.device, cells)
+
+    def tiling(self, weight: tuple[int, ...], groups: int) -> Tiling:
+        """See :meth:`Crossbar.tiling`."""
+        return self.crossbar.tiling(self.encoding, weight, groups)
 
     def n_cells(self, weight: tuple[int, ...], groups: int) -> int:
         """Cells that hold a layer's weights of a shape, reference columns included."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -30,49 +30,55 @@ def calibrate(model: nn.Module, predict: Callable[[nn.Module, Any], Any], batche
         UserError: a layer is never called.
     """
     layers = layers_with_converters(model)
-    found: dict[str, tuple[list[Tensor], list[Tensor]]] = {name: ([], []) for name in layers}
-    draw = torch.Generator().manual_seed(_SAMPLE_SEED)
-
-    def keep(kept: list[Tensor], values: Tensor, percentile: float) -> None:
-        values = values.abs().flatten()
-        if percentile == 100:
-            values = values.amax().view(1)
-        elif len(values) > _SAMPLED:
-            values = values[torch.randint(len(values), (_SAMPLED,), generator=draw).to(values.device)]
-        kept.append(values.float())
-
-    def record(name: str, percentile: float) -> Callable[..., None]:
-        def hook(layer: Any, args: tuple[Tensor, ...], output: Tensor) -> None:
-            inputs, outputs = found[name]
-            keep(inputs, args[0], percentile)
-            keep(outputs, layer.without_bias(output), percentile)
-
-        return hook
-
-    percentiles = {name: converters.percentile for name, (_, converters) in layers.items()}
-    handles = [
-        layer.register_forward_hook(record(name, percentiles[name]), prepend=True)
-        for name, (layer, _) in layers.items()
-    ]  # before what adapters add
+    seen = {name: _Seen(converters, torch.Generator()) for name, (_, converters) in layers.items()}
     try:
-        for layer, _ in layers.values():
-            layer._exact_signals = True
+        for name, (layer, _) in layers.items():
+            layer.observer = seen[name]
         with eval_mode(model):
             for batch in batches:
                 predict(model, batch)
     finally:
-        for handle in handles:
-            handle.remove()
         for layer, _ in layers.values():
-            layer._exact_signals = False
+            layer.observer = None
     for name, (layer, _) in layers.items():
-        if not found[name][0]:
+        if not seen[name].inputs:
             raise UserError(
                 f"layer '{name}' has converters, but the network never calls it: keep it digital "
                 f"({as_digital([name])})."
             )
-        limits = (_percentile(torch.cat(kept), percentiles[name]) for kept in found[name])
-        layer.ranges = Ranges(*limits)
+        layer.ranges = seen[name].ranges()
+
+
+class _Seen:
+    """Magnitudes of what one layer's converters would convert."""
+
+    def __init__(self, converters: Converters, draw: torch.Generator) -> None:
+        self._percentile, self._per_array = converters.percentile, converters.per_array
+        self._draw = draw.manual_seed(_SAMPLE_SEED)
+        self.inputs: list[list[Tensor]] = []
+        self.sums: list[list[Tensor]] = []
+
+    def __call__(self, inputs: Sequence[Tensor], sums: Sequence[Tensor]) -> None:
+        for kept, values in ((self.inputs, inputs), (self.sums, sums)):
+            kept.append([self._sampled(one) for one in values])
+
+    def _sampled(self, values: Tensor) -> Tensor:
+        values = values.abs().flatten()
+        if self._percentile == 100:
+            values = values.amax().view(1)
+        elif len(values) > _SAMPLED:
+            values = values[torch.randint(len(values), (_SAMPLED,), generator=self._draw).to(values.device)]
+        return values.float()
+
+    def ranges(self) -> Ranges:
+        limits = []
+        for batches in (self.inputs, self.sums):
+            of_arrays = [torch.cat(one) for one in zip(*batches, strict=True)]
+            if not self._per_array:
+                of_arrays = [torch.cat(of_arrays)]
+            found = tuple(_percentile(values, self._percentile) for values in of_arrays)
+            limits.append(found[0] if len(found) == 1 else found)
+        return Ranges(*limits)
 
 
 def layers_with_converters(model: nn.Module) -> dict[str, tuple[AnalogLayer, Converters]]:

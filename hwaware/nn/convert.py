@@ -27,8 +27,8 @@ _FORMS = {
 }
 #: What a layer has only while it is analog. Its ranges stay: they are of its signals, and the next conversion's too.
 _OF_CELLS = (
-    "hardware", "noise", "error", "stuck_cells", "repaired", "weight_error", "_exact_signals", "_installed", "_beside",
-    "_output_draws", "_watched",
+    "hardware", "noise", "error", "stuck_cells", "repaired", "weight_error", "learned", "observer", "_installed",
+    "_beside", "_output_draws", "_watched",
 )  # fmt: skip
 
 

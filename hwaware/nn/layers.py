@@ -9,8 +9,8 @@ effective weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar, cast
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,12 +18,24 @@ from torch import Tensor, nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from hwaware.errors import UserError
-from hwaware.hardware import Converters, Hardware, Ranges
+from hwaware.hardware import Converters, Hardware, Ranges, Tiling
+from hwaware.nn.arrays import inputs_of_parts, partial_sums
+from hwaware.nn.conversion import Limit, driven, read
 from hwaware.nn.faults import apply_stuck_cells
 from hwaware.nn.reference import add_reference_noise
 from hwaware.nn.repaired import repair_largest_errors
 from hwaware.nn.weights.fused import realise
 from hwaware.nn.weights.tables import ErrorTable, NoiseTable
+
+#: Is shown the inputs of each part of a layer's rows, and what the part's columns sum up.
+Observer = Callable[[Sequence[Tensor], Sequence[Tensor]], None]
+
+
+class LearnedRanges(NamedTuple):
+    """Logarithms of a layer's ranges while they train, each ``[1]``, or ``[n]`` for n arrays."""
+
+    x_log: Tensor
+    y_log: Tensor
 
 
 class AnalogLayer(nn.Module):
@@ -38,7 +50,9 @@ class AnalogLayer(nn.Module):
         repaired: share of the weights, those with the largest errors, that training noise leaves out.
         ready: what :meth:`realise` gives in this training step, where it was computed with other layers' beforehand.
         weight_error: ``Σ E[(ŵ - w_eff)²] / Σ w_eff²`` of the last training forward; None where ``error`` is.
-        ranges: that the crossbars' converters span; kept by a layer that is made digital, and taken up again.
+        ranges: that the arrays' converters span; kept by a layer that is made digital, and taken up again.
+        learned: that they span while they train, in place of ``ranges``; None: they do not.
+        observer: is shown what converters would convert, while their ranges are measured; they then are exact.
     """
 
     digital_class: ClassVar[type[nn.Module]]
@@ -58,17 +72,23 @@ class AnalogLayer(nn.Module):
     repaired: float = 0.0
     ready: tuple[Tensor, Tensor | None] | None = None
     ranges: Ranges | None = None
+    learned: LearnedRanges | None = None
+    observer: Observer | None = None
     _watched: bool = False  # whether a pass has shown that the network does not read the weight past the layer
     _called: bool = True
-    _exact_signals: bool = False
     _installed: Tensor | None = None
     _beside: Callable[[Tensor, Tensor], Tensor] | None = None
     _output_draws: torch.Generator | None = None
 
     @property
     def converters(self) -> Converters | None:
-        """About the crossbars; None: inputs and outputs are exact."""
-        return None if self._exact_signals else self.hardware.crossbar.converters
+        """About the arrays; None: inputs and outputs are exact."""
+        return self.hardware.crossbar.converters
+
+    @property
+    def tiling(self) -> Tiling:
+        """How the weights are cut into arrays."""
+        return self.hardware.tiling(tuple(self.rows_shape), self.groups)
 
     def forward(self, input: Tensor) -> Tensor:
         if not self._called:
@@ -82,13 +102,30 @@ class AnalogLayer(nn.Module):
         return self.with_bias(output)
 
     def _converted(self, input: Tensor, converters: Converters) -> Tensor:
-        """The crossbars' outputs by way of the converters, without bias."""
+        """The arrays' outputs by way of the converters, added, without bias."""
+        if self.observer is not None:
+            inputs = inputs_of_parts(self, input)
+            sums = list(partial_sums(self, inputs, self.realised_weight()))
+            self.observer(inputs, sums)
+            return sum(sums[1:], start=sums[0])
+        x_max, y_max = self._limits()
+        if len(x_max) == 1:
+            inputs = inputs_of_parts(self, driven(converters, input, x_max[0]))
+        else:
+            parts = zip(inputs_of_parts(self, input), x_max, strict=True)
+            inputs = [driven(converters, x, limit) for x, limit in parts]
+        noisy = self.training or self._output_draws is not None
+        sums_of = partial_sums(self, inputs, self.realised_weight())
+        return read(converters, sums_of, y_max if len(y_max) == len(inputs) else y_max * len(inputs), noisy, self._output_draws)
+
+    def _limits(self) -> tuple[tuple[Limit, ...], tuple[Limit, ...]]:
+        """The ranges of inputs and outputs: one each, or one for each array of an output's inputs."""
+        if self.learned is not None:
+            return self.learned.x_log.exp().unbind(), self.learned.y_log.exp().unbind()
         if self.ranges is None:
             raise UserError("a layer has converters, but no ranges: calibrate(model, predict, batches).")
-        driven = converters.inputs(input, self.ranges.x_max)
-        noisy = self.training or self._output_draws is not None
-        output = self.apply_weight(driven, self.realised_weight())
-        return converters.outputs(output, self.ranges.y_max, noisy, self._output_draws)
+        x_max, y_max = self.ranges
+        return x_max if isinstance(x_max, tuple) else (x_max,), y_max if isinstance(y_max, tuple) else (y_max,)
 
     def apply_weight(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """What the layer computes with any other weights: same stride, padding and groups, any number of rows."""

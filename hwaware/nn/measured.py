@@ -24,7 +24,7 @@ class Measured:
         numbers: of :data:`NUMBERS` those that the network has; None where one is not measured yet.
     """
 
-    ranges: Mapping[str, list[float]] = field(default_factory=dict)
+    ranges: Mapping[str, Any] = field(default_factory=dict)
     numbers: Mapping[str, float | None] = field(default_factory=dict)
 
     @classmethod
@@ -33,7 +33,7 @@ class Measured:
         found = {name: getattr(module, "ranges", None) for name, module in network.named_modules()}
         config: Any = getattr(network, "config", None)
         return cls(
-            ranges={name: list(ranges) for name, ranges in found.items() if isinstance(ranges, Ranges)},
+            ranges={name: ranges.plain() for name, ranges in found.items() if isinstance(ranges, Ranges)},
             numbers={name: getattr(config, name) for name in NUMBERS if hasattr(config, name)},
         )
 
@@ -47,7 +47,7 @@ class Measured:
         for name, limits in self.ranges.items():
             if name not in modules:
                 raise UserError(f"converters' ranges are of a layer '{name}', which the network does not have.")
-            modules[name].ranges = Ranges(*limits)
+            modules[name].ranges = Ranges.of(*limits)
         config: Any = getattr(network, "config", None)
         for name, value in self.numbers.items():
             if not hasattr(config, name):

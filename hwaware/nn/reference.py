@@ -25,7 +25,7 @@ def add_reference_noise(
     """
     with torch.no_grad():
         encoding, crossbar = hardware.encoding, hardware.crossbar
-        error = torch.randn(crossbar.reference_shape(latent.shape, groups), device=latent.device) * std
+        error = torch.randn(crossbar.reference_shape(encoding, latent.shape, groups), device=latent.device) * std
         v = encoding.window_position(normalised(latent.float(), scale))
-        moved = encoding.realised(v + crossbar.against_weights(error, latent.shape)) - encoding.realised(v)
+        moved = encoding.realised(v + crossbar.against_weights(encoding, error, latent.shape)) - encoding.realised(v)
     return weight + (moved * scale).to(weight.dtype)

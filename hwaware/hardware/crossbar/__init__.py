@@ -2,5 +2,6 @@
 
 from hwaware.hardware.crossbar.converters import Converters, Ranges
 from hwaware.hardware.crossbar.crossbar import Crossbar
+from hwaware.hardware.crossbar.tiling import RowPart, Tiling
 
-__all__ = ["Converters", "Crossbar", "Ranges"]
+__all__ = ["Converters", "Crossbar", "Ranges", "RowPart", "Tiling"]

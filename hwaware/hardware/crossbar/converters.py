@@ -1,4 +1,4 @@
-"""What stands about a crossbar: DACs at its inputs, the curve of the voltage, noise and ADCs at its outputs.
+"""What stands about an array: DACs at its inputs, the curve of the voltage, noise and ADCs at its outputs.
 
 A layer's input x becomes voltages ``V = r·V_max·x/x_max``; its columns' currents are converted back, and divided by r:
 
@@ -10,8 +10,10 @@ A layer's input x becomes voltages ``V = r·V_max·x/x_max``; its columns' curre
   scale, so that they grow as 1/r in the units of y: ``σ = output_noise·y_max/r``, and steps of
   ``y_max/(r·(2^(bits - 1) - 1))``, cut off at ±y_max/r.
 
-x_max and y_max are percentiles of ``|x|`` and of ``|y|`` before the bias, of the exact network without all this, on
-calibration samples; one of each for a layer. Partial sums of several crossbars are taken as added before conversion.
+Where an output's inputs lie in several arrays (:mod:`hwaware.hardware.crossbar.tiling`), each array's partial sum is
+read by an ADC of its own, and these are added in digital memory. x_max and y_max are percentiles of ``|x|`` and of the
+arrays' ``|y|`` before the bias, of the exact network without all this, on calibration samples; one of each for a layer,
+or for each of its arrays (``per_array``). They may go on learning (:class:`hwaware.training.RangeLearning`).
 The input curve is the I-V curve of the Stanford/ASU ReRAM model, ``I ∝ sinh(V/V_0)``; with the shrunk range a
 reconstruction of arXiv 2606.17471, whose text is not public.
 """
@@ -19,22 +21,32 @@ reconstruction of arXiv 2606.17471, whose text is not public.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor
-
 from hwaware.errors import UserError
-from hwaware.hardware.encoding import curve as iv
 from hwaware.hardware.encoding.encoding import CURVES
 
 
 class Ranges(NamedTuple):
-    """One layer's full scales: of its inputs ``x_max`` and of its outputs ``y_max``, in their own units."""
+    """One layer's full scales: of its inputs ``x_max`` and of its arrays' outputs ``y_max``, in their own units.
 
-    x_max: float
-    y_max: float
+    One number is for all of the layer's arrays; of several each is for one of the arrays that the inputs of an output
+    are cut into, in their order.
+    """
+
+    x_max: float | tuple[float, ...]
+    y_max: float | tuple[float, ...]
+
+    @classmethod
+    def of(cls, x_max: float | Sequence[float], y_max: float | Sequence[float]) -> Ranges:
+        """From plain types, as files keep them."""
+        return cls(*(tuple(limit) if isinstance(limit, Sequence) else limit for limit in (x_max, y_max)))
+
+    def plain(self) -> list[float | list[float]]:
+        """The reverse."""
+        return [list(limit) if isinstance(limit, tuple) else limit for limit in self]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +55,12 @@ class Converters:
 
     Attributes:
         dac_bits, adc_bits: bits of input and output, their sign included; None: exact.
-        percentile: of magnitudes that still fit into a layer's ranges.
+        percentile: of magnitudes that still fit into the ranges.
         samples: calibration samples that ranges are measured on.
         input_kappa: κ of the curve in the voltage; None: currents are linear in it.
         input_range: r, the share of the voltage range in use.
         output_noise: standard deviation over an output's full scale. In training, and on chips.
+        per_array: whether each array has ranges of its own, or all of a layer's the same.
     """
 
     dac_bits: int | None = None
@@ -57,6 +70,7 @@ class Converters:
     input_kappa: float | None = None
     input_range: float = 1.0
     output_noise: float = 0.0
+    per_array: bool = False
 
     def __post_init__(self) -> None:
         for field in ("dac_bits", "adc_bits"):
@@ -84,36 +98,4 @@ class Converters:
 
     def settings(self) -> dict[str, Any]:
         """What is set, as plain types."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
-
-    def inputs(self, x: Tensor, x_max: float) -> Tensor:
-        """What drives the rows for inputs ``x``: rounded, cut off, bent; in the units of ``x``."""
-        if self.dac_bits is not None:
-            x = _rounded(x, x_max, self.dac_bits)
-        elif self.input_kappa is not None:
-            x = x.clamp(-x_max, x_max)
-        if self.input_kappa is not None:
-            x = iv.bent_input(x, x_max, self.input_range * self.input_kappa)
-        return x
-
-    def outputs(self, y: Tensor, y_max: float, noisy: bool, draws: torch.Generator | None) -> Tensor:
-        """What is read for column sums ``y``, in their units: with noise, rounded, cut off.
-
-        Args:
-            y: without bias.
-            y_max: their full scale at r = 1.
-            noisy: whether there is noise.
-            draws: where it comes from; None: torch's global generator.
-        """
-        full = y_max / self.input_range
-        if noisy and self.output_noise:
-            noise = torch.randn(y.shape, generator=draws, device=y.device, dtype=torch.float32)
-            y = y + noise.mul_(self.output_noise * full).to(y.dtype)
-        return y if self.adc_bits is None else _rounded(y, full, self.adc_bits)
-
-
-def _rounded(values: Tensor, limit: float, bits: int) -> Tensor:
-    """On ``2^bits - 1`` even levels from ``-limit`` to ``limit``."""
-    half = 2 ** (bits - 1) - 1
-    # In single precision: half precision has hardly more digits than a converter.
-    return torch.fake_quantize_per_tensor_affine(values.float(), limit / half, 0, -half, half).to(values.dtype)
+        return {name: value for name, value in asdict(self).items() if value is not None and value is not False}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hwaware.errors import UserError
 from hwaware.hardware.crossbar.converters import Converters
+from hwaware.hardware.crossbar.tiling import Tiling, tiling
 from hwaware.hardware.encoding import Encoding
 
 _USUAL = 512
@@ -19,11 +20,11 @@ _USUAL = 512
 
 @dataclass(frozen=True, kw_only=True)
 class Crossbar:
-    """One crossbar. Inputs drive its rows; outputs are read at its columns.
+    """One array. Inputs drive its rows; outputs are read at its columns.
 
     Attributes:
-        rows, columns: its size, in weights.
-        converters: at its inputs and outputs; None: both are exact.
+        rows, columns: its size, in cells. A weight takes a column for each of its cells, parallel ones included.
+        converters: at its inputs and outputs; None: both are exact, so that it makes no difference how a layer is cut.
     """
 
     rows: int = _USUAL
@@ -36,32 +37,46 @@ class Crossbar:
             if type(size) is not int or size < 1:
                 raise UserError(f"crossbar: {field}={size} must be a whole number of at least 1; {_USUAL} is usual.")
 
-    def reference_shape(self, weight: Sequence[int], groups: int) -> tuple[int, int, int]:
-        """Groups, crossbars side by side, and rows: the reference cells of a layer, one per row and crossbar.
+    def check_encoding(self, encoding: Encoding) -> None:
+        """Raises UserError where a weight's cells do not fit side by side into an array that is read by converters."""
+        needed = encoding.cells_per_weight + encoding.layout.reference * encoding.parallel
+        if self.converters is not None and needed > self.columns:
+            raise UserError(
+                f"crossbar: columns={self.columns} are fewer than the {needed} cells of a weight "
+                f"(parallel={encoding.parallel}), which an ADC reads together: give {needed} columns or fewer cells."
+            )
+
+    def tiling(self, encoding: Encoding, weight: Sequence[int], groups: int) -> Tiling:
+        """How a layer lies in arrays.
 
         Args:
-            weight: the shape of the layer's weight.
+            encoding: of its weights.
+            weight: the shape of its weight.
             groups: of a convolution; 1 otherwise.
         """
-        outputs = weight[0] // groups
-        return groups, -(-outputs // self.columns), math.prod(weight[1:])
+        reference = encoding.parallel if encoding.layout.reference else 0
+        return _tiling(self.rows, self.columns, tuple(weight), groups, encoding.cells_per_weight, reference)
 
-    def against_weights(self, reference: Tensor, weight: Sequence[int]) -> Tensor:
+    def reference_shape(self, encoding: Encoding, weight: Sequence[int], groups: int) -> tuple[int, int, int]:
+        """Groups, arrays side by side, and rows: the reference cells of a layer, one per row and array."""
+        cut = self.tiling(encoding, weight, groups)
+        return groups, cut.sides, sum(part.n_rows for part in cut.parts)
+
+    def against_weights(self, encoding: Encoding, reference: Tensor, weight: Sequence[int]) -> Tensor:
         """What each weight of a layer is read against, in its shape.
 
         Args:
+            encoding: of its weights.
             reference: of the layer's reference cells, in their shape.
             weight: the shape of the layer's weight.
         """
-        outputs = weight[0] // len(reference)
-        crossbar = torch.arange(outputs, device=reference.device) // self.columns
-        return reference[:, crossbar].reshape(tuple(weight))
+        cut = self.tiling(encoding, weight, len(reference))
+        side = torch.arange(cut.outputs, device=reference.device) // cut.outputs_per_array
+        return reference[:, side].reshape(tuple(weight))
 
     def n_cells(self, encoding: Encoding, weight: Sequence[int], groups: int) -> int:
         """Cells that hold a layer's weights, parallel ones and reference columns included."""
-        own = math.prod(weight) * encoding.cells_per_weight
-        reference = math.prod(self.reference_shape(weight, groups)) if encoding.layout.reference else 0
-        return own + reference * encoding.parallel
+        return self.tiling(encoding, weight, groups).n_cells
 
     def plain(self) -> dict[str, Any]:
         """All of it as plain types, in the form that recipes have it in."""
@@ -72,3 +87,6 @@ class Crossbar:
         """The same as results have it: only what is not usual."""
         size = {name: value for name in ("rows", "columns") if (value := getattr(self, name)) != _USUAL}
         return size if self.converters is None else size | {"converters": self.converters.settings()}
+
+
+_tiling = lru_cache(maxsize=4096)(tiling)

@@ -34,7 +34,7 @@ def realised(v: Tensor, kappa: float | None, range_fraction: float) -> Tensor:
     return growth.sub_(growth.reciprocal()).mul_(0.5 / math.sinh(range_fraction * kappa))
 
 
-def bent_input(x: Tensor, x_max: float, curve: float) -> Tensor:
+def bent_input(x: Tensor, x_max: float | Tensor, curve: float) -> Tensor:
     """What an input counts for where the current is a sinh of the voltage: ``sinh(rκ·x/x_max)·x_max/(rκ)``.
 
     The other place for the curve: of unit slope about 0, and with ``curve`` = rκ of the voltage range.

@@ -1,0 +1,56 @@
+"""A layer's products array by array, where each is read on its own: see :mod:`hwaware.hardware.crossbar.tiling`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from hwaware.hardware import RowPart
+
+if TYPE_CHECKING:
+    from hwaware.nn.layers import AnalogLayer
+
+
+def inputs_of_parts(layer: AnalogLayer, x: Tensor) -> list[Tensor]:
+    """The channels of a layer's input that drive each part of its rows; views."""
+    parts = layer.tiling.parts
+    if len(parts) == 1:
+        return [x]
+    dim = x.ndim + layer.channel_dim
+    channels = [one.channels for one in parts]
+    if parts[0].taps == parts[-1].taps:  # one split, whose gradient is one tensor
+        pieces = x.unflatten(dim, (layer.groups, -1)).split([stop - start for start, stop in channels], dim + 1)
+        return [piece.flatten(dim, dim + 1) for piece in pieces]
+    of_channel = x.unflatten(dim, (layer.groups, -1)).split(1, dim + 1)
+    return [of_channel[start].flatten(dim, dim + 1) for start, _ in channels]
+
+
+def partial_sums(layer: AnalogLayer, inputs: Sequence[Tensor], weight: Tensor) -> Iterator[Tensor]:
+    """What the columns of each part sum up, without bias.
+
+    Args:
+        layer: whose stride, padding and groups these are.
+        inputs: of each part, as :func:`inputs_of_parts` gives them.
+        weight: of the layer's rows, ``[C_out, C_in/groups, *kernel]``.
+    """
+    parts = layer.tiling.parts
+    if len(parts) == 1:
+        yield layer.apply_weight(inputs[0], weight)
+        return
+    if parts[0].taps == parts[-1].taps:
+        weights = weight.split([one.channels[1] - one.channels[0] for one in parts], 1)
+    else:
+        of_channel = weight.split(1, 1)
+        weights = tuple(_only(of_channel[one.channels[0]], one) for one in parts)
+    for x, own in zip(inputs, weights, strict=True):
+        yield layer.apply_weight(x, own)
+
+
+def _only(weight: Tensor, part: RowPart) -> Tensor:
+    """The weights of some taps, and zeros for the others."""
+    taps = weight.flatten(1)
+    start, stop = part.taps
+    return F.pad(taps[:, start:stop], (start, taps.shape[1] - stop)).view_as(weight)

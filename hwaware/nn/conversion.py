@@ -1,0 +1,185 @@
+"""DACs and ADCs in a pass: rounding, cut-off and noise, in few passes over memory.
+
+What they compute is said in :mod:`hwaware.hardware.crossbar.converters`. Here it is one custom function that walks over
+a tensor in blocks that stay in the cache, and keeps a byte a value for the backward pass: whether it was cut off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hwaware.hardware.crossbar import Converters
+from hwaware.hardware.encoding import curve as iv
+from hwaware.nn.weights.fused import memory_format
+from hwaware.nn.weights.gaussian import gaussian_blocks
+
+_BLOCK = 65_536  # values: a block's buffers (512 kB) stay in the cache between passes
+
+Limit = float | Tensor
+"""A range, in the units of what is converted; 0-dim where it is learned."""
+
+
+def driven(converters: Converters, x: Tensor, x_max: Limit) -> Tensor:
+    """What drives an array's rows for inputs ``x``: rounded, cut off, bent; in the units of ``x``."""
+    if converters.dac_bits is not None:
+        x = _convert(x, None, x_max, converters.dac_bits, 0.0, None, x.dtype)
+    elif converters.input_kappa is not None:
+        x = x.clamp(-x_max, x_max)
+    if converters.input_kappa is not None:
+        x = iv.bent_input(x, x_max, converters.input_range * converters.input_kappa)
+    return x
+
+
+def read(
+    converters: Converters,
+    sums: Iterable[Tensor],
+    y_max: Sequence[Limit],
+    noisy: bool,
+    draws: torch.Generator | None = None,
+) -> Tensor:
+    """What is read of the arrays that an output's inputs lie in: each with noise, rounded, cut off, then added.
+
+    Args:
+        converters: of the arrays.
+        sums: of their columns, without bias, in their units.
+        y_max: their full scales at r = 1, one for each array.
+        noisy: whether there is noise.
+        draws: where it comes from; None: the training noise's pool.
+    """
+    sigma = converters.output_noise if noisy else 0.0
+    total: Tensor | None = None
+    dtype = None
+    for y, limit in zip(sums, y_max, strict=True):
+        dtype = dtype or y.dtype
+        # In single precision from the second array on: half precision has hardly more digits than a converter.
+        kept = dtype if len(y_max) == 1 else torch.float32
+        if converters.adc_bits is None and not sigma:
+            total = y if total is None else total + y
+        else:
+            full = limit / converters.input_range
+            total = _convert(y, total, full, converters.adc_bits, sigma, draws, kept)
+    assert total is not None and dtype is not None  # a layer has at least one array
+    return total.to(dtype)
+
+
+def _convert(
+    x: Tensor,
+    total: Tensor | None,
+    limit: Limit,
+    bits: int | None,
+    sigma: float,
+    draws: torch.Generator | None,
+    dtype: torch.dtype,
+) -> Tensor:
+    half = None if bits is None else 2 ** (bits - 1) - 1
+    if torch.compiler.is_compiling():
+        found = _by_definition(x, limit, half, sigma, draws).to(dtype)
+        return found if total is None else total + found
+    result: Tensor = _Convert.apply(x, total, limit, half, sigma, draws, dtype)
+    return result
+
+
+def _by_definition(x: Tensor, limit: Limit, half: int | None, sigma: float, draws: torch.Generator | None) -> Tensor:
+    x = x.float()
+    if sigma:
+        x = x + sigma * limit * torch.randn(x.shape, generator=draws, device=x.device)
+    if half is None:
+        return x
+    steps = x * (half / limit)
+    rounded = steps + (steps.round() - steps).detach()
+    return rounded.clamp(-half, half) * (limit / half)
+
+
+class _Convert(torch.autograd.Function):
+    """``total`` and what is read of ``x``; ``total`` is overwritten.
+
+    The gradient of a range is that of its cut-off values alone (PACT, arXiv 1805.06085), over the root of how many
+    values there are (LSQ, arXiv 1902.08153): rounding errors average out.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        total: Tensor | None,
+        limit: Limit,
+        half: int | None,
+        sigma: float,
+        draws: torch.Generator | None,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        learned = isinstance(limit, Tensor) and ctx.needs_input_grad[2]
+        if isinstance(limit, Tensor) and limit.device.type == "cpu":
+            limit = limit.item()
+        form = memory_format(x)
+        x = x.contiguous(memory_format=form)
+        if total is None:
+            out = torch.empty_like(x, dtype=dtype, memory_format=form)
+        else:
+            out = total
+            ctx.mark_dirty(total)
+        cut = None
+        if half is not None and (learned or ctx.needs_input_grad[0]):
+            cut = torch.empty_like(x, dtype=torch.int8 if learned else torch.bool, memory_format=form)
+        span, step = (1.0, limit) if half is None else (half, limit / half)
+        sizes = [len(block) for block in _blocks(x)]
+        noise: Iterator[Tensor | None] = _noise(x, sizes, draws) if sigma else repeat(None)
+        cuts: Iterable[Tensor | None] = repeat(None) if cut is None else _blocks(cut)
+        steps = torch.empty(max(sizes, default=0), dtype=torch.float32, device=x.device)
+        kept = torch.empty_like(steps)
+        for block, result, z, code in zip(_blocks(x), _blocks(out), noise, cuts, strict=False):
+            # In steps of the converter.
+            t, q = steps[: len(block)], kept[: len(block)]
+            if block.dtype == t.dtype:
+                torch.mul(block, 1 / step, out=t)
+            else:
+                t.copy_(block).mul_(1 / step)
+            if z is not None:
+                t.add_(z, alpha=sigma * span)
+            if half is None:
+                q = t
+            else:
+                torch.clamp(t.round_(), -half, half, out=q)
+                if learned and code is not None:
+                    code.copy_(t.sub_(q).sign_())
+                elif code is not None:
+                    torch.ne(t, q, out=code)
+            if total is not None:
+                result.add_(q.mul_(step))
+            elif result.dtype == q.dtype:
+                torch.mul(q, step, out=result)
+            else:
+                result.copy_(q.mul_(step))
+        ctx.learned, ctx.dtype, ctx.count = learned, x.dtype, max(x.numel(), 1)
+        ctx.save_for_backward(*(() if cut is None else (cut,)))
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        of_x, of_limit = g, None
+        for cut in ctx.saved_tensors:
+            if ctx.learned:
+                of_limit = (g * cut).sum() / ctx.count**0.5
+                cut = cut != 0
+            of_x = g.masked_fill(cut, 0.0)
+        of_total = g if ctx.needs_input_grad[1] else None
+        return of_x.to(ctx.dtype), of_total, of_limit, None, None, None, None
+
+
+def _noise(x: Tensor, sizes: Sequence[int], draws: torch.Generator | None) -> Iterator[Tensor]:
+    if draws is None:
+        return gaussian_blocks(sizes, x.device)
+    z = torch.randn(x.shape, generator=draws, device=x.device, dtype=torch.float32)
+    return iter(_blocks(z.contiguous(memory_format=memory_format(x))))
+
+
+def _blocks(x: Tensor) -> tuple[Tensor, ...]:
+    """Views of a dense tensor in memory order, flat."""
+    flat = x.view(-1) if x.is_contiguous() else x.as_strided((x.numel(),), (1,))
+    return flat.split(_BLOCK if x.device.type == "cpu" else max(x.numel(), 1))
