@@ -29,7 +29,7 @@ def driven(converters: Converters, x: Tensor, x_max: Limit) -> Tensor:
     if converters.dac_bits is not None:
         x = _convert(x, None, x_max, converters.dac_bits, 0.0, None, x.dtype)
     elif converters.input_kappa is not None:
-        x = x.clamp(-x_max, x_max)
+        x = x.clamp(-x_max, x_max)  # type: ignore[arg-type]  # both are tensors, or neither is
     if converters.input_kappa is not None:
         x = iv.bent_input(x, x_max, converters.input_range * converters.input_kappa)
     return x

@@ -32,10 +32,10 @@ Observer = Callable[[Sequence[Tensor], Sequence[Tensor]], None]
 
 
 class LearnedRanges(NamedTuple):
-    """Logarithms of a layer's ranges while they train, each ``[1]``, or ``[n]`` for n arrays."""
+    """Logarithms of a layer's ranges while they train, each ``[1]``, or ``[n]`` for n arrays; None: not that one."""
 
-    x_log: Tensor
-    y_log: Tensor
+    x_log: Tensor | None
+    y_log: Tensor | None
 
 
 class AnalogLayer(nn.Module):
@@ -116,16 +116,19 @@ class AnalogLayer(nn.Module):
             inputs = [driven(converters, x, limit) for x, limit in parts]
         noisy = self.training or self._output_draws is not None
         sums_of = partial_sums(self, inputs, self.realised_weight())
-        return read(converters, sums_of, y_max if len(y_max) == len(inputs) else y_max * len(inputs), noisy, self._output_draws)
+        y_max = y_max if len(y_max) == len(inputs) else y_max * len(inputs)
+        return read(converters, sums_of, y_max, noisy, self._output_draws)
 
     def _limits(self) -> tuple[tuple[Limit, ...], tuple[Limit, ...]]:
         """The ranges of inputs and outputs: one each, or one for each array of an output's inputs."""
-        if self.learned is not None:
-            return self.learned.x_log.exp().unbind(), self.learned.y_log.exp().unbind()
         if self.ranges is None:
             raise UserError("a layer has converters, but no ranges: calibrate(model, predict, batches).")
-        x_max, y_max = self.ranges
-        return x_max if isinstance(x_max, tuple) else (x_max,), y_max if isinstance(y_max, tuple) else (y_max,)
+        x_max, y_max = (limit if isinstance(limit, tuple) else (limit,) for limit in self.ranges)
+        x_log, y_log = self.learned or (None, None)
+        return (
+            x_max if x_log is None else x_log.exp().unbind(),
+            y_max if y_log is None else y_log.exp().unbind(),
+        )
 
     def apply_weight(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """What the layer computes with any other weights: same stride, padding and groups, any number of rows."""

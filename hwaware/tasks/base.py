@@ -43,6 +43,8 @@ from hwaware.training import (
     Adapters,
     Distillation,
     MappingBias,
+    RangeLearning,
+    RangeParameters,
     RetentionLoss,
     TrainingNoise,
     Way,
@@ -117,6 +119,7 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         distillation: learn from the digital network that this one starts from; None: from labels alone. Repairs that
             are trained by the loss do so too.
         clip_alpha: clip each layer's weights at this many of their standard deviations after each step; None: never.
+        range_learning: let the ranges of converters train along with the weights; None: they stay as measured.
         adapters: train low-rank adapters in digital memory beside the layers, and nothing else; None: none.
         trainable: ``all`` parameters, or ``norms``: the scales and shifts of norms, and biases, while all weights stay.
             Of a few hundred samples the former learns more by heart.
@@ -152,6 +155,8 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
     #: How the run computes its weights; None: before training.
     _way: Way | None = None
     _together: WeightsTogether | None = None
+    #: The converters' ranges, where they train.
+    range_parameters: RangeParameters | None = None
     #: The digital network's output for a batch, while training with distillation.
     _teach: Callable[[Any], Any] | None = None
     #: Of the network, while its parameters lie in shards: in a list, so that it is no part of the task.
@@ -166,6 +171,7 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         bias: MappingBias | None = None,
         distillation: Distillation | None = None,
         clip_alpha: float | None = None,
+        range_learning: RangeLearning | None = None,
         adapters: Adapters | None = None,
         trainable: Literal["all", "norms"] = "all",
         freeze: list[str] | None = None,
@@ -178,7 +184,8 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
     ) -> None:
         super().__init__()
         self._structure = []
-        of_cells = {"noise": noise, "retention": retention, "bias": bias, "clip_alpha": clip_alpha}
+        of_cells: dict[str, Any] = {"noise": noise, "retention": retention, "bias": bias, "clip_alpha": clip_alpha}
+        of_cells["range_learning"] = range_learning
         for field, value in of_cells.items():
             if hardware is None and value is not None:
                 raise UserError(
@@ -208,6 +215,7 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         self.hardware, self.corrected = hardware, corrected
         self.noise, self.retention, self.clip_alpha = noise, retention, clip_alpha
         self.bias, self.distillation, self.adapters = bias, distillation, adapters
+        self.range_learning = range_learning
         self.freeze_bn_statistics, self.weights_way = freeze_bn_statistics, weights_way
         self.optimizer_callable, self.scheduler_callable = optimizer, scheduler
 
@@ -357,6 +365,8 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
             if self.bias is not None:
                 self.bias.check(hardware)
         self.conversion = self.convert(self.network, self.placement, self.corrected)
+        if self.range_learning is not None:
+            self.range_parameters = RangeParameters(self.network)
         if not any(layer.weight.requires_grad for layer in analog_layers(self.network).values()):
             for field in ("retention", "bias", "clip_alpha"):
                 if getattr(self, field) is not None:
@@ -425,6 +435,8 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         if self.bias is not None and all(getattr(one, "bias", None) != self.bias for one in self.trainer.callbacks):
             raise UserError("bias is set, but nothing projects: give the Trainer callbacks=[BiasColumns(task.bias)].")
         self._calibrate()
+        if self.range_parameters is not None:
+            self.range_parameters.start()
 
     def on_train_start(self) -> None:
         self.train()  # Lightning leaves the modes that it finds
@@ -454,6 +466,8 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         self.settle()
         remove_retention(self.network)
         self._teach = self._together = None
+        if self.range_parameters is not None:
+            self.range_parameters.stop()
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         # The seeding callback has just seeded torch's global generator for this very step.
@@ -470,6 +484,8 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
                 self.retention_weight = weight_for_share(self.retention.share, task_loss, penalty)
             total = task_loss + self.retention_weight * penalty
             logged |= {"train/retention": penalty.detach(), "train/lambda": torch.tensor(self.retention_weight)}
+        if self.range_learning is not None and self.range_parameters is not None:
+            total = total + self.range_learning.decay * self.range_parameters.pull()
         self.log_dict(logged | {"train/loss": total.detach()})
         return total
 
@@ -485,7 +501,12 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         by_depth = self.layer_rates() if self.layer_decay is not None else {}
         by_name = scaled_rates(self.network, self.lr_scale)
         rates = {name: by_depth.get(name, 1.0) * by_name.get(name, 1.0) for name in named}
-        return optimizer_in_groups(self.optimizer_of, named, rates, self.decays)
+        ranges = {name for name in named if name.startswith("range_parameters.")}
+        if self.range_learning is not None:
+            rates |= dict.fromkeys(ranges, self.range_learning.rate)
+        return optimizer_in_groups(
+            self.optimizer_of, named, rates, lambda name, one: name not in ranges and self.decays(name, one)
+        )
 
     def layer_rates(self) -> dict[str, float]:
         """The factor of each parameter's learning rate by its depth in the network, by name."""
@@ -561,6 +582,8 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # The file's tensors are the network's own, and only one rank's are written.
         self._pool_statistics()
+        if self.range_parameters is not None:
+            self.range_parameters.write()
         checkpoint[CHECKPOINT_KEY] = {
             "network": self.network_name,
             "hardware": self.hardware_plain,

@@ -104,6 +104,8 @@ def refuse_unfit(trainer: Trainer, task: HardwareAwareTask) -> None:
         )
     if task.bias is not None:
         raise UserError("bias projects whole columns, of which fsdp2 has shards: --trainer.strategy ddp.")
+    if task.range_learning is not None:
+        raise UserError("range_learning is not for fsdp2, under which layers change: --trainer.strategy ddp.")
     if any(isinstance(one, WeightAveraging) for one in trainer.callbacks):
         raise UserError("averaged weights (WeightAveraging, EMA) are not sharded: --trainer.strategy ddp.")
     refuse_shared_weights(task.network)

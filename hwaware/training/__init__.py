@@ -10,6 +10,7 @@ from hwaware.training.groups import check_rates, freeze, optimizer_in_groups, sc
 from hwaware.training.layer_decay import layer_depths
 from hwaware.training.mixing import Mixing
 from hwaware.training.noise import TrainingNoise, install_noise, remove_noise
+from hwaware.training.ranges import RangeLearning, RangeParameters
 from hwaware.training.retention import (
     RetentionLoss,
     install_retention,
@@ -26,6 +27,8 @@ __all__ = [
     "Distillation",
     "MappingBias",
     "Mixing",
+    "RangeLearning",
+    "RangeParameters",
     "RetentionLoss",
     "TrainingNoise",
     "Way",

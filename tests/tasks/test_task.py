@@ -50,7 +50,7 @@ def images(n: int = 64) -> DataLoader:
     return DataLoader(TensorDataset(torch.randn(n, 3, 8, 8), torch.randint(10, (n,))), batch_size=16)
 
 
-def fit(task: ImageClassification, *callbacks: Callback, **options) -> Trainer:
+def fit(task: ImageClassification, *callbacks: Callback, ckpt_path=None, **options) -> Trainer:
     options = {"max_epochs": 1, "logger": False, "enable_checkpointing": False, **options}
     trainer = Trainer(
         accelerator="cpu",
@@ -59,7 +59,7 @@ def fit(task: ImageClassification, *callbacks: Callback, **options) -> Trainer:
         enable_model_summary=False,
         **options,
     )
-    trainer.fit(task, images(), images(32))
+    trainer.fit(task, images(), images(32), ckpt_path=ckpt_path)
     return trainer
 
 
