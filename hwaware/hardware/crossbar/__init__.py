@@ -2,5 +2,6 @@
 
 from hwaware.hardware.crossbar.converters import Converters, Ranges
 from hwaware.hardware.crossbar.crossbar import Crossbar
+from hwaware.hardware.crossbar.wires import Wires
 
-__all__ = ["Converters", "Crossbar", "Ranges"]
+__all__ = ["Converters", "Crossbar", "Ranges", "Wires"]
