@@ -1,4 +1,4 @@
-"""Currents of a crossbar by nodal analysis: Kirchhoff's laws at both ends of every cell, solved as they are (sparse LU).
+"""Currents of a crossbar by nodal analysis: Kirchhoff's laws at both ends of every cell, solved by sparse LU.
 
 What :mod:`hwaware.hardware.crossbar.wires` approximates, of the same array and with nothing of its code. Fast enough up
 to 256 × 256 cells.

@@ -1,6 +1,7 @@
 """Resistance of wires, against a nodal solution of the whole array."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -90,7 +91,7 @@ def test_more_resistance_gives_less_current(method):
     g = _pairs(40, 20)
     ohms = [(0.0, 0.0), (0.5, 0.0), (2.0, 0.0), (2.0, 50.0), (20.0, 50.0)]
     found = [getattr(Wires(segment_ohm=segment, driver_ohm=driver), method)(g) for segment, driver in ohms]
-    for less, more in zip(found, found[1:], strict=False):
+    for less, more in pairwise(found):
         assert (more.sum(0) < less.sum(0)).all() and (more > 0).all()
 
 
