@@ -74,6 +74,14 @@ def test_exact_to_first_order(method):
 
 
 @pytest.mark.parametrize("method", ["training_us", "effective_us"])
+def test_drivers_alone(method):
+    # A divider: each row's cells are in parallel behind its driver.
+    g = _pairs(6, 4)
+    found = getattr(Wires(segment_ohm=0.0, driver_ohm=500.0), method)(g)
+    torch.testing.assert_close(found, g / (1 + 500e-6 * g.sum(-1, keepdim=True)))
+
+
+@pytest.mark.parametrize("method", ["training_us", "effective_us"])
 def test_without_resistance_nothing_changes(method):
     g = _pairs(20, 10, dtype=torch.float32)
     assert torch.equal(getattr(Wires(segment_ohm=0.0), method)(g), g)
