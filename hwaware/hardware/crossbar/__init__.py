@@ -1,7 +1,8 @@
-"""Arrays of cells, and the converters about them."""
+"""Arrays of cells, their wires, and the converters about them."""
 
 from hwaware.hardware.crossbar.converters import Converters, Ranges
 from hwaware.hardware.crossbar.crossbar import Crossbar
 from hwaware.hardware.crossbar.tiling import RowPart, Tiling
+from hwaware.hardware.crossbar.wires import Wires
 
-__all__ = ["Converters", "Crossbar", "Ranges", "RowPart", "Tiling"]
+__all__ = ["Converters", "Crossbar", "Ranges", "RowPart", "Tiling", "Wires"]
