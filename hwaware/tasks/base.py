@@ -156,7 +156,7 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
     _way: Way | None = None
     _together: WeightsTogether | None = None
     #: The converters' ranges, where they train.
-    range_parameters: RangeParameters | None = None
+    range_parameters: RangeParameters | None
     #: The digital network's output for a batch, while training with distillation.
     _teach: Callable[[Any], Any] | None = None
     #: Of the network, while its parameters lie in shards: in a list, so that it is no part of the task.
@@ -215,7 +215,7 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
         self.hardware, self.corrected = hardware, corrected
         self.noise, self.retention, self.clip_alpha = noise, retention, clip_alpha
         self.bias, self.distillation, self.adapters = bias, distillation, adapters
-        self.range_learning = range_learning
+        self.range_learning, self.range_parameters = range_learning, None
         self.freeze_bn_statistics, self.weights_way = freeze_bn_statistics, weights_way
         self.optimizer_callable, self.scheduler_callable = optimizer, scheduler
 
