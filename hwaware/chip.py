@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from hwaware.errors import UserError
 from hwaware.hardware import Device, Hardware
+from hwaware.hardware.crossbar.places import changed
 from hwaware.hardware.devices.faults import is_stuck, stick
 from hwaware.hardware.draws import stream
 from hwaware.hardware.encoding.scale import normalised
@@ -124,15 +125,21 @@ class Chip:
         Raises:
             UserError: the device's law does not cover the age; so do the next two.
         """
-        target, blocks = self.targets[name], []
-        hardware = target.hardware
-        reference = self.reference_at(name, age_s, purpose)
-        references = repeat(()) if reference is None else ((part,) for part in reference.flatten().split(_BLOCK))
-        for cells, against in zip(self._aged_blocks(name, age_s, purpose), references, strict=False):
-            read = hardware.encoding.merged(cells)
-            blocks.append(hardware.encoding.realised(hardware.decode((*read, *against))))
-        weight = torch.cat(blocks).view(target.latent.shape).to(target.latent.device)
-        return weight.mul_(target.scale).to(target.latent.dtype)
+        target = self.targets[name]
+        hardware, encoding = target.hardware, target.hardware.encoding
+        if (wires := hardware.crossbar.wires) is not None:
+            tiling = hardware.tiling(tuple(target.latent.shape), target.groups)
+            cells = self.conductances_at(name, age_s, purpose)
+            seen = changed(tiling, cells, self._reference_cells(name, age_s, purpose), wires.effective_us)
+            weight = encoding.realised(hardware.decode_cells(*seen))
+        else:
+            blocks = []
+            reference = self.reference_at(name, age_s, purpose)
+            references = repeat(()) if reference is None else ((part,) for part in reference.flatten().split(_BLOCK))
+            for cells, against in zip(self._aged_blocks(name, age_s, purpose), references, strict=False):
+                blocks.append(encoding.realised(hardware.decode((*encoding.merged(cells), *against))))
+            weight = torch.cat(blocks).view(target.latent.shape)
+        return weight.to(target.latent.device).mul_(target.scale).to(target.latent.dtype)
 
     @torch.no_grad()
     def conductances_at(self, name: str, age_s: float, purpose: str = "evaluation") -> tuple[Tensor, ...]:
@@ -150,18 +157,22 @@ class Chip:
         All columns of a crossbar share its reference column, whose cells have errors and a path of their own, and are
         in parallel as a weight's are. None for a mapping without.
         """
-        target = self.targets[name]
-        device, crossbar, encoding = target.hardware.device, target.hardware.crossbar, target.hardware.encoding
-        if not encoding.layout.reference:
+        cells, target = self._reference_cells(name, age_s, purpose), self.targets[name]
+        if not cells:
             return None
-        device.check_age(age_s)
-        shape = crossbar.reference_shape(encoding, target.latent.shape, target.groups)
-        keys = _parallel(f"{self.seed}/{target.owner}/reference", encoding.parallel)
-        draws = [_Draws(key, _reading(age_s, purpose)) for key in keys]
-        (g,) = encoding.merged(
-            [_age(device, torch.full(shape, encoding.reference_us(device)), draw, age_s) for draw in draws]
-        )
-        return crossbar.against_weights(encoding, g, target.latent.shape)
+        encoding = target.hardware.encoding
+        (g,) = encoding.merged(cells)
+        return target.hardware.crossbar.against_weights(encoding, g, target.latent.shape)
+
+    def _reference_cells(self, name: str, age_s: float, purpose: str) -> tuple[Tensor, ...]:
+        """Conductances (µS) of a layer's reference cells, parallel ones one after the other; none without a column."""
+        target = self.targets[name]
+        hardware = target.hardware
+        hardware.device.check_age(age_s)
+        keys = _parallel(f"{self.seed}/{target.owner}/reference", hardware.encoding.parallel)
+        wanted = hardware.reference_targets(tuple(target.latent.shape), target.groups, torch.device("cpu"))
+        draws = (_Draws(key, _reading(age_s, purpose)) for key in keys)
+        return tuple(_age(hardware.device, g.clone(), draw, age_s) for g, draw in zip(wanted, draws, strict=False))
 
     def stuck_cells(self, name: str) -> tuple[Tensor, ...]:
         """Which of a layer's cells keep their conductance whatever is written, as :meth:`conductances_at` has them."""
@@ -237,5 +248,5 @@ def _add_noise(g: Tensor, std: Tensor | float, stream: torch.Generator) -> Tenso
 @contextmanager
 def drift_free(model: nn.Module) -> Iterator[nn.Module]:
     """The exact network on the chip: the cells' curve on; programming error, drift, faults and read noise off."""
-    with installed_weights(model, lambda name, layer: layer.effective_weight()):
+    with installed_weights(model, lambda name, layer: layer.exact_weight()):
         yield model

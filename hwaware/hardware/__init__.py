@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hwaware.hardware.crossbar import Converters, Crossbar, Ranges, RowPart, Tiling
+    from hwaware.hardware.crossbar import Converters, Crossbar, Ranges, RowPart, Tiling, Wires
     from hwaware.hardware.devices import Device, device_names, load_device
     from hwaware.hardware.encoding import Codes, Continuous, Encoding, Levels, Mapping, import_mapping
     from hwaware.hardware.hardware import Hardware
@@ -38,6 +38,7 @@ __all__ = [
     "RowPart",
     "Rule",
     "Tiling",
+    "Wires",
     "device_names",
     "hardware_from_flat",
     "hardware_from_plain",
@@ -67,6 +68,7 @@ _HOMES = {
     "RowPart": "hwaware.hardware.crossbar",
     "Rule": "hwaware.hardware.placement",
     "Tiling": "hwaware.hardware.crossbar",
+    "Wires": "hwaware.hardware.crossbar",
     "device_names": "hwaware.hardware.devices",
     "hardware_from_flat": "hwaware.hardware.load",
     "hardware_from_plain": "hwaware.hardware.load",

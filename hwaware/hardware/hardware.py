@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from hwaware.errors import UserError
@@ -48,6 +50,33 @@ class Hardware:
     def decode(self, cells: tuple[Tensor, ...]) -> Tensor:
         """See :meth:`Encoding.decode`."""
         return self.encoding.decode(self.device, cells)
+
+    def decode_cells(self, cells: Sequence[Tensor], reference: Sequence[Tensor] = ()) -> Tensor:
+        """Window positions from what all cells conduct (µS).
+
+        Args:
+            cells: of one shape, parallel ones following one another.
+            reference: likewise those of the layer's reference cells, in their shape.
+        """
+        read = self.encoding.merged(cells)
+        if reference:
+            (g,) = self.encoding.merged(reference)
+            read = (*read, self.crossbar.against_weights(self.encoding, g, cells[0].shape))
+        return self.decode(read)
+
+    def reference_targets(self, weight: tuple[int, ...], groups: int, torch_device: torch.device) -> list[Tensor]:
+        """Target conductances (µS) of a layer's reference cells, one tensor for each of an array's reference columns.
+
+        Args:
+            weight: the shape of the layer's weight.
+            groups: of a convolution; 1 otherwise.
+            torch_device: where to put them.
+        """
+        if not self.encoding.layout.reference:
+            return []
+        shape = self.crossbar.reference_shape(self.encoding, weight, groups)
+        target = torch.full(shape, self.encoding.reference_us(self.device), device=torch_device)
+        return [target] * self.encoding.parallel
 
     def tiling(self, weight: tuple[int, ...], groups: int) -> Tiling:
         """See :meth:`Crossbar.tiling`."""

@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any, get_type_hints
 
 from hwaware.errors import UserError, nearest
-from hwaware.hardware.crossbar import Converters, Crossbar
+from hwaware.hardware.crossbar import Converters, Crossbar, Wires
 from hwaware.hardware.devices import device_from_dict, read_device_file
 from hwaware.hardware.devices.registry import DeviceFile, typed
 from hwaware.hardware.encoding import MAPPING_NAMES, Codes, Encoding, Levels, import_mapping, number_format
@@ -100,10 +100,12 @@ def hardware_from_plain(plain: Mapping[str, Any]) -> Hardware:
     array = dict(plain["crossbar"])
     if (converters := array.pop("converters", None)) is not None:
         converters = Converters(**_typed(converters, Converters, "the table converters"))
+    if (wires := array.pop("wires", None)) is not None:
+        wires = Wires(**_typed(wires, Wires, "the table wires"))
     return Hardware(
         device=device_from_dict(plain["device"]),
         encoding=_encoding(plain["encoding"]),
-        crossbar=Crossbar(**_typed(array, Crossbar, "the crossbar"), converters=converters),
+        crossbar=Crossbar(**_typed(array, Crossbar, "the crossbar"), converters=converters, wires=wires),
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from hwaware.errors import UserError
-from hwaware.hardware.crossbar import Converters, Crossbar
+from hwaware.hardware.crossbar import Converters, Crossbar, Wires
 from hwaware.hardware.devices import read_device_file
 from hwaware.hardware.encoding import Encoding
 from hwaware.hardware.hardware import Hardware
@@ -63,19 +63,23 @@ class CrossbarOptions:
     """What is to differ from the usual crossbar, or from that of other layers; None: nothing.
 
     Attributes:
-        rows, columns: of a crossbar, in weights.
+        rows, columns: of an array, in cells.
         converters: at its inputs and outputs, whose ranges are measured before training; ``exact`` for none.
+        wires: the resistance of an array's wires; ``ideal`` for none.
     """
 
     rows: int | None = None
     columns: int | None = None
     converters: Converters | Literal["exact"] | None = None
+    wires: Wires | Literal["ideal"] | None = None
 
     def over(self, crossbar: Crossbar) -> Crossbar:
         """A crossbar with what is given."""
         given = {one.name: value for one in fields(self) if (value := getattr(self, one.name)) is not None}
         if self.converters == "exact":
             given["converters"] = None
+        if self.wires == "ideal":
+            given["wires"] = None
         return replace(crossbar, **given)
 
 
@@ -266,4 +270,6 @@ def _layer_options(words: Mapping[str, Any], plan: PlanFile) -> LayerOptions:
 def _crossbar_options(**words: Any) -> CrossbarOptions:
     if "converters" in words:
         words["converters"] = Converters(**words["converters"]) if words["converters"] else "exact"
+    if "wires" in words:
+        words["wires"] = Wires(**words["wires"]) if words["wires"] else "ideal"
     return CrossbarOptions(**words)

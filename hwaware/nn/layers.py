@@ -26,6 +26,7 @@ from hwaware.nn.reference import add_reference_noise
 from hwaware.nn.repaired import repair_largest_errors
 from hwaware.nn.weights.fused import realise
 from hwaware.nn.weights.tables import ErrorTable, NoiseTable
+from hwaware.nn.wires import add_wire_drop
 
 #: Is shown the inputs of each part of a layer's rows, and what the part's columns sum up.
 Observer = Callable[[Sequence[Tensor], Sequence[Tensor]], None]
@@ -154,9 +155,12 @@ class AnalogLayer(nn.Module):
             return self._installed
         noise, error = (self.noise, self.error) if self.training else (None, None)
         weight, self.weight_error = self.realise(noise, error)
+        if self.hardware.crossbar.wires is not None:
+            about = self.weight_scale(), self.hardware, self.groups
+            weight = add_wire_drop(weight, self.latent(), *about, training=self.training)
         if noise is not None and noise.reference_std:
-            about = self.weight_scale(), self.hardware, self.groups, noise.reference_std
-            weight = add_reference_noise(weight, self.latent(), *about)
+            about = self.weight_scale(), self.hardware, self.groups
+            weight = add_reference_noise(weight, self.latent(), *about, noise.reference_std)
         written = weight
         if noise is not None and self.stuck_cells:
             weight = apply_stuck_cells(weight, self.latent(), self.weight_scale(), self.hardware)
@@ -212,6 +216,15 @@ class AnalogLayer(nn.Module):
         """Exact effective weights ``w_eff = s·sinh(rκu)/sinh(rκ)``, u as written, as cells hold them; the parameter's
         dtype, detached."""
         return self.hardware.encoding.effective(self.latent()).to(self.weight.dtype)
+
+    @torch.no_grad()
+    def exact_weight(self) -> Tensor:
+        """What the layer multiplies by where all cells are as wanted: the effective weights, through the wires."""
+        weight = self.effective_weight()
+        if self.hardware.crossbar.wires is None:
+            return weight
+        about = self.weight_scale(), self.hardware, self.groups
+        return add_wire_drop(weight, self.latent(), *about, training=False)
 
     @torch.no_grad()
     def set_effective_weight(self, weight: Tensor) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from hwaware.errors import UserError
 from hwaware.hardware.crossbar.converters import Converters
 from hwaware.hardware.crossbar.tiling import Tiling, tiling
+from hwaware.hardware.crossbar.wires import Wires
 from hwaware.hardware.encoding import Encoding
 
 _USUAL = 512
@@ -24,12 +25,15 @@ class Crossbar:
 
     Attributes:
         rows, columns: its size, in cells. A weight takes a column for each of its cells, parallel ones included.
-        converters: at its inputs and outputs; None: both are exact, so that it makes no difference how a layer is cut.
+        converters: at its inputs and outputs; None: both are exact.
+        wires: their resistance; None: they have none. Without converters and wires it makes no difference to what a
+            layer computes how it is cut.
     """
 
     rows: int = _USUAL
     columns: int = _USUAL
     converters: Converters | None = None
+    wires: Wires | None = None
 
     def __post_init__(self) -> None:
         for field in ("rows", "columns"):
@@ -38,12 +42,12 @@ class Crossbar:
                 raise UserError(f"crossbar: {field}={size} must be a whole number of at least 1; {_USUAL} is usual.")
 
     def check_encoding(self, encoding: Encoding) -> None:
-        """Raises UserError where a weight's cells do not fit side by side into an array that is read by converters."""
+        """Raises UserError where a weight's cells do not fit side by side into an array with converters or wires."""
         needed = encoding.cells_per_weight + encoding.layout.reference * encoding.parallel
-        if self.converters is not None and needed > self.columns:
+        if (self.converters is not None or self.wires is not None) and needed > self.columns:
             raise UserError(
                 f"crossbar: columns={self.columns} are fewer than the {needed} cells of a weight "
-                f"(parallel={encoding.parallel}), which an ADC reads together: give {needed} columns or fewer cells."
+                f"(parallel={encoding.parallel}), which are read together: give {needed} columns or fewer cells."
             )
 
     def tiling(self, encoding: Encoding, weight: Sequence[int], groups: int) -> Tiling:
@@ -81,12 +85,14 @@ class Crossbar:
     def plain(self) -> dict[str, Any]:
         """All of it as plain types, in the form that recipes have it in."""
         converters = None if self.converters is None else self.converters.settings()
-        return {"rows": self.rows, "columns": self.columns, "converters": converters}
+        wires = {} if self.wires is None else {"wires": self.wires.settings()}  # later than the first files
+        return {"rows": self.rows, "columns": self.columns, "converters": converters, **wires}
 
     def params(self) -> dict[str, Any]:
         """The same as results have it: only what is not usual."""
         size = {name: value for name in ("rows", "columns") if (value := getattr(self, name)) != _USUAL}
-        return size if self.converters is None else size | {"converters": self.converters.settings()}
+        parts = {"converters": self.converters, "wires": self.wires}
+        return size | {name: part.settings() for name, part in parts.items() if part is not None}
 
 
 _tiling = lru_cache(maxsize=4096)(tiling)
