@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import repeat
@@ -15,8 +15,17 @@ from hwaware.hardware import Device, Hardware
 from hwaware.hardware.crossbar.places import changed
 from hwaware.hardware.devices.faults import is_stuck, stick
 from hwaware.hardware.draws import stream
+from hwaware.hardware.encoding.curve import realised_slope
 from hwaware.hardware.encoding.scale import normalised
-from hwaware.nn import AnalogLayer, analog_layers, installed_output_noise, installed_weights, weight_owners
+from hwaware.nn import (
+    AnalogLayer,
+    ReadNoise,
+    analog_layers,
+    installed_output_noise,
+    installed_read_noise,
+    installed_weights,
+    weight_owners,
+)
 
 #: Chips to choose between settings by have seeds from here on; training seeds stay below.
 VALIDATION_CHIP_SEED_START = 1_000_000
@@ -103,7 +112,8 @@ class Chip:
             age_s: age in s; 0 is just written: programming error and stuck cells only.
             purpose: what the reading is for. Read noise is drawn once per (chip, age, purpose), so that it depends on
                 neither batch size nor rank, and differs between calibration and evaluation. Converters' output noise
-                is drawn for every output, from the same three, and so does depend on the order of the samples.
+                is drawn for every output, from the same three, and so does depend on the order of the samples; so is
+                read noise where the crossbar says that it is of each product.
 
         Raises:
             UserError: a device's law does not cover the age.
@@ -115,7 +125,14 @@ class Chip:
             return stream(f"{self.seed}/{name}/output/{_reading(age_s, purpose)}", layer.weight.device)
 
         weights = installed_weights(self.model, lambda name, layer: self.weight_at(name, age_s, purpose))
-        with weights, installed_output_noise(self.model, output_draws):
+        def read_noise(name: str, layer: AnalogLayer) -> ReadNoise | None:
+            if age_s == 0 or layer.hardware.crossbar.read_noise != "product":
+                return None
+            draws = stream(f"{self.seed}/{name}/products/{_reading(age_s, purpose)}", layer.weight.device)
+            return ReadNoise(self.read_variance_at(name, age_s).to(layer.weight.dtype), draws)
+
+        products = installed_read_noise(self.model, read_noise)
+        with weights, installed_output_noise(self.model, output_draws), products:
             yield self.model
 
     @torch.no_grad()
@@ -127,11 +144,8 @@ class Chip:
         """
         target = self.targets[name]
         hardware, encoding = target.hardware, target.hardware.encoding
-        if (wires := hardware.crossbar.wires) is not None:
-            tiling = hardware.tiling(tuple(target.latent.shape), target.groups)
-            cells = self.conductances_at(name, age_s, purpose)
-            seen = changed(tiling, cells, self._reference_cells(name, age_s, purpose), wires.effective_us)
-            weight = encoding.realised(hardware.decode_cells(*seen))
+        if hardware.crossbar.wires is not None:
+            weight = self.read_as(name, self.conductances_at(name, age_s, purpose), age_s, purpose)
         else:
             blocks = []
             reference = self.reference_at(name, age_s, purpose)
@@ -172,7 +186,42 @@ class Chip:
         keys = _parallel(f"{self.seed}/{target.owner}/reference", hardware.encoding.parallel)
         wanted = hardware.reference_targets(tuple(target.latent.shape), target.groups, torch.device("cpu"))
         draws = (_Draws(key, _reading(age_s, purpose)) for key in keys)
-        return tuple(_age(hardware.device, g.clone(), draw, age_s) for g, draw in zip(wanted, draws, strict=False))
+        return tuple(_age(hardware, g.clone(), draw, age_s) for g, draw in zip(wanted, draws, strict=False))
+
+    def read_as(self, name: str, cells: Sequence[Tensor], age_s: float, purpose: str = "evaluation") -> Tensor:
+        """Normalised weights ``ŵ/s`` that a layer's cells are read as, through wires and against the reference cells.
+
+        Args:
+            name: of the layer.
+            cells: conductances (µS) as :meth:`conductances_at` gives them.
+            age_s: age (s) of the reference cells.
+            purpose: of the reading.
+        """
+        target = self.targets[name]
+        hardware, against = target.hardware, self._reference_cells(name, age_s, purpose)
+        if (wires := hardware.crossbar.wires) is not None:
+            tiling = hardware.tiling(tuple(target.latent.shape), target.groups)
+            cells, against = changed(tiling, cells, against, wires.effective_us)
+        return hardware.encoding.realised(hardware.decode_cells(cells, against))
+
+    @torch.no_grad()
+    def read_variance_at(self, name: str, age_s: float) -> Tensor:
+        """Variance of a layer's weights by the read noise of a single product at an age (s), to first order.
+
+        That of the reference cells is counted as if each column had its own.
+        """
+        target = self.targets[name]
+        hardware, device, encoding = target.hardware, target.hardware.device, target.hardware.encoding
+        shape = tuple(target.latent.shape)
+        v = encoding.window_position(normalised(target.latent.float(), target.scale)).cpu()
+        wanted = [g for g in hardware.encode(v) for _ in range(encoding.parallel)]
+        cells, against = self.conductances_at(name, age_s), self._reference_cells(name, age_s, "evaluation")
+        variances = [_read_variance(device, *pair, age_s) for pair in zip(cells, wanted, strict=True)]
+        targets = hardware.reference_targets(shape, target.groups, torch.device("cpu"))
+        reference = [_read_variance(device, *pair, age_s) for pair in zip(against, targets, strict=True)]
+        of_position = hardware.position_variance(variances, reference)
+        slope = realised_slope(hardware.decode_cells(cells, against), encoding.kappa, encoding.range_fraction)
+        return of_position.mul_(slope.square_()).to(target.latent.device).mul_(target.scale.square())
 
     def stuck_cells(self, name: str) -> tuple[Tensor, ...]:
         """Which of a layer's cells keep their conductance whatever is written, as :meth:`conductances_at` has them."""
@@ -199,7 +248,7 @@ class Chip:
         draws, parallel = self._draws(target, read=_reading(age_s, purpose)), hardware.encoding.parallel
         for block in v.flatten().split(_BLOCK):
             targets = (g.clone() if k else g for g in hardware.encode(block) for k in reversed(range(parallel)))
-            yield tuple(_age(hardware.device, g, draw, age_s) for g, draw in zip(targets, draws, strict=True))
+            yield tuple(_age(hardware, g, draw, age_s) for g, draw in zip(targets, draws, strict=True))
 
 
 def _parallel(key: str, parallel: int) -> list[str]:
@@ -221,8 +270,9 @@ class _Draws:
         )
 
 
-def _age(device: Device, target_us: Tensor, draws: _Draws, age_s: float) -> Tensor:
+def _age(hardware: Hardware, target_us: Tensor, draws: _Draws, age_s: float) -> Tensor:
     """Conductances at an age; ``target_us`` may be overwritten (in place, since memory costs more than arithmetic)."""
+    device = hardware.device
 
     def draw(stream: torch.Generator) -> Callable[[], Tensor]:
         return lambda: torch.randn(target_us.shape, generator=stream)
@@ -230,12 +280,18 @@ def _age(device: Device, target_us: Tensor, draws: _Draws, age_s: float) -> Tens
     g = device.programmed_us(target_us, draw(draws.programming))
     if age_s > 0:
         g = device.drifted_us(g, target_us, device.equivalent_age_s(age_s), draw(draws.drift))
-        g = _add_noise(g, device.read_std_us(g, age_s, target_us), draws.read)
+        if hardware.crossbar.read_noise == "reading":
+            g = _add_noise(g, device.read_std_us(g, age_s, target_us), draws.read)
     g = g.clamp_(*device.limits_us)
     if device.stuck_on or device.stuck_off:
         uniform = torch.rand(g.shape, generator=draws.stuck)
         g = stick(g, uniform, device.stuck_on, device.stuck_off, device.g_min_us, device.g_max_us)
     return g
+
+
+def _read_variance(device: Device, g_us: Tensor, target_us: Tensor, age_s: float) -> Tensor:
+    std = device.read_std_us(g_us.clone(), age_s, target_us)
+    return std.square() if isinstance(std, Tensor) else torch.full_like(g_us, std**2)
 
 
 def _add_noise(g: Tensor, std: Tensor | float, stream: torch.Generator) -> Tensor:

@@ -13,6 +13,7 @@ from hwaware.errors import UserError
 from hwaware.hardware.crossbar import Crossbar, Tiling
 from hwaware.hardware.devices import Device, device_to_dict
 from hwaware.hardware.encoding import Encoding
+from hwaware.hardware.encoding.parallel import remaining_std
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +65,22 @@ class Hardware:
             read = (*read, self.crossbar.against_weights(self.encoding, g, cells[0].shape))
         return self.decode(read)
 
+    def position_variance(self, cells: Sequence[Tensor], reference: Sequence[Tensor] = ()) -> Tensor:
+        """Variance of window positions from those of what all cells conduct (µS²), independent of each other.
+
+        Args:
+            cells, reference: as those of :meth:`decode_cells`.
+        """
+        encoding = self.encoding
+        shrink = remaining_std(encoding.parallel, encoding.combine) ** 2
+        each = [torch.stack(list(one)).mean(0) for one in _runs(cells, encoding.parallel)]
+        if reference:
+            own = torch.stack(list(reference)).mean(0)
+            each.append(self.crossbar.against_weights(encoding, own, cells[0].shape))
+        low, high = encoding.window_us(self.device)
+        gains = ((gain / (high - low)) ** 2 * shrink for gain in encoding.layout.gains)
+        return torch.stack([one * gain for one, gain in zip(each, gains, strict=True)]).sum(0)
+
     def reference_targets(self, weight: tuple[int, ...], groups: int, torch_device: torch.device) -> list[Tensor]:
         """Target conductances (µS) of a layer's reference cells, one tensor for each of an array's reference columns.
 
@@ -104,3 +121,7 @@ class Hardware:
 
     def __str__(self) -> str:
         return f"{self.device.name} ({self.encoding})"
+
+
+def _runs(cells: Sequence[Tensor], length: int) -> list[Sequence[Tensor]]:
+    return [cells[start : start + length] for start in range(0, len(cells), length)]

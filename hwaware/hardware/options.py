@@ -66,12 +66,14 @@ class CrossbarOptions:
         rows, columns: of an array, in cells.
         converters: at its inputs and outputs, whose ranges are measured before training; ``exact`` for none.
         wires: the resistance of an array's wires; ``ideal`` for none.
+        read_noise: when cells draw it, once for a ``reading`` of a chip or anew for each ``product``.
     """
 
     rows: int | None = None
     columns: int | None = None
     converters: Converters | Literal["exact"] | None = None
     wires: Wires | Literal["ideal"] | None = None
+    read_noise: Literal["reading", "product"] | None = None
 
     def over(self, crossbar: Crossbar) -> Crossbar:
         """A crossbar with what is given."""

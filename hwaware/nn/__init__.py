@@ -13,8 +13,14 @@ from hwaware.nn.convert import (
     to_digital,
     weight_owners,
 )
-from hwaware.nn.install import Beside, installed_beside, installed_output_noise, installed_weights
-from hwaware.nn.layers import AnalogConv2d, AnalogLayer, AnalogLinear, analog_layers, register_analog
+from hwaware.nn.install import (
+    Beside,
+    installed_beside,
+    installed_output_noise,
+    installed_read_noise,
+    installed_weights,
+)
+from hwaware.nn.layers import AnalogConv2d, AnalogLayer, AnalogLinear, ReadNoise, analog_layers, register_analog
 from hwaware.nn.measured import Measured
 
 __all__ = [
@@ -25,6 +31,7 @@ __all__ = [
     "ConversionReport",
     "ConvertedLayer",
     "Measured",
+    "ReadNoise",
     "adapters",
     "add_adapters",
     "analog_layers",
@@ -34,6 +41,7 @@ __all__ = [
     "effective_state_dict",
     "installed_beside",
     "installed_output_noise",
+    "installed_read_noise",
     "installed_weights",
     "layers_with_converters",
     "main_hardware",

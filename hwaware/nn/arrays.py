@@ -1,8 +1,8 @@
-"""A layer's products array by array, where each is read on its own: see :mod:`hwaware.hardware.crossbar.tiling`."""
+"""A layer's inputs and weights, array by array: see :mod:`hwaware.hardware.crossbar.tiling`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
@@ -28,25 +28,15 @@ def inputs_of_parts(layer: AnalogLayer, x: Tensor) -> list[Tensor]:
     return [of_channel[start].flatten(dim, dim + 1) for start, _ in channels]
 
 
-def partial_sums(layer: AnalogLayer, inputs: Sequence[Tensor], weight: Tensor) -> Iterator[Tensor]:
-    """What the columns of each part sum up, without bias.
-
-    Args:
-        layer: whose stride, padding and groups these are.
-        inputs: of each part, as :func:`inputs_of_parts` gives them.
-        weight: of the layer's rows, ``[C_out, C_in/groups, *kernel]``.
-    """
+def weights_of_parts(layer: AnalogLayer, weight: Tensor) -> Sequence[Tensor]:
+    """The weights ``[C_out, channels, *kernel]`` of each part of a layer's rows, ``[C_out, C_in/groups, *kernel]``."""
     parts = layer.tiling.parts
     if len(parts) == 1:
-        yield layer.apply_weight(inputs[0], weight)
-        return
+        return [weight]
     if parts[0].taps == parts[-1].taps:
-        weights = weight.split([one.channels[1] - one.channels[0] for one in parts], 1)
-    else:
-        of_channel = weight.split(1, 1)
-        weights = tuple(_only(of_channel[one.channels[0]], one) for one in parts)
-    for x, own in zip(inputs, weights, strict=True):
-        yield layer.apply_weight(x, own)
+        return weight.split([one.channels[1] - one.channels[0] for one in parts], 1)
+    of_channel = weight.split(1, 1)
+    return [_only(of_channel[one.channels[0]], one) for one in parts]
 
 
 def _only(weight: Tensor, part: RowPart) -> Tensor:

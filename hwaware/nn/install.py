@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hwaware.nn.layers import AnalogLayer, analog_layers
+from hwaware.nn.layers import AnalogLayer, ReadNoise, analog_layers
 from hwaware.nn.reads import refusing_reads
 
 
@@ -94,6 +94,13 @@ def installed_output_noise(model: nn.Module, draws_of: Callable[[str, AnalogLaye
         return draws_of(name, layer) if layer.converters is not None and layer.converters.output_noise else None
 
     with _installed(model, "_output_draws", draws):
+        yield
+
+
+@contextmanager
+def installed_read_noise(model: nn.Module, noise_of: Callable[[str, AnalogLayer], ReadNoise | None]) -> Iterator[None]:
+    """Within the context each product of a layer has the read noise of ``noise_of(name, layer)``; None: none."""
+    with _installed(model, "_read_noise", noise_of):
         yield
 
 

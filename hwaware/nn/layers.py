@@ -9,7 +9,7 @@ effective weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
@@ -19,7 +19,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from hwaware.errors import UserError
 from hwaware.hardware import Converters, Hardware, Ranges, Tiling
-from hwaware.nn.arrays import inputs_of_parts, partial_sums
+from hwaware.nn.arrays import inputs_of_parts, weights_of_parts
 from hwaware.nn.conversion import Limit, driven, read
 from hwaware.nn.faults import apply_stuck_cells
 from hwaware.nn.reference import add_reference_noise
@@ -30,6 +30,13 @@ from hwaware.nn.wires import add_wire_drop
 
 #: Is shown the inputs of each part of a layer's rows, and what the part's columns sum up.
 Observer = Callable[[Sequence[Tensor], Sequence[Tensor]], None]
+
+
+class ReadNoise(NamedTuple):
+    """Of cells in each product: the variance of the layer's weights, in their shape, and where it is drawn from."""
+
+    variance: Tensor
+    draws: torch.Generator
 
 
 class LearnedRanges(NamedTuple):
@@ -80,6 +87,7 @@ class AnalogLayer(nn.Module):
     _installed: Tensor | None = None
     _beside: Callable[[Tensor, Tensor], Tensor] | None = None
     _output_draws: torch.Generator | None = None
+    _read_noise: ReadNoise | None = None
 
     @property
     def converters(self) -> Converters | None:
@@ -95,9 +103,12 @@ class AnalogLayer(nn.Module):
         if not self._called:
             self._called = True
         converters = self.converters
-        if converters is None:
+        if converters is None and self._read_noise is None:
             return self.apply_weight(input, self.realised_weight(), self.bias)
-        output = self._converted(input, converters)
+        if converters is None:
+            (output,) = self._sums([input], [self.realised_weight()])
+        else:
+            output = self._converted(input, converters)
         if self._beside is not None:
             output = self._beside(input, output)
         return self.with_bias(output)
@@ -106,7 +117,7 @@ class AnalogLayer(nn.Module):
         """The arrays' outputs by way of the converters, added, without bias."""
         if self.observer is not None:
             inputs = inputs_of_parts(self, input)
-            sums = list(partial_sums(self, inputs, self.realised_weight()))
+            sums = list(self._sums(inputs, weights_of_parts(self, self.realised_weight())))
             self.observer(inputs, sums)
             return sum(sums[1:], start=sums[0])
         x_max, y_max = self._limits()
@@ -116,9 +127,22 @@ class AnalogLayer(nn.Module):
             parts = zip(inputs_of_parts(self, input), x_max, strict=True)
             inputs = [driven(converters, x, limit) for x, limit in parts]
         noisy = self.training or self._output_draws is not None
-        sums_of = partial_sums(self, inputs, self.realised_weight())
+        read_sums = self._sums(inputs, weights_of_parts(self, self.realised_weight()))
         y_max = y_max if len(y_max) == len(inputs) else y_max * len(inputs)
-        return read(converters, sums_of, y_max, noisy, self._output_draws)
+        return read(converters, read_sums, y_max, noisy, self._output_draws)
+
+    def _sums(self, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Iterator[Tensor]:
+        """What the columns of each part of the rows sum up, without bias."""
+        noise = self._read_noise
+        variances: Sequence[Tensor | None] = [None] * len(inputs)
+        if noise is not None:
+            variances = weights_of_parts(self, noise.variance) if len(inputs) > 1 else [noise.variance]
+        for x, weight, variance in zip(inputs, weights, variances, strict=True):
+            y = self.apply_weight(x, weight)
+            if noise is not None and variance is not None:
+                std = self.apply_weight(x.square(), variance).clamp_min(0).sqrt()
+                y = y + std * torch.randn(y.shape, generator=noise.draws, device=y.device, dtype=y.dtype)
+            yield y
 
     def _limits(self) -> tuple[tuple[Limit, ...], tuple[Limit, ...]]:
         """The ranges of inputs and outputs: one each, or one for each array of an output's inputs."""

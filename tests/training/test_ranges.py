@@ -13,7 +13,8 @@ from tests.tasks.test_task import OLD, fit, make
 
 
 def _hardware(**converters):
-    return HardwareOptions({"name": "reram_cmo"}, crossbar=CrossbarOptions(rows=64, converters=Converters(**converters)))
+    crossbar = CrossbarOptions(rows=64, converters=Converters(**converters))
+    return HardwareOptions({"name": "reram_cmo"}, crossbar=crossbar)
 
 
 BOTH = {"dac_bits": 6, "adc_bits": 6, "samples": 50}

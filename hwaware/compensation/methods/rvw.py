@@ -100,10 +100,9 @@ class ReadVerifyWrite(InFieldCompensation):
                 written |= wrong & ~fixed
                 writes += int(wrong.sum())
                 reads += int(wrong.sum())
-            cells.append(torch.where(written, g, then.flatten()[where]))
-        later_reference = chip.reference_at(name, age_s)
-        against = () if later_reference is None else (later_reference.flatten()[where],)
-        return encoding.realised(hardware.decode((*encoding.merged(cells), *against))), writes, reads
+            values = torch.where(written, g, then.flatten()[where])
+            cells.append(then.flatten().index_copy(0, where, values).view_as(then))
+        return chip.read_as(name, cells, age_s).flatten()[where], writes, reads
 
     def installed(self, model: nn.Module, state: State) -> AbstractContextManager[None]:
         def rewritten(name: str, layer: AnalogLayer) -> Tensor:

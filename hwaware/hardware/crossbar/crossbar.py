@@ -10,13 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hwaware.errors import UserError
+from hwaware.errors import UserError, nearest
 from hwaware.hardware.crossbar.converters import Converters
 from hwaware.hardware.crossbar.tiling import Tiling, tiling
 from hwaware.hardware.crossbar.wires import Wires
 from hwaware.hardware.encoding import Encoding
 
 _USUAL = 512
+
+#: When cells draw read noise.
+READ_NOISE = ("reading", "product")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,18 +31,25 @@ class Crossbar:
         converters: at its inputs and outputs; None: both are exact.
         wires: their resistance; None: they have none. Without converters and wires it makes no difference to what a
             layer computes how it is cut.
+        read_noise: when cells draw their device's read noise: once for a ``reading`` of the whole chip at an age, or
+            anew for each ``product`` with an input. In training it is drawn in each step.
     """
 
     rows: int = _USUAL
     columns: int = _USUAL
     converters: Converters | None = None
     wires: Wires | None = None
+    read_noise: str = "reading"
 
     def __post_init__(self) -> None:
         for field in ("rows", "columns"):
             size = getattr(self, field)
             if type(size) is not int or size < 1:
                 raise UserError(f"crossbar: {field}={size} must be a whole number of at least 1; {_USUAL} is usual.")
+
+        if self.read_noise not in READ_NOISE:
+            hint = nearest(self.read_noise, READ_NOISE)
+            raise UserError(f"crossbar: read_noise '{self.read_noise}' is unknown. {hint}")
 
     def check_encoding(self, encoding: Encoding) -> None:
         """Raises UserError where a weight's cells do not fit side by side into an array with converters or wires."""
@@ -85,14 +95,18 @@ class Crossbar:
     def plain(self) -> dict[str, Any]:
         """All of it as plain types, in the form that recipes have it in."""
         converters = None if self.converters is None else self.converters.settings()
-        wires = {} if self.wires is None else {"wires": self.wires.settings()}  # later than the first files
-        return {"rows": self.rows, "columns": self.columns, "converters": converters, **wires}
+        return {"rows": self.rows, "columns": self.columns, "converters": converters, **self._later()}
 
     def params(self) -> dict[str, Any]:
         """The same as results have it: only what is not usual."""
         size = {name: value for name in ("rows", "columns") if (value := getattr(self, name)) != _USUAL}
-        parts = {"converters": self.converters, "wires": self.wires}
-        return size | {name: part.settings() for name, part in parts.items() if part is not None}
+        converters = {} if self.converters is None else {"converters": self.converters.settings()}
+        return size | converters | self._later()
+
+    def _later(self) -> dict[str, Any]:
+        """What came later than the first files, where it is not as usual."""
+        wires = {} if self.wires is None else {"wires": self.wires.settings()}
+        return wires | ({} if self.read_noise == READ_NOISE[0] else {"read_noise": self.read_noise})
 
 
 _tiling = lru_cache(maxsize=4096)(tiling)
