@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hwaware.errors import UserError
-from hwaware.hardware import Device, Hardware
+from hwaware.hardware import Codes, Device, Hardware
 from hwaware.hardware.crossbar.places import changed
 from hwaware.hardware.devices.faults import is_stuck, stick
 from hwaware.hardware.draws import stream
@@ -21,6 +21,7 @@ from hwaware.nn import (
     AnalogLayer,
     ReadNoise,
     analog_layers,
+    installed_digits,
     installed_output_noise,
     installed_read_noise,
     installed_weights,
@@ -131,8 +132,13 @@ class Chip:
             draws = stream(f"{self.seed}/{name}/products/{_reading(age_s, purpose)}", layer.weight.device)
             return ReadNoise(self.read_variance_at(name, age_s).to(layer.weight.dtype), draws)
 
-        products = installed_read_noise(self.model, read_noise)
-        with weights, installed_output_noise(self.model, output_draws), products:
+        def digits(name: str, layer: AnalogLayer) -> tuple[Tensor, Tensor] | None:
+            if layer.converters is None or not isinstance(layer.hardware.encoding.format, Codes):
+                return None
+            return self.digits_at(name, age_s, purpose)
+
+        products, digits_ = installed_read_noise(self.model, read_noise), installed_digits(self.model, digits)
+        with weights, installed_output_noise(self.model, output_draws), products, digits_:
             yield self.model
 
     @torch.no_grad()
@@ -197,12 +203,27 @@ class Chip:
             age_s: age (s) of the reference cells.
             purpose: of the reading.
         """
+        hardware = self.targets[name].hardware
+        return hardware.encoding.realised(hardware.decode_cells(*self._seen(name, cells, age_s, purpose)))
+
+    def _seen(
+        self, name: str, cells: Sequence[Tensor], age_s: float, purpose: str
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """A layer's cells and reference cells as they seem to conduct through the wires."""
         target = self.targets[name]
-        hardware, against = target.hardware, self._reference_cells(name, age_s, purpose)
-        if (wires := hardware.crossbar.wires) is not None:
-            tiling = hardware.tiling(tuple(target.latent.shape), target.groups)
-            cells, against = changed(tiling, cells, against, wires.effective_us)
-        return hardware.encoding.realised(hardware.decode_cells(cells, against))
+        against = self._reference_cells(name, age_s, purpose)
+        if (wires := target.hardware.crossbar.wires) is None:
+            return cells, against
+        tiling = target.hardware.tiling(tuple(target.latent.shape), target.groups)
+        return changed(tiling, cells, against, wires.effective_us)
+
+    @torch.no_grad()
+    def digits_at(self, name: str, age_s: float, purpose: str = "evaluation") -> tuple[Tensor, Tensor]:
+        """What the digits of a layer's weights add to them at an age (s); see :meth:`Hardware.digit_weights`."""
+        target = self.targets[name]
+        cells, _ = self._seen(name, self.conductances_at(name, age_s, purpose), age_s, purpose)
+        lower, shift = target.hardware.digit_weights(target.hardware.encoding.merged(cells), target.scale)
+        return lower.to(target.latent.dtype), shift.to(target.latent.dtype)
 
     @torch.no_grad()
     def read_variance_at(self, name: str, age_s: float) -> Tensor:

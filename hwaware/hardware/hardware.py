@@ -65,6 +65,20 @@ class Hardware:
             read = (*read, self.crossbar.against_weights(self.encoding, g, cells[0].shape))
         return self.decode(read)
 
+    def digit_weights(self, cells: Sequence[Tensor], scale: Tensor) -> tuple[Tensor, Tensor]:
+        """What each digit but the most significant adds to weights, ``[digits - 1, *shape]``, and the shift of codes.
+
+        Args:
+            cells: conductances (µS) of each digit, parallel ones merged.
+            scale: of the weights, broadcastable to them.
+        """
+        low, high = self.encoding.window_us(self.device)
+        unit = scale / self.encoding.range_fraction
+        parts = zip(self.encoding.layout.gains[1:], cells[1:], strict=True)
+        lower = [(g - low).mul_(gain / (high - low)).to(scale.device).mul_(unit) for gain, g in parts]
+        of_nothing = self.decode(tuple(torch.full((1,), low, device=scale.device) for _ in cells))
+        return torch.stack(lower) if lower else unit.new_zeros(0, *cells[0].shape), of_nothing * unit
+
     def position_variance(self, cells: Sequence[Tensor], reference: Sequence[Tensor] = ()) -> Tensor:
         """Variance of window positions from those of what all cells conduct (µS²), independent of each other.
 

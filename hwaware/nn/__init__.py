@@ -16,6 +16,7 @@ from hwaware.nn.convert import (
 from hwaware.nn.install import (
     Beside,
     installed_beside,
+    installed_digits,
     installed_output_noise,
     installed_read_noise,
     installed_weights,
@@ -40,6 +41,7 @@ __all__ = [
     "digital_layers",
     "effective_state_dict",
     "installed_beside",
+    "installed_digits",
     "installed_output_noise",
     "installed_read_noise",
     "installed_weights",

@@ -30,6 +30,27 @@ def calibrate(model: nn.Module, predict: Callable[[nn.Module, Any], Any], batche
         UserError: a layer is never called.
     """
     layers = layers_with_converters(model)
+    batches = list(batches)
+    before = {name: layer.ranges for name, (layer, _) in layers.items()}
+    try:
+        for layer, _ in layers.values():
+            layer.ranges = None  # else inputs would be rounded by them
+        _measure(model, layers, predict, batches)
+    except BaseException:
+        for name, (layer, _) in layers.items():
+            layer.ranges = before[name]
+        raise
+    sliced = {name: one for name, one in layers.items() if one[1].dac_slice_bits is not None}
+    if sliced:  # of slices of inputs, which are known once the inputs' range is
+        _measure(model, sliced, predict, batches)
+
+
+def _measure(
+    model: nn.Module,
+    layers: dict[str, tuple[AnalogLayer, Converters]],
+    predict: Callable[[nn.Module, Any], Any],
+    batches: Iterable[Any],
+) -> None:
     seen = {name: _Seen(converters, torch.Generator()) for name, (_, converters) in layers.items()}
     try:
         for name, (layer, _) in layers.items():
@@ -46,7 +67,8 @@ def calibrate(model: nn.Module, predict: Callable[[nn.Module, Any], Any], batche
                 f"layer '{name}' has converters, but the network never calls it: keep it digital "
                 f"({as_digital([name])})."
             )
-        layer.ranges = seen[name].ranges()
+        found = seen[name].ranges()
+        layer.ranges = found if layer.ranges is None else Ranges(layer.ranges.x_max, found.y_max)
 
 
 class _Seen:

@@ -35,6 +35,27 @@ def driven(converters: Converters, x: Tensor, x_max: Limit) -> Tensor:
     return x
 
 
+def digits(x: Tensor, x_max: Limit, bits: int, at_a_time: int) -> list[Tensor]:
+    """Slices of the bits of rounded inputs, the lowest first, in the units of ``x``: they add up to it.
+
+    Each has the input's sign. The gradient is shared out evenly.
+
+    Args:
+        x: as :func:`driven` gives it.
+        x_max: its range.
+        bits: of the DAC, the sign included.
+        at_a_time: bits of a slice.
+    """
+    half = 2 ** (bits - 1) - 1
+    with torch.no_grad():
+        codes = (x.float().abs() * (half / x_max)).round_().int()
+        step = x.sign() * (x_max / half)
+    n = -(-(bits - 1) // at_a_time)
+    through = (x - x.detach()) / n
+    slices = ((codes >> (at_a_time * k)) & (2**at_a_time - 1) for k in range(n))
+    return [(digit * 2 ** (at_a_time * k) * step).to(x.dtype) + through for k, digit in enumerate(slices)]
+
+
 def read(
     converters: Converters,
     sums: Iterable[Tensor],

@@ -28,7 +28,7 @@ _FORMS = {
 #: What a layer has only while it is analog. Its ranges stay: they are of its signals, and the next conversion's too.
 _OF_CELLS = (
     "hardware", "noise", "error", "stuck_cells", "repaired", "weight_error", "learned", "observer", "_installed",
-    "_beside", "_output_draws", "_read_noise", "_watched",
+    "_beside", "_output_draws", "_read_noise", "_digits", "_watched",
 )  # fmt: skip
 
 

@@ -105,6 +105,16 @@ def installed_read_noise(model: nn.Module, noise_of: Callable[[str, AnalogLayer]
 
 
 @contextmanager
+def installed_digits(
+    model: nn.Module, digits_of: Callable[[str, AnalogLayer], tuple[Tensor, Tensor] | None]
+) -> Iterator[None]:
+    """Within the context layers have the digits of ``digits_of(name, layer)``, as
+    :meth:`hwaware.hardware.Hardware.digit_weights` gives them; None: exact ones."""
+    with _installed(model, "_digits", digits_of):
+        yield
+
+
+@contextmanager
 def _installed(model: nn.Module, attribute: str, value_of: Callable[[str, AnalogLayer], Any]) -> Iterator[None]:
     layers = analog_layers(model)
     before = {name: getattr(layer, attribute) for name, layer in layers.items()}

@@ -9,7 +9,7 @@ effective weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
@@ -19,8 +19,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from hwaware.errors import UserError
 from hwaware.hardware import Converters, Hardware, Ranges, Tiling
-from hwaware.nn.arrays import inputs_of_parts, weights_of_parts
-from hwaware.nn.conversion import Limit, driven, read
+from hwaware.nn.arrays import converted, with_read_noise
 from hwaware.nn.faults import apply_stuck_cells
 from hwaware.nn.reference import add_reference_noise
 from hwaware.nn.repaired import repair_largest_errors
@@ -88,6 +87,7 @@ class AnalogLayer(nn.Module):
     _beside: Callable[[Tensor, Tensor], Tensor] | None = None
     _output_draws: torch.Generator | None = None
     _read_noise: ReadNoise | None = None
+    _digits: tuple[Tensor, Tensor] | None = None
 
     @property
     def converters(self) -> Converters | None:
@@ -106,54 +106,12 @@ class AnalogLayer(nn.Module):
         if converters is None and self._read_noise is None:
             return self.apply_weight(input, self.realised_weight(), self.bias)
         if converters is None:
-            (output,) = self._sums([input], [self.realised_weight()])
+            output = with_read_noise(self, input)
         else:
-            output = self._converted(input, converters)
+            output = converted(self, input, converters)
         if self._beside is not None:
             output = self._beside(input, output)
         return self.with_bias(output)
-
-    def _converted(self, input: Tensor, converters: Converters) -> Tensor:
-        """The arrays' outputs by way of the converters, added, without bias."""
-        if self.observer is not None:
-            inputs = inputs_of_parts(self, input)
-            sums = list(self._sums(inputs, weights_of_parts(self, self.realised_weight())))
-            self.observer(inputs, sums)
-            return sum(sums[1:], start=sums[0])
-        x_max, y_max = self._limits()
-        if len(x_max) == 1:
-            inputs = inputs_of_parts(self, driven(converters, input, x_max[0]))
-        else:
-            parts = zip(inputs_of_parts(self, input), x_max, strict=True)
-            inputs = [driven(converters, x, limit) for x, limit in parts]
-        noisy = self.training or self._output_draws is not None
-        read_sums = self._sums(inputs, weights_of_parts(self, self.realised_weight()))
-        y_max = y_max if len(y_max) == len(inputs) else y_max * len(inputs)
-        return read(converters, read_sums, y_max, noisy, self._output_draws)
-
-    def _sums(self, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Iterator[Tensor]:
-        """What the columns of each part of the rows sum up, without bias."""
-        noise = self._read_noise
-        variances: Sequence[Tensor | None] = [None] * len(inputs)
-        if noise is not None:
-            variances = weights_of_parts(self, noise.variance) if len(inputs) > 1 else [noise.variance]
-        for x, weight, variance in zip(inputs, weights, variances, strict=True):
-            y = self.apply_weight(x, weight)
-            if noise is not None and variance is not None:
-                std = self.apply_weight(x.square(), variance).clamp_min(0).sqrt()
-                y = y + std * torch.randn(y.shape, generator=noise.draws, device=y.device, dtype=y.dtype)
-            yield y
-
-    def _limits(self) -> tuple[tuple[Limit, ...], tuple[Limit, ...]]:
-        """The ranges of inputs and outputs: one each, or one for each array of an output's inputs."""
-        if self.ranges is None:
-            raise UserError("a layer has converters, but no ranges: calibrate(model, predict, batches).")
-        x_max, y_max = (limit if isinstance(limit, tuple) else (limit,) for limit in self.ranges)
-        x_log, y_log = self.learned or (None, None)
-        return (
-            x_max if x_log is None else x_log.exp().unbind(),
-            y_max if y_log is None else y_log.exp().unbind(),
-        )
 
     def apply_weight(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """What the layer computes with any other weights: same stride, padding and groups, any number of rows."""

@@ -7,9 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from hwaware.chip import Chip
+from hwaware.errors import UserError
 from hwaware.hardware import Converters, Ranges, load_hardware
-from hwaware.nn import calibrate, convert
-from hwaware.nn.conversion import _by_definition, _Convert, read
+from hwaware.nn import calibrate, convert, installed_weights
+from hwaware.nn.conversion import _by_definition, _Convert, digits, driven, read
 
 KINDS = {
     "linear": (lambda: nn.Linear(50, 20), (2, 7, 50), 16),
@@ -112,3 +114,89 @@ def test_ranges_of_each_array():
         assert found.y_max == pytest.approx(tuple(sums) if per_array else max(sums))
         exact = F.linear(x, weight, model[0].bias)
         torch.testing.assert_close(model(x), exact, atol=0.05, rtol=0)
+
+
+def _codes(bits=6, slice_bits=2, **converters):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(10, 8, 3, groups=2)).eval()
+    converters = Converters(**converters)
+    convert(
+        model,
+        load_hardware(
+            "diware2023", mapping="bit_sliced", bits=bits, slice_bits=slice_bits, kappa=None, rows=27,
+            converters=converters,
+        ),
+    )  # fmt: skip
+    return model
+
+
+def test_each_digit_is_converted_on_its_own():
+    model, x = _codes(adc_bits=4), torch.randn(2, 10, 9, 9)
+    layer = model[0]
+    layer.ranges = Ranges(1.0, 0.05)
+    found, hardware = layer(x), layer.hardware
+    scale, latent = layer.weight_scale(), layer.latent()
+    cells = hardware.encode(hardware.encoding.window_position(latent / scale))
+    low, high = hardware.encoding.window_us(hardware.device)
+    total = layer.apply_weight(x, torch.full_like(latent, -1.0) * scale)
+    for index, g in enumerate(cells):
+        digit = (g - low) / (high - low) * 3  # of 0, 1, 2, 3
+        unit = scale * 4.0 ** (2 - index) / 32
+        for part in layer.tiling.parts:
+            only = torch.zeros_like(latent)
+            only[:, slice(*part.channels)] = digit[:, slice(*part.channels)]
+            step = 0.05 * 4.0 ** (2 - index) / 7
+            total = total + (layer.apply_weight(x, only * unit) / step).round().clamp(-7, 7) * step
+    torch.testing.assert_close(found, layer.with_bias(total), atol=1e-4, rtol=0)
+    seed = torch.randn_like(found)
+    (grad,) = torch.autograd.grad(found, layer.weight, seed)
+    assert grad.abs().sum() > 0
+
+
+def test_digits_of_a_chip_are_its_own_and_repairs_still_count():
+    model, x = _codes(adc_bits=16), torch.randn(2, 10, 9, 9)
+    model[0].ranges = Ranges(8.0, 4.0)
+    chip = Chip.program(model, seed=3)
+    with chip.at(0.0), torch.no_grad():
+        found = model(x)
+        expected = model[0].apply_weight(x, chip.weight_at("0", 0.0), model[0].bias)
+        torch.testing.assert_close(found, expected, atol=0.02, rtol=0)
+        with installed_weights(model, lambda name, layer: 2 * layer.realised_weight()):
+            bias = model[0].bias.view(-1, 1, 1)
+            torch.testing.assert_close(model(x) - bias, 2 * (found - bias), atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("at_a_time", [1, 3])
+def test_inputs_come_bit_by_bit(at_a_time):
+    layer = _layer(lambda: nn.Linear(50, 20), 16, dac_bits=6, adc_bits=16, dac_slice_bits=at_a_time)
+    x = torch.randn(7, 50)
+    layer.ranges = Ranges(2.0, 20.0)
+    x.requires_grad_()
+    rounded = (x / (2 / 31)).round().clamp(-31, 31) * (2 / 31)
+    found = layer(x)
+    torch.testing.assert_close(found, F.linear(rounded, layer.weight, layer.bias), atol=0.05, rtol=0)
+    (grad,) = torch.autograd.grad(found.sum(), x)
+    inside = (x.detach() / (2 / 31)).round().abs() <= 31
+    torch.testing.assert_close(grad, layer.weight.sum(0) * inside, atol=1e-5, rtol=1e-5)
+    with pytest.raises(UserError, match=r"dac_slice_bits=8 must be a whole number from 1 to 7"):
+        Converters(dac_bits=8, dac_slice_bits=8)
+    with pytest.raises(UserError, match=r"dac_slice_bits=1 is of dac_bits"):
+        Converters(adc_bits=8, dac_slice_bits=1)
+
+
+def test_the_range_of_slices_is_measured_on_them():
+    x = torch.randn(200, 40)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(40, 6))
+    converters = Converters(dac_bits=8, adc_bits=8, percentile=100.0, dac_slice_bits=1)
+    convert(model, load_hardware("reram_cmo", kappa=None, converters=converters))
+    calibrate(model, lambda net, x: net(x), [x])
+    x_max, y_max = model[0].ranges
+    assert x_max == pytest.approx(x.abs().max().item())
+    slices = digits(driven(converters, x, x_max), x_max, 8, 1)
+    largest = max((F.linear(one / 2**k, model[0].weight)).abs().max().item() for k, one in enumerate(slices))
+    assert y_max == pytest.approx(largest, rel=1e-5)
+    exact = F.linear(x, model[0].weight, model[0].bias)
+    assert (model(x) - exact).norm() < 0.02 * exact.norm()
+    calibrate(model, lambda net, x: net(x), [x])
+    assert model[0].ranges == (x_max, y_max)

@@ -11,9 +11,12 @@ A layer's input x becomes voltages ``V = r·V_max·x/x_max``; its columns' curre
   ``y_max/(r·(2^(bits - 1) - 1))``, cut off at ±y_max/r.
 
 Where an output's inputs lie in several arrays (:mod:`hwaware.hardware.crossbar.tiling`), each array's partial sum is
-read by an ADC of its own, and these are added in digital memory. x_max and y_max are percentiles of ``|x|`` and of the
-arrays' ``|y|`` before the bias, of the exact network without all this, on calibration samples; one of each for a layer,
-or for each of its arrays (``per_array``). They may go on learning (:class:`hwaware.training.RangeLearning`).
+read by an ADC of its own, and these are added in digital memory. So is each digit of weights that are held by the
+mapping ``bit_sliced``, and each slice of the inputs' bits (``dac_slice_bits``): shifted, and added.
+
+x_max and y_max are percentiles of ``|x|`` and of the arrays' ``|y|`` before the bias, of the exact network without all
+this, on calibration samples; one of each for a layer, or for each of its arrays (``per_array``). They may go on
+learning (:class:`hwaware.training.RangeLearning`).
 The input curve is the I-V curve of the Stanford/ASU ReRAM model, ``I ∝ sinh(V/V_0)``; with the shrunk range a
 reconstruction of arXiv 2606.17471, whose text is not public.
 """
@@ -60,6 +63,8 @@ class Converters:
         input_kappa: κ of the curve in the voltage; None: currents are linear in it.
         input_range: r, the share of the voltage range in use.
         output_noise: standard deviation over an output's full scale. In training, and on chips.
+        dac_slice_bits: bits of an input that drive the rows at a time, one slice after the other; what is read of each
+            is shifted and added in digital memory. None: all bits at once.
         per_array: whether each array has ranges of its own, or all of a layer's the same.
     """
 
@@ -70,6 +75,7 @@ class Converters:
     input_kappa: float | None = None
     input_range: float = 1.0
     output_noise: float = 0.0
+    dac_slice_bits: int | None = None
     per_array: bool = False
 
     def __post_init__(self) -> None:
@@ -77,6 +83,8 @@ class Converters:
             bits = getattr(self, field)
             if bits is not None and (not isinstance(bits, int) or not 2 <= bits <= 16):
                 raise UserError(f"converters: {field}={bits} must be a whole number in [2, 16]; null is exact.")
+        if self.dac_slice_bits is not None:
+            self._check_slices(self.dac_slice_bits)
         if not 50 < self.percentile <= 100:
             raise UserError(f"converters: percentile={self.percentile} must lie in (50, 100]; 99.9 is usual.")
         if self.samples < 1:
@@ -95,6 +103,20 @@ class Converters:
             raise UserError("converters: a narrow input_range costs nothing without adc_bits or output_noise: set one.")
         if not costly and self.dac_bits is None and self.input_kappa is None:
             raise UserError("converters: nothing is converted: set dac_bits or adc_bits, or leave converters null.")
+
+    def _check_slices(self, bits: int) -> None:
+        if self.dac_bits is None:
+            raise UserError(f"converters: dac_slice_bits={bits} is of dac_bits: set them (8 is usual).")
+        if not isinstance(bits, int) or not 1 <= bits < self.dac_bits:
+            raise UserError(
+                f"converters: dac_slice_bits={bits} must be a whole number from 1 to {self.dac_bits - 1}, the bits of "
+                "a magnitude."
+            )
+        if self.input_kappa is not None:
+            raise UserError(
+                f"converters: input_kappa={self.input_kappa} bends a whole input, which dac_slice_bits={bits} cuts up: "
+                "leave one of the two out."
+            )
 
     def settings(self) -> dict[str, Any]:
         """What is set, as plain types."""
