@@ -3,8 +3,9 @@
 
     python scripts/plot_sweep.py results/biased_lenet5/rows.csv severity results/biased_lenet5/severity.png
 
-The parameter may also be range_fraction, for several κ, with and without correction of the cell's curve, or the
-converters' input_range, for all ages. --metric and --age-s choose among rows (default: the first row's).
+The parameter may also be range_fraction, for several κ, with and without correction of the cell's curve, the
+converters' input_range, for all ages, or their adc_bits, for several array sizes. --metric, --age-s, --networks and
+--only choose among rows (default: the first row's metric and age, all networks, all recipes).
 """
 
 from __future__ import annotations
@@ -12,7 +13,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hwaware.report.sweep_plots import plot_input_range_sweep, plot_parameter_sweep, plot_range_sweep
+from hwaware.report.sweep_plots import (
+    plot_adc_sweep,
+    plot_input_range_sweep,
+    plot_parameter_sweep,
+    plot_range_sweep,
+)
 from hwaware.results.csv import read_rows
 
 
@@ -23,14 +29,24 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--metric")
     parser.add_argument("--age-s", type=float)
+    parser.add_argument("--networks", nargs="+", help="default: all")
+    parser.add_argument("--only", nargs="+", help="recipes; default: all")
     arguments = parser.parse_args()
     rows = read_rows(arguments.rows)
     metric = arguments.metric or rows[0].metric
     age_s = rows[0].age_s if arguments.age_s is None else arguments.age_s
-    rows = [row for row in rows if row.metric == metric]
+    rows = [
+        row
+        for row in rows
+        if row.metric == metric
+        and (arguments.networks is None or row.network in arguments.networks)
+        and (arguments.only is None or row.recipe in arguments.only)
+    ]
     kept = [row for row in rows if row.age_s == age_s]
     if arguments.parameter == "input_range":
         print(plot_input_range_sweep(rows, arguments.out))
+    elif arguments.parameter == "adc_bits":
+        print(plot_adc_sweep(kept, arguments.out))
     elif arguments.parameter == "range_fraction":
         print(plot_range_sweep(kept, arguments.out, age_s))
     else:

@@ -27,6 +27,7 @@ _IN_HEADING = (
     "layers", "digital", "g_min_us", "g_max_us", "scale", "clamp", "kappa", "range_fraction", "stuck_on", "stuck_off",
     "levels", "bits", "slice_bits", "fraction_bits", "converters", "temperature_c", "activation_energy_ev",
     "headroom_us", "parallel", "combine", "mean_target_ages_s", "cells_ratio", "digital_percent",
+    "rows", "columns", "wires",
 )  # fmt: skip
 
 _METRICS = {
@@ -213,8 +214,13 @@ def _usual(params: Mapping[str, Any]) -> list[str]:
         parts.append(f"{_short(params['temperature_c'])} °C, {_short(params['activation_energy_ev'])} eV")
     if params.get("levels"):
         parts.append(f"{params['levels']} levels")
+    if "rows" in params or "columns" in params:
+        parts.append(f"arrays of {params.get('rows', 512)} × {params.get('columns', 512)}")
     if params.get("converters"):
         parts.append(_short(params["converters"]))
+    if wires := params.get("wires"):
+        driver = f", drivers of {_short(wires['driver_ohm'])} Ω" if wires["driver_ohm"] else ""
+        parts.append(f"wires of {_short(wires['segment_ohm'])} Ω a cell{driver}")
     parts += _cells(params)
     if params.get("layers"):
         count = len(params["layers"])

@@ -83,6 +83,45 @@ def plot_input_range_sweep(rows: Iterable[Row], path: str | Path) -> Path:
     return save(figure, axes[0], (title, conditions), path)
 
 
+def plot_adc_sweep(rows: Iterable[Row], path: str | Path) -> Path:
+    """Accuracy against the ADCs' bits, one line for each number of an array's rows and network, ± std band.
+
+    ``rows`` are of one metric and one age, and differ in ``adc_bits``, the array's ``rows``, network and recipe only.
+    """
+    rows = list(rows)
+    if not rows or any("adc_bits" not in params_of(row.device_params).get("converters", {}) for row in rows):
+        raise UserError("a sweep of ADCs needs rows of networks with converters that have adc_bits.")
+    own: dict[str, Any] = {"recipe": "", "seed": 0, "base_digital": 0.0}
+    if len({(*astuple(replace(row, **_UNSWEPT | own)), _swept_adc(row)[2]) for row in rows}) > 1:
+        raise UserError("rows of a sweep of ADCs may differ in adc_bits, rows and network only; select some first.")
+    lines: dict[tuple[int, str], list[tuple[int, Summary]]] = {}
+    for one in summarise(rows):
+        array_rows, adc_bits, _ = _swept_adc(one)
+        lines.setdefault((array_rows, one.network), []).append((adc_bits, one))
+
+    networks = list(dict.fromkeys(network for _, network in lines))
+    sizes = sorted({size for size, _ in lines})
+    figure, axes = accuracy_figure([[one for _, one in points] for points in lines.values()])
+    for size, network in sorted(lines):
+        bits, summaries = zip(*sorted(lines[size, network], key=lambda point: point[0]), strict=True)
+        label = f"{size} rows" + f", {network}" * (len(networks) > 1)
+        index, style = sizes.index(size), ("-", "--", ":")[networks.index(network) % 3]
+        for axis in axes:
+            draw_mean(axis, bits, summaries, COLOURS[index % 7], label, style, MARKERS[index % 5])
+    axes[-1].set(xlabel="bits of the ADC", xticks=sorted({bits for points in lines.values() for bits, _ in points}))
+    legend(figure, axes[0])
+    title, conditions = heading(rows, swept=("converters", "rows"))
+    return save(figure, axes[0], (f"{title}, age {age_labels(rows)[rows[0].age_s]}", conditions), path)
+
+
+def _swept_adc(row: Row | Summary) -> tuple[int, int, str]:
+    """Rows of an array, bits of its ADCs, and the rest of the device parameters."""
+    params = params_of(row.device_params)
+    converters, size = dict(params.pop("converters")), params.pop("rows", 512)
+    bits = converters.pop("adc_bits")
+    return size, bits, json.dumps({**params, "converters": converters}, sort_keys=True)
+
+
 def plot_parameter_sweep(rows: Iterable[Row], parameter: str, path: str | Path) -> Path:
     """Accuracy against a parameter of the device, one line for each network and repair, ± std band.
 

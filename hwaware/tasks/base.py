@@ -354,7 +354,7 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
                 parameter.requires_grad_(parameter.requires_grad and parameter.ndim < 2)
         if self.adapters is not None:
             add_adapters(self.network, self.adapters.rank, self.adapters.gain, self.adapters.match)
-        freeze(self.network, self.freeze_patterns)
+        freeze(self.network, self.freeze_patterns, alone=self.range_learning is None)
         scaled_rates(self.network, self.lr_scale)  # so that a wrong pattern is told now
         if self.placement is None:
             return

@@ -22,12 +22,13 @@ def check_rates(lr_scale: Mapping[str, float] | None, layer_decay: float | None)
         raise UserError(f"layer_decay={layer_decay} must lie in (0, 1]; 0.8 … 0.95 is usual, null turns it off.")
 
 
-def freeze(network: nn.Module, patterns: Sequence[str]) -> None:
+def freeze(network: nn.Module, patterns: Sequence[str], alone: bool = True) -> None:
     """Takes parameters out of training.
 
     Args:
         network: whose.
         patterns: shell patterns on names of parameters or modules; one that matches a module covers all inside it.
+        alone: whether nothing but the network trains.
 
     Raises:
         UserError: a pattern matches nothing, or nothing is left to train.
@@ -36,7 +37,7 @@ def freeze(network: nn.Module, patterns: Sequence[str]) -> None:
     for pattern in patterns:
         for name in matches(pattern, parameters, "model.freeze"):
             parameters[name].requires_grad_(False)
-    if not any(parameter.requires_grad for parameter in parameters.values()):
+    if alone and not any(parameter.requires_grad for parameter in parameters.values()):
         raise UserError(f"model.freeze: {', '.join(patterns)} leaves nothing to train; leave a layer out of it.")
 
 
