@@ -116,7 +116,7 @@ def plot_adc_sweep(rows: Iterable[Row], path: str | Path) -> Path:
 
 def _swept_adc(row: Row | Summary) -> tuple[int, int, str]:
     """Rows of an array, bits of its ADCs, and the rest of the device parameters."""
-    params = params_of(row.device_params)
+    params = dict(params_of(row.device_params))
     converters, size = dict(params.pop("converters")), params.pop("rows", 512)
     bits = converters.pop("adc_bits")
     return size, bits, json.dumps({**params, "converters": converters}, sort_keys=True)
