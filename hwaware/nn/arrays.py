@@ -167,7 +167,7 @@ def _weight_slices(layer: AnalogLayer) -> tuple[list[tuple[float, Tensor]], Tens
 
 @torch.no_grad()
 def exact_digits(layer: AnalogLayer) -> tuple[Tensor, Tensor]:
-    """What all digits but the most significant add to a layer's exact weights; see :func:`digits_of_cells`."""
+    """Of a layer's exact weights what :meth:`hwaware.hardware.Hardware.digit_weights` gives."""
     hardware, scale = layer.hardware, layer.weight_scale()
     v = hardware.encoding.window_position(normalised(layer.latent().float(), scale))
     return layer.hardware.digit_weights(hardware.encode(v), scale)

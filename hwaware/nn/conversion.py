@@ -1,7 +1,8 @@
 """DACs and ADCs in a pass: rounding, cut-off and noise, in few passes over memory.
 
 What they compute is said in :mod:`hwaware.hardware.crossbar.converters`. Here it is one custom function that walks over
-a tensor in blocks that stay in the cache, and keeps a byte a value for the backward pass: whether it was cut off.
+a tensor in blocks that stay in the cache, and keeps a byte a value for the backward pass: whether it was cut off; and
+its rounding error, where ranges learn.
 """
 
 from __future__ import annotations
@@ -119,8 +120,8 @@ def _by_definition(x: Tensor, limit: Limit, half: int | None, sigma: float, draw
 class _Convert(torch.autograd.Function):
     """``total`` and what is read of ``x``; ``total`` is overwritten.
 
-    The gradient of a range is that of its cut-off values alone (PACT, arXiv 1805.06085), over the root of how many
-    values there are (LSQ, arXiv 1902.08153): rounding errors average out.
+    The gradient of a range is that of learned step sizes (LSQ, arXiv 1902.08153): values that are cut off move with it,
+    and others by what rounding moved them; over the root of their number in a sample and of the steps.
     """
 
     @staticmethod
@@ -165,9 +166,12 @@ class _Convert(torch.autograd.Function):
             if half is None:
                 q = t
             else:
-                torch.clamp(t.round_(), -half, half, out=q)
+                if learned:
+                    torch.round(t, out=q).clamp_(-half, half)
+                else:
+                    torch.clamp(t.round_(), -half, half, out=q)
                 if learned and code is not None:
-                    code.copy_(t.sub_(q).sign_())
+                    _encode(t, q, half, code)
                 elif code is not None:
                     torch.ne(t, q, out=code)
             if total is not None:
@@ -176,7 +180,7 @@ class _Convert(torch.autograd.Function):
                 torch.mul(q, step, out=result)
             else:
                 result.copy_(q.mul_(step))
-        ctx.learned, ctx.dtype, ctx.count = learned, x.dtype, max(x.numel(), 1)
+        ctx.learned, ctx.dtype, ctx.half = learned, x.dtype, half
         ctx.save_for_backward(*(() if cut is None else (cut,)))
         return out
 
@@ -186,11 +190,25 @@ class _Convert(torch.autograd.Function):
         of_x, of_limit = g, None
         for cut in ctx.saved_tensors:
             if ctx.learned:
-                of_limit = (g * cut).sum() / ctx.count**0.5
-                cut = cut != 0
+                codes, cut = cut, cut.abs() == _CUT
+                of_rounding = codes.to(g.dtype) * (-1 / (2 * _STEPS * ctx.half))
+                of_limit = (g * torch.where(cut, codes.sign().to(g.dtype), of_rounding)).sum()
+                of_limit = of_limit / (max(codes[0].numel(), 1) * ctx.half) ** 0.5
             of_x = g.masked_fill(cut, 0.0)
         of_total = g if ctx.needs_input_grad[1] else None
         return of_x.to(ctx.dtype), of_total, of_limit, None, None, None, None
+
+
+#: How a rounding error is kept in one byte where the range learns: of half a step so many parts; what is cut off.
+_STEPS, _CUT = 126, 127
+
+
+def _encode(steps: Tensor, kept: Tensor, half: int, code: Tensor) -> None:
+    """Writes rounding errors into ``code``, or the sign of what was cut off."""
+    error = steps - kept  # below half a step but for what is cut off
+    beyond = steps.round().abs_() > half
+    error = torch.where(beyond, error.sign() * _CUT, (error * (2 * _STEPS)).round_().clamp_(-_STEPS, _STEPS))
+    code.copy_(error)
 
 
 def _noise(x: Tensor, sizes: Sequence[int], draws: torch.Generator | None) -> Iterator[Tensor]:
