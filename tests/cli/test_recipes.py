@@ -22,6 +22,11 @@ FOLDER = Path(__file__).parents[2] / "recipes"
 RECIPES = sorted(path for path in FOLDER.rglob("*.yaml") if path.parent.name != "sweeps")  # those: test_sweep.py
 
 
+#: Where the recipe has several GPUs. Processors without instructions for bf16 would take minutes.
+ONE_CPU = ("--trainer.accelerator", "cpu", "--trainer.devices", 1, "--trainer.strategy", "auto")
+ONE_CPU += ("--trainer.precision", "32-true")
+
+
 def parsed(recipe: Path, capsys: pytest.CaptureFixture, *more: str) -> dict:
     """The whole configuration that a recipe stands for."""
     assert main(["fit", "--config", str(recipe), *more, "--print_config"]) == 0
@@ -130,7 +135,7 @@ def few_images(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", IMAGENET, ids=lambda path: path.stem)
 def test_imagenet_recipe_runs_two_steps(recipe, few_images, tmp_path):
-    """Random weights and a few images; nothing is said of its accuracy."""
+    """Random weights and a few images, in single precision; nothing is said of its accuracy."""
     name = next(yaml.safe_load(path.read_text())["model"]["init_args"]["name"] for path in with_ancestors(recipe)[::-1])
     save_file(timm.create_model(name, num_classes=2).state_dict(), tmp_path / "random.safetensors")
     run(
@@ -146,6 +151,7 @@ def test_imagenet_recipe_runs_two_steps(recipe, few_images, tmp_path):
             "--trainer.strategy",
             "auto",
         ),
+        *("--trainer.precision", "32-true"),  # processors without instructions for bf16 take minutes
         *("--trainer.max_steps", 2, "--trainer.max_epochs", -1, "--trainer.default_root_dir", tmp_path),
         *("--evaluation.n_chips", 1, "--evaluation.ages_s", "[315360000]", "--evaluation.networks", "[finetuned]"),
     )
