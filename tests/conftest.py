@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import os
 import shutil
@@ -12,6 +13,8 @@ import pytest
 import torch
 from filelock import FileLock
 
+from hwaware.report import drawing
+
 ROOT = Path(__file__).parent.parent
 
 # As in the processes that tests start: sums over threads are rounded otherwise, and results are compared bit by bit.
@@ -21,6 +24,24 @@ torch.set_num_threads(1)
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
+
+
+#: A picture of one pixel, as PNG and as SVG.
+_PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg==")
+_SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"><defs/></svg>'
+
+
+@pytest.fixture(autouse=True)
+def _figures_are_composed_but_not_rendered(request, monkeypatch):
+    """Most of a small run's time would be matplotlib's; tests marked ``rendered`` have real pictures."""
+    if request.node.get_closest_marker("rendered"):
+        return
+
+    def render(figure: object, top: object, heading: tuple[str, str], path: Path) -> None:
+        path.write_bytes(_PNG)
+        path.with_suffix(".svg").write_text(_SVG)
+
+    monkeypatch.setattr(drawing, "_render", render)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import get_context
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -21,6 +22,7 @@ from unittest import mock
 from hwaware.cli.main import main
 
 ROOT = Path(__file__).parent.parent
+_STARTING = threading.Lock()
 _FORKSERVER = get_context("forkserver")
 _FORKSERVER.set_forkserver_preload(
     [
@@ -37,16 +39,35 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
-def start(arguments: Sequence[object], cwd: Path, output: Path, errors: Path | None = None) -> ForkServerProcess:
-    """Starts a command, first of its own process group, whose output goes to files."""
-    what = ([str(argument) for argument in arguments], str(cwd), str(output), str(errors or output), environment())
-    process = _FORKSERVER.Process(target=_command, args=what)
-    with mock.patch.dict(os.environ, environment()):  # which the one that forks gets, with the first
+def start(
+    arguments: Sequence[object],
+    cwd: Path,
+    output: Path,
+    errors: Path | None = None,
+    more: Mapping[str, str] | None = None,
+) -> ForkServerProcess:
+    """Starts a command, first of its own process group, whose output goes to files; ``more`` is of its environment."""
+    return fork(_command, ([str(argument) for argument in arguments],), cwd, output, errors, more)
+
+
+def fork(
+    what: Callable[..., None],
+    arguments: tuple[object, ...],
+    cwd: Path,
+    output: Path,
+    errors: Path | None = None,
+    more: Mapping[str, str] | None = None,
+) -> ForkServerProcess:
+    """As :func:`start`, a function of a module that can be imported."""
+    where = (str(cwd), str(output), str(errors or output), {**environment(), **(more or {})})
+    process = _FORKSERVER.Process(target=_in_place, args=(where, what, arguments))
+    with _STARTING, mock.patch.dict(os.environ, environment()):  # which the one that forks gets, with the first
         process.start()
     return process
 
 
-def _command(arguments: list[str], cwd: str, output: str, errors: str, environment: dict[str, str]) -> None:
+def _in_place(where: tuple[str, str, str, dict[str, str]], what: Callable[..., None], arguments: tuple) -> None:
+    cwd, output, errors, environment = where
     os.setsid()
     os.chdir(cwd)
     os.environ.clear()
@@ -55,6 +76,10 @@ def _command(arguments: list[str], cwd: str, output: str, errors: str, environme
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    what(*arguments)
+
+
+def _command(arguments: list[str]) -> None:
     sys.argv = ["hwaware", *arguments]
     sys.modules["__main__"].__spec__ = importlib.util.find_spec("hwaware.__main__")  # what Lightning launches others as
     sys.exit(main())

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from tests.command_line import FINETUNE, measured, pretrained_weights, run
 from tests.processes import run_process
+from tests.side_by_side import run_side_by_side
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +29,7 @@ def common(command, folder):
     return (command, "--config", FINETUNE, *weights, *TINY)
 
 
-def test_two_processes_train_and_their_drift_rows_equal_one_processs(tmp_path):
+def test_two_processes_train_age_and_repair_as_one(tmp_path):
     # Trained batch-norm statistics differ between ranks until they are synchronised.
     options = ("--model.freeze_bn_statistics", "false", "--evaluation.n_chips", 3)
     done = run_process(*common("fit", tmp_path / "two"), *TWO, *options, cwd=tmp_path)
@@ -48,20 +49,20 @@ def test_two_processes_train_and_their_drift_rows_equal_one_processs(tmp_path):
     assert measured(tmp_path / "one" / "finetune" / "version_0" / "rows.csv") == rows
 
     # Fewer chips than processes: one has nothing to do, and says nothing.
-    done = run_process(*common("drift", tmp_path / "again"), *weights, *TWO, "--evaluation.n_chips", 1, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    again = measured(tmp_path / "again" / "finetune" / "version_0" / "rows.csv")
-    assert again == [row for row in rows if row.chip_seed == 2000000]
-    assert done.stdout.count("rows.csv") == 1
-
-
-def test_two_processes_repair_alike(tmp_path):
-    """What one process fits, both use; the rows are those of one process."""
+    drift = (*common("drift", tmp_path / "again"), *weights, *TWO, "--evaluation.n_chips", 1)
+    # What one process fits, both use.
     methods = "[{class_path: ChannelAffine, init_args: {steps: 2}}]"
     options = ("--evaluation.networks", "[base]", "--evaluation.n_chips", 3, "--evaluation.methods", methods)
-    done = run_process(*common("compare", tmp_path / "two"), *TWO, *options, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    run(*common("compare", tmp_path / "one"), *options)
-    rows = measured(tmp_path / "one" / "finetune" / "version_0" / "rows.csv")
-    assert measured(tmp_path / "two" / "finetune" / "version_0" / "rows.csv") == rows
-    assert {row.method for row in rows} == {"none", "channel_affine"}
+    compare = (*common("compare", tmp_path / "repaired"), *TWO, *options)
+    assert run_side_by_side([drift, compare], tmp_path) == [[0, 0], [0, 0]]
+
+    again = measured(tmp_path / "again" / "finetune" / "version_0" / "rows.csv")
+    assert again == [row for row in rows if row.chip_seed == 2000000]
+    said = [(tmp_path / f"{rank}.log").read_text() for rank in range(2)]
+    (line,) = (line for line in "".join(said).splitlines() if line.startswith(f"{len(again)} rows: "))
+    assert line in said[0] and "again" in line
+
+    run(*common("compare", tmp_path / "repaired_by_one"), *options)
+    repaired = measured(tmp_path / "repaired_by_one" / "finetune" / "version_0" / "rows.csv")
+    assert measured(tmp_path / "repaired" / "finetune" / "version_0" / "rows.csv") == repaired
+    assert {row.method for row in repaired} == {"none", "channel_affine"}

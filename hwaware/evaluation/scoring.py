@@ -99,7 +99,7 @@ class ChipScorer:
         self.steps()
         if self.hits is not None:
             if (hits := getattr(values, "hits", None)) is None:
-                raise UserError("evaluation.keep_hits: the task's score gives none; see hwaware.tasks.base.Scores.")
+                raise UserError("evaluation.keep_hits: the task's score gives none; see hwaware.tasks.scores.Scores.")
             self.hits.append(HitLine.of(rows[0], hits.numpy()))
 
     def _shared(self, state: State) -> State:

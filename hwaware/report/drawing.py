@@ -99,6 +99,11 @@ def save(figure: Figure, top: Axes, heading: tuple[str, str], path: str | Path) 
     """Writes a figure with its heading as PNG, and as SVG beside it; returns the former's path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _render(figure, top, heading, path)
+    return path
+
+
+def _render(figure: Figure, top: Axes, heading: tuple[str, str], path: Path) -> None:
     figure.draw_without_rendering()  # places the axes, whose edge both headings keep to
     left = top.get_position().x0
     inches = figure.get_figwidth() * (1 - left)
@@ -106,8 +111,8 @@ def save(figure: Figure, top: Axes, heading: tuple[str, str], path: str | Path) 
     figure.suptitle(title, x=left, fontsize=11, fontweight="bold", ha="left")
     top.set_title(textwrap.fill(heading[1], int(14.5 * inches)), fontsize=8.5, color=GREY, loc="left")
     figure.savefig(path, dpi=150)
+    figure.set_layout_engine("none")  # the SVG has the places that the PNG has found
     _save_svg(figure, path.with_suffix(".svg"))
-    return path
 
 
 #: Colours of text, lines and paper, which a reader's dark theme changes; those of networks suit both.

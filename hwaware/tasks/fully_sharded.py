@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy, Strategy, StrategyRegistry
 from lightning.pytorch.trainer.states import TrainerStatus
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_map
 
 from hwaware.errors import UserError
+from hwaware.training import MappingBias, RangeLearning
 from hwaware.training.sharding import gathered, refuse_shared_weights, sharded_like
-
-if TYPE_CHECKING:
-    from hwaware.tasks.base import HardwareAwareTask
 
 NAME = "fsdp2"
 
@@ -92,7 +90,15 @@ class FullySharded(ModelParallelStrategy):
         super().teardown()
 
 
-def refuse_unfit(trainer: Trainer, task: HardwareAwareTask) -> None:
+class Shardable(Protocol):
+    """What is looked at of a task."""
+
+    network: nn.Module
+    bias: MappingBias | None
+    range_learning: RangeLearning | None
+
+
+def refuse_unfit(trainer: Trainer, task: Shardable) -> None:
     """Raises UserError where the Trainer's strategy can't shard this task, or shards it otherwise than as fsdp2."""
     refuse_other_sharding(trainer.strategy)
     if not isinstance(trainer.strategy, FullySharded):

@@ -23,8 +23,9 @@ from hwaware.models import build_model
 from hwaware.models.inputs import check_kwargs, data_config, input_size_is
 from hwaware.models.own import registered
 from hwaware.nn.install import eval_mode
-from hwaware.tasks.base import HardwareAwareTask, Scores
+from hwaware.tasks.base import HardwareAwareTask
 from hwaware.tasks.normalisation import IMAGES, better_normalised
+from hwaware.tasks.scores import Scores
 from hwaware.training import Mixing
 
 

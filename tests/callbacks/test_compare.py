@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -39,6 +40,23 @@ def killed(monkeypatch):
     monkeypatch.setattr(PartialRows, "done", staticmethod(lambda folder: None))
 
 
+@pytest.fixture(scope="module")
+def left(tmp_path_factory):
+    """What a comparison by METHODS leaves that is killed so."""
+    folder = tmp_path_factory.mktemp("left")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PartialRows, "done", staticmethod(lambda folder: None))
+        run(*_arguments(folder), "--evaluation.methods", METHODS)
+    return folder
+
+
+@pytest.fixture
+def compared(left, tmp_path):
+    """A copy of its run's folder below ``tmp_path``."""
+    shutil.copytree(left, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "finetune" / "version_0"
+
+
 def _arguments(folder):
     return [
         *("compare", "--config", FINETUNE, "--model.weights", str(pretrained_weights())),
@@ -46,6 +64,7 @@ def _arguments(folder):
     ]
 
 
+@pytest.mark.rendered
 def test_every_method_meets_the_same_chips(tmp_path, capsys):
     run(*_arguments(tmp_path), "--evaluation.methods", METHODS)
     rows = measured(tmp_path / "finetune" / "version_0" / "rows.csv")
@@ -65,6 +84,7 @@ def test_every_method_meets_the_same_chips(tmp_path, capsys):
     page = (tmp_path / "finetune" / "version_0" / "report.html").read_text()
     for shown in ("base + bn_stats", "conv1", "hwaware.tasks", "stored"):
         assert shown in page
+    assert not list((tmp_path / "finetune" / "version_0").glob("*partial*"))
 
 
 def test_rows_say_what_a_repair_learnt_from(tmp_path):
@@ -81,17 +101,10 @@ def test_rows_say_what_a_repair_learnt_from(tmp_path):
     assert "distillation" not in settings["dora"]  # layer by layer, without the loss
 
 
-def test_nothing_partial_is_left(tmp_path):
-    run(*_arguments(tmp_path), "--evaluation.methods", METHODS, "--evaluation.n_chips", 1)
-    assert not list((tmp_path / "finetune" / "version_0").glob("*partial*"))
-
-
-def test_a_killed_comparison_goes_on_at_the_first_missing_rows(tmp_path, killed):
+def test_a_killed_comparison_goes_on_at_the_first_missing_rows(tmp_path, compared):
     """Its rows are those of an uninterrupted one, and what was measured is not measured again."""
-    run(*_arguments(tmp_path), "--evaluation.methods", METHODS)
-    folder = tmp_path / "finetune" / "version_0"
-    whole = read_rows(folder / "rows.csv")
-    left = folder / "rows.partial.csv"  # as a kill in the midst of the third method leaves it
+    whole = read_rows(compared / "rows.csv")
+    left = compared / "rows.partial.csv"  # as a kill in the midst of the third method leaves it
     taken = [replace(row, value=row.value + 1) if row.method == "bn_stats" else row for row in whole]
     last = max(row.chip_seed for row in whole)  # whose rows were not all there yet
     taken = [replace(row, value=row.value + 1) if row.chip_seed < last else row for row in taken]
@@ -141,9 +154,8 @@ def test_what_a_killed_comparison_did_not_install_is_known_when_it_goes_on(tmp_p
     assert again == expected and known
 
 
-def test_rows_of_another_run_are_refused(tmp_path, capsys, killed):
-    run(*_arguments(tmp_path), "--evaluation.methods", METHODS, "--evaluation.n_chips", 1)
-    rows = str(tmp_path / "finetune" / "version_0" / "rows.partial.csv")
+def test_rows_of_another_run_are_refused(tmp_path, capsys, compared):
+    rows = str(compared / "rows.partial.csv")
     other = ["--evaluation.methods", METHODS, "--evaluation.resume", rows, "--seed_everything", "1"]
     assert main([*_arguments(tmp_path), *other]) == 2
     assert "rows of another run: seed is 0 there, 1 here" in capsys.readouterr().err
@@ -153,9 +165,8 @@ def test_rows_of_another_run_are_refused(tmp_path, capsys, killed):
     assert not (tmp_path / "finetune" / "version_1").exists()  # nothing left of what was refused
 
 
-def test_rows_of_other_weights_are_refused(tmp_path, capsys, killed):
-    run(*_arguments(tmp_path), "--evaluation.methods", METHODS, "--evaluation.n_chips", 1)
-    rows = tmp_path / "finetune" / "version_0" / "rows.partial.csv"
+def test_rows_of_other_weights_are_refused(tmp_path, capsys, compared):
+    rows = compared / "rows.partial.csv"
     again = [*_arguments(tmp_path), "--evaluation.methods", METHODS, "--evaluation.resume", str(rows)]
     weights = rows.with_suffix(".json").read_text()
     write_rows(rows, [replace(row, drift_free=row.drift_free - 1) for row in read_rows(rows)])
@@ -251,6 +262,9 @@ def test_a_chip_just_written_is_not_repaired(tmp_path, capsys):
 def test_what_learns_from_validation_images_is_not_scored_on_them(tmp_path, capsys, extra, reason):
     assert main([*_arguments(tmp_path), "--evaluation.split", "val", *extra]) == 2
     assert reason in capsys.readouterr().err
+
+
+def test_what_learns_nothing_is_scored_on_validation_images(tmp_path):
     untrained = "{class_path: RandomSparseAdaptation, init_args: {mask: error, epochs: 0}}"
     methods = f"[{{class_path: BnStats, init_args: {{batches: 1}}}}, {untrained}, {{class_path: ReadVerifyWrite}}]"
     run(*_arguments(tmp_path), "--evaluation.split", "val", "--evaluation.methods", methods)

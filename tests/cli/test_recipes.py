@@ -21,6 +21,10 @@ from tests.data.test_idx import idx
 FOLDER = Path(__file__).parents[2] / "recipes"
 RECIPES = sorted(path for path in FOLDER.rglob("*.yaml") if path.parent.name != "sweeps")  # those: test_sweep.py
 
+#: Where the recipe has several GPUs. Processors without instructions for bf16 would take minutes.
+ONE_CPU = ("--trainer.accelerator", "cpu", "--trainer.devices", 1, "--trainer.strategy", "auto")
+ONE_CPU += ("--trainer.precision", "32-true")
+
 
 def parsed(recipe: Path, capsys: pytest.CaptureFixture, *more: str) -> dict:
     """The whole configuration that a recipe stands for."""
@@ -130,22 +134,13 @@ def few_images(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", IMAGENET, ids=lambda path: path.stem)
 def test_imagenet_recipe_runs_two_steps(recipe, few_images, tmp_path):
-    """Random weights and a few images; nothing is said of its accuracy."""
+    """Random weights and a few images, in single precision; nothing is said of its accuracy."""
     name = next(yaml.safe_load(path.read_text())["model"]["init_args"]["name"] for path in with_ancestors(recipe)[::-1])
     save_file(timm.create_model(name, num_classes=2).state_dict(), tmp_path / "random.safetensors")
     run(
         *("fit", "--config", recipe, "--model.weights", tmp_path / "random.safetensors", "--model.num_classes", 2),
         *("--data.source", "folder", "--data.path", few_images, "--data.val_rows", "[0,2]", "--data.batch_size", 2),
-        *(
-            "--data.num_workers",
-            0,
-            "--trainer.accelerator",
-            "cpu",
-            "--trainer.devices",
-            1,
-            "--trainer.strategy",
-            "auto",
-        ),
+        *("--data.num_workers", 0, *ONE_CPU),
         *("--trainer.max_steps", 2, "--trainer.max_epochs", -1, "--trainer.default_root_dir", tmp_path),
         *("--evaluation.n_chips", 1, "--evaluation.ages_s", "[315360000]", "--evaluation.networks", "[finetuned]"),
     )
@@ -259,16 +254,7 @@ def test_recipe_of_a_reader_runs_two_steps(recipe, tiny_reader, tmp_path):
     run(
         *("fit", "--config", FOLDER / f"{recipe}.yaml", "--model.checkpoint", tmp_path / "reader"),
         *("--data.path", tiny_reader / "data", "--data.max_length", 64, "--data.stride", 24, "--data.batch_size", 2),
-        *(
-            "--data.test_subset",
-            6,
-            "--trainer.accelerator",
-            "cpu",
-            "--trainer.devices",
-            1,
-            "--trainer.strategy",
-            "auto",
-        ),
+        *("--data.test_subset", 6, *ONE_CPU),
         *("--trainer.max_steps", 2, "--trainer.max_epochs", -1, "--trainer.default_root_dir", tmp_path),
         *("--trainer.limit_val_batches", 1, "--evaluation.n_chips", 1, "--evaluation.ages_s", "[315360000]"),
         *("--evaluation.networks", "[finetuned]"),

@@ -9,6 +9,8 @@ from PIL import Image
 from hwaware.cli.main import main
 from hwaware.hardware.devices import device_names, load_device
 
+pytestmark = pytest.mark.rendered
+
 OWN = """\
 law: mirrored_power_law
 source: measured here

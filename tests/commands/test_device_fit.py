@@ -15,6 +15,8 @@ from hwaware.hardware.devices.fit import estimate
 from hwaware.results.csv import read_rows
 from tests.command_line import FINETUNE, pretrained_weights, run
 
+pytestmark = pytest.mark.rendered
+
 SIMULATE = ["device", "simulate", "reram_cmo", "--cells", "120", "--times", "0", "1", "3600", "86400", "--seed", "3"]
 
 

@@ -89,9 +89,8 @@ CHAIN = {
 
 
 @pytest.mark.slow
-def test_a_study_of_digits(monkeypatch, capsys, tmp_path):
+def test_a_study_of_digits(monkeypatch, capsys, tmp_path, forked):
     monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     folder, out = _study(TINY, str(tmp_path / "digits")), tmp_path / "out"
     command = ["study", str(folder), "--out", str(out)]
     assert main([*command, "--jobs", "2"]) == 0, capsys.readouterr().err

@@ -60,10 +60,8 @@ def test_a_sweep_goes_where_its_runs_would():
 
 
 @pytest.mark.slow
-def test_a_sweep_runs_resumes_and_gives_one_table(tmp_path, monkeypatch, capsys):
+def test_a_sweep_runs_resumes_and_gives_one_table(tmp_path, monkeypatch, capsys, forked):
     monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     save_file(timm.create_model("resnet20_cifar").state_dict(), tmp_path / "random.safetensors")
     sweep = yaml.safe_load(TINY.read_text())
     sweep["parameters"]["model.retention.share"] = {"value": 0.2}
@@ -89,7 +87,7 @@ def test_a_sweep_runs_resumes_and_gives_one_table(tmp_path, monkeypatch, capsys)
     assert "rows of another command" in capsys.readouterr().err
 
 
-def test_a_failed_point_is_named_and_the_others_are_kept(tmp_path, monkeypatch, capsys):
+def test_a_failed_point_is_named_and_the_others_are_kept(tmp_path, monkeypatch, capsys, forked):
     def run(point: Point, out: Path) -> int:
         point.log(out).parent.mkdir(parents=True)
         if point.values["model.hardware.encoding.range_fraction"] == 1.0:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch._inductor import config as inductor
 from torch.utils.checkpoint import checkpoint
 
 import hwaware
@@ -91,6 +92,7 @@ def test_without_a_compiler_training_goes_on(monkeypatch):
 
 
 @pytest.mark.slow
+@inductor.patch(compile_threads=1)  # more are processes that import torch
 def test_compiled_it_trains_alike():
     """By the real compiler; and within a network that is compiled as a whole."""
     expected = losses(converted())

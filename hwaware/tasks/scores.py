@@ -1,0 +1,26 @@
+"""Metrics in percent, and which samples they count."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+from torchmetrics import Metric, MetricCollection
+
+
+class Scores(dict[str, float]):
+    """Metrics in percent by name.
+
+    Attributes:
+        hits: which samples are hits of the first of them, bool ``[n_samples]``; None: not known.
+    """
+
+    def __init__(self, values: Mapping[str, float], hits: Tensor | None = None) -> None:
+        super().__init__(values)
+        self.hits = hits
+
+
+def computed(metrics: MetricCollection | Metric) -> dict[str, Tensor]:
+    """The metrics' values by name; of a single one by that of its class."""
+    values = metrics.compute()
+    return values if isinstance(values, dict) else {type(metrics).__name__: values}
