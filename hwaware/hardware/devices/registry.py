@@ -10,7 +10,7 @@ A file may also say by ``encoding`` how its source holds weights; a recipe start
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from importlib import import_module, resources
 from itertools import chain, repeat
 from pathlib import Path
@@ -163,6 +163,8 @@ def typed(value: Any, kind: Any, what: str) -> Any:
             raise UserError(f"{what}: {value!r} is not {in_words(kind)}.")
         inner = [one for one in get_args(kind) if one is not Ellipsis] or [Any]
         return tuple(typed(one, each, what) for one, each in zip(value, chain(inner, repeat(inner[0])), strict=False))
+    if is_dataclass(kind):
+        return _of_dataclass(value, kind, what)
     if isinstance(value, list | tuple) and kind in (float, int):
         raise UserError(f"{what}: {list(value)!r} is not {in_words(kind)}.")
     if kind is float:
@@ -189,6 +191,19 @@ def _one_of(value: Any, kinds: Sequence[Any], what: str) -> Any:
                 first = first or error
     assert first is not None  # a union of None alone there is none
     raise first
+
+
+def _of_dataclass(value: Any, kind: Any, what: str) -> Any:
+    """A table of words and values as a dataclass."""
+    if isinstance(value, kind):
+        return value
+    known, kinds = {field.name for field in fields(kind)}, get_type_hints(kind)
+    if not isinstance(value, Mapping):
+        raise UserError(f"{what}: {value!r} is no table of words and values, such as {{{min(known)}: …}}.")
+    for key in value:
+        if key not in known:
+            raise UserError(f"{what} has no '{key}'. {nearest(key, known)}")
+    return kind(**{key: typed(one, kinds[key], f"{key} of {what}") for key, one in value.items()})
 
 
 def _number(value: Any, what: str) -> float:
