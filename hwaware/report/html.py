@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hwaware.report.by_class import class_tables
+from hwaware.report.dies import die_tables
 from hwaware.report.labels import age_label, points_label, varying_params
 from hwaware.report.learning import plot_learning
 from hwaware.report.tables import grids, life_heading
@@ -84,7 +85,7 @@ def write_report(
             }
             for section, table in zip(sections, tables, strict=True)
         ],
-        class_tables=class_tables(classes),
+        small_tables=[*die_tables(every, varying_params(every)), *class_tables(classes)],
         device_figures=list(map(_figure, device_figures)),
         learning=_learning(folder),
         shade=partial(_shade, loss_points=loss_points),

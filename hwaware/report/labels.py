@@ -27,8 +27,16 @@ _IN_HEADING = (
     "layers", "digital", "g_min_us", "g_max_us", "scale", "clamp", "kappa", "range_fraction", "stuck_on", "stuck_off",
     "levels", "bits", "slice_bits", "fraction_bits", "converters", "temperature_c", "activation_energy_ev",
     "headroom_us", "parallel", "combine", "mean_target_ages_s", "cells_ratio", "digital_percent",
-    "rows", "columns", "wires",
+    "rows", "columns", "wires", "die_spread",
 )  # fmt: skip
+
+#: What headings call the shares by which dies differ.
+_DIE_SHARES = {
+    "drift_mean": "drift mean",
+    "drift_std": "drift spread",
+    "window": "window",
+    "programming": "programming error",
+}
 
 _METRICS = {
     "f1": "F1",
@@ -229,7 +237,20 @@ def _usual(params: Mapping[str, Any]) -> list[str]:
         count = len(params["digital"])
         parts.append(f"{count} layer{'s' * (count > 1)} digital")
     stuck = [params.get("stuck_on", 0), params.get("stuck_off", 0)]
-    return parts + [f"stuck on/off {stuck[0]:.3g}/{stuck[1]:.3g}"] * any(stuck)
+    parts += [f"stuck on/off {stuck[0]:.3g}/{stuck[1]:.3g}"] * any(stuck)
+    return parts + ([die_spread_label(params["die_spread"])] if params.get("die_spread") else [])
+
+
+def die_spread_label(spread: Mapping[str, Any]) -> str:
+    """By how much dies differ, as headings have it.
+
+    >>> die_spread_label({"drift_mean": 0.1, "drift_std": 0.1, "temperature_k": 5.0, "chips_per_die": 4})
+    'die to die ± 10 % drift mean, 10 % drift spread, 5 K; 4 chips a die'
+    """
+    shares = [f"{100 * spread[name]:.3g} % {word}" for name, word in _DIE_SHARES.items() if name in spread]
+    shares += [f"{spread[name]:g} K" for name in ("temperature_k",) if name in spread]
+    text = f"die to die ± {', '.join(shares) or '0'}"
+    return text + (f"; {spread['chips_per_die']} chips a die" if "chips_per_die" in spread else "")
 
 
 def _cells(params: Mapping[str, Any]) -> list[str]:

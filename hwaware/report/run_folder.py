@@ -7,7 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from hwaware.report.by_class import apart, rich_tables
+from hwaware.report.by_class import apart, class_tables
+from hwaware.report.dies import die_tables
 from hwaware.report.html import Section
 from hwaware.report.labels import slug, varying_params
 from hwaware.report.plots import plot_accuracy, plot_costs
@@ -21,10 +22,14 @@ from hwaware.results.summary import LOSS_POINTS, write_summary
 
 
 def print_tables(rows: Sequence[Row], loss_points: float = LOSS_POINTS, hits: Hits | None = None) -> None:
-    """The accuracy tables, one per device and metric, and that of classes; with hits, gains over samples as well."""
+    """The accuracy tables, one per device and metric, those of dies and of classes.
+
+    With hits, gains are over samples as well.
+    """
     console = Console()
     rows, classes = apart(rows)
-    for table in [*accuracy_tables(rows, loss_points, hits), *rich_tables(classes)]:
+    small = [*die_tables(rows, varying_params(rows)), *class_tables(classes)]
+    for table in [*accuracy_tables(rows, loss_points, hits), *(one.rich() for one in small)]:
         console.print(table)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from hwaware.results.csv import write_csv
+from hwaware.results.dies import die_of_row, die_variance
 from hwaware.results.row import Row
 from hwaware.results.setting import LINE, SETTING, Setting, group_by
 
@@ -108,7 +109,7 @@ class Gain:
     """Mean difference between two networks or methods on the same chips.
 
     Attributes:
-        n_pairs: chips that both were measured on, with every training seed.
+        n_pairs: chips (dies, where chips share them) that both were measured on, with every training seed.
         mean: of the differences, in points.
         margin: half the 95 % confidence interval over chips and, of three training seeds or more, over these; nan for
             fewer than two chips, and for two seeds, of which nobody can tell how far others would lie.
@@ -124,17 +125,18 @@ class Gain:
 def paired_gain(rows: Iterable[Row], reference: Iterable[Row]) -> Gain | None:
     """How much better ``rows`` are than ``reference``, chip by chip; None where they have no chip in common.
 
-    Each side is one network by one method at one age and metric; pairs have chip and training seed in common.
+    Each side is one network by one method at one age and metric; pairs have chip and training seed in common. Chips of
+    one die are not independent: theirs count as one pair, by its mean.
     """
     theirs = {(row.chip_seed, row.seed): row.value for row in reference}
-    by_seed: dict[int, dict[int, float]] = {}
+    by_seed: dict[int, dict[int, list[float]]] = {}
     for row in rows:
         if (key := (row.chip_seed, row.seed)) in theirs:
-            by_seed.setdefault(row.seed, {})[row.chip_seed] = row.value - theirs[key]
+            by_seed.setdefault(row.seed, {}).setdefault(die_of_row(row), []).append(row.value - theirs[key])
     chips = sorted(set.intersection(*map(set, by_seed.values()))) if by_seed else []
     if not chips:
         return None
-    differences = [[of_seed[chip] for chip in chips] for of_seed in by_seed.values()]
+    differences = [[statistics.fmean(of_seed[chip]) for chip in chips] for of_seed in by_seed.values()]
     means = tuple(statistics.fmean(of_seed) for of_seed in differences)
     margin = crossed_margin(differences) if len(differences) != 2 else math.nan
     return Gain(len(chips), statistics.fmean(means), margin, means)
@@ -235,6 +237,10 @@ def lifetime(rows: Iterable[Row], loss_points: float = LOSS_POINTS) -> Life | No
     return Life(summaries[-1].age_s, math.inf)
 
 
+#: Columns of a summary that say how chips' variance parts, where they share dies.
+_OF_DIES = ("std_between_dies", "std_within_die", "die_share_percent", "die_share_low", "die_share_high")
+
+
 def write_summary(
     path: str | Path, rows: Iterable[Row], chance: Mapping[str, float] | None = None, loss_points: float = LOSS_POINTS
 ) -> Path:
@@ -243,21 +249,27 @@ def write_summary(
     Columns are the fields of ``Summary`` and, the same for all ages of a network, ``lifetime_s`` with ``lifetime_is``:
     ``at`` that age the mean falls more than ``loss_points`` below base digital; or it does ``after`` that age, and
     before ``lifetime_before_s``, the next that was evaluated; or the lifetime is ``below`` the first of them, or
-    ``above`` the last. ``extrapolated`` is 1 where the device was not measured at that age. What is not known is an
-    empty cell.
+    ``above`` the last. ``extrapolated`` is 1 where the device was not measured at that age. Where chips share dies,
+    further columns have what :class:`~hwaware.results.dies.DieVariance` says, ``std_between_dies`` to
+    ``die_share_high``. What is not known is an empty cell.
 
     Args:
         path: the file, replaced as a whole.
         rows: measurements, any mixture.
         chance, loss_points: see ``summarise``.
     """
-    lines = []
+    lines, dies = [], []
     for line in group_by(rows, SETTING + LINE).values():
         summaries, life = summarise(line, chance, loss_points), _in_file(lifetime(line, loss_points))
         setting = Setting.of(line[0])
         lines += [(*astuple(one), *life[:2], int(setting.extrapolates(one.age_s)), life[2]) for one in summaries]
+        by_age = group_by(line, ["age_s"])
+        dies += [die_variance(by_age[one.age_s]) for one in summaries]
     header = [field.name for field in fields(Summary)]
     header += ["lifetime_s", "lifetime_is", "extrapolated", "lifetime_before_s"]
+    if any(dies):
+        header += _OF_DIES
+        lines = [(*line, *(astuple(one) if one else ("",) * 7)[2:]) for line, one in zip(lines, dies, strict=True)]
     return write_csv(path, header, ([known(value) for value in line] for line in lines))
 
 
