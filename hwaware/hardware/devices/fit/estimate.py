@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from hwaware.errors import UserError
 from hwaware.hardware.devices.device import Device
+from hwaware.hardware.devices.die_spread import MOST_SHARE, DieSpread
 from hwaware.hardware.devices.fit.cleaning import RARE, Cleaned, clean
+from hwaware.hardware.devices.fit.dies import FEWEST_CELLS as FEWEST_CELLS_OF_DIE
+from hwaware.hardware.devices.fit.dies import FEWEST_DIES, Between, between_dies
 from hwaware.hardware.devices.fit.forms import Constant, Form, forms
 from hwaware.hardware.devices.fit.likelihood import Repeats, Sample
 from hwaware.hardware.devices.fit.readings import Readings, named
@@ -80,7 +83,7 @@ class Fit:
     Attributes:
         device: the chosen form with its constants.
         cleaned: what it was fitted to, and what was set aside.
-        estimates: the fitted constants, read noise and stuck rates last.
+        estimates: the fitted constants, read noise, stuck rates and spreads between dies last.
         derived: the law's other numbers, which follow from those.
         tried: all forms, the likeliest first.
         chosen: the name of the one taken.
@@ -103,7 +106,8 @@ def fit_device(readings: Readings, name: str, source: str = "") -> Fit:
     the weight of their visit. Which path a cell takes between ages is not asked. Read noise is fitted first, to the
     differences of repeats. Of the forms whose held-out likelihood is within two standard errors of the best one's,
     the one with the fewest constants is taken. Intervals are 1.96 standard deviations of fits to cells drawn with
-    replacement (a bootstrap over cells, since a cell's readings go together).
+    replacement (a bootstrap over cells, since a cell's readings go together). Where readings name dies, the spreads
+    between them follow (:func:`~hwaware.hardware.devices.fit.dies.between_dies`), those that differ from 0 for sure.
 
     Args:
         readings: of :func:`~hwaware.hardware.devices.fit.read_measurements`.
@@ -161,6 +165,13 @@ def fit_device(readings: Readings, name: str, source: str = "") -> Fit:
     rounded = {name: float(f"{value:.7g}") for name, value in {**found, **read}.items()}
     rates = {name: float(f"{one.value:.4g}") for name, one in stuck.items()}
     device = problem.device(form, rounded, **rates)
+    if readings.dies:
+        between = between_dies(cleaned, device)
+        spread, said = _die_spread(between, len(readings.dies))
+        device = replace(device, die_spread=spread)
+        known = (one for one in between if not math.isnan(one.share))
+        estimates += tuple(Estimate(f"die_spread.{one.constant}", one.share, one.low, one.high) for one in known)
+        notes += said
     derived = _derived(form, {**found, **read})
     return Fit(device, cleaned, estimates, derived, (*compared, *tried), chosen, tuple(notes))
 
@@ -298,6 +309,29 @@ def _departures(cleaned: Cleaned) -> list[str]:
         if share > RARE:
             found.append(f"at {age_s:g} s {100 * share:.2g} % of the readings ({named('cell', cells)}) {what}.")
     return found
+
+
+def _die_spread(between: Sequence[Between], n_dies: int) -> tuple[DieSpread | None, list[str]]:
+    """What a device file has of spreads between dies, and what is to be said of them."""
+    if not between:
+        needed = f"it takes {FEWEST_DIES} dies with {FEWEST_CELLS_OF_DIE} cells just written and later"
+        return None, [f"by how much dies differ is not estimated: {needed} ({n_dies} are named)."]
+    told: dict[str, Any] = {one.constant: float(f"{min(one.share, MOST_SHARE):.3g}") for one in between if one.low > 0}
+    notes = [
+        f"constants are those of all {n_dies} dies together, so that their spreads have what dies differ by as well, and "
+        "their intervals do not.",
+        "a die's window and temperature are not estimated: set die_spread.window and die_spread.temperature_k by hand.",
+    ]
+    for one in between:
+        if math.isnan(one.share):
+            notes.append(f"die_spread.{one.constant} can't be told: too few readings a die, or the law has none of it.")
+        elif not one.low > 0:
+            notes.append(
+                f"die_spread.{one.constant} is left out: cells alone explain how dies differ (at most {one.high:.2g})."
+            )
+        elif one.share > MOST_SHARE:
+            notes.append(f"die_spread.{one.constant} is {one.share:.2g}; the file has the most there can be.")
+    return (DieSpread(**told) if told else None), notes
 
 
 def _derived(form: Form, values: Mapping[str, float]) -> dict[str, float]:
