@@ -21,7 +21,7 @@ class Die:
 
     It is what chips are made of. Weights are written for the device itself, since nobody knows a die beforehand: a
     target outside the die's window becomes the nearest end of it, and what cells conduct is read back by the device's
-    window. Training and planning go by the device, too.
+    window. Training, and what a plan predicts, go by the device, too.
 
     Attributes:
         device: the memory technology.

@@ -318,8 +318,8 @@ def _die_spread(between: Sequence[Between], n_dies: int) -> tuple[DieSpread | No
         return None, [f"by how much dies differ is not estimated: {needed} ({n_dies} are named)."]
     told: dict[str, Any] = {one.constant: float(f"{min(one.share, MOST_SHARE):.3g}") for one in between if one.low > 0}
     notes = [
-        f"constants are those of all {n_dies} dies together, so that their spreads have what dies differ by as well, and "
-        "their intervals do not.",
+        f"constants are those of all {n_dies} dies together, so that their spreads have what dies differ by as "
+        "well, and their intervals do not.",
         "a die's window and temperature are not estimated: set die_spread.window and die_spread.temperature_k by hand.",
     ]
     for one in between:
