@@ -38,8 +38,8 @@ def _table(rows: Sequence[Row], varying: Sequence[str]) -> SmallTable | None:
         return None
     lines = [(labels[line], *(_cell(by_age.get(age_s)) for age_s in ages)) for line, by_age in found.items()]
     where, spread = heading(rows, varying)[0], die_spread_label(Setting.of(rows[0]).params["die_spread"])
-    title = f"Between dies: {where} · {spread} · {known[0].n_chips} chips"
-    return SmallTable(title, "network", tuple(ages.values()), tuple(lines), _NOTE)
+    words = (f"Between dies: {where}", *[spread] * (spread not in where), f"{known[0].n_chips} chips")
+    return SmallTable(" · ".join(words), "network", tuple(ages.values()), tuple(lines), _NOTE)
 
 
 def _cell(one: DieVariance | None) -> str:

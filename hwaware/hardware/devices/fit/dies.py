@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -30,12 +30,15 @@ class Between:
         constant: its name in :class:`~hwaware.hardware.devices.die_spread.DieSpread`.
         share: standard deviation over mean; NaN where readings do not tell it.
         low, high: its 95 % interval, by the χ² distribution of the variance of what was found on each die.
+        of_die: by the index of a die, how far it is off the mean of all as a share of it, less the part of such
+            differences that cells alone explain.
     """
 
     constant: str
     share: float
     low: float = math.nan
     high: float = math.nan
+    of_die: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,17 +80,43 @@ def between_dies(cleaned: Cleaned, device: Device) -> tuple[Between, ...]:
     every = _moments(cleaned, device)
     die = cleaned.readings.die[every.cell]
     found: dict[str, list[tuple[float, float]]] = {"drift_mean": [], "drift_std": [], "programming": []}
-    n_dies = 0
+    dies = []
     for one in np.unique(die):
         own = every.take(die == one)
         if len(np.unique(own.cell[own.new])) < FEWEST_CELLS or len(np.unique(own.cell[~own.new])) < FEWEST_CELLS:
             continue
-        n_dies += 1
+        dies.append(int(one))
         for constant, factor in _factors(own):
             found[constant].append(factor)
-    if n_dies < FEWEST_DIES:
+    if len(dies) < FEWEST_DIES:
         return ()
-    return tuple(_between(constant, factors, n_dies) for constant, factors in found.items())
+    return tuple(_between(constant, factors, dies) for constant, factors in found.items())
+
+
+def as_on_one_die(cleaned: Cleaned, device: Device, drift_mean: Between) -> Cleaned:
+    """The readings less what the mean drift of their die is off that of all; those at a limit stay.
+
+    So the spread of drift that is fitted to them is that between the cells of a die.
+    """
+    readings = cleaned.readings
+    assert readings.die is not None  # or there is no spread between dies
+    off = np.zeros(len(readings.dies))
+    for die, share in drift_mean.of_die:
+        off[die] = share
+    free = ~np.isin(readings.conductance_us, [limit for limit in cleaned.limits_us if limit is not None])
+    moved = readings.conductance_us - off[readings.die[readings.cell]] * _drift_mean_us(cleaned, device) * free
+    positive = np.where(moved > 0, moved, readings.conductance_us)
+    return replace(cleaned, readings=replace(readings, conductance_us=positive))
+
+
+def _drift_mean_us(cleaned: Cleaned, device: Device) -> np.ndarray:
+    """By the law, of each reading; 0 at age 0."""
+    readings, found = cleaned.readings, np.zeros(len(cleaned.readings))
+    ages = grouped_ages(readings.time_s)
+    for age_s in np.unique(ages[ages > 0]):
+        here = ages == age_s
+        found[here] = device.drift_mean_us(torch.from_numpy(readings.target_us[here]), float(age_s))
+    return found
 
 
 def _moments(cleaned: Cleaned, device: Device) -> _Moments:
@@ -95,13 +124,14 @@ def _moments(cleaned: Cleaned, device: Device) -> _Moments:
     readings = cleaned.readings
     target = torch.from_numpy(readings.target_us)
     ages = grouped_ages(readings.time_s)
-    programming, mean, drift, read = (np.zeros(len(readings)) for _ in range(4))
+    programming, drift, read = (np.zeros(len(readings)) for _ in range(3))
+    mean = _drift_mean_us(cleaned, device)
     for age_s in np.unique(ages):
         here = ages == age_s
         g = target[here]
         programming[here] = device.programming_std_us(g)
         if age_s > 0:
-            mean[here], drift[here] = device.drift_mean_us(g, float(age_s)), device.drift_std_us(g, float(age_s))
+            drift[here] = device.drift_std_us(g, float(age_s))
             read[here] = device.read_std_us(g + torch.from_numpy(mean[here]), float(age_s), g)
     if cleaned.noise_us is not None:
         read = np.hypot(read, cleaned.noise_us)
@@ -150,14 +180,16 @@ def _root(square: float, error: float) -> tuple[float, float]:
     return factor, error / (2 * factor) if factor else math.inf
 
 
-def _between(constant: str, factors: list[tuple[float, float]], n_dies: int) -> Between:
+def _between(constant: str, factors: list[tuple[float, float]], dies: list[int]) -> Between:
     from scipy.special import chdtri
 
     found, errors = (np.array(part) for part in zip(*factors, strict=True)) if factors else (np.zeros(0), np.zeros(0))
-    if len(found) < n_dies or not (errors < _UNTOLD).all():
+    if len(found) < len(dies) or not (errors < _UNTOLD).all():
         return Between(constant, math.nan)
-    freedom = n_dies - 1
+    freedom = len(dies) - 1
     variance, by_cells = float(found.var(ddof=1)), float((errors**2).mean())
     ends = (freedom / float(chdtri(freedom, tail)) for tail in (0.025, 0.975))
     share, low, high = (math.sqrt(max(part * variance - by_cells, 0.0)) / float(found.mean()) for part in (1.0, *ends))
-    return Between(constant, share, low, high)
+    own = (share * found.mean()) ** 2
+    off = (found / found.mean() - 1) * own / np.maximum(own + errors**2, 1e-300)
+    return Between(constant, share, low, high, tuple(zip(dies, off.tolist(), strict=True)))

@@ -14,7 +14,7 @@ from hwaware.hardware.devices.device import Device
 from hwaware.hardware.devices.die_spread import MOST_SHARE, DieSpread
 from hwaware.hardware.devices.fit.cleaning import RARE, Cleaned, clean
 from hwaware.hardware.devices.fit.dies import FEWEST_CELLS as FEWEST_CELLS_OF_DIE
-from hwaware.hardware.devices.fit.dies import FEWEST_DIES, Between, between_dies
+from hwaware.hardware.devices.fit.dies import FEWEST_DIES, Between, as_on_one_die, between_dies
 from hwaware.hardware.devices.fit.forms import Constant, Form, forms
 from hwaware.hardware.devices.fit.likelihood import Repeats, Sample
 from hwaware.hardware.devices.fit.readings import Readings, named
@@ -140,6 +140,12 @@ def fit_device(readings: Readings, name: str, source: str = "") -> Fit:
         fitted[form.name] = (form, read, found, problem.held_out(form, read, found))
     chosen, compared = _compare(fitted)
     form, read, found, _ = fitted[chosen]
+    between = between_dies(cleaned, problem.device(form, {**found, **read}))
+    drift_mean = next((one for one in between if one.constant == "drift_mean" and one.low > 0), None)
+    if drift_mean is not None:
+        cleaned = as_on_one_die(cleaned, problem.device(form, {**found, **read}), drift_mean)
+        problem = _Problem(cleaned, common)
+        found = problem.fit(form, read, starts=[found])
     estimates = problem.intervals(form, {**found, **read})
     notes = []
     if form.read and problem.repeats is None:
@@ -166,7 +172,6 @@ def fit_device(readings: Readings, name: str, source: str = "") -> Fit:
     rates = {name: float(f"{one.value:.4g}") for name, one in stuck.items()}
     device = problem.device(form, rounded, **rates)
     if readings.dies:
-        between = between_dies(cleaned, device)
         spread, said = _die_spread(between, len(readings.dies))
         device = replace(device, die_spread=spread)
         known = (one for one in between if not math.isnan(one.share))
@@ -318,10 +323,13 @@ def _die_spread(between: Sequence[Between], n_dies: int) -> tuple[DieSpread | No
         return None, [f"by how much dies differ is not estimated: {needed} ({n_dies} are named)."]
     told: dict[str, Any] = {one.constant: float(f"{min(one.share, MOST_SHARE):.3g}") for one in between if one.low > 0}
     notes = [
-        f"constants are those of all {n_dies} dies together, so that their spreads have what dies differ by as "
-        "well, and their intervals do not.",
         "a die's window and temperature are not estimated: set die_spread.window and die_spread.temperature_k by hand.",
     ]
+    if "drift_mean" in told:
+        notes.append(
+            "constants are those of a die in the middle: readings count less what their die's mean drift is off that "
+            "of all dies, in the tables and figures, too."
+        )
     for one in between:
         if math.isnan(one.share):
             notes.append(f"die_spread.{one.constant} can't be told: too few readings a die, or the law has none of it.")

@@ -60,7 +60,7 @@ def test_what_readings_do_not_tell(tmp_path):
 
 def test_a_device_file_has_what_is_sure_and_the_notes_the_rest(tmp_path, monkeypatch):
     monkeypatch.setattr(estimate, "BOOTSTRAP_DRAWS", 2)
-    fit = fit_device(_readings(tmp_path, "reram_cmo", {"drift_mean": 0.3}, dies=12, cells=60, seed=300), "mine")
+    fit = fit_device(_readings(tmp_path, "reram_cmo", {"drift_mean": 0.4}, dies=12, cells=60, seed=300), "mine")
     assert fit.chosen == "log_time"
     spread = fit.device.die_spread
     assert 0.15 < spread.drift_mean < 0.5 and spread.programming == spread.window == 0
@@ -69,7 +69,10 @@ def test_a_device_file_has_what_is_sure_and_the_notes_the_rest(tmp_path, monkeyp
     said = " ".join(fit.notes)
     assert "die_spread.programming is left out: cells alone explain how dies differ (at most 0." in said
     assert "a die's window and temperature are not estimated" in said
-    assert "constants are those of all 12 dies together" in said
+    assert "constants are those of a die in the middle" in said
+    # The spread between cells is that of one die, not of all dies together.
+    true = load_device("reram_cmo")
+    assert fit.device.drift_std_slope_us < 1.12 * true.drift_std_slope_us
 
 
 def test_too_few_dies_are_said():
