@@ -20,6 +20,7 @@ from hwaware.report.labels import age_label, device_slug, device_slugs, line_lab
 from hwaware.report.run_folder import print_tables, write_results
 from hwaware.results.costs import NAME as COSTS
 from hwaware.results.costs import by_repair, write_costs
+from hwaware.results.criteria import Criteria
 from hwaware.results.hits import NAME as HITS
 from hwaware.results.hits import write_hits
 from hwaware.results.refused import NAME as REFUSED
@@ -37,7 +38,7 @@ def leave(
     evaluation: Evaluation,
     settings: EvaluationSettings,
     network: nn.Module,
-    loss_points: float,
+    criteria: Criteria,
 ) -> None:
     """Prints the tables and, where the run has a folder, writes rows, costs, plots and report into it.
 
@@ -47,12 +48,12 @@ def leave(
         evaluation: what was found.
         settings: what it was of.
         network: a digital network, to draw what its cells hold.
-        loss_points: points below base digital that end a network's life, and take a chip off the yield.
+        criteria: what a good chip is, which percentile is reported, which yield is asked.
     """
     if not run.is_first:
         return
     rows, costs, folder = evaluation.rows, evaluation.costs, run.folder
-    print_tables(rows, loss_points, evaluation.hits)
+    print_tables(rows, criteria, evaluation.hits)
     if folder is None:
         return
     found, levels = [], level_lines(evaluation.repairs)
@@ -65,14 +66,14 @@ def leave(
     if evaluation.refused:
         found += [*_harmful(evaluation.refused, rows), str(write_refused(folder / REFUSED, evaluation.refused))]
     found += _missed(evaluation)
-    sections = write_results(rows, folder, by_repair(costs), task.chance_percent, loss_points)
+    sections = write_results(rows, folder, by_repair(costs), task.chance_percent, criteria)
     PartialRows.done(folder)
     cells = []
     for placement, name in zip(settings.placements, device_slugs(rows), strict=True):
         converted = copy.deepcopy(network).float()
         task.convert(converted, placement)
         cells += plot_device(converted, settings.ages_of(placement), folder, name)
-    report = write_report(folder, sections, cells, by_repair(costs), loss_points, evaluation.hits, apart(rows)[1])
+    report = write_report(folder, sections, cells, by_repair(costs), criteria, evaluation.hits, apart(rows)[1])
     plots = [figure for section in sections for figure in section.figures] + cells
     for tracker in run.trackers:
         track(tracker, rows, costs, plots, folder)

@@ -16,6 +16,7 @@ from hwaware.evaluation.evaluate import DEFAULT_AGES_S, ages_to_evaluate, held_b
 from hwaware.evaluation.fitting import samples_to_fit
 from hwaware.hardware import Placement
 from hwaware.nn import main_hardware, to_digital
+from hwaware.results.criteria import Criteria
 from hwaware.results.row import RunLabels
 from hwaware.tasks import HardwareAwareTask
 
@@ -34,9 +35,8 @@ class EvaluationSettings:
         n_chips: for each network on each placement.
         methods: ways of repairing the chips; each network is scored without any, and with each of them.
         schedule: when the methods that are fitted offline begin a new drift level; None: each age ends one.
-        life_points: evaluate further ages until it is known, within a factor of two, when the mean of the first metric
-            falls so many points below base digital; without repairs, and with those that are fitted in the field. None:
-            the ages alone.
+        narrowed: evaluate further ages until it is known, within a factor of two, when the first metric misses what
+            is asked; without repairs, and with those that are fitted in the field. None: the ages alone.
         keep_hits: keep which samples each chip had right at each age, for gains with an interval over samples as well.
         split: ``test``, or ``val`` while choosing between settings, which has other chips as well as other samples.
         resume: ``rows.partial.csv`` of an evaluation that was killed, to go on from.
@@ -51,7 +51,7 @@ class EvaluationSettings:
     n_chips: int = 10
     methods: tuple[Compensation, ...] = ()
     schedule: Schedule | None = None
-    life_points: float | None = None
+    narrowed: Criteria | None = None
     keep_hits: bool = False
     split: Literal["test", "val"] = "test"
     resume: str | None = None

@@ -16,15 +16,16 @@ from typing import Any
 from hwaware.report.by_class import class_tables
 from hwaware.report.labels import age_label, points_label, varying_params
 from hwaware.report.learning import plot_learning
-from hwaware.report.tables import grids, life_heading
+from hwaware.report.tables import grids
 from hwaware.report.words import in_words
 from hwaware.results.costs import Costs
+from hwaware.results.criteria import CRITERIA, Criteria
 from hwaware.results.files import replacing
 from hwaware.results.hits import Hits
 from hwaware.results.provenance import command_line, elapsed_s
 from hwaware.results.repairs import listed
 from hwaware.results.row import Row
-from hwaware.results.summary import LOSS_POINTS, Summary
+from hwaware.results.summary import Summary
 
 NAME = "report.html"
 
@@ -48,7 +49,7 @@ def write_report(
     sections: Sequence[Section],
     device_figures: Sequence[Path] = (),
     costs: Costs | None = None,
-    loss_points: float = LOSS_POINTS,
+    criteria: Criteria = CRITERIA,
     hits: Hits | None = None,
     classes: Sequence[Row] = (),
 ) -> Path:
@@ -62,7 +63,7 @@ def write_report(
         sections: what was measured, most important first.
         device_figures: of the cells.
         costs: what repairs cost.
-        loss_points: points below base digital at which a chip no longer counts as good.
+        criteria: what a good chip is, which percentile is reported, which yield is asked.
         hits: which samples were right, for gains over samples as well.
         classes: rows of single classes.
     """
@@ -72,13 +73,13 @@ def write_report(
     template = Environment(
         loader=PackageLoader("hwaware.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
     ).get_template("report.html.j2")
-    tables = grids(every, varying_params(every), costs=costs, loss_points=loss_points, hits=hits)
+    tables = grids(every, varying_params(every), costs=costs, criteria=criteria, hits=hits)
     page = template.render(
         title=" · ".join(dict.fromkeys(row.recipe for row in every)),
         sections=[
             {
                 "folded": section.rows[0].metric != every[0].metric,
-                "words": in_words(section.rows, costs, loss_points),
+                "words": in_words(section.rows, costs, criteria),
                 "table": table,
                 "figures": list(map(_figure, section.figures)),
             }
@@ -87,10 +88,9 @@ def write_report(
         class_tables=class_tables(classes),
         device_figures=list(map(_figure, device_figures)),
         learning=_learning(folder),
-        shade=partial(_shade, loss_points=loss_points),
-        life=life_heading(loss_points),
-        loss=points_label(loss_points),
-        near=points_label(max(loss_points, _NEAR_POINTS)),
+        shade=partial(_shade, loss_points=criteria.loss_points),
+        loss=points_label(criteria.loss_points),
+        near=points_label(max(criteria.loss_points, _NEAR_POINTS)),
         isnan=math.isnan,
         layers=_read(folder / "conversion.csv"),
         config=_text(folder / "config.yaml"),

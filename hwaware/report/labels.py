@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from hwaware.results.criteria import CRITERIA, Criteria
 from hwaware.results.repairs import VARIANTS
 from hwaware.results.row import Row
 from hwaware.results.setting import LINE, SETTING, DeviceLabels, Setting, by_setting, group_by, params_of
@@ -83,6 +84,30 @@ def method_label(method: str, params: str) -> str:
 def points_label(number: float) -> str:
     """``1 point``, ``0.5 points``."""
     return f"{number:g} point" + "s" * (number != 1)
+
+
+def ordinal(number: float) -> str:
+    """A number as a rank.
+
+    >>> [ordinal(number) for number in (1, 2, 3, 5, 11, 22, 2.5)]
+    ['1st', '2nd', '3rd', '5th', '11th', '22nd', '2.5th']
+    """
+    if number == int(number) and int(number) % 100 not in (11, 12, 13):
+        return f"{number:g}" + {1: "st", 2: "nd", 3: "rd"}.get(int(number) % 10, "th")
+    return f"{number:g}th"
+
+
+def low_label(n_chips: Iterable[int], criteria: Criteria) -> str:
+    """What the chip shown beside means over so many chips is; empty where there is one chip only.
+
+    >>> low_label([20, 100], CRITERIA), low_label([10], CRITERIA), low_label([1], CRITERIA)
+    ('5th-percentile chip', 'worst chip', '')
+    """
+    enough = {count >= criteria.chips_of_percentile for count in n_chips if count > 1}
+    percentile = f"{ordinal(criteria.percentile)}-percentile chip"
+    if len(enough) == 2:
+        return f"{percentile}, the worst of fewer than {criteria.chips_of_percentile}"
+    return "".join(percentile if one else "worst chip" for one in enough)
 
 
 def metric_label(metric: str) -> str:

@@ -103,6 +103,7 @@ def test_everything_a_run_leaves(fitted):
             for name in (
                 "accuracy_reram_cmo_differential_top1",
                 "accuracy_reram_cmo_differential_top5",
+                "chips_reram_cmo_differential_top1",
                 "conductances_reram_cmo_differential",
                 "learning",
                 "transform_reram_cmo_differential",
@@ -186,9 +187,11 @@ def test_wrong_requests(tmp_path, capsys, arguments, reason):
 def test_a_loss_of_ones_own_ends_a_life(tmp_path, capsys):
     arguments = ["drift", "--config", FINETUNE, "--model.weights", str(pretrained_weights())]
     arguments += ["--trainer.default_root_dir", str(tmp_path), "--evaluation.networks", "[base]"]
-    run(*arguments, "--evaluation.loss_points", 30)
-    assert "life to −30" in capsys.readouterr().out
+    run(*arguments, "--evaluation.loss_points", 30, "--evaluation.percentile", 1, "--evaluation.yield", 99)
+    assert "life of 99 % of chips to −30" in " ".join(capsys.readouterr().out.split())
     with (tmp_path / "finetune" / "version_0" / "summary.csv").open() as file:
         assert {float(line["yield_percent"]) for line in csv.DictReader(file) if line["metric"] == "top1"} == {100.0}
+        file.seek(0)
+        assert "p1" in next(csv.reader(file))
     assert main([*arguments, "--evaluation.loss_points", "0"]) == 2
     assert "loss_points=0.0 must lie in (0, 100)" in capsys.readouterr().err
