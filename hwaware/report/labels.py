@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hwaware.results.criteria import CRITERIA, Criteria
@@ -30,6 +31,8 @@ _IN_HEADING = (
     "headroom_us", "parallel", "combine", "mean_target_ages_s", "cells_ratio", "digital_percent",
     "rows", "columns", "wires",
 )  # fmt: skip
+
+_DEVICE = ("device", "device_params", "mapping")
 
 _METRICS = {
     "f1": "F1",
@@ -57,10 +60,11 @@ def age_label(age_s: float) -> str:
 
 
 def age_labels(rows: Iterable[Row]) -> dict[float, str]:
-    """Each age (s) of one setting in words, in order; starred where the device was not measured at it."""
-    first, *others = rows
-    setting = Setting.of(first)
-    return {age_s: marked_age(age_s, setting) for age_s in sorted({row.age_s for row in (first, *others)})}
+    """Each age (s) in words, in order; starred where one of the devices was not measured at it."""
+    rows = list(rows)
+    devices = [Setting.of(same[0]) for same in group_by(rows, _DEVICE).values()]
+    ages = sorted({row.age_s for row in rows})
+    return {age_s: max((marked_age(age_s, device) for device in devices), key=len) for age_s in ages}
 
 
 def marked_age(age_s: float, of: DeviceLabels, mark: str = " *") -> str:
@@ -150,17 +154,49 @@ def heading(rows: Sequence[Row], varying: Sequence[str] = (), swept: Sequence[st
     """
     first = rows[0]
     params = {name: value for name, value in params_of(first.device_params).items() if name not in swept}
-    title = f"{first.model} on {first.dataset} · {first.device}, {first.mapping}"
-    named = [name for name in varying if name in params and name not in _IN_HEADING]
-    extra = [f"{name} = {_short(params[name])}" for name in named]
+    named, usual = _named(Setting.of(first), params, varying)
     starred = any(label.endswith("*") for label in age_labels(rows).values())
     beyond = ["* extrapolated: beyond the ages at which cells were measured"] * starred
-    return ", ".join([title, *extra]), " · ".join([*_usual(params), *_sampling(rows), *beyond])
+    return f"{first.model} on {first.dataset} · {named}", " · ".join([*usual, *_sampling(rows), *beyond])
 
 
 def device_heading(of: DeviceLabels) -> tuple[str, str]:
     """The same for a device alone, without measurements."""
-    return ", ".join(filter(None, (of.device, of.mapping))), " · ".join(_usual(of.params))
+    named, usual = _named(of, of.params)
+    return named, " · ".join(usual)
+
+
+def device_names(rows: Iterable[Row]) -> dict[tuple[str, str, str], str]:
+    """What tells each device, mapping and encoding from the others in the rows; keyed by device, params and mapping.
+
+    Of device and mapping what all have in common is left out. Where words are the same (two placements of as many layers), they are numbered.
+    """
+    rows = list(rows)
+    varying, found = varying_params(rows), {}
+    differ = {name: _differ(rows, name) for name in ("device", "mapping")}
+    for key, same in group_by(rows, _DEVICE).items():
+        of = Setting.of(same[0])
+        kept = replace(of, **{name: "" for name, differs in differ.items() if not differs})
+        named = _named(kept, of.params, varying)[0] or _named(of, of.params)[0]
+        before = sum(one == named or one.startswith(f"{named} (") for one in found.values())
+        found[key] = f"{named} ({before + 1})" if before else named
+    return found
+
+
+def common_conditions(rows: Sequence[Row]) -> str:
+    """The second line of a heading of several devices: what they have in common."""
+    every = [_named(Setting.of(same[0]), params_of(same[0].device_params))[1] for same in by_setting(rows).values()]
+    shared = [text for text in every[0] if all(text in one for one in every)]
+    return " · ".join([*shared, *_sampling(rows)])
+
+
+def _named(of: DeviceLabels, params: Mapping[str, Any], varying: Sequence[str] = ()) -> tuple[str, list[str]]:
+    """A device with its mapping and the varying parameters in words, and what else is usually said of it."""
+    usual = _usual(params)
+    told = [text for text, names in usual if not names.isdisjoint(varying)]
+    told += [f"{name} = {_short(params[name])}" for name in varying if name in params and name not in _IN_HEADING]
+    named = ", ".join(filter(None, (of.device, of.mapping, *told)))
+    return named, [text for text, names in usual if names.isdisjoint(varying)]
 
 
 def constants(row: Row) -> str:
@@ -220,59 +256,54 @@ def line_labels(rows: Iterable[Row]) -> dict[tuple[str, ...], str]:
     return labels
 
 
-def _usual(params: Mapping[str, Any]) -> list[str]:
+def _usual(params: Mapping[str, Any]) -> list[tuple[str, set[str]]]:
+    """What is usually said of hardware, each with the parameters that it is of."""
     window = [params.get(f"g_{end}_us") for end in ("min", "max")]
-    parts = [] if None in window else [f"{_short(window[0])}–{_short(window[1])} µS"]
+    parts = [] if None in window else [(f"{_short(window[0])}–{_short(window[1])} µS", {"g_min_us", "g_max_us"})]
     if params.get("bits"):
-        parts.append(f"{params['bits']} bits in {params['slice_bits']}-bit slices")
+        parts.append((f"{params['bits']} bits in {params['slice_bits']}-bit slices", {"bits", "slice_bits"}))
     if params.get("scale") == "fixed":
-        parts.append(f"fixed scale, {params['fraction_bits']} fractional bits")
+        parts.append((f"fixed scale, {params['fraction_bits']} fractional bits", {"scale", "fraction_bits"}))
     elif "scale" in params:
-        parts.append(f"scale per {params['scale']}")
+        parts.append((f"scale per {params['scale']}", {"scale"}))
     if "clamp" in params:
-        parts.append(f"clamp {params['clamp']}")
+        parts.append((f"clamp {params['clamp']}", {"clamp"}))
     if "kappa" in params:
-        parts.append("linear cells" if params["kappa"] is None else f"κ = {_short(params['kappa'])}")
+        parts.append(("linear cells" if params["kappa"] is None else f"κ = {_short(params['kappa'])}", {"kappa"}))
     if "range_fraction" in params:
-        parts.append(f"r = {_short(params['range_fraction'])}")
+        parts.append((f"r = {_short(params['range_fraction'])}", {"range_fraction"}))
     if params.get("temperature_c") is not None:
-        parts.append(f"{_short(params['temperature_c'])} °C, {_short(params['activation_energy_ev'])} eV")
+        names = {"temperature_c", "activation_energy_ev"}
+        parts.append((f"{_short(params['temperature_c'])} °C, {_short(params['activation_energy_ev'])} eV", names))
     if params.get("levels"):
-        parts.append(f"{params['levels']} levels")
+        parts.append((f"{params['levels']} levels", {"levels"}))
     if "rows" in params or "columns" in params:
-        parts.append(f"arrays of {params.get('rows', 512)} × {params.get('columns', 512)}")
+        parts.append((f"arrays of {params.get('rows', 512)} × {params.get('columns', 512)}", {"rows", "columns"}))
     if params.get("converters"):
-        parts.append(_short(params["converters"]))
+        parts.append((_short(params["converters"]), {"converters"}))
     if wires := params.get("wires"):
         driver = f", drivers of {_short(wires['driver_ohm'])} Ω" if wires["driver_ohm"] else ""
-        parts.append(f"wires of {_short(wires['segment_ohm'])} Ω a cell{driver}")
+        parts.append((f"wires of {_short(wires['segment_ohm'])} Ω a cell{driver}", {"wires"}))
     parts += _cells(params)
-    if params.get("layers"):
-        count = len(params["layers"])
-        parts.append(f"{count} layer{'s' * (count > 1)} on other hardware")
-    if params.get("digital"):
-        count = len(params["digital"])
-        parts.append(f"{count} layer{'s' * (count > 1)} digital")
+    for name, where in (("layers", "on other hardware"), ("digital", "digital")):
+        if params.get(name):
+            count = len(params[name])
+            parts.append((f"{count} layer{'s' * (count > 1)} {where}", {name}))
     stuck = [params.get("stuck_on", 0), params.get("stuck_off", 0)]
-    return parts + [f"stuck on/off {stuck[0]:.3g}/{stuck[1]:.3g}"] * any(stuck)
+    return parts + [(f"stuck on/off {stuck[0]:.3g}/{stuck[1]:.3g}", {"stuck_on", "stuck_off"})] * any(stuck)
 
 
-def _cells(params: Mapping[str, Any]) -> list[str]:
+def _cells(params: Mapping[str, Any]) -> list[tuple[str, set[str]]]:
     """Room, number and targets of the cells, where they are not as usual."""
-    parts = []
-    if params.get("headroom_us"):
-        parts.append("headroom {:g}/{:g} µS".format(*params["headroom_us"]))
-    if params.get("parallel"):
-        parts.append(f"{params['parallel']} cells in parallel")
-    if params.get("combine"):
-        parts.append(f"{params['combine']} of parallel cells")
-    if params.get("mean_target_ages_s"):
-        parts.append(f"mean targets at {', '.join(map(age_label, params['mean_target_ages_s']))}")
-    if params.get("cells_ratio"):
-        parts.append(f"{params['cells_ratio']:.3g} × the cells")
-    if params.get("digital_percent"):
-        parts.append(f"{params['digital_percent']:.2g} % of the weights digital")
-    return parts
+    words: dict[str, Callable[[Any], str]] = {
+        "headroom_us": lambda value: "headroom {:g}/{:g} µS".format(*value),
+        "parallel": lambda value: f"{value} cells in parallel",
+        "combine": lambda value: f"{value} of parallel cells",
+        "mean_target_ages_s": lambda value: f"mean targets at {', '.join(map(age_label, value))}",
+        "cells_ratio": lambda value: f"{value:.3g} × the cells",
+        "digital_percent": lambda value: f"{value:.2g} % of the weights digital",
+    }
+    return [(text(params[name]), {name}) for name, text in words.items() if params.get(name)]
 
 
 def _sampling(rows: Sequence[Row]) -> list[str]:

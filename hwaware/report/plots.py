@@ -64,7 +64,7 @@ def plot_accuracy(
         figure, top = _below_one_another({labels[line]: (one[0], colours[line]) for line, one in lines.items()}, low)
         top.set_xlabel(sentence(f"{metric_label(rows[0].metric)} at {age_labels(rows)[rows[0].age_s]} (%)"))
         return save(figure, top, heading(rows, varying), path)
-    positions = _age_positions(row.age_s for row in rows)
+    positions = age_positions(row.age_s for row in rows)
     figure, axes = accuracy_figure(list(lines.values()))
     crowded = len(lines) > len(COLOURS)  # then only means and bands, and dashes tell lines of a colour apart
     for axis in axes:
@@ -75,7 +75,7 @@ def plot_accuracy(
                 draw_mean(axis, x, summaries, colours[line], labels[line], dashes)
             else:
                 _draw_line(axis, x, summaries, labels[line], colours[line])
-    _age_axis(axes[-1], positions, age_labels(rows))
+    age_axis(axes[-1], positions, age_labels(rows))
     legend(figure, axes[0], None if crowded else low)
     return save(figure, axes[0], heading(rows, varying), path)
 
@@ -186,7 +186,7 @@ def _draw_line(axis: Axes, x: Sequence[float], summaries: Sequence[Summary], lab
     axis.axhline(summaries[0].drift_free, color=colour, linewidth=1.1, linestyle=":")
 
 
-def _age_positions(ages: Iterable[float]) -> dict[float, float]:
+def age_positions(ages: Iterable[float]) -> dict[float, float]:
     """Where each age stands: log10 of seconds, and age 0 one step left of the youngest other."""
     positive = sorted({age for age in ages if age > 0})
     positions = {age: math.log10(age) for age in positive}
@@ -195,7 +195,8 @@ def _age_positions(ages: Iterable[float]) -> dict[float, float]:
     return positions
 
 
-def _age_axis(axis: Axes, positions: Mapping[float, float], labels: Mapping[float, str]) -> None:
+def age_axis(axis: Axes, positions: Mapping[float, float], labels: Mapping[float, str]) -> None:
+    """The logarithmic axis of ages: ticks at these positions, and the break between age 0 and the first other."""
     ages = sorted(positions)
     axis.set_xticks([positions[age] for age in ages], [labels.get(age, age_label(age)) for age in ages])
     if len(ages) > 1:  # the axis is cut between 0 and the first age on the logarithm

@@ -12,7 +12,8 @@ from hwaware.report.distribution import plot_distribution
 from hwaware.report.html import Section
 from hwaware.report.labels import slug, varying_params
 from hwaware.report.plots import plot_accuracy, plot_costs
-from hwaware.report.tables import accuracy_tables
+from hwaware.report.side_by_side import few_grids, plot_side_by_side, several
+from hwaware.report.tables import rich_table
 from hwaware.results.costs import Costs, cost_of
 from hwaware.results.criteria import CRITERIA, Criteria
 from hwaware.results.csv import write_rows
@@ -23,10 +24,12 @@ from hwaware.results.summary import write_summary
 
 
 def print_tables(rows: Sequence[Row], criteria: Criteria = CRITERIA, hits: Hits | None = None) -> None:
-    """The accuracy tables, one per device and metric, and that of classes; with hits, gains over samples as well."""
+    """One table of accuracy per metric, and that of classes; with hits, gains over samples as well."""
     console = Console()
     rows, classes = apart(rows)
-    for table in [*accuracy_tables(rows, criteria, hits), *rich_tables(classes)]:
+    for grid in few_grids(rows, criteria, hits):
+        console.print(rich_table(grid, console.width))
+    for table in rich_tables(classes):
         console.print(table)
 
 
@@ -39,12 +42,14 @@ def write_results(
 ) -> list[Section]:
     """Writes ``rows.csv``, ``summary.csv`` (ratios, A*, yield, lifetime) and the plots; returns the latter by setting.
 
-    Where repairs have costs, accuracy is also drawn against what they store.
+    Several devices side by side come first. Where repairs have costs, accuracy is also drawn against what they store.
     """
     write_rows(folder / "rows.csv", rows)
     write_summary(folder / "summary.csv", rows, chance, criteria)
     rows = apart(rows)[0]
     varying, sections = varying_params(rows), []
+    for same in several(rows):
+        sections.append(Section(same, [plot_side_by_side(same, folder / "plots" / f"devices_{same[0].metric}.png")]))
     for same in by_setting(rows).values():
         # A figure has one network where it is repaired in several ways, else all of them.
         figures, plots = {"": same}, []

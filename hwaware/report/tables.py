@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
@@ -27,8 +27,12 @@ from hwaware.results.row import Row
 from hwaware.results.setting import LINE, SETTING, Setting, by_setting, group_by
 from hwaware.results.summary import Summary, lifetime, paired_gain, summarise
 
-#: So many lines stand side by side in a terminal; more stand below one another.
+#: So many lines stand side by side in a terminal; more stand below one another where there is room for their names.
 _SIDE_BY_SIDE = 3
+
+#: Of lines that stand below one another in a terminal: characters of a name that are not broken further, where there
+#: is room beside the others' narrowest cells.
+_NAME_WIDTH, _CELL_WIDTH = 24, 10
 
 
 @dataclass(frozen=True)
@@ -68,11 +72,6 @@ class Grid:
     costs: dict[str, tuple[str, ...]]
 
 
-def accuracy_tables(rows: Iterable[Row], criteria: Criteria = CRITERIA, hits: Hits | None = None) -> list[Table]:
-    """One table for the terminal per setting; print them with a ``rich.console.Console``."""
-    return [_rich(grid) for grid in grids(rows, criteria=criteria, hits=hits)]
-
-
 def markdown_table(
     rows: Iterable[Row], varying: Sequence[str] = (), against: str = "base", costs: Costs | None = None
 ) -> str:
@@ -107,11 +106,12 @@ def grids(
     """
     rows = list(rows)
     named = tuple(dict.fromkeys((*varying, *varying_params(rows))))
-    reference = _of_network(rows, against)
+    reference = of_network(rows, against)
     return [_grid(same, named, reference, costs or {}, criteria, hits) for same in by_setting(rows).values()]
 
 
-def _of_network(rows: Iterable[Row], name: str) -> list[Row]:
+def of_network(rows: Iterable[Row], name: str) -> list[Row]:
+    """A network's rows without repairs."""
     return [row for row in rows if row.network == name and row.method == "none"]
 
 
@@ -131,32 +131,51 @@ def _grid(
     criteria: Criteria,
     hits: Hits | None,
 ) -> Grid:
-    title, conditions = heading(rows, varying)
-    lines = group_by(rows, LINE)
     labels = line_labels(rows)
-    summaries = {line: {one.age_s: one for one in summarise(lines[line], criteria=criteria)} for line in lines}
-    last = max(row.age_s for row in rows)
-    reference = _comparable(reference, rows[0], last)
-    first = [next(iter(ages.values())) for ages in summaries.values()]
-    n_chips = [one.n_chips for ages in summaries.values() for one in ages.values()]
+    lines = {labels[line]: same for line, same in group_by(rows, LINE).items()}
+    return grid_of(lines, (*heading(rows, varying), constants(rows[0])), reference, costs, criteria, hits)
+
+
+def grid_of(
+    lines: Mapping[str, Sequence[Row]],
+    headings: tuple[str, str, str],
+    reference: Sequence[Row],
+    costs: Costs,
+    criteria: Criteria,
+    hits: Hits | None,
+) -> Grid:
+    """A table of lines that have metric and samples in common, each the rows of one setting.
+
+    Args:
+        lines: by what they are called.
+        headings: title, conditions, and the device's remaining parameters.
+        reference: rows that gains are counted over, where they are comparable.
+        costs, criteria, hits: see :func:`grids`.
+    """
+    rows = [row for same in lines.values() for row in same]
+    ages, last = age_labels(rows), max(row.age_s for row in rows)
+    summaries = [{one.age_s: one for one in summarise(same, criteria=criteria)} for same in lines.values()]
+    first = [next(iter(of_line.values())) for of_line in summaries]
+    references = [_comparable(reference, same[0], last) for same in lines.values()]
     ends = [[row for row in same if row.age_s == last] for same in lines.values()]
-    if hits is not None and (len({row.seed for row in rows}) > 1 or not all(map(hits.has, (reference, *ends)))):
+    if hits is not None and (len({row.seed for row in rows}) > 1 or not all(map(hits.has, (*references, *ends)))):
         hits = None
+    over = next((found[0].network for found in references if found), None)
     return Grid(
-        title=title,
-        conditions=conditions,
-        constants=constants(rows[0]),
-        lines=tuple(labels[line] for line in lines),
+        title=headings[0],
+        conditions=headings[1],
+        constants=headings[2],
+        lines=tuple(lines),
         base_digital=tuple(f"{one.base_digital:.2f}" for one in first),
         drift_free=tuple(f"{one.drift_free:.2f}" for one in first),
-        ages={label: tuple(summaries[line].get(age_s) for line in lines) for age_s, label in age_labels(rows).items()},
+        ages={label: tuple(of_line.get(age_s) for of_line in summaries) for age_s, label in ages.items()},
         life=life_heading(criteria),
-        lifetimes=tuple(_life(lines[line], criteria) for line in lines),
-        low=low_label(n_chips, criteria),
-        yield_at=yield_heading(age_labels(rows)[last], criteria),
-        yields=tuple(yield_text(summaries[line].get(last), criteria) for line in lines),
-        gain_over=_gain_heading(reference[0].network, age_labels(rows)[last], hits) if reference else "",
-        gains=tuple(_gain(end, reference, hits) for end in ends),
+        lifetimes=tuple(_life(same, criteria) for same in lines.values()),
+        low=low_label([one.n_chips for of_line in summaries for one in of_line.values()], criteria),
+        yield_at=yield_heading(ages[last], criteria),
+        yields=tuple(yield_text(of_line.get(last), criteria) for of_line in summaries),
+        gain_over=_gain_heading(over, ages[last], hits) if over else "",
+        gains=tuple(_gain(end, found, hits) for end, found in zip(ends, references, strict=True)),
         sampling=sampling_label(rows[0].metric, rows[0].base_digital, rows[0].n_samples),
         costs=_cost_columns([cost_of(same[0], costs) for same in lines.values()]) if costs else {},
     )
@@ -235,7 +254,8 @@ def _gain(rows: Sequence[Row], reference: Sequence[Row], hits: Hits | None) -> s
     return f"{gain.mean:+.2f}" + ("" if math.isnan(gain.margin) else f" ± {gain.margin:.2f}")
 
 
-def _rich(grid: Grid) -> Table:
+def rich_table(grid: Grid, width: int = 80) -> Table:
+    """For a terminal of so many columns; print it with a ``rich.console.Console``."""
     title = Text.assemble((grid.title, "bold"), "\n", (grid.conditions, "dim"))
     device = f"Device: {grid.constants}." if grid.constants else ""
     footnote = " ".join(filter(None, (_explanation(grid), grid.sampling, device)))
@@ -244,17 +264,19 @@ def _rich(grid: Grid) -> Table:
     columns = {"drift-free": grid.drift_free, **ages, grid.life: grid.lifetimes, grid.yield_at: grid.yields}
     if any(grid.gains):
         columns[grid.gain_over] = grid.gains
-    if len(grid.lines) > _SIDE_BY_SIDE:
-        table.add_column("network", overflow="fold")
+    room = width - _CELL_WIDTH * len(columns) - 4
+    if len(grid.lines) > _SIDE_BY_SIDE and (room >= _NAME_WIDTH // 2 or len(grid.lines) >= len(columns)):
+        room = max(1, min(max(map(len, grid.lines)), _NAME_WIDTH, room))
+        table.add_column("network", overflow="fold", min_width=room)
         for name in columns:
             table.add_column(Text(name), justify="right")
         table.add_row("base digital", " / ".join(dict.fromkeys(grid.base_digital)), end_section=True)
         for line, *cells in zip(grid.lines, *columns.values(), strict=True):
             table.add_row(Text(line), *cells)
         return table
-    table.add_column("age", no_wrap=True)
+    table.add_column("age", no_wrap=len(grid.lines) <= _SIDE_BY_SIDE)
     for line in grid.lines:
-        table.add_column(Text(line), justify="right")
+        table.add_column(Text(line), justify="right", overflow="fold")
     table.add_row("base digital", *grid.base_digital)
     sections = ("drift-free", list(ages)[-1])
     for name, column in columns.items():
@@ -264,7 +286,9 @@ def _rich(grid: Grid) -> Table:
 
 def _explanation(grid: Grid) -> str:
     """What the cells are."""
-    spread = f"Mean ± standard deviation over chips ({grid.low}), in percent." if grid.low else "In percent, of one chip."
+    spread = (
+        f"Mean ± standard deviation over chips ({grid.low}), in percent." if grid.low else "In percent, of one chip."
+    )
     gained = "Gains: mean paired difference ± 95 % confidence, in points."
     return " ".join([spread, *[gained] * any(grid.gains)])
 

@@ -27,8 +27,7 @@ def in_words(rows: Sequence[Row], costs: Costs, criteria: Criteria = CRITERIA) -
     last = max(row.age_s for row in rows)
     labels, lines = line_labels(rows), group_by(rows, LINE)
     summaries = {
-        line: summarise([row for row in same if row.age_s == last], criteria=criteria)
-        for line, same in lines.items()
+        line: summarise([row for row in same if row.age_s == last], criteria=criteria) for line, same in lines.items()
     }
     ends = {line: found[0] for line, found in summaries.items() if found}
     alone = [line for line in ends if lines[line][0].method == "none"]

@@ -204,7 +204,16 @@ def test_summary_file(tmp_path, rows):
     summaries = summarise(rows, chance_of_classes(10))
     assert len(lines) == len(summaries) == 21
     for line, one in zip(lines, summaries, strict=True):
-        for name in ("network", "age_s", "mean", "std", "worst", "ratio_drift_free", "ratio_base_digital", "normalised"):
+        for name in (
+            "network",
+            "age_s",
+            "mean",
+            "std",
+            "worst",
+            "ratio_drift_free",
+            "ratio_base_digital",
+            "normalised",
+        ):
             assert type(getattr(one, name))(line[name]) == getattr(one, name)
         of_network = [row for row in rows if row.network == one.network]
         life = lifetime(of_network)
