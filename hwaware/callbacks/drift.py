@@ -18,7 +18,7 @@ from hwaware.evaluation.networks import evaluate_networks
 from hwaware.evaluation.resume import PartialRows
 from hwaware.evaluation.run import Run
 from hwaware.evaluation.settings import EvaluationSettings
-from hwaware.hardware import HardwareOptions
+from hwaware.hardware import HardwareOptions, Placement
 from hwaware.names import check_name
 from hwaware.nn import merge_adapters, to_digital
 from hwaware.nn.adapters import adapter_state, split_adapters
@@ -128,7 +128,7 @@ class DriftEvaluation(Callback):
             networks = self.choose(base, finetuned_network(task))
             for logger in trainer.loggers:
                 logger.save()  # so that the report has the whole learning curve
-            self.run(Run.of(trainer), task, trainer.datamodule, networks, base)
+            self.run(Run.of(trainer), task, trainer.datamodule, networks, base, task.placement)
 
     # What the commands use as well.
 
@@ -180,11 +180,16 @@ class DriftEvaluation(Callback):
         datamodule: LightningDataModule,
         networks: Mapping[str, nn.Module],
         base: nn.Module,
+        trained: Placement | None = None,
     ) -> list[Row]:
-        """Evaluates networks of :meth:`choose` against ``base``, and leaves rows, plots and tables."""
+        """Evaluates networks of :meth:`choose` against ``base``, and leaves rows, plots and tables.
+
+        ``trained`` is what the finetuned one was finetuned for, where that is known.
+        """
         settings = self.settings(task)
         found = evaluate_networks(run, task, datamodule, networks, base, settings)
-        leave(run, task, found, settings, [*networks.values()][-1], self.criteria)
+        finetuned = {} if trained is None or self.finetuned_as not in networks else {self.finetuned_as: trained}
+        leave(run, task, found, settings, [*networks.values()][-1], self.criteria, finetuned)
         return found.rows
 
 

@@ -14,7 +14,6 @@ from hwaware.errors import UserError
 from hwaware.reading import AGE, NotYamlError, parse_yaml, seconds
 from hwaware.results.repairs import with_classes
 
-
 #: Words that Python keeps to itself, and the argument's name.
 _KEPT = {"evaluation": {"yield": "yield_percent"}}
 

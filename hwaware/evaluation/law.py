@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 
 import torch
+from torch import nn
 
+from hwaware.evaluation.evaluate import held_by
 from hwaware.hardware import Device, Hardware
+from hwaware.nn import main_hardware
 from hwaware.report.device_plots import LawCurve
 from hwaware.results.setting import DeviceLabels
 
@@ -23,6 +26,12 @@ def hardware_labels(hardware: Hardware) -> DeviceLabels:
     """Hardware by itself, as results name it."""
     params = json.dumps(hardware.params(), sort_keys=True)
     return DeviceLabels(hardware.device.name, params, hardware.encoding.mapping)
+
+
+def network_labels(network: nn.Module) -> DeviceLabels:
+    """What holds a converted network, as its rows name it."""
+    main = main_hardware(network)
+    return DeviceLabels(main.device.name, held_by(network), main.encoding.mapping)
 
 
 def law_curve(device: Device, age_s: float) -> LawCurve:

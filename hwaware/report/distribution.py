@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hwaware.report.drawing import GREY, new_figure, save, sentence, legend
+from hwaware.report.drawing import GREY, legend, new_figure, save, sentence
 from hwaware.report.labels import age_labels, heading, line_labels, low_label, metric_label, points_label
 from hwaware.report.plots import line_colours
 from hwaware.results.criteria import CRITERIA, Criteria

@@ -6,9 +6,9 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
-from hwaware.results.criteria import CRITERIA, Criteria
+from hwaware.results.criteria import Criteria
 from hwaware.results.repairs import VARIANTS
 from hwaware.results.row import Row
 from hwaware.results.setting import LINE, SETTING, DeviceLabels, Setting, by_setting, group_by, params_of
@@ -33,6 +33,9 @@ _IN_HEADING = (
 )  # fmt: skip
 
 _DEVICE = ("device", "device_params", "mapping")
+
+#: What says what holds a network.
+Held = TypeVar("Held", Row, DeviceLabels)
 
 _METRICS = {
     "f1": "F1",
@@ -133,7 +136,7 @@ def sampling_label(metric: str, percent: float, n_samples: int) -> str:
     )
 
 
-def varying_params(rows: Iterable[Row]) -> tuple[str, ...]:
+def varying_params(rows: Iterable[Held]) -> tuple[str, ...]:
     """Device parameters that differ between settings of one device, and that therefore must be named."""
     varying: dict[str, None] = {}
     for same_device in group_by(rows, ["device"]).values():
@@ -166,21 +169,27 @@ def device_heading(of: DeviceLabels) -> tuple[str, str]:
     return named, " · ".join(usual)
 
 
-def device_names(rows: Iterable[Row]) -> dict[tuple[str, str, str], str]:
+def device_names(rows: Iterable[Held]) -> dict[tuple[str, str, str], str]:
     """What tells each device, mapping and encoding from the others in the rows; keyed by device, params and mapping.
 
-    Of device and mapping what all have in common is left out. Where words are the same (two placements of as many layers), they are numbered.
+    Of device and mapping what all have in common is left out. Where words are the same (two placements of as many
+    layers), they are numbered.
     """
-    rows = list(rows)
-    varying, found = varying_params(rows), {}
+    rows, found = list(rows), dict[tuple[str, str, str], str]()
+    varying = varying_params(rows)
     differ = {name: _differ(rows, name) for name in ("device", "mapping")}
     for key, same in group_by(rows, _DEVICE).items():
-        of = Setting.of(same[0])
+        of = device_of(same[0])
         kept = replace(of, **{name: "" for name, differs in differ.items() if not differs})
         named = _named(kept, of.params, varying)[0] or _named(of, of.params)[0]
         before = sum(one == named or one.startswith(f"{named} (") for one in found.values())
         found[key] = f"{named} ({before + 1})" if before else named
     return found
+
+
+def device_of(item: Held) -> DeviceLabels:
+    """What holds the network of a row."""
+    return DeviceLabels(item.device, item.device_params, item.mapping)
 
 
 def common_conditions(rows: Sequence[Row]) -> str:
@@ -323,7 +332,7 @@ def _count(lines: Iterable[Sequence[Row]], field: str) -> str:
     return f"{number} {'chip' if field == 'chip_seed' else 'training seed'}{'s' * (high > 1)}"
 
 
-def _differ(rows: Iterable[Row], name: str) -> bool:
+def _differ(rows: Iterable[Held], name: str) -> bool:
     return len({getattr(row, name) for row in rows}) > 1
 
 

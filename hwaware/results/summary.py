@@ -230,7 +230,8 @@ def lifetime(rows: Iterable[Row], criteria: Criteria = CRITERIA) -> Life | None:
     """Between which evaluated ages one line first misses what is asked.
 
     That is where its mean falls more than ``loss_points`` below base digital or, where a yield is asked, where fewer
-    chips are good. With fewer than two ages above 0 there is no course of time (a device without a law of time has only one): None.
+    chips are good. With fewer than two ages above 0 there is no course of time (a device without a law of time has only
+    one): None.
     """
     summaries = summarise(rows, criteria=criteria)
     if len(group_by(summaries, SETTING + LINE)) != 1:
@@ -259,8 +260,8 @@ def write_summary(
     """Writes what the rows amount to as CSV, a line per network and age, and returns the path.
 
     Columns are the fields of ``Summary`` (``low`` is ``p5`` for the 5th percentile) and, the same for all ages of a
-    network, ``lifetime_s`` with ``lifetime_is``: ``at`` that age it misses what is asked; or it does ``after`` that age,
-    and before ``lifetime_before_s``, the next that was evaluated; or the lifetime is ``below`` the first of them, or
+    network, ``lifetime_s`` with ``lifetime_is``: ``at`` that age it misses what is asked; or ``after`` that age, and
+    before ``lifetime_before_s``, the next that was evaluated; or the lifetime is ``below`` the first of them, or
     ``above`` the last. ``extrapolated`` is 1 where the device was not measured at that age. What is not known is an
     empty cell.
 

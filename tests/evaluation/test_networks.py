@@ -12,6 +12,7 @@ from hwaware.evaluation.networks import evaluate_networks
 from hwaware.evaluation.run import Run
 from hwaware.evaluation.settings import EvaluationSettings
 from hwaware.hardware import EncodingOptions, HardwareOptions, LayerOptions
+from hwaware.results.criteria import Criteria
 from hwaware.results.hits import read_hits, write_hits
 from hwaware.results.summary import lifetime
 from hwaware.tasks import ImageClassification
