@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hwaware.errors import UserError
 from hwaware.hardware import Codes, Device, Hardware
 from hwaware.hardware.crossbar.places import changed
+from hwaware.hardware.devices.bootstrap import device_of_chip
 from hwaware.hardware.devices.faults import is_stuck, stick
 from hwaware.hardware.draws import stream
 from hwaware.hardware.encoding.curve import realised_slope
@@ -67,19 +68,23 @@ class Chip:
         model: the network that runs on the chip.
         seed: the chip's identity.
         targets: what was written, by layer; later training does not change it.
+        drawn: whether it draws its devices' constants from what readings leave open, where devices say that.
     """
 
     model: nn.Module
     seed: int
     targets: dict[str, Target]
+    drawn: bool = False
 
     @classmethod
-    def program(cls, model: nn.Module, seed: int) -> Chip:
+    def program(cls, model: nn.Module, seed: int, drawn: bool = False) -> Chip:
         """Writes a converted network into a chip.
 
         Args:
             model: a network after :func:`hwaware.nn.convert`, which says what holds each layer; it is not changed.
             seed: which chip.
+            drawn: whether it draws its devices' constants (:mod:`hwaware.hardware.devices.bootstrap`). What is written
+                goes by the devices' own.
 
         Raises:
             UserError: the network has no analog layer, or weights that are not finite.
@@ -98,12 +103,17 @@ class Chip:
                 raise UserError(f"the weight of layer '{name}' has values that are not finite (NaN or infinite).")
             latent = layer.latent().detach().clone()
             targets[name] = Target(layer.hardware, name, latent, layer.weight_scale(), layer.groups)
-        return cls(model, seed, targets)
+        return cls(model, seed, targets, drawn)
 
     @property
     def devices(self) -> tuple[Device, ...]:
         """The memory technologies of its cells, each once."""
         return tuple(dict.fromkeys(target.hardware.device for target in self.targets.values()))
+
+    def device(self, name: str) -> Device:
+        """What the cells of a layer do on this chip."""
+        device = self.targets[name].hardware.device
+        return device_of_chip(device, self.seed) if self.drawn else device
 
     @contextmanager
     def at(self, age_s: float, purpose: str = "evaluation") -> Iterator[nn.Module]:
@@ -192,7 +202,8 @@ class Chip:
         keys = _parallel(f"{self.seed}/{target.owner}/reference", hardware.encoding.parallel)
         wanted = hardware.reference_targets(tuple(target.latent.shape), target.groups, torch.device("cpu"))
         draws = (_Draws(key, _reading(age_s, purpose)) for key in keys)
-        return tuple(_age(hardware, g.clone(), draw, age_s) for g, draw in zip(wanted, draws, strict=False))
+        device = self.device(name)
+        return tuple(_age(hardware, device, g.clone(), draw, age_s) for g, draw in zip(wanted, draws, strict=False))
 
     def read_as(self, name: str, cells: Sequence[Tensor], age_s: float, purpose: str = "evaluation") -> Tensor:
         """Normalised weights ``ŵ/s`` that a layer's cells are read as, through wires and against the reference cells.
@@ -232,7 +243,7 @@ class Chip:
         That of the reference cells is counted as if each column had its own.
         """
         target = self.targets[name]
-        hardware, device, encoding = target.hardware, target.hardware.device, target.hardware.encoding
+        hardware, device, encoding = target.hardware, self.device(name), target.hardware.encoding
         shape = tuple(target.latent.shape)
         v = encoding.window_position(normalised(target.latent.float(), target.scale)).cpu()
         wanted = [g for g in hardware.encode(v) for _ in range(encoding.parallel)]
@@ -246,8 +257,7 @@ class Chip:
 
     def stuck_cells(self, name: str) -> tuple[Tensor, ...]:
         """Which of a layer's cells keep their conductance whatever is written, as :meth:`conductances_at` has them."""
-        target = self.targets[name]
-        device = target.hardware.device
+        target, device = self.targets[name], self.device(name)
         blocks, found = target.latent.flatten().split(_BLOCK), []
         for draws in self._draws(target):
             uniform = torch.cat([torch.rand(block.shape, generator=draws.stuck) for block in blocks])
@@ -262,14 +272,14 @@ class Chip:
 
     def _aged_blocks(self, name: str, age_s: float, purpose: str) -> Iterator[tuple[Tensor, ...]]:
         """The flattened layer's conductances block by block: a whole layer's would leave the cache at every step."""
-        target = self.targets[name]
+        target, device = self.targets[name], self.device(name)
         hardware = target.hardware
         hardware.device.check_age(age_s)
         v = hardware.encoding.window_position(normalised(target.latent.float(), target.scale)).cpu()
         draws, parallel = self._draws(target, read=_reading(age_s, purpose)), hardware.encoding.parallel
         for block in v.flatten().split(_BLOCK):
             targets = (g.clone() if k else g for g in hardware.encode(block) for k in reversed(range(parallel)))
-            yield tuple(_age(hardware, g, draw, age_s) for g, draw in zip(targets, draws, strict=True))
+            yield tuple(_age(hardware, device, g, draw, age_s) for g, draw in zip(targets, draws, strict=True))
 
 
 def _parallel(key: str, parallel: int) -> list[str]:
@@ -291,9 +301,8 @@ class _Draws:
         )
 
 
-def _age(hardware: Hardware, target_us: Tensor, draws: _Draws, age_s: float) -> Tensor:
+def _age(hardware: Hardware, device: Device, target_us: Tensor, draws: _Draws, age_s: float) -> Tensor:
     """Conductances at an age; ``target_us`` may be overwritten (in place, since memory costs more than arithmetic)."""
-    device = hardware.device
 
     def draw(stream: torch.Generator) -> Callable[[], Tensor]:
         return lambda: torch.randn(target_us.shape, generator=stream)

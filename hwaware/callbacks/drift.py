@@ -55,6 +55,8 @@ class DriftEvaluation(Callback):
         schedule: when the methods that are fitted offline begin a new drift level; None: each age ends one.
         resume: ``rows.partial.csv`` of a comparison that was killed, to go on from; what it had finished is taken over.
         narrow_life: evaluate further ages, between those at which that happens, until they are within a factor of two.
+        draw_constants: each chip draws its device's constants from the fits to drawn cells that a file of ``hwaware
+            device fit`` keeps, so that accuracies have the spread that the readings leave open.
         keep_hits: write ``hits.npz``: which samples each chip had right at each age, a bit each. Gains over the base
             then have an interval over samples as well as over chips. Not by default: it is larger than all rows.
         loss_points: points below base digital that end a network's life, and take a chip off the yield.
@@ -78,6 +80,7 @@ class DriftEvaluation(Callback):
         schedule: Schedule | None = None,
         resume: str | None = None,
         narrow_life: bool = False,
+        draw_constants: bool = False,
         keep_hits: bool = False,
         loss_points: float = LOSS_POINTS,
         percentile: float = 5.0,
@@ -101,7 +104,7 @@ class DriftEvaluation(Callback):
         self._settings: dict[str, Any] = {
             "ages_s": tuple(ages_s), "n_chips": n_chips, "methods": self.methods, "schedule": schedule,
             "narrowed": self.criteria if narrow_life else None, "keep_hits": keep_hits, "split": split,
-            "resume": resume, "recipe": recipe, "seed": seed,
+            "draw_constants": draw_constants, "resume": resume, "recipe": recipe, "seed": seed,
         }  # fmt: skip
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -100,7 +100,7 @@ def _elsewhere(
     def held(placement: Placement) -> DeviceLabels:
         converted = to_digital(copy.deepcopy(network).to("meta"))
         task.convert(converted, placement)
-        return network_labels(converted)
+        return network_labels(converted, settings.draw_constants)
 
     found: dict[tuple[str, str, str], list[str]] = {}
     for name, placement in trained.items():

@@ -99,7 +99,8 @@ def evaluate_networks(
     repairs: list[tuple[Row, Repair]] = []
     hits: list[HitLine] | None = [] if settings.keep_hits else None
     with run.progress("ageing chips", _n_scores(run, settings, len(networks))) as steps:
-        scorer = ChipScorer(run, score, base_digital, batches.n_samples, settings.chip_seeds, partial, steps, hits)
+        about = (base_digital, batches.n_samples, settings.chip_seeds, partial, steps, hits, settings.draw_constants)
+        scorer = ChipScorer(run, score, *about)
         for name, network in networks.items():
             labels = settings.labels(task, datamodule, name)
             for placement in settings.placements:

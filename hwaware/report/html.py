@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hwaware.report.by_class import class_tables
-from hwaware.report.labels import age_label, points_label, varying_params
+from hwaware.report.labels import age_label, assumed_label, points_label, varying_params
 from hwaware.report.learning import plot_learning
 from hwaware.report.side_by_side import best_devices, side_by_side
 from hwaware.report.tables import grids
@@ -26,7 +26,7 @@ from hwaware.results.hits import Hits
 from hwaware.results.provenance import command_line, elapsed_s
 from hwaware.results.repairs import listed
 from hwaware.results.row import Row
-from hwaware.results.setting import by_setting
+from hwaware.results.setting import by_setting, params_of
 from hwaware.results.summary import Summary
 
 NAME = "report.html"
@@ -119,7 +119,9 @@ def _words(section: Section, costs: Costs, criteria: Criteria, remarks: Remarks)
     if _compares(section):
         return best_devices(section.rows)
     first = section.rows[0]
-    said = remarks.get((first.device, first.device_params, first.mapping), ())
+    said = list(remarks.get((first.device, first.device_params, first.mapping), ()))
+    if assumed := params_of(first.device_params).get("assumed"):
+        said.append(f"{first.device}: {assumed_label(assumed)}")
     return [*in_words(section.rows, costs, criteria), *said]
 
 

@@ -28,8 +28,8 @@ _UNITS = (
 _IN_HEADING = (
     "layers", "digital", "g_min_us", "g_max_us", "scale", "clamp", "kappa", "range_fraction", "stuck_on", "stuck_off",
     "levels", "bits", "slice_bits", "fraction_bits", "converters", "temperature_c", "activation_energy_ev",
-    "headroom_us", "parallel", "combine", "mean_target_ages_s", "cells_ratio", "digital_percent",
-    "rows", "columns", "wires",
+    "headroom_us", "parallel", "combine", "mean_target_ages_s", "cells_ratio", "digital_percent", "drawn_constants",
+    "assumed", "rows", "columns", "wires",
 )  # fmt: skip
 
 _DEVICE = ("device", "device_params", "mapping")
@@ -187,6 +187,29 @@ def device_names(rows: Iterable[Held]) -> dict[tuple[str, str, str], str]:
     return found
 
 
+#: What a constant that was assumed is, in words.
+_ASSUMED = {
+    "kappa": "κ of the I-V curve",
+    **dict.fromkeys(("g_min_us", "g_max_us"), "the window: lowest and highest target, not what cells can do"),
+    **dict.fromkeys(("read_coefficient_us", "read_std_of_x", "read_scale", "read_power", "read_noise"), "read noise"),
+    "read_time_s": "the time that a read takes",
+    "temperature_c": "the measurement's",
+}
+
+
+def assumed_label(names: Iterable[str]) -> str:
+    """Which constants were not measured, in a sentence.
+
+    >>> assumed_label(["kappa", "read_time_s", "start_s"])
+    'Not measured but assumed: kappa (κ of the I-V curve), read_time_s (the time that a read takes), start_s.'
+    """
+    of: dict[str, list[str]] = {}
+    for name in names:
+        of.setdefault(_ASSUMED.get(name, ""), []).append(name)
+    parts = [", ".join(some) + f" ({words})" * bool(words) for words, some in of.items()]
+    return f"Not measured but assumed: {', '.join(parts)}."
+
+
 def device_of(item: Held) -> DeviceLabels:
     """What holds the network of a row."""
     return DeviceLabels(item.device, item.device_params, item.mapping)
@@ -298,6 +321,8 @@ def _usual(params: Mapping[str, Any]) -> list[tuple[str, set[str]]]:
         if params.get(name):
             count = len(params[name])
             parts.append((f"{count} layer{'s' * (count > 1)} {where}", {name}))
+    if params.get("drawn_constants"):
+        parts.append(("constants drawn for each chip", {"drawn_constants"}))
     stuck = [params.get("stuck_on", 0), params.get("stuck_off", 0)]
     return parts + [(f"stuck on/off {stuck[0]:.3g}/{stuck[1]:.3g}", {"stuck_on", "stuck_off"})] * any(stuck)
 

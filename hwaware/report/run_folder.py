@@ -10,7 +10,7 @@ from rich.console import Console
 from hwaware.report.by_class import apart, rich_tables
 from hwaware.report.distribution import plot_distribution
 from hwaware.report.html import Section
-from hwaware.report.labels import slug, varying_params
+from hwaware.report.labels import assumed_label, slug, varying_params
 from hwaware.report.plots import plot_accuracy, plot_costs
 from hwaware.report.side_by_side import few_grids, plot_side_by_side, several
 from hwaware.report.tables import rich_table
@@ -19,7 +19,7 @@ from hwaware.results.criteria import CRITERIA, Criteria
 from hwaware.results.csv import write_rows
 from hwaware.results.hits import Hits
 from hwaware.results.row import Row
-from hwaware.results.setting import LINE, by_setting, group_by
+from hwaware.results.setting import LINE, by_setting, group_by, params_of
 from hwaware.results.summary import write_summary
 
 
@@ -31,6 +31,9 @@ def print_tables(rows: Sequence[Row], criteria: Criteria = CRITERIA, hits: Hits 
         console.print(rich_table(grid, console.width))
     for table in rich_tables(classes):
         console.print(table)
+    for (device, params), _ in group_by(rows, ["device", "device_params"]).items():
+        if assumed := params_of(params).get("assumed"):
+            print(f"{device}: {assumed_label(assumed)}")
 
 
 def write_results(
