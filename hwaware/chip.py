@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hwaware.errors import UserError
 from hwaware.hardware import Codes, Device, Hardware
 from hwaware.hardware.crossbar.places import changed
+from hwaware.hardware.devices.bootstrap import device_of_chip
 from hwaware.hardware.devices.die import Die, die_of
 from hwaware.hardware.devices.faults import is_stuck, stick
 from hwaware.hardware.draws import stream
@@ -69,19 +70,23 @@ class Chip:
         model: the network that runs on the chip.
         seed: the chip's identity.
         targets: what was written, by layer; later training does not change it.
+        drawn: whether it draws its devices' constants from what readings leave open, where devices say that.
     """
 
     model: nn.Module
     seed: int
     targets: dict[str, Target]
+    drawn: bool = False
 
     @classmethod
-    def program(cls, model: nn.Module, seed: int) -> Chip:
+    def program(cls, model: nn.Module, seed: int, drawn: bool = False) -> Chip:
         """Writes a converted network into a chip.
 
         Args:
             model: a network after :func:`hwaware.nn.convert`, which says what holds each layer; it is not changed.
             seed: which chip.
+            drawn: whether it draws its devices' constants (:mod:`hwaware.hardware.devices.bootstrap`). What is written
+                goes by the devices' own.
 
         Raises:
             UserError: the network has no analog layer, or weights that are not finite.
@@ -100,16 +105,21 @@ class Chip:
                 raise UserError(f"the weight of layer '{name}' has values that are not finite (NaN or infinite).")
             latent = layer.latent().detach().clone()
             targets[name] = Target(layer.hardware, name, latent, layer.weight_scale(), layer.groups)
-        return cls(model, seed, targets)
+        return cls(model, seed, targets, drawn)
 
     @property
     def devices(self) -> tuple[Device, ...]:
         """The memory technologies of its cells, each once."""
         return tuple(dict.fromkeys(target.hardware.device for target in self.targets.values()))
 
+    def device(self, name: str) -> Device:
+        """What holds a layer on this chip, before what its die draws."""
+        device = self.targets[name].hardware.device
+        return device_of_chip(device, self.seed) if self.drawn else device
+
     def die(self, name: str) -> Die:
-        """What this chip has of the device of a layer's cells."""
-        return die_of(self.targets[name].hardware.device, self.seed)
+        """What the cells of a layer do on this chip."""
+        return die_of(self.device(name), self.seed)
 
     @contextmanager
     def at(self, age_s: float, purpose: str = "evaluation") -> Iterator[nn.Module]:
@@ -253,8 +263,7 @@ class Chip:
 
     def stuck_cells(self, name: str) -> tuple[Tensor, ...]:
         """Which of a layer's cells keep their conductance whatever is written, as :meth:`conductances_at` has them."""
-        target = self.targets[name]
-        device = target.hardware.device
+        target, device = self.targets[name], self.device(name)
         blocks, found = target.latent.flatten().split(_BLOCK), []
         for draws in self._draws(target):
             uniform = torch.cat([torch.rand(block.shape, generator=draws.stuck) for block in blocks])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hwaware.errors import UserError, nearest
+from hwaware.hardware.devices.bootstrap import Bootstrap
 from hwaware.hardware.devices.censored import SMALLEST_VARIANCE, censored_exponential, censored_moments
 from hwaware.hardware.devices.die_spread import CUT_OFF, DieSpread
 from hwaware.hardware.temperature import acceleration, is_extrapolated
@@ -46,6 +47,9 @@ class Device(ABC):
             read for the constants; None: not stated. What lies outside is marked as extrapolated.
         die_spread: by how much dies differ (:class:`~hwaware.hardware.devices.die_spread.DieSpread`); None: not at
             all. Chips draw by it; the device's own statistics are those of a die in the middle.
+        assumed: constants, also of the encoding, that were not measured beside the others; None: not stated.
+        bootstrap: how far readings leave the constants open; None: not stated. A chip may draw from it
+            (:func:`~hwaware.hardware.devices.bootstrap.device_of_chip`); the device's own statistics don't have it.
     """
 
     name: str
@@ -60,6 +64,8 @@ class Device(ABC):
     measured_s: tuple[float, ...] | None = None
     measured_us: tuple[float, ...] | None = None
     die_spread: DieSpread | None = None
+    assumed: tuple[str, ...] | None = None
+    bootstrap: Bootstrap | None = field(default=None, hash=False, repr=False)
 
     #: False: the law is the same at every age above 0, so that one age is enough.
     has_time_law = True
@@ -71,13 +77,13 @@ class Device(ABC):
 
     def __post_init__(self) -> None:
         check_name(self.name, "device")
-        for field in fields(self):
-            if isinstance(whole := getattr(self, field.name), list | dict | set):
+        for one in fields(self):
+            if isinstance(whole := getattr(self, one.name), list | dict | set):
                 kind = type(whole).__name__
-                raise UserError(f"{field.name} of device '{self.name}' is a {kind}, which can change: make it a tuple.")
+                raise UserError(f"{one.name} of device '{self.name}' is a {kind}, which can change: make it a tuple.")
             for value in _flat(whole):
                 if isinstance(value, float) and not math.isfinite(value):
-                    raise UserError(f"{field.name}={value} of device '{self.name}' is not a finite number.")
+                    raise UserError(f"{one.name}={value} of device '{self.name}' is not a finite number.")
         if self.clamp not in CLAMPS:
             raise UserError(f"clamp '{self.clamp}' of device '{self.name}' is unknown. {nearest(self.clamp, CLAMPS)}")
         if not 0 <= self.g_min_us < self.g_max_us < math.inf:
@@ -95,6 +101,8 @@ class Device(ABC):
             raise UserError(
                 f"stuck_on={self.stuck_on} and stuck_off={self.stuck_off} must be probabilities that sum to at most 1."
             )
+        if self.bootstrap is not None:
+            self.bootstrap.check(self)
 
     def _check_die_spread(self) -> None:
         if self.die_spread is None:
@@ -210,13 +218,14 @@ class Device(ABC):
 
     def given(self) -> dict[str, Any]:
         """Every field as plain types, but those that are None by default and as they are: what is not set."""
-        values = {field: getattr(self, field.name) for field in fields(self)}
-        found = {field.name: value for field, value in values.items() if value is not None or field.default is not None}
-        return found | ({} if self.die_spread is None else {"die_spread": self.die_spread.given()})
+        values = {one: getattr(self, one.name) for one in fields(self)}
+        found = {one.name: value for one, value in values.items() if value is not None or one.default is not None}
+        found |= {} if self.die_spread is None else {"die_spread": self.die_spread.given()}
+        return found | ({} if self.bootstrap is None else {"bootstrap": asdict(self.bootstrap)})
 
     def params(self) -> dict[str, Any]:
-        """What is :meth:`given` but name and source (for results)."""
-        return {key: value for key, value in self.given().items() if key not in ("name", "source")}
+        """What is :meth:`given` but name, source and bootstrap (for results)."""
+        return {key: value for key, value in self.given().items() if key not in ("name", "source", "bootstrap")}
 
     def cell_moments(self, g_us: Tensor, age_s: float, read_noise: bool = True) -> tuple[Tensor, Tensor]:
         """Closed-form mean and standard deviation (µS) of a clamped, working cell.

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
 from hwaware.errors import UserError
+from hwaware.hardware.devices.bootstrap import Bootstrap
 from hwaware.hardware.devices.device import Device
 from hwaware.hardware.devices.die_spread import MOST_SHARE, DieSpread
 from hwaware.hardware.devices.fit.cleaning import RARE, Cleaned, clean
 from hwaware.hardware.devices.fit.dies import FEWEST_CELLS as FEWEST_CELLS_OF_DIE
 from hwaware.hardware.devices.fit.dies import FEWEST_DIES, Between, as_on_one_die, between_dies
-from hwaware.hardware.devices.fit.forms import Constant, Form, forms
+from hwaware.hardware.devices.fit.forms import Constant, Form, forms, unit_of
 from hwaware.hardware.devices.fit.likelihood import Repeats, Sample
 from hwaware.hardware.devices.fit.readings import Readings, named
 from hwaware.hardware.devices.fit.search import gradient_and_information, inner, outer, scoring, search, values_of
@@ -53,6 +54,7 @@ class Estimate:
     value: float
     low: float
     high: float
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class Fit:
         tried: all forms, the likeliest first.
         chosen: the name of the one taken.
         notes: what the readings cannot tell.
+        formula: of the chosen form.
     """
 
     device: Device
@@ -97,6 +100,7 @@ class Fit:
     tried: tuple[Tried, ...]
     chosen: str
     notes: tuple[str, ...]
+    formula: str = ""
 
 
 def fit_device(readings: Readings, name: str, source: str = "") -> Fit:
@@ -146,7 +150,8 @@ def fit_device(readings: Readings, name: str, source: str = "") -> Fit:
         cleaned = as_on_one_die(cleaned, problem.device(form, {**found, **read}), drift_mean)
         problem = _Problem(cleaned, common)
         found = problem.fit(form, read, starts=[found])
-    estimates = problem.intervals(form, {**found, **read})
+    drawn = problem.drawn(form, {**found, **read})
+    estimates = problem.intervals(form, {**found, **read}, drawn)
     notes = []
     if form.read and problem.repeats is None:
         notes.append(
@@ -170,15 +175,17 @@ def fit_device(readings: Readings, name: str, source: str = "") -> Fit:
         notes.append(f"not identifiable from these readings: {', '.join(unknown)} (another value would do as well).")
     rounded = {name: float(f"{value:.7g}") for name, value in {**found, **read}.items()}
     rates = {name: float(f"{one.value:.4g}") for name, one in stuck.items()}
-    device = problem.device(form, rounded, **rates)
+    device = problem.device(form, rounded, **rates, assumed=_assumed(form, problem.repeats is not None))
+    each = [problem.device(form, one, **rates) for one in drawn]
+    device = replace(device, bootstrap=Bootstrap.of(each))
     if readings.dies:
         spread, said = _die_spread(between, len(readings.dies))
         device = replace(device, die_spread=spread)
         known = (one for one in between if not math.isnan(one.share))
-        estimates += tuple(Estimate(f"die_spread.{one.constant}", one.share, one.low, one.high) for one in known)
+        estimates += tuple(Estimate(f"die_spread.{one.constant}", one.share, one.low, one.high, "1") for one in known)
         notes += said
     derived = _derived(form, {**found, **read})
-    return Fit(device, cleaned, estimates, derived, (*compared, *tried), chosen, tuple(notes))
+    return Fit(device, cleaned, estimates, derived, (*compared, *tried), chosen, tuple(notes), form.formula)
 
 
 class _Problem:
@@ -244,10 +251,9 @@ class _Problem:
             total += np.bincount(held.cell, each, minlength=self.n)
         return total[np.unique(self.readings.cell)]
 
-    def intervals(self, form: Form, values: Mapping[str, float]) -> tuple[Estimate, ...]:
-        """95 % intervals by the spread of fits to cells drawn with replacement; NaN where others can stand in."""
-        fitted = self.constants(form)
-        drawn: dict[str, list[float]] = {one.name: [] for one in fitted}
+    def drawn(self, form: Form, values: Mapping[str, float]) -> list[dict[str, float]]:
+        """The constants of fits to cells drawn with replacement."""
+        every = []
         rng, cells = np.random.default_rng(BOOTSTRAP_SEED), np.unique(self.readings.cell)
         for draw in range(BOOTSTRAP_DRAWS):
             times = np.bincount(rng.choice(cells, len(cells)), minlength=self.n).astype(float)
@@ -255,16 +261,21 @@ class _Problem:
             # Where a law has kinks, a search from the fit alone would stay on its side of them.
             other = {**values, **form.starts[draw % len(form.starts)]}
             starts = [values, other] if len(form.starts) > 1 else [values]
-            found = {**self.fit(form, read, self.sample.reweighted(times), starts), **read}
-            for one in fitted:
-                drawn[one.name].append(inner(one, found[one.name]))
+            every.append({**self.fit(form, read, self.sample.reweighted(times), starts), **read})
+        return every
+
+    def intervals(
+        self, form: Form, values: Mapping[str, float], drawn: Sequence[Mapping[str, float]]
+    ) -> tuple[Estimate, ...]:
+        """95 % intervals by the spread of drawn fits; NaN where others can stand in."""
         unknown = self.undetermined(form, values)
         estimates = []
-        for one in fitted:
-            at, error = inner(one, values[one.name]), _Z_95 * float(np.std(drawn[one.name], ddof=1))
+        for one in self.constants(form):
+            spread = float(np.std([inner(one, found[one.name]) for found in drawn], ddof=1))
+            at, error = inner(one, values[one.name]), _Z_95 * spread
             ends = [min(max(outer(one, at + side * error), one.low), one.high) for side in (-1, 1)]
             low, high = (math.nan, math.nan) if one.name in unknown else ends
-            estimates.append(Estimate(one.name, values[one.name], low, high))
+            estimates.append(Estimate(one.name, values[one.name], low, high, unit_of(one.name)))
         return tuple(estimates)
 
     def constants(self, form: Form) -> tuple[Constant, ...]:
@@ -300,6 +311,13 @@ def _compare(fitted: Mapping[str, tuple]) -> tuple[str, list[Tried]]:
         compared.append(Tried(name, len(fitted[name][0].constants), totals[name], less.mean(), error))
     as_good = [one for one in compared if one.behind <= TOLERATED_ERRORS * one.behind_error]
     return min(as_good, key=lambda one: one.n_constants).name, compared
+
+
+def _assumed(form: Form, repeats: bool) -> tuple[str, ...]:
+    """What no reading of conductances says, or these don't."""
+    read = () if repeats else tuple(one.name.partition("[")[0] for one in form.read) or ("read_noise",)
+    time = ("read_time_s",) if "read_time_s" in (field.name for field in fields(LAWS[form.law])) else ()
+    return ("kappa", "g_min_us", "g_max_us", *dict.fromkeys((*read, *time)), "temperature_c")
 
 
 def _departures(cleaned: Cleaned) -> list[str]:
@@ -356,10 +374,10 @@ def _derived(form: Form, values: Mapping[str, float]) -> dict[str, float]:
 def _rate(name: str, stuck: int, of: int) -> Estimate:
     """A share with Wilson's interval."""
     if not of:
-        return Estimate(name, 0.0, 0.0, 1.0)
+        return Estimate(name, 0.0, 0.0, 1.0, "1")
     share, z2 = stuck / of, _Z_95**2
     middle, half = share + z2 / (2 * of), _Z_95 * math.sqrt(share * (1 - share) / of + z2 / (4 * of * of))
-    return Estimate(name, share, max((middle - half) / (1 + z2 / of), 0.0), (middle + half) / (1 + z2 / of))
+    return Estimate(name, share, max((middle - half) / (1 + z2 / of), 0.0), (middle + half) / (1 + z2 / of), "1")
 
 
 def _unfit(form: Form, readings: Readings) -> str:
