@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+#: Ages that an axis names at most: more run into one another, and take seconds to draw.
+_TICKS = 11
+
 _OWN = {"finetuned": "#0072B2", "base": "#D55E00", "base_uncorrected": "#CC79A7"}
 
 
@@ -198,12 +201,20 @@ def age_positions(ages: Iterable[float]) -> dict[float, float]:
 def age_axis(axis: Axes, positions: Mapping[float, float], labels: Mapping[float, str]) -> None:
     """The logarithmic axis of ages: ticks at these positions, and the break between age 0 and the first other."""
     ages = sorted(positions)
-    axis.set_xticks([positions[age] for age in ages], [labels.get(age, age_label(age)) for age in ages])
+    shown = ages if len(ages) <= _TICKS else [0.0, *_spread(ages[1:], positions)]
+    axis.set_xticks([positions[age] for age in shown], [labels.get(age, age_label(age)) for age in shown])
     if len(ages) > 1:  # the axis is cut between 0 and the first age on the logarithm
         cut = (positions[0.0] + positions[ages[1]]) / 2
         axis.plot([cut], [0], marker=[(-1, -2), (1, 2)], markersize=9, color="black", linestyle="none",
                   transform=axis.get_xaxis_transform(), clip_on=False)  # fmt: skip
     axis.set_xlabel("age since programming (log scale)")
+
+
+def _spread(ages: Sequence[float], positions: Mapping[float, float]) -> list[float]:
+    """Some ages, ascending, that stand evenly apart, the ends among them."""
+    start, end = positions[ages[0]], positions[ages[-1]]
+    wanted = [start + (end - start) * place / (_TICKS - 2) for place in range(_TICKS - 1)]
+    return list(dict.fromkeys(min(ages, key=lambda age: abs(positions[age] - one)) for one in wanted))
 
 
 def line_colours(labels: list[tuple[tuple[str, ...], str]]) -> dict[tuple[str, ...], str]:

@@ -85,6 +85,13 @@ def test_age_0_stands_left_of_a_gap_and_the_rest_on_a_logarithm():
     assert age_positions([0.0]).keys() == {0.0}
 
 
+def test_a_thousand_ages_are_not_all_named(tmp_path, make_row):
+    ages = [0.0, *np.geomspace(1, 315_360_000, 999).tolist()]
+    texts = _texts(plot_accuracy([make_row(age_s=age) for age in ages], tmp_path / "a.png"))
+    named = [text for text in texts if re.fullmatch(r"[\d.]+ (s|min|h|days?|weeks?|months?|years?)", text)]
+    assert 8 <= len(named) <= 11 and {"0 s", "1 s", "10 years"} <= set(named)
+
+
 @pytest.mark.parametrize("ages", [(0.0,), (3600.0,), (0.0, 315_360_000.0)])
 def test_few_ages_and_one_chip_can_be_drawn(tmp_path, make_row, ages):
     pixels = _pixels(plot_accuracy([make_row(age_s=age) for age in ages], tmp_path / "a.png"))
