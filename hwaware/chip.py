@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from hwaware.errors import UserError
 from hwaware.hardware import Codes, Device, Hardware
 from hwaware.hardware.crossbar.places import changed
+from hwaware.hardware.devices.bootstrap import device_of_chip
+from hwaware.hardware.devices.die import Die, die_of
 from hwaware.hardware.devices.faults import is_stuck, stick
 from hwaware.hardware.draws import stream
 from hwaware.hardware.encoding.curve import realised_slope
@@ -61,25 +63,30 @@ class Chip:
     """A network on one chip: each cell has its own programming error, drift path and faults for life.
 
     What a cell draws follows from the chip's seed, the layer's name and the quantity alone, and is drawn on the CPU:
-    the same chip on any machine, on any rank, in any order of ages, and nothing is stored per age.
+    the same chip on any machine, on any rank, in any order of ages, and nothing is stored per age. Where a device
+    states a spread between dies, so do the chip's own constants: see :class:`~hwaware.hardware.devices.die.Die`.
 
     Attributes:
         model: the network that runs on the chip.
         seed: the chip's identity.
         targets: what was written, by layer; later training does not change it.
+        drawn: whether it draws its devices' constants from what readings leave open, where devices say that.
     """
 
     model: nn.Module
     seed: int
     targets: dict[str, Target]
+    drawn: bool = False
 
     @classmethod
-    def program(cls, model: nn.Module, seed: int) -> Chip:
+    def program(cls, model: nn.Module, seed: int, drawn: bool = False) -> Chip:
         """Writes a converted network into a chip.
 
         Args:
             model: a network after :func:`hwaware.nn.convert`, which says what holds each layer; it is not changed.
             seed: which chip.
+            drawn: whether it draws its devices' constants (:mod:`hwaware.hardware.devices.bootstrap`). What is written
+                goes by the devices' own.
 
         Raises:
             UserError: the network has no analog layer, or weights that are not finite.
@@ -98,12 +105,21 @@ class Chip:
                 raise UserError(f"the weight of layer '{name}' has values that are not finite (NaN or infinite).")
             latent = layer.latent().detach().clone()
             targets[name] = Target(layer.hardware, name, latent, layer.weight_scale(), layer.groups)
-        return cls(model, seed, targets)
+        return cls(model, seed, targets, drawn)
 
     @property
     def devices(self) -> tuple[Device, ...]:
         """The memory technologies of its cells, each once."""
         return tuple(dict.fromkeys(target.hardware.device for target in self.targets.values()))
+
+    def device(self, name: str) -> Device:
+        """What holds a layer on this chip, before what its die draws."""
+        device = self.targets[name].hardware.device
+        return device_of_chip(device, self.seed) if self.drawn else device
+
+    def die(self, name: str) -> Die:
+        """What the cells of a layer do on this chip."""
+        return die_of(self.device(name), self.seed)
 
     @contextmanager
     def at(self, age_s: float, purpose: str = "evaluation") -> Iterator[nn.Module]:
@@ -192,7 +208,8 @@ class Chip:
         keys = _parallel(f"{self.seed}/{target.owner}/reference", hardware.encoding.parallel)
         wanted = hardware.reference_targets(tuple(target.latent.shape), target.groups, torch.device("cpu"))
         draws = (_Draws(key, _reading(age_s, purpose)) for key in keys)
-        return tuple(_age(hardware, g.clone(), draw, age_s) for g, draw in zip(wanted, draws, strict=False))
+        die = self.die(name)
+        return tuple(_age(hardware, die, g.clone(), draw, age_s) for g, draw in zip(wanted, draws, strict=False))
 
     def read_as(self, name: str, cells: Sequence[Tensor], age_s: float, purpose: str = "evaluation") -> Tensor:
         """Normalised weights ``ŵ/s`` that a layer's cells are read as, through wires and against the reference cells.
@@ -232,22 +249,21 @@ class Chip:
         That of the reference cells is counted as if each column had its own.
         """
         target = self.targets[name]
-        hardware, device, encoding = target.hardware, target.hardware.device, target.hardware.encoding
+        hardware, die, encoding = target.hardware, self.die(name), target.hardware.encoding
         shape = tuple(target.latent.shape)
         v = encoding.window_position(normalised(target.latent.float(), target.scale)).cpu()
         wanted = [g for g in hardware.encode(v) for _ in range(encoding.parallel)]
         cells, against = self.conductances_at(name, age_s), self._reference_cells(name, age_s, "evaluation")
-        variances = [_read_variance(device, *pair, age_s) for pair in zip(cells, wanted, strict=True)]
+        variances = [_read_variance(die, *pair, age_s) for pair in zip(cells, wanted, strict=True)]
         targets = hardware.reference_targets(shape, target.groups, torch.device("cpu"))
-        reference = [_read_variance(device, *pair, age_s) for pair in zip(against, targets, strict=True)]
+        reference = [_read_variance(die, *pair, age_s) for pair in zip(against, targets, strict=True)]
         of_position = hardware.position_variance(variances, reference)
         slope = realised_slope(hardware.decode_cells(cells, against), encoding.kappa, encoding.range_fraction)
         return of_position.mul_(slope.square_()).to(target.latent.device).mul_(target.scale.square())
 
     def stuck_cells(self, name: str) -> tuple[Tensor, ...]:
         """Which of a layer's cells keep their conductance whatever is written, as :meth:`conductances_at` has them."""
-        target = self.targets[name]
-        device = target.hardware.device
+        target, device = self.targets[name], self.device(name)
         blocks, found = target.latent.flatten().split(_BLOCK), []
         for draws in self._draws(target):
             uniform = torch.cat([torch.rand(block.shape, generator=draws.stuck) for block in blocks])
@@ -262,14 +278,14 @@ class Chip:
 
     def _aged_blocks(self, name: str, age_s: float, purpose: str) -> Iterator[tuple[Tensor, ...]]:
         """The flattened layer's conductances block by block: a whole layer's would leave the cache at every step."""
-        target = self.targets[name]
+        target, die = self.targets[name], self.die(name)
         hardware = target.hardware
         hardware.device.check_age(age_s)
         v = hardware.encoding.window_position(normalised(target.latent.float(), target.scale)).cpu()
         draws, parallel = self._draws(target, read=_reading(age_s, purpose)), hardware.encoding.parallel
         for block in v.flatten().split(_BLOCK):
             targets = (g.clone() if k else g for g in hardware.encode(block) for k in reversed(range(parallel)))
-            yield tuple(_age(hardware, g, draw, age_s) for g, draw in zip(targets, draws, strict=True))
+            yield tuple(_age(hardware, die, g, draw, age_s) for g, draw in zip(targets, draws, strict=True))
 
 
 def _parallel(key: str, parallel: int) -> list[str]:
@@ -291,27 +307,26 @@ class _Draws:
         )
 
 
-def _age(hardware: Hardware, target_us: Tensor, draws: _Draws, age_s: float) -> Tensor:
+def _age(hardware: Hardware, die: Die, target_us: Tensor, draws: _Draws, age_s: float) -> Tensor:
     """Conductances at an age; ``target_us`` may be overwritten (in place, since memory costs more than arithmetic)."""
-    device = hardware.device
 
     def draw(stream: torch.Generator) -> Callable[[], Tensor]:
         return lambda: torch.randn(target_us.shape, generator=stream)
 
-    g = device.programmed_us(target_us, draw(draws.programming))
+    g = die.programmed_us(target_us, draw(draws.programming))
     if age_s > 0:
-        g = device.drifted_us(g, target_us, device.equivalent_age_s(age_s), draw(draws.drift))
+        g = die.drifted_us(g, target_us, die.equivalent_age_s(age_s), draw(draws.drift))
         if hardware.crossbar.read_noise == "reading":
-            g = _add_noise(g, device.read_std_us(g, age_s, target_us), draws.read)
-    g = g.clamp_(*device.limits_us)
-    if device.stuck_on or device.stuck_off:
+            g = _add_noise(g, die.read_std_us(g, age_s, target_us), draws.read)
+    g = g.clamp_(*die.limits_us)
+    if die.stuck_on or die.stuck_off:
         uniform = torch.rand(g.shape, generator=draws.stuck)
-        g = stick(g, uniform, device.stuck_on, device.stuck_off, device.g_min_us, device.g_max_us)
+        g = stick(g, uniform, die.stuck_on, die.stuck_off, die.g_min_us, die.g_max_us)
     return g
 
 
-def _read_variance(device: Device, g_us: Tensor, target_us: Tensor, age_s: float) -> Tensor:
-    std = device.read_std_us(g_us.clone(), age_s, target_us)
+def _read_variance(die: Die, g_us: Tensor, target_us: Tensor, age_s: float) -> Tensor:
+    std = die.read_std_us(g_us.clone(), age_s, target_us)
     return std.square() if isinstance(std, Tensor) else torch.full_like(g_us, std**2)
 
 

@@ -4,10 +4,11 @@
     python scripts/readme_tables.py [--check] [FILE.md …]
 
 A table stands between `<!-- table: results/cifar10_resnet20/rows.csv mapping=offset metric=top1 kappa=2.0 -->` and
-`<!-- /table -->`. What is equated is a field of the rows, or a parameter of device or method (null: it has none);
+`<!-- /table -->`. What is equated is a field of the rows, or a parameter of device or method (null: it has none; one
+in a table of them is `die_spread.drift_mean`);
 `networks=base,finetuned` chooses networks and their order, `against=NETWORK` the one that gains are counted over
 (base); `costs=results/…/costs.csv` adds what repairs cost; with `hits=results/…/hits.npz` gains have an interval over
-samples as well as over chips.
+samples as well as over chips. `show=dies` shows how much of the chips' differences lies between dies instead.
 `<!-- table: results/speed/bench_step.csv columns=workload,ratio_cpu -->` shows columns of any CSV file as they are,
 `<!-- table: results/census/census.csv count=status -->` how many lines have each value of one, and
 `<!-- table: results/headline.yaml -->` one line for each comparison that the YAML file lists, `placements=` before its
@@ -32,6 +33,7 @@ from typing import Any
 import yaml
 
 from hwaware.errors import UserError, nearest
+from hwaware.report.dies import die_tables
 from hwaware.report.labels import constants, varying_params
 from hwaware.report.tables import grids, markdown
 from hwaware.results.costs import read_costs
@@ -123,6 +125,9 @@ def table(block: Block, folder: Path, devices: dict[str, dict[str, None]] | None
         every = rows = read_rows(folder / path)
         costs = read_costs(folder / wanted.pop("costs")) if "costs" in wanted else {}
         hits = read_hits(folder / wanted.pop("hits"), every) if "hits" in wanted else None
+        show = wanted.pop("show", None)
+        if show not in (None, "dies"):
+            raise UserError(f"show={show} is unknown. {nearest(show, ['dies'])}")
         networks, against = wanted.pop("networks", None), wanted.pop("against", "base")
         for name, value in wanted.items():
             rows = keep(rows, name, value)
@@ -130,6 +135,11 @@ def table(block: Block, folder: Path, devices: dict[str, dict[str, None]] | None
             rows = [row for network in networks.split(",") for row in keep(rows, "network", network)]
         named = [name for name in wanted if name not in COLUMNS]
         varying = varying_params(row for row in every if row.device == rows[0].device)
+        if show is not None:
+            found = die_tables(rows, (*named, *varying))
+            if not found:
+                raise UserError("no two chips of a die are in these rows (die_spread.chips_per_die).")
+            return "\n\n".join(one.markdown() for one in found)
         tables = grids(rows, (*named, *varying), against, costs, hits=hits)
         if devices is not None:
             for row in rows:
@@ -246,7 +256,7 @@ def _columns(path: Path, columns: list[str]) -> list[list[str]]:
 def keep(rows: list[Row], name: str, value: str) -> list[Row]:
     """The rows with this value in a field or parameter; UserError, with the values there are, if none has it."""
     texts = dict.fromkeys(text for row in rows for text in (row.device_params, row.method_params))
-    params = list(map(params_of, texts))
+    params = list(map(_flat, texts))
     if name not in COLUMNS and not any(name in one for one in params):
         options = (*COLUMNS, *(name for one in params for name in one))
         hint = nearest(name, dict.fromkeys(options))
@@ -260,7 +270,14 @@ def keep(rows: list[Row], name: str, value: str) -> list[Row]:
 
 
 def _params(row: Row) -> dict[str, Any]:
-    return {**params_of(row.device_params), **params_of(row.method_params)}
+    return {**_flat(row.device_params), **_flat(row.method_params)}
+
+
+def _flat(text: str) -> dict[str, Any]:
+    """Parameters, and those in tables of them as ``TABLE.NAME``."""
+    params = params_of(text)
+    tables = ((key, value) for key, value in params.items() if isinstance(value, dict))
+    return {**params, **{f"{key}.{name}": one for key, value in tables for name, one in value.items()}}
 
 
 def _same(found: Any, wanted: str) -> bool:

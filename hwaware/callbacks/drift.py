@@ -18,14 +18,14 @@ from hwaware.evaluation.networks import evaluate_networks
 from hwaware.evaluation.resume import PartialRows
 from hwaware.evaluation.run import Run
 from hwaware.evaluation.settings import EvaluationSettings
-from hwaware.hardware import HardwareOptions
+from hwaware.hardware import HardwareOptions, Placement
 from hwaware.names import check_name
 from hwaware.nn import merge_adapters, to_digital
 from hwaware.nn.adapters import adapter_state, split_adapters
 from hwaware.report.labels import age_label, device_slug
+from hwaware.results.criteria import LOSS_POINTS, Criteria
 from hwaware.results.row import Row
 from hwaware.results.setting import by_setting
-from hwaware.results.summary import LOSS_POINTS
 from hwaware.tasks import HardwareAwareTask
 from hwaware.tasks.of_module import task_of
 
@@ -55,9 +55,15 @@ class DriftEvaluation(Callback):
         schedule: when the methods that are fitted offline begin a new drift level; None: each age ends one.
         resume: ``rows.partial.csv`` of a comparison that was killed, to go on from; what it had finished is taken over.
         narrow_life: evaluate further ages, between those at which that happens, until they are within a factor of two.
+        draw_constants: each chip draws its device's constants from the fits to drawn cells that a file of ``hwaware
+            device fit`` keeps, so that accuracies have the spread that the readings leave open.
         keep_hits: write ``hits.npz``: which samples each chip had right at each age, a bit each. Gains over the base
             then have an interval over samples as well as over chips. Not by default: it is larger than all rows.
         loss_points: points below base digital that end a network's life, and take a chip off the yield.
+        percentile: the chip that is reported beside the mean (5: 5 % of the chips are less accurate), where there are
+            enough chips to tell it: 20 for the 5th, 100 for the 1st. Of fewer it is the worst one.
+        yield_percent: chips (percent) that have to lose at most loss_points, such as 99; lives then end where fewer do.
+            None: where the mean over chips loses more.
         recipe, seed: the run's name and seed, for the rows.
     """
 
@@ -74,8 +80,11 @@ class DriftEvaluation(Callback):
         schedule: Schedule | None = None,
         resume: str | None = None,
         narrow_life: bool = False,
+        draw_constants: bool = False,
         keep_hits: bool = False,
         loss_points: float = LOSS_POINTS,
+        percentile: float = 5.0,
+        yield_percent: float | None = None,
         recipe: str = "run",
         seed: int = 0,
     ) -> None:
@@ -87,16 +96,15 @@ class DriftEvaluation(Callback):
         check_name(finetuned_as, "finetuned_as")
         if every_n_epochs is not None and every_n_epochs < 1:
             raise UserError(f"every_n_epochs={every_n_epochs} must be at least 1; null evaluates at the end only.")
-        if not 0 < loss_points < 100:
-            raise UserError(f"evaluation.loss_points={loss_points} must lie in (0, 100); 1 is usual.")
+        self.criteria = Criteria(loss_points, percentile, yield_percent)
         self.networks = tuple(network for network in NETWORKS if network in networks)
-        self.finetuned_as, self.hardware, self.loss_points = finetuned_as, hardware, loss_points
+        self.finetuned_as, self.hardware = finetuned_as, hardware
         self.methods, self.schedule = tuple(methods or ()), schedule
         self.every_n_epochs, self.seed, self.resume = every_n_epochs, seed, resume
         self._settings: dict[str, Any] = {
             "ages_s": tuple(ages_s), "n_chips": n_chips, "methods": self.methods, "schedule": schedule,
-            "life_points": loss_points if narrow_life else None, "keep_hits": keep_hits, "split": split,
-            "resume": resume, "recipe": recipe, "seed": seed,
+            "narrowed": self.criteria if narrow_life else None, "keep_hits": keep_hits, "split": split,
+            "draw_constants": draw_constants, "resume": resume, "recipe": recipe, "seed": seed,
         }  # fmt: skip
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -123,7 +131,7 @@ class DriftEvaluation(Callback):
             networks = self.choose(base, finetuned_network(task))
             for logger in trainer.loggers:
                 logger.save()  # so that the report has the whole learning curve
-            self.run(Run.of(trainer), task, trainer.datamodule, networks, base)
+            self.run(Run.of(trainer), task, trainer.datamodule, networks, base, task.placement)
 
     # What the commands use as well.
 
@@ -175,11 +183,16 @@ class DriftEvaluation(Callback):
         datamodule: LightningDataModule,
         networks: Mapping[str, nn.Module],
         base: nn.Module,
+        trained: Placement | None = None,
     ) -> list[Row]:
-        """Evaluates networks of :meth:`choose` against ``base``, and leaves rows, plots and tables."""
+        """Evaluates networks of :meth:`choose` against ``base``, and leaves rows, plots and tables.
+
+        ``trained`` is what the finetuned one was finetuned for, where that is known.
+        """
         settings = self.settings(task)
         found = evaluate_networks(run, task, datamodule, networks, base, settings)
-        leave(run, task, found, settings, [*networks.values()][-1], self.loss_points)
+        finetuned = {} if trained is None or self.finetuned_as not in networks else {self.finetuned_as: trained}
+        leave(run, task, found, settings, [*networks.values()][-1], self.criteria, finetuned)
         return found.rows
 
 

@@ -1,4 +1,5 @@
-"""What people write, in recipes and options alike: ages as ``10y``, the home folder as ``~``, repairs' short names."""
+"""What people write, in recipes and options alike: ages as ``10y``, the home folder as ``~``, repairs' short names,
+``evaluation.yield``."""
 
 from __future__ import annotations
 
@@ -13,6 +14,9 @@ from hwaware.errors import UserError
 from hwaware.reading import AGE, NotYamlError, parse_yaml, seconds
 from hwaware.results.repairs import with_classes
 
+#: Words that Python keeps to itself, and the argument's name.
+_KEPT = {"evaluation": {"yield": "yield_percent"}}
+
 
 def spelled_out(value: Any, key: str = "") -> Any:
     """Plain values: ages under keys that end in ``_s`` are seconds, paths begin at the root, repairs are classes.
@@ -23,7 +27,8 @@ def spelled_out(value: Any, key: str = "") -> Any:
     if key == "methods":
         value = with_classes(value)
     if isinstance(value, dict):
-        return {name: spelled_out(one, str(name).removesuffix("+")) for name, one in value.items()}
+        kept = _KEPT.get(key, {})
+        return {kept.get(name, name): spelled_out(one, str(name).removesuffix("+")) for name, one in value.items()}
     if isinstance(value, list):
         return [spelled_out(one, key) for one in value]
     if not isinstance(value, str):
@@ -52,6 +57,9 @@ def spelled_options(arguments: Sequence[str]) -> list[str]:
             found.append(_option(key, word))
             continue
         option, equals, value = word.partition("=")
+        section, _, last = option.rpartition(".")
+        if (full := _KEPT.get(section.lstrip("-"), {}).get(last)) is not None:
+            option, word = f"{section}.{full}", word.replace(option, f"{section}.{full}", 1)
         key = option.rpartition(".")[2].lstrip("-").removesuffix("+")
         found.append(f"{option}={_option(key, value)}" if equals else word)
     return found

@@ -79,7 +79,7 @@ def _plot(options: argparse.Namespace) -> None:
 
 def _add_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "csv", type=Path, help="readings: cell,target_us,time_s,conductance_us and, of repeats, reading"
+        "csv", type=Path, help="readings: cell,target_us,time_s,conductance_us; of repeats, reading; of dies, die"
     )
     parser.add_argument("--out", type=Path, required=True, help="device file to write; tables and figures go beside it")
     parser.add_argument("--name", help="the device's name in results (default: that of the file)")
@@ -118,6 +118,7 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--targets", type=float, nargs="+", help="targets in µS (default: 12 over the window)")
     parser.add_argument("--seed", type=int, default=0, help="which cells (0)")
     parser.add_argument("--repeats", type=int, default=1, help="readings of a cell at each age (1)")
+    parser.add_argument("--dies", type=int, default=1, help="dies that the cells are on, the first by the seed (1)")
 
 
 def _simulate(options: argparse.Namespace) -> None:
@@ -127,7 +128,8 @@ def _simulate(options: argparse.Namespace) -> None:
     refuse_folder(options.out)
     device = load_device(options.name)
     targets = options.targets or np.linspace(device.g_min_us, device.g_max_us, _TARGETS).tolist()
-    text = simulate_readings(device, options.cells, options.times, targets, options.seed, options.repeats)
+    counts = options.seed, options.repeats, options.dies
+    text = simulate_readings(device, options.cells, options.times, targets, *counts)
     with replacing(options.out) as file:
         file.write(text.encode())
     print(options.out)

@@ -9,7 +9,7 @@ from hwaware.commands.going_on import says_how_to_go_on
 from hwaware.commands.steps import set_up, tear_down, the_one, write_record
 from hwaware.errors import UserError
 from hwaware.evaluation.run import Run
-from hwaware.export.weights import load_weights
+from hwaware.export.weights import finetuned_for, load_weights
 from hwaware.results.row import Row
 from hwaware.signals import with_launched
 from hwaware.tasks import HardwareAwareTask
@@ -62,6 +62,7 @@ def _drift(
     evaluation.check_data(task, datamodule)
     write_record(trainer, task, datamodule)
     try:
-        return evaluation.run(Run.of(trainer), task, datamodule, networks, base)
+        trained = finetuned_for(file) if file and kind == "finetuned" else None
+        return evaluation.run(Run.of(trainer), task, datamodule, networks, base, trained)
     finally:
         tear_down(trainer, task)

@@ -18,7 +18,7 @@ from hwaware.hardware.devices.fit import estimate
 from hwaware.hardware.devices.fit.cleaning import OUTLIER_IQR, STUCK_WITHIN
 from hwaware.hardware.devices.fit.estimate import BOOTSTRAP_SEED, FOLDS, TOLERATED_ERRORS, Fit
 from hwaware.report.device_fit import agreement_table, plot_by_state, plot_over_time
-from hwaware.report.labels import age_label
+from hwaware.report.labels import age_label, assumed_label
 from hwaware.results.agreement import Agreement, misfit
 from hwaware.results.files import refuse_folder, replacing_together
 
@@ -80,11 +80,12 @@ def fit_tables(fit: Fit, rows: Sequence[Agreement]) -> list[Table]:
         known = (f"{one.held_out:.4f}", f"{one.behind:.4f} ± {one.behind_error:.4f}")
         forms.add_row(name, str(one.n_constants), *(("not fitted", one.reason) if one.reason else known))
     constants = Table("parameter", title=f"{fit.device.name}: {fit.chosen}")
-    for name in ("value", "95 % interval"):
-        constants.add_column(name, justify="right")
+    for name in ("value", "95 % interval", "unit"):
+        constants.add_column(name, justify="left" if name == "unit" else "right")
+    constants.caption = fit.formula
     for found in fit.estimates:
         ends = "not identifiable" if math.isnan(found.low) else f"{found.low:.4g} … {found.high:.4g}"
-        constants.add_row(found.name, f"{found.value:.5g}", ends)
+        constants.add_row(found.name, f"{found.value:.5g}", ends, found.unit)
     return [forms, constants, agreement_table(rows)]
 
 
@@ -103,6 +104,8 @@ def fit_remarks(fit: Fit, rows: Sequence[Agreement]) -> list[str]:
         f"({len(cleaned.dead)}: outlying when just written and mostly); {cleaned.readings.left_out} rows without a "
         f"time or conductance. Kept: {len(cleaned.departed)} outlying readings of cells that stay there.",
     ]
+    if fit.device.assumed:
+        remarks.append(assumed_label(fit.device.assumed))
     if fit.derived:
         numbers = ", ".join(f"{name} = {value:.4g}" for name, value in fit.derived.items())
         remarks.append(f"Set by the form, from what was fitted or measured: {numbers}.")
@@ -116,9 +119,6 @@ def _header(fit: Fit, rows: Sequence[Agreement], measured_in: str) -> str:
         f"Fitted by `hwaware device fit` to {len(readings)} readings of {readings.n_cells} cells in {measured_in}.",
         f"Measured: ages {first:g} to {last:g} s ({age_label(first)} to {age_label(last)}) and age 0, targets "
         f"{device.g_min_us:g} to {device.g_max_us:g} µS. All beyond is extrapolated.",
-        "Not measured, and so at their defaults: mapping, scale, kappa (the cell's curve)"
-        + (f", read_time_s ({device.read_time_s:g})" if hasattr(device, "read_time_s") else "")
-        + ". g_min_us and g_max_us are the lowest and the highest target, not what cells can do.",
         f"The clamp is '{device.clamp}': "
         + (
             "readings pile up at the lowest or highest target, and hardly any is beyond."
@@ -126,6 +126,7 @@ def _header(fit: Fit, rows: Sequence[Agreement], measured_in: str) -> str:
             else "no pile of readings at the lowest or highest target says otherwise."
         ),
         *fit_remarks(fit, rows),
+        f"Formula (g in µS, t in s): {fit.formula}.",
         f"Form '{fit.chosen}', by held-out log-likelihood per cell ({FOLDS} folds over cells; fewest constants within "
         f"{TOLERATED_ERRORS:g} standard errors of the best):",
     ]

@@ -28,7 +28,7 @@ from hwaware.results.summary import summarise
 #: Of a summary, beside the values that were swept.
 _COLUMNS = (
     "network", "device", "mapping", "method", "method_params", "metric", "age_s",
-    "n_chips", "n_samples", "mean", "std", "p5", "drift_free", "base_digital",
+    "n_chips", "n_samples", "mean", "std", "worst", "drift_free", "base_digital",
 )  # fmt: skip
 
 _KEYS = ("program", "command", "method", "metric", "parameters", "name", "description", "project", "entity")

@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hwaware.chip import Chip
 from hwaware.errors import UserError
@@ -22,23 +22,32 @@ _ROUNDING = 1e-6
 
 
 def simulate_readings(
-    device: Device, cells: int, times_s: Sequence[float], targets_us: Sequence[float], seed: int, repeats: int = 1
+    device: Device,
+    cells: int,
+    times_s: Sequence[float],
+    targets_us: Sequence[float],
+    seed: int,
+    repeats: int = 1,
+    dies: int = 1,
 ) -> str:
-    """The CSV of a chip's cells, each with one of the targets in turn and read at every time.
+    """The CSV of chips' cells, each with one of the targets in turn and read at every time.
 
     Args:
         device: whose law.
-        cells: how many.
+        cells: how many, shared out over the dies.
         times_s: ages (s) at which all are read; 0 is just written.
         targets_us: within the device's window (µS).
-        seed: which chip.
+        seed: which chip is the first die; the next dies have the next seeds.
         repeats: readings of each cell at each time; more than one gives the column ``reading``.
+        dies: how many; more than one gives the column ``die``.
 
     Raises:
         UserError: an age or a target is not the device's, or there is nothing to read.
     """
     if cells < 1 or repeats < 1:
         raise UserError(f"device simulate: {cells} cells and {repeats} repeats: at least 1 of each.")
+    if not 1 <= dies <= cells:
+        raise UserError(f"device simulate: {dies} dies must be at least 1, and at most the {cells} cells.")
     if len(set(times_s)) < len(times_s) or not times_s:
         raise UserError(f"device simulate: times {list(times_s)} must be given, and differ.")
     tolerance = _ROUNDING * (device.g_max_us - device.g_min_us)
@@ -51,22 +60,32 @@ def simulate_readings(
     for time_s in times_s:
         device.check_law(time_s)
     targets_us = [min(max(target, device.g_min_us), device.g_max_us) for target in targets_us]
-    # One cell per weight, whose window position is the weight; a last one of weight 1 sets the layer's scale.
-    hardware = Hardware(device=device, encoding=Encoding(mapping="offset", kappa=None))
-    targets = torch.tensor(list(targets_us), dtype=torch.float64)[torch.arange(cells) % len(targets_us)]
-    layer = nn.Sequential(nn.Linear(cells + 1, 1, bias=False))
-    half = (device.g_max_us - device.g_min_us) / 2
-    layer[0].weight.data = torch.cat([(targets - device.middle_us) / half, torch.ones(1)]).float()[None]
-    convert(layer, hardware)
-    chip = Chip.program(layer, seed)
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
-    table.writerow(["cell", "target_us", "time_s", *["reading"] * (repeats > 1), "conductance_us"])
-    for time_s in times_s:
-        for reading in range(repeats):
-            (conductance,) = chip.conductances_at("0", time_s, purpose=f"reading {reading}")
-            read = conductance.flatten()[:cells].clamp_min(FLOOR_US).tolist()
-            for cell, (target, value) in enumerate(zip(targets.tolist(), read, strict=True)):
-                number = [reading] * (repeats > 1)
-                table.writerow([cell, f"{target:.7g}", f"{time_s:.7g}", *number, f"{value:.7g}"])
+    several = ["die"] * (dies > 1), ["reading"] * (repeats > 1)
+    table.writerow([*several[0], "cell", "target_us", "time_s", *several[1], "conductance_us"])
+    step = device.die_spread.chips_per_die if device.die_spread is not None else 1
+    for die in range(dies):
+        of_die = torch.tensor(list(targets_us), dtype=torch.float64)[
+            torch.arange(cells // dies + (die < cells % dies)) % len(targets_us)
+        ]
+        chip = _written(device, of_die, seed + die * step)
+        for time_s in times_s:
+            for reading in range(repeats):
+                (conductance,) = chip.conductances_at("0", time_s, purpose=f"reading {reading}")
+                read = conductance.flatten()[: len(of_die)].clamp_min(FLOOR_US).tolist()
+                for cell, (target, value) in enumerate(zip(of_die.tolist(), read, strict=True)):
+                    where, number = [die] * (dies > 1), [reading] * (repeats > 1)
+                    table.writerow([*where, cell, f"{target:.7g}", f"{time_s:.7g}", *number, f"{value:.7g}"])
     return out.getvalue()
+
+
+def _written(device: Device, targets_us: Tensor, seed: int) -> Chip:
+    """A chip whose layer '0' has a cell of each target (µS), and one more."""
+    # One cell per weight, whose window position is the weight; a last one of weight 1 sets the layer's scale.
+    hardware = Hardware(device=device, encoding=Encoding(mapping="offset", kappa=None))
+    layer = nn.Sequential(nn.Linear(len(targets_us) + 1, 1, bias=False))
+    half = (device.g_max_us - device.g_min_us) / 2
+    layer[0].weight.data = torch.cat([(targets_us - device.middle_us) / half, torch.ones(1)]).float()[None]
+    convert(layer, hardware)
+    return Chip.program(layer, seed)

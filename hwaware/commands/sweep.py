@@ -12,8 +12,9 @@ from hwaware.commands.grid import Point, collect, read_grid, said
 from hwaware.commands.processes import run_all
 from hwaware.commands.words import WordParser
 from hwaware.errors import UserError
-from hwaware.report.labels import age_label
+from hwaware.report.labels import age_label, low_label
 from hwaware.report.tables import accuracy_text
+from hwaware.results.criteria import CRITERIA
 from hwaware.results.csv import read_rows
 from hwaware.results.summary import summarise
 
@@ -76,7 +77,8 @@ def _table(points: Sequence[Point], out: Path) -> Table:
     first = found[0][1]
     metric, age_s = first[0].metric, max(one.age_s for one in first)
     table = Table(*points[0].values, "network", title=f"{metric} at {age_label(age_s)} (%)")
-    table.add_column("mean ± std over chips (5th percentile)", justify="right")
+    low = low_label([one.n_chips for _, summaries in found for one in summaries], CRITERIA)
+    table.add_column("mean ± std over chips" + f" ({low})" * bool(low), justify="right")
     for point, summaries in found:
         for one in summaries:
             if (one.metric, one.age_s) == (metric, age_s):

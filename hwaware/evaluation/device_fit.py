@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from hwaware.evaluation.law import device_labels, law_curve
+from hwaware.evaluation.law import device_labels, law_curve, open_us
 from hwaware.hardware.devices.device import Device
 from hwaware.hardware.devices.fit.cleaning import MOST_STATES, bins, grouped_ages
 from hwaware.hardware.devices.fit.estimate import Fit
@@ -91,7 +91,18 @@ def _courses(device: Device, target_us: float, shown_s: tuple[float, float]) -> 
     for number, span in enumerate(spans):
         moments = [_fitted(device, np.array([target_us]), float(np.clip(age, youngest, oldest))) for age in span]
         shift, std = map(np.array, zip(*moments, strict=True))
-        yield Course(target_us, span, shift, std, extrapolated=number > 0)
+        half = _open_us(device, target_us, np.clip(span, youngest, oldest))
+        yield Course(target_us, span, shift, std, extrapolated=number > 0, open_us=half)
+
+
+def _open_us(device: Device, target_us: float, ages_s: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Half the intervals at ages; a few are found and the rest interpolated."""
+    if device.bootstrap is None:
+        return None
+    few_s, target = np.geomspace(ages_s[0], ages_s[-1], 8).clip(ages_s[0], ages_s[-1]), torch.tensor([target_us])
+    half = [np.concatenate(open_us(device, target.double(), float(age_s)) or ()) for age_s in few_s]
+    mean, std = (np.interp(np.log(ages_s), np.log(few_s), one) for one in np.array(half).T)
+    return mean, std
 
 
 def _later_s(device: Device) -> tuple[float, ...]:

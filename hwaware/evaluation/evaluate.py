@@ -37,6 +37,7 @@ def evaluate(
     chip_seeds: Iterable[int] = range(CHIP_SEED_START, CHIP_SEED_START + 10),
     repaired: Repair | None = None,
     exact: Mapping[str, float] | None = None,
+    drawn: bool = False,
     on_score: Callable[[Sequence[Row], Mapping[str, float]], None] = lambda rows, values: None,
 ) -> list[Row]:
     """Programs chips with a converted network and scores each at each age.
@@ -51,6 +52,7 @@ def evaluate(
         chip_seeds: one chip each; a rank of several may give its own share.
         repaired: how chips are repaired before they are scored; None: not at all.
         exact: what :func:`score_drift_free` gives, where it is known already.
+        drawn: whether each chip draws its devices' constants from what readings leave open.
         on_score: called after each score with its rows and what ``score`` gave.
 
     Returns:
@@ -61,10 +63,10 @@ def evaluate(
     """
     ages_s = ages_to_evaluate(devices_of(model), ages_s)
     exact = score_drift_free(model, score) if exact is None else exact
-    main, held, rows = main_hardware(model), held_by(model), []
+    main, held, rows = main_hardware(model), held_by(model, drawn), []
     with eval_mode(model):
         for seed in chip_seeds:
-            chip = Chip.program(model, seed)
+            chip = Chip.program(model, seed, drawn)
             for age_s in ages_s:
                 repair = nullcontext() if repaired is None else repaired(chip, age_s)
                 with chip.at(age_s), repair:
@@ -103,16 +105,17 @@ def devices_of(model: nn.Module) -> tuple[Device, ...]:
     return tuple(dict.fromkeys(layer.hardware.device for layer in analog_layers(model).values()))
 
 
-def held_by(model: nn.Module) -> str:
+def held_by(model: nn.Module, drawn: bool = False) -> str:
     """What holds a converted network, as the JSON object ``device_params``.
 
     It has the parameters of the hardware that holds most weights. Where layers are left out of the cells,
     ``digital`` has their names; where some stand on other hardware, ``layers`` has what differs, by their names.
     ``cells_ratio`` is how many cells there are, over one in each place with every layer in cells, and
-    ``digital_percent`` how many of the weights stay digital; each where it is not 1 and not 0.
+    ``digital_percent`` how many of the weights stay digital; each where it is not 1 and not 0. ``drawn_constants`` is
+    there where each chip draws its devices' constants.
     """
     main = main_hardware(model)
-    params = main.params() | _shares(model, main)
+    params = main.params() | _shares(model, main) | ({"drawn_constants": True} if drawn else {})
     if left_out := digital_layers(model):
         params["digital"] = left_out
     layers = analog_layers(model).items()

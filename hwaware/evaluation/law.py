@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import torch
+from torch import nn
 
+from hwaware.evaluation.evaluate import held_by
 from hwaware.hardware import Device, Hardware
+from hwaware.nn import main_hardware
 from hwaware.report.device_plots import LawCurve
 from hwaware.results.setting import DeviceLabels
 
 #: Targets of a curve.
 _POINTS = 200
+
+_Z_95 = 1.959964
 
 
 def device_labels(device: Device) -> DeviceLabels:
@@ -25,8 +31,28 @@ def hardware_labels(hardware: Hardware) -> DeviceLabels:
     return DeviceLabels(hardware.device.name, params, hardware.encoding.mapping)
 
 
+def network_labels(network: nn.Module, drawn: bool = False) -> DeviceLabels:
+    """What holds a converted network, as its rows name it."""
+    main = main_hardware(network)
+    return DeviceLabels(main.device.name, held_by(network, drawn), main.encoding.mapping)
+
+
 def law_curve(device: Device, age_s: float) -> LawCurve:
     """How working cells change until an age (s), over the window."""
     targets = torch.linspace(device.g_min_us, device.g_max_us, _POINTS, dtype=torch.float64)
     mean, std = device.cell_moments(targets, age_s)
-    return LawCurve(age_s, targets.numpy(), (mean - targets).numpy(), std.numpy())
+    half = open_us(device, targets, age_s)
+    return LawCurve(age_s, targets.numpy(), (mean - targets).numpy(), std.numpy(), half)
+
+
+def open_us(device: Device, targets_us: torch.Tensor, age_s: float) -> tuple[np.ndarray, np.ndarray] | None:
+    """Half the 95 % intervals of cells' mean and spread (µS), for each target, by a device's drawn constants.
+
+    They are 1.96 standard deviations, as those of the constants are; None for a device that has none.
+    """
+    if device.bootstrap is None:
+        return None
+    drawn = [device.bootstrap.device(device, number) for number in range(len(device.bootstrap.values))]
+    moments = [torch.stack(one.cell_moments(targets_us, age_s)) for one in drawn]
+    mean, std = (_Z_95 * torch.stack(moments).std(0)).numpy()
+    return mean, std

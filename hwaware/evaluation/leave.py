@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 
 from torch import nn
 
 from hwaware.evaluation.costs import level_lines
 from hwaware.evaluation.figures import plot_device
+from hwaware.evaluation.law import network_labels
 from hwaware.evaluation.networks import Evaluation
 from hwaware.evaluation.resume import PartialRows
 from hwaware.evaluation.run import Run
 from hwaware.evaluation.settings import EvaluationSettings
 from hwaware.evaluation.tracking import track
+from hwaware.hardware import Placement
+from hwaware.nn import to_digital
 from hwaware.report.by_class import apart
 from hwaware.report.html import write_report
-from hwaware.report.labels import age_label, device_slug, device_slugs, line_labels, method_label
+from hwaware.report.labels import age_label, device_names, device_slug, device_slugs, line_labels, method_label
 from hwaware.report.run_folder import print_tables, write_results
 from hwaware.results.costs import NAME as COSTS
 from hwaware.results.costs import by_repair, write_costs
+from hwaware.results.criteria import Criteria
 from hwaware.results.hits import NAME as HITS
 from hwaware.results.hits import write_hits
 from hwaware.results.refused import NAME as REFUSED
 from hwaware.results.refused import OF, RefusedLine, write_refused
 from hwaware.results.row import Row
-from hwaware.results.setting import group_by
+from hwaware.results.setting import DeviceLabels, group_by
 from hwaware.results.timetable import NAME as TIMETABLE
 from hwaware.results.timetable import write_timetable
 from hwaware.tasks import HardwareAwareTask
@@ -37,7 +43,8 @@ def leave(
     evaluation: Evaluation,
     settings: EvaluationSettings,
     network: nn.Module,
-    loss_points: float,
+    criteria: Criteria,
+    trained: Mapping[str, Placement] | None = None,
 ) -> None:
     """Prints the tables and, where the run has a folder, writes rows, costs, plots and report into it.
 
@@ -47,12 +54,16 @@ def leave(
         evaluation: what was found.
         settings: what it was of.
         network: a digital network, to draw what its cells hold.
-        loss_points: points below base digital that end a network's life, and take a chip off the yield.
+        criteria: what a good chip is, which percentile is reported, which yield is asked.
+        trained: what networks were finetuned for, by their names.
     """
     if not run.is_first:
         return
     rows, costs, folder = evaluation.rows, evaluation.costs, run.folder
-    print_tables(rows, loss_points, evaluation.hits)
+    print_tables(rows, criteria, evaluation.hits)
+    remarks = _elsewhere(task, settings, network, trained or {})
+    for sentence in dict.fromkeys(itertools.chain.from_iterable(remarks.values())):
+        print(sentence)
     if folder is None:
         return
     found, levels = [], level_lines(evaluation.repairs)
@@ -65,19 +76,41 @@ def leave(
     if evaluation.refused:
         found += [*_harmful(evaluation.refused, rows), str(write_refused(folder / REFUSED, evaluation.refused))]
     found += _missed(evaluation)
-    sections = write_results(rows, folder, by_repair(costs), task.chance_percent, loss_points)
+    sections = write_results(rows, folder, by_repair(costs), task.chance_percent, criteria)
     PartialRows.done(folder)
     cells = []
     for placement, name in zip(settings.placements, device_slugs(rows), strict=True):
         converted = copy.deepcopy(network).float()
         task.convert(converted, placement)
         cells += plot_device(converted, settings.ages_of(placement), folder, name)
-    report = write_report(folder, sections, cells, by_repair(costs), loss_points, evaluation.hits, apart(rows)[1])
+    of_classes = apart(rows)[1]
+    report = write_report(folder, sections, cells, by_repair(costs), criteria, evaluation.hits, of_classes, remarks)
     plots = [figure for section in sections for figure in section.figures] + cells
     for tracker in run.trackers:
         track(tracker, rows, costs, plots, folder)
     found = [f"{len(rows)} rows: {folder / 'rows.csv'}", f"summary: {folder / 'summary.csv'}", *found]
     print(*found, *(f"plot: {plot}" for plot in plots), f"report: {report}", sep="\n", flush=True)
+
+
+def _elsewhere(
+    task: HardwareAwareTask, settings: EvaluationSettings, network: nn.Module, trained: Mapping[str, Placement]
+) -> dict[tuple[str, str, str], list[str]]:
+    """Which networks are scored on other hardware than they were finetuned for, a sentence each, by the former."""
+
+    def held(placement: Placement) -> DeviceLabels:
+        converted = to_digital(copy.deepcopy(network).to("meta"))
+        task.convert(converted, placement)
+        return network_labels(converted, settings.draw_constants)
+
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for name, placement in trained.items():
+        own, scored = astuple(held(placement)), list(map(held, settings.placements))
+        names = device_names([held(placement), *scored])
+        for other in map(astuple, scored):
+            if other != own:
+                said = f"{name} was finetuned for other hardware ({names[own]}) than it is scored on ({names[other]})."
+                found.setdefault(other, []).append(said)
+    return found
 
 
 def _harmful(refused: Sequence[RefusedLine], rows: Sequence[Row]) -> list[str]:

@@ -99,7 +99,8 @@ def evaluate_networks(
     repairs: list[tuple[Row, Repair]] = []
     hits: list[HitLine] | None = [] if settings.keep_hits else None
     with run.progress("ageing chips", _n_scores(run, settings, len(networks))) as steps:
-        scorer = ChipScorer(run, score, base_digital, batches.n_samples, settings.chip_seeds, partial, steps, hits)
+        about = (base_digital, batches.n_samples, settings.chip_seeds, partial, steps, hits, settings.draw_constants)
+        scorer = ChipScorer(run, score, *about)
         for name, network in networks.items():
             labels = settings.labels(task, datamodule, name)
             for placement in settings.placements:
@@ -148,9 +149,9 @@ def _next_age(
     A repair that is fitted offline has states for the given ages alone.
     """
     fitted_offline = repair is not None and isinstance(repair.method, OfflineCompensation)
-    if settings.life_points is None or fitted_offline or not rows:
+    if settings.narrowed is None or fitted_offline or not rows:
         return None
-    life = lifetime([row for row in rows if row.metric == rows[0].metric], settings.life_points)
+    life = lifetime([row for row in rows if row.metric == rows[0].metric], settings.narrowed)
     if life is None or not life.ends or life.at_s is not None or not life.before_s:
         return None
     if life.after_s:

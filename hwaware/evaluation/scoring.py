@@ -35,6 +35,7 @@ class ChipScorer:
         partial: what a killed evaluation had measured, and where to keep what this one has; None: neither.
         steps: of progress, one for each score.
         hits: where this process's hits are added; None: they are not kept.
+        drawn: whether each chip draws its devices' constants.
     """
 
     run: Run
@@ -45,6 +46,7 @@ class ChipScorer:
     partial: PartialRows
     steps: Steps
     hits: list[HitLine] | None = None
+    drawn: bool = False
 
     def rows(
         self,
@@ -67,7 +69,7 @@ class ChipScorer:
         """
         repaired = "" if labels.method == "none" else f" + {labels.method}"
         self.steps.of(f"{labels.network}{repaired}")
-        about = (labels, main_hardware(model), held_by(model), self.base_digital, exact, self.n_samples)
+        about = (labels, main_hardware(model), held_by(model, self.drawn), self.base_digital, exact, self.n_samples)
         known = self.partial.chips(*about, ages_s, self.chip_seeds)
         for _ in range(len(ages_s) * len(known) // self.run.world_size):
             self.steps()
@@ -87,6 +89,7 @@ class ChipScorer:
     def _measured(self, chip_seeds: Sequence[int], *what: Any, **how: Any) -> Iterator[list[Row]]:
         """The rows so far after each chip or, of several processes, those of all at once."""
         how |= {"score": self.score, "base_digital": self.base_digital, "n_samples": self.n_samples}
+        how |= {"drawn": self.drawn}
         own: list[Row] = []
         for seed in self.run.share(chip_seeds):
             own += evaluate(*what, chip_seeds=[seed], on_score=self._scored, **how)

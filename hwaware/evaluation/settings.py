@@ -16,6 +16,7 @@ from hwaware.evaluation.evaluate import DEFAULT_AGES_S, ages_to_evaluate, held_b
 from hwaware.evaluation.fitting import samples_to_fit
 from hwaware.hardware import Placement
 from hwaware.nn import main_hardware, to_digital
+from hwaware.results.criteria import Criteria
 from hwaware.results.row import RunLabels
 from hwaware.tasks import HardwareAwareTask
 
@@ -34,9 +35,10 @@ class EvaluationSettings:
         n_chips: for each network on each placement.
         methods: ways of repairing the chips; each network is scored without any, and with each of them.
         schedule: when the methods that are fitted offline begin a new drift level; None: each age ends one.
-        life_points: evaluate further ages until it is known, within a factor of two, when the mean of the first metric
-            falls so many points below base digital; without repairs, and with those that are fitted in the field. None:
-            the ages alone.
+        narrowed: evaluate further ages until it is known, within a factor of two, when the first metric misses what
+            is asked; without repairs, and with those that are fitted in the field. None: the ages alone.
+        draw_constants: each chip draws its devices' constants from what the readings leave open that they were fitted
+            to, so that accuracies have that spread as well.
         keep_hits: keep which samples each chip had right at each age, for gains with an interval over samples as well.
         split: ``test``, or ``val`` while choosing between settings, which has other chips as well as other samples.
         resume: ``rows.partial.csv`` of an evaluation that was killed, to go on from.
@@ -51,7 +53,8 @@ class EvaluationSettings:
     n_chips: int = 10
     methods: tuple[Compensation, ...] = ()
     schedule: Schedule | None = None
-    life_points: float | None = None
+    narrowed: Criteria | None = None
+    draw_constants: bool = False
     keep_hits: bool = False
     split: Literal["test", "val"] = "test"
     resume: str | None = None
@@ -67,6 +70,12 @@ class EvaluationSettings:
             raise UserError("evaluation.hardware has the same hardware twice: leave one out.")
         if self.keep_hits and self.resume:
             raise UserError("evaluation.keep_hits: what is resumed has no hits; evaluate anew, or leave keep_hits out.")
+        for device in (one.device for placement in self.placements for one in placement.every):
+            if self.draw_constants and device.bootstrap is None:
+                raise UserError(
+                    f"evaluation.draw_constants: device '{device.name}' does not say how far its constants are open "
+                    "(bootstrap); the files of hwaware device fit do."
+                )
         learning = [method.name for method in self.methods if method.samples_kept]
         if self.split == "val" and self.methods and (learning or self.schedule):
             what = learning[0] if learning else "a schedule"

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from hwaware.errors import UserError
 from hwaware.export.adapters import ADAPTERS, read_adapters, write_adapters
-from hwaware.hardware import placement_from_plain
+from hwaware.hardware import Placement, placement_from_plain
 from hwaware.models.hub import weights_file
 from hwaware.models.weight_files import CHECKPOINT_KEY, read_torch
 from hwaware.nn import Measured, adapters, convert, effective_state_dict, merge_adapters, to_digital
@@ -107,6 +107,15 @@ def hardware_of(path: str | Path) -> dict[str, Any] | None:
         return checkpoint[CHECKPOINT_KEY]["hardware"]
     header = read_header(weights_file(path))
     return header and header["hardware"]
+
+
+def finetuned_for(path: str | Path) -> Placement | None:
+    """The placement that a file's weights were finetuned for; None for none, and for a law that is not known here."""
+    plain = hardware_of(path)
+    try:
+        return placement_from_plain(plain) if plain else None
+    except UserError:  # a law of one's own whose module is not imported: weights are loaded without it all the same
+        return None
 
 
 def load_weights(task: HardwareAwareTask, path: str | Path) -> tuple[str, nn.Module]:

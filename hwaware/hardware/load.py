@@ -63,7 +63,7 @@ def build_hardware(
     for key in constants:
         if key in (*_ENCODING, *_FORMAT, *_CROSSBAR):
             raise UserError(f"'{key}' is no constant of a device: give it as {_place(key)}.")
-    built = device_from_dict(file.constants | constants)
+    built = file.device(constants)
     if isinstance(words.get("format"), Mapping) and words["format"]:
         words = {**words, "format": _format_over(file.encoding.get("format"), words["format"])}
     return Hardware(device=built, encoding=build_encoding(file.encoding | dict(words)), crossbar=crossbar)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.table import Table
 
-from hwaware.report.device_plots import LawCurve, draw_law
+from hwaware.report.device_plots import LawCurve, draw_bands, draw_law
 from hwaware.report.drawing import COLOURS, GREY, new_figure, save_moments, shades
 from hwaware.report.labels import age_label
 from hwaware.results.agreement import Agreement
@@ -30,6 +30,7 @@ class Course:
         age_s: ages, a vector.
         shift_us, std_us: mean of conductance less target, and the conductance's standard deviation (µS), at each.
         extrapolated: whether the ages are outside those measured.
+        open_us: half the 95 % intervals of both (µS), as far as the readings leave the constants open; None: not known.
     """
 
     target_us: float
@@ -37,6 +38,7 @@ class Course:
     shift_us: np.ndarray
     std_us: np.ndarray
     extrapolated: bool
+    open_us: tuple[np.ndarray, np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def plot_over_time(law: FittedLaw, rows: Sequence[Agreement], path: Path) -> Pat
             style, label = ("--", None) if course.extrapolated else ("-", f"{target:.4g} µS")
             axes[0].plot(course.age_s, course.shift_us, style, color=colour, linewidth=1.6, label=label)
             axes[1].plot(course.age_s, course.std_us, style, color=colour, linewidth=1.6)
+            draw_bands(axes, course.age_s, (course.shift_us, course.std_us), course.open_us, colour)
     (first, last), (youngest, oldest) = law.measured_s, law.shown_s
     for axis in axes:
         axis.set_xscale("log")
@@ -125,9 +128,11 @@ def _colours(curves: Sequence[LawCurve], measured_s: set[float]) -> Iterator[Any
 
 def _heading(law: FittedLaw) -> tuple[str, str]:
     first, last = map(age_label, law.measured_s)
-    return f"{law.of.device}: {law.form}", (
-        f"{law.n_cells} cells, just written and {first} to {last} · dots measured, lines fitted, dashed extrapolated"
-    )
+    parts = [f"{law.n_cells} cells, just written and {first} to {last}"]
+    parts += ["dots measured, lines fitted, dashed extrapolated"]
+    if any(one.open_us is not None for one in law.courses):
+        parts.append("bands: 95 % intervals by fits to cells drawn with replacement")
+    return f"{law.of.device}: {law.form}", " · ".join(parts)
 
 
 def _pooled(rows: Sequence[Agreement], kind: str) -> float:

@@ -32,12 +32,14 @@ class LawCurve:
         age_s: the age.
         target_us: targets (µS), a vector.
         shift_us, std_us: mean of conductance less target, and the conductance's standard deviation (µS), for each.
+        open_us: half the 95 % intervals of both (µS), as far as the readings leave the constants open; None: not known.
     """
 
     age_s: float
     target_us: np.ndarray
     shift_us: np.ndarray
     std_us: np.ndarray
+    open_us: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def plot_conductances(samples: Mapping[float, np.ndarray], of: DeviceLabels, path: str | Path) -> Path:
@@ -77,7 +79,8 @@ def plot_device_law(
 ) -> Path:
     """How cells of a device change: mean shift and spread (µS) against the target, a line for each age.
 
-    Where the device says what was measured, ages beyond are dashed and states beyond shaded.
+    Where the device says what was measured, ages beyond are dashed and states beyond shaded; where it says how far its
+    constants are open, bands are 95 % intervals by that.
 
     Args:
         curves: by age, youngest first.
@@ -100,6 +103,19 @@ def draw_law(axes: Sequence[Axes], curve: LawCurve, of: DeviceLabels, colour: st
     style = "--" if of.extrapolates(curve.age_s) else "-"
     axes[0].plot(curve.target_us, curve.shift_us, color=colour, linewidth=1.7, linestyle=style, label=label)
     axes[1].plot(curve.target_us, curve.std_us, color=colour, linewidth=1.7, linestyle=style)
+    draw_bands(axes, curve.target_us, (curve.shift_us, curve.std_us), curve.open_us, colour)
+
+
+def draw_bands(
+    axes: Sequence[Axes],
+    x: np.ndarray,
+    values: tuple[np.ndarray, np.ndarray],
+    half: tuple[np.ndarray, np.ndarray] | None,
+    colour: str,
+) -> None:
+    """A band about what is drawn on each of two axes, where half its height is known."""
+    for axis, value, height in zip(axes, values, half or (), strict=False):
+        axis.fill_between(x, value - height, value + height, color=colour, alpha=0.2, linewidth=0)
 
 
 def plot_transform(of: DeviceLabels, path: str | Path) -> Path:

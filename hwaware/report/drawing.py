@@ -74,7 +74,7 @@ def accuracy_figure(lines: list[list[Summary]]) -> tuple[Figure, list[Axes]]:
     axes[0].set_ylabel(sentence(f"{metric_label(lines[0][0].metric)} (%)"))
     if split:
         near = [one for line in lines for one in line if one.mean > floor]
-        low = [value for one in near for value in (one.p5, one.mean - band(one), one.drift_free)]
+        low = [value for one in near for value in (one.shown_low, one.mean - band(one), one.drift_free)]
         shown = [base, *(one.mean + band(one) for one in near), *(max(value, floor) for value in low)]
         axes[0].set_ylim(*limits(shown))
         axes[1].set_ylabel("whole range (%)")
@@ -176,17 +176,22 @@ def limits(values: Sequence[float]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def legend(figure: Figure, axis: Axes, several_chips: bool | None = None) -> None:
-    """Below the figure: what the axis names and, for accuracy against age, how a line's companions are drawn."""
+def legend(figure: Figure, axis: Axes, low: str | None = None) -> None:
+    """Below the figure: what the axis names and, for accuracy against age, how a line's companions are drawn.
+
+    Args:
+        figure, axis: what to explain.
+        low: which chip is dashed; empty where there is one chip only; None for a figure without companions.
+    """
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     handles = axis.get_legend_handles_labels()[0]
-    if several_chips is not None:
+    if low is not None:
         handles.append(Line2D([], [], color=GREY, linestyle=":", linewidth=1.1, label="drift-free"))
-    if several_chips:
+    if low:
         handles.append(Patch(color=GREY, alpha=0.25, linewidth=0, label="± 1 std over chips"))
-        handles.append(Line2D([], [], color=GREY, linestyle="--", linewidth=1.2, label="5th-percentile chip"))
+        handles.append(Line2D([], [], color=GREY, linestyle="--", linewidth=1.2, label=low))
     for handle in handles:
         handle.set_label(textwrap.fill(str(handle.get_label()), int(_LEGEND_CHARACTERS * figure.get_figwidth())))
     for columns in range(4 if len(handles) > 5 else len(handles), 0, -1):

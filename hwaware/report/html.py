@@ -6,7 +6,7 @@ import base64
 import csv
 import math
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -14,19 +14,26 @@ from pathlib import Path
 from typing import Any
 
 from hwaware.report.by_class import class_tables
-from hwaware.report.labels import age_label, points_label, varying_params
+from hwaware.report.dies import die_tables
+from hwaware.report.labels import age_label, assumed_label, points_label, varying_params
 from hwaware.report.learning import plot_learning
-from hwaware.report.tables import grids, life_heading
+from hwaware.report.side_by_side import best_devices, side_by_side
+from hwaware.report.tables import grids
 from hwaware.report.words import in_words
 from hwaware.results.costs import Costs
+from hwaware.results.criteria import CRITERIA, Criteria
 from hwaware.results.files import replacing
 from hwaware.results.hits import Hits
 from hwaware.results.provenance import command_line, elapsed_s
 from hwaware.results.repairs import listed
 from hwaware.results.row import Row
-from hwaware.results.summary import LOSS_POINTS, Summary
+from hwaware.results.setting import by_setting, params_of
+from hwaware.results.summary import Summary
 
 NAME = "report.html"
+
+#: Sentences on networks on a device, by its name, its parameters and the mapping.
+Remarks = Mapping[tuple[str, str, str], Sequence[str]]
 
 #: Points below base digital up to which a cell of the table counts as near.
 _NEAR_POINTS = 5.0
@@ -37,7 +44,7 @@ _PACKAGES = ("torch", "lightning", "timm", "transformers", "torchmetrics", "nump
 
 @dataclass(frozen=True)
 class Section:
-    """One setting: its rows, and the figures (PNG files with an SVG beside each) that show them."""
+    """One setting, or several devices side by side: rows, and the figures (PNG files with an SVG beside each)."""
 
     rows: Sequence[Row]
     figures: Sequence[Path]
@@ -48,9 +55,10 @@ def write_report(
     sections: Sequence[Section],
     device_figures: Sequence[Path] = (),
     costs: Costs | None = None,
-    loss_points: float = LOSS_POINTS,
+    criteria: Criteria = CRITERIA,
     hits: Hits | None = None,
     classes: Sequence[Row] = (),
+    remarks: Remarks | None = None,
 ) -> Path:
     """Writes ``report.html`` with all figures in it, and returns its path.
 
@@ -62,35 +70,35 @@ def write_report(
         sections: what was measured, most important first.
         device_figures: of the cells.
         costs: what repairs cost.
-        loss_points: points below base digital at which a chip no longer counts as good.
+        criteria: what a good chip is, which percentile is reported, which yield is asked.
         hits: which samples were right, for gains over samples as well.
         classes: rows of single classes.
+        remarks: what else is to be said of networks on a device.
     """
     from jinja2 import Environment, PackageLoader
 
-    costs, every = costs or {}, [row for section in sections for row in section.rows]
+    costs, every = costs or {}, [row for section in sections if not _compares(section) for row in section.rows]
     template = Environment(
         loader=PackageLoader("hwaware.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
     ).get_template("report.html.j2")
-    tables = grids(every, varying_params(every), costs=costs, loss_points=loss_points, hits=hits)
+    tables = iter(grids(every, varying_params(every), costs=costs, criteria=criteria, hits=hits))
     page = template.render(
         title=" · ".join(dict.fromkeys(row.recipe for row in every)),
         sections=[
             {
                 "folded": section.rows[0].metric != every[0].metric,
-                "words": in_words(section.rows, costs, loss_points),
-                "table": table,
+                "words": _words(section, costs, criteria, remarks or {}),
+                "table": side_by_side(section.rows, costs, criteria, hits) if _compares(section) else next(tables),
                 "figures": list(map(_figure, section.figures)),
             }
-            for section, table in zip(sections, tables, strict=True)
+            for section in sections
         ],
-        class_tables=class_tables(classes),
+        small_tables=[*die_tables(every, varying_params(every)), *class_tables(classes)],
         device_figures=list(map(_figure, device_figures)),
         learning=_learning(folder),
-        shade=partial(_shade, loss_points=loss_points),
-        life=life_heading(loss_points),
-        loss=points_label(loss_points),
-        near=points_label(max(loss_points, _NEAR_POINTS)),
+        shade=partial(_shade, loss_points=criteria.loss_points),
+        loss=points_label(criteria.loss_points),
+        near=points_label(max(criteria.loss_points, _NEAR_POINTS)),
         isnan=math.isnan,
         layers=_read(folder / "conversion.csv"),
         config=_text(folder / "config.yaml"),
@@ -100,6 +108,22 @@ def write_report(
     with replacing(path) as file:
         file.write(page.encode())
     return path
+
+
+def _compares(section: Section) -> bool:
+    """Whether it has several devices."""
+    return len(by_setting(section.rows)) > 1
+
+
+def _words(section: Section, costs: Costs, criteria: Criteria, remarks: Remarks) -> list[str]:
+    """What is said of a section's rows, and of their devices."""
+    if _compares(section):
+        return best_devices(section.rows)
+    first = section.rows[0]
+    said = list(remarks.get((first.device, first.device_params, first.mapping), ()))
+    if assumed := params_of(first.device_params).get("assumed"):
+        said.append(f"{first.device}: {assumed_label(assumed)}")
+    return [*in_words(section.rows, costs, criteria), *said]
 
 
 def _shade(summary: Summary, loss_points: float) -> str:

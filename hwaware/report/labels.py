@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
 
+from hwaware.results.criteria import Criteria
 from hwaware.results.repairs import VARIANTS
 from hwaware.results.row import Row
 from hwaware.results.setting import LINE, SETTING, DeviceLabels, Setting, by_setting, group_by, params_of
@@ -26,9 +28,22 @@ _UNITS = (
 _IN_HEADING = (
     "layers", "digital", "g_min_us", "g_max_us", "scale", "clamp", "kappa", "range_fraction", "stuck_on", "stuck_off",
     "levels", "bits", "slice_bits", "fraction_bits", "converters", "temperature_c", "activation_energy_ev",
-    "headroom_us", "parallel", "combine", "mean_target_ages_s", "cells_ratio", "digital_percent",
-    "rows", "columns", "wires",
+    "headroom_us", "parallel", "combine", "mean_target_ages_s", "cells_ratio", "digital_percent", "drawn_constants",
+    "assumed", "rows", "columns", "wires", "die_spread",
 )  # fmt: skip
+
+_DEVICE = ("device", "device_params", "mapping")
+
+#: What says what holds a network.
+Held = TypeVar("Held", Row, DeviceLabels)
+
+#: What headings call the shares by which dies differ.
+_DIE_SHARES = {
+    "drift_mean": "drift mean",
+    "drift_std": "drift spread",
+    "window": "window",
+    "programming": "programming error",
+}
 
 _METRICS = {
     "f1": "F1",
@@ -56,10 +71,11 @@ def age_label(age_s: float) -> str:
 
 
 def age_labels(rows: Iterable[Row]) -> dict[float, str]:
-    """Each age (s) of one setting in words, in order; starred where the device was not measured at it."""
-    first, *others = rows
-    setting = Setting.of(first)
-    return {age_s: marked_age(age_s, setting) for age_s in sorted({row.age_s for row in (first, *others)})}
+    """Each age (s) in words, in order; starred where one of the devices was not measured at it."""
+    rows = list(rows)
+    devices = [Setting.of(same[0]) for same in group_by(rows, _DEVICE).values()]
+    ages = sorted({row.age_s for row in rows})
+    return {age_s: max((marked_age(age_s, device) for device in devices), key=len) for age_s in ages}
 
 
 def marked_age(age_s: float, of: DeviceLabels, mark: str = " *") -> str:
@@ -85,6 +101,30 @@ def points_label(number: float) -> str:
     return f"{number:g} point" + "s" * (number != 1)
 
 
+def ordinal(number: float) -> str:
+    """A number as a rank.
+
+    >>> [ordinal(number) for number in (1, 2, 3, 5, 11, 22, 2.5)]
+    ['1st', '2nd', '3rd', '5th', '11th', '22nd', '2.5th']
+    """
+    if number == int(number) and int(number) % 100 not in (11, 12, 13):
+        return f"{number:g}" + {1: "st", 2: "nd", 3: "rd"}.get(int(number) % 10, "th")
+    return f"{number:g}th"
+
+
+def low_label(n_chips: Iterable[int], criteria: Criteria) -> str:
+    """What the chip shown beside means over so many chips is; empty where there is one chip only.
+
+    >>> low_label([20, 100], CRITERIA), low_label([10], CRITERIA), low_label([1], CRITERIA)
+    ('5th-percentile chip', 'worst chip', '')
+    """
+    enough = {count >= criteria.chips_of_percentile for count in n_chips if count > 1}
+    percentile = f"{ordinal(criteria.percentile)}-percentile chip"
+    if len(enough) == 2:
+        return f"{percentile}, the worst of fewer than {criteria.chips_of_percentile}"
+    return "".join(percentile if one else "worst chip" for one in enough)
+
+
 def metric_label(metric: str) -> str:
     """A metric's name in words: ``top1`` is 'top-1 accuracy'."""
     top = re.fullmatch(r"top(\d+)", metric)
@@ -104,7 +144,7 @@ def sampling_label(metric: str, percent: float, n_samples: int) -> str:
     )
 
 
-def varying_params(rows: Iterable[Row]) -> tuple[str, ...]:
+def varying_params(rows: Iterable[Held]) -> tuple[str, ...]:
     """Device parameters that differ between settings of one device, and that therefore must be named."""
     varying: dict[str, None] = {}
     for same_device in group_by(rows, ["device"]).values():
@@ -125,17 +165,78 @@ def heading(rows: Sequence[Row], varying: Sequence[str] = (), swept: Sequence[st
     """
     first = rows[0]
     params = {name: value for name, value in params_of(first.device_params).items() if name not in swept}
-    title = f"{first.model} on {first.dataset} · {first.device}, {first.mapping}"
-    named = [name for name in varying if name in params and name not in _IN_HEADING]
-    extra = [f"{name} = {_short(params[name])}" for name in named]
+    named, usual = _named(Setting.of(first), params, varying)
     starred = any(label.endswith("*") for label in age_labels(rows).values())
     beyond = ["* extrapolated: beyond the ages at which cells were measured"] * starred
-    return ", ".join([title, *extra]), " · ".join([*_usual(params), *_sampling(rows), *beyond])
+    return f"{first.model} on {first.dataset} · {named}", " · ".join([*usual, *_sampling(rows), *beyond])
 
 
 def device_heading(of: DeviceLabels) -> tuple[str, str]:
     """The same for a device alone, without measurements."""
-    return ", ".join(filter(None, (of.device, of.mapping))), " · ".join(_usual(of.params))
+    named, usual = _named(of, of.params)
+    return named, " · ".join(usual)
+
+
+def device_names(rows: Iterable[Held]) -> dict[tuple[str, str, str], str]:
+    """What tells each device, mapping and encoding from the others in the rows; keyed by device, params and mapping.
+
+    Of device and mapping what all have in common is left out. Where words are the same (two placements of as many
+    layers), they are numbered.
+    """
+    rows, found = list(rows), dict[tuple[str, str, str], str]()
+    varying = varying_params(rows)
+    differ = {name: _differ(rows, name) for name in ("device", "mapping")}
+    for key, same in group_by(rows, _DEVICE).items():
+        of = device_of(same[0])
+        kept = replace(of, **{name: "" for name, differs in differ.items() if not differs})
+        named = _named(kept, of.params, varying)[0] or _named(of, of.params)[0]
+        before = sum(one == named or one.startswith(f"{named} (") for one in found.values())
+        found[key] = f"{named} ({before + 1})" if before else named
+    return found
+
+
+#: What a constant that was assumed is, in words.
+_ASSUMED = {
+    "kappa": "κ of the I-V curve",
+    **dict.fromkeys(("g_min_us", "g_max_us"), "the window: lowest and highest target, not what cells can do"),
+    **dict.fromkeys(("read_coefficient_us", "read_std_of_x", "read_scale", "read_power", "read_noise"), "read noise"),
+    "read_time_s": "the time that a read takes",
+    "temperature_c": "the measurement's",
+}
+
+
+def assumed_label(names: Iterable[str]) -> str:
+    """Which constants were not measured, in a sentence.
+
+    >>> assumed_label(["kappa", "read_time_s", "start_s"])
+    'Not measured but assumed: kappa (κ of the I-V curve), read_time_s (the time that a read takes), start_s.'
+    """
+    of: dict[str, list[str]] = {}
+    for name in names:
+        of.setdefault(_ASSUMED.get(name, ""), []).append(name)
+    parts = [", ".join(some) + f" ({words})" * bool(words) for words, some in of.items()]
+    return f"Not measured but assumed: {', '.join(parts)}."
+
+
+def device_of(item: Held) -> DeviceLabels:
+    """What holds the network of a row."""
+    return DeviceLabels(item.device, item.device_params, item.mapping)
+
+
+def common_conditions(rows: Sequence[Row]) -> str:
+    """The second line of a heading of several devices: what they have in common."""
+    every = [_named(Setting.of(same[0]), params_of(same[0].device_params))[1] for same in by_setting(rows).values()]
+    shared = [text for text in every[0] if all(text in one for one in every)]
+    return " · ".join([*shared, *_sampling(rows)])
+
+
+def _named(of: DeviceLabels, params: Mapping[str, Any], varying: Sequence[str] = ()) -> tuple[str, list[str]]:
+    """A device with its mapping and the varying parameters in words, and what else is usually said of it."""
+    usual = _usual(params)
+    told = [text for text, names in usual if not names.isdisjoint(varying)]
+    told += [f"{name} = {_short(params[name])}" for name in varying if name in params and name not in _IN_HEADING]
+    named = ", ".join(filter(None, (of.device, of.mapping, *told)))
+    return named, [text for text, names in usual if names.isdisjoint(varying)]
 
 
 def constants(row: Row) -> str:
@@ -195,59 +296,69 @@ def line_labels(rows: Iterable[Row]) -> dict[tuple[str, ...], str]:
     return labels
 
 
-def _usual(params: Mapping[str, Any]) -> list[str]:
+def _usual(params: Mapping[str, Any]) -> list[tuple[str, set[str]]]:
+    """What is usually said of hardware, each with the parameters that it is of."""
     window = [params.get(f"g_{end}_us") for end in ("min", "max")]
-    parts = [] if None in window else [f"{_short(window[0])}–{_short(window[1])} µS"]
+    parts = [] if None in window else [(f"{_short(window[0])}–{_short(window[1])} µS", {"g_min_us", "g_max_us"})]
     if params.get("bits"):
-        parts.append(f"{params['bits']} bits in {params['slice_bits']}-bit slices")
+        parts.append((f"{params['bits']} bits in {params['slice_bits']}-bit slices", {"bits", "slice_bits"}))
     if params.get("scale") == "fixed":
-        parts.append(f"fixed scale, {params['fraction_bits']} fractional bits")
+        parts.append((f"fixed scale, {params['fraction_bits']} fractional bits", {"scale", "fraction_bits"}))
     elif "scale" in params:
-        parts.append(f"scale per {params['scale']}")
+        parts.append((f"scale per {params['scale']}", {"scale"}))
     if "clamp" in params:
-        parts.append(f"clamp {params['clamp']}")
+        parts.append((f"clamp {params['clamp']}", {"clamp"}))
     if "kappa" in params:
-        parts.append("linear cells" if params["kappa"] is None else f"κ = {_short(params['kappa'])}")
+        parts.append(("linear cells" if params["kappa"] is None else f"κ = {_short(params['kappa'])}", {"kappa"}))
     if "range_fraction" in params:
-        parts.append(f"r = {_short(params['range_fraction'])}")
+        parts.append((f"r = {_short(params['range_fraction'])}", {"range_fraction"}))
     if params.get("temperature_c") is not None:
-        parts.append(f"{_short(params['temperature_c'])} °C, {_short(params['activation_energy_ev'])} eV")
+        names = {"temperature_c", "activation_energy_ev"}
+        parts.append((f"{_short(params['temperature_c'])} °C, {_short(params['activation_energy_ev'])} eV", names))
     if params.get("levels"):
-        parts.append(f"{params['levels']} levels")
+        parts.append((f"{params['levels']} levels", {"levels"}))
     if "rows" in params or "columns" in params:
-        parts.append(f"arrays of {params.get('rows', 512)} × {params.get('columns', 512)}")
+        parts.append((f"arrays of {params.get('rows', 512)} × {params.get('columns', 512)}", {"rows", "columns"}))
     if params.get("converters"):
-        parts.append(_short(params["converters"]))
+        parts.append((_short(params["converters"]), {"converters"}))
     if wires := params.get("wires"):
         driver = f", drivers of {_short(wires['driver_ohm'])} Ω" if wires["driver_ohm"] else ""
-        parts.append(f"wires of {_short(wires['segment_ohm'])} Ω a cell{driver}")
+        parts.append((f"wires of {_short(wires['segment_ohm'])} Ω a cell{driver}", {"wires"}))
     parts += _cells(params)
-    if params.get("layers"):
-        count = len(params["layers"])
-        parts.append(f"{count} layer{'s' * (count > 1)} on other hardware")
-    if params.get("digital"):
-        count = len(params["digital"])
-        parts.append(f"{count} layer{'s' * (count > 1)} digital")
+    for name, where in (("layers", "on other hardware"), ("digital", "digital")):
+        if params.get(name):
+            count = len(params[name])
+            parts.append((f"{count} layer{'s' * (count > 1)} {where}", {name}))
+    if params.get("drawn_constants"):
+        parts.append(("constants drawn for each chip", {"drawn_constants"}))
     stuck = [params.get("stuck_on", 0), params.get("stuck_off", 0)]
-    return parts + [f"stuck on/off {stuck[0]:.3g}/{stuck[1]:.3g}"] * any(stuck)
+    parts += [(f"stuck on/off {stuck[0]:.3g}/{stuck[1]:.3g}", {"stuck_on", "stuck_off"})] * any(stuck)
+    return parts + ([(die_spread_label(params["die_spread"]), {"die_spread"})] if params.get("die_spread") else [])
 
 
-def _cells(params: Mapping[str, Any]) -> list[str]:
+def die_spread_label(spread: Mapping[str, Any]) -> str:
+    """By how much dies differ, as headings have it.
+
+    >>> die_spread_label({"drift_mean": 0.1, "drift_std": 0.1, "temperature_k": 5.0, "chips_per_die": 4})
+    'die to die ± 10 % drift mean, 10 % drift spread, 5 K; 4 chips a die'
+    """
+    shares = [f"{100 * spread[name]:.3g} % {word}" for name, word in _DIE_SHARES.items() if name in spread]
+    shares += [f"{spread[name]:g} K" for name in ("temperature_k",) if name in spread]
+    text = f"die to die ± {', '.join(shares) or '0'}"
+    return text + (f"; {spread['chips_per_die']} chips a die" if "chips_per_die" in spread else "")
+
+
+def _cells(params: Mapping[str, Any]) -> list[tuple[str, set[str]]]:
     """Room, number and targets of the cells, where they are not as usual."""
-    parts = []
-    if params.get("headroom_us"):
-        parts.append("headroom {:g}/{:g} µS".format(*params["headroom_us"]))
-    if params.get("parallel"):
-        parts.append(f"{params['parallel']} cells in parallel")
-    if params.get("combine"):
-        parts.append(f"{params['combine']} of parallel cells")
-    if params.get("mean_target_ages_s"):
-        parts.append(f"mean targets at {', '.join(map(age_label, params['mean_target_ages_s']))}")
-    if params.get("cells_ratio"):
-        parts.append(f"{params['cells_ratio']:.3g} × the cells")
-    if params.get("digital_percent"):
-        parts.append(f"{params['digital_percent']:.2g} % of the weights digital")
-    return parts
+    words: dict[str, Callable[[Any], str]] = {
+        "headroom_us": lambda value: "headroom {:g}/{:g} µS".format(*value),
+        "parallel": lambda value: f"{value} cells in parallel",
+        "combine": lambda value: f"{value} of parallel cells",
+        "mean_target_ages_s": lambda value: f"mean targets at {', '.join(map(age_label, value))}",
+        "cells_ratio": lambda value: f"{value:.3g} × the cells",
+        "digital_percent": lambda value: f"{value:.2g} % of the weights digital",
+    }
+    return [(text(params[name]), {name}) for name, text in words.items() if params.get(name)]
 
 
 def _sampling(rows: Sequence[Row]) -> list[str]:
@@ -267,7 +378,7 @@ def _count(lines: Iterable[Sequence[Row]], field: str) -> str:
     return f"{number} {'chip' if field == 'chip_seed' else 'training seed'}{'s' * (high > 1)}"
 
 
-def _differ(rows: Iterable[Row], name: str) -> bool:
+def _differ(rows: Iterable[Held], name: str) -> bool:
     return len({getattr(row, name) for row in rows}) > 1
 
 

@@ -23,8 +23,9 @@ from hwaware.report.drawing import (
     save,
     sentence,
 )
-from hwaware.report.labels import age_label, age_labels, heading, line_labels, metric_label
+from hwaware.report.labels import age_label, age_labels, heading, line_labels, low_label, metric_label
 from hwaware.results.costs import Costs, bytes_label, cost_of
+from hwaware.results.criteria import CRITERIA, Criteria
 from hwaware.results.row import Row
 from hwaware.results.setting import LINE, SETTING, group_by
 from hwaware.results.summary import Summary, summarise
@@ -34,13 +35,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+#: Ages that an axis names at most: more run into one another, and take seconds to draw.
+_TICKS = 11
+
 _OWN = {"finetuned": "#0072B2", "base": "#D55E00", "base_uncorrected": "#CC79A7"}
 
 
-def plot_accuracy(rows: Iterable[Row], path: str | Path, varying: Sequence[str] = ()) -> Path:
+def plot_accuracy(
+    rows: Iterable[Row], path: str | Path, varying: Sequence[str] = (), criteria: Criteria = CRITERIA
+) -> Path:
     """Accuracy against age for every network on one device, and returns the path.
 
-    Mean over chips (line), ± one standard deviation (band) and the 5th-percentile chip (dashed); base digital and
+    Mean over chips (line), ± one standard deviation (band) and the chip of the percentile (dashed); base digital and
     drift-free as horizontal lines. Age is logarithmic, with age 0 left of a break. With a single age, networks stand
     below one another instead.
 
@@ -48,18 +54,20 @@ def plot_accuracy(rows: Iterable[Row], path: str | Path, varying: Sequence[str] 
         rows: measurements of one setting.
         path: the PNG file to write.
         varying: device parameters to name in the title besides the usual ones.
+        criteria: which percentile is reported.
     """
     rows = list(rows)
     if len(group_by(rows, SETTING)) != 1:
         raise UserError("one figure shows one device with one mapping, metric and data set; select its rows first.")
-    lines = group_by(summarise(rows), LINE)
+    lines = group_by(summarise(rows, criteria=criteria), LINE)
+    low = low_label([one.n_chips for line in lines.values() for one in line], criteria)
     labels = line_labels(rows)
-    colours = _colours(list(labels.items()))
+    colours = line_colours(list(labels.items()))
     if len({row.age_s for row in rows}) == 1:
-        figure, top = _below_one_another({labels[line]: (one[0], colours[line]) for line, one in lines.items()})
+        figure, top = _below_one_another({labels[line]: (one[0], colours[line]) for line, one in lines.items()}, low)
         top.set_xlabel(sentence(f"{metric_label(rows[0].metric)} at {age_labels(rows)[rows[0].age_s]} (%)"))
         return save(figure, top, heading(rows, varying), path)
-    positions = _age_positions(row.age_s for row in rows)
+    positions = age_positions(row.age_s for row in rows)
     figure, axes = accuracy_figure(list(lines.values()))
     crowded = len(lines) > len(COLOURS)  # then only means and bands, and dashes tell lines of a colour apart
     for axis in axes:
@@ -70,9 +78,8 @@ def plot_accuracy(rows: Iterable[Row], path: str | Path, varying: Sequence[str] 
                 draw_mean(axis, x, summaries, colours[line], labels[line], dashes)
             else:
                 _draw_line(axis, x, summaries, labels[line], colours[line])
-    _age_axis(axes[-1], positions, age_labels(rows))
-    several = any(one.n_chips > 1 for line in lines.values() for one in line)
-    legend(figure, axes[0], several_chips=None if crowded else several)
+    age_axis(axes[-1], positions, age_labels(rows))
+    legend(figure, axes[0], None if crowded else low)
     return save(figure, axes[0], heading(rows, varying), path)
 
 
@@ -91,7 +98,7 @@ def plot_costs(rows: Iterable[Row], costs: Costs, path: str | Path, varying: Seq
     last = max(row.age_s for row in rows)
     rows = [row for row in rows if row.age_s == last]
     labels, points = line_labels(rows), []
-    colours = _colours(list(labels.items()))  # as in the figure of accuracy against age
+    colours = line_colours(list(labels.items()))  # as in the figure of accuracy against age
     for line, same in group_by(rows, LINE).items():
         cost = cost_of(same[0], costs)
         if same[0].method == "none":
@@ -148,15 +155,15 @@ def plot_sets(
     return save(figure, axis, title, path)
 
 
-def _below_one_another(lines: Mapping[str, tuple[Summary, str]]) -> tuple[Figure, Axes]:
-    """Each label's summary at one age in its colour: mean, deviation, 5th-percentile chip; the mean in digits, too."""
+def _below_one_another(lines: Mapping[str, tuple[Summary, str]], low: str) -> tuple[Figure, Axes]:
+    """Each label's summary at one age in its colour: mean, deviation, the low chip; the mean in digits, too."""
     figure, (axis,) = new_figure(height=2.0 + 0.34 * len(lines))
     base = next(iter(lines.values()))[0].base_digital
     axis.axvline(base, color="black", linewidth=1.2, label="base digital", zorder=0.9)
     for place, (one, colour) in enumerate(lines.values()):
         axis.errorbar(one.mean, place, xerr=band(one), color=colour, marker="o", capsize=3)
         if one.n_chips > 1:
-            axis.plot([one.p5], [place], marker="|", markersize=13, color=colour)
+            axis.plot([one.shown_low], [place], marker="|", markersize=13, color=colour)
         axis.plot([one.drift_free], [place], marker="D", markersize=5, fillstyle="none", color=colour)
         deviation = "" if math.isnan(one.std) else f" ± {one.std:.2f}"
         axis.annotate(f"{one.mean:.2f}{deviation}", (1, place), (4, 0), xycoords=("axes fraction", "data"),
@@ -166,9 +173,9 @@ def _below_one_another(lines: Mapping[str, tuple[Summary, str]]) -> tuple[Figure
     axis.grid(axis="y", visible=False)
     axis.grid(axis="x", alpha=0.25)
     axis.plot([], [], marker="D", fillstyle="none", markersize=5, linestyle="none", color=GREY, label="drift-free")
-    if any(one.n_chips > 1 for one, _ in lines.values()):
+    if low:
         axis.plot([], [], marker="o", linewidth=1.5, color=GREY, label="± 1 std over chips")
-        axis.plot([], [], marker="|", markersize=13, linestyle="none", color=GREY, label="5th-percentile chip")
+        axis.plot([], [], marker="|", markersize=13, linestyle="none", color=GREY, label=low)
     legend(figure, axis)
     return figure, axis
 
@@ -178,11 +185,11 @@ def _draw_line(axis: Axes, x: Sequence[float], summaries: Sequence[Summary], lab
     if any(one.n_chips > 1 for one in summaries):
         # A dash: a line of one point is none.
         alone: dict[str, Any] = {"marker": "_", "markersize": 12} if len(x) == 1 else {}
-        axis.plot(x, [one.p5 for one in summaries], color=colour, linewidth=1.2, linestyle="--", **alone)
+        axis.plot(x, [one.shown_low for one in summaries], color=colour, linewidth=1.2, linestyle="--", **alone)
     axis.axhline(summaries[0].drift_free, color=colour, linewidth=1.1, linestyle=":")
 
 
-def _age_positions(ages: Iterable[float]) -> dict[float, float]:
+def age_positions(ages: Iterable[float]) -> dict[float, float]:
     """Where each age stands: log10 of seconds, and age 0 one step left of the youngest other."""
     positive = sorted({age for age in ages if age > 0})
     positions = {age: math.log10(age) for age in positive}
@@ -191,9 +198,11 @@ def _age_positions(ages: Iterable[float]) -> dict[float, float]:
     return positions
 
 
-def _age_axis(axis: Axes, positions: Mapping[float, float], labels: Mapping[float, str]) -> None:
+def age_axis(axis: Axes, positions: Mapping[float, float], labels: Mapping[float, str]) -> None:
+    """The logarithmic axis of ages: ticks at these positions, and the break between age 0 and the first other."""
     ages = sorted(positions)
-    axis.set_xticks([positions[age] for age in ages], [labels.get(age, age_label(age)) for age in ages])
+    shown = ages if len(ages) <= _TICKS else [0.0, *_spread(ages[1:], positions)]
+    axis.set_xticks([positions[age] for age in shown], [labels.get(age, age_label(age)) for age in shown])
     if len(ages) > 1:  # the axis is cut between 0 and the first age on the logarithm
         cut = (positions[0.0] + positions[ages[1]]) / 2
         axis.plot([cut], [0], marker=[(-1, -2), (1, 2)], markersize=9, color="black", linestyle="none",
@@ -201,6 +210,14 @@ def _age_axis(axis: Axes, positions: Mapping[float, float], labels: Mapping[floa
     axis.set_xlabel("age since programming (log scale)")
 
 
-def _colours(labels: list[tuple[tuple[str, ...], str]]) -> dict[tuple[str, ...], str]:
+def _spread(ages: Sequence[float], positions: Mapping[float, float]) -> list[float]:
+    """Some ages, ascending, that stand evenly apart, the ends among them."""
+    start, end = positions[ages[0]], positions[ages[-1]]
+    wanted = [start + (end - start) * place / (_TICKS - 2) for place in range(_TICKS - 1)]
+    return list(dict.fromkeys(min(ages, key=lambda age: abs(positions[age] - one)) for one in wanted))
+
+
+def line_colours(labels: list[tuple[tuple[str, ...], str]]) -> dict[tuple[str, ...], str]:
+    """A colour for each labelled line, the same in all figures of a run."""
     spare = itertools.cycle([colour for colour in COLOURS if colour not in {_OWN.get(label) for _, label in labels}])
     return {line: _OWN.get(label) or next(spare) for line, label in labels}

@@ -7,25 +7,34 @@ from pathlib import Path
 
 from rich.console import Console
 
-from hwaware.report.by_class import apart, rich_tables
+from hwaware.report.by_class import apart, class_tables
+from hwaware.report.dies import die_tables
+from hwaware.report.distribution import plot_distribution
 from hwaware.report.html import Section
-from hwaware.report.labels import slug, varying_params
+from hwaware.report.labels import assumed_label, slug, varying_params
 from hwaware.report.plots import plot_accuracy, plot_costs
-from hwaware.report.tables import accuracy_tables
+from hwaware.report.side_by_side import few_grids, plot_side_by_side, several
+from hwaware.report.tables import rich_table
 from hwaware.results.costs import Costs, cost_of
+from hwaware.results.criteria import CRITERIA, Criteria
 from hwaware.results.csv import write_rows
 from hwaware.results.hits import Hits
 from hwaware.results.row import Row
-from hwaware.results.setting import LINE, by_setting, group_by
-from hwaware.results.summary import LOSS_POINTS, write_summary
+from hwaware.results.setting import LINE, by_setting, group_by, params_of
+from hwaware.results.summary import write_summary
 
 
-def print_tables(rows: Sequence[Row], loss_points: float = LOSS_POINTS, hits: Hits | None = None) -> None:
-    """The accuracy tables, one per device and metric, and that of classes; with hits, gains over samples as well."""
+def print_tables(rows: Sequence[Row], criteria: Criteria = CRITERIA, hits: Hits | None = None) -> None:
+    """One table of accuracy per metric, those of dies and of classes; with hits, gains over samples as well."""
     console = Console()
     rows, classes = apart(rows)
-    for table in [*accuracy_tables(rows, loss_points, hits), *rich_tables(classes)]:
-        console.print(table)
+    for grid in few_grids(rows, criteria, hits):
+        console.print(rich_table(grid, console.width))
+    for table in [*die_tables(rows, varying_params(rows)), *class_tables(classes)]:
+        console.print(table.rich())
+    for (device, params), _ in group_by(rows, ["device", "device_params"]).items():
+        if assumed := params_of(params).get("assumed"):
+            print(f"{device}: {assumed_label(assumed)}")
 
 
 def write_results(
@@ -33,16 +42,18 @@ def write_results(
     folder: Path,
     costs: Costs,
     chance: Mapping[str, float] | None = None,
-    loss_points: float = LOSS_POINTS,
+    criteria: Criteria = CRITERIA,
 ) -> list[Section]:
     """Writes ``rows.csv``, ``summary.csv`` (ratios, A*, yield, lifetime) and the plots; returns the latter by setting.
 
-    Where repairs have costs, accuracy is also drawn against what they store.
+    Several devices side by side come first. Where repairs have costs, accuracy is also drawn against what they store.
     """
     write_rows(folder / "rows.csv", rows)
-    write_summary(folder / "summary.csv", rows, chance, loss_points)
+    write_summary(folder / "summary.csv", rows, chance, criteria)
     rows = apart(rows)[0]
     varying, sections = varying_params(rows), []
+    for same in several(rows):
+        sections.append(Section(same, [plot_side_by_side(same, folder / "plots" / f"devices_{same[0].metric}.png")]))
     for same in by_setting(rows).values():
         # A figure has one network where it is repaired in several ways, else all of them.
         figures, plots = {"": same}, []
@@ -50,7 +61,10 @@ def write_results(
             figures = {f"_{network}": lines for network, lines in group_by(same, ["network"]).items()}
         for suffix, lines in figures.items():
             name = f"{slug(same, rows)}{suffix}.png"
-            plots.append(plot_accuracy(lines, folder / "plots" / f"accuracy_{name}", varying))
+            plots.append(plot_accuracy(lines, folder / "plots" / f"accuracy_{name}", varying, criteria))
+            if same[0].metric == rows[0].metric:
+                chips = plot_distribution(lines, folder / "plots" / f"chips_{name}", varying, criteria)
+                plots += [] if chips is None else [chips]
             repairs = [line[0] for line in group_by(lines, LINE).values()]
             if any(cost.bytes_stored for cost in (cost_of(row, costs) for row in repairs) if cost):
                 plots.append(plot_costs(lines, costs, folder / "plots" / f"costs_{name}", varying))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
@@ -14,23 +14,25 @@ from hwaware.report.labels import (
     constants,
     heading,
     line_labels,
+    low_label,
     marked_age,
     points_label,
     sampling_label,
     varying_params,
 )
 from hwaware.results.costs import CostLine, Costs, bytes_label, cost_of
+from hwaware.results.criteria import CRITERIA, Criteria
 from hwaware.results.hits import Hits, gain_over_samples
 from hwaware.results.row import Row
 from hwaware.results.setting import LINE, SETTING, Setting, by_setting, group_by
-from hwaware.results.summary import LOSS_POINTS, Summary, lifetime, paired_gain, summarise
+from hwaware.results.summary import Summary, lifetime, paired_gain, summarise
 
-_EXPLANATION = (
-    "Mean ± standard deviation over chips (5th-percentile chip), in percent. "
-    "Gains: mean paired difference ± 95 % confidence, in points."
-)
-#: So many lines stand side by side in a terminal; more stand below one another.
+#: So many lines stand side by side in a terminal; more stand below one another where there is room for their names.
 _SIDE_BY_SIDE = 3
+
+#: Of lines that stand below one another in a terminal: characters of a name that are not broken further, where there
+#: is room beside the others' narrowest cells.
+_NAME_WIDTH, _CELL_WIDTH = 24, 10
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Grid:
         ages: for each age as text, each line's summary; None where it was not measured.
         life: heading of the lifetimes.
         lifetimes: as text.
+        low: what the chip in brackets beside a mean is; empty where there is none.
+        yield_at, yields: heading of the yields, at the last age, and these as text.
         gain_over, gains: over what (and over what else than chips), and by how much at the last age; empty without a
             reference.
         sampling: how sure the number of samples makes base digital; empty where nobody knows.
@@ -59,15 +63,13 @@ class Grid:
     ages: dict[str, tuple[Summary | None, ...]]
     life: str
     lifetimes: tuple[str, ...]
+    low: str
+    yield_at: str
+    yields: tuple[str, ...]
     gain_over: str
     gains: tuple[str, ...]
     sampling: str
     costs: dict[str, tuple[str, ...]]
-
-
-def accuracy_tables(rows: Iterable[Row], loss_points: float = LOSS_POINTS, hits: Hits | None = None) -> list[Table]:
-    """One table for the terminal per setting; print them with a ``rich.console.Console``."""
-    return [_rich(grid) for grid in grids(rows, loss_points=loss_points, hits=hits)]
 
 
 def markdown_table(
@@ -95,7 +97,7 @@ def grids(
     varying: Sequence[str] = (),
     against: str = "base",
     costs: Costs | None = None,
-    loss_points: float = LOSS_POINTS,
+    criteria: Criteria = CRITERIA,
     hits: Hits | None = None,
 ) -> list[Grid]:
     """One table per setting, in order of appearance; arguments as for :func:`markdown_table`, and ``summarise``.
@@ -104,11 +106,12 @@ def grids(
     """
     rows = list(rows)
     named = tuple(dict.fromkeys((*varying, *varying_params(rows))))
-    reference = _of_network(rows, against)
-    return [_grid(same, named, reference, costs or {}, loss_points, hits) for same in by_setting(rows).values()]
+    reference = of_network(rows, against)
+    return [_grid(same, named, reference, costs or {}, criteria, hits) for same in by_setting(rows).values()]
 
 
-def _of_network(rows: Iterable[Row], name: str) -> list[Row]:
+def of_network(rows: Iterable[Row], name: str) -> list[Row]:
+    """A network's rows without repairs."""
     return [row for row in rows if row.network == name and row.method == "none"]
 
 
@@ -125,31 +128,54 @@ def _grid(
     varying: Sequence[str],
     reference: Sequence[Row],
     costs: Costs,
-    loss_points: float,
+    criteria: Criteria,
     hits: Hits | None,
 ) -> Grid:
-    title, conditions = heading(rows, varying)
-    lines = group_by(rows, LINE)
     labels = line_labels(rows)
-    summaries = {line: {one.age_s: one for one in summarise(lines[line], loss_points=loss_points)} for line in lines}
-    last = max(row.age_s for row in rows)
-    reference = _comparable(reference, rows[0], last)
-    first = [next(iter(ages.values())) for ages in summaries.values()]
+    lines = {labels[line]: same for line, same in group_by(rows, LINE).items()}
+    return grid_of(lines, (*heading(rows, varying), constants(rows[0])), reference, costs, criteria, hits)
+
+
+def grid_of(
+    lines: Mapping[str, Sequence[Row]],
+    headings: tuple[str, str, str],
+    reference: Sequence[Row],
+    costs: Costs,
+    criteria: Criteria,
+    hits: Hits | None,
+) -> Grid:
+    """A table of lines that have metric and samples in common, each the rows of one setting.
+
+    Args:
+        lines: by what they are called.
+        headings: title, conditions, and the device's remaining parameters.
+        reference: rows that gains are counted over, where they are comparable.
+        costs, criteria, hits: see :func:`grids`.
+    """
+    rows = [row for same in lines.values() for row in same]
+    ages, last = age_labels(rows), max(row.age_s for row in rows)
+    summaries = [{one.age_s: one for one in summarise(same, criteria=criteria)} for same in lines.values()]
+    first = [next(iter(of_line.values())) for of_line in summaries]
+    references = [_comparable(reference, same[0], last) for same in lines.values()]
     ends = [[row for row in same if row.age_s == last] for same in lines.values()]
-    if hits is not None and (len({row.seed for row in rows}) > 1 or not all(map(hits.has, (reference, *ends)))):
+    if hits is not None and (len({row.seed for row in rows}) > 1 or not all(map(hits.has, (*references, *ends)))):
         hits = None
+    over = next((found[0].network for found in references if found), None)
     return Grid(
-        title=title,
-        conditions=conditions,
-        constants=constants(rows[0]),
-        lines=tuple(labels[line] for line in lines),
+        title=headings[0],
+        conditions=headings[1],
+        constants=headings[2],
+        lines=tuple(lines),
         base_digital=tuple(f"{one.base_digital:.2f}" for one in first),
         drift_free=tuple(f"{one.drift_free:.2f}" for one in first),
-        ages={label: tuple(summaries[line].get(age_s) for line in lines) for age_s, label in age_labels(rows).items()},
-        life=life_heading(loss_points),
-        lifetimes=tuple(_life(lines[line], loss_points) for line in lines),
-        gain_over=_gain_heading(reference[0].network, age_labels(rows)[last], hits) if reference else "",
-        gains=tuple(_gain(end, reference, hits) for end in ends),
+        ages={label: tuple(of_line.get(age_s) for of_line in summaries) for age_s, label in ages.items()},
+        life=life_heading(criteria),
+        lifetimes=tuple(_life(same, criteria) for same in lines.values()),
+        low=low_label([one.n_chips for of_line in summaries for one in of_line.values()], criteria),
+        yield_at=yield_heading(ages[last], criteria),
+        yields=tuple(yield_text(of_line.get(last), criteria) for of_line in summaries),
+        gain_over=_gain_heading(over, ages[last], hits) if over else "",
+        gains=tuple(_gain(end, found, hits) for end, found in zip(ends, references, strict=True)),
         sampling=sampling_label(rows[0].metric, rows[0].base_digital, rows[0].n_samples),
         costs=_cost_columns([cost_of(same[0], costs) for same in lines.values()]) if costs else {},
     )
@@ -172,21 +198,35 @@ def _cost_columns(lines: Sequence[CostLine | None]) -> dict[str, tuple[str, ...]
 
 
 def accuracy_text(summary: Summary | None) -> str:
-    """``mean ± std (5th-percentile chip)``; a dash for what was not measured."""
+    """``mean ± std (low chip)``, which :func:`low_label` names; a dash for what was not measured."""
     if summary is None:
         return "–"
     if math.isnan(summary.std):
         return f"{summary.mean:.2f}"
-    return f"{summary.mean:.2f} ± {summary.std:.2f} ({summary.p5:.2f})"
+    return f"{summary.mean:.2f} ± {summary.std:.2f} ({summary.shown_low:.2f})"
 
 
-def life_heading(loss_points: float) -> str:
+def life_heading(criteria: Criteria) -> str:
     """Heading of the lifetimes."""
-    return f"life to −{points_label(loss_points)}"
+    of = "" if criteria.yield_percent is None else f" of {criteria.yield_percent:g} % of chips"
+    return f"life{of} to −{points_label(criteria.loss_points)}"
 
 
-def _life(rows: Sequence[Row], loss_points: float) -> str:
-    life, setting = lifetime(rows, loss_points), Setting.of(rows[0])
+def yield_heading(age: str, criteria: Criteria) -> str:
+    """Heading of the yields at an age."""
+    return f"yield at {age}" + ("" if criteria.yield_percent is None else f", {criteria.yield_percent:g} % asked")
+
+
+def yield_text(summary: Summary | None, criteria: Criteria) -> str:
+    """The share of good chips, and whether it misses the yield that is asked; a dash for what was not measured."""
+    if summary is None or summary.n_chips == 1:
+        return "–"
+    missed = criteria.yield_percent is not None and summary.yield_percent < criteria.yield_percent
+    return f"{summary.yield_percent:.4g} %" + " (missed)" * missed
+
+
+def _life(rows: Sequence[Row], criteria: Criteria) -> str:
+    life, setting = lifetime(rows, criteria), Setting.of(rows[0])
     if life is None:
         return "–"
     if not life.ends:
@@ -214,31 +254,43 @@ def _gain(rows: Sequence[Row], reference: Sequence[Row], hits: Hits | None) -> s
     return f"{gain.mean:+.2f}" + ("" if math.isnan(gain.margin) else f" ± {gain.margin:.2f}")
 
 
-def _rich(grid: Grid) -> Table:
+def rich_table(grid: Grid, width: int = 80) -> Table:
+    """For a terminal of so many columns; print it with a ``rich.console.Console``."""
     title = Text.assemble((grid.title, "bold"), "\n", (grid.conditions, "dim"))
     device = f"Device: {grid.constants}." if grid.constants else ""
-    footnote = " ".join(filter(None, (_EXPLANATION, grid.sampling, device)))
+    footnote = " ".join(filter(None, (_explanation(grid), grid.sampling, device)))
     table = Table(title=title, caption=Text(footnote), title_style="")
     ages = {age: list(map(accuracy_text, summaries)) for age, summaries in grid.ages.items()}
-    columns = {"drift-free": grid.drift_free, **ages, grid.life: grid.lifetimes}
+    columns = {"drift-free": grid.drift_free, **ages, grid.life: grid.lifetimes, grid.yield_at: grid.yields}
     if any(grid.gains):
         columns[grid.gain_over] = grid.gains
-    if len(grid.lines) > _SIDE_BY_SIDE:
-        table.add_column("network", overflow="fold")
+    room = width - _CELL_WIDTH * len(columns) - 4
+    if len(grid.lines) > _SIDE_BY_SIDE and (room >= _NAME_WIDTH // 2 or len(grid.lines) >= len(columns)):
+        room = max(1, min(max(map(len, grid.lines)), _NAME_WIDTH, room))
+        table.add_column("network", overflow="fold", min_width=room)
         for name in columns:
             table.add_column(Text(name), justify="right")
         table.add_row("base digital", " / ".join(dict.fromkeys(grid.base_digital)), end_section=True)
         for line, *cells in zip(grid.lines, *columns.values(), strict=True):
             table.add_row(Text(line), *cells)
         return table
-    table.add_column("age", no_wrap=True)
+    table.add_column("age", no_wrap=len(grid.lines) <= _SIDE_BY_SIDE)
     for line in grid.lines:
-        table.add_column(Text(line), justify="right")
+        table.add_column(Text(line), justify="right", overflow="fold")
     table.add_row("base digital", *grid.base_digital)
     sections = ("drift-free", list(ages)[-1])
     for name, column in columns.items():
         table.add_row(name, *column, end_section=name in sections)
     return table
+
+
+def _explanation(grid: Grid) -> str:
+    """What the cells are."""
+    spread = (
+        f"Mean ± standard deviation over chips ({grid.low}), in percent." if grid.low else "In percent, of one chip."
+    )
+    gained = "Gains: mean paired difference ± 95 % confidence, in points."
+    return " ".join([spread, *[gained] * any(grid.gains)])
 
 
 def _markdown(grid: Grid) -> str:

@@ -7,31 +7,31 @@ from collections.abc import Sequence
 
 from hwaware.report.labels import line_labels, marked_age, metric_label, points_label
 from hwaware.results.costs import Costs, bytes_label, cost_of
+from hwaware.results.criteria import CRITERIA, Criteria, sure_yield
 from hwaware.results.row import Row
 from hwaware.results.setting import LINE, Setting, group_by
-from hwaware.results.summary import LOSS_POINTS, Summary, lifetime, summarise
+from hwaware.results.summary import Summary, lifetime, summarise
 
 #: Points that an accuracy may lie below the best to count as one of the good ones, of which the cheapest is named.
 _NEAR_POINTS = 0.5
 
 
-def in_words(rows: Sequence[Row], costs: Costs, loss_points: float = LOSS_POINTS) -> list[str]:
+def in_words(rows: Sequence[Row], costs: Costs, criteria: Criteria = CRITERIA) -> list[str]:
     """Sentences on the networks of one setting, then on their repairs, most important first.
 
     Args:
         rows: measurements of one setting.
         costs: what repairs cost.
-        loss_points: that count as small.
+        criteria: which loss is small, and which yield is asked.
     """
     last = max(row.age_s for row in rows)
     labels, lines = line_labels(rows), group_by(rows, LINE)
     summaries = {
-        line: summarise([row for row in same if row.age_s == last], loss_points=loss_points)
-        for line, same in lines.items()
+        line: summarise([row for row in same if row.age_s == last], criteria=criteria) for line, same in lines.items()
     }
     ends = {line: found[0] for line, found in summaries.items() if found}
     alone = [line for line in ends if lines[line][0].method == "none"]
-    sentences = [_network(labels[line], lines[line], ends[line], loss_points) for line in alone]
+    sentences = [_network(labels[line], lines[line], ends[line], criteria) for line in alone]
     for network in dict.fromkeys(one.network for one in ends.values()):
         repaired = {line: one for line, one in ends.items() if one.network == network and one.method != "none"}
         if repaired:
@@ -41,25 +41,42 @@ def in_words(rows: Sequence[Row], costs: Costs, loss_points: float = LOSS_POINTS
     return sentences
 
 
-def _network(label: str, rows: Sequence[Row], end: Summary, loss_points: float) -> str:
+def _network(label: str, rows: Sequence[Row], end: Summary, criteria: Criteria) -> str:
     metric, loss = metric_label(end.metric), end.base_digital - end.mean
     against = (
         f"{abs(loss):.2f} points {'below' if loss > 0 else 'above'} the digital network's {end.base_digital:.2f} %"
     )
     text = f"{label}: {end.mean:.2f} % {metric} {_at(end)}, {against}"
     if end.n_chips > 1:
-        good = round(end.yield_percent * end.n_chips / 100)
-        text += f"; {good} of {end.n_chips} chips lose at most {points_label(loss_points)}"
-    life = lifetime(rows, loss_points)
+        text += f"; {end.n_good} of {end.n_chips} chips lose at most {points_label(criteria.loss_points)}"
+        text += _yield(end, criteria)
+    life = lifetime(rows, criteria)
+    what, within = "The mean", "within that"
+    if criteria.yield_percent is not None:
+        what, within = "The yield", f"at {criteria.yield_percent:g} % or more"
     if life is None:
         return f"{text}."
     if not life.ends:
-        return f"{text}. The mean keeps within that all the time."
+        return f"{text}. {what} keeps {within} all the time."
     if life.before_s == min(row.age_s for row in rows):
-        return f"{text}. The mean is below that from the first age on."
+        return f"{text}. {what} is below that from the first age on."
     if life.at_s is not None:
-        return f"{text}. The mean keeps within that for {_age(life.at_s, end)}."
-    return f"{text}. The mean falls below that between {_age(life.after_s, end)} and {_age(life.before_s, end)}."
+        return f"{text}. {what} keeps {within} for {_age(life.at_s, end)}."
+    return f"{text}. {what} falls below that between {_age(life.after_s, end)} and {_age(life.before_s, end)}."
+
+
+def _yield(end: Summary, criteria: Criteria) -> str:
+    """What so many good chips show of the yield that is asked."""
+    if criteria.yield_percent is None:
+        return ""
+    asked = f"{criteria.yield_percent:g} %"
+    if end.yield_percent < criteria.yield_percent:
+        return f", which misses the yield of {asked}"
+    sure, needed = sure_yield(end.n_good, end.n_chips), criteria.chips_of_yield
+    if sure >= criteria.yield_percent:
+        return f", which shows the yield of {asked}"
+    takes = "" if needed is None else f": {asked} takes {needed:,} chips, all good"
+    return f", which shows a yield of {math.floor(sure):d} % (with 95 % confidence{takes})"
 
 
 def _repairs(

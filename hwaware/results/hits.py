@@ -18,6 +18,7 @@ import numpy as np
 
 from hwaware.errors import UserError
 from hwaware.results.csv import IDENTITY
+from hwaware.results.dies import die_of_row
 from hwaware.results.files import replacing
 from hwaware.results.row import Row
 from hwaware.results.summary import Gain, crossed_margin
@@ -167,6 +168,10 @@ def gain_over_samples(
     chips = sorted(set(ours) & set(others))
     if not chips:
         return None
-    table = 100.0 * np.array([ours[chip].astype(float) - others[chip] for chip in chips])
-    mean, several = float(table.mean()), len(chips) > 1
-    return Gain(len(chips), mean, crossed_margin(table) if several else math.nan, (mean,))
+    die_of = {row.chip_seed: die_of_row(row) for row in rows}
+    of_dies: dict[int, list[np.ndarray]] = {}
+    for chip in chips:
+        of_dies.setdefault(die_of[chip], []).append(ours[chip].astype(float) - others[chip])
+    table = 100.0 * np.array([np.mean(of_die, axis=0) for of_die in of_dies.values()])
+    mean, several = float(table.mean()), len(table) > 1
+    return Gain(len(table), mean, crossed_margin(table) if several else math.nan, (mean,))

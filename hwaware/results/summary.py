@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from hwaware.results.criteria import CRITERIA, Criteria
 from hwaware.results.csv import write_csv
+from hwaware.results.dies import die_of_row, die_variance
 from hwaware.results.row import Row
 from hwaware.results.setting import LINE, SETTING, Setting, group_by
-
-#: Points below base digital at which a chip no longer counts as good, and a network's life ends, by default.
-LOSS_POINTS = 1.0
 
 
 @dataclass(frozen=True)
@@ -26,14 +25,15 @@ class Summary:
     Attributes:
         n_chips: chips measured (per training seed; several seeds are pooled).
         mean, std: over chips; the sample standard deviation, nan for a single chip.
-        p5: the 5th-percentile chip, linearly interpolated.
+        low: the chip at the percentile that is asked for, linearly interpolated; nan of fewer chips than it takes.
+        worst: the least accurate chip.
         drift_free: the exact network placed on the chip.
         base_digital: the digital network that was started from.
         ratio_drift_free, ratio_base_digital: ``mean`` over either.
         normalised: A* = 1 - (err - err_base)/(err_chance - err_base), iso-accurate above 0.99
             (Rasch et al., "Hardware-aware training for large-scale and diverse deep learning inference workloads using
             in-memory computing-based accelerators", arXiv 2302.08469); nan where chance is not known.
-        yield_percent: the share of chips at most ``loss_points`` below base digital.
+        yield_percent: the share of good chips: at most ``loss_points`` below base digital.
     """
 
     recipe: str
@@ -51,7 +51,8 @@ class Summary:
     n_chips: int
     mean: float
     std: float
-    p5: float
+    low: float
+    worst: float
     drift_free: float
     base_digital: float
     ratio_drift_free: float
@@ -59,28 +60,35 @@ class Summary:
     normalised: float
     yield_percent: float
 
+    @property
+    def shown_low(self) -> float:
+        """The chip that is shown beside the mean: that of the percentile or, of too few chips, the worst."""
+        return self.worst if math.isnan(self.low) else self.low
+
+    @property
+    def n_good(self) -> int:
+        """Good chips."""
+        return round(self.yield_percent * self.n_chips / 100)
+
 
 def summarise(
-    rows: Iterable[Row], chance: Mapping[str, float] | None = None, loss_points: float = LOSS_POINTS
+    rows: Iterable[Row], chance: Mapping[str, float] | None = None, criteria: Criteria = CRITERIA
 ) -> list[Summary]:
     """One summary per setting, line and age, lines in order of appearance and ages ascending.
 
     Args:
         rows: measurements, any mixture.
         chance: value (percent) of each metric without any knowledge, for A*: see ``hwaware.metrics.chance``.
-        loss_points: points that a good chip may lie below base digital.
+        criteria: what a good chip is, and which percentile is asked for.
     """
     summaries = []
     for line in group_by(rows, SETTING + LINE).values():
-        summaries += [
-            _summary(same, chance or {}, loss_points) for _, same in sorted(group_by(line, ["age_s"]).items())
-        ]
+        summaries += [_summary(same, chance or {}, criteria) for _, same in sorted(group_by(line, ["age_s"]).items())]
     return summaries
 
 
-def _summary(rows: list[Row], chance: Mapping[str, float], loss_points: float) -> Summary:
-    values = [row.value for row in rows]
-    several = len(values) > 1
+def _summary(rows: list[Row], chance: Mapping[str, float], criteria: Criteria) -> Summary:
+    values = sorted(row.value for row in rows)
     mean = statistics.fmean(values)
     drift_free = statistics.fmean(row.drift_free for row in rows)
     base = statistics.fmean(row.base_digital for row in rows)
@@ -88,15 +96,23 @@ def _summary(rows: list[Row], chance: Mapping[str, float], loss_points: float) -
         **{name: getattr(rows[0], name) for name in (*SETTING, *LINE, "age_s")},
         n_chips=len(rows),
         mean=mean,
-        std=statistics.stdev(values) if several else math.nan,
-        p5=statistics.quantiles(values, n=20, method="inclusive")[0] if several else mean,
+        std=statistics.stdev(values) if len(values) > 1 else math.nan,
+        low=_percentile(values, criteria.percentile) if len(values) >= criteria.chips_of_percentile else math.nan,
+        worst=values[0],
         drift_free=drift_free,
         base_digital=base,
         ratio_drift_free=_ratio(mean, drift_free),
         ratio_base_digital=_ratio(mean, base),
         normalised=1 - _ratio(base - mean, base - chance.get(rows[0].metric, math.nan)),
-        yield_percent=100.0 * sum(row.value >= row.base_digital - loss_points for row in rows) / len(rows),
+        yield_percent=100.0 * sum(row.value >= row.base_digital - criteria.loss_points for row in rows) / len(rows),
     )
+
+
+def _percentile(ascending: Sequence[float], percent: float) -> float:
+    """Linearly interpolated."""
+    place, part = divmod(percent / 100 * (len(ascending) - 1), 1)
+    low, high = ascending[int(place)], ascending[min(int(place) + 1, len(ascending) - 1)]
+    return low + part * (high - low)
 
 
 def _ratio(numerator: float, denominator: float) -> float:
@@ -108,7 +124,7 @@ class Gain:
     """Mean difference between two networks or methods on the same chips.
 
     Attributes:
-        n_pairs: chips that both were measured on, with every training seed.
+        n_pairs: chips (dies, where chips share them) that both were measured on, with every training seed.
         mean: of the differences, in points.
         margin: half the 95 % confidence interval over chips and, of three training seeds or more, over these; nan for
             fewer than two chips, and for two seeds, of which nobody can tell how far others would lie.
@@ -124,17 +140,18 @@ class Gain:
 def paired_gain(rows: Iterable[Row], reference: Iterable[Row]) -> Gain | None:
     """How much better ``rows`` are than ``reference``, chip by chip; None where they have no chip in common.
 
-    Each side is one network by one method at one age and metric; pairs have chip and training seed in common.
+    Each side is one network by one method at one age and metric; pairs have chip and training seed in common. Chips of
+    one die are not independent: theirs count as one pair, by its mean.
     """
     theirs = {(row.chip_seed, row.seed): row.value for row in reference}
-    by_seed: dict[int, dict[int, float]] = {}
+    by_seed: dict[int, dict[int, list[float]]] = {}
     for row in rows:
         if (key := (row.chip_seed, row.seed)) in theirs:
-            by_seed.setdefault(row.seed, {})[row.chip_seed] = row.value - theirs[key]
+            by_seed.setdefault(row.seed, {}).setdefault(die_of_row(row), []).append(row.value - theirs[key])
     chips = sorted(set.intersection(*map(set, by_seed.values()))) if by_seed else []
     if not chips:
         return None
-    differences = [[of_seed[chip] for chip in chips] for of_seed in by_seed.values()]
+    differences = [[statistics.fmean(of_seed[chip]) for chip in chips] for of_seed in by_seed.values()]
     means = tuple(statistics.fmean(of_seed) for of_seed in differences)
     margin = crossed_margin(differences) if len(differences) != 2 else math.nan
     return Gain(len(chips), statistics.fmean(means), margin, means)
@@ -192,7 +209,7 @@ NARROW = 2.0
 
 @dataclass(frozen=True)
 class Life:
-    """For how long the mean accuracy of one line keeps within some points of the base digital network's.
+    """For how long one line keeps what is asked: of its mean accuracy, or of the share of good chips.
 
     Attributes:
         after_s: the last evaluated age (s) at which it still does; 0 where it does at none.
@@ -211,19 +228,23 @@ class Life:
         return self.before_s < math.inf
 
 
-def lifetime(rows: Iterable[Row], loss_points: float = LOSS_POINTS) -> Life | None:
-    """Between which evaluated ages the mean of one line first falls more than ``loss_points`` below base digital.
+def lifetime(rows: Iterable[Row], criteria: Criteria = CRITERIA) -> Life | None:
+    """Between which evaluated ages one line first misses what is asked.
 
-    With fewer than two ages above 0 there is no course of time (a device without a law of time has only one): None.
+    That is where its mean falls more than ``loss_points`` below base digital or, where a yield is asked, where fewer
+    chips are good. With fewer than two ages above 0 there is no course of time (a device without a law of time has only
+    one): None.
     """
-    summaries = summarise(rows)
+    summaries = summarise(rows, criteria=criteria)
     if len(group_by(summaries, SETTING + LINE)) != 1:
         raise ValueError("a lifetime needs the rows of exactly one network on one device, by one method and metric.")
     if sum(one.age_s > 0 for one in summaries) < 2:
         return None
     before: tuple[float, float] | None = None
     for now in summaries:
-        margin = now.mean - (now.base_digital - loss_points)
+        margin = now.mean - (now.base_digital - criteria.loss_points)
+        if criteria.yield_percent is not None:
+            margin = now.yield_percent - criteria.yield_percent
         if margin < 0:
             if before is None:
                 return Life(0.0, now.age_s)
@@ -235,29 +256,40 @@ def lifetime(rows: Iterable[Row], loss_points: float = LOSS_POINTS) -> Life | No
     return Life(summaries[-1].age_s, math.inf)
 
 
+#: Columns of a summary that say how chips' variance parts, where they share dies.
+_OF_DIES = ("std_between_dies", "std_within_die", "die_share_percent", "die_share_low", "die_share_high")
+
+
 def write_summary(
-    path: str | Path, rows: Iterable[Row], chance: Mapping[str, float] | None = None, loss_points: float = LOSS_POINTS
+    path: str | Path, rows: Iterable[Row], chance: Mapping[str, float] | None = None, criteria: Criteria = CRITERIA
 ) -> Path:
     """Writes what the rows amount to as CSV, a line per network and age, and returns the path.
 
-    Columns are the fields of ``Summary`` and, the same for all ages of a network, ``lifetime_s`` with ``lifetime_is``:
-    ``at`` that age the mean falls more than ``loss_points`` below base digital; or it does ``after`` that age, and
+    Columns are the fields of ``Summary`` (``low`` is ``p5`` for the 5th percentile) and, the same for all ages of a
+    network, ``lifetime_s`` with ``lifetime_is``: ``at`` that age it misses what is asked; or ``after`` that age, and
     before ``lifetime_before_s``, the next that was evaluated; or the lifetime is ``below`` the first of them, or
-    ``above`` the last. ``extrapolated`` is 1 where the device was not measured at that age. What is not known is an
-    empty cell.
+    ``above`` the last. ``extrapolated`` is 1 where the device was not measured at that age. Where chips share dies,
+    further columns have what :class:`~hwaware.results.dies.DieVariance` says, ``std_between_dies`` to
+    ``die_share_high``. What is not known is an empty cell.
 
     Args:
         path: the file, replaced as a whole.
         rows: measurements, any mixture.
-        chance, loss_points: see ``summarise``.
+        chance: see ``summarise``.
+        criteria: see ``lifetime``.
     """
-    lines = []
+    lines, dies = [], []
     for line in group_by(rows, SETTING + LINE).values():
-        summaries, life = summarise(line, chance, loss_points), _in_file(lifetime(line, loss_points))
+        summaries, life = summarise(line, chance, criteria), _in_file(lifetime(line, criteria))
         setting = Setting.of(line[0])
         lines += [(*astuple(one), *life[:2], int(setting.extrapolates(one.age_s)), life[2]) for one in summaries]
-    header = [field.name for field in fields(Summary)]
+        by_age = group_by(line, ["age_s"])
+        dies += [die_variance(by_age[one.age_s]) for one in summaries]
+    header = [f"p{criteria.percentile:g}" if field.name == "low" else field.name for field in fields(Summary)]
     header += ["lifetime_s", "lifetime_is", "extrapolated", "lifetime_before_s"]
+    if any(dies):
+        header += _OF_DIES
+        lines = [(*line, *(astuple(one) if one else ("",) * 7)[2:]) for line, one in zip(lines, dies, strict=True)]
     return write_csv(path, header, ([known(value) for value in line] for line in lines))
 
 

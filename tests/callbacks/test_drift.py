@@ -103,6 +103,7 @@ def test_everything_a_run_leaves(fitted):
             for name in (
                 "accuracy_reram_cmo_differential_top1",
                 "accuracy_reram_cmo_differential_top5",
+                "chips_reram_cmo_differential_top1",
                 "conductances_reram_cmo_differential",
                 "learning",
                 "transform_reram_cmo_differential",
@@ -111,8 +112,9 @@ def test_everything_a_run_leaves(fitted):
     }
 
 
-def test_drift_repeats_the_rows_of_the_fit(fitted, tmp_path):
+def test_drift_repeats_the_rows_of_the_fit(fitted, tmp_path, capsys):
     rows = drift(tmp_path, "--weights", fitted / "model.safetensors")
+    assert "finetuned for other hardware" not in capsys.readouterr().out
     assert rows == [row for row in measured(fitted / "rows.csv") if row.network != "base_uncorrected"]
 
 
@@ -130,7 +132,7 @@ def test_drift_without_weights_takes_the_recipes(fitted, tmp_path):
 
 
 @pytest.mark.slow
-def test_several_devices_and_an_ablations_name(fitted, tmp_path):
+def test_several_devices_and_an_ablations_name(fitted, tmp_path, capsys):
     tensor = "{device: {name: reram_relative, relative_drift: 0.2}}"
     channel = "{device: {name: reram_relative}, encoding: {scale: channel}}"
     hardware = ("--evaluation.hardware", f"[{tensor}, {channel}]")
@@ -146,6 +148,13 @@ def test_several_devices_and_an_ablations_name(fitted, tmp_path):
     ]
     plots = tmp_path / "finetune" / "version_0" / "plots"
     assert len(list(plots.glob("conductances_*.png"))) == 2
+    assert (plots / "devices_top1.png").is_file()
+    printed, page = capsys.readouterr().out, (tmp_path / "finetune" / "version_0" / "report.html").read_text()
+    assert printed.count("tiny_test_net on digits · reram_relative, differential: 2 side by side") == 2  # metrics
+    for scale in ("tensor", "channel"):
+        said = f"than it is scored on (reram_relative, scale per {scale}"
+        said = f"retention was finetuned for other hardware (reram_cmo, scale per tensor) {said}"
+        assert printed.count(said) == 1 and said in page
 
 
 @pytest.mark.slow
@@ -186,9 +195,11 @@ def test_wrong_requests(tmp_path, capsys, arguments, reason):
 def test_a_loss_of_ones_own_ends_a_life(tmp_path, capsys):
     arguments = ["drift", "--config", FINETUNE, "--model.weights", str(pretrained_weights())]
     arguments += ["--trainer.default_root_dir", str(tmp_path), "--evaluation.networks", "[base]"]
-    run(*arguments, "--evaluation.loss_points", 30)
-    assert "life to −30" in capsys.readouterr().out
+    run(*arguments, "--evaluation.loss_points", 30, "--evaluation.percentile", 1, "--evaluation.yield", 99)
+    assert "life of 99 % of chips to −30" in " ".join(capsys.readouterr().out.split())
     with (tmp_path / "finetune" / "version_0" / "summary.csv").open() as file:
         assert {float(line["yield_percent"]) for line in csv.DictReader(file) if line["metric"] == "top1"} == {100.0}
+        file.seek(0)
+        assert "p1" in next(csv.reader(file))
     assert main([*arguments, "--evaluation.loss_points", "0"]) == 2
     assert "loss_points=0.0 must lie in (0, 100)" in capsys.readouterr().err

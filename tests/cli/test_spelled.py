@@ -59,6 +59,14 @@ def test_only_under_keys_of_seconds(monkeypatch):
     assert spelled_options(words) == [*expected, "--name", "4s", "--lr", "1e-3"]
 
 
+def test_a_word_that_python_keeps():
+    words = ["--evaluation.yield", "99", "--evaluation.yield=99", "--other.yield", "1"]
+    expected = ["--evaluation.yield_percent", "99", "--evaluation.yield_percent=99", "--other.yield", "1"]
+    assert spelled_options(words) == expected
+    table = {"evaluation": {"yield": 99, "ages_s": ["1h"]}, "yield": 1}
+    assert spelled_out(table) == {"evaluation": {"yield_percent": 99, "ages_s": [3600]}, "yield": 1}
+
+
 def test_a_recipe_and_options(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "base.yaml").write_text(Path(FINETUNE).read_text())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
@@ -55,7 +56,8 @@ def test_all_files_are_there_and_nothing_else(folder):
     for figure in ("state", "time"):
         with Image.open(folder / "own" / f"mine_{figure}.png") as image:
             assert image.format == "PNG"
-        assert "extrapolated" in (folder / "own" / f"mine_{figure}.svg").read_text()
+        text = (folder / "own" / f"mine_{figure}.svg").read_text()
+        assert "extrapolated" in text and "bands: 95 %" in text
 
 
 def test_the_device_file_says_what_it_rests_on(folder):
@@ -68,7 +70,8 @@ def test_the_device_file_says_what_it_rests_on(folder):
         "log_time: ",
         "power_law_decay: not fitted: it needs 4 targets; there are 3",
         "Read noise can't be told from drift",
-        "read_time_s (1e-06). g_min_us and g_max_us are the lowest and the highest target",
+        "Not measured but assumed: kappa (κ of the I-V curve), g_min_us, g_max_us (the window: lowest and",
+        "Formula (g in µS, t in s): σ_prog = programming_std_slope·g + programming_std_offset_us; mean drift = ",
         "No cell was read twice at time_s=0",
         "The clamp is '",
         "10 fits to cells drawn with replacement",
@@ -99,13 +102,50 @@ def test_show_and_plot_mark_what_was_not_measured(folder, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_chips_of_the_fitted_device_are_aged(folder, tmp_path):
+def test_chips_of_the_fitted_device_are_aged(folder, tmp_path, capsys):
     command = ["drift", "--config", FINETUNE, "--model.weights", pretrained_weights(), "--trainer.default_root_dir"]
-    device = ["--model.hardware.device.name", folder / "own" / "mine.yaml", "--evaluation.ages_s", "[0,86400]"]
+    device = ["--model.hardware.device.name", folder / "own" / "mine.yaml", "--evaluation.ages_s", "[0,10y]"]
     run(*command, tmp_path, *device, "--evaluation.n_chips", 1)
-    rows = read_rows(next(tmp_path.rglob("rows.csv")))
-    assert {row.device for row in rows} == {"our_reram"} and {row.age_s for row in rows} == {0.0, 86400.0}
+    (file,) = tmp_path.rglob("rows.csv")
+    rows = read_rows(file)
+    assert {row.device for row in rows} == {"our_reram"} and {row.age_s for row in rows} == {0.0, 315_360_000.0}
     assert json.loads(rows[0].device_params)["measured_s"] == [1.0, 86400.0]
+    assert not {"bootstrap", "drawn_constants"} & set(json.loads(rows[0].device_params))
+    said = "our_reram: Not measured but assumed: kappa (κ of the I-V curve), g_min_us, g_max_us (the window"
+    assert said in capsys.readouterr().out and said in file.with_name("report.html").read_text()
+    # The same chips, each with constants of its own: another accuracy when aged, the same when just written.
+    run(*command, tmp_path / "drawn", *device, "--evaluation.n_chips", 3, "--evaluation.draw_constants", "true")
+    assert "constants drawn for each chip" in " ".join(capsys.readouterr().out.split())
+    (file,) = (tmp_path / "drawn").rglob("rows.csv")
+    drawn = read_rows(file)
+    assert all(json.loads(row.device_params)["drawn_constants"] is True for row in drawn)
+    first = [row for row in drawn if row.chip_seed == rows[0].chip_seed]
+    assert [row.value for row in first if row.age_s == 0] == [row.value for row in rows if row.age_s == 0]
+    assert [row.value for row in first if row.age_s] != [row.value for row in rows if row.age_s]
+
+
+def test_nothing_to_draw_is_refused(tmp_path, capsys):
+    command = ["drift", "--config", FINETUNE, "--trainer.default_root_dir", str(tmp_path)]
+    assert main([*command, "--evaluation.draw_constants", "true", "--model.pretrained", "false"]) == 2
+    err = capsys.readouterr().err
+    assert "evaluation.draw_constants: device 'reram_cmo' does not say how far its constants are open" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_drawn_fits_are_those_of_the_intervals(folder):
+    """The file's draws have the spread that the table's intervals are made of."""
+    bootstrap = load_device(str(folder / "own" / "mine.yaml")).bootstrap
+    assert len(bootstrap.values) == 10
+    drawn = dict(zip(bootstrap.names, zip(*bootstrap.values, strict=True), strict=True))
+    with open(folder / "own" / "mine_parameters.csv") as file:
+        table = {row["name"]: row for row in csv.DictReader(file)}
+    assert {name: row["unit"] for name, row in table.items()} == {
+        **{"programming_std_offset_us": "µS", "programming_std_slope": "1", "drift_mean_slope_us": "µS per ln s"},
+        **{"drift_std_offset_us": "µS", "drift_std_slope_us": "µS per ln s", "stuck_on": "1", "stuck_off": "1"},
+    }
+    for name in ("drift_mean_slope_us", "drift_std_offset_us"):
+        half = (float(table[name]["high"]) - float(table[name]["low"])) / 2
+        assert half == pytest.approx(1.959964 * np.std(drawn[name], ddof=1), rel=1e-4)
 
 
 def test_terminal(folder, capsys, monkeypatch, tmp_path):
@@ -113,7 +153,16 @@ def test_terminal(folder, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("COLUMNS", "120")
     assert main(["device", "fit", str(folder / "readings.csv"), "--out", str(tmp_path / "a.yaml")]) == 0
     printed = capsys.readouterr().out
-    for part in ("(chosen)", "95 % interval", "drift_mean_slope_us", "10 years *", "std, measured", "a_time.png"):
+    for part in (
+        "(chosen)",
+        "95 % interval",
+        "drift_mean_slope_us",
+        "10 years *",
+        "std, measured",
+        "a_time.png",
+        "µS per ln s",
+        "√ln(",
+    ):
         assert part in printed, part
 
 

@@ -12,6 +12,7 @@ from hwaware.evaluation.networks import evaluate_networks
 from hwaware.evaluation.run import Run
 from hwaware.evaluation.settings import EvaluationSettings
 from hwaware.hardware import EncodingOptions, HardwareOptions, LayerOptions
+from hwaware.results.criteria import Criteria
 from hwaware.results.hits import read_hits, write_hits
 from hwaware.results.summary import lifetime
 from hwaware.tasks import ImageClassification
@@ -84,7 +85,7 @@ def test_further_ages_narrow_a_lifetime():
     placement = HardwareOptions({"name": "reram_cmo", "drift_std_slope_us": 3.0}).placement
     methods = (GlobalDriftCompensation(), ChannelAffine(steps=2))
     settings = EvaluationSettings(
-        placements=(placement,), ages_s=(0.0, 3600.0, TEN_YEARS_S), n_chips=2, methods=methods, life_points=0.5
+        placements=(placement,), ages_s=(0.0, 3600.0, TEN_YEARS_S), n_chips=2, methods=methods, narrowed=Criteria(0.5)
     )
     base = task.build_network()
     rows = evaluate_networks(Run(), task, data, {"base": base}, base, settings).rows
@@ -92,7 +93,7 @@ def test_further_ages_narrow_a_lifetime():
         method: [row for row in rows if (row.method, row.metric) == (method, "top1")]
         for method in ("none", "gdc", "channel_affine")
     }
-    life = lifetime(lines["none"], 0.5)
+    life = lifetime(lines["none"], Criteria(0.5))
     assert life.before_s < TEN_YEARS_S and life.before_s <= 2 * max(life.after_s, 0.5)
     ages_s = [row.age_s for row in lines["none"]]
     assert ages_s == sorted(ages_s[: len(ages_s) // 2]) * 2 and len(set(ages_s)) > 3  # chip by chip

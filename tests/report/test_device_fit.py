@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -71,3 +72,16 @@ def test_the_law_at_each_age(tmp_path, law, rows):
     assert {*ages, "mine: log_time"} <= set(_texts(plot_by_state(law, rows, tmp_path / "state.png")))
     texts = set(_texts(plot_device_law(law.curves, OF, [(40.0, 60.0)], tmp_path / "law.png")))
     assert {*ages, "mine, differential"} <= texts
+
+
+def test_bands_are_drawn_where_they_are_known(tmp_path, law, rows, monkeypatch):
+    kept = []
+    monkeypatch.setattr("hwaware.report.device_fit.save_moments", lambda figure, axes, *rest: kept.append(axes))
+    half = (np.array([0.1, 0.2]), np.array([0.3, 0.4]))
+    plot_over_time(law, rows, tmp_path / "a.png")
+    plot_over_time(replace(law, courses=[replace(one, open_us=half) for one in law.courses]), rows, tmp_path / "a.png")
+    without, drawn = ([axis.collections for axis in axes] for axes in kept)
+    assert [len(one) for one in without] == [0, 0] and [len(one) for one in drawn] == [4, 4]
+    corners = drawn[0][0].get_paths()[0].vertices
+    assert corners[:, 1].min() == pytest.approx(-2.2) and corners[:, 1].max() == pytest.approx(-0.9)
+    assert drawn[1][0].get_paths()[0].vertices[:, 1].max() == pytest.approx(2.4)

@@ -11,6 +11,7 @@ import pytest
 
 from hwaware.report.html import Section, write_report
 from hwaware.report.plots import plot_accuracy
+from hwaware.results.criteria import Criteria
 
 VOID = {"meta", "img", "link", "br"}
 
@@ -89,8 +90,19 @@ def test_figures_follow_the_readers_theme(page):
 
 def test_a_loss_of_ones_own(tmp_path, rows):
     section = Section(rows, [])
-    texts = [write_report(tmp_path, [section], loss_points=points).read_text() for points in (1.0, 2.5)]
+    texts = [write_report(tmp_path, [section], criteria=Criteria(points)).read_text() for points in (1.0, 2.5)]
     for text, loss in zip(texts, ("1 point", "2.5 points"), strict=True):
         assert f"life to −{loss}" in text and f"lose at most {loss} at the last age" in text.replace("\n", " ")
     good = [text.count('class="good"') for text in texts]
     assert good[1] > good[0]
+
+
+def test_the_chip_beside_the_mean_is_a_percentile_only_of_enough_chips(tmp_path, make_rows):
+    few, many = (
+        write_report(tmp_path, [Section(make_rows(n_chips=n), [])], criteria=Criteria(1.0, 5.0, 99.0)).read_text()
+        for n in (2, 20)
+    )
+    assert "below it the worst chip" in few and "percentile" not in few
+    assert "below it the 5th-percentile chip" in many
+    cells = [text.strip() for _, text in Page(many).cells]
+    assert {"yield at 10 years, 99 % asked", "life of 99 % of chips to −1 point", "0 % (missed)"} <= set(cells)

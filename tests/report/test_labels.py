@@ -78,9 +78,9 @@ def test_heading_of_a_sweep_explains_its_stars(make_row):
 
 def test_heading_says_what_a_reader_must_know(rows):
     title, conditions = heading(rows, varying=["drift_mean_slope_us", "kappa"])
-    assert title == "cifar_resnet20 on cifar10 · reram_cmo, differential, drift_mean_slope_us = -0.089"
+    assert title == "cifar_resnet20 on cifar10 · reram_cmo, differential, κ = 2, drift_mean_slope_us = -0.089"
     assert conditions == (
-        "9–88.2 µS · scale per tensor · clamp window · κ = 2 · r = 1 · top-1 accuracy (%) · 10 chips · 10,000 samples"
+        "9–88.2 µS · scale per tensor · clamp window · r = 1 · top-1 accuracy (%) · 10 chips · 10,000 samples"
     )
 
 

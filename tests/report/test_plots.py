@@ -8,7 +8,7 @@ from PIL import Image
 
 from hwaware.errors import UserError
 from hwaware.report.device_plots import plot_conductances, plot_transform
-from hwaware.report.plots import _age_positions, plot_accuracy
+from hwaware.report.plots import age_positions, plot_accuracy
 from hwaware.report.sweep_plots import plot_input_range_sweep, plot_parameter_sweep, plot_range_sweep
 from hwaware.results.setting import DeviceLabels
 
@@ -79,10 +79,17 @@ def test_band_and_percentile_follow_the_spread(tmp_path, make_row):
 
 
 def test_age_0_stands_left_of_a_gap_and_the_rest_on_a_logarithm():
-    positions = _age_positions([0.0, 1.0, 100.0, 1e8])
+    positions = age_positions([0.0, 1.0, 100.0, 1e8])
     assert positions[100.0] - positions[1.0] == pytest.approx((positions[1e8] - positions[100.0]) / 3)
     assert positions[0.0] < positions[1.0] - 0.5
-    assert _age_positions([0.0]).keys() == {0.0}
+    assert age_positions([0.0]).keys() == {0.0}
+
+
+def test_a_thousand_ages_are_not_all_named(tmp_path, make_row):
+    ages = [0.0, *np.geomspace(1, 315_360_000, 999).tolist()]
+    texts = _texts(plot_accuracy([make_row(age_s=age) for age in ages], tmp_path / "a.png"))
+    named = [text for text in texts if re.fullmatch(r"[\d.]+ (s|min|h|days?|weeks?|months?|years?)", text)]
+    assert 8 <= len(named) <= 11 and {"0 s", "1 s", "10 years"} <= set(named)
 
 
 @pytest.mark.parametrize("ages", [(0.0,), (3600.0,), (0.0, 315_360_000.0)])
@@ -99,7 +106,7 @@ def test_one_age_puts_networks_below_one_another(tmp_path, make_row):
     texts = _texts(path)
     for text in ("base", "base + rsa", "finetuned", "11.00 ± 1.00", "81.00 ± 1.00", "89.00 ± 1.00"):
         assert text in texts
-    assert "Top-1 accuracy at 1 h (%)" in texts and "5th-percentile chip" in texts
+    assert "Top-1 accuracy at 1 h (%)" in texts and "worst chip" in texts and "5th-percentile chip" not in texts
     assert _unclipped(_pixels(path))
 
 

@@ -241,3 +241,18 @@ def test_hits_of_other_rows_are_refused(readme, tmp_path, make_row, capsys):
     write_hits(tmp_path / "results" / "x" / "hits.npz", hits)
     assert _run(readme("results/x/rows.csv mapping=offset hits=results/x/hits.npz")) == 2
     assert "has hits of another run" in capsys.readouterr().err
+
+
+def test_a_page_shows_how_chips_variance_parts(make_row, tmp_path, capsys):
+    spread = {"drift_mean": 0.2, "chips_per_die": 2}
+    rows = [
+        make_row({"die_spread": spread}, chip_seed=2_000_000 + chip, value=value)
+        for chip, value in enumerate((90.0, 90.2, 88.0, 88.2))
+    ]
+    write_rows(tmp_path / "rows.csv", [*rows, make_row()])
+    page = tmp_path / "README.md"
+    page.write_text("<!-- table: rows.csv die_spread.drift_mean=0.2 show=dies -->\n<!-- /table -->\n")
+    assert readme_tables.main([str(page)]) == 0 and "| base | 1.41 / 0.14 (99 %, " in page.read_text()
+    for wrong, reason in (("die_spread=null show=dies", "no two chips of a die"), ("show=die", "Did you mean 'dies'")):
+        page.write_text(f"<!-- table: rows.csv {wrong} -->\n<!-- /table -->\n")
+        assert readme_tables.main([str(page)]) == 2 and reason in capsys.readouterr().err

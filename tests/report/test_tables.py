@@ -5,7 +5,8 @@ import numpy as np
 import scipy.stats
 from rich.console import Console
 
-from hwaware.report.tables import accuracy_tables, grids, markdown, markdown_table
+from hwaware.report.tables import grids, markdown, markdown_table, rich_table
+from hwaware.results.criteria import CRITERIA, Criteria
 from hwaware.results.hits import HitLine, Hits
 
 
@@ -16,7 +17,7 @@ def _cells(markdown):
 
 def _expected(rows, network, age_s):
     values = [row.value for row in rows if (row.network, row.age_s) == (network, age_s)]
-    return f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f} ({np.percentile(values, 5):.2f})"
+    return f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f} ({min(values):.2f})"
 
 
 def _gain(rows, network):
@@ -65,6 +66,24 @@ def test_a_pipe_in_a_name_does_not_make_a_column(make_row):
     assert last[0] == "a\\|b" and len(last) == 4
 
 
+def test_a_percentile_is_that_of_enough_chips(make_rows):
+    rows = make_rows(n_chips=20)
+    low = [row.value for row in rows if (row.network, row.age_s) == ("base", 0.0)]
+    *_, base, _ = _cells(markdown(grids(rows)))
+    assert base[2].endswith(f"({np.percentile(low, 5):.2f})")
+    *_, base, _ = _cells(markdown(grids(rows, criteria=Criteria(percentile=1))))
+    assert base[2].endswith(f"({min(low):.2f})")
+    assert "(5th-percentile chip)" in _terminal(rows) and "(worst chip)" in _terminal(rows, Criteria(percentile=1))
+    fewer = [row for row in rows if row.network == "base" or row.chip_seed < 2_000_003]
+    assert "5th-percentile chip, the worst of fewer than 20" in " ".join(_terminal(fewer).split())
+
+
+def test_a_yield_that_is_missed_is_marked(rows):
+    text = _terminal(rows, Criteria(yield_percent=99))
+    assert "yield at 10 years, 99 % asked" in text and "70 % (missed)" in text
+    assert _terminal(rows, Criteria(2, yield_percent=99)).count("(missed)") == 2  # finetuned no longer
+
+
 def test_missing_ages_and_single_chips(make_row):
     rows = [make_row(), make_row(age_s=60.0, value=89.5), make_row(network="finetuned", age_s=60.0)]
     *_, base, finetuned = _cells(markdown_table(rows))
@@ -72,10 +91,10 @@ def test_missing_ages_and_single_chips(make_row):
     assert finetuned == ["finetuned", "91.70", "–", "90.00", "–", "+0.50"]
 
 
-def _terminal(rows, width=110):
+def _terminal(rows, criteria=CRITERIA, width=110):
     console = Console(width=width, record=True, file=open("/dev/null", "w"))
-    for table in accuracy_tables(rows):
-        console.print(table)
+    for grid in grids(rows, criteria=criteria):
+        console.print(rich_table(grid, width))
     return console.export_text()
 
 
@@ -84,11 +103,12 @@ def test_terminal_has_a_row_per_age_and_a_column_per_network(rows):
     by_name = {cells[0]: cells[1:] for cells in lines}
     assert list(by_name) == [
         "base digital", "drift-free", "0 s", "1 h", "1 day", "1 week", "1 month", "1 year", "10 years",
-        "life to −1 point", "over base at 10 years",
+        "life to −1 point", "yield at 10 years", "over base at 10 years",
     ]  # fmt: skip
     networks = ("base_uncorrected", "base", "finetuned")
     assert by_name["base digital"] == ["91.73"] * 3
     assert by_name["10 years"] == [_expected(rows, network, 315_360_000.0) for network in networks]
+    assert by_name["yield at 10 years"] == ["0 %", "0 %", "70 %"]
     assert by_name["life to −1 point"] == ["0 s", "1 day to 1 week", "> 10 years"]
 
 
@@ -96,9 +116,7 @@ def test_terminal_table_fits_80_columns_and_says_what_its_cells_are(rows):
     text = _terminal(rows, width=90)
     assert max(len(line) for line in text.splitlines()) <= 90
     flat = " ".join(text.split())
-    assert (
-        "reram_cmo, differential" in flat and "5th-percentile chip" in flat and "drift_mean_slope_us = -0.089" in flat
-    )
+    assert "reram_cmo, differential" in flat and "(worst chip)" in flat and "drift_mean_slope_us = -0.089" in flat
     assert "…" not in text
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from hwaware.report.words import in_words
 from hwaware.results.costs import by_repair
+from hwaware.results.criteria import Criteria
 
 
 @pytest.fixture
@@ -74,3 +75,21 @@ def test_a_life_beyond_what_was_measured(make_row):
         "The mean falls below that between 1 year (extrapolated) and 10 years (extrapolated)."
     )
     assert sentence(1e9).endswith("The mean falls below that between 1 year and 10 years.")
+
+
+@pytest.mark.parametrize(
+    ("n_chips", "bad", "words"),
+    [
+        (10, 1, "9 of 10 chips lose at most 1 point, which misses the yield of 99 %. The yield falls below that"),
+        (10, 0, "which shows a yield of 74 % (with 95 % confidence: 99 % takes 299 chips, all good). The yield keeps"),
+        (299, 0, "299 of 299 chips lose at most 1 point, which shows the yield of 99 %. The yield keeps at 99 % or"),
+    ],
+)
+def test_what_chips_show_of_a_yield(make_row, n_chips, bad, words):
+    rows = [
+        make_row(age_s=age, chip_seed=chip, value=80.0 if chip < bad and age > 3600 else 91.0)
+        for age in (3600.0, 315_360_000.0)
+        for chip in range(n_chips)
+    ]
+    (sentence,) = in_words(rows, {}, Criteria(yield_percent=99))
+    assert words in sentence

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from hwaware.errors import UserError
 from hwaware.metrics.chance import chance_of_classes, chance_of_questions
+from hwaware.results.criteria import Criteria, sure_yield
 from hwaware.results.csv import read_rows
 from hwaware.results.summary import (
-    LOSS_POINTS,
     Life,
     Summary,
     crossed_margin,
@@ -32,7 +33,19 @@ def test_statistics_agree_with_numpy(rows):
         assert one.n_chips == len(values) == 10
         assert one.mean == pytest.approx(np.mean(values), abs=1e-12)
         assert one.std == pytest.approx(np.std(values, ddof=1), abs=1e-12)
-        assert one.p5 == pytest.approx(np.percentile(values, 5), abs=1e-12)
+        assert one.worst == one.shown_low == min(values) and math.isnan(one.low)
+
+
+@pytest.mark.parametrize(("percentile", "enough"), [(5, 20), (1, 100), (10, 10), (2.5, 40), (50, 2), (0.3, 334)])
+def test_a_percentile_takes_one_over_its_share_of_chips(make_row, percentile, enough):
+    criteria = Criteria(percentile=percentile)
+    values = np.random.default_rng(0).normal(90, 1, enough).round(2).tolist()
+    rows = [make_row(chip_seed=chip, value=value) for chip, value in enumerate(values)]
+    (one,) = summarise(rows, criteria=criteria)
+    assert criteria.chips_of_percentile == enough
+    assert one.shown_low == one.low == pytest.approx(np.percentile(values, percentile), abs=1e-12)
+    (one,) = summarise(rows[:-1], criteria=criteria)
+    assert math.isnan(one.low) and one.shown_low == min(values[:-1])
 
 
 @pytest.mark.parametrize(("hits", "n"), [(9173, 10_000), (328, 359), (0, 20), (20, 20)])
@@ -56,7 +69,7 @@ def test_settings_are_not_pooled(make_row):
 
 def test_one_chip_has_no_spread(make_row):
     (one,) = summarise([make_row(value=88.0)])
-    assert (one.mean, one.p5, one.n_chips) == (88.0, 88.0, 1) and math.isnan(one.std)
+    assert (one.mean, one.worst, one.n_chips) == (88.0, 88.0, 1) and math.isnan(one.std)
 
 
 def test_the_three_ratios_as_in_wideresnet50(make_row):
@@ -91,6 +104,45 @@ def test_yield_counts_the_chips_within_a_point(make_row):
     assert summarise(rows)[0].yield_percent == 70.0
 
 
+def test_the_yield_that_is_sure_is_clopper_and_pearsons():
+    for good, of in ((10, 10), (299, 299), (298, 299), (7, 10), (0, 5)):
+        interval = binomtest(good, of, alternative="greater").proportion_ci(0.95, method="exact")
+        assert sure_yield(good, of) == pytest.approx(100 * interval.low, abs=1e-9)
+    # So many good chips, and one fewer does not do.
+    enough = Criteria(yield_percent=99).chips_of_yield
+    assert enough == 299 and sure_yield(299, 299) >= 99 > sure_yield(298, 298)
+    assert Criteria(yield_percent=100).chips_of_yield is None
+
+
+def test_a_life_ends_where_the_yield_that_is_asked_does(make_row):
+    """One chip of ten is lost between 100 s and 10,000 s; the mean never is."""
+    rows = [
+        make_row(age_s=age, chip_seed=chip, base_digital=90.0, value=88.9 if age > 100 and not chip else 90.0)
+        for age in (0.0, 100.0, 1e4, 1e6)
+        for chip in range(10)
+    ]
+    assert lifetime(rows) == Life(1e6, math.inf)
+    assert lifetime(rows, Criteria(yield_percent=90)) == Life(1e6, math.inf)
+    assert lifetime(rows, Criteria(yield_percent=95)) == Life(100, 1e4)
+    assert lifetime(rows, Criteria(1.2, yield_percent=95)) == Life(1e6, math.inf)
+
+
+@pytest.mark.parametrize(
+    ("criteria", "reason"),
+    [
+        ({"percentile": 0}, "evaluation.percentile=0 must lie in (0, 50]"),
+        ({"percentile": 99}, "evaluation.percentile=99 must lie in (0, 50]"),
+        ({"yield_percent": 0}, "evaluation.yield_percent=0 must lie in (0, 100]"),
+        ({"yield_percent": 101}, "evaluation.yield_percent=101 must lie in (0, 100]"),
+        ({"loss_points": math.nan}, "evaluation.loss_points=nan must lie in (0, 100)"),
+    ],
+)
+def test_criteria_that_cannot_be(criteria, reason):
+    with pytest.raises(UserError) as caught:
+        Criteria(**criteria)
+    assert str(caught.value).startswith(reason)
+
+
 def _course(make_row, points, **changes):
     return [make_row(age_s=age, value=value, base_digital=90.0, **changes) for age, value in points]
 
@@ -99,7 +151,7 @@ def test_lifetime_lies_between_two_ages(make_row):
     # From +1 to -1 about the threshold of 89 between 100 s and 10,000 s, and nobody knows when.
     assert lifetime(_course(make_row, [(0, 90.5), (100, 90.0), (1e4, 88.0), (1e6, 80.0)])) == Life(100, 1e4)
     # A wider loss is reached later: threshold 87.
-    assert lifetime(_course(make_row, [(100, 90.0), (1e4, 88.0), (1e6, 85.0)]), 3.0) == Life(1e4, 1e6)
+    assert lifetime(_course(make_row, [(100, 90.0), (1e4, 88.0), (1e6, 85.0)]), Criteria(3.0)) == Life(1e4, 1e6)
 
 
 def test_close_ages_tell_a_lifetime(make_row):
@@ -146,14 +198,25 @@ def _read(path):
 def test_summary_file(tmp_path, rows):
     lines = _read(write_summary(tmp_path / "run" / "summary.csv", rows, chance_of_classes(10)))
     life = ["lifetime_s", "lifetime_is", "extrapolated", "lifetime_before_s"]
-    assert list(lines[0]) == [*(field.name for field in fields(Summary)), *life]
+    names = ["p5" if field.name == "low" else field.name for field in fields(Summary)]
+    assert list(lines[0]) == [*names, *life]
+    assert list(_read(write_summary(tmp_path / "1.csv", rows, criteria=Criteria(percentile=1)))[0])[15] == "p1"
     summaries = summarise(rows, chance_of_classes(10))
     assert len(lines) == len(summaries) == 21
     for line, one in zip(lines, summaries, strict=True):
-        for name in ("network", "age_s", "mean", "std", "p5", "ratio_drift_free", "ratio_base_digital", "normalised"):
+        for name in (
+            "network",
+            "age_s",
+            "mean",
+            "std",
+            "worst",
+            "ratio_drift_free",
+            "ratio_base_digital",
+            "normalised",
+        ):
             assert type(getattr(one, name))(line[name]) == getattr(one, name)
         of_network = [row for row in rows if row.network == one.network]
-        life = lifetime(of_network, LOSS_POINTS)
+        life = lifetime(of_network)
         expected = ("above", life.after_s, "") if not life.ends else ("after", life.after_s, f"{life.before_s:g}")
         if not life.after_s:
             expected = ("below", life.before_s, "")
@@ -178,7 +241,7 @@ def test_committed_summaries_are_of_their_rows(tmp_path, file):
 def test_summary_file_leaves_empty_what_is_not_known(tmp_path, make_row):
     (line,) = _read(write_summary(tmp_path / "summary.csv", [make_row()]))
     unknown = {name for name, text in line.items() if not text}
-    assert unknown == {"std", "normalised", "lifetime_s", "lifetime_is", "lifetime_before_s"}
+    assert unknown == {"std", "p5", "normalised", "lifetime_s", "lifetime_is", "lifetime_before_s"}
 
 
 # Gains and their intervals.

@@ -69,7 +69,7 @@ class ReadVerifyWrite(InFieldCompensation):
     def _rewrite(self, chip: Chip, name: str, where: Tensor, age_s: float) -> tuple[Tensor, int, int]:
         """Normalised weights after writing, and how many writes and reads that took."""
         target = chip.targets[name]
-        hardware, device = target.hardware, target.hardware.device
+        hardware, device, die = target.hardware, target.hardware.device, chip.die(name)
         u = normalised(target.latent.float(), target.scale).cpu().flatten()[where]
         encoding = hardware.encoding
         now = replace(encoding, mean_target_ages_s=())  # what is written now is read now, before it drifts
@@ -79,7 +79,7 @@ class ReadVerifyWrite(InFieldCompensation):
         reference = chip.reference_at(name, age_s, purpose="calibration")
         if reference is not None:
             moved = reference.flatten()[where] - encoding.reference_us(device)
-            wanted = [(goal + moved).clamp(*device.limits_us) for goal in wanted]
+            wanted = [(goal + moved).clamp(*die.limits_us) for goal in wanted]
         draw, noise = (stream(f"{chip.seed}/{target.owner}/{what}/{float(age_s)!r}") for what in ("rewrite", "verify"))
         limit = self.tolerance * (device.g_max_us - device.g_min_us)
         cells, writes, reads = [], 0, 0
@@ -92,9 +92,9 @@ class ReadVerifyWrite(InFieldCompensation):
                 wrong = (read - goal).abs() > limit
                 if not wrong.any():
                     break
-                again = device.programmed_us(goal, lambda: torch.randn(u.shape, generator=draw))
-                again = again.clamp(*device.limits_us)
-                std = device.read_std_us(again, _VERIFIED_S, goal)
+                again = die.programmed_us(goal, lambda: torch.randn(u.shape, generator=draw))
+                again = again.clamp(*die.limits_us)
+                std = die.read_std_us(again, _VERIFIED_S, goal)
                 noisy = again + torch.randn(u.shape, generator=noise) * std if isinstance(std, Tensor) or std else again
                 g, read = (torch.where(wrong & ~fixed, new, old) for new, old in ((again, g), (noisy, read)))
                 written |= wrong & ~fixed

@@ -1,6 +1,7 @@
 """The physics of memory cells: programming error, drift, read noise, stuck cells."""
 
 from hwaware.hardware.devices.device import Device
+from hwaware.hardware.devices.die_spread import DieSpread
 from hwaware.hardware.devices.laws.retention import LogTimeDrift, RelativeDrift
 from hwaware.hardware.devices.registry import (
     device_file,
@@ -13,6 +14,7 @@ from hwaware.hardware.devices.registry import (
 
 __all__ = [
     "Device",
+    "DieSpread",
     "LogTimeDrift",
     "RelativeDrift",
     "device_file",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from typing import Any
 
@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from hwaware.errors import UserError, nearest
+from hwaware.hardware.devices.bootstrap import Bootstrap
 from hwaware.hardware.devices.censored import SMALLEST_VARIANCE, censored_exponential, censored_moments
+from hwaware.hardware.devices.die_spread import CUT_OFF, DieSpread
 from hwaware.hardware.temperature import acceleration, is_extrapolated
 from hwaware.names import check_name
 
@@ -43,6 +45,11 @@ class Device(ABC):
             ones everywhere; reading is as noisy as at that age, not at the equivalent one.
         measured_s, measured_us: first and last age above 0 (s), and lowest and highest target (µS), at which cells were
             read for the constants; None: not stated. What lies outside is marked as extrapolated.
+        die_spread: by how much dies differ (:class:`~hwaware.hardware.devices.die_spread.DieSpread`); None: not at
+            all. Chips draw by it; the device's own statistics are those of a die in the middle.
+        assumed: constants, also of the encoding, that were not measured beside the others; None: not stated.
+        bootstrap: how far readings leave the constants open; None: not stated. A chip may draw from it
+            (:func:`~hwaware.hardware.devices.bootstrap.device_of_chip`); the device's own statistics don't have it.
     """
 
     name: str
@@ -56,6 +63,9 @@ class Device(ABC):
     activation_energy_ev: float | None = None
     measured_s: tuple[float, ...] | None = None
     measured_us: tuple[float, ...] | None = None
+    die_spread: DieSpread | None = None
+    assumed: tuple[str, ...] | None = None
+    bootstrap: Bootstrap | None = field(default=None, hash=False, repr=False)
 
     #: False: the law is the same at every age above 0, so that one age is enough.
     has_time_law = True
@@ -67,13 +77,13 @@ class Device(ABC):
 
     def __post_init__(self) -> None:
         check_name(self.name, "device")
-        for field in fields(self):
-            if isinstance(whole := getattr(self, field.name), list | dict | set):
+        for one in fields(self):
+            if isinstance(whole := getattr(self, one.name), list | dict | set):
                 kind = type(whole).__name__
-                raise UserError(f"{field.name} of device '{self.name}' is a {kind}, which can change: make it a tuple.")
+                raise UserError(f"{one.name} of device '{self.name}' is a {kind}, which can change: make it a tuple.")
             for value in _flat(whole):
                 if isinstance(value, float) and not math.isfinite(value):
-                    raise UserError(f"{field.name}={value} of device '{self.name}' is not a finite number.")
+                    raise UserError(f"{one.name}={value} of device '{self.name}' is not a finite number.")
         if self.clamp not in CLAMPS:
             raise UserError(f"clamp '{self.clamp}' of device '{self.name}' is unknown. {nearest(self.clamp, CLAMPS)}")
         if not 0 <= self.g_min_us < self.g_max_us < math.inf:
@@ -86,10 +96,24 @@ class Device(ABC):
             ends = getattr(self, name)
             if ends is not None and not (len(ends) == 2 and 0 <= ends[0] <= ends[1]):
                 raise UserError(f"{name}={list(ends)} of device '{self.name}' must be a lowest and a highest value.")
+        self._check_die_spread()
         if self.stuck_on < 0 or self.stuck_off < 0 or self.stuck_on + self.stuck_off > 1:
             raise UserError(
                 f"stuck_on={self.stuck_on} and stuck_off={self.stuck_off} must be probabilities that sum to at most 1."
             )
+        if self.bootstrap is not None:
+            self.bootstrap.check(self)
+
+    def _check_die_spread(self) -> None:
+        if self.die_spread is None:
+            return
+        if not self.die_spread.given():  # the same device, with or without
+            object.__setattr__(self, "die_spread", None)
+            return
+        try:
+            self.die_spread.check(self.g_min_us, self.g_max_us, (self.temperature_c, self.activation_energy_ev))
+        except UserError as error:
+            raise UserError(f"device '{self.name}': {error}") from None
 
     # The family's laws. Conductances in and out are in µS; what does not depend on the state may be a float. Ages of
     # drift are those at the temperature that the law is stated for (equivalent_age_s).
@@ -137,14 +161,16 @@ class Device(ABC):
     # What follows from them. Ages are real ones.
 
     def check_age(self, age_s: float) -> None:
-        """Raises UserError for an age that the law does not cover."""
+        """Raises UserError for an age that the law does not cover, be it on the coldest die alone."""
         if not 0 <= age_s < math.inf:
             raise UserError(f"age_s={age_s} is not an age: it must be 0 (just written) or more seconds.")
-        if 0 < self.equivalent_age_s(age_s) < self.youngest_s:
-            youngest_s = age_s * (self.youngest_s / self.equivalent_age_s(age_s))
+        equivalent_s, on = self._least_equivalent_s(age_s), ""
+        if 0 < equivalent_s < self.youngest_s:
+            if equivalent_s < self.equivalent_age_s(age_s):
+                on = " on the coldest chips"
             raise UserError(
-                f"age_s={age_s} is below what the law of device '{self.name}' covers: "
-                f"use 0 (just written) or at least {youngest_s:.6g} s."
+                f"age_s={age_s} is below what the law of device '{self.name}' covers{on}: "
+                f"use 0 (just written) or at least {age_s * (self.youngest_s / equivalent_s):.6g} s."
             )
 
     def check_law(self, age_s: float) -> None:
@@ -161,6 +187,13 @@ class Device(ABC):
     def equivalent_age_s(self, age_s: float) -> float:
         """The age at the law's own temperature after which cells have drifted as much as after this one."""
         return age_s * acceleration(self.temperature_c, self.activation_energy_ev)
+
+    def _least_equivalent_s(self, age_s: float) -> float:
+        """That age of the coldest die."""
+        if self.die_spread is None or self.temperature_c is None or not self.die_spread.temperature_k:
+            return self.equivalent_age_s(age_s)
+        coldest_c = self.temperature_c - CUT_OFF * self.die_spread.temperature_k
+        return age_s * acceleration(coldest_c, self.activation_energy_ev)
 
     def extrapolates(self, age_s: float) -> bool:
         """Whether no cell was read at so great an age, or at so small a one above 0, for the law's constants."""
@@ -185,12 +218,14 @@ class Device(ABC):
 
     def given(self) -> dict[str, Any]:
         """Every field as plain types, but those that are None by default and as they are: what is not set."""
-        values = {field: getattr(self, field.name) for field in fields(self)}
-        return {field.name: value for field, value in values.items() if value is not None or field.default is not None}
+        values = {one: getattr(self, one.name) for one in fields(self)}
+        found = {one.name: value for one, value in values.items() if value is not None or one.default is not None}
+        found |= {} if self.die_spread is None else {"die_spread": self.die_spread.given()}
+        return found | ({} if self.bootstrap is None else {"bootstrap": asdict(self.bootstrap)})
 
     def params(self) -> dict[str, Any]:
-        """What is :meth:`given` but name and source (for results)."""
-        return {key: value for key, value in self.given().items() if key not in ("name", "source")}
+        """What is :meth:`given` but name, source and bootstrap (for results)."""
+        return {key: value for key, value in self.given().items() if key not in ("name", "source", "bootstrap")}
 
     def cell_moments(self, g_us: Tensor, age_s: float, read_noise: bool = True) -> tuple[Tensor, Tensor]:
         """Closed-form mean and standard deviation (µS) of a clamped, working cell.

@@ -10,7 +10,7 @@ A file may also say by ``encoding`` how its source holds weights; a recipe start
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from importlib import import_module, resources
 from itertools import chain, repeat
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_ty
 import yaml
 
 from hwaware.errors import UserError, in_words, nearest, nearest_yaml
+from hwaware.hardware.devices.bootstrap import Bootstrap
 from hwaware.hardware.devices.device import Device
 from hwaware.hardware.devices.laws.lognormal import LognormalSpread
 from hwaware.hardware.devices.laws.pcm import PowerLawDecay
@@ -64,6 +65,17 @@ class DeviceFile(NamedTuple):
     constants: dict[str, Any]
     encoding: dict[str, Any]
 
+    def device(self, given: Mapping[str, Any]) -> Device:
+        """The device, some constants of which are given otherwise: these are no longer open (``bootstrap``).
+
+        Raises:
+            UserError: see :func:`device_from_dict`.
+        """
+        what = f"bootstrap of device '{self.constants.get('name')}'"
+        bootstrap = typed(self.constants.get("bootstrap"), Bootstrap | None, what)
+        kept = {} if bootstrap is None else {"bootstrap": bootstrap.without(set(given))}
+        return device_from_dict({**self.constants, **kept, **given})
+
 
 def device_names() -> list[str]:
     """Names of the presets that come with the package."""
@@ -80,7 +92,7 @@ def load_device(name: str, **constants: Any) -> Device:
     Raises:
         UserError: the name, the law or a constant is unknown, or a value is out of range.
     """
-    return device_from_dict(read_device_file(name).constants | constants)
+    return read_device_file(name).device(constants)
 
 
 def read_device_file(name: str) -> DeviceFile:
@@ -122,7 +134,11 @@ def device_to_dict(device: Device) -> dict[str, Any]:
 def device_file(device: Device, encoding: Mapping[str, Any] | None = None) -> str:
     """The text of a device file that reads back as this device, with the words of an encoding where there are any."""
     values = device_to_dict(device) | ({ENCODING: dict(encoding)} if encoding else {})
-    return yaml.safe_dump(_plain(values), sort_keys=False, allow_unicode=True, width=1000)
+    bootstrap = {key: values.pop(key) for key in ("bootstrap",) if key in values}
+    text = yaml.safe_dump(_plain(values), sort_keys=False, allow_unicode=True, width=1000)
+    if bootstrap:  # the last, a fit a line
+        text += yaml.safe_dump(_plain(bootstrap), sort_keys=False, width=10_000, default_flow_style=None)
+    return text
 
 
 def device_from_dict(values: Mapping[str, Any]) -> Device:
@@ -163,6 +179,8 @@ def typed(value: Any, kind: Any, what: str) -> Any:
             raise UserError(f"{what}: {value!r} is not {in_words(kind)}.")
         inner = [one for one in get_args(kind) if one is not Ellipsis] or [Any]
         return tuple(typed(one, each, what) for one, each in zip(value, chain(inner, repeat(inner[0])), strict=False))
+    if is_dataclass(kind):
+        return _of_dataclass(value, kind, what)
     if isinstance(value, list | tuple) and kind in (float, int):
         raise UserError(f"{what}: {list(value)!r} is not {in_words(kind)}.")
     if kind is float:
@@ -189,6 +207,22 @@ def _one_of(value: Any, kinds: Sequence[Any], what: str) -> Any:
                 first = first or error
     assert first is not None  # a union of None alone there is none
     raise first
+
+
+def _of_dataclass(value: Any, kind: Any, what: str) -> Any:
+    """A table of words and values as a dataclass."""
+    if isinstance(value, kind):
+        return value
+    known, kinds = {field.name: field for field in fields(kind)}, get_type_hints(kind)
+    if not isinstance(value, Mapping):
+        raise UserError(f"{what}: {value!r} is no table of words and values, such as {{{min(known)}: …}}.")
+    for key in value:
+        if key not in known:
+            raise UserError(f"{what} has no '{key}'. {nearest(key, known)}")
+    for key, field in known.items():
+        if key not in value and field.default is MISSING:
+            raise UserError(f"{what} lacks '{key}'.")
+    return kind(**{key: typed(one, kinds[key], f"{key} of {what}") for key, one in value.items()})
 
 
 def _number(value: Any, what: str) -> float:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
 from hwaware.errors import UserError
+from hwaware.hardware.devices.bootstrap import Bootstrap
 from hwaware.hardware.devices.device import Device
+from hwaware.hardware.devices.die_spread import MOST_SHARE, DieSpread
 from hwaware.hardware.devices.fit.cleaning import RARE, Cleaned, clean
-from hwaware.hardware.devices.fit.forms import Constant, Form, forms
+from hwaware.hardware.devices.fit.dies import FEWEST_CELLS as FEWEST_CELLS_OF_DIE
+from hwaware.hardware.devices.fit.dies import FEWEST_DIES, Between, as_on_one_die, between_dies
+from hwaware.hardware.devices.fit.forms import Constant, Form, forms, unit_of
 from hwaware.hardware.devices.fit.likelihood import Repeats, Sample
 from hwaware.hardware.devices.fit.readings import Readings, named
 from hwaware.hardware.devices.fit.search import gradient_and_information, inner, outer, scoring, search, values_of
@@ -50,6 +54,7 @@ class Estimate:
     value: float
     low: float
     high: float
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,11 +85,12 @@ class Fit:
     Attributes:
         device: the chosen form with its constants.
         cleaned: what it was fitted to, and what was set aside.
-        estimates: the fitted constants, read noise and stuck rates last.
+        estimates: the fitted constants, read noise, stuck rates and spreads between dies last.
         derived: the law's other numbers, which follow from those.
         tried: all forms, the likeliest first.
         chosen: the name of the one taken.
         notes: what the readings cannot tell.
+        formula: of the chosen form.
     """
 
     device: Device
@@ -94,6 +100,7 @@ class Fit:
     tried: tuple[Tried, ...]
     chosen: str
     notes: tuple[str, ...]
+    formula: str = ""
 
 
 def fit_device(readings: Readings, name: str, source: str = "") -> Fit:
@@ -103,7 +110,8 @@ def fit_device(readings: Readings, name: str, source: str = "") -> Fit:
     the weight of their visit. Which path a cell takes between ages is not asked. Read noise is fitted first, to the
     differences of repeats. Of the forms whose held-out likelihood is within two standard errors of the best one's,
     the one with the fewest constants is taken. Intervals are 1.96 standard deviations of fits to cells drawn with
-    replacement (a bootstrap over cells, since a cell's readings go together).
+    replacement (a bootstrap over cells, since a cell's readings go together). Where readings name dies, the spreads
+    between them follow (:func:`~hwaware.hardware.devices.fit.dies.between_dies`), those that differ from 0 for sure.
 
     Args:
         readings: of :func:`~hwaware.hardware.devices.fit.read_measurements`.
@@ -136,7 +144,14 @@ def fit_device(readings: Readings, name: str, source: str = "") -> Fit:
         fitted[form.name] = (form, read, found, problem.held_out(form, read, found))
     chosen, compared = _compare(fitted)
     form, read, found, _ = fitted[chosen]
-    estimates = problem.intervals(form, {**found, **read})
+    between = between_dies(cleaned, problem.device(form, {**found, **read}))
+    drift_mean = next((one for one in between if one.constant == "drift_mean" and one.low > 0), None)
+    if drift_mean is not None:
+        cleaned = as_on_one_die(cleaned, problem.device(form, {**found, **read}), drift_mean)
+        problem = _Problem(cleaned, common)
+        found = problem.fit(form, read, starts=[found])
+    drawn = problem.drawn(form, {**found, **read})
+    estimates = problem.intervals(form, {**found, **read}, drawn)
     notes = []
     if form.read and problem.repeats is None:
         notes.append(
@@ -160,9 +175,17 @@ def fit_device(readings: Readings, name: str, source: str = "") -> Fit:
         notes.append(f"not identifiable from these readings: {', '.join(unknown)} (another value would do as well).")
     rounded = {name: float(f"{value:.7g}") for name, value in {**found, **read}.items()}
     rates = {name: float(f"{one.value:.4g}") for name, one in stuck.items()}
-    device = problem.device(form, rounded, **rates)
+    device = problem.device(form, rounded, **rates, assumed=_assumed(form, problem.repeats is not None))
+    each = [problem.device(form, one, **rates) for one in drawn]
+    device = replace(device, bootstrap=Bootstrap.of(each))
+    if readings.dies:
+        spread, said = _die_spread(between, len(readings.dies))
+        device = replace(device, die_spread=spread)
+        known = (one for one in between if not math.isnan(one.share))
+        estimates += tuple(Estimate(f"die_spread.{one.constant}", one.share, one.low, one.high, "1") for one in known)
+        notes += said
     derived = _derived(form, {**found, **read})
-    return Fit(device, cleaned, estimates, derived, (*compared, *tried), chosen, tuple(notes))
+    return Fit(device, cleaned, estimates, derived, (*compared, *tried), chosen, tuple(notes), form.formula)
 
 
 class _Problem:
@@ -228,10 +251,9 @@ class _Problem:
             total += np.bincount(held.cell, each, minlength=self.n)
         return total[np.unique(self.readings.cell)]
 
-    def intervals(self, form: Form, values: Mapping[str, float]) -> tuple[Estimate, ...]:
-        """95 % intervals by the spread of fits to cells drawn with replacement; NaN where others can stand in."""
-        fitted = self.constants(form)
-        drawn: dict[str, list[float]] = {one.name: [] for one in fitted}
+    def drawn(self, form: Form, values: Mapping[str, float]) -> list[dict[str, float]]:
+        """The constants of fits to cells drawn with replacement."""
+        every = []
         rng, cells = np.random.default_rng(BOOTSTRAP_SEED), np.unique(self.readings.cell)
         for draw in range(BOOTSTRAP_DRAWS):
             times = np.bincount(rng.choice(cells, len(cells)), minlength=self.n).astype(float)
@@ -239,16 +261,21 @@ class _Problem:
             # Where a law has kinks, a search from the fit alone would stay on its side of them.
             other = {**values, **form.starts[draw % len(form.starts)]}
             starts = [values, other] if len(form.starts) > 1 else [values]
-            found = {**self.fit(form, read, self.sample.reweighted(times), starts), **read}
-            for one in fitted:
-                drawn[one.name].append(inner(one, found[one.name]))
+            every.append({**self.fit(form, read, self.sample.reweighted(times), starts), **read})
+        return every
+
+    def intervals(
+        self, form: Form, values: Mapping[str, float], drawn: Sequence[Mapping[str, float]]
+    ) -> tuple[Estimate, ...]:
+        """95 % intervals by the spread of drawn fits; NaN where others can stand in."""
         unknown = self.undetermined(form, values)
         estimates = []
-        for one in fitted:
-            at, error = inner(one, values[one.name]), _Z_95 * float(np.std(drawn[one.name], ddof=1))
+        for one in self.constants(form):
+            spread = float(np.std([inner(one, found[one.name]) for found in drawn], ddof=1))
+            at, error = inner(one, values[one.name]), _Z_95 * spread
             ends = [min(max(outer(one, at + side * error), one.low), one.high) for side in (-1, 1)]
             low, high = (math.nan, math.nan) if one.name in unknown else ends
-            estimates.append(Estimate(one.name, values[one.name], low, high))
+            estimates.append(Estimate(one.name, values[one.name], low, high, unit_of(one.name)))
         return tuple(estimates)
 
     def constants(self, form: Form) -> tuple[Constant, ...]:
@@ -286,6 +313,13 @@ def _compare(fitted: Mapping[str, tuple]) -> tuple[str, list[Tried]]:
     return min(as_good, key=lambda one: one.n_constants).name, compared
 
 
+def _assumed(form: Form, repeats: bool) -> tuple[str, ...]:
+    """What no reading of conductances says, or these don't."""
+    read = () if repeats else tuple(one.name.partition("[")[0] for one in form.read) or ("read_noise",)
+    time = ("read_time_s",) if "read_time_s" in (field.name for field in fields(LAWS[form.law])) else ()
+    return ("kappa", "g_min_us", "g_max_us", *dict.fromkeys((*read, *time)), "temperature_c")
+
+
 def _departures(cleaned: Cleaned) -> list[str]:
     """That outlying readings are more than rare at some age."""
     found = []
@@ -298,6 +332,32 @@ def _departures(cleaned: Cleaned) -> list[str]:
         if share > RARE:
             found.append(f"at {age_s:g} s {100 * share:.2g} % of the readings ({named('cell', cells)}) {what}.")
     return found
+
+
+def _die_spread(between: Sequence[Between], n_dies: int) -> tuple[DieSpread | None, list[str]]:
+    """What a device file has of spreads between dies, and what is to be said of them."""
+    if not between:
+        needed = f"it takes {FEWEST_DIES} dies with {FEWEST_CELLS_OF_DIE} cells just written and later"
+        return None, [f"by how much dies differ is not estimated: {needed} ({n_dies} are named)."]
+    told: dict[str, Any] = {one.constant: float(f"{min(one.share, MOST_SHARE):.3g}") for one in between if one.low > 0}
+    notes = [
+        "a die's window and temperature are not estimated: set die_spread.window and die_spread.temperature_k by hand.",
+    ]
+    if "drift_mean" in told:
+        notes.append(
+            "constants are those of a die in the middle: readings count less what their die's mean drift is off that "
+            "of all dies, in the tables and figures, too."
+        )
+    for one in between:
+        if math.isnan(one.share):
+            notes.append(f"die_spread.{one.constant} can't be told: too few readings a die, or the law has none of it.")
+        elif not one.low > 0:
+            notes.append(
+                f"die_spread.{one.constant} is left out: cells alone explain how dies differ (at most {one.high:.2g})."
+            )
+        elif one.share > MOST_SHARE:
+            notes.append(f"die_spread.{one.constant} is {one.share:.2g}; the file has the most there can be.")
+    return (DieSpread(**told) if told else None), notes
 
 
 def _derived(form: Form, values: Mapping[str, float]) -> dict[str, float]:
@@ -314,10 +374,10 @@ def _derived(form: Form, values: Mapping[str, float]) -> dict[str, float]:
 def _rate(name: str, stuck: int, of: int) -> Estimate:
     """A share with Wilson's interval."""
     if not of:
-        return Estimate(name, 0.0, 0.0, 1.0)
+        return Estimate(name, 0.0, 0.0, 1.0, "1")
     share, z2 = stuck / of, _Z_95**2
     middle, half = share + z2 / (2 * of), _Z_95 * math.sqrt(share * (1 - share) / of + z2 / (4 * of * of))
-    return Estimate(name, share, max((middle - half) / (1 + z2 / of), 0.0), (middle + half) / (1 + z2 / of))
+    return Estimate(name, share, max((middle - half) / (1 + z2 / of), 0.0), (middle + half) / (1 + z2 / of), "1")
 
 
 def _unfit(form: Form, readings: Readings) -> str:

@@ -48,6 +48,7 @@ class Form:
         build: from all constants by name to the law's remaining fields.
         needs_targets, needs_ages: distinct targets, and ages above 0, without which the constants can't be told apart.
         youngest_s: the youngest age above 0 that the law covers.
+        formula: the law with its constants by name.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Form:
     needs_targets: int = 2
     needs_ages: int = 2
     youngest_s: float = 0.0
+    formula: str = ""
 
     def fields(self, values: dict[str, float]) -> dict[str, Any]:
         """The law's fields, lists as tuples."""
@@ -71,6 +73,31 @@ class Form:
             assert int(place[:-1]) == len(lists.setdefault(field, ()))
             lists[field] += (value,)
         return self.build(lists)
+
+
+#: Units of what neither ends in one nor is a plain number.
+_UNITS = {
+    "drift_mean_slope_us": "µS per ln s",
+    "drift_std_slope_us": "µS per ln s",
+    "drift_mean_slope_of_x": "µS per ln s",
+    "drift_std_slope_of_x": "µS per ln s",
+    **dict.fromkeys(("programming_std_of_x", "drift_mean_offset_of_x", "drift_std_offset_of_x", "read_std_of_x"), "µS"),
+    "programming_std_us_of_x": "µS",
+}
+
+
+def unit_of(name: str) -> str:
+    """The unit of a constant by its name.
+
+    >>> [unit_of(name) for name in ("drift_std_slope_us", "std_0[3]", "start_s", "exponent")]
+    ['µS per ln s', 'µS', 's', '1']
+    """
+    field = name.partition("[")[0]
+    if field in _UNITS:
+        return _UNITS[field]
+    if field.endswith("_us") or field.startswith("std_"):
+        return "µS"
+    return "s" if field.endswith("_s") else "1"
 
 
 def forms(cleaned: Cleaned) -> tuple[Form, ...]:
@@ -103,6 +130,9 @@ def forms(cleaned: Cleaned) -> tuple[Form, ...]:
             (Constant("read_coefficient_us", spread / 10, spread / 10, 0.0),),
             build=lambda fields: {**fields, "read_time_s": _READ_TIME_S},
             youngest_s=1.0,
+            formula="σ_prog = programming_std_slope·g + programming_std_offset_us; "
+            "mean drift = drift_mean_slope_us·ln t; σ_drift = drift_std_slope_us·ln t + drift_std_offset_us; "
+            "σ_read = read_coefficient_us·log10(g)·√ln((t + read_time_s)/(2·read_time_s))",
         ),
         *(_state_log_time(degree, high_us, spread_0, spread, trend, long, youngest_s) for degree in (1, 2)),
         _power_law_decay(readings, high_us, spread_0),
@@ -111,9 +141,16 @@ def forms(cleaned: Cleaned) -> tuple[Form, ...]:
             "mirrored_power_law",
             (Constant("exponent", max(spread / high_us / long, 1e-5), spread / high_us / long, 0.0, 1.0), *programming),
             youngest_s=1.0,
+            formula="g(t) = g_prog·t^(±exponent), as likely up as down; "
+            "σ_prog = programming_std_slope·g + programming_std_offset_us",
         ),
         _measured_relaxation(readings, high_us, spread),
-        Form("lognormal", "lognormal", (Constant("log_std", min(spread / high_us, 0.5), spread / high_us, 0.0, 3.0),)),
+        Form(
+            "lognormal",
+            "lognormal",
+            (Constant("log_std", min(spread / high_us, 0.5), spread / high_us, 0.0, 3.0),),
+            formula="g' = g·e^θ, θ ~ N(0, log_std²), from the first moment on",
+        ),
     ]
     return tuple(found)
 
@@ -138,6 +175,9 @@ def _state_log_time(
         _polynomial("read_std_of_x", 1, spread / 10, spread / 10),
         build=lambda fields: {**fields, "fitted_g_max_us": high_us, "min_age_s": youngest_s},
         needs_targets=degree + 1,
+        formula="p(x) = Σ p[i]·x^i, x = g/fitted_g_max_us; σ_prog = programming_std_of_x; "
+        "mean drift = drift_mean_offset_of_x + drift_mean_slope_of_x·ln t; "
+        "σ_drift = drift_std_offset_of_x + drift_std_slope_of_x·ln t; σ_read = read_std_of_x",
     )
 
 
@@ -176,6 +216,10 @@ def _power_law_decay(readings: Readings, high_us: float, spread_0: float) -> For
         build,
         needs_targets=4,
         needs_ages=3,
+        formula="g(t) = g_prog·((t + start_s)/start_s)^(-ν), ν = |N(μ, σ)|, x = g/g_max_us; "
+        "μ and σ are exponent_mean and exponent_std: [0]·ln x + [1], between [2] and [3]; "
+        "σ_prog = Σ programming_std_us_of_x[i]·x^i; "
+        "σ_read = g·min(read_scale/x^read_power, read_max)·√ln((t + start_s + read_time_s)/(2·read_time_s))",
     )
 
 
@@ -206,6 +250,7 @@ def _measured_relaxation(readings: Readings, high_us: float, spread: float) -> F
         build=build,
         needs_targets=degree + 1,
         youngest_s=times_s[0],
+        formula="σ = Σ std_us[k][i]·(g/fitted_g_max_us)^i at times_s[k], linear in ln t between; the mean stays",
     )
 
 

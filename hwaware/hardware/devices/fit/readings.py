@@ -1,4 +1,7 @@
-"""The CSV of repeated conductance readings: ``cell,target_us,time_s,conductance_us`` and, with repeats, ``reading``."""
+"""The CSV of repeated conductance readings.
+
+Its columns are ``cell,target_us,time_s,conductance_us`` and, with repeats, ``reading``; of several dies, ``die``.
+"""
 
 from __future__ import annotations
 
@@ -33,12 +36,14 @@ class Readings:
     """Conductance readings, one element per row of the file that has one, by cell, time and reading.
 
     Attributes:
-        cells: names of the cells.
+        cells: names of the cells; of several dies, ``DIE/CELL``.
         cell: index into them.
         target_us, time_s, conductance_us: what was to be written, the age (0: just written), and what was read.
         visit: readings of a cell at one age share it; numbered from 0.
         left_out: rows without a time or a conductance.
         said: what else was made of the file, in sentences.
+        dies: names of the dies; empty where the file names none.
+        die: index into them of each cell.
     """
 
     cells: tuple[str, ...]
@@ -49,6 +54,8 @@ class Readings:
     visit: np.ndarray
     left_out: int = 0
     said: tuple[str, ...] = ()
+    dies: tuple[str, ...] = ()
+    die: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.cell)
@@ -79,8 +86,9 @@ def read_measurements(path: str | Path) -> Readings:
     """Readings from a CSV file, in any order.
 
     Columns are named with their units, in any case and in brackets or not; others of µS and s are converted
-    (``conductance_ns``, ``Time [h]``), and resistances are inverted (``resistance_kohm``). Other columns, and lines
-    before the header, are passed by. A row whose time or conductance is empty is a reading that was not taken.
+    (``conductance_ns``, ``Time [h]``), and resistances are inverted (``resistance_kohm``). A column ``die`` names the
+    die of each cell; cells of different dies may have the same name. Other columns, and lines before the header, are
+    passed by. A row whose time or conductance is empty is a reading that was not taken.
 
     Raises:
         UserError: a column is missing or has no known unit, a value is no number or out of range, a cell has two
@@ -97,6 +105,7 @@ def read_measurements(path: str | Path) -> Readings:
     header = [name.strip() for name in rows[first][1]] if rows else []
     columns, said = _columns(path, header)
     names, lines, values, left_out = [], [], [], 0
+    die_of_cell: dict[str, str] = {}
     for line, row in rows[first + 1 :]:
         row = row[: len(header)] + [field for field in row[len(header) :] if field.strip()]  # a comma at the end
         if len(row) != len(header):
@@ -105,14 +114,21 @@ def read_measurements(path: str | Path) -> Readings:
         if not fields["time"] or not fields["conductance"]:
             left_out += 1
             continue
-        names.append(fields["cell"])
+        if not fields.get("die", "-"):
+            raise UserError(f"'{path}' line {line}: its die is empty; name one in each row, or leave the column out.")
+        names.append(f"{fields['die']}/{fields['cell']}" if "die" in fields else fields["cell"])
+        die_of_cell[names[-1]] = fields.get("die", "")
         lines.append(line)
         values.append([_value(path, line, name, fields[name], columns[name][1]) for name in (*_UNITS, "reading")])
     if not names:
         raise UserError(f"'{path}' has no reading.")
     target, time, conductance, reading = np.array(values, dtype=float).T
     cells, cell = np.unique(np.array(names), return_inverse=True)
-    return _sorted(path, cells, cell, target, time, conductance, reading, np.array(lines), left_out, said)
+    found = _sorted(path, cells, cell, target, time, conductance, reading, np.array(lines), left_out, said)
+    if "die" not in columns:
+        return found
+    dies, die = np.unique([die_of_cell[one] for one in found.cells], return_inverse=True)
+    return replace(found, dies=tuple(map(str, dies)), die=die)
 
 
 def _decoded(data: bytes) -> str:
@@ -150,7 +166,7 @@ def _columns(path: Path, header: list[str]) -> tuple[dict[str, tuple[int, float]
         raise UserError(f"fields of '{path}' are separated by {what}; they must be by commas (and numbers use points).")
     for place, name in enumerate(header):
         quantity, unit = _plain(name)
-        if name.lower() in ("cell", "reading"):
+        if name.lower() in ("cell", "reading", "die"):
             quantity, factor = name.lower(), 1.0
         elif unit in _OHMS and quantity in ("target", "target_resistance", "conductance", "resistance"):
             quantity, factor = "target" if quantity.startswith("target") else "conductance", -_OHMS[unit]
