@@ -115,7 +115,7 @@ def ordinal(number: float) -> str:
 def low_label(n_chips: Iterable[int], criteria: Criteria) -> str:
     """What the chip shown beside means over so many chips is; empty where there is one chip only.
 
-    >>> low_label([20, 100], CRITERIA), low_label([10], CRITERIA), low_label([1], CRITERIA)
+    >>> low_label([20, 100], Criteria()), low_label([10], Criteria()), low_label([1], Criteria())
     ('5th-percentile chip', 'worst chip', '')
     """
     enough = {count >= criteria.chips_of_percentile for count in n_chips if count > 1}
