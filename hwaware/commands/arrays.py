@@ -164,7 +164,7 @@ def _words(
         f"{total.arrays:,} arrays of {sizes}: {total.weights:,} weights in {total.cells:,} cells, "
         f"{total.utilisation_percent:.3g} % of the arrays'; {total.dacs:,} rows with DACs, {total.adcs:,} currents to "
         f"convert. {digital:,} parameters stay digital.\nOne inference: {total.dac_conversions:,} DAC and "
-        f"{total.adc_conversions:,} ADC conversions, {total.additions:,} additions, {total.cell_reads:,} reads of cells."
+        f"{total.adc_conversions:,} ADC conversions, {total.additions:,} additions, {total.cell_reads:,} cell reads."
     )
     if table is None:
         return words

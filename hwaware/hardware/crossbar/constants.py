@@ -112,14 +112,15 @@ def check_bits(converters: Converters | None) -> None:
 
 def _bits_of(converters: Converters | None) -> tuple[int, int]:
     """Of DACs and ADCs."""
-    bits = {name: getattr(converters, name, None) for name in ("dac_bits", "adc_bits")}
-    for name, value in bits.items():
-        if value is None:
+    dac_bits, adc_bits = (None, None) if converters is None else (converters.dac_bits, converters.adc_bits)
+    for name, bits in {"dac_bits": dac_bits, "adc_bits": adc_bits}.items():
+        if bits is None:
             raise UserError(
                 f"constants: converters have no {name}, and an exact one takes no energy that is known: give "
                 f"--model.hardware.crossbar.converters.{name} 8, or leave constants out."
             )
-    return bits["dac_bits"], bits["adc_bits"]
+    assert dac_bits is not None and adc_bits is not None  # for the type checker
+    return dac_bits, adc_bits
 
 
 def constants_names() -> list[str]:
