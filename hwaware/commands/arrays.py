@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from hwaware.callbacks import DriftEvaluation
 from hwaware.commands.steps import set_up_alone, tear_down, the_one, write_record
 from hwaware.data.contract import dataset_name
 from hwaware.errors import UserError
@@ -37,7 +36,6 @@ def run(
     trainer: Trainer,
     task: HardwareAwareTask,
     datamodule: LightningDataModule,
-    evaluation: DriftEvaluation,
     weights: str | None = None,
     ckpt_path: str | None = None,
     constants: str | None = None,
@@ -50,7 +48,6 @@ def run(
         trainer: of one process.
         task: its network is counted.
         datamodule: the data, of which one sample is looked at.
-        evaluation: whose hardware is not looked at.
         weights: a run's ``model.safetensors``, or a plain file (timm, transformers), of another network's form.
         ckpt_path: a run's ``.ckpt`` instead; ``last`` is the recipe's latest.
         constants: of energy and time, for an estimate: ``isaac`` (Shafiee et al., ISCA 2016), or a YAML file of one's
