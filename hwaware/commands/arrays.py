@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib.metadata import version
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import nn
 from hwaware.commands.steps import set_up_alone, tear_down, the_one, write_record
 from hwaware.data.contract import dataset_name
 from hwaware.errors import UserError
-from hwaware.evaluation.arrays import arrays_line, estimate_line, layer_reads, network_arrays
+from hwaware.evaluation.arrays import arrays_line, estimate_line, layer_positions, network_arrays
 from hwaware.evaluation.fitting import fit_data
 from hwaware.evaluation.law import hardware_labels
 from hwaware.evaluation.run import Run
@@ -69,7 +69,7 @@ def run(
     try:
         made = Run.of(trainer)
         model, data = model.to(made.torch_device).eval(), fit_data(made, task, datamodule)
-        costs = network_arrays(model, layer_reads(model, data.predict, data.calibration(1)))
+        costs = network_arrays(model, layer_positions(model, data.predict, data.calibration(1)))
         layers = owning_layers(model)
         counted = [arrays_line(name, layers[name].weight.numel(), one) for name, one in costs.items()]
         estimates = []
@@ -139,14 +139,14 @@ def _total(counted: list[LayerArrays]) -> LayerArrays:
         return sum(getattr(one, name) for one in counted)
 
     there = sum(one.arrays * one.rows * one.columns for one in counted)
-    summed = ("weights", "arrays", "cells", "dacs", "adcs", "reads", "dac_conversions", "adc_conversions", "additions")
+    same = ("layer", "rows", "columns", "parts", "utilisation_percent")
+    summed = [field.name for field in fields(LayerArrays) if field.name not in same]
     return LayerArrays(
         layer="all",
         rows=0,
         columns=0,
         parts=0,
         utilisation_percent=100 * of("cells") / there,
-        cell_reads=of("cell_reads"),
         **{name: of(name) for name in summed},
     )
 
@@ -177,8 +177,8 @@ def _words(
         f"{words}\n* Estimated by the constants of {source}: {_nj(one.estimated_energy_pj for one in estimates)} nJ "
         f"({each}) and {_us(estimates)} µs. Arrays alone: no buffers, no wires between arrays, no digital layers, no "
         "leakage. A conversion's energy: of DACs in proportion to bits, "
-        f"from {table.dac_bits}; of ADCs twice with each bit, from {table.adc_bits}. Layers one after the other, each "
-        "position one read of all of a layer's arrays, which takes as long as an array, or as an ADC for its columns."
+        f"from {table.dac_bits}; of ADCs twice with each bit, from {table.adc_bits}. Layers one after the other, and "
+        "a layer's reads, of all its arrays at once; each takes as long as an array, or as an ADC for its columns."
     )
 
 

@@ -17,8 +17,8 @@ from hwaware.nn import analog_layers, owning_layers, weight_owners
 from hwaware.results.arrays import LayerArrays, LayerEstimate
 
 
-def layer_reads(model: nn.Module, predict: Callable[[nn.Module, Any], Any], batch: Any) -> dict[str, int]:
-    """Reads of each analog layer for one sample, by a forward pass: positions of its output, in all of its calls.
+def layer_positions(model: nn.Module, predict: Callable[[nn.Module, Any], Any], batch: Any) -> dict[str, int]:
+    """Positions of each analog layer's output for one sample, in all of its calls, by a forward pass.
 
     Args:
         model: converted, in eval mode; its converters need no ranges.
@@ -30,18 +30,20 @@ def layer_reads(model: nn.Module, predict: Callable[[nn.Module, Any], Any], batc
     return {name: layer.positions for name, layer in size.layers.items()}
 
 
-def network_arrays(model: nn.Module, reads: Mapping[str, int]) -> dict[str, ArrayCosts]:
+def network_arrays(model: nn.Module, positions: Mapping[str, int]) -> dict[str, ArrayCosts]:
     """What the arrays of each layer of a converted network cost; of tied layers, which share them, under the first.
 
     Args:
         model: converted.
-        reads: of each analog layer in one inference.
+        positions: of each analog layer's output in one inference; see :func:`layer_positions`.
     """
     of_all: dict[str, int] = {}
     for name, owner in weight_owners(model).items():
-        of_all[owner] = of_all.get(owner, 0) + reads[name]
-    layers = owning_layers(model)
-    return {name: array_costs(one.tiling, one.hardware.encoding, of_all[name]) for name, one in layers.items()}
+        of_all[owner] = of_all.get(owner, 0) + positions[name]
+    return {
+        name: array_costs(layer.hardware, tuple(layer.rows_shape), layer.groups, of_all[name])
+        for name, layer in owning_layers(model).items()
+    }
 
 
 def arrays_line(layer: str, weights: int, costs: ArrayCosts) -> LayerArrays:

@@ -20,7 +20,8 @@ class LayerArrays:
         utilisation_percent: of the arrays' cells.
         parts: partial sums of each output, from as many arrays.
         dacs, adcs: converters: rows that are driven, and currents that are converted, at each read.
-        reads: in one inference, each of all its arrays.
+        positions: of its output in one inference.
+        reads: of all its arrays, one for each position and slice of the inputs' bits.
         dac_conversions, adc_conversions, additions, cell_reads: in one inference.
     """
 
@@ -34,6 +35,7 @@ class LayerArrays:
     parts: int
     dacs: int
     adcs: int
+    positions: int
     reads: int
     dac_conversions: int
     adc_conversions: int

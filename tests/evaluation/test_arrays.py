@@ -8,7 +8,7 @@ from torch import nn
 
 import hwaware.models  # noqa: F401 - registers ResNet-20
 from hwaware.errors import UserError
-from hwaware.evaluation.arrays import layer_reads, network_arrays
+from hwaware.evaluation.arrays import layer_positions, network_arrays
 from hwaware.hardware import Converters, Wires, load_hardware
 from hwaware.nn import convert
 from tests.tiny import TinyNet
@@ -16,7 +16,7 @@ from tests.tiny import TinyNet
 
 def _counted(model, x, **settings):
     convert(model.eval(), load_hardware("reram_cmo", **settings))
-    return network_arrays(model, layer_reads(model, lambda network, batch: network(batch[0]), (x,)))
+    return network_arrays(model, layer_positions(model, lambda network, batch: network(batch[0]), (x,)))
 
 
 def test_resnet_20_in_arrays_of_256_rows():

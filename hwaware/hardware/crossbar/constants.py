@@ -6,7 +6,7 @@ its arrays at once: a read takes as long as the array's, or as its ADCs take for
 
 A conversion takes an ADC twice the energy with each bit (R. H. Walden, IEEE Journal on Selected Areas in
 Communications 17, 539-550, 1999: a converter's figure of merit), and a DAC energy in proportion to its bits, as where
-each is a pulse.
+each is a pulse; a slice of an input's bits is as many, its sign a polarity.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class ArrayConstants:
         """What a layer takes.
 
         Args:
-            costs: of the layer.
+            costs: of the layer on these converters.
             converters: at its arrays.
 
         Raises:
@@ -111,7 +111,7 @@ def check_bits(converters: Converters | None) -> None:
 
 
 def _bits_of(converters: Converters | None) -> tuple[int, int]:
-    """Of DACs and ADCs."""
+    """Of one conversion of DACs and ADCs."""
     dac_bits, adc_bits = (None, None) if converters is None else (converters.dac_bits, converters.adc_bits)
     for name, bits in {"dac_bits": dac_bits, "adc_bits": adc_bits}.items():
         if bits is None:
@@ -119,8 +119,8 @@ def _bits_of(converters: Converters | None) -> tuple[int, int]:
                 f"constants: converters have no {name}, and an exact one takes no energy that is known: give "
                 f"--model.hardware.crossbar.converters.{name} 8, or leave constants out."
             )
-    assert dac_bits is not None and adc_bits is not None  # for the type checker
-    return dac_bits, adc_bits
+    assert converters is not None and dac_bits is not None and adc_bits is not None  # for the type checker
+    return converters.dac_slice_bits or dac_bits, adc_bits
 
 
 def constants_names() -> list[str]:

@@ -1,17 +1,17 @@
 """What a layer's arrays are, and how often they and their converters are used in one inference.
 
-One *read* of a layer gives its outputs at one position of its output: all of its arrays are read at once. At each read
+A layer is *read* once for each position of its output, and each slice of its inputs' bits (``dac_slice_bits``): all of
+its arrays at once. At each read
 
 * each row in use is driven by a DAC, those of padding included, and those of a transposed convolution that meet no
   input. A layer's rows are driven in all of its arrays side by side;
-* each current that an array gives is converted by an ADC. Cells of a weight whose gains differ in sign alone add up to
-  one current, as do cells in parallel and what reference columns take off: a pair is one conversion. Cells whose gains
-  differ in size, the digits of ``bit_sliced``, are converted one by one, shifted and added. So are parts of an output
-  that lie in several arrays. Of a median in parallel cells it is counted as if the middle ones were known;
-* an output of n conversions takes n - 1 additions.
+* each current that an array gives is converted by an ADC. All columns of an output in an array give one current, also
+  those of a pair, of cells in parallel, and what reference columns take off; but digits of ``bit_sliced`` one each.
+  Of a median of cells in parallel it is counted as if the middle ones were known.
 
-A layer that is called several times has the reads of all its calls. Costs are counted whether or not converters have
-bits.
+What is converted of an output, of its parts in several arrays, digits and slices of inputs, is shifted and added: n
+conversions take n - 1 additions. A layer that is called several times has the reads of all its calls. All is counted
+whether or not converters have bits.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hwaware.hardware.crossbar.tiling import Tiling
-from hwaware.hardware.encoding import Encoding
+from hwaware.hardware.encoding import Codes, Encoding
+from hwaware.hardware.hardware import Hardware
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class ArrayCosts:
         adcs: conversions of one read; as many converters where each current has one.
         adcs_per_array: of these in its fullest array.
         outputs: of one read.
-        reads: in one inference.
+        positions: of the output in one inference.
+        input_slices: reads of each position.
     """
 
     arrays: int
@@ -47,12 +49,18 @@ class ArrayCosts:
     adcs: int
     adcs_per_array: int
     outputs: int
-    reads: int
+    positions: int
+    input_slices: int = 1
 
     @property
     def utilisation_percent(self) -> float:
         """Cells in use, of those of its arrays."""
         return 100 * self.cells / (self.arrays * self.rows * self.columns)
+
+    @property
+    def reads(self) -> int:
+        """In one inference."""
+        return self.positions * self.input_slices
 
     @property
     def dac_conversions(self) -> int:
@@ -65,22 +73,24 @@ class ArrayCosts:
     @property
     def additions(self) -> int:
         """Of what was converted."""
-        return self.reads * (self.adcs - self.outputs)
+        return self.adc_conversions - self.positions * self.outputs
 
     @property
     def cell_reads(self) -> int:
         return self.reads * self.cells
 
 
-def array_costs(tiling: Tiling, encoding: Encoding, reads: int) -> ArrayCosts:
+def array_costs(hardware: Hardware, weight: tuple[int, ...], groups: int, positions: int) -> ArrayCosts:
     """What one layer costs.
 
     Args:
-        tiling: of the layer, by :meth:`hwaware.hardware.Hardware.tiling`.
-        encoding: of its weights.
-        reads: in one inference: positions of its output.
+        hardware: that holds it.
+        weight: the shape of its weight.
+        groups: of a convolution; 1 otherwise.
+        positions: of its output in one inference.
     """
-    currents = _currents(tiling, encoding)
+    tiling, converters = hardware.tiling(weight, groups), hardware.crossbar.converters
+    currents = _currents(tiling, hardware.encoding)
     outputs = tiling.groups * tiling.outputs
     in_one = tiling.groups_per_array * min(tiling.outputs, tiling.outputs_per_array)
     return ArrayCosts(
@@ -93,15 +103,15 @@ def array_costs(tiling: Tiling, encoding: Encoding, reads: int) -> ArrayCosts:
         adcs=outputs * tiling.n_parts * sum(currents),
         adcs_per_array=min(in_one, outputs) * max(currents),
         outputs=outputs,
-        reads=reads,
+        positions=positions,
+        input_slices=1 if converters is None else converters.input_slices,
     )
 
 
 def _currents(tiling: Tiling, encoding: Encoding) -> list[int]:
     """Currents of one output's columns, in each of the arrays that these need."""
-    gains = encoding.layout.gains[: encoding.layout.cells_per_weight]
-    found: list[set[float]] = [set() for _ in range(tiling.wide)]
+    columns_per_current = encoding.parallel if isinstance(encoding.format, Codes) else tiling.weight_columns
+    found: list[set[int]] = [set() for _ in range(tiling.wide)]
     for column in range(tiling.weight_columns):
-        gain = abs(gains[column // encoding.parallel])
-        found[(tiling.reference_columns + column) // tiling.columns].add(gain)
+        found[(tiling.reference_columns + column) // tiling.columns].add(column // columns_per_current)
     return [len(one) for one in found]

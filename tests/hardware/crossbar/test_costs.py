@@ -8,25 +8,23 @@ import pytest
 import yaml
 
 from hwaware.errors import UserError
-from hwaware.hardware import Converters, Crossbar, Encoding, Mapping, load_hardware
+from hwaware.hardware import Converters, Crossbar, Encoding, load_hardware
 from hwaware.hardware.crossbar.constants import ArrayConstants, load_constants
 from hwaware.hardware.crossbar.costs import ArrayCosts, array_costs
-from hwaware.hardware.encoding import mapping as mappings
 
 PAIR = {"mapping": "differential", "rows": 256, "columns": 512}
 
 
-def _costs(weight, reads, groups=1, **settings):
-    hardware = load_hardware("reram_cmo", **{**PAIR, **settings})
-    return array_costs(hardware.tiling(weight, groups), hardware.encoding, reads)
+def _costs(weight, positions, groups=1, **settings):
+    return array_costs(load_hardware("reram_cmo", **{**PAIR, **settings}), weight, groups, positions)
 
 
 def test_a_convolution_of_resnet_20():
     """64 × 64 × 3 × 3 at 8 × 8 positions: 576 rows in three arrays, pairs of columns."""
-    costs = _costs((64, 64, 3, 3), reads=64)
+    costs = _costs((64, 64, 3, 3), positions=64)
     assert costs == ArrayCosts(
         arrays=3, rows=256, columns=512, cells=576 * 128, parts=3, dacs=576, adcs=64 * 3, adcs_per_array=64, outputs=64,
-        reads=64,
+        positions=64,
     )  # fmt: skip
     assert costs.adc_conversions == 64 * 64 * 3 and costs.dac_conversions == 64 * 576
     assert costs.additions == 64 * 64 * 2 and costs.cell_reads == 64 * 576 * 128
@@ -34,46 +32,51 @@ def test_a_convolution_of_resnet_20():
 
 
 def test_rows_are_driven_in_each_array_side_by_side():
-    costs = _costs((600, 100), reads=1)  # 256 pairs in 512 columns
+    costs = _costs((600, 100), positions=1)  # 256 pairs in 512 columns
     assert (costs.arrays, costs.dacs, costs.adcs, costs.adcs_per_array) == (3, 300, 600, 256)
     assert costs.additions == 0
 
 
 def test_groups_in_one_array_are_read_at_once():
-    costs = _costs((96, 1, 3, 3), reads=49, groups=96)  # 28 of them in 256 rows
+    costs = _costs((96, 1, 3, 3), positions=49, groups=96)  # 28 of them in 256 rows
     assert (costs.arrays, costs.parts, costs.dacs, costs.adcs, costs.adcs_per_array) == (4, 1, 96 * 9, 96, 28)
-    alone = _costs((4, 1, 3, 3), reads=49, groups=4)
+    alone = _costs((4, 1, 3, 3), positions=49, groups=4)
     assert (alone.arrays, alone.adcs_per_array) == (1, 4)
 
 
 def test_reference_columns_are_cells_and_no_conversions():
-    costs = _costs((600, 100), reads=10, mapping="offset_reference")
+    costs = _costs((600, 100), positions=10, mapping="offset_reference")
     assert (costs.arrays, costs.cells, costs.adcs, costs.dacs) == (2, 100 * 602, 600, 200)
 
 
 def test_cells_in_parallel_add_up_before_they_are_converted():
-    costs = _costs((64, 64, 3, 3), reads=64, parallel=4)
+    costs = _costs((64, 64, 3, 3), positions=64, parallel=4)
     assert (costs.arrays, costs.cells, costs.adcs, costs.dacs) == (3, 576 * 512, 64 * 3, 576)
-    wide = _costs((64, 64, 3, 3), reads=64, parallel=8)
+    wide = _costs((64, 64, 3, 3), positions=64, parallel=8)
     assert (wide.arrays, wide.adcs, wide.dacs) == (6, 64 * 3, 2 * 576)
 
 
 def test_slices_are_converted_one_by_one():
-    costs = _costs((64, 64, 3, 3), reads=64, mapping="bit_sliced", kappa="linear", bits=8, slice_bits=2, levels=None)
+    sliced = {"mapping": "bit_sliced", "kappa": "linear", "bits": 8, "slice_bits": 2, "levels": None}
+    costs = _costs((64, 64, 3, 3), positions=64, **sliced)
     assert (costs.arrays, costs.adcs, costs.additions) == (3, 64 * 3 * 4, 64 * 64 * (3 * 4 - 1))
 
 
-def test_cells_of_gains_that_differ_in_size_are_converted_one_by_one(monkeypatch):
-    own = Mapping("own", 3, lambda v, low, high: (v,) * 3, lambda g, low, high: g[0], gains=(1, -1, 0.5))
-    monkeypatch.setitem(mappings._OWN, "tests.own", own)
-    crossbar, encoding = Crossbar(rows=256), Encoding(mapping="tests.own")
-    assert array_costs(crossbar.tiling(encoding, (10, 20), 1), encoding, 1).adcs == 10 * 2
+def test_slices_of_inputs_are_reads_of_their_own():
+    """Seven bits and a sign, two at a time: four reads of each position, all shifted and added."""
+    sliced = Converters(adc_bits=8, dac_bits=8, dac_slice_bits=2)
+    costs = _costs((64, 64, 3, 3), positions=64, converters=sliced)
+    assert (costs.positions, costs.reads) == (64, 256)
+    assert costs.dac_conversions == 256 * 576 and costs.adc_conversions == 256 * 64 * 3
+    assert costs.additions == 64 * 64 * (3 * 4 - 1)
+    found = ROUND.estimate(costs, sliced)
+    assert found.dac_pj == 256 * 576 * 0.5 * 2 and found.latency_us == pytest.approx(256 * 0.1)
 
 
 def test_a_weight_that_is_wider_than_an_array_is_converted_in_each():
-    costs = _costs((4, 10), reads=1, columns=6, parallel=5)  # five cells and one of the other sign; then four
+    costs = _costs((4, 10), positions=1, columns=6, parallel=5)  # five cells and one of the other sign; then four
     assert (costs.arrays, costs.adcs, costs.dacs, costs.additions) == (8, 4 * 2, 10 * 4 * 2, 4)
-    alone = _costs((4, 10), reads=1, columns=1)
+    alone = _costs((4, 10), positions=1, columns=1)
     assert (alone.arrays, alone.adcs, alone.adcs_per_array) == (8, 8, 1)
 
 
@@ -84,7 +87,7 @@ ROUND = ArrayConstants(
 
 
 def test_an_estimate_is_the_counts_times_the_constants():
-    costs = _costs((64, 64, 3, 3), reads=64)
+    costs = _costs((64, 64, 3, 3), positions=64)
     found = ROUND.estimate(costs, Converters(adc_bits=6, dac_bits=4))
     assert found.adc_pj == 64 * 192 * 2.0 / 4 and found.dac_pj == 64 * 576 * 0.5 * 4
     assert found.cells_pj == pytest.approx(64 * 576 * 128 * 0.003) and found.additions_pj == 64 * 128 * 0.25
@@ -93,7 +96,7 @@ def test_an_estimate_is_the_counts_times_the_constants():
 
 
 def test_a_read_takes_as_long_as_its_slowest_part():
-    costs, both = _costs((600, 100), reads=10), Converters(adc_bits=8, dac_bits=8)
+    costs, both = _costs((600, 100), positions=10), Converters(adc_bits=8, dac_bits=8)
     assert ROUND.estimate(costs, both).latency_us == pytest.approx(10 * 0.128)  # 128 of the 256 columns to each ADC
     shared = dataclasses.replace(ROUND, columns_per_adc=1024)
     assert shared.estimate(costs, both).latency_us == pytest.approx(10 * 0.256)
@@ -101,7 +104,7 @@ def test_a_read_takes_as_long_as_its_slowest_part():
 
 @pytest.mark.parametrize("converters", [None, Converters(adc_bits=8), Converters(dac_bits=8)])
 def test_exact_converters_have_no_energy(converters):
-    costs = _costs((4, 10), reads=1)
+    costs = _costs((4, 10), positions=1)
     missing = "adc_bits" if converters is not None and converters.dac_bits else "dac_bits"
     with pytest.raises(UserError, match=f"constants: converters have no {missing}"):
         ROUND.estimate(costs, converters)
