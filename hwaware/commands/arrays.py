@@ -48,7 +48,8 @@ def run(
         trainer: of one process.
         task: its network is counted.
         datamodule: the data, of which one sample is looked at.
-        weights: a run's ``model.safetensors``, or a plain file (timm, transformers), of another network's form.
+        weights: a run's ``model.safetensors``, or a plain file (timm, transformers); None: the recipe's network,
+            pretrained or not.
         ckpt_path: a run's ``.ckpt`` instead; ``last`` is the recipe's latest.
         constants: of energy and time, for an estimate: ``isaac`` (Shafiee et al., ISCA 2016), or a YAML file of one's
             own with the same keys (``hwaware/hardware/crossbar/presets/isaac.yaml``). None: counts alone.
@@ -61,7 +62,7 @@ def run(
             check_bits(hardware.crossbar.converters)
     set_up_alone(trainer, task, datamodule)
     file = the_one(weights, ckpt_path)
-    model = load_weights(task, file)[1] if file else task.build_network()
+    model = (load_weights(task, file)[1] if file else task.build_network()).float()
     report = task.convert(model, task.placement)
     datamodule.prepare_data()
     datamodule.setup("fit")
