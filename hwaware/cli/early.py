@@ -39,7 +39,9 @@ _PLAIN = {kind.__name__: kind for kind in (int, float, bool, str, list, dict, tu
     "Union": Union,
 }
 
-_PRESETS = Path(__file__).parents[1] / "hardware" / "devices" / "presets"
+_HARDWARE = Path(__file__).parents[1] / "hardware"
+_PRESETS = _HARDWARE / "devices" / "presets"
+_CONSTANTS = _HARDWARE / "crossbar" / "presets"
 
 
 def check_early(name: str, arguments: Sequence[str]) -> None:
@@ -70,6 +72,8 @@ def _check_recipe(name: str, arguments: Sequence[str]) -> None:
         if parameter in own:
             _check_class(section, settings.get(section), module)
     _check_names(settings)
+    if "constants" in options and isinstance(settings.get("constants"), str):
+        _check_constants(settings["constants"])
 
 
 def _check_device(arguments: Sequence[str]) -> None:
@@ -193,3 +197,9 @@ def _check_preset(name: str) -> None:
     names = [file.stem for file in _PRESETS.glob("*.yaml")]
     if name not in names and "." not in name:
         raise UserError(f"device '{name}' is unknown. {nearest(name, names)} A path must end in .yaml.")
+
+
+def _check_constants(name: str) -> None:
+    names = [file.stem for file in _CONSTANTS.glob("*.yaml")]
+    if name not in names and not name.endswith((".yaml", ".yml")):
+        raise UserError(f"constants '{name}' are unknown. {nearest(name, names)} A path must end in .yaml.")

@@ -31,12 +31,13 @@ commands:
   --print_config       the whole configuration, without running it
   --debug              the traceback, where something goes wrong
   --ckpt_path PATH     fit: resume a killed run, bit for bit; 'last' finds the recipe's latest
-  --weights FILE       drift, compare, sensitivity, plan, export, push, onnx: a run's model.safetensors, or any plain
-                       file (timm, transformers); also a folder that has one, or hf-hub:USER/NAME
+  --weights FILE       drift, compare, sensitivity, plan, arrays, export, push, onnx: a run's model.safetensors, or any
+                       plain file (timm, transformers); also a folder that has one, or hf-hub:USER/NAME
   --out PATH           export, push, onnx: where to write
   --repo USER/NAME     push: on the Hugging Face hub
   --cells X            plan: budget, such as 1.25 times the cells; or --points P: a target, at most P points lost
   --digital_percent D  plan: weights that may stay digital
+  --constants FILE     arrays: of energy and time, a YAML file, or isaac
 
 hwaware COMMAND --help lists a command's keys, hwaware fit --model.help ImageClassification those of a class.
 """

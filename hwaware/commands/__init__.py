@@ -33,6 +33,7 @@ COMMANDS = {
     "compare": Command("the same for every way of repairing the chips, with what each costs"),
     "sensitivity": Command("which layers do most damage in aged cells"),
     "plan": Command("which layer gets which cells, for a budget of cells or an accuracy: placement.yaml"),
+    "arrays": Command("which arrays each layer takes, and its conversions; energy and latency as an estimate"),
     "device": Command(
         "memory technologies: device list, show NAME, plot NAME; own ones: fit CSV --out YAML, simulate NAME",
         on_recipe=False,

@@ -272,7 +272,16 @@ class _Planner:
             damage_nats=layer[0].found.damage_nats,
             planned_nats=cells.damage(layer),
             encoding=self.settings.encodings[cells.candidate],
+            arrays=self._arrays(name, cells),
         )
+
+    def _arrays(self, name: str, cells: Cells) -> int:
+        """That a layer's cells lie in."""
+        if not cells.parallel:
+            return 0
+        layer = analog_layers(self.models[cells.candidate])[name]
+        hardware = self.given[cells.candidate][name].with_parallel(cells.parallel)
+        return hardware.tiling(tuple(layer.rows_shape), layer.groups).n_arrays
 
     def _least(self, layers: Mapping[str, Layer], digital: set[str]) -> float:
         """Cells, over those of all layers with one in each place, below which no plan is."""

@@ -109,6 +109,10 @@ class Hardware:
         target = torch.full(shape, self.encoding.reference_us(self.device), device=torch_device)
         return [target] * self.encoding.parallel
 
+    def check_layer(self, weight: tuple[int, ...], groups: int) -> None:
+        """See :meth:`Crossbar.check_layer`."""
+        self.crossbar.check_layer(self.encoding, weight, groups)
+
     def tiling(self, weight: tuple[int, ...], groups: int) -> Tiling:
         """See :meth:`Crossbar.tiling`."""
         return self.crossbar.tiling(self.encoding, weight, groups)

@@ -16,7 +16,15 @@ from hwaware.errors import UserError
 from hwaware.hardware import Hardware, Placement
 from hwaware.hardware.placement import ancestry
 from hwaware.nn.layers import ANALOG_CLASSES, AnalogLayer, Part, analog_layers, weight_key
-from hwaware.nn.refusals import ALWAYS_DIGITAL, in_words, refuse_idle, refuse_ties, refuse_unfit, refuse_weights
+from hwaware.nn.refusals import (
+    ALWAYS_DIGITAL,
+    in_words,
+    refuse_arrays,
+    refuse_idle,
+    refuse_ties,
+    refuse_unfit,
+    refuse_weights,
+)
 from hwaware.nn.rewriting import restore, rewrite
 
 #: Where the analog forms of other libraries' layers are; imported only where these are.
@@ -41,6 +49,7 @@ class ConvertedLayer:
         shape, n_weights: of its weight.
         hardware: what holds it, in words.
         n_cells: memory cells that hold it.
+        n_arrays: that these lie in.
         n_clipped: weights that lay beyond the codes of a fixed scale and are clipped to them.
     """
 
@@ -50,6 +59,7 @@ class ConvertedLayer:
     n_weights: int
     hardware: str
     n_cells: int
+    n_arrays: int
     n_clipped: int = 0
 
 
@@ -80,6 +90,11 @@ class ConversionReport:
         return sum(layer.n_cells for layer in self.layers)
 
     @property
+    def n_arrays(self) -> int:
+        """Arrays needed."""
+        return sum(layer.n_arrays for layer in self.layers)
+
+    @property
     def n_clipped(self) -> int:
         """Weights that a fixed scale clipped."""
         return sum(layer.n_clipped for layer in self.layers)
@@ -93,9 +108,11 @@ class ConversionReport:
             for layer in self.layers
         ]
         on = " and ".join(dict.fromkeys(map(str, self.placement.every)))
+        every = dict.fromkeys((one.crossbar.rows, one.crossbar.columns) for one in self.placement.every)
+        sizes = " and ".join(f"{rows} × {columns}" for rows, columns in every)
         total = (
-            f"{len(self.layers)} layers, {self.n_weights:,} weights in {self.n_cells:,} cells of {on}; "
-            f"{self.n_digital_parameters:,} parameters stay digital"
+            f"{len(self.layers)} layers, {self.n_weights:,} weights in {self.n_cells:,} cells of {on}, "
+            f"{self.n_arrays:,} arrays of {sizes}; {self.n_digital_parameters:,} parameters stay digital"
         )
         if self.passed_over:
             some = ", ".join(list(self.passed_over)[:3]) + ", …" * (len(self.passed_over) > 3)
@@ -154,9 +171,9 @@ def convert(model: nn.Module, placement: Placement | Hardware, corrected: bool =
             not compensated for it.
 
     Raises:
-        UserError: a pattern matches nothing; a layer with weights can't be converted and is not to stay digital; a
-            weight is not finite, or is shared with a digital layer or one on other hardware; nothing is left to
-            convert.
+        UserError: a pattern matches nothing; a layer with weights can't be converted and is not to stay digital, or
+            would need too many arrays; a weight is not finite, or is shared with a digital layer or one on other
+            hardware; nothing is left to convert.
     """
     if isinstance(placement, Hardware):
         placement = Placement(placement)
@@ -181,7 +198,7 @@ def convert(model: nn.Module, placement: Placement | Hardware, corrected: bool =
         if corrected and encoding.predistorts:
             layer.predistort()
         shape = tuple(layer.rows_shape)
-        on_it = (str(layer.hardware), layer.n_cells)
+        on_it = (str(layer.hardware), layer.n_cells, layer.tiling.n_arrays)
         rows.append(ConvertedLayer(name, kinds[name], shape, layer.weight.numel(), *on_it, n_clipped))
     total = sum(parameter.numel() for parameter in model.parameters())
     digital = total - sum(row.n_weights for row in rows)
@@ -213,6 +230,7 @@ def _chosen(
     refuse_idle(placement, modules)
     refuse_ties(model, chosen, on)
     refuse_weights(chosen)
+    refuse_arrays(chosen, on)
     if not corrected:
         computed = [name for name, module in chosen.items() if ANALOG_CLASSES[type(module)].is_computed]
         if distorted := [name for name in computed if on[name].encoding.predistorts]:  # type: ignore[union-attr]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hwaware.errors import UserError, nearest
 from hwaware.hardware import Hardware, Placement
 from hwaware.hardware.placement import ancestry, matches
-from hwaware.nn.layers import ANALOG_CLASSES, Part, weight_key
+from hwaware.nn.layers import ANALOG_CLASSES, Part, shape_in_cells, weight_key
 
 #: Weights of these are looked up, or scale element by element: no matrix product, so they stay digital.
 ALWAYS_DIGITAL = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
@@ -138,6 +138,17 @@ def refuse_ties(model: nn.Module, chosen: Mapping[str, nn.Module], on: Mapping[s
                     f"layers '{owner}' and '{name}' share one weight, but stand on different hardware: give both the "
                     "same in hardware.layers."
                 )
+
+
+def refuse_arrays(chosen: Mapping[str, nn.Module], on: Mapping[str, Hardware | None]) -> None:
+    """Raises UserError for a layer that an array's size would cut into far too many arrays."""
+    for name, layer in chosen.items():
+        hardware = on[name]
+        assert hardware is not None  # of what is chosen none is digital
+        try:
+            hardware.check_layer(shape_in_cells(layer), getattr(layer, "groups", 1))
+        except UserError as error:
+            raise UserError(f"layer '{name}': {error}") from None
 
 
 def refuse_weights(chosen: Mapping[str, nn.Module]) -> None:

@@ -17,6 +17,7 @@ class PlannedLayer:
         damage_nats: with one cell, see :class:`hwaware.results.sensitivity.LayerSensitivity`.
         planned_nats: that is left.
         encoding: what differs from the hardware that was given, as a JSON object; empty: nothing.
+        arrays: that its cells lie in.
     """
 
     layer: str
@@ -26,6 +27,7 @@ class PlannedLayer:
     damage_nats: float
     planned_nats: float
     encoding: str = ""
+    arrays: int = 0
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,8 @@ def test_a_plan_keeps_to_its_budget_and_says_what_it_expects(planned, placement)
         number, there = int(line["parallel"]), by_layer.get(line["layer"], {})
         assert there.get("digital", False) == (number == 0)
         assert number < 2 or there["encoding"] == {"parallel": number}
+        columns = int(line["cells"]) / {"conv1": 27, "conv2": 72, "linear": 256}[line["layer"]]
+        assert int(line["arrays"]) == math.ceil(columns / 512)  # of 512 rows
     assert (planned / "plots" / "plan.png").is_file() and (planned / "sensitivity.csv").is_file()
 
 

@@ -104,6 +104,13 @@ class Converters:
         if not costly and self.dac_bits is None and self.input_kappa is None:
             raise UserError("converters: nothing is converted: set dac_bits or adc_bits, or leave converters null.")
 
+    @property
+    def input_slices(self) -> int:
+        """In how many slices an input's bits come, all but the sign, one after the other."""
+        if self.dac_slice_bits is None or self.dac_bits is None:
+            return 1
+        return -(-(self.dac_bits - 1) // self.dac_slice_bits)
+
     def _check_slices(self, bits: int) -> None:
         if self.dac_bits is None:
             raise UserError(f"converters: dac_slice_bits={bits} is of dac_bits: set them (8 is usual).")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import count
 from typing import Any
 
 import torch
@@ -17,6 +18,9 @@ from hwaware.hardware.crossbar.wires import Wires
 from hwaware.hardware.encoding import Encoding
 
 _USUAL = 512
+
+#: Of one layer: what is where in them is kept as tables.
+MOST_ARRAYS = 1_000_000
 
 #: When cells draw read noise.
 READ_NOISE = ("reading", "product")
@@ -60,6 +64,22 @@ class Crossbar:
                 f"(parallel={encoding.parallel}), which are read together: give {needed} columns or fewer cells."
             )
 
+    def check_layer(self, encoding: Encoding, weight: Sequence[int], groups: int) -> None:
+        """Raises UserError where a layer would be cut into more than ``MOST_ARRAYS``; nothing is allocated for it.
+
+        Args:
+            encoding, weight, groups: as those of :meth:`tiling`.
+        """
+        n_arrays = self.tiling(encoding, weight, groups).n_arrays
+        if n_arrays <= MOST_ARRAYS:
+            return
+        larger = (replace(self, rows=n * self.rows, columns=n * self.columns) for n in count(2))
+        enough = next(one for one in larger if one.tiling(encoding, weight, groups).n_arrays <= MOST_ARRAYS)
+        raise UserError(
+            f"crossbar: rows={self.rows} and columns={self.columns} cut it into {n_arrays:,} arrays, more than "
+            f"{MOST_ARRAYS:,}: give rows={enough.rows} and columns={enough.columns} or more."
+        )
+
     def tiling(self, encoding: Encoding, weight: Sequence[int], groups: int) -> Tiling:
         """How a layer lies in arrays.
 
@@ -74,7 +94,7 @@ class Crossbar:
     def reference_shape(self, encoding: Encoding, weight: Sequence[int], groups: int) -> tuple[int, int, int]:
         """Groups, arrays side by side, and rows: the reference cells of a layer, one per row and array."""
         cut = self.tiling(encoding, weight, groups)
-        return groups, cut.sides, sum(part.n_rows for part in cut.parts)
+        return groups, cut.sides, cut.n_rows
 
     def against_weights(self, encoding: Encoding, reference: Tensor, weight: Sequence[int]) -> Tensor:
         """What each weight of a layer is read against, in its shape.

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Tiling:
         rows, columns: cells of an array.
         groups: of the layer.
         outputs: of a group.
-        parts: of a group's rows, in order.
+        channels: input channels of a group.
+        taps: of a kernel; 1 for linear layers.
         weight_columns: columns that hold one output's weights.
         reference_columns: columns of each array that all others are read against.
     """
@@ -48,9 +50,30 @@ class Tiling:
     columns: int
     groups: int
     outputs: int
-    parts: tuple[RowPart, ...]
+    channels: int
+    taps: int
     weight_columns: int
     reference_columns: int
+
+    @cached_property
+    def parts(self) -> tuple[RowPart, ...]:
+        """Of a group's rows, in order."""
+        if self.rows >= self.taps:
+            return tuple(RowPart(part, (0, self.taps)) for part in _even(self.channels, self.rows // self.taps))
+        cuts = _even(self.taps, self.rows)
+        return tuple(RowPart((channel, channel + 1), cut) for channel in range(self.channels) for cut in cuts)
+
+    @property
+    def n_parts(self) -> int:
+        """How many these are, which are not made for it."""
+        if self.rows >= self.taps:
+            return -(-self.channels // (self.rows // self.taps))
+        return self.channels * -(-self.taps // self.rows)
+
+    @property
+    def n_rows(self) -> int:
+        """Of a group, those of all parts together."""
+        return self.channels * self.taps
 
     @property
     def outputs_per_array(self) -> int:
@@ -65,9 +88,9 @@ class Tiling:
     @property
     def groups_per_array(self) -> int:
         """Groups along the diagonal of one array."""
-        if len(self.parts) > 1 or self.sides > 1:
+        if self.n_parts > 1 or self.sides > 1:
             return 1
-        return max(1, min(self.rows // self.parts[0].n_rows, self.outputs_per_array // self.outputs))
+        return max(1, min(self.rows // self.n_rows, self.outputs_per_array // self.outputs))
 
     @property
     def fits(self) -> bool:
@@ -75,15 +98,19 @@ class Tiling:
         return self.weight_columns + self.reference_columns <= self.columns
 
     @property
+    def wide(self) -> int:
+        """Arrays that one output's columns need; 1 where they fit."""
+        return -(-(self.weight_columns + self.reference_columns) // self.columns)
+
+    @property
     def n_arrays(self) -> int:
-        wide = -(-(self.weight_columns + self.reference_columns) // self.columns)
-        return -(-self.groups // self.groups_per_array) * len(self.parts) * self.sides * wide
+        return -(-self.groups // self.groups_per_array) * self.n_parts * self.sides * self.wide
 
     @property
     def n_cells(self) -> int:
         """Cells in use, those of reference columns included."""
-        rows = sum(part.n_rows for part in self.parts)
-        return self.groups * rows * (self.outputs * self.weight_columns + self.sides * self.reference_columns)
+        columns = self.outputs * self.weight_columns + self.sides * self.reference_columns
+        return self.groups * self.n_rows * columns
 
     @property
     def utilisation(self) -> float:
@@ -104,12 +131,7 @@ def tiling(
     """
     outputs, channels, *kernel = weight
     taps = math.prod(kernel)
-    if rows >= taps:
-        parts = [RowPart(part, (0, taps)) for part in _even(channels, rows // taps)]
-    else:
-        cuts = _even(taps, rows)
-        parts = [RowPart((channel, channel + 1), cut) for channel in range(channels) for cut in cuts]
-    return Tiling(rows, columns, groups, outputs // groups, tuple(parts), weight_columns, reference_columns)
+    return Tiling(rows, columns, groups, outputs // groups, channels, taps, weight_columns, reference_columns)
 
 
 def _even(length: int, most: int) -> list[tuple[int, int]]:
