@@ -203,12 +203,12 @@ def test_what_a_fixed_scale_clips_is_reported():
 
 
 def test_reference_columns_are_counted():
-    """One per crossbar of at most 512 columns, as long as it has rows; each group has crossbars of its own."""
+    """One per array of 512 columns, of which it is one, as long as the array has rows; small groups share it."""
     device = load_hardware("reram_cmo", mapping="offset_reference")
     for layer, cells in (
         (nn.Linear(4, 2), 8 + 4),
         (nn.Linear(4, 513), 4 * 513 + 2 * 4),
-        (nn.Linear(1025, 512), 1025 * 513),
+        (nn.Linear(1025, 511), 1025 * 512),
         (nn.Conv2d(6, 6, 3, groups=6), 2 * 6 * 9),
     ):
         assert convert(nn.Sequential(layer), device).n_cells == cells
@@ -216,7 +216,7 @@ def test_reference_columns_are_counted():
 
 def test_smaller_crossbars_have_more_reference_columns():
     device = load_hardware("reram_cmo", mapping="offset_reference", columns=128)
-    for layer, cells in ((nn.Linear(4, 128), 4 * 129), (nn.Linear(4, 513), 4 * 513 + 5 * 4)):
+    for layer, cells in ((nn.Linear(4, 127), 4 * 128), (nn.Linear(4, 509), 4 * 509 + 5 * 4)):
         assert convert(nn.Sequential(layer), device).n_cells == cells
 
 
