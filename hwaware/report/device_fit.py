@@ -46,8 +46,8 @@ class FittedLaw:
     Attributes:
         of: the device.
         form: the law's form.
-        n_cells: that were read.
-        measured_s: first and last age above 0 (s) at which they were.
+        read: what was: ``120 cells``.
+        measured_s: first and last age above 0 (s) at which they were; 0: at none.
         shown_s: first and last age (s) of the courses.
         courses: over time, those of a target after one another.
         curves: by state, at measured ages and at one to come.
@@ -55,7 +55,7 @@ class FittedLaw:
 
     of: DeviceLabels
     form: str
-    n_cells: int
+    read: str
     measured_s: tuple[float, float]
     shown_s: tuple[float, float]
     courses: Sequence[Course]
@@ -87,10 +87,11 @@ def plot_over_time(law: FittedLaw, rows: Sequence[Agreement], path: Path) -> Pat
         here = [one for one in rows if one.target_us == target and one.time_s > 0 and one.cells]
         _draw_measured(axes, [one.time_s for one in here], here, colour)
         for course in own:
-            style, label = ("--", None) if course.extrapolated else ("-", f"{target:.4g} µS")
+            style, label = "--" if course.extrapolated else "-", f"{target:.4g} µS" if course is own[0] else None
             axes[0].plot(course.age_s, course.shift_us, style, color=colour, linewidth=1.6, label=label)
             axes[1].plot(course.age_s, course.std_us, style, color=colour, linewidth=1.6)
     (first, last), (youngest, oldest) = law.measured_s, law.shown_s
+    last = last or youngest
     for axis in axes:
         axis.set_xscale("log")
         for start, end in ((youngest, first), (last, oldest)):
@@ -125,8 +126,9 @@ def _colours(curves: Sequence[LawCurve], measured_s: set[float]) -> Iterator[Any
 
 def _heading(law: FittedLaw) -> tuple[str, str]:
     first, last = map(age_label, law.measured_s)
+    ages = f"just written and {first} to {last}" if law.measured_s[1] else "just written"
     return f"{law.of.device}: {law.form}", (
-        f"{law.n_cells} cells, just written and {first} to {last} · dots measured, lines fitted, dashed extrapolated"
+        f"{law.read}, {ages} · dots measured, lines fitted, dashed extrapolated"
     )
 
 
