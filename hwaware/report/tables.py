@@ -15,6 +15,7 @@ from hwaware.report.labels import (
     heading,
     line_labels,
     marked_age,
+    of_a_cell,
     points_label,
     sampling_label,
     varying_params,
@@ -39,6 +40,7 @@ class Grid:
 
     Attributes:
         title, conditions, constants: what was measured, on what, and the device's remaining parameters.
+        of_a_cell: levels of a cell, where weights have levels.
         lines: what each line is called.
         base_digital, drift_free: accuracies (percent) as text.
         ages: for each age as text, each line's summary; None where it was not measured.
@@ -53,6 +55,7 @@ class Grid:
     title: str
     conditions: str
     constants: str
+    of_a_cell: str
     lines: tuple[str, ...]
     base_digital: tuple[str, ...]
     drift_free: tuple[str, ...]
@@ -142,6 +145,7 @@ def _grid(
         title=title,
         conditions=conditions,
         constants=constants(rows[0]),
+        of_a_cell=of_a_cell(rows[0]),
         lines=tuple(labels[line] for line in lines),
         base_digital=tuple(f"{one.base_digital:.2f}" for one in first),
         drift_free=tuple(f"{one.drift_free:.2f}" for one in first),
@@ -217,6 +221,7 @@ def _gain(rows: Sequence[Row], reference: Sequence[Row], hits: Hits | None) -> s
 def _rich(grid: Grid) -> Table:
     title = Text.assemble((grid.title, "bold"), "\n", (grid.conditions, "dim"))
     device = f"Device: {grid.constants}." if grid.constants else ""
+    device = " ".join(filter(None, (f"{grid.of_a_cell}." if grid.of_a_cell else "", device)))
     footnote = " ".join(filter(None, (_EXPLANATION, grid.sampling, device)))
     table = Table(title=title, caption=Text(footnote), title_style="")
     ages = {age: list(map(accuracy_text, summaries)) for age, summaries in grid.ages.items()}
