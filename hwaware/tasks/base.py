@@ -7,6 +7,7 @@ from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -152,6 +153,8 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
     conversion: ConversionReport | None = None
     #: λ, resolved at the first step from the retention loss's share of the task loss.
     retention_weight: float | None = None
+    #: How samples of a training were prepared, where that is not as the network has it: plain types.
+    preprocessing: Mapping[str, Any] = MappingProxyType({})
     #: How the run computes its weights; None: before training.
     _way: Way | None = None
     _together: WeightsTogether | None = None
@@ -591,6 +594,8 @@ class HardwareAwareTask(LightningModule, TakesSamples, metaclass=_BuiltOnceConst
             "ranges": dict(Measured.of(self.network).ranges),
             "weights_way": self._way,
         }
+        if self.preprocessing:
+            checkpoint[CHECKPOINT_KEY]["preprocessing"] = dict(self.preprocessing)
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:

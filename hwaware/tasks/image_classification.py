@@ -20,7 +20,7 @@ from hwaware.errors import UserError
 from hwaware.metrics.by_class import accuracy_by_class
 from hwaware.metrics.chance import chance_of_classes
 from hwaware.models import build_model
-from hwaware.models.inputs import check_kwargs, data_config, input_size_is
+from hwaware.models.inputs import check_kwargs, data_config, input_size_is, plain_config
 from hwaware.models.own import registered
 from hwaware.nn.install import eval_mode
 from hwaware.tasks.base import HardwareAwareTask, Scores
@@ -178,6 +178,9 @@ class ImageClassification(HardwareAwareTask):
             self._weights  # noqa: B018 - refuses before the first step
         super().on_fit_start()
         data = self.trainer.datamodule
+        if isinstance(data, SampleData) and isinstance(data.inputs, ImageInputs):
+            seen, usual = plain_config(data.inputs.data_config), plain_config(self.data_config)
+            self.preprocessing = {key: value for key, value in seen.items() if value != usual[key]}
         alone = self.trainer.world_size == 1 and next(self.network.parameters()).dtype == torch.float32
         if not isinstance(data, SampleData) or not alone or self.trainer.global_step:  # else at its end
             return
