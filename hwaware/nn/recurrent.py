@@ -114,7 +114,8 @@ def _written_once(layer: nn.Module) -> Iterator[None]:
     if not isinstance(layer, AnalogLayer) or layer._installed is not None:
         yield
         return
-    layer._installed = layer.realised_weight()
+    weight = layer.realised_weight()
+    layer._installed = weight.view_as(weight)  # of cells without a curve it is the parameter, which torch would register
     try:
         yield
     finally:
