@@ -2,8 +2,8 @@
 
     python scripts/habits.py [COMMIT]
 
-COMMIT is what "before" means; by default the last one before issue 24 was worked on. Its package is put before this one's
-for the same tests, in a copy that is removed again. A row of results/habits/habits.csv is one case.
+COMMIT is what "before" means; by default the last one before issue 24 was worked on. The same tests are run with its
+package, in a copy that is removed again. A row of results/habits/habits.csv is one case.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -38,9 +39,9 @@ def main(arguments: Sequence[str]) -> None:
             ["git", "archive", before, "hwaware"], cwd=ROOT, check=True, capture_output=True
         ).stdout
         subprocess.run(["tar", "-x", "-C", scratch], input=archive, check=True)
-        # The same tests and their helpers, but not this checkout's package.
-        for name in ("tests", "scripts", "recipes", "examples", "pyproject.toml"):
-            Path(scratch, name).symlink_to(ROOT / name)
+        for name in ("tests", "scripts", "recipes", "examples"):
+            shutil.copytree(ROOT / name, Path(scratch, name))
+        shutil.copy(ROOT / "pyproject.toml", scratch)
         held = outcomes(Path(scratch))
     holds = outcomes(ROOT)
     sys.path.insert(0, str(ROOT))

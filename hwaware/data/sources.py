@@ -44,7 +44,7 @@ class DigitsImages(Images):
         return f"digit {index}"
 
 
-#: Of image files in folders: torchvision's, and what else microscopes and browsers write. Of a film it is the first image.
+#: Of image files in folders: torchvision's, and what else browsers write. Of a film it is the first image.
 _ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif", ".jfif")
 
 

@@ -115,7 +115,8 @@ def _written_once(layer: nn.Module) -> Iterator[None]:
         yield
         return
     weight = layer.realised_weight()
-    layer._installed = weight.view_as(weight)  # of cells without a curve it is the parameter, which torch would register
+    # Of cells without a curve it is the parameter itself, which torch would register.
+    layer._installed = weight.view_as(weight)
     try:
         yield
     finally:
