@@ -402,7 +402,7 @@ def _paper(folder):
     text = "State,Mean (µS),SD (µS),Age\n" + "".join(f"{n:02b},{10 + 20 * n},{1 + n},1 day\n" for n in range(4))
     (folder / "table.csv").write_text(text)
     assert main(["device", "fit", str(folder / "table.csv"), "--out", str(folder / "own.yaml")]) == 0
-    assert "Assumed, not measured" in (folder / "own.yaml").read_text()
+    assert "programming_error (the spread at each state's first age)" in (folder / "own.yaml").read_text()
 
 
 # Words.

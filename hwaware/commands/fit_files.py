@@ -97,7 +97,6 @@ def fit_remarks(fit: Fit, rows: Sequence[Agreement]) -> list[str]:
         f"Misfit by state and age in standard errors (1 is perfect): means {means:.2f}, spreads {stds:.2f}."
         + " POOR: no law here describes these readings; see the figures before using it." * (max(means, stds) > _POOR),
         f"Intervals (95 %): {estimate.BOOTSTRAP_DRAWS} fits to cells drawn with replacement, seed {BOOTSTRAP_SEED}.",
-        *[f"Assumed, not measured: {one}" for one in cleaned.readings.assumed],
     ]
     if not cleaned.readings.n_states:
         remarks.append(
@@ -119,12 +118,10 @@ def fit_remarks(fit: Fit, rows: Sequence[Agreement]) -> list[str]:
 def _header(fit: Fit, rows: Sequence[Agreement], measured_in: str) -> str:
     device, readings = fit.device, fit.cleaned.readings
     first, last = measured_s(device)
-    what = f"{len(readings)} readings of {readings.n_cells} cells"
-    if readings.n_states:
-        what = f"the means and standard deviations of {readings.n_states} states and ages"
+    what = "the means and standard deviations" if readings.n_states else f"{len(readings)} readings"
     ages = f"ages {first:g} to {last:g} s ({age_label(first)} to {age_label(last)})" if last else "no age above 0"
     lines = [
-        f"Fitted by `hwaware device fit` to {what} in {measured_in}.",
+        f"Fitted by `hwaware device fit` to {what} of {readings.described} in {measured_in}.",
         f"Measured: {ages}{'' if readings.new_is_assumed else ' and age 0'}, targets {device.g_min_us:g} to "
         f"{device.g_max_us:g} µS. All beyond is extrapolated.",
         f"The clamp is '{device.clamp}': "

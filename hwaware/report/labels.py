@@ -198,12 +198,17 @@ def device_names(rows: Iterable[Held]) -> dict[tuple[str, str, str], str]:
     return found
 
 
-#: What a constant that was assumed is, in words.
+#: What was assumed where it was not measured, in words.
 _ASSUMED = {
     "kappa": "κ of the I-V curve",
     **dict.fromkeys(("g_min_us", "g_max_us"), "the window: lowest and highest target, not what cells can do"),
     **dict.fromkeys(("read_coefficient_us", "read_std_of_x", "read_scale", "read_power", "read_noise"), "read noise"),
     "read_time_s": "the time that a read takes",
+    **dict.fromkeys(("drift_mean_offset_of_x", "drift_std_offset_of_x"), "no drift"),
+    **dict.fromkeys(("drift_mean_slope_of_x", "drift_std_slope_of_x"), "no drift after the last age"),
+    "programming_error": "the spread at each state's first age",
+    "target_us": "each state's mean at its first age",
+    **dict.fromkeys(("stuck_on", "stuck_off"), "no stuck cells"),
     "temperature_c": "the measurement's",
 }
 

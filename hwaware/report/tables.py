@@ -262,8 +262,8 @@ def rich_table(grid: Grid, width: int = 80) -> Table:
     """For a terminal of so many columns; print it with a ``rich.console.Console``."""
     title = Text.assemble((grid.title, "bold"), "\n", (grid.conditions, "dim"))
     device = f"Device: {grid.constants}." if grid.constants else ""
-    cells = f"{grid.of_a_cell}." if grid.of_a_cell else ""
-    footnote = " ".join(filter(None, (_explanation(grid), grid.sampling, cells, device)))
+    of_a_cell = f"{grid.of_a_cell}." if grid.of_a_cell else ""
+    footnote = " ".join(filter(None, (_explanation(grid), grid.sampling, of_a_cell, device)))
     table = Table(title=title, caption=Text(footnote), title_style="")
     ages = {age: list(map(accuracy_text, summaries)) for age, summaries in grid.ages.items()}
     columns = {"drift-free": grid.drift_free, **ages, grid.life: grid.lifetimes, grid.yield_at: grid.yields}

@@ -15,7 +15,7 @@ from hwaware.report.labels import (
     slug,
     varying_params,
 )
-from hwaware.report.tables import accuracy_tables
+from hwaware.report.tables import grids, rich_table
 from hwaware.results.setting import by_setting
 
 
@@ -68,7 +68,7 @@ def test_levels_of_a_cell_are_said_beside_those_of_a_weight(make_row, mapping):
     rows = [make_row(mapping=mapping, params={"levels": 15}, age_s=age_s) for age_s in (0, 60)]
     said = f"15 levels of a weight are {states} of a cell" + " (3 bits)" * (states == 8)
     assert of_a_cell(rows) == said
-    assert said in accuracy_tables(rows)[0].caption.plain
+    assert said in rich_table(grids(rows)[0]).caption.plain
     assert of_a_cell([make_row()]) == "" == of_a_cell([make_row(mapping="mine.PAIR", params={"levels": 15})])
 
 

@@ -154,20 +154,8 @@ def fit_device(readings: Readings, name: str, source: str = "") -> Fit:
         found = problem.fit(form, read, starts=[found])
     drawn = problem.drawn(form, {**found, **read})
     estimates = problem.intervals(form, {**found, **read}, drawn)
-    notes = []
-    if readings.n_states:
-        pass  # what a table does not tell is said as assumed
-    elif form.read and problem.repeats is None:
-        notes.append(
-            "read noise can't be told from drift: no cell was read twice at one age above 0. The spread has both."
-        )
-    elif not form.read and problem.repeats is not None:
-        notes.append(f"the law {form.law} has no read noise of its own: the spread has it.")
-    if cleaned.noise_us is None and not readings.n_states:
-        notes.append(
-            "no cell was read twice at time_s=0: those readings count as what was programmed, so they must be verify "
-            "values or averages; the noise of a single read would count as programming error."
-        )
+    # What a table of states does not tell is among what is assumed.
+    notes = [] if readings.n_states else _lacking_repeats(form, problem.repeats is not None, cleaned)
     notes += _departures(cleaned)
     stuck = {
         "stuck_on": _rate("stuck_on", *cleaned.stuck_on),
@@ -179,7 +167,7 @@ def fit_device(readings: Readings, name: str, source: str = "") -> Fit:
         notes.append(f"not identifiable from these readings: {', '.join(unknown)} (another value would do as well).")
     rounded = {name: float(f"{value:.7g}") for name, value in {**found, **read}.items()}
     rates = {name: float(f"{one.value:.4g}") for name, one in stuck.items()}
-    device = problem.device(form, rounded, **rates, assumed=_assumed(form, problem.repeats is not None))
+    device = problem.device(form, rounded, **rates, assumed=_assumed(form, problem.repeats is not None, readings))
     each = [problem.device(form, one, **rates) for one in drawn]
     device = replace(device, bootstrap=Bootstrap.of(each))
     if readings.dies:
@@ -317,11 +305,29 @@ def _compare(fitted: Mapping[str, tuple]) -> tuple[str, list[Tried]]:
     return min(as_good, key=lambda one: one.n_constants).name, compared
 
 
-def _assumed(form: Form, repeats: bool) -> tuple[str, ...]:
+def _lacking_repeats(form: Form, repeats: bool, cleaned: Cleaned) -> list[str]:
+    """What is noise of reading and can't be told from the rest, or has no place in the law."""
+    notes = []
+    if form.read and not repeats:
+        notes.append(
+            "read noise can't be told from drift: no cell was read twice at one age above 0. The spread has both."
+        )
+    elif not form.read and repeats:
+        notes.append(f"the law {form.law} has no read noise of its own: the spread has it.")
+    if cleaned.noise_us is None:
+        notes.append(
+            "no cell was read twice at time_s=0: those readings count as what was programmed, so they must be verify "
+            "values or averages; the noise of a single read would count as programming error."
+        )
+    return notes
+
+
+def _assumed(form: Form, repeats: bool, readings: Readings) -> tuple[str, ...]:
     """What no reading of conductances says, or these don't."""
     read = () if repeats else tuple(one.name.partition("[")[0] for one in form.read) or ("read_noise",)
     time = ("read_time_s",) if "read_time_s" in (field.name for field in fields(LAWS[form.law])) else ()
-    return ("kappa", "g_min_us", "g_max_us", *dict.fromkeys((*read, *time)), "temperature_c")
+    of_law = (*dict.fromkeys((*read, *time)), *form.assumed)
+    return ("kappa", "g_min_us", "g_max_us", *of_law, *readings.assumed, "temperature_c")
 
 
 def _departures(cleaned: Cleaned) -> list[str]:

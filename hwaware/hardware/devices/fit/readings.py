@@ -29,6 +29,9 @@ _UNITS = {"target": ("us", SIEMENS), "time": ("s", SECONDS), "conductance": ("us
 #: What a header names.
 QUANTITIES = ("cell", "target", "time", "conductance", "resistance", *STAMPS)
 
+#: What is assumed where nobody read cells that were just written.
+PROGRAMMING_ERROR = "programming_error"
+
 #: How near to a thousandth, a thousand times (a millionth, …) of its target a reading looks like one in another unit.
 _NEAR = 1.3
 
@@ -47,8 +50,7 @@ class Readings:
         dies: names of the dies; empty where the file names none.
         die: index into them of each cell.
         n_states: rows of a table of states that the readings stand for; 0: they were read.
-        assumed: what such a table does not tell, in sentences.
-        new_is_assumed: whether the readings at age 0 are.
+        assumed: what such a table does not tell, as a device has it (``assumed``).
     """
 
     cells: tuple[str, ...]
@@ -63,7 +65,6 @@ class Readings:
     die: np.ndarray | None = None
     n_states: int = 0
     assumed: tuple[str, ...] = ()
-    new_is_assumed: bool = False
 
     def __len__(self) -> int:
         return len(self.cell)
@@ -77,6 +78,11 @@ class Readings:
     def described(self) -> str:
         """How many there are, and of what."""
         return f"{self.n_states} states and ages" if self.n_states else f"{self.n_cells} cells"
+
+    @property
+    def new_is_assumed(self) -> bool:
+        """Whether the readings at age 0 are no measurement."""
+        return PROGRAMMING_ERROR in self.assumed
 
     @property
     def window_us(self) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from scipy.special import ndtri
 
 from hwaware.errors import UserError
 from hwaware.hardware.devices.fit.lab_csv import OHMS, SECONDS, SIEMENS, LabCsv, as_word, named, quantity_and_unit
-from hwaware.hardware.devices.fit.readings import Readings
+from hwaware.hardware.devices.fit.readings import PROGRAMMING_ERROR, Readings
 from hwaware.reading import seconds
 
 #: Cells that each row stands for where the table has no count, and at most: more would only take longer.
@@ -65,9 +65,9 @@ def read_state_table(table: LabCsv) -> Readings:
     if not rows:
         raise UserError(f"'{table.path}' has no state.")
     _refuse_twice(table, rows)
-    assumed, first_s = _assumed(rows, "age" in columns), min(row.age_s for row in rows)
     targets_us = _targets_us(rows)
-    if first_s > 0:
+    assumed, said = _assumed(rows), _said(rows, "age" in columns)
+    if PROGRAMMING_ERROR in assumed:
         rows += [
             _Row(row.line, row.state, None, 0.0, targets_us[row.state], row.std_us, row.cells)
             for row in rows
@@ -84,7 +84,7 @@ def read_state_table(table: LabCsv) -> Readings:
     cell, target_us, time_s, conductance_us = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.lexsort((time_s, cell))
     names = tuple(f"{state}/{place}" for state, count in cells.items() for place in range(count))
-    said = [f"Columns that were passed by: {', '.join(passed)}."] * bool(passed)
+    said += [f"Columns that were passed by: {', '.join(passed)}."] * bool(passed)
     return Readings(
         names,
         cell[order],
@@ -95,7 +95,6 @@ def read_state_table(table: LabCsv) -> Readings:
         said=tuple(said),
         n_states=len(table.body),
         assumed=assumed,
-        new_is_assumed=first_s > 0,
     )
 
 
@@ -194,30 +193,27 @@ def _targets_us(rows: Sequence[_Row]) -> dict[str, float]:
     return {state: row.mean_us if row.target_us is None else row.target_us for state, row in first.items()}
 
 
-def _assumed(rows: Sequence[_Row], has_ages: bool) -> tuple[str, ...]:
-    """What a table of states does not tell."""
-    ages = sorted({row.age_s for row in rows})
-    old = [age_s for age_s in ages if age_s > 0]
-    found = ["Gaussian spreads, cells that keep their rank, no stuck cells, and read noise within the spread."]
+def _assumed(rows: Sequence[_Row]) -> tuple[str, ...]:
+    """What a table of states does not tell of a device, whatever law is fitted to it."""
+    programming = (PROGRAMMING_ERROR,) * (min(row.age_s for row in rows) > 0)
+    targets = ("target_us",) * any(row.target_us is None for row in rows)
+    return (*programming, *targets, "clamp", "stuck_on", "stuck_off")
+
+
+def _said(rows: Sequence[_Row], has_ages: bool) -> list[str]:
+    """How rows count, in sentences."""
+    found = ["Each row counts as readings of a Gaussian with its moments, by cells that keep their rank at all ages."]
     if not has_ages:
-        found.append("The table is of cells just written: it has no ages.")
-    if any(row.target_us is None for row in rows):
-        found.append("States were to have the mean conductance of their first age.")
-    if ages[0] > 0:
-        found.append(f"What was written (age 0) has the spread of {ages[0]:g} s: the table begins there.")
-    if not old:
-        found.append("No drift: there is no age above 0, and what is said of later ones is no measurement.")
-    elif len(old) == 1:
-        found.append(f"No drift after {old[0]:g} s: there is no second age above 0.")
-    if len({row.target_us if row.target_us is not None else row.state for row in rows}) > 1:
-        few = [row.state for row in rows if len({one.age_s for one in rows if one.state == row.state}) < len(ages)]
-        states = list(dict.fromkeys(few))
-        found += [f"Of {named('state', states)} ages are missing: the others' law holds for them."] * bool(states)
+        found.append("Without a column of ages all rows count as just written.")
+    ages = {row.age_s for row in rows}
+    few = [row.state for row in rows if len({one.age_s for one in rows if one.state == row.state}) < len(ages)]
+    if states := list(dict.fromkeys(few)):
+        found.append(f"Of {named('state', states)} ages are missing: the others' law holds for them.")
     if not all(row.cells for row in rows):
-        found.append(f"{CELLS} cells behind each row without a count: the intervals are as wide as that makes them.")
+        found.append(f"{CELLS} cells count behind each row without a count: intervals are as wide as that makes them.")
     if any(row.cells == MOST_CELLS for row in rows):
-        found.append(f"At most {MOST_CELLS} cells behind each row: intervals are no narrower than that.")
-    return tuple(found)
+        found.append(f"At most {MOST_CELLS} cells count behind each row: intervals are no narrower than that.")
+    return found
 
 
 def _scores(n: int) -> np.ndarray:

@@ -40,8 +40,8 @@ def test_readings_have_the_moments_of_the_table(tmp_path):
     for target, age_s, mean, std in ((10, 0, 10, 0.5), (10, 3600, 9, 1), (50, 0, 50, 2)):
         values = found.conductance_us[(found.target_us == target) & (found.time_s == age_s)]
         assert (values.mean(), values.std()) == pytest.approx((mean, std))
-    assert any("Of state high ages are missing" in one for one in found.assumed)
-    assert any("100 cells behind each row without a count" in one for one in found.assumed)
+    assert any("Of state high ages are missing" in one for one in found.said)
+    assert any("100 cells count behind each row without a count" in one for one in found.said)
 
 
 def test_a_law_is_found_again_in_its_own_table(tmp_path):
@@ -57,9 +57,9 @@ def test_a_law_is_found_again_in_its_own_table(tmp_path):
 @pytest.mark.parametrize(
     ("text", "measured_s", "said", "drifts"),
     [
-        ("level,mean_us,std_us\n0,5,0.5\n1,20,1\n2,40,1.5\n", (0, 0), "it has no ages", False),
-        ("state,age,mean_us,std_us\n0,1 h,5,0.5\n1,1 h,20,1\n2,1 h,40,1.5\n", (3600, 3600), "spread of 3600 s", False),
-        (HEADER + "a,10,1,0\nb,40,1,0\na,8,2,60\nb,30,2,60\n", (60, 60), "No drift after 60 s", True),
+        ("level,mean_us,std_us\n0,5,0.5\n1,20,1\n2,40,1.5\n", (0, 0), "no drift)", False),
+        ("state,age,mean_us,std_us\n0,1 h,5,0.5\n1,1 h,20,1\n2,1 h,40,1.5\n", (3600, 3600), "programming_error", False),
+        (HEADER + "a,10,1,0\nb,40,1,0\na,8,2,60\nb,30,2,60\n", (60, 60), "no drift after the last age", True),
     ],
     ids=["just written", "one age", "one age and age 0"],
 )
@@ -67,8 +67,10 @@ def test_what_a_small_table_tells_is_fitted_and_the_rest_said(tmp_path, capsys, 
     (tmp_path / "table.csv").write_text(text)
     assert main(["device", "fit", str(tmp_path / "table.csv"), "--out", str(tmp_path / "own.yaml")]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "Assumed, not measured: " in printed and said in printed
+    assert "Not measured but assumed: kappa" in printed and said in printed
     device = load_device(str(tmp_path / "own.yaml"))
+    assert set(device.assumed or ()) >= {"clamp", "stuck_on", "stuck_off", "read_std_of_x", "drift_mean_slope_of_x"}
+    assert ("drift_mean_offset_of_x" in device.assumed) == (measured_s == (0, 0))
     assert device.measured_s == measured_s and device.extrapolates(315360000.0)
     highest = torch.tensor([40.0], dtype=torch.float64)
     mean, std = device.cell_moments(highest, 315360000.0)
