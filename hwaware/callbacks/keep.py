@@ -16,6 +16,7 @@ from hwaware.errors import UserError
 from hwaware.evaluation.fitting import ACCURACY_SAMPLES, fit_data
 from hwaware.evaluation.plan import converted
 from hwaware.evaluation.run import Run
+from hwaware.nn import adapters
 from hwaware.report.labels import age_label
 from hwaware.results.csv import write_csv
 from hwaware.tasks.of_module import task_of
@@ -53,7 +54,10 @@ class KeepBetter(Callback):
         means = {name: statistics.fmean(values) for name, values in found.items()}
         kept = run.broadcast("trained" if means["trained"] > means["untrained"] else "untrained")
         if kept == "untrained":
-            task.network.load_state_dict(models[kept].state_dict())
+            there = adapters(task.network)
+            for _, adapter in there.values():
+                nn.init.zeros_(adapter.up)  # as of new ones, which compute nothing
+            task.network.load_state_dict(models[kept].state_dict(), strict=not there)
         rank_zero_info(
             f"{self.chips} validation chips after {age_label(self.age_s)}: trained {means['trained']:.2f} %, untrained "
             f"{means['untrained']:.2f} %; the {kept} network is kept"

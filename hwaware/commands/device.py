@@ -79,7 +79,13 @@ def _plot(options: argparse.Namespace) -> None:
 
 def _add_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "csv", type=Path, help="readings: cell,target_us,time_s,conductance_us; of repeats, reading; of dies, die"
+        "csv",
+        type=Path,
+        help="readings: cell,target_us,time_s (or timestamp),conductance_us; of repeats, reading; of dies, die; or a "
+        "table of states: state,mean_us,std_us and age_s, n where known",
+    )
+    parser.add_argument(
+        "--start", help="when cells were written, for timestamps (default: a column written_at, else each cell's first)"
     )
     parser.add_argument("--out", type=Path, required=True, help="device file to write; tables and figures go beside it")
     parser.add_argument("--name", help="the device's name in results (default: that of the file)")
@@ -93,8 +99,8 @@ def _fit(options: argparse.Namespace) -> None:
     from hwaware.hardware.devices.fit import fit_device, read_measurements
 
     fit_files(options.out, options.csv)  # refuses early what can't be written
-    readings = read_measurements(options.csv)
-    source = f"own measurements: {options.csv.name}, {readings.n_cells} cells"
+    readings = read_measurements(options.csv, options.start)
+    source = f"own measurements: {options.csv.name}, {readings.described}"
     fit = fit_device(readings, options.name or options.out.stem, source)
     rows = agreement(fit)
     files = write_fit(fit, rows, options.out, options.csv)

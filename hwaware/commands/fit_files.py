@@ -97,13 +97,16 @@ def fit_remarks(fit: Fit, rows: Sequence[Agreement]) -> list[str]:
         f"Misfit by state and age in standard errors (1 is perfect): means {means:.2f}, spreads {stds:.2f}."
         + " POOR: no law here describes these readings; see the figures before using it." * (max(means, stds) > _POOR),
         f"Intervals (95 %): {estimate.BOOTSTRAP_DRAWS} fits to cells drawn with replacement, seed {BOOTSTRAP_SEED}.",
-        f"Set aside: {cleaned.stuck_on[0]} + {cleaned.stuck_off[0]} cells stuck on + off (all their readings within "
-        f"{100 * STUCK_WITHIN:g} % of the window from the end that their target is farther from), "
-        f"{len(cleaned.aside)} readings, outlying (beyond {OUTLIER_IQR:g} interquartile ranges from the quartiles of "
-        "their state and age) where a repeat or a later age is not, or all of a dead cell "
-        f"({len(cleaned.dead)}: outlying when just written and mostly); {cleaned.readings.left_out} rows without a "
-        f"time or conductance. Kept: {len(cleaned.departed)} outlying readings of cells that stay there.",
     ]
+    if not cleaned.readings.n_states:
+        remarks.append(
+            f"Set aside: {cleaned.stuck_on[0]} + {cleaned.stuck_off[0]} cells stuck on + off (all their readings "
+            f"within {100 * STUCK_WITHIN:g} % of the window from the end that their target is farther from), "
+            f"{len(cleaned.aside)} readings, outlying (beyond {OUTLIER_IQR:g} interquartile ranges from the quartiles "
+            "of their state and age) where a repeat or a later age is not, or all of a dead cell "
+            f"({len(cleaned.dead)}: outlying when just written and mostly); {cleaned.readings.left_out} rows without a "
+            f"time or conductance. Kept: {len(cleaned.departed)} outlying readings of cells that stay there."
+        )
     if fit.device.assumed:
         remarks.append(assumed_label(fit.device.assumed))
     if fit.derived:
@@ -115,15 +118,19 @@ def fit_remarks(fit: Fit, rows: Sequence[Agreement]) -> list[str]:
 def _header(fit: Fit, rows: Sequence[Agreement], measured_in: str) -> str:
     device, readings = fit.device, fit.cleaned.readings
     first, last = measured_s(device)
+    what = "the means and standard deviations" if readings.n_states else f"{len(readings)} readings"
+    ages = f"ages {first:g} to {last:g} s ({age_label(first)} to {age_label(last)})" if last else "no age above 0"
     lines = [
-        f"Fitted by `hwaware device fit` to {len(readings)} readings of {readings.n_cells} cells in {measured_in}.",
-        f"Measured: ages {first:g} to {last:g} s ({age_label(first)} to {age_label(last)}) and age 0, targets "
-        f"{device.g_min_us:g} to {device.g_max_us:g} µS. All beyond is extrapolated.",
+        f"Fitted by `hwaware device fit` to {what} of {readings.described} in {measured_in}.",
+        f"Measured: {ages}{'' if readings.new_is_assumed else ' and age 0'}, targets {device.g_min_us:g} to "
+        f"{device.g_max_us:g} µS. All beyond is extrapolated.",
         f"The clamp is '{device.clamp}': "
         + (
             "readings pile up at the lowest or highest target, and hardly any is beyond."
             if device.clamp == "window"
             else "no pile of readings at the lowest or highest target says otherwise."
+            if not readings.n_states
+            else "assumed, as a table of states does not tell."
         ),
         *fit_remarks(fit, rows),
         f"Formula (g in µS, t in s): {fit.formula}.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hwaware.commands.steps import given_network, the_one
 from hwaware.export.onnx import write_onnx
-from hwaware.export.weights import hardware_of
+from hwaware.export.weights import hardware_of, preprocessing_of
 from hwaware.tasks import HardwareAwareTask
 
 
@@ -19,4 +19,5 @@ def run(task: HardwareAwareTask, out: str, weights: str | None = None, ckpt_path
     """
     file = the_one(weights, ckpt_path)
     network = given_network(task, file)
-    print(f"network: {write_onnx(task, network, hardware_of(file) if file else None, out)}", flush=True)
+    hardware, seen = (hardware_of(file), preprocessing_of(file)) if file else (None, {})
+    print(f"network: {write_onnx(task, network, hardware, out, seen)}", flush=True)

@@ -12,7 +12,7 @@ from hwaware.callbacks.drift import UNTRAINED
 from hwaware.commands.steps import the_one
 from hwaware.errors import UserError
 from hwaware.export.hub import check_hub, finetuned_for, push_folder, save_pretrained
-from hwaware.export.weights import load_weights
+from hwaware.export.weights import load_weights, preprocessing_of
 from hwaware.models.hub import WEIGHTS, weights_file
 from hwaware.nn.adapters import refuse_adapters
 from hwaware.results.csv import read_rows
@@ -82,11 +82,12 @@ def hand_over(
     # The name is the hub's for its own weights; of a local file, only a tag says where they come from.
     about = getattr(network, "pretrained_cfg", {})
     base = about.get("hf_hub_id") if task.pretrained or "." in task.network_name else None
+    seen = preprocessing_of(weights)
     if repo:
         check_hub(repo)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(out) if out else Path(scratch, target.rpartition("/")[2])
-        save_pretrained(folder, network, task.network_name, hardware, measured, repo, license, base)
+        save_pretrained(folder, network, task.network_name, hardware, measured, repo, license, base, seen)
         if out:
             print(f"folder: {folder}", flush=True)
         if repo:

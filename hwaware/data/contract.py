@@ -33,6 +33,9 @@ class ImageInputs:
         size: whether the config's input size is one of several that the network takes (``usual``), the only one
             (``fixed``), or timm's default for a network that names none (``unknown``).
         class_names: of the outputs, in their order; the data that are set up fill it in.
+        class_counts: training images of each class; the data fill it in where they open those.
+        evens_classes: whether the loss makes up for classes of unequal size.
+        weighed: classes that the loss has weights for.
         what, example: for messages.
     """
 
@@ -44,6 +47,9 @@ class ImageInputs:
     mixing: bool = False
     size: Literal["usual", "fixed", "unknown"] = "usual"
     class_names: list[str] = field(default_factory=list)
+    class_counts: list[int] = field(default_factory=list)
+    evens_classes: bool = False
+    weighed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from hwaware.data.preprocessing import Preprocessing
 from hwaware.data.sources import Source, open_source
 from hwaware.data.subsets import TEST_SUBSET_SEED, VALIDATION_SEED, row_range, stratified_subset
 from hwaware.data.transforms import check_augment, eval_transform, train_transform
-from hwaware.errors import UserError
+from hwaware.errors import UserError, nearest
 
 #: ImageNet-21k has 21,841, the largest sets of faces and plants ten times as many.
 MAX_CLASSES = 1_000_000
@@ -116,6 +116,11 @@ class ImageData(SampleData):
 
     def _read_inputs(self) -> None:
         super()._read_inputs()
+        if self.inputs.evens_classes and self.sampler is BalancedSampler:
+            raise UserError(
+                "data.balanced and model.class_weights 'balanced' each make up for classes of unequal size: leave one "
+                "out."
+            )
         self.inputs = replace(self.inputs, data_config=self.preprocessing.applied(self.inputs))
 
     def _check_batch_size(self, per_process: int) -> None:
@@ -150,12 +155,16 @@ class ImageData(SampleData):
         if isinstance(train := self._datasets.get("train"), TrainDataset):
             counts = np.bincount(train.labels, minlength=self.num_classes)
             if counts.max() >= _UNEQUAL * counts.min():
-                unequal = f" of {counts.min():,} … {counts.max():,} training images (data.balanced, model.by_class)"
+                hint = "(data.balanced or model.class_weights, model.by_class)"
+                unequal = f" of {counts.min():,} … {counts.max():,} training images {hint}"
         where = f" ({where})" if where else ""
         return f"{super().described}{where}, {self.num_classes} classes{unequal}, seen at {size}"
 
     def setup(self, stage: Literal["fit", "validate", "test", "predict"] | str | None = None) -> None:
         super().setup(stage)
+        if unknown := [name for name in self.inputs.weighed if name not in self.class_names]:
+            hint = nearest(unknown[0], self.class_names)
+            raise UserError(f"class_weights: the data have no class '{unknown[0]}'. {hint}".rstrip())
         self.inputs.class_names[:] = self.class_names  # the task scores classes by name
 
     def _stored(self, split: str) -> Images:
@@ -218,6 +227,7 @@ class ImageData(SampleData):
         show = self.trainer is None or self.trainer.is_global_zero
         if split == "train":
             self._warn_of_lacking(images)
+            self.inputs.class_counts[:] = np.bincount(images.labels, minlength=self.num_classes).tolist()
             transform = train_transform(
                 self.inputs.data_config, self.augment, self.auto_augment, self.color_jitter, self.random_erasing
             )

@@ -44,6 +44,10 @@ class DigitsImages(Images):
         return f"digit {index}"
 
 
+#: Of image files in folders: torchvision's, and what else browsers write. Of a film it is the first image.
+_ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif", ".jfif")
+
+
 class FolderImages(Images):
     """One folder per class, the classes in alphabetical order. Hidden files and folders are passed by.
 
@@ -53,20 +57,20 @@ class FolderImages(Images):
     """
 
     def __init__(self, folder: Path, names: Sequence[str] | None = None) -> None:
-        from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
+        from torchvision.datasets.folder import make_dataset
 
         names = sorted(class_folders(folder)) if names is None else names
         here = {name: number for number, name in enumerate(names) if (folder / name).is_dir()}
 
         def is_image(path: str) -> bool:
             within = Path(path).relative_to(folder)
-            return path.lower().endswith(IMG_EXTENSIONS) and not any(part.startswith(".") for part in within.parts)
+            return path.lower().endswith(_ENDINGS) and not any(part.startswith(".") for part in within.parts)
 
         samples = make_dataset(str(folder), here, is_valid_file=is_image, allow_empty=True) if here else []
         empty = [name for name, number in here.items() if number not in {label for _, label in samples}]
         if not samples or empty:
             where = folder / empty[0] if empty and samples else folder
-            raise UserError(f"no images in {where}: wanted {folder.name}/CLASS/… with {', '.join(IMG_EXTENSIONS)}")
+            raise UserError(f"no images in {where}: wanted {folder.name}/CLASS/… with {', '.join(_ENDINGS)}")
         self.files = [path for path, _ in samples]
         self.labels = np.asarray([label for _, label in samples], dtype=np.int64)
         self.class_names = tuple(names)
@@ -80,9 +84,7 @@ class FolderImages(Images):
 
 def holds_images(folder: Path) -> bool:
     """Whether image files lie in a folder itself."""
-    from torchvision.datasets.folder import IMG_EXTENSIONS
-
-    return any(file.suffix.lower() in IMG_EXTENSIONS for file in folder.iterdir() if not file.name.startswith("."))
+    return any(file.suffix.lower() in _ENDINGS for file in folder.iterdir() if not file.name.startswith("."))
 
 
 def class_folders(folder: Path) -> set[str]:

@@ -32,7 +32,8 @@ def agreement(fit: Fit) -> list[Agreement]:
     targets_us = np.bincount(bin_of, readings.target_us) / np.maximum(np.bincount(bin_of), 1)
     cut_off = np.isin(readings.conductance_us, [limit for limit in fit.cleaned.limits_us if limit is not None])
     found = []
-    for age_s in np.unique(time_s):
+    # What a table of states assumes of cells just written is nothing to agree with.
+    for age_s in np.unique(time_s[time_s > 0] if readings.new_is_assumed else time_s):
         for one in np.unique(bin_of):
             here = (time_s == age_s) & (bin_of == one)
             if not here.any():
@@ -62,13 +63,16 @@ def fitted_law(fit: Fit, rows: Sequence[Agreement]) -> FittedLaw:
     """
     device = fit.device
     first, last = measured_s(device)
-    targets = _few(sorted({one.target_us for one in rows if one.time_s > 0 and one.cells}), _STATES_DRAWN)
+    read = {one.target_us for one in rows if one.cells}
+    later = {one.target_us for one in rows if one.time_s > 0 and one.cells}
+    targets = _few(sorted(later or read), _STATES_DRAWN)
     measured = _few(sorted({one.time_s for one in rows if one.cells}), _AGES_DRAWN)
-    shown_s = min(first, max(device.youngest_s, 1.0)), max(_LATER_S[-1], last)
+    youngest_s = max(device.youngest_s, 1.0)
+    shown_s = min(first or youngest_s, youngest_s), max(_LATER_S[-1], last)
     return FittedLaw(
         of=device_labels(device),
         form=fit.chosen,
-        n_cells=fit.cleaned.readings.n_cells,
+        read=fit.cleaned.readings.described,
         measured_s=(first, last),
         shown_s=shown_s,
         courses=[course for target in targets for course in _courses(device, target, shown_s)],
@@ -87,12 +91,14 @@ def measured_s(device: Device) -> tuple[float, float]:
 def _courses(device: Device, target_us: float, shown_s: tuple[float, float]) -> Iterator[Course]:
     """At the measured ages, then at the greater and the smaller ones that are shown."""
     (first, last), (youngest, oldest) = measured_s(device), shown_s
-    spans = (np.geomspace(first, last, 80), np.geomspace(last, oldest, 40), np.geomspace(youngest, first, 10))
+    spans = [np.geomspace(last or youngest, oldest, 40)]
+    if last:
+        spans = [np.geomspace(first, last, 80), *spans, np.geomspace(youngest, first, 10)]
     for number, span in enumerate(spans):
         moments = [_fitted(device, np.array([target_us]), float(np.clip(age, youngest, oldest))) for age in span]
         shift, std = map(np.array, zip(*moments, strict=True))
         half = _open_us(device, target_us, np.clip(span, youngest, oldest))
-        yield Course(target_us, span, shift, std, extrapolated=number > 0, open_us=half)
+        yield Course(target_us, span, shift, std, extrapolated=number > 0 or not last, open_us=half)
 
 
 def _open_us(device: Device, target_us: float, ages_s: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:

@@ -42,6 +42,7 @@ def save_pretrained(
     repository: str | None = None,
     license: str | None = None,
     base_model: str | None = None,
+    preprocessing: dict[str, Any] | None = None,
 ) -> Path:
     """Writes the folder, all or nothing, and returns it.
 
@@ -54,6 +55,7 @@ def save_pretrained(
         repository: ``USER/NAME`` on the hub where it is going to be, for the model card; None: it stays a folder.
         license: of the weights, by its name on the hub (``apache-2.0``); None leaves it open.
         base_model: the hub's name of what was finetuned.
+        preprocessing: how images were prepared for it, where that is not as timm's entry for the name has it.
 
     Raises:
         UserError: the folder exists.
@@ -64,10 +66,18 @@ def save_pretrained(
     if folder.exists():
         raise UserError(f"'{folder}' is there already: give a folder that is not.")
     with new_folder(folder) as temporary:
-        save_for_hf(network, str(temporary), model_args=getattr(network, "made_with", None), safe_serialization=True)
+        save_for_hf(
+            network,
+            str(temporary),
+            model_args=getattr(network, "made_with", None),
+            safe_serialization=True,
+            data_config=preprocessing,
+        )
         # Once more, with a header.
         ranges = Measured.of(network).ranges
-        about = {"ranges": dict(ranges)} if ranges else {}
+        about: dict[str, Any] = {"ranges": dict(ranges)} if ranges else {}
+        if preprocessing:
+            about["preprocessing"] = preprocessing
         write_weights(temporary / WEIGHTS, network.state_dict(), name, hardware, about)
         (temporary / "hardware.json").write_text(json.dumps(hardware, indent=1))
         if rows:

@@ -20,6 +20,7 @@ from hwaware.errors import UserError
 from hwaware.export.adapters import ADAPTERS, read_adapters, write_adapters
 from hwaware.hardware import Placement, placement_from_plain
 from hwaware.models.hub import weights_file
+from hwaware.models.inputs import plain_config
 from hwaware.models.weight_files import CHECKPOINT_KEY, read_torch
 from hwaware.nn import Measured, adapters, convert, effective_state_dict, merge_adapters, to_digital
 from hwaware.results.files import replacing
@@ -32,6 +33,8 @@ def save_weights(task: HardwareAwareTask, path: str | Path) -> Path:
     """Writes the task's effective weights (:func:`write_weights`), and returns the path."""
     path, network, ranges = Path(path), task.network, Measured.of(task.network).ranges
     about: dict[str, Any] = {"ranges": dict(ranges)} if ranges else {}
+    if task.preprocessing:
+        about["preprocessing"] = dict(task.preprocessing)
     if adapters(network):
         network = to_digital(copy.deepcopy(network))
         about["adapters"] = write_adapters(network, path.with_name(ADAPTERS))
@@ -51,7 +54,8 @@ def write_weights(
     """Writes effective weights as safetensors, all or nothing, and returns the path.
 
     Header metadata ``hwaware`` is JSON: network, hardware (of each layer; null for a digital network), versions, and
-    ``about``: the ranges of the layers' converters, and which adapters the weights hold, where there are any.
+    ``about``: the ranges of the layers' converters, which adapters the weights hold, and how images were prepared where
+    that is not as timm's entry for the network has it; what there is of these.
     """
     from safetensors.torch import save
 
@@ -92,6 +96,7 @@ def read_header(path: str | Path) -> dict[str, Any] | None:
             **{key: header[key] for key in ("network", "hardware")},
             "ranges": header.get("ranges", {}),
             "adapters": header.get("adapters"),
+            "preprocessing": plain_config(header.get("preprocessing", {})),
         }
     except (ValueError, TypeError, KeyError):
         raise UserError(f"the header of '{path}' is not what this package writes; was it edited?") from None
@@ -175,6 +180,14 @@ def read_checkpoint(path: str | Path, to_resume: bool = False) -> dict[str, Any]
     if not {"network", "hardware", "retention_weight"} <= saved.keys():
         raise UserError(f"checkpoint '{path}' does not say what it is of: was it edited?")
     return checkpoint
+
+
+def preprocessing_of(path: str | Path) -> dict[str, Any]:
+    """How images were prepared for a file's weights, where that is not as timm's entry for the network has it."""
+    if (checkpoint := _of_a_run(path)) is not None:
+        return plain_config(checkpoint[CHECKPOINT_KEY].get("preprocessing", {}))
+    header = read_header(weights_file(path))
+    return header["preprocessing"] if header else {}
 
 
 def _of_a_run(path: str | Path) -> dict[str, Any] | None:

@@ -153,7 +153,8 @@ def _encoding(words: Mapping[str, Any]) -> Encoding:
 
 def _format_over(file: Any, words: Mapping[str, Any]) -> dict[str, Any]:
     """Words of a format, and those of the device file's where it is of the same kind; None takes one away."""
-    kinds = [{field.name for field in fields(kind)} for kind in (Levels, Codes)]
+    # Levels of a cell and of a weight are two ways of giving one number.
+    kinds = [{"levels"}, {"cell_levels"}, {field.name for field in fields(Codes)}]
     of_file = file if isinstance(file, Mapping) else {}  # or the word 'continuous'
     kept = {key: value for key, value in of_file.items() if any({key, *words} <= kind for kind in kinds)}
     return {key: value for key, value in {**kept, **words}.items() if value is not None}

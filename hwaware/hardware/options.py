@@ -31,7 +31,8 @@ class EncodingOptions:
         scale: one weight scale per ``tensor`` or per output ``channel``; ``fixed`` for ``bit_sliced`` alone.
         kappa: non-linearity κ of the cell's current; ``linear`` for none.
         range_fraction: share r of the conductance window that weights use.
-        format: ``{levels: 15}`` (an odd number of values of a weight), ``{bits: 8, slice_bits: 2}`` for ``bit_sliced``
+        format: ``{levels: 15}`` (an odd number of values of a weight), ``{cell_levels: 8}`` (of a cell: 15 of a weight
+            in ``differential``), ``{bits: 8, slice_bits: 2}`` for ``bit_sliced``
             (with ``fraction_bits`` where the scale is ``fixed``), or ``continuous``.
         headroom_us: below and above weights' conductances (µS), left free in the window for drift: ``[5, 2.5]``.
         parallel: cells that stand for each cell of a weight.

@@ -48,6 +48,14 @@ def data_config(network: nn.Module, kwargs: Mapping[str, Any]) -> dict[str, Any]
     return config | {"input_size": (kwargs.get("in_chans", channels), *size)}
 
 
+def plain_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a data config says of images, as plain types; nothing else is taken from one that a file has."""
+    return {
+        **{key: list(config[key]) for key in ("input_size", "mean", "std") if key in config},
+        **{key: config[key] for key in ("crop_pct", "interpolation") if key in config},
+    }
+
+
 def input_size_is(network: nn.Module) -> Literal["usual", "fixed", "unknown"]:
     """Of :class:`~hwaware.data.ImageInputs`."""
     entry: Any = getattr(network, "pretrained_cfg", None) or {}

@@ -114,7 +114,9 @@ def _written_once(layer: nn.Module) -> Iterator[None]:
     if not isinstance(layer, AnalogLayer) or layer._installed is not None:
         yield
         return
-    layer._installed = layer.realised_weight()
+    weight = layer.realised_weight()
+    # Of cells without a curve it is the parameter itself, which torch would register.
+    layer._installed = weight.view_as(weight)
     try:
         yield
     finally:

@@ -48,8 +48,8 @@ class FittedLaw:
     Attributes:
         of: the device.
         form: the law's form.
-        n_cells: that were read.
-        measured_s: first and last age above 0 (s) at which they were.
+        read: what was: ``120 cells``.
+        measured_s: first and last age above 0 (s) at which they were; 0: at none.
         shown_s: first and last age (s) of the courses.
         courses: over time, those of a target after one another.
         curves: by state, at measured ages and at one to come.
@@ -57,7 +57,7 @@ class FittedLaw:
 
     of: DeviceLabels
     form: str
-    n_cells: int
+    read: str
     measured_s: tuple[float, float]
     shown_s: tuple[float, float]
     courses: Sequence[Course]
@@ -89,11 +89,12 @@ def plot_over_time(law: FittedLaw, rows: Sequence[Agreement], path: Path) -> Pat
         here = [one for one in rows if one.target_us == target and one.time_s > 0 and one.cells]
         _draw_measured(axes, [one.time_s for one in here], here, colour)
         for course in own:
-            style, label = ("--", None) if course.extrapolated else ("-", f"{target:.4g} µS")
+            style, label = "--" if course.extrapolated else "-", f"{target:.4g} µS" if course is own[0] else None
             axes[0].plot(course.age_s, course.shift_us, style, color=colour, linewidth=1.6, label=label)
             axes[1].plot(course.age_s, course.std_us, style, color=colour, linewidth=1.6)
             draw_bands(axes, course.age_s, (course.shift_us, course.std_us), course.open_us, colour)
     (first, last), (youngest, oldest) = law.measured_s, law.shown_s
+    last = last or youngest
     for axis in axes:
         axis.set_xscale("log")
         for start, end in ((youngest, first), (last, oldest)):
@@ -128,8 +129,8 @@ def _colours(curves: Sequence[LawCurve], measured_s: set[float]) -> Iterator[Any
 
 def _heading(law: FittedLaw) -> tuple[str, str]:
     first, last = map(age_label, law.measured_s)
-    parts = [f"{law.n_cells} cells, just written and {first} to {last}"]
-    parts += ["dots measured, lines fitted, dashed extrapolated"]
+    ages = f"just written and {first} to {last}" if law.measured_s[1] else "just written"
+    parts = [f"{law.read}, {ages}", "dots measured, lines fitted, dashed extrapolated"]
     if any(one.open_us is not None for one in law.courses):
         parts.append("bands: 95 % intervals by fits to cells drawn with replacement")
     return f"{law.of.device}: {law.form}", " · ".join(parts)

@@ -45,6 +45,9 @@ _DIE_SHARES = {
     "programming": "programming error",
 }
 
+#: Mappings in which a cell has a state for each level of a weight; in a pair with an idle cell it has half of them.
+_ONE_CELL_HAS_ALL = ("offset", "offset_reference", "differential_symmetric")
+
 _METRICS = {
     "f1": "F1",
     "f1_has_ans": "F1 of answerable questions",
@@ -195,12 +198,17 @@ def device_names(rows: Iterable[Held]) -> dict[tuple[str, str, str], str]:
     return found
 
 
-#: What a constant that was assumed is, in words.
+#: What was assumed where it was not measured, in words.
 _ASSUMED = {
     "kappa": "κ of the I-V curve",
     **dict.fromkeys(("g_min_us", "g_max_us"), "the window: lowest and highest target, not what cells can do"),
     **dict.fromkeys(("read_coefficient_us", "read_std_of_x", "read_scale", "read_power", "read_noise"), "read noise"),
     "read_time_s": "the time that a read takes",
+    **dict.fromkeys(("drift_mean_offset_of_x", "drift_std_offset_of_x"), "no drift"),
+    **dict.fromkeys(("drift_mean_slope_of_x", "drift_std_slope_of_x"), "no drift after the last age"),
+    "programming_error": "the spread at each state's first age",
+    "target_us": "each state's mean at its first age",
+    **dict.fromkeys(("stuck_on", "stuck_off"), "no stuck cells"),
     "temperature_c": "the measurement's",
 }
 
@@ -243,6 +251,22 @@ def constants(row: Row) -> str:
     """The device's remaining parameters, for a footnote."""
     params = params_of(row.device_params).items()
     return ", ".join(f"{name} = {_short(value)}" for name, value in params if name not in _IN_HEADING)
+
+
+def of_a_cell(rows: Sequence[Row]) -> str:
+    """Levels of a cell where the format has levels of a weight; empty where it has none, or of own mappings."""
+    texts = {device: _of_a_cell(same[0]) for device, same in group_by(rows, ("mapping", "device_params")).items()}
+    said = dict.fromkeys((mapping, text) for (mapping, _), text in texts.items())
+    return "; ".join(f"{mapping}: {text}" if len(said) > 1 else text for mapping, text in said if text)
+
+
+def _of_a_cell(row: Row) -> str:
+    levels = params_of(row.device_params).get("levels")
+    if not levels or row.mapping not in (*_ONE_CELL_HAS_ALL, "differential"):
+        return ""
+    states = (levels + 1) // 2 if row.mapping == "differential" else levels
+    bits = f" ({states.bit_length() - 1} bits)" if states & (states - 1) == 0 else ""
+    return f"{levels} levels of a weight are {states} of a cell{bits}"
 
 
 def slug(rows: Sequence[Row], among: Sequence[Row]) -> str:

@@ -16,6 +16,7 @@ from hwaware.report.labels import (
     line_labels,
     low_label,
     marked_age,
+    of_a_cell,
     points_label,
     sampling_label,
     varying_params,
@@ -41,6 +42,7 @@ class Grid:
 
     Attributes:
         title, conditions, constants: what was measured, on what, and the device's remaining parameters.
+        of_a_cell: levels of a cell, where weights have levels.
         lines: what each line is called.
         base_digital, drift_free: accuracies (percent) as text.
         ages: for each age as text, each line's summary; None where it was not measured.
@@ -57,6 +59,7 @@ class Grid:
     title: str
     conditions: str
     constants: str
+    of_a_cell: str
     lines: tuple[str, ...]
     base_digital: tuple[str, ...]
     drift_free: tuple[str, ...]
@@ -165,6 +168,7 @@ def grid_of(
         title=headings[0],
         conditions=headings[1],
         constants=headings[2],
+        of_a_cell=of_a_cell(rows),
         lines=tuple(lines),
         base_digital=tuple(f"{one.base_digital:.2f}" for one in first),
         drift_free=tuple(f"{one.drift_free:.2f}" for one in first),
@@ -258,7 +262,8 @@ def rich_table(grid: Grid, width: int = 80) -> Table:
     """For a terminal of so many columns; print it with a ``rich.console.Console``."""
     title = Text.assemble((grid.title, "bold"), "\n", (grid.conditions, "dim"))
     device = f"Device: {grid.constants}." if grid.constants else ""
-    footnote = " ".join(filter(None, (_explanation(grid), grid.sampling, device)))
+    of_a_cell = f"{grid.of_a_cell}." if grid.of_a_cell else ""
+    footnote = " ".join(filter(None, (_explanation(grid), grid.sampling, of_a_cell, device)))
     table = Table(title=title, caption=Text(footnote), title_style="")
     ages = {age: list(map(accuracy_text, summaries)) for age, summaries in grid.ages.items()}
     columns = {"drift-free": grid.drift_free, **ages, grid.life: grid.lifetimes, grid.yield_at: grid.yields}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABCMeta
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -93,6 +94,8 @@ class HardwareAwareTask(Judged, Optimised, Sharded, Taught, metaclass=_BuiltOnce
     conversion: ConversionReport | None = None
     #: λ, resolved at the first step from the retention loss's share of the task loss.
     retention_weight: float | None = None
+    #: How samples of a training were prepared, where that is not as the network has it: plain types.
+    preprocessing: Mapping[str, Any] = MappingProxyType({})
     #: The converters' ranges, where they train.
     range_parameters: RangeParameters | None
     #: The digital network's output for a batch, while training with distillation.
@@ -246,6 +249,8 @@ class HardwareAwareTask(Judged, Optimised, Sharded, Taught, metaclass=_BuiltOnce
             "ranges": dict(Measured.of(self.network).ranges),
             "weights_way": self._step_weights.way,
         }
+        if self.preprocessing:
+            checkpoint[CHECKPOINT_KEY]["preprocessing"] = dict(self.preprocessing)
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:

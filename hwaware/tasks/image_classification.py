@@ -20,13 +20,13 @@ from hwaware.errors import UserError
 from hwaware.metrics.by_class import accuracy_by_class
 from hwaware.metrics.chance import chance_of_classes
 from hwaware.models import build_model
-from hwaware.models.inputs import check_kwargs, data_config, input_size_is
+from hwaware.models.inputs import check_kwargs, data_config, input_size_is, plain_config
 from hwaware.models.own import registered
 from hwaware.nn.install import eval_mode
 from hwaware.tasks.base import HardwareAwareTask
 from hwaware.tasks.normalisation import IMAGES, better_normalised
 from hwaware.tasks.scores import Scores
-from hwaware.training import Mixing
+from hwaware.training import BALANCED, ClassWeights, Mixing, check_class_weights, weights_of_classes
 
 
 class ImageClassification(HardwareAwareTask):
@@ -44,6 +44,9 @@ class ImageClassification(HardwareAwareTask):
             the head is new: train it first, without hardware.
         kwargs: the network's further arguments in timm: ``{in_chans: 1, img_size: 96, drop_path_rate: 0.1}``.
         label_smoothing: share of the target that is spread over all classes.
+        class_weights: of the training loss: ``balanced`` (each class counts alike, however many training images it
+            has) or a weight by class, ``{cat: 5}``, others 1; also of repairs that are fitted to labels. Not of the
+            validation loss.
         mixing: Mixup and CutMix of the images that the network is trained on; None for neither.
         by_class: score each class too, and their mean, the balanced accuracy: where classes are of unequal size.
         **options: the hardware, the noise, the optimiser, …: see :class:`~hwaware.tasks.HardwareAwareTask`. With
@@ -61,6 +64,7 @@ class ImageClassification(HardwareAwareTask):
         num_classes: int | None = None,
         kwargs: dict[str, Any] | None = None,
         label_smoothing: float = 0.0,
+        class_weights: ClassWeights | None = None,
         mixing: Mixing | None = None,
         by_class: bool = False,
         **options: Any,
@@ -75,6 +79,15 @@ class ImageClassification(HardwareAwareTask):
         check_kwargs(kwargs or {})
         self.kwargs, self.by_class = kwargs or {}, by_class
         self._class_names: list[str] = []
+        self._class_counts: list[int] = []
+        check_class_weights(class_weights)
+        if class_weights and self.distillation is not None and self.distillation.weight == 1:
+            raise UserError(
+                "class_weights are of the loss by labels, which distillation.weight=1 leaves out: drop one."
+            )
+        if isinstance(class_weights, dict):
+            class_weights = {str(name): weight for name, weight in class_weights.items()}  # YAML reads 0 as a number
+        self.class_weights = class_weights
         self._asked_classes, self.label_smoothing, self.mixing = num_classes, label_smoothing, mixing
 
     @property
@@ -102,7 +115,16 @@ class ImageClassification(HardwareAwareTask):
     @property
     def inputs(self) -> ImageInputs:  # type: ignore[override]  # made of the network, not set
         size = input_size_is(self.network)
-        return ImageInputs(self.data_config, self.num_classes, self.mixing is not None, size, self._class_names)
+        return ImageInputs(
+            self.data_config,
+            self.num_classes,
+            self.mixing is not None,
+            size,
+            self._class_names,
+            self._class_counts,
+            evens_classes=self.class_weights == BALANCED,
+            weighed=tuple(self.class_weights) if isinstance(self.class_weights, dict) else (),
+        )
 
     def build_network(self, weights: str | None = None) -> nn.Module:
         own = weights is None  # to start from; another file is judged as it is
@@ -127,7 +149,8 @@ class ImageClassification(HardwareAwareTask):
 
     def task_loss(self, output: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
         # Of labels, or of mixed targets.
-        return F.cross_entropy(output, batch[1], label_smoothing=self.label_smoothing)
+        weight = None if self.class_weights is None else self._weights.to(output)
+        return F.cross_entropy(output, batch[1], weight, label_smoothing=self.label_smoothing)
 
     def judged_loss(self, output: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
         return F.cross_entropy(output, batch[1])
@@ -152,8 +175,13 @@ class ImageClassification(HardwareAwareTask):
             rank_zero_warn(word)
 
     def on_fit_start(self) -> None:
+        if self.class_weights is not None:
+            self._weights  # noqa: B018 - refuses before the first step
         super().on_fit_start()
         data = self.trainer.datamodule
+        if isinstance(data, SampleData) and isinstance(data.inputs, ImageInputs):
+            seen, usual = plain_config(data.inputs.data_config), plain_config(self.data_config)
+            self.preprocessing = {key: value for key, value in seen.items() if value != usual[key]}
         alone = self.trainer.world_size == 1 and next(self.network.parameters()).dtype == torch.float32
         if not isinstance(data, SampleData) or not alone or self.trainer.global_step:  # else at its end
             return
@@ -192,6 +220,13 @@ class ImageClassification(HardwareAwareTask):
         if self._mix is not None:  # here, where the generators have just been seeded for the step
             batch = self._mix(*batch)
         return super().training_step(batch, batch_idx)
+
+    @cached_property
+    def _weights(self) -> Tensor:
+        """Of each class, once the data are set up."""
+        assert self.class_weights is not None  # for the type checker
+        names = self._class_names or [str(number) for number in range(self.num_classes)]
+        return weights_of_classes(self.class_weights, names, self._class_counts)
 
     @cached_property
     def _mix(self) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:

@@ -4,6 +4,7 @@ from hwaware.training.adapters import Adapters
 from hwaware.training.ages import AgeDistribution
 from hwaware.training.batch_norms import batch_norms, synchronise_batch_norms
 from hwaware.training.bias import MappingBias
+from hwaware.training.class_weights import BALANCED, ClassWeights, check_class_weights, weights_of_classes
 from hwaware.training.clipping import clip_weights_
 from hwaware.training.distillation import Distillation, distillation_loss
 from hwaware.training.groups import check_rates, freeze, optimizer_in_groups, scaled_rates
@@ -21,9 +22,11 @@ from hwaware.training.retention import (
 from hwaware.training.together import WAYS, Way, WeightsTogether, choose_way
 
 __all__ = [
+    "BALANCED",
     "WAYS",
     "Adapters",
     "AgeDistribution",
+    "ClassWeights",
     "Distillation",
     "MappingBias",
     "Mixing",
@@ -34,6 +37,7 @@ __all__ = [
     "Way",
     "WeightsTogether",
     "batch_norms",
+    "check_class_weights",
     "check_rates",
     "choose_way",
     "clip_weights_",
@@ -49,4 +53,5 @@ __all__ = [
     "scaled_rates",
     "synchronise_batch_norms",
     "weight_for_share",
+    "weights_of_classes",
 ]

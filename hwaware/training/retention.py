@@ -70,6 +70,8 @@ def remove_retention(model: nn.Module) -> None:
 def retention_loss(model: nn.Module) -> Tensor:
     """Mean over the analog layers of ``Σ E[(ŵ - w_eff)²] / Σ w_eff²``, dimensionless, differentiable in the latents.
 
+    Over those that are trained, where some are frozen: what can't change would only add to what λ is chosen by.
+
     After "ReRAM-aware Model Finetuning addressing I-V Non-linearity and Retention Errors" (arXiv 2606.17471), whose
     equations are not public: the form is a reconstruction. The gradient also reaches the scale ``s = max|w|``, so that
     outliers, which set the range, are pulled in even where drift does not depend on the state.
@@ -78,13 +80,14 @@ def retention_loss(model: nn.Module) -> Tensor:
     """
     errors: list[Tensor] = []
     owning = owning_layers(model)  # tied layers share their cells
+    counted = {name for name, layer in owning.items() if layer.weight.requires_grad} or set(owning)
     for name, layer in analog_layers(model).items():
         if layer.error is None:
             raise UserError(
                 f"layer '{name}' has no retention loss installed: call install_retention(model, ...) first."
             )
         error, layer.weight_error = layer.weight_error, None  # not kept: it holds this step's graph
-        if name not in owning:
+        if name not in counted:
             continue
         if error is None or (torch.is_grad_enabled() and layer.weight.requires_grad and not error.requires_grad):
             # Not computed in this step's forward, or under reentrant activation checkpointing, which forgets gradients.

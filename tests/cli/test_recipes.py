@@ -263,6 +263,22 @@ def test_recipe_of_a_reader_runs_two_steps(recipe, tiny_reader, tmp_path):
     assert (folder / "model.safetensors").is_file() and len(measured(folder / "rows.csv")) == 4
 
 
+@pytest.mark.slow
+def test_recipe_of_a_reader_s_adapters_runs_two_steps(taught_reader, tiny_reader, tmp_path):
+    """Cells stay as they were, whatever the adapters learn."""
+    recipe = FOLDER / "adapters" / "squad1_minilm.yaml"
+    sizes = ("--data.max_length", 64, "--data.stride", 24, "--data.batch_size", 4, "--data.test_subset", "null")
+    lengths = ("--trainer.max_steps", 2, "--trainer.limit_val_batches", 1, "--trainer.val_check_interval", 1.0)
+    few = ("--data.val_articles", "null", "--evaluation.n_chips", 1, "--evaluation.ages_s", "[315360000]")
+    run(
+        *("fit", "--config", recipe, "--model.checkpoint", taught_reader),
+        *("--data.path", tiny_reader / "data", *sizes, *lengths, *few, "--trainer.default_root_dir", tmp_path),
+    )
+    (folder,) = tmp_path.glob("squad1_minilm/version_0")
+    assert (folder / "adapters.csv").is_file() and (folder / "adapters.safetensors").is_file()
+    assert {row.network for row in measured(folder / "rows.csv")} == {"base", "lora"}
+
+
 def test_there_are_the_recipes_of_readers():
     of_hub = {path.stem for path in RECIPES if path.parent.name == "recipes" and path.stem.startswith("squad2_")}
     assert of_hub == {*READERS, "squad2_tiny", "squad2_tiny_digital"}

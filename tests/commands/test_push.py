@@ -57,6 +57,26 @@ def test_folder_loads_in_plain_timm(finished, handed):
     assert list(plain.pretrained_cfg["mean"]) == [0.5, 0.5, 0.5] and plain.num_classes == 10
 
 
+@pytest.mark.parametrize("kind", ["weights", "checkpoint"])
+def test_the_recipe_s_preprocessing_is_handed_on(kind, tmp_path):
+    """The weights carry it, so that neither push nor onnx needs the data."""
+    onnx = pytest.importorskip("onnx")
+    given = ["--data.mean", "[0.1, 0.2, 0.3]", "--data.std", 0.4, "--data.crop_pct", 0.9]
+    given += ["--data.interpolation", "bilinear", "--evaluation.networks", "[]", "--trainer.max_steps", 1]
+    root = ("--trainer.default_root_dir", tmp_path / "runs")
+    run("fit", "--config", FINETUNE, "--model.weights", pretrained_weights(), *root, *given)
+    folder = tmp_path / "runs" / "finetune" / "version_0"
+    file = ("--weights", folder) if kind == "weights" else ("--ckpt_path", folder / "checkpoints" / "last.ckpt")
+    run("push", "--config", FINETUNE, *file, "--out", tmp_path / "handed")
+    run("onnx", "--config", FINETUNE, *file, "--out", tmp_path / "model.onnx")
+    config = json.loads((tmp_path / "handed" / "config.json").read_text())["pretrained_cfg"]
+    about = {one.key: one.value for one in onnx.load(tmp_path / "model.onnx").metadata_props}
+    wanted = [[0.1, 0.2, 0.3], [0.4] * 3, 0.9, "bilinear"]
+    for found in (config, json.loads(about["preprocessing"])):
+        assert [found[name] for name in ("mean", "std", "crop_pct", "interpolation")] == wanted
+    assert read_header(tmp_path / "handed" / "model.safetensors")["preprocessing"]["mean"] == wanted[0]
+
+
 def test_folder_loads_for_its_device(handed):
     model = hwaware.from_pretrained(handed)
     hardware = main_hardware(model)

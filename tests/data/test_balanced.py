@@ -54,7 +54,9 @@ def test_the_recipe_asks_for_it_and_unequal_classes_are_said(tmp_path):
     counts = np.bincount(seen)
     assert len(seen) == len(data._datasets["train"]) // 8 * 8 and counts.max() - counts.min() <= 8
     assert data.inputs.class_names == NAMES
-    assert "3 classes of 7 … 29 training images (data.balanced, model.by_class)" in data.described
+    assert (
+        "3 classes of 7 … 29 training images (data.balanced or model.class_weights, model.by_class)" in data.described
+    )
 
 
 def test_scores_by_class_are_those_of_scikit_learn():

@@ -48,7 +48,7 @@ def test_a_lone_reading_does_not_blank_its_age(tmp_path):
 def test_figures_show_the_law_at_the_ends_of_what_was_measured_and_beyond(tmp_path):
     fit = _fit(tmp_path, 90, (20, 40, 60), lambda cell, time: True)
     law = fitted_law(fit, agreement(fit))
-    assert (law.form, law.n_cells, law.measured_s) == ("log_time", 90, (1.0, 86400.0))
+    assert (law.form, law.read, law.measured_s) == ("log_time", "90 cells", (1.0, 86400.0))
     assert law.of.device == "reram_cmo" and law.of.params["measured_s"] == [1.0, 86400.0]
     assert [curve.age_s for curve in law.curves] == [*TIMES_S, 315_360_000.0]
     assert [course.extrapolated for course in law.courses] == 3 * [False, True, True]

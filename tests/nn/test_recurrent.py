@@ -65,6 +65,20 @@ def test_the_function_is_kept_and_comes_back(kind, options):
 
 
 @every
+def test_cells_without_a_curve(kind):
+    """Whose weights are the latents themselves."""
+    torch.manual_seed(0)
+    digital = kind(C, H, batch_first=True)
+    model = copy.deepcopy(digital)
+    convert(model, load_hardware("reram_cmo", kappa="linear"))
+    x = torch.randn(N, T, C)
+    _same(model(x), digital(x))
+    model(x)[0].sum().backward()
+    digital(x)[0].sum().backward()
+    torch.testing.assert_close(model.weight_hh_l0.grad, digital.weight_hh_l0.grad, rtol=1e-4, atol=1e-5)
+
+
+@every
 def test_chips_noise_repairs_and_costs(kind):
     digital, model = _made(kind, batch_first=True)
     x = torch.randn(N, T, C)

@@ -40,7 +40,7 @@ def law():
     return FittedLaw(
         of=OF,
         form="log_time",
-        n_cells=80,
+        read="80 cells",
         measured_s=(1.0, 3600.0),
         shown_s=(1.0, LATER_S),
         courses=[course(target, *span) for target in (20.0, 40.0) for span in spans],

@@ -1,6 +1,7 @@
 import pytest
 
 from hwaware.evaluation.evaluate import DEFAULT_AGES_S
+from hwaware.hardware.encoding.mapping import MAPPINGS, cell_levels
 from hwaware.report.labels import (
     age_label,
     constants,
@@ -10,9 +11,11 @@ from hwaware.report.labels import (
     line_labels,
     method_label,
     metric_label,
+    of_a_cell,
     slug,
     varying_params,
 )
+from hwaware.report.tables import grids, rich_table
 from hwaware.results.setting import by_setting
 
 
@@ -57,6 +60,23 @@ def test_only_what_differs_within_a_device_varies(make_row):
 def test_heading_names_levels_where_there_are_any(make_row):
     _, conditions = heading([make_row(params={"g_min_us": 0.0, "g_max_us": 1.0, "levels": 15})])
     assert "15 levels" in conditions
+
+
+@pytest.mark.parametrize("mapping", MAPPINGS)
+def test_levels_of_a_cell_are_said_beside_those_of_a_weight(make_row, mapping):
+    states = cell_levels(MAPPINGS[mapping], 15)
+    rows = [make_row(mapping=mapping, params={"levels": 15}, age_s=age_s) for age_s in (0, 60)]
+    said = f"15 levels of a weight are {states} of a cell" + " (3 bits)" * (states == 8)
+    assert of_a_cell(rows) == said
+    assert said in rich_table(grids(rows)[0]).caption.plain
+    assert of_a_cell([make_row()]) == "" == of_a_cell([make_row(mapping="mine.PAIR", params={"levels": 15})])
+
+
+def test_levels_of_cells_of_several_mappings_are_said_of_each(make_row):
+    rows = [make_row(mapping=mapping, params={"levels": 15}) for mapping in ("offset", "differential")]
+    assert of_a_cell(rows) == (
+        "offset: 15 levels of a weight are 15 of a cell; differential: 15 levels of a weight are 8 of a cell (3 bits)"
+    )
 
 
 def test_heading_names_slices_and_a_fixed_scale(make_row):

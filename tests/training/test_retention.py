@@ -162,6 +162,22 @@ def test_tied_layers_count_once():
     torch.testing.assert_close(retention_loss(model), retention_loss(single))
 
 
+def test_frozen_layers_do_not_count():
+    """λ is chosen by what can change."""
+    device = load_hardware("reram_cmo")
+    model = _model(device, layers=3)
+    install_retention(model, RetentionLoss())
+    model(torch.randn(2, 40))
+    each = [_by_hand(layer.weight.detach(), device, RetentionLoss().ages_s) for layer in model]
+    assert retention_loss(model).item() == pytest.approx(sum(each).item() / 3, rel=1e-3)
+    model[0].weight.requires_grad_(False)
+    model(torch.randn(2, 40))
+    found = retention_loss(model)
+    assert found.item() == pytest.approx(sum(each[1:]).item() / 2, rel=1e-3) and found.requires_grad
+    model.requires_grad_(False)
+    assert retention_loss(model).item() == pytest.approx(sum(each).item() / 3, rel=1e-3)  # nothing is trained: of all
+
+
 def test_bad_settings():
     with pytest.raises(UserError, match="at least one age"):
         RetentionLoss(())

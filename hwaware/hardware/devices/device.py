@@ -47,7 +47,7 @@ class Device(ABC):
             read for the constants; None: not stated. What lies outside is marked as extrapolated.
         die_spread: by how much dies differ (:class:`~hwaware.hardware.devices.die_spread.DieSpread`); None: not at
             all. Chips draw by it; the device's own statistics are those of a die in the middle.
-        assumed: constants, also of the encoding, that were not measured beside the others; None: not stated.
+        assumed: constants, also of the encoding, and what else was not measured beside the others; None: not stated.
         bootstrap: how far readings leave the constants open; None: not stated. A chip may draw from it
             (:func:`~hwaware.hardware.devices.bootstrap.device_of_chip`); the device's own statistics don't have it.
     """

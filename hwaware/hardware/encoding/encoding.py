@@ -15,8 +15,15 @@ from hwaware.errors import UserError, nearest
 from hwaware.hardware.devices.censored import SMALLEST_VARIANCE
 from hwaware.hardware.devices.device import Device
 from hwaware.hardware.encoding import curve, targets
-from hwaware.hardware.encoding.formats import Codes, Continuous, NumberFormat, format_words, quantise
-from hwaware.hardware.encoding.mapping import BIT_SLICED, Mapping, bit_sliced, mapping_of
+from hwaware.hardware.encoding.formats import Codes, Continuous, Levels, NumberFormat, format_words, quantise
+from hwaware.hardware.encoding.mapping import (
+    BIT_SLICED,
+    Mapping,
+    bit_sliced,
+    cell_levels,
+    levels_of_cells,
+    mapping_of,
+)
 from hwaware.hardware.encoding.parallel import COMBINATIONS, merged, remaining_std
 from hwaware.hardware.encoding.scale import SCALE_NAMES, SCALES, FixedScale, Scale, normalised
 
@@ -119,6 +126,9 @@ class Encoding:
                     f"format {format_words(form)} is for the mapping 'bit_sliced', not '{self.mapping}': give levels, "
                     "or the format continuous."
                 )
+            if isinstance(form, Levels) and form.cell_levels is not None:
+                levels = levels_of_cells(self.layout, form.cell_levels)
+                object.__setattr__(self, "format", Levels(levels, form.cell_levels))
             return
         if not isinstance(form, Codes):
             raise UserError(
@@ -194,9 +204,13 @@ class Encoding:
         plain = self.plain()
         usual = {one.name: one.default for one in fields(self)}
         later = {key: plain[key] for key in _LATER if getattr(self, key) != usual[key]}
-        return {key: plain[key] for key in ("scale", "kappa", "range_fraction")} | plain["format"] | later
+        # Levels of cells are another way of giving those of weights.
+        form = {"levels": self.format.levels} if isinstance(self.format, Levels) else plain["format"]
+        return {key: plain[key] for key in ("scale", "kappa", "range_fraction")} | form | later
 
     def __str__(self) -> str:
+        if isinstance(self.format, Levels):
+            return f"{self.mapping}, {self.format} ({cell_levels(self.layout, self.format.levels)} of a cell)"
         return self.mapping if isinstance(self.format, Continuous) else f"{self.mapping}, {self.format}"
 
     # From weights to window positions.

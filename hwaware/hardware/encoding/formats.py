@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -69,14 +69,21 @@ class Levels(NumberFormat):
     idle is one; in ``differential_symmetric`` each has L. Weights of b bits have L = 2^b - 1.
 
     Attributes:
-        levels: L.
+        levels: L; 0 until an encoding's mapping says how many the cells' levels make.
+        cell_levels: of a cell, where they were given instead: 8 for cells of 3 bits, which make 15 in ``differential``.
+            Another way of saying the same: it does not tell two formats apart.
     """
 
     is_fixed_point: ClassVar[bool] = False
 
-    levels: int
+    levels: int = 0
+    cell_levels: int | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
+        if self.cell_levels is not None and (type(self.cell_levels) is not int or self.cell_levels < 2):
+            raise UserError(f"cell_levels={self.cell_levels} must be a whole number of at least 2 (8 for 3 bits).")
+        if self.cell_levels is not None and not self.levels:
+            return
         if type(self.levels) is not int or self.levels < 3 or self.levels % 2 == 0:
             raise UserError(
                 f"levels={self.levels} must be an odd whole number of at least 3, so that zero is a level "
@@ -181,7 +188,7 @@ _KINDS: tuple[type[Levels] | type[Codes], ...] = (Levels, Codes)
 
 
 def number_format(words: Mapping[str, Any]) -> NumberFormat:
-    """A format from the words of a recipe: ``{}``, ``{levels: 15}``, ``{bits: 8, slice_bits: 2}``.
+    """A format from the words of a recipe: ``{}``, ``{levels: 15}``, ``{cell_levels: 8}``, ``{bits: 8}``.
 
     Raises:
         UserError: a word is unknown, words do not go together, or a value can't be.
@@ -200,12 +207,16 @@ def number_format(words: Mapping[str, Any]) -> NumberFormat:
     kinds = {known[word] for word in words}
     if len(kinds) > 1:
         raise UserError(f"encoding.format: {' and '.join(words)} exclude each other: levels, or bits of codes.")
+    if len(words) > 1 and kinds == {Levels}:
+        raise UserError(f"encoding.format: {' and '.join(words)} exclude each other: levels of a weight, or of a cell.")
     whole = {key: int(one) if isinstance(one, float) and one.is_integer() else one for key, one in words.items()}
     return kinds.pop()(**whole)
 
 
 def format_words(form: NumberFormat) -> dict[str, int]:
-    """The reverse of :func:`number_format`."""
+    """The reverse of :func:`number_format`: levels of a cell where those were given."""
+    if isinstance(form, Levels) and form.cell_levels is not None:
+        return {"cell_levels": form.cell_levels}
     return {name: value for name, value in asdict(form).items() if value is not None}
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
 
+import torch
 from torch import Tensor
 
 from hwaware.errors import UserError, nearest
@@ -132,6 +133,29 @@ def import_mapping(path: str) -> Mapping:
         raise UserError(f"mapping '{path}': module '{module}' has no such mapping. {nearest(name, there)}".rstrip())
     _OWN[path] = found
     return found
+
+
+def cell_levels(mapping: Mapping, levels: int) -> int:
+    """States of a cell that even levels of a weight over the whole window need."""
+    cells = mapping.encode(torch.linspace(-1, 1, levels, dtype=torch.float64), 0.0, 1.0)
+    return max(len(g.mul(1e9).round().unique()) for g in cells)
+
+
+def levels_of_cells(mapping: Mapping, states: int) -> int:
+    """Levels of a weight whose cells have so many states.
+
+    Raises:
+        UserError: no odd number of levels, of which zero is one, needs just these.
+    """
+    makes = {levels: cell_levels(mapping, levels) for levels in (states, 2 * states - 1) if levels % 2}
+    for levels, needed in makes.items():
+        if levels >= 3 and needed == states:
+            return levels
+    others = [one for one in (states - 1, states + 1) if one >= 3 and cell_levels(mapping, one) == one]
+    raise UserError(
+        f"cell_levels={states}: with the mapping '{mapping.name}' no weight of zero is among what such cells hold"
+        + (f"; give {' or '.join(map(str, others))}, or a pair with an idle cell (differential)." if others else ".")
+    )
 
 
 @lru_cache

@@ -17,8 +17,9 @@ from hwaware.hardware.devices.fit.cleaning import RARE, Cleaned, clean
 from hwaware.hardware.devices.fit.dies import FEWEST_CELLS as FEWEST_CELLS_OF_DIE
 from hwaware.hardware.devices.fit.dies import FEWEST_DIES, Between, as_on_one_die, between_dies
 from hwaware.hardware.devices.fit.forms import Constant, Form, forms, unit_of
+from hwaware.hardware.devices.fit.lab_csv import named
 from hwaware.hardware.devices.fit.likelihood import Repeats, Sample
-from hwaware.hardware.devices.fit.readings import Readings, named
+from hwaware.hardware.devices.fit.readings import Readings
 from hwaware.hardware.devices.fit.search import gradient_and_information, inner, outer, scoring, search, values_of
 from hwaware.hardware.devices.registry import LAWS
 
@@ -130,7 +131,8 @@ def fit_device(readings: Readings, name: str, source: str = "") -> Fit:
         "g_min_us": readings.window_us[0],
         "g_max_us": readings.window_us[1],
         "clamp": cleaned.clamp,
-        "measured_s": (float(readings.ages_s[0]), float(readings.ages_s[-1])),
+        # A table of cells just written says of no later age.
+        "measured_s": tuple(float(readings.ages_s[end]) if len(readings.ages_s) else 0.0 for end in (0, -1)),
         "measured_us": readings.window_us,
     }
     problem = _Problem(cleaned, common)
@@ -152,30 +154,20 @@ def fit_device(readings: Readings, name: str, source: str = "") -> Fit:
         found = problem.fit(form, read, starts=[found])
     drawn = problem.drawn(form, {**found, **read})
     estimates = problem.intervals(form, {**found, **read}, drawn)
-    notes = []
-    if form.read and problem.repeats is None:
-        notes.append(
-            "read noise can't be told from drift: no cell was read twice at one age above 0. The spread has both."
-        )
-    elif not form.read and problem.repeats is not None:
-        notes.append(f"the law {form.law} has no read noise of its own: the spread has it.")
-    if cleaned.noise_us is None:
-        notes.append(
-            "no cell was read twice at time_s=0: those readings count as what was programmed, so they must be verify "
-            "values or averages; the noise of a single read would count as programming error."
-        )
+    # What a table of states does not tell is among what is assumed.
+    notes = [] if readings.n_states else _lacking_repeats(form, problem.repeats is not None, cleaned)
     notes += _departures(cleaned)
     stuck = {
         "stuck_on": _rate("stuck_on", *cleaned.stuck_on),
         "stuck_off": _rate("stuck_off", *cleaned.stuck_off),
     }
-    estimates += tuple(stuck.values())
+    estimates += () if readings.n_states else tuple(stuck.values())
     unknown = [one.name for one in estimates if math.isnan(one.low)]
     if unknown:
         notes.append(f"not identifiable from these readings: {', '.join(unknown)} (another value would do as well).")
     rounded = {name: float(f"{value:.7g}") for name, value in {**found, **read}.items()}
     rates = {name: float(f"{one.value:.4g}") for name, one in stuck.items()}
-    device = problem.device(form, rounded, **rates, assumed=_assumed(form, problem.repeats is not None))
+    device = problem.device(form, rounded, **rates, assumed=_assumed(form, problem.repeats is not None, readings))
     each = [problem.device(form, one, **rates) for one in drawn]
     device = replace(device, bootstrap=Bootstrap.of(each))
     if readings.dies:
@@ -313,11 +305,29 @@ def _compare(fitted: Mapping[str, tuple]) -> tuple[str, list[Tried]]:
     return min(as_good, key=lambda one: one.n_constants).name, compared
 
 
-def _assumed(form: Form, repeats: bool) -> tuple[str, ...]:
+def _lacking_repeats(form: Form, repeats: bool, cleaned: Cleaned) -> list[str]:
+    """What is noise of reading and can't be told from the rest, or has no place in the law."""
+    notes = []
+    if form.read and not repeats:
+        notes.append(
+            "read noise can't be told from drift: no cell was read twice at one age above 0. The spread has both."
+        )
+    elif not form.read and repeats:
+        notes.append(f"the law {form.law} has no read noise of its own: the spread has it.")
+    if cleaned.noise_us is None:
+        notes.append(
+            "no cell was read twice at time_s=0: those readings count as what was programmed, so they must be verify "
+            "values or averages; the noise of a single read would count as programming error."
+        )
+    return notes
+
+
+def _assumed(form: Form, repeats: bool, readings: Readings) -> tuple[str, ...]:
     """What no reading of conductances says, or these don't."""
     read = () if repeats else tuple(one.name.partition("[")[0] for one in form.read) or ("read_noise",)
     time = ("read_time_s",) if "read_time_s" in (field.name for field in fields(LAWS[form.law])) else ()
-    return ("kappa", "g_min_us", "g_max_us", *dict.fromkeys((*read, *time)), "temperature_c")
+    of_law = (*dict.fromkeys((*read, *time)), *form.assumed)
+    return ("kappa", "g_min_us", "g_max_us", *of_law, *readings.assumed, "temperature_c")
 
 
 def _departures(cleaned: Cleaned) -> list[str]:
@@ -383,7 +393,7 @@ def _rate(name: str, stuck: int, of: int) -> Estimate:
 def _unfit(form: Form, readings: Readings) -> str:
     """Why a form can't be fitted to readings; empty where it can."""
     targets, ages = len(np.unique(readings.target_us)), readings.ages_s
-    if ages[0] < form.youngest_s:
+    if len(ages) and ages[0] < form.youngest_s:
         return f"it does not cover {ages[0]:g} s"
     if targets < form.needs_targets:
         return f"it needs {form.needs_targets} targets; there are {targets}"
@@ -400,14 +410,14 @@ def _check_enough(readings: Readings) -> None:
             f"{FEWEST_CELLS} are needed."
         )
     ages = readings.ages_s
-    if len(ages) < 2:
+    if len(ages) < 2 and not readings.n_states:
         given = f"only at {ages[0]:g} s" if len(ages) else "none"
         raise UserError(
             f"drift over time is not identifiable: readings after time 0: {given}. The slopes of its mean "
             "and spread over ln t need at least 2 ages above 0."
         )
     old = len(np.unique(readings.cell[readings.time_s > 0]))
-    if old < FEWEST_CELLS:
+    if old < FEWEST_CELLS and len(ages):
         raise UserError(
             f"the spread of drift is not identifiable: {old} cells were read after time 0; at least "
             f"{FEWEST_CELLS} are needed."

@@ -49,6 +49,7 @@ class Form:
         needs_targets, needs_ages: distinct targets, and ages above 0, without which the constants can't be told apart.
         youngest_s: the youngest age above 0 that the law covers.
         formula: the law with its constants by name.
+        assumed: constants of the law that the readings say nothing of, besides those of read noise.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Form:
     needs_ages: int = 2
     youngest_s: float = 0.0
     formula: str = ""
+    assumed: tuple[str, ...] = ()
 
     def fields(self, values: dict[str, float]) -> dict[str, Any]:
         """The law's fields, lists as tuples."""
@@ -108,6 +110,8 @@ def forms(cleaned: Cleaned) -> tuple[Form, ...]:
     shift = readings.conductance_us - readings.target_us
     old = ~new
     spread_0 = max(_spread(shift[new]), 1e-4 * high_us)
+    if len(readings.ages_s) < 2:
+        return tuple(_without_slopes(degree, readings, spread_0) for degree in (0, 1, 2))
     spread = max(_spread(shift[old]), spread_0 / 2)
     log_t = np.log(readings.time_s[old])
     trend = float(np.polyfit(log_t, shift[old], 1)[0])
@@ -178,6 +182,33 @@ def _state_log_time(
         formula="p(x) = Σ p[i]·x^i, x = g/fitted_g_max_us; σ_prog = programming_std_of_x; "
         "mean drift = drift_mean_offset_of_x + drift_mean_slope_of_x·ln t; "
         "σ_drift = drift_std_offset_of_x + drift_std_slope_of_x·ln t; σ_read = read_std_of_x",
+    )
+
+
+def _without_slopes(degree: int, readings: Readings, spread_0: float) -> Form:
+    """What one age above 0 tells of such a law, or none: no drift from then on."""
+    assumed = ["drift_mean_slope_of_x", "drift_std_slope_of_x"]
+    offsets = ("drift_mean_offset_of_x", "drift_std_offset_of_x")
+    fitted = [_polynomial("programming_std_of_x", degree, spread_0, spread_0)]
+    formula = "p(x) = Σ p[i]·x^i, x = g/fitted_g_max_us; σ_prog = programming_std_of_x"
+    if len(readings.ages_s):
+        fitted += [_polynomial(offsets[0], degree, 0.0, spread_0), _polynomial(offsets[1], degree, spread_0, spread_0)]
+        formula += "; mean drift = drift_mean_offset_of_x; σ_drift = drift_std_offset_of_x"
+    else:
+        assumed = [*offsets, *assumed]
+    zeros = dict.fromkeys(assumed, (0.0,))
+    youngest_s = float(min(readings.ages_s.min(initial=1.0), 1.0))
+    high_us = readings.window_us[1]
+    return Form(
+        f"state_log_time, degree {degree}, without slopes",
+        "state_log_time",
+        tuple(one for constants in fitted for one in constants),
+        _polynomial("read_std_of_x", 0, 0.0, spread_0),
+        build=lambda fields: {**fields, **zeros, "fitted_g_max_us": high_us, "min_age_s": youngest_s},
+        needs_targets=degree + 1,
+        needs_ages=0,
+        formula=formula,
+        assumed=tuple(assumed),
     )
 
 

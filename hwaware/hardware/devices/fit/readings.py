@@ -5,30 +5,35 @@ Its columns are ``cell,target_us,time_s,conductance_us`` and, with repeats, ``re
 
 from __future__ import annotations
 
-import codecs
-import csv
-import io
 import math
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from hwaware.errors import UserError, nearest
+from hwaware.hardware.devices.fit.lab_csv import (
+    OHMS,
+    SECONDS,
+    SIEMENS,
+    LabCsv,
+    as_word,
+    named,
+    quantity_and_unit,
+)
+from hwaware.hardware.devices.fit.stamps import STAMPS, STARTS, ages_s, is_stamp, stamp, stated_start
 
-#: Units that a column's name may end in, as factors to µS and s.
-_SIEMENS = {"us": 1.0, "ns": 1e-3, "ms": 1e3, "s": 1e6}
-_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "min": 60.0, "h": 3600.0, "d": 86400.0}
-#: Of resistances, as factors to MΩ, whose inverse is µS. Milliohm would look like it in lower case.
-_OHMS = {"ohm": 1e-6, "ohms": 1e-6, "kohm": 1e-3, "kohms": 1e-3, "MOhm": 1.0, "Mohm": 1.0}
-_UNITS = {"target": ("us", _SIEMENS), "time": ("s", _SECONDS), "conductance": ("us", _SIEMENS)}
+_UNITS = {"target": ("us", SIEMENS), "time": ("s", SECONDS), "conductance": ("us", SIEMENS)}
+
+#: What a header names.
+QUANTITIES = ("cell", "target", "time", "conductance", "resistance", *STAMPS)
+
+#: What is assumed where nobody read cells that were just written.
+PROGRAMMING_ERROR = "programming_error"
 
 #: How near to a thousandth, a thousand times (a millionth, …) of its target a reading looks like one in another unit.
 _NEAR = 1.3
-
-_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,8 @@ class Readings:
         said: what else was made of the file, in sentences.
         dies: names of the dies; empty where the file names none.
         die: index into them of each cell.
+        n_states: rows of a table of states that the readings stand for; 0: they were read.
+        assumed: what such a table does not tell, as a device has it (``assumed``).
     """
 
     cells: tuple[str, ...]
@@ -56,6 +63,8 @@ class Readings:
     said: tuple[str, ...] = ()
     dies: tuple[str, ...] = ()
     die: np.ndarray | None = None
+    n_states: int = 0
+    assumed: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.cell)
@@ -64,6 +73,16 @@ class Readings:
     def n_cells(self) -> int:
         """Cells that have a reading here."""
         return len(np.unique(self.cell))
+
+    @property
+    def described(self) -> str:
+        """How many there are, and of what."""
+        return f"{self.n_states} states and ages" if self.n_states else f"{self.n_cells} cells"
+
+    @property
+    def new_is_assumed(self) -> bool:
+        """Whether the readings at age 0 are no measurement."""
+        return PROGRAMMING_ERROR in self.assumed
 
     @property
     def window_us(self) -> tuple[float, float]:
@@ -82,48 +101,48 @@ class Readings:
         return replace(self, **{name: getattr(self, name)[kept] for name in columns}, visit=visit)
 
 
-def read_measurements(path: str | Path) -> Readings:
+def read_readings(table: LabCsv, start: str | None = None) -> Readings:
     """Readings from a CSV file, in any order.
 
     Columns are named with their units, in any case and in brackets or not; others of µS and s are converted
-    (``conductance_ns``, ``Time [h]``), and resistances are inverted (``resistance_kohm``). A column ``die`` names the
-    die of each cell; cells of different dies may have the same name. Other columns, and lines before the header, are
-    passed by. A row whose time or conductance is empty is a reading that was not taken.
+    (``conductance_ns``, ``Time [h]``), and resistances are inverted (``resistance_kohm``). Ages may be dates and times
+    of ISO 8601 (``timestamp``), which count from the start. A column ``die`` names the die of each cell; cells of
+    different dies may have the same name. Other columns, and lines before the header, are passed by. A row whose time
+    or conductance is empty is a reading that was not taken.
+
+    Args:
+        table: the file.
+        start: when all cells were written, where ages are dates and times. None: by a column (``written_at``), else by
+            a line before the header, else each cell at its first time.
 
     Raises:
         UserError: a column is missing or has no known unit, a value is no number or out of range, a cell has two
             targets, a reading is there twice, or some rows look like another unit.
     """
-    path = Path(path)
-    try:
-        table = csv.reader(io.StringIO(_decoded(path.read_bytes()), newline=""))
-        rows = [(table.line_num, row) for row in table if any(field.strip() for field in row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"measurements '{path}' can't be read: {reason}.") from None
-    first = next((place for place, (_, row) in enumerate(rows) if len(_known(row)) >= 3), 0)
-    header = [name.strip() for name in rows[first][1]] if rows else []
-    columns, said = _columns(path, header)
+    path = table.path
+    columns, said = _columns(table)
     names, lines, values, left_out = [], [], [], 0
     die_of_cell: dict[str, str] = {}
-    for line, row in rows[first + 1 :]:
-        row = row[: len(header)] + [field for field in row[len(header) :] if field.strip()]  # a comma at the end
-        if len(row) != len(header):
-            raise UserError(f"'{path}' line {line} has {len(row)} fields; the header has {len(header)}.")
-        fields = {quantity: row[place].strip() for quantity, (place, _) in columns.items()}
-        if not fields["time"] or not fields["conductance"]:
+    ages, counted = _ages(table, columns, start)
+    for (line, row), age_s in zip(table.rows(), ages, strict=True):
+        fields = {quantity: row[place] for quantity, (place, _) in columns.items()}
+        if age_s is None or not fields["conductance"]:
             left_out += 1
             continue
         if not fields.get("die", "-"):
             raise UserError(f"'{path}' line {line}: its die is empty; name one in each row, or leave the column out.")
-        names.append(f"{fields['die']}/{fields['cell']}" if "die" in fields else fields["cell"])
+        names.append(_cell(row, columns))
         die_of_cell[names[-1]] = fields.get("die", "")
         lines.append(line)
-        values.append([_value(path, line, name, fields[name], columns[name][1]) for name in (*_UNITS, "reading")])
+        target, conductance, reading = (
+            _value(path, line, name, fields[name], columns[name][1]) for name in ("target", "conductance", "reading")
+        )
+        values.append([target, age_s, conductance, reading])
     if not names:
         raise UserError(f"'{path}' has no reading.")
     target, time, conductance, reading = np.array(values, dtype=float).T
     cells, cell = np.unique(np.array(names), return_inverse=True)
+    said += counted
     found = _sorted(path, cells, cell, target, time, conductance, reading, np.array(lines), left_out, said)
     if "die" not in columns:
         return found
@@ -131,48 +150,61 @@ def read_measurements(path: str | Path) -> Readings:
     return replace(found, dies=tuple(map(str, dies)), die=die)
 
 
-def _decoded(data: bytes) -> str:
-    """UTF-8, UTF-16 where it says so, else Latin-1, in which instruments write µ and Ω's kin."""
-    if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        return data.decode("utf-16")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return data.decode("latin-1")
+def _cell(row: Sequence[str], columns: Mapping[str, tuple[int, float]]) -> str:
+    """The name of a row's cell, among all dies."""
+    return "/".join(row[columns[name][0]] for name in ("die", "cell") if name in columns)
 
 
-def _plain(name: str) -> tuple[str, str]:
-    """A column's quantity, in lower case, and its unit in ASCII: ``Time [h]``, ``conductance (µS)``, ``target_us``."""
-    name = re.sub("[\u00b5\u03bc]", "u", re.sub("[\u03a9\u2126]", "ohm", name.strip()))
-    found = re.fullmatch(r"(.+?)[\s_]*[\[(]\s*(\w+)\s*[\])]", name) or re.fullmatch(r"(.+)[\s_](\w+)", name)
-    quantity, unit = (found[1], found[2]) if found else (name, "")
-    return re.sub(r"\s+", "_", quantity.strip().lower()), unit if unit in _OHMS else unit.lower()
+def _ages(
+    table: LabCsv, columns: dict[str, tuple[int, float]], start: str | None
+) -> tuple[list[float | None], tuple[str, ...]]:
+    """The age (s) of each row, None where it has none; and what is to be said of where they count from."""
+    path, (place, factor) = table.path, columns["time"]
+    if not math.isnan(factor):
+        if start is not None:
+            raise UserError(f"start '{start}' is for dates and times; '{table.header[place]}' of '{path}' has ages.")
+        return [
+            _value(path, line, "time", row[place], factor) if row[place] else None for line, row in table.rows()
+        ], ()
+    taken = [(number, line, row) for number, (line, row) in enumerate(table.rows()) if row[place]]
+    lines, cells = [line for _, line, _ in taken], [_cell(row, columns) for _, _, row in taken]
+    stamps = [stamp(row[place], f"'{path}' line {line}: {table.header[place]}") for _, line, row in taken]
+    begun = next((at for at, name in enumerate(table.header) if as_word(name) in STARTS), None)
+    stated = start if start is not None else stated_start(table.before)
+    if start is None and begun is not None:
+        starts = [stamp(row[begun], f"'{path}' line {line}: {table.header[begun]}") for _, line, row in taken]
+        found, said = ages_s(path, lines, cells, stamps, starts), f"the column '{table.header[begun]}'"
+    elif stated is not None:
+        found, said = ages_s(path, lines, cells, stamps, stamp(stated, "start")), stated
+    else:
+        found, said = ages_s(path, lines, cells, stamps, None), "each cell's first time, when it counts as just written"
+    ages: list[float | None] = [None] * len(table.body)
+    for (number, _, _), age_s in zip(taken, found, strict=True):
+        ages[number] = age_s
+    return ages, (f"Ages count from {said}.",)
 
 
-def _known(header: Sequence[str]) -> set[str]:
-    """The quantities that a line names, if it is a header."""
-    wanted = {"cell", "target", "time", "conductance", "resistance"}
-    return {name for one in header for name in (_plain(one)[0], one.strip().lower()) if name in wanted}
+def _columns(table: LabCsv) -> tuple[dict[str, tuple[int, float]], tuple[str, ...]]:
+    """Of each quantity, the column and the factor to µS or s, below 0 for a resistance; and what is to be said.
 
-
-def _columns(path: Path, header: list[str]) -> tuple[dict[str, tuple[int, float]], tuple[str, ...]]:
-    """Of each quantity, the column and the factor to µS or s, below 0 for a resistance; and what is to be said."""
+    Dates and times have the factor NaN.
+    """
+    path, header = table.path, table.header
     ignored: list[str] = []
     inverted: list[str] = []
     found: dict[str, tuple[int, float]] = {}
     wanted = ("cell", *(f"{quantity}_{unit}" for quantity, (unit, _) in _UNITS.items()), "reading")
-    if len(header) == 1 and (other := re.search(r"[;\t]", header[0])):
-        what = "tabs" if other[0] == "\t" else f"'{other[0]}'"
-        raise UserError(f"fields of '{path}' are separated by {what}; they must be by commas (and numbers use points).")
     for place, name in enumerate(header):
-        quantity, unit = _plain(name)
+        quantity, unit = quantity_and_unit(name)
         if name.lower() in ("cell", "reading", "die"):
             quantity, factor = name.lower(), 1.0
-        elif unit in _OHMS and quantity in ("target", "target_resistance", "conductance", "resistance"):
-            quantity, factor = "target" if quantity.startswith("target") else "conductance", -_OHMS[unit]
+        elif unit in OHMS and quantity in ("target", "target_resistance", "conductance", "resistance"):
+            quantity, factor = "target" if quantity.startswith("target") else "conductance", -OHMS[unit]
             inverted.append(name)
         elif quantity in _UNITS and unit in _UNITS[quantity][1]:
             factor = _UNITS[quantity][1][unit]
+        elif _is_stamped(table, place, quantity):
+            quantity, factor = "time", math.nan
         elif name.lower() in _UNITS or quantity in _UNITS:
             quantity = quantity if quantity in _UNITS else name.lower()
             usual, units = _UNITS[quantity]
@@ -192,10 +224,22 @@ def _columns(path: Path, header: list[str]) -> tuple[dict[str, tuple[int, float]
             f"'{path}' lacks the column {', '.join(missing)}; it has: {', '.join(header) or 'none'}. "
             f"{nearest(ignored[0], wanted) if ignored and ignored[0] else ''}".rstrip()
         )
-    said = [f"Columns that were passed by: {', '.join(named)}." for named in [[n for n in ignored if n]] if named]
+    starts = STARTS if math.isnan(found["time"][1]) else ()
+    passed = [name for name in ignored if name and as_word(name) not in starts]
+    said = [f"Columns that were passed by: {', '.join(passed)}."] * bool(passed)
     said += [f"Resistances that were inverted: {', '.join(inverted)}."] * bool(inverted)
     # Without repeats every reading is the first.
     return {"reading": (found["cell"][0], 0.0), **found}, tuple(said)
+
+
+def _is_stamped(table: LabCsv, place: int, quantity: str) -> bool:
+    """Whether a column has dates and times: by its name, or as ``time`` that has no unit."""
+    if as_word(table.header[place]) in STAMPS or quantity in STAMPS:
+        # An age in a known unit beside it is the time.
+        others = (quantity_and_unit(name) for name in table.header)
+        return not any(name == "time" and unit in SECONDS for name, unit in others)
+    texts = (row[place] for _, row in table.body if place < len(row) and row[place])
+    return quantity == "time" and is_stamp(next(texts, ""))
 
 
 def _value(path: Path, line: int, quantity: str, text: str, factor: float) -> float:
@@ -293,9 +337,3 @@ def _refuse_mixed_units(
             f"'{path}' seems to mix units: a cell with target {target[one]:g} µS reads {conductance[one]:g} µS; "
             f"see {named('line', np.sort(lines[high | low]).tolist())}."
         )
-
-
-def named(noun: str, every: Sequence[object]) -> str:
-    """The first few of them, and how many more there are: ``cells a, b and 3 more``."""
-    more = f" and {len(every) - _NAMED} more" if len(every) > _NAMED else ""
-    return f"{noun}{'s' * (len(every) > 1)} {', '.join(map(str, every[:_NAMED]))}{more}"

@@ -156,3 +156,70 @@ def test_files_as_laboratories_have_them(tmp_path, text, encoding, said):
     assert found.cells == ("a", "b") and found.said == said
     assert found.target_us.tolist() == pytest.approx([10, 20]) and found.time_s.tolist() == [0, 60]
     assert found.conductance_us.tolist() == pytest.approx([11, 19])
+
+
+STAMPED = """cell,target_us,{time},conductance_us{more}
+a,10,2026-01-31T09:30:00,11{written}
+b,20,2026-01-31T09:31:00,19{written}
+a,10,2026-01-31T10:30:00,12{written}
+b,20,2026-01-31T10:31:30.5,18{written}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "start", "ages", "said"),
+    [
+        (STAMPED.format(time="timestamp", more="", written=""), None, [0, 3600, 0, 3630.5], "each cell's first time"),
+        (
+            STAMPED.format(time="Date Time", more="", written=""),
+            "2026-01-31 09:29",
+            [60, 3660, 120, 3750.5],
+            "2026-01-31 09:29",
+        ),
+        (
+            STAMPED.format(time="time", more=",Written at", written=",2026-01-31 09:30:00"),
+            *(None, [0, 3600, 60, 3690.5], "the column 'Written at'"),
+        ),
+        (
+            "# wafer 3\n# cells were written: 2026-01-31T09:29:30\n"
+            + STAMPED.format(time="Timestamp", more="", written=""),
+            *(None, [30, 3630, 90, 3720.5], "2026-01-31T09:29:30"),
+        ),
+    ],
+    ids=["first", "stated", "column", "before the header"],
+)
+def test_ages_of_dates_and_times(tmp_path, text, start, ages, said):
+    (tmp_path / "lab.csv").write_text(text)
+    found = read_measurements(tmp_path / "lab.csv", start)
+    assert found.cells == ("a", "b") and found.time_s.tolist() == ages
+    assert found.said[-1].startswith(f"Ages count from {said}") and len(found.said) == 1
+
+
+def test_a_first_reading_that_failed_begins_a_cell_s_time(tmp_path):
+    text = STAMPED.format(time="timestamp", more="", written="").replace("09:30:00,11", "09:30:00,")
+    found = _read(tmp_path, text)
+    assert found.left_out == 1 and found.time_s.tolist() == [3600, 0, 3630.5]
+
+
+@pytest.mark.parametrize(
+    ("text", "start", "reason"),
+    [
+        (
+            STAMPED.replace("2026-01-31T10:30:00", "31.01.2026 10:30"),
+            None,
+            "line 4: timestamp '31.01.2026 10:30' is no",
+        ),
+        (STAMPED, "2026-01-31T10:00", "line 2: '2026-01-31T09:30:00' is before the start, 2026-01-31T10:00:00"),
+        (STAMPED, "noon", "start 'noon' is no date and time of ISO 8601 .2026-01-31T09:30:00"),
+        (
+            STAMPED.replace("T09:31:00", "T09:31:00Z"),
+            None,
+            "can't be compared: one has a time zone, the other has none",
+        ),
+        (LAB, "2026-01-31", "start '2026-01-31' is for dates and times; 'time_s' of '.*' has ages"),
+    ],
+)
+def test_bad_dates_and_times(tmp_path, text, start, reason):
+    (tmp_path / "lab.csv").write_text(text.format(time="timestamp", more="", written=""))
+    with pytest.raises(UserError, match=reason):
+        read_measurements(tmp_path / "lab.csv", start)

@@ -1,0 +1,108 @@
+"""CSV files as instruments and spreadsheets write them: encodings, lines before the header, units in column names."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hwaware.errors import UserError
+
+#: Units that a column's name may end in, as factors to µS and s.
+SIEMENS = {"us": 1.0, "ns": 1e-3, "ms": 1e3, "s": 1e6}
+SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "min": 60.0, "h": 3600.0, "d": 86400.0}
+#: Of resistances, as factors to MΩ, whose inverse is µS. Milliohm would look like it in lower case.
+OHMS = {"ohm": 1e-6, "ohms": 1e-6, "kohm": 1e-3, "kohms": 1e-3, "MOhm": 1.0, "Mohm": 1.0}
+
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class LabCsv:
+    """A CSV file's header and rows.
+
+    Attributes:
+        path: of the file.
+        before: its lines before the header.
+        header: names of the columns.
+        body: line numbers and fields of the rows that are not empty.
+    """
+
+    path: Path
+    before: tuple[str, ...]
+    header: tuple[str, ...]
+    body: tuple[tuple[int, tuple[str, ...]], ...]
+
+    def rows(self) -> Iterator[tuple[int, tuple[str, ...]]]:
+        """Line numbers and rows, each with as many fields as the header has.
+
+        Raises:
+            UserError: a row has fewer or more.
+        """
+        for line, row in self.body:
+            # What is empty beyond the header's end is a comma at the end of the line.
+            row = row[: len(self.header)] + tuple(field for field in row[len(self.header) :] if field)
+            if len(row) != len(self.header):
+                raise UserError(f"'{self.path}' line {line} has {len(row)} fields; the header has {len(self.header)}.")
+            yield line, row
+
+
+def read_csv(path: str | Path, quantities: Collection[str]) -> LabCsv:
+    """A file in UTF-8, UTF-16 or Latin-1, whose header is the first line that names three of the quantities.
+
+    Raises:
+        UserError: it can't be read, or its fields are separated by other than commas.
+    """
+    path = Path(path)
+    try:
+        table = csv.reader(io.StringIO(_decoded(path.read_bytes()), newline=""))
+        rows = [(table.line_num, tuple(field.strip() for field in row)) for row in table if any(map(str.strip, row))]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"measurements '{path}' can't be read: {reason}.") from None
+    places = (place for place, (_, row) in enumerate(rows) if len(_known(row, quantities)) >= 3)
+    first = next(places, 0)
+    header = rows[first][1] if rows else ()
+    if len(header) == 1 and (other := re.search(r"[;\t]", header[0])):
+        what = "tabs" if other[0] == "\t" else f"'{other[0]}'"
+        raise UserError(f"fields of '{path}' are separated by {what}; they must be by commas (and numbers use points).")
+    return LabCsv(path, tuple(",".join(row) for _, row in rows[:first]), header, tuple(rows[first + 1 :]))
+
+
+def quantity_and_unit(name: str) -> tuple[str, str]:
+    """A column's quantity, in lower case, and its unit in ASCII: ``Time [h]``, ``conductance (µS)``, ``target_us``."""
+    name = re.sub("[\u00b5\u03bc]", "u", re.sub("[\u03a9\u2126]", "ohm", name.strip()))
+    found = re.fullmatch(r"(.+?)[\s_]*[\[(]\s*(\w+)\s*[\])]", name) or re.fullmatch(r"(.+)[\s_](\w+)", name)
+    quantity, unit = (found[1], found[2]) if found else (name, "")
+    return as_word(quantity), unit if unit in OHMS else unit.lower()
+
+
+def as_word(name: str) -> str:
+    """A name in lower case, with underscores for what separates its words."""
+    return re.sub(r"[\s.-]+", "_", name.strip().lower())
+
+
+def named(noun: str, every: Sequence[object]) -> str:
+    """The first few of them, and how many more there are: ``cells a, b and 3 more``."""
+    more = f" and {len(every) - _NAMED} more" if len(every) > _NAMED else ""
+    return f"{noun}{'s' * (len(every) > 1)} {', '.join(map(str, every[:_NAMED]))}{more}"
+
+
+def _decoded(data: bytes) -> str:
+    """UTF-8, UTF-16 where it says so, else Latin-1, in which instruments write µ and Ω's kin."""
+    if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return data.decode("utf-16")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def _known(row: Sequence[str], quantities: Collection[str]) -> set[str]:
+    """The quantities that a line names, if it is a header, by whatever its fields are separated."""
+    fields = [field for one in row for field in re.split(r"[;\t]", one)]
+    return {name for one in fields for name in (quantity_and_unit(one)[0], as_word(one)) if name in quantities}

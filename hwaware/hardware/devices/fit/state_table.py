@@ -1,0 +1,222 @@
+"""A table of states as papers print it, ``state,mean_us,std_us,age_s``, as readings that it stands for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtri
+
+from hwaware.errors import UserError
+from hwaware.hardware.devices.fit.lab_csv import OHMS, SECONDS, SIEMENS, LabCsv, as_word, named, quantity_and_unit
+from hwaware.hardware.devices.fit.readings import PROGRAMMING_ERROR, Readings
+from hwaware.reading import seconds
+
+#: Cells that each row stands for where the table has no count, and at most: more would only take longer.
+CELLS, MOST_CELLS = 100, 400
+
+#: What a reading is at least (µS): a Gaussian of the table's moments may lie below 0.
+_FLOOR_US = 1e-3
+
+_MEANS = ("mean", "mean_conductance", "conductance_mean", "average")
+_STDS = ("std", "sd", "sigma", "stdev", "std_dev", "std_conductance", "conductance_std")
+_STATES = ("state", "target", "level")
+_AGES = ("age", "time")
+_COUNTS = ("cells", "n", "n_cells", "count")
+#: What a header names.
+QUANTITIES = (*_MEANS, *_STDS, *_STATES, *_AGES, *_COUNTS)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row of the table: what a state conducts at an age, by so many cells; 0: not said."""
+
+    line: int
+    state: str
+    target_us: float | None
+    age_s: float
+    mean_us: float
+    std_us: float
+    cells: int
+
+
+def is_state_table(table: LabCsv) -> bool:
+    """Whether it has means and standard deviations."""
+    names = {one for name in table.header for one in (quantity_and_unit(name)[0], as_word(name))}
+    return bool(names & set(_MEANS)) and bool(names & set(_STDS))
+
+
+def read_state_table(table: LabCsv) -> Readings:
+    """Readings with just the moments of the table: Gaussians' quantiles, by cells that keep their rank at all ages.
+
+    Columns: a state, by its target with a unit (``target_us``, ``state (µS)``) or by any name (it then has the mean of
+    its first age as target), ``mean_us`` and ``std_us`` with units, the age (``age_s``, or ``age`` in words:
+    ``1 day``), and the count of cells (``n``). Without ages all is just written. Without the age 0, what was written is
+    assumed to have the spread of the first age.
+
+    Raises:
+        UserError: a column is missing, has no unit that is known or is there twice, a value can't be, or a state is
+            there twice at one age.
+    """
+    columns, passed = _columns(table)
+    rows = [_row(table, columns, line, fields) for line, fields in table.rows()]
+    if not rows:
+        raise UserError(f"'{table.path}' has no state.")
+    _refuse_twice(table, rows)
+    targets_us = _targets_us(rows)
+    assumed, said = _assumed(rows), _said(rows, "age" in columns)
+    if PROGRAMMING_ERROR in assumed:
+        rows += [
+            _Row(row.line, row.state, None, 0.0, targets_us[row.state], row.std_us, row.cells)
+            for row in rows
+            if row.age_s == min(one.age_s for one in rows if one.state == row.state)
+        ]
+    rows.sort(key=lambda row: (targets_us[row.state], row.state, row.age_s))
+    cells = {row.state: max(one.cells or CELLS for one in rows if one.state == row.state) for row in rows}
+    offset = dict(zip(cells, np.cumsum([0, *cells.values()]), strict=False))
+    parts = []
+    for row in rows:
+        values = np.maximum(row.mean_us + row.std_us * _scores(row.cells or CELLS), _FLOOR_US)
+        cell = offset[row.state] + np.arange(len(values))
+        parts.append((cell, *(np.full(len(values), one) for one in (targets_us[row.state], row.age_s)), values))
+    cell, target_us, time_s, conductance_us = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.lexsort((time_s, cell))
+    names = tuple(f"{state}/{place}" for state, count in cells.items() for place in range(count))
+    said += [f"Columns that were passed by: {', '.join(passed)}."] * bool(passed)
+    return Readings(
+        names,
+        cell[order],
+        target_us[order],
+        time_s[order],
+        conductance_us[order],
+        np.arange(len(order)),
+        said=tuple(said),
+        n_states=len(table.body),
+        assumed=assumed,
+    )
+
+
+def _columns(table: LabCsv) -> tuple[dict[str, tuple[int, float]], list[str]]:
+    """Of ``state``, ``target``, ``mean``, ``std``, ``age`` and ``cells`` the column and its factor; and the others.
+
+    The factor is NaN where a column has no unit.
+    """
+    found: dict[str, tuple[int, float]] = {}
+    passed = []
+    for place, name in enumerate(table.header):
+        quantity, unit = quantity_and_unit(name)
+        quantity = as_word(name) if as_word(name) in QUANTITIES else quantity
+        unit = "" if as_word(name) in QUANTITIES else unit
+        kinds = {"mean": _MEANS, "std": _STDS, "state": _STATES, "age": _AGES, "cells": _COUNTS}
+        kind = next((kind for kind, names in kinds.items() if quantity in names), None)
+        if kind is None:
+            passed += [name] * bool(name)
+            continue
+        factor = {"age": SECONDS, "cells": {}}.get(kind, SIEMENS).get(unit, math.nan)
+        if unit in OHMS:
+            raise UserError(
+                f"column '{name}' of '{table.path}' is a resistance: means and spreads of resistances are not those of "
+                "conductances. Give the readings, or the table in µS."
+            )
+        if kind in ("mean", "std") and math.isnan(factor):
+            raise UserError(f"column '{name}' of '{table.path}' does not say a known unit: call it {kind}_us.")
+        kind = "target" if kind == "state" and not math.isnan(factor) else kind
+        if kind in found:
+            first = table.header[found[kind][0]]
+            raise UserError(f"'{table.path}' has two columns of {kind}: '{first}' and '{name}'.")
+        found[kind] = (place, factor)
+    if not found.keys() & {"state", "target"}:
+        raise UserError(f"'{table.path}' lacks the column state (or target_us); it has: {', '.join(table.header)}.")
+    return found, passed
+
+
+def _row(table: LabCsv, columns: dict[str, tuple[int, float]], line: int, fields: Sequence[str]) -> _Row:
+    where = f"'{table.path}' line {line}"
+
+    def number(kind: str) -> float:
+        place, factor = columns[kind]
+        try:
+            value = float(fields[place]) * factor
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value) or value < 0 or (value == 0 and kind == "mean"):
+            least = "above 0" if kind == "mean" else "0 or more"
+            raise UserError(f"{where}: {kind} '{fields[place]}' must be a number, {least}.")
+        return value
+
+    age_s = 0.0
+    if "age" in columns:
+        place, factor = columns["age"]
+        if math.isnan(factor):
+            try:
+                age_s = seconds(fields[place])
+            except UserError as error:
+                raise UserError(f"{where}: {error}") from None
+        else:
+            age_s = number("age")
+        if not 0 <= age_s < math.inf:
+            raise UserError(f"{where}: age '{fields[place]}' must not be below 0; 0 is just written.")
+    cells = 0
+    if "cells" in columns and (text := fields[columns["cells"][0]]):
+        if not text.isdecimal() or int(text) < 2:
+            raise UserError(
+                f"{where}: {table.header[columns['cells'][0]]} '{text}' must be a count of cells, 2 or more."
+            )
+        cells = min(int(text), MOST_CELLS)
+    target_us = number("target") if "target" in columns else None
+    state = fields[columns["state" if "state" in columns else "target"][0]]
+    return _Row(line, state, target_us, age_s, number("mean"), number("std"), cells)
+
+
+def _refuse_twice(table: LabCsv, rows: Sequence[_Row]) -> None:
+    lines: dict[tuple[str, float], int] = {}
+    targets: dict[str, _Row] = {}
+    for row in rows:
+        if (first := lines.setdefault((row.state, row.age_s), row.line)) != row.line:
+            raise UserError(
+                f"'{table.path}' has a state twice, in lines {first} and {row.line}: {row.state} at {row.age_s:g} s."
+            )
+        if (other := targets.setdefault(row.state, row)).target_us != row.target_us:
+            raise UserError(
+                f"'{table.path}' line {row.line}: state {row.state} has the targets {other.target_us:g} and "
+                f"{row.target_us:g} µS."
+            )
+
+
+def _targets_us(rows: Sequence[_Row]) -> dict[str, float]:
+    """Of each state the target, or the mean at its first age."""
+    first: dict[str, _Row] = {}
+    for row in rows:
+        first[row.state] = min(first.get(row.state, row), row, key=lambda one: one.age_s)
+    return {state: row.mean_us if row.target_us is None else row.target_us for state, row in first.items()}
+
+
+def _assumed(rows: Sequence[_Row]) -> tuple[str, ...]:
+    """What a table of states does not tell of a device, whatever law is fitted to it."""
+    programming = (PROGRAMMING_ERROR,) * (min(row.age_s for row in rows) > 0)
+    targets = ("target_us",) * any(row.target_us is None for row in rows)
+    return (*programming, *targets, "clamp", "stuck_on", "stuck_off")
+
+
+def _said(rows: Sequence[_Row], has_ages: bool) -> list[str]:
+    """How rows count, in sentences."""
+    found = ["Each row counts as readings of a Gaussian with its moments, by cells that keep their rank at all ages."]
+    if not has_ages:
+        found.append("Without a column of ages all rows count as just written.")
+    ages = {row.age_s for row in rows}
+    few = [row.state for row in rows if len({one.age_s for one in rows if one.state == row.state}) < len(ages)]
+    if states := list(dict.fromkeys(few)):
+        found.append(f"Of {named('state', states)} ages are missing: the others' law holds for them.")
+    if not all(row.cells for row in rows):
+        found.append(f"{CELLS} cells count behind each row without a count: intervals are as wide as that makes them.")
+    if any(row.cells == MOST_CELLS for row in rows):
+        found.append(f"At most {MOST_CELLS} cells count behind each row: intervals are no narrower than that.")
+    return found
+
+
+def _scores(n: int) -> np.ndarray:
+    """Quantiles of a standard Gaussian, of mean 0 and standard deviation 1 just so."""
+    scores = ndtri((np.arange(n) + 0.5) / n)
+    return scores / scores.std()
