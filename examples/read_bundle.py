@@ -7,8 +7,6 @@ A network is exported, and read; from this folder::
         --model.weights runs/plain/version_0/model.safetensors --model.hardware.device.name reram_cmo \
         --model.hardware.crossbar "{rows: 32, columns: 32, converters: {dac_bits: 8, adc_bits: 8}}" --out bundle
     python read_bundle.py
-
-Cells are as new, without noise, and wires have no resistance.
 """
 
 import json
@@ -21,38 +19,37 @@ from safetensors.numpy import load_file
 class Bundle:
     def __init__(self, folder):
         self.manifest = json.loads((folder / "bundle.json").read_text())
-        files = ("conductances", "places", "digital")
-        self.conductances, self.places, self.digital = (load_file(folder / f"{file}.safetensors") for file in files)
+        names = ("conductances", "places", "digital")
+        self.cells, self.places, self.digital = (load_file(folder / f"{name}.safetensors") for name in names)
 
     def arrays(self, name):
         """Of each array the rows' input channels and taps, the outputs, and the weights; NaN where there is none."""
         layer = self.manifest["layers"][name]
-        how, hardware = (self.manifest[part][layer["hardware"]] for part in ("decoding", "hardware"))
-        low, high, positions = how["low_us"], how["high_us"], how["positions"] or [-1, 1]
-        r, kappa = (hardware["encoding"][key] for key in ("range_fraction", "kappa"))
+        how = self.manifest["decoding"][layer["hardware"]]
+        low, high, r, kappa = (how[key] for key in ("low_us", "high_us", "range_fraction", "kappa"))
         scale = np.ones(layer["shape"][0]) * self.digital[layer["scale"]].ravel()  # of all, or of each output
         key, wide = layer["key"], layer["arrays"][3]  # where an output's columns run on in the next array
         columns = np.concatenate([self.places[f"{key}/columns"][k::wide] for k in range(wide)], 1)
-        g = np.concatenate([self.conductances[key][k::wide] for k in range(wide)], 2)
+        g = np.concatenate([self.cells[key][k::wide] for k in range(wide)], 2)
         for us, row, column in zip(g, self.places[f"{key}/rows"][::wide], columns, strict=True):
             outputs, v = np.unique(column[column[:, 0] >= 0, 0]), how["at_low"]
             for cell, gain in enumerate(how["gains"]):
                 own = (column[:, 1] == cell) & ((column[:, 0] == outputs[:, None]) | (column[:, 0] == -1))
                 v = v + gain * (np.stack([us[:, one].mean(1) for one in own], 1) - low) / (high - low)
-            v = np.interp(v, positions, np.linspace(-1, 1, len(positions)))
+            v = np.interp(v, how["positions"], np.linspace(-1, 1, len(how["positions"])))
             yield row, outputs, scale[outputs] * (v / r if kappa is None else np.sinh(kappa * v) / np.sinh(kappa * r))
 
     def weight(self, name):
         """As the layer has it: outputs, inputs of a group, kernel."""
-        outputs, channels, *kernel = self.manifest["layers"][name]["shape"]
-        found = np.zeros((outputs, channels, int(np.prod(kernel))))
+        shape = self.manifest["layers"][name]["shape"]
+        found = np.zeros((*shape[:2], int(np.prod(shape[2:]))))
         for row, output, weight in self.arrays(name):
             at, of = np.nonzero(~np.isnan(weight))
-            found[output[of], row[at, 0] % channels, row[at, 1]] = weight[at, of]
-        return found.reshape(outputs, channels, *kernel)
+            found[output[of], row[at, 0] % shape[1], row[at, 1]] = weight[at, of]
+        return found.reshape(shape)
 
     def product(self, name, x):
-        """Outputs of a layer, without bias, for inputs [positions, input channels, taps]: what all its arrays read."""
+        """What a layer's arrays read, as new, for inputs [positions, input channels, taps]; wires and bias left out."""
         layer = self.manifest["layers"][name]
         about = self.manifest["hardware"][layer["hardware"]]["crossbar"]["converters"] or {}
         y, (_, parts, sides, _) = np.zeros((len(x), layer["shape"][0])), layer["arrays"]
@@ -68,8 +65,8 @@ class Bundle:
 
 
 def converted(x, limit, bits):
-    half = 2 ** ((bits or 2) - 1) - 1
-    return x if bits is None else np.clip(np.round(x * half / limit), -half, half) * limit / half
+    half = 2 ** (bits - 1) - 1 if bits else None  # steps from 0 to the limit; None: exact
+    return np.clip(np.round(x * half / limit), -half, half) * limit / half if bits else x
 
 
 if __name__ == "__main__":
@@ -78,5 +75,5 @@ if __name__ == "__main__":
         weight, groups = bundle.weight(name), layer["groups"]
         x = draw.uniform(0, 1, (100, groups, weight[0].size))
         exact = np.einsum("ngi,goi->ngo", x, weight.reshape(groups, -1, weight[0].size)).reshape(100, -1)
-        y = bundle.product(name, x.reshape(100, groups * weight.shape[1], -1))
-        print(f"{name}: {np.prod(layer['arrays'])} arrays, outputs off by {100 * (y - exact).std() / exact.std():.2f} %")
+        error = bundle.product(name, x.reshape(100, groups * weight.shape[1], -1)) - exact
+        print(f"{name}: {np.prod(layer['arrays'])} arrays, outputs off by {100 * error.std() / exact.std():.2f} %")

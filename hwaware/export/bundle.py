@@ -1,33 +1,34 @@
 """What a chip team needs of a network, in a folder that is read back and checked.
 
-Schema 3; ``examples/read_bundle.py`` reads it without this package. ``bundle.json`` has ``schema`` (``hwaware-bundle``),
-``version``, ``network``, ``hardware``, ``decoding``, ``layers``, ``repairs`` and ``beside`` (numbers of the digital
-side, such as a reader's threshold of "no answer"). Older schemas: :mod:`hwaware.export.older_bundles`.
+Schema 3; ``examples/read_bundle.py`` reads it without this package. ``bundle.json`` has ``schema``
+(``hwaware-bundle``), ``version``, ``network``, ``hardware``, ``decoding``, ``layers``, ``repairs`` and ``beside``
+(numbers of the digital side, such as a reader's threshold of "no answer"). Older schemas:
+:mod:`hwaware.export.older_bundles`.
 
 * a hardware has ``device`` (law and all constants; conductances in µS), ``encoding`` (``mapping``, ``scale``,
   ``kappa``, ``range_fraction``, ``format``, ``headroom_us``, ``parallel``, ``combine``, ``mean_target_ages_s``) and
   ``crossbar``: ``rows`` and ``columns`` of an array, ``converters`` (null: none) and, where they are not as usual,
   ``wires`` and ``read_noise``; see :mod:`hwaware.hardware`.
-* a decoding says, for the hardware at the same place, how cells are read. Of a weight's cells, those in parallel as one
-  (their ``combine``), the window position is ``v = at_low + Σ gains[k]·(g_k - low_us)/(high_us - low_us)``; one gain
-  more than a weight has cells is that of the reference column of its array. The weight is ``s·sinh(κv)/sinh(rκ)`` (κ,
-  r: the encoding's ``kappa``, ``range_fraction``; ``s·v/r`` where kappa is null). Where ``positions`` is not null, the
-  targets are of positions that are read as wanted *on average* over ``mean_target_ages_s``: a list of what is written
-  for even positions from -1 to 1, linear in between; the weight's is the position for which v is written.
+* the decoding at the same place has in numbers how its cells are read. Of the cells of a weight, those in parallel
+  read as one (the encoding's ``combine``), the window position is
+  ``v = at_low + Σ gains[k]·(g_k - low_us)/(high_us - low_us)``; where there is one gain more than a weight has cells,
+  it is that of the array's reference column. The weight is ``s·sinh(κv)/sinh(rκ)``, or ``s·v/r`` where κ is null (κ, r:
+  ``kappa``, ``range_fraction``). Targets are of the positions in the list ``positions`` for even v from -1 to 1, linear
+  in between: just ``[-1, 1]``, unless weights are to be read as wanted *on average* over ``mean_target_ages_s``.
 * a layer has ``hardware`` (its place in that list), ``shape`` of its weight (outputs, inputs of a group, kernel),
   ``groups``, ``scale`` (the key of ``s`` in ``digital.safetensors``), ``key`` and ``arrays``: how many there are by
-  blocks of groups, parts of an output's inputs, outputs side by side, and where one output's columns run on in the next
-  array. Arrays are numbered in this order, the last one first. ``ranges`` of its converters, else null, are ``x_max``
-  of inputs and ``y_max`` of arrays' outputs: a number, or a list of one for each part of the inputs. Layers whose
-  weights are tied have the same key.
+  blocks of groups, parts of an output's inputs, outputs side by side, and where one output's columns run on in the
+  next array. Arrays are numbered in this order, the last one first. ``ranges`` of its converters, else null, are
+  ``x_max`` of inputs and ``y_max`` of arrays' outputs: a number, or a list of one for each part of the inputs. Layers
+  whose weights are tied have the same key.
 * ``conductances.safetensors`` has under that key the targets (µS) of all cells, those in parallel and of reference
   columns included, ``[arrays, rows, columns]``; NaN is no cell. Row 0 lies nearest the columns' ends, column 0 nearest
   the rows' drivers.
 * ``places.safetensors`` says what they hold: ``KEY/rows`` ``[arrays, rows, 2]`` the layer's input channel, counted over
-  all groups, and the kernel's tap, ``KEY/columns`` ``[arrays, columns, 3]`` the output, which cell of a weight (a digit,
-  or plus and minus) and which of those in parallel. -1 is nothing. A reference column has the output -1, and the number
-  after the last cell. What arrays of the same output read is added; nothing is where a row of one group crosses a
-  column of another.
+  all groups, and the kernel's tap; ``KEY/columns`` ``[arrays, columns, 3]`` the output, which of a weight's cells (plus
+  and minus, or a digit) and which of those in parallel. -1 is nothing. A reference column has the output -1, and the
+  number after the last cell. What arrays read of the same output is added; nothing is where a row of one group crosses
+  a column of another.
 * ``digital.safetensors`` also holds everything that stays digital, under the network's own keys.
 * a repair has ``key``, ``method`` (the class; ``module.Class`` of one's own), ``params``, ``schedule``, ``cost``
   (:class:`hwaware.compensation.costs.Cost`) and ``timetable``: ``start_s`` (age from which a level holds), ``level``
@@ -290,15 +291,22 @@ def _ranges(name: str, layer: Mapping[str, Any]) -> Ranges:
         each = limit if isinstance(limit, tuple) else (limit,)
         possible = (type(one) in (int, float) and 0 < one <= torch.finfo(torch.float32).max for one in each)
         if len(each) not in (1, n_parts) or not all(possible):
-            raise ValueError(f"layer '{name}': {limit!r} is no range, nor one for each of {n_parts} parts of its inputs")
+            raise ValueError(f"layer '{name}': {limit!r} is no range, nor one for each of {n_parts} parts")
     return found
 
 
 def _decoding(hardware: Hardware) -> dict[str, Any]:
     """How the cells of a hardware are read, in numbers alone."""
-    encoding, gains = hardware.encoding, hardware.encoding.layout.gains
+    encoding = hardware.encoding
     low, high = encoding.window_us(hardware.device)
-    at_low = encoding.decode(hardware.device, tuple(torch.tensor(low, dtype=torch.float64) for _ in gains)).item()
-    table = encoding.written_positions(hardware.device)
-    numbers = {"low_us": low, "high_us": high, "gains": list(gains), "at_low": at_low}
-    return numbers | {"positions": None if table is None else table.tolist()}
+    lowest = tuple(torch.tensor(low, dtype=torch.float64) for _ in encoding.layout.gains)
+    written = encoding.written_positions(hardware.device)
+    return {
+        "low_us": low,
+        "high_us": high,
+        "gains": list(encoding.layout.gains),
+        "at_low": encoding.decode(hardware.device, lowest).item(),
+        "positions": [-1, 1] if written is None else written.tolist(),
+        "kappa": encoding.kappa,
+        "range_fraction": encoding.range_fraction,
+    }

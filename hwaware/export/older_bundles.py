@@ -18,9 +18,7 @@ import torch
 from torch import Tensor
 
 
-def targets(
-    layer: Mapping[str, Any], conductances: Mapping[str, Tensor], cells_per_weight: int
-) -> tuple[Tensor, ...]:
+def targets(layer: Mapping[str, Any], conductances: Mapping[str, Tensor], cells_per_weight: int) -> tuple[Tensor, ...]:
     """Target conductances (µS) of the weight's shape, one for each cell of a weight.
 
     Raises:

@@ -71,6 +71,6 @@ def contents(tiling: Tiling, parallel: int) -> Contents:
     columns = torch.stack([group * tiling.outputs + output, cell, copy], -1)
     there = (column < used) & (group < tiling.groups) & (output < tiling.outputs)
     columns = columns.where(there.unsqueeze(-1), -1)
-    of_reference = torch.stack([torch.full_like(column, -1), column * 0 + tiling.weight_columns // parallel, column], -1)
-    columns = torch.where((weight < 0).unsqueeze(-1), of_reference, columns)
+    no_output, after_last = (torch.full_like(column, one) for one in (-1, tiling.weight_columns // parallel))
+    columns = torch.where((weight < 0).unsqueeze(-1), torch.stack([no_output, after_last, column], -1), columns)
     return Contents(rows.int(), columns.int())
