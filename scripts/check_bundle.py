@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import runpy
 from collections.abc import Iterable
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from hwaware.cli.given import read_given
 from hwaware.cli.here import modules_here
 from hwaware.cli.parser import parse
 from hwaware.commands import load
+from hwaware.commands.steps import set_up_alone
 from hwaware.evaluation.batches import Batches
 from hwaware.export.bundle import read_bundle
 
@@ -36,7 +36,7 @@ ROOT = Path(__file__).parents[1]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--samples", type=int, default=500, help="about as many; whole batches")
+    parser.add_argument("--samples", type=int, default=500, help="of the test set, the first ones")
     parser.add_argument("--age_s", type=float, default=315_360_000.0, help="of the chip")
     options, recipe = parser.parse_known_args()
 
@@ -44,10 +44,12 @@ def main() -> None:
         run = load("fit")
         built = build(run, *parse("fit", run, recipe))
     task, data = built["task"], built["datamodule"]
+    set_up_alone(built["trainer"], task, data)
     data.prepare_data()
     data.setup("test")
     batches = Batches(data, "test", torch.device("cpu"))
-    kept = list(islice(batches, -(-options.samples // data.batch_size)))
+    ends = range(0, options.samples, data.batch_size)
+    kept = [[part[: options.samples - start] for part in batch] for start, batch in zip(ends, batches, strict=False)]
     print(f"{sum(len(batch[0]) for batch in kept)} samples of {batches.n_samples}")
 
     def score(network: nn.Module) -> str:
