@@ -19,8 +19,9 @@ Schema 3; ``examples/read_bundle.py`` reads it without this package. ``bundle.js
   ``groups``, ``scale`` (the key of ``s`` in ``digital.safetensors``), ``key`` and ``arrays``: how many there are by
   blocks of groups, parts of an output's inputs, outputs side by side, and where one output's columns run on in the
   next array. Arrays are numbered in this order, the last one first. ``ranges`` of its converters, else null, are
-  ``x_max`` of inputs and ``y_max`` of arrays' outputs: a number, or a list of one for each part of the inputs. Layers
-  whose weights are tied have the same key.
+  ``x_max`` of inputs and ``y_max`` of arrays' outputs: a number, or a list of one for each part of the inputs. Where
+  digits of weights or slices of inputs are converted on their own, y_max is of the lowest, and that of the others as
+  many times more as they count. Layers whose weights are tied have the same key.
 * ``conductances.safetensors`` has under that key the targets (µS) of all cells, those in parallel and of reference
   columns included, ``[arrays, rows, columns]``; NaN is no cell. Row 0 lies nearest the columns' ends, column 0 nearest
   the rows' drivers.

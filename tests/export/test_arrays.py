@@ -127,7 +127,7 @@ def test_a_planned_network_for_arrays_of_128(tmp_path, converters):
 CONVERTERS = {
     "both": {"dac_bits": 6, "adc_bits": 6},
     "adc, each array": {"adc_bits": 5, "per_array": True, "percentile": 99.0},
-    "bent": {"adc_bits": 7, "input_kappa": 1.5, "input_range": 0.7},
+    "half of the voltages": {"adc_bits": 7, "input_range": 0.5},
 }
 
 
@@ -153,9 +153,24 @@ def test_the_example_computes_by_arrays_as_layers_do(tmp_path, case):
     assert np.abs(found - model.grouped(images).flatten(1).numpy()).mean() < 0.01 * step
 
 
+@pytest.mark.parametrize(
+    ("mapping", "settings"),
+    [("bit_sliced", {}), ("offset", {"dac_bits": 8, "dac_slice_bits": 2}), ("offset", {"input_kappa": 1.0})],
+)
+def test_the_example_says_what_it_does_not_compute(tmp_path, mapping, settings):
+    about = Converters(adc_bits=8, **settings)
+    model = _converted(load_hardware("reram_cmo", mapping=mapping, kappa=None, converters=about))
+    for layer in analog_layers(model).values():
+        layer.ranges = Ranges(1.0, 2.0)
+    folder = _written(tmp_path, model)
+    assert read_bundle(folder).hardware["linear"].crossbar.converters == about
+    with pytest.raises(NotImplementedError, match="slices of inputs, digits of weights"):
+        Example(folder).product("linear", np.ones((1, 50, 1)))
+
+
 def test_ranges_are_needed(tmp_path):
     model = _converted(load_hardware("reram_cmo", kappa=None, converters=Converters(adc_bits=8)))
-    with pytest.raises(UserError, match="^layer 'linear' has converters, but no ranges: calibrate"):
+    with pytest.raises(UserError, match=r"^layer 'linear' has converters, but no ranges: calibrate"):
         _written(tmp_path, model)
     assert not any(tmp_path.iterdir())
 
@@ -216,7 +231,7 @@ DAMAGES = {
     "half a row": ("places", "grouped/rows", lambda t: _set(t, (0, 0, 1), -1), "holds what the layer does not"),
     "a cell beyond": ("places", "grouped/columns", lambda t: _set(t, (0, 2, 1), 1), "holds what the layer does not"),
     "a copy beyond": ("places", "grouped/columns", lambda t: _set(t, (0, 2, 2), 2), "holds what the layer does not"),
-    "overlapping": ("places", "grouped/columns", lambda t: _set(t, (0, 3), t[0, 2].clone()), "there twice, and another"),
+    "overlapping": ("places", "grouped/columns", lambda t: _set(t, (0, 3), t[0, 2].clone()), "there twice, and"),
     "a missing row": ("places", "grouped/rows", lambda t: _set(t, (0, 0), -1), "not where rows and columns say"),
     "another group's": ("places", "grouped/rows", lambda t: _set(t, (0, 0, 0), 5), "not where rows and columns say"),
     "no reference": ("places", "grouped/columns", lambda t: _set(t, (0, 0), -1), "not each array has the reference"),
@@ -229,7 +244,7 @@ DAMAGES = {
     "larger arrays": ("conductances", "grouped", lambda g: nn.functional.pad(g, (0, 9)), "more than its arrays of"),
     "a vector": ("conductances", "grouped", lambda g: g[0, 0], "unpack"),
     "differing copies": ("conductances", "grouped", lambda g: _set(g, (0, 0, 2), 20.0), "in parallel have different"),
-    "a reference": ("conductances", "grouped", lambda g: _set(g, (0, 0, 1), 20.0), "reference cells have other targets"),
+    "a reference": ("conductances", "grouped", lambda g: _set(g, (0, 0, 1), 20.0), "reference cells have other"),
 }
 
 

@@ -34,7 +34,8 @@ def test_what_lies_where(case):
         assert torch.equal(of, group * cut.outputs + output)
         assert (cell == index // parallel).all() and (copy == index % parallel).all()
     of_reference = (held.columns[..., 0] < 0) & (held.columns[..., 1] >= 0)
-    assert held.columns[of_reference].tolist() == [[-1, columns // parallel, k] for k in range(reference)] * cut.n_arrays
+    of_array = [[-1, columns // parallel, k] for k in range(reference)]
+    assert held.columns[of_reference].tolist() == of_array * cut.n_arrays
     assert (held.columns[..., 0] >= 0).sum() == outputs * columns * len(cut.parts)
 
 
