@@ -51,10 +51,9 @@ class Bundle:
     def product(self, name, x, exact=False):
         """What a layer's arrays read, as new, for inputs [positions, input channels, taps]; wires and bias left out."""
         layer = self.manifest["layers"][name]
-        hardware = self.manifest["hardware"][layer["hardware"]]
-        about = {} if exact else hardware["crossbar"]["converters"] or {}
-        digits = hardware["encoding"]["mapping"] == "bit_sliced"
-        if about and (digits or {"input_kappa", "dac_slice_bits"} & set(about)):
+        encoding, crossbar = (self.manifest["hardware"][layer["hardware"]][key] for key in ("encoding", "crossbar"))
+        about = {} if exact else crossbar["converters"] or {}
+        if about and (encoding["mapping"] == "bit_sliced" or {"input_kappa", "dac_slice_bits"} & set(about)):
             raise NotImplementedError("a curve in the voltage, slices of inputs, digits of weights")
         ranges, (_, parts, sides, _) = layer["ranges"] or {"x_max": np.inf, "y_max": np.inf}, layer["arrays"]
         x_max, y_max = (np.resize(ranges[key], parts) for key in ("x_max", "y_max"))
@@ -74,6 +73,7 @@ def converted(x, limit, bits):
 if __name__ == "__main__":
     bundle, draw = Bundle(Path("bundle")), np.random.default_rng(0)
     for name, layer in bundle.manifest["layers"].items():
-        x = draw.uniform(0, 1, (100, layer["groups"] * layer["shape"][1], int(np.prod(layer["shape"][2:]))))
+        inputs, taps = layer["groups"] * layer["shape"][1], int(np.prod(layer["shape"][2:]))
+        x = draw.normal(0, np.max((layer["ranges"] or {"x_max": 4})["x_max"]) / 4, (100, inputs, taps))
         y, exact = (bundle.product(name, x, exact) for exact in (False, True))
         print(f"{name}: {np.prod(layer['arrays'])} arrays, off by {100 * (y - exact).std() / exact.std():.2f} %")
