@@ -48,8 +48,12 @@ def main() -> None:
     data.prepare_data()
     data.setup("test")
     batches = Batches(data, "test", torch.device("cpu"))
-    ends = range(0, options.samples, data.batch_size)
-    kept = [[part[: options.samples - start] for part in batch] for start, batch in zip(ends, batches, strict=False)]
+    kept: list[Any] = []
+    for batch in batches:
+        left = options.samples - sum(len(one[0]) for one in kept)
+        if left <= 0:
+            break
+        kept.append([part[:left] for part in batch])
     print(f"{sum(len(batch[0]) for batch in kept)} samples of {batches.n_samples}")
 
     def score(network: nn.Module) -> str:
