@@ -285,7 +285,7 @@ def _read_rows(path: Path) -> None:
         markdown_table(rows)
 
 
-def _network() -> Any:
+def _network(**settings: Any) -> Any:
     import torch
     from torch import nn
 
@@ -294,15 +294,22 @@ def _network() -> Any:
 
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 3))
-    convert(network, load_hardware("reram_cmo"))
+    convert(network, load_hardware("reram_cmo", **settings))
     return network
 
 
 def _bundle(name: str) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         from hwaware.export.bundle import write_bundle
+        from hwaware.hardware import Converters, Ranges
+        from hwaware.nn import analog_layers
 
-        return write_bundle(folder / "bundle", _network(), "net") / name
+        about = Converters(adc_bits=8, per_array=True)
+        small = {"rows": 12, "columns": 9, "parallel": 2, "mapping": "offset_reference", "converters": about}
+        network = _network(**small)
+        for layer in analog_layers(network).values():
+            layer.ranges = Ranges(1.0, tuple(1.0 for _ in layer.tiling.parts))
+        return write_bundle(folder / "bundle", network, "net") / name
 
     return make
 
@@ -456,6 +463,7 @@ KINDS = {
     "questions": Kind(_written("train.json", json.dumps(QUESTIONS)), _read_questions, JSON),
     "manifest": Kind(_bundle("bundle.json"), _read_bundle, JSON),
     "bundle": Kind(_bundle("conductances.safetensors"), _read_bundle),
+    "places": Kind(_bundle("places.safetensors"), _read_bundle),
     "weights": Kind(_weights, _read_weights),
     "checkpoint": Kind(_checkpoint, _read_checkpoint),
     "parquet": Kind(_images, _read_images),

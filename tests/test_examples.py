@@ -128,3 +128,16 @@ def test_own_encoding(here, capsys):
     lines = dict(line.split(": outputs off by ") for line in done(command, capsys).splitlines())
     errors = {name: float(text.removesuffix(" %")) for name, text in lines.items()}
     assert errors["offset"] / errors["own_encoding.TWICE"] == pytest.approx(2**0.5, rel=0.15)
+
+
+@pytest.mark.slow
+def test_read_bundle(here, capsys):
+    """Converters of 8 bits change outputs by a few percent, which lie far within their range."""
+    fit, export, read = commands(here / "read_bundle.py")
+    done(fit, capsys)
+    assert "reloaded" in done(export, capsys)
+    lines = done(read, capsys).splitlines()
+    assert [line.split(":")[0] for line in lines] == ["conv1", "conv2", "fc1", "fc2", "fc3"]
+    assert all(0 < float(line.split()[-2]) < 10 for line in lines)
+    imported = [line for line in (here / "read_bundle.py").read_text().splitlines() if "import " in line]
+    assert not any(name in line for line in imported for name in ("torch", "hwaware"))

@@ -81,8 +81,6 @@ def export(
     """
     if task.placement is None:
         raise UserError("there is no hardware to export for: give one, e.g. --model.hardware.device.name reram_cmo.")
-    if any(hardware.crossbar.converters is not None for hardware in task.placement.every):
-        raise UserError("a bundle says nothing of converters: set hardware.crossbar.converters exact to export.")
     if Path(folder).exists():
         raise UserError(f"'{folder}' is there already: give a folder that is not.")
     refuse_adapters(network, "a bundle")

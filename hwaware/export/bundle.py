@@ -1,27 +1,35 @@
 """What a chip team needs of a network, in a folder that is read back and checked.
 
-Schema 2. ``bundle.json`` has ``schema`` (``hwaware-bundle``), ``version``, ``network``, ``hardware``, ``layers``,
-``repairs`` and ``beside`` (numbers of the digital side, such as a reader's threshold of "no answer"):
+Schema 3; ``examples/read_bundle.py`` reads it without this package. ``bundle.json`` has ``schema``
+(``hwaware-bundle``), ``version``, ``network``, ``hardware``, ``decoding``, ``layers``, ``repairs`` and ``beside``
+(numbers of the digital side, such as a reader's threshold of "no answer"). Older schemas:
+:mod:`hwaware.export.older_bundles`.
 
 * a hardware has ``device`` (law and all constants; conductances in µS), ``encoding`` (``mapping``, ``scale``,
   ``kappa``, ``range_fraction``, ``format``, ``headroom_us``, ``parallel``, ``combine``, ``mean_target_ages_s``) and
-  ``crossbar`` (its largest number of ``rows`` and ``columns``). Schema 1 had one ``device`` for all layers, which held
-  the words of the encoding, too; it is still read.
-* a layer has ``hardware`` (its place in that list), ``shape``, ``scale`` (the key of ``s`` in
-  ``digital.safetensors``) and ``crossbars``: each with ``key`` in
-  ``conductances.safetensors``, ``cell`` (which of a weight's cells), ``group`` (of a grouped convolution), ``rows``
-  and ``columns`` (first and one past the last input and output of the group that it holds). A crossbar is a matrix of
-  target conductances, inputs by outputs; inputs run over channels, then the kernel, as in the layer's weight. Layers
-  whose weights are tied name the same crossbars.
-* every target goes into as many cells as the encoding's ``parallel`` says, which are read as their ``combine``. Below,
-  g_min and g_max are the device's less the encoding's ``headroom_us``. With ``mean_target_ages_s`` the targets are of
-  positions that are read as v *on average* at these ages: see :mod:`hwaware.hardware.encoding.targets`.
-* a weight at window position v realises ``s·sinh(κv)/sinh(rκ)`` (κ, r: the encoding's ``kappa``, ``range_fraction``;
-  ``s·v/r`` where kappa is null). ``v = (2·g₀ - g_max - g_min)/(g_max - g_min)`` with the mapping ``offset``, else
-  ``v = (g₀ - g₁)/(g_max - g_min)``. With ``offset_reference`` each crossbar has one more column, which is not listed:
-  its cells all have the target ``(g_max + g_min)/2``, and what they conduct, g_r, is taken off,
-  ``v = 2·(g₀ - g_r)/(g_max - g_min)``. With ``bit_sliced`` cell k of n holds a digit to the base b = 2^slice_bits,
-  ``d_k = (b - 1)·(g_k - g_min)/(g_max - g_min)``, and ``v = Σ d_k·b^(n - 1 - k)/2^(bits - 1) - 1``.
+  ``crossbar``: ``rows`` and ``columns`` of an array, ``converters`` (null: none) and, where they are not as usual,
+  ``wires`` and ``read_noise``; see :mod:`hwaware.hardware`.
+* the decoding at the same place has in numbers how its cells are read. Of the cells of a weight, those in parallel
+  read as one (the encoding's ``combine``), the window position is
+  ``v = at_low + Σ gains[k]·(g_k - low_us)/(high_us - low_us)``; where there is one gain more than a weight has cells,
+  it is that of the array's reference column. The weight is ``s·sinh(κv)/sinh(rκ)``, or ``s·v/r`` where κ is null (κ, r:
+  ``kappa``, ``range_fraction``). Targets are of the positions in the list ``positions`` for even v from -1 to 1, linear
+  in between: just ``[-1, 1]``, unless weights are to be read as wanted *on average* over ``mean_target_ages_s``.
+* a layer has ``hardware`` (its place in that list), ``shape`` of its weight (outputs, inputs of a group, kernel),
+  ``groups``, ``scale`` (the key of ``s`` in ``digital.safetensors``), ``key`` and ``arrays``: how many there are by
+  blocks of groups, parts of an output's inputs, outputs side by side, and where one output's columns run on in the
+  next array. Arrays are numbered in this order, the last one first. ``ranges`` of its converters, else null, are
+  ``x_max`` of inputs and ``y_max`` of arrays' outputs: a number, or a list of one for each part of the inputs. Where
+  digits of weights or slices of inputs are converted on their own, y_max is of the lowest, and that of the others as
+  many times more as they count. Layers whose weights are tied have the same key.
+* ``conductances.safetensors`` has under that key the targets (µS) of all cells, those in parallel and of reference
+  columns included, ``[arrays, rows, columns]``; NaN is no cell. Row 0 lies nearest the columns' ends, column 0 nearest
+  the rows' drivers.
+* ``places.safetensors`` says what they hold: ``KEY/rows`` ``[arrays, rows, 2]`` the layer's input channel, counted over
+  all groups, and the kernel's tap; ``KEY/columns`` ``[arrays, columns, 3]`` the output, which of a weight's cells (plus
+  and minus, or a digit) and which of those in parallel. -1 is nothing. A reference column has the output -1, and the
+  number after the last cell. What arrays read of the same output is added; nothing is where a row of one group crosses
+  a column of another.
 * ``digital.safetensors`` also holds everything that stays digital, under the network's own keys.
 * a repair has ``key``, ``method`` (the class; ``module.Class`` of one's own), ``params``, ``schedule``, ``cost``
   (:class:`hwaware.compensation.costs.Cost`) and ``timetable``: ``start_s`` (age from which a level holds), ``level``
@@ -36,7 +44,7 @@ Schema 2. ``bundle.json`` has ``schema`` (``hwaware-bundle``), ``version``, ``ne
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -47,8 +55,11 @@ from torch import Tensor, nn
 
 from hwaware.chip import Chip
 from hwaware.errors import UserError
+from hwaware.export import older_bundles
+from hwaware.export.arrays import Layer, laid_out, taken_up
 from hwaware.export.repairs import PlannedRepair, for_json, read_repair, stored_repair
-from hwaware.hardware import Crossbar, Hardware, Placement, Rule, hardware_from_flat, hardware_from_plain
+from hwaware.hardware import Hardware, Placement, Ranges, Rule, hardware_from_flat, hardware_from_plain
+from hwaware.hardware.crossbar.contents import Contents
 from hwaware.hardware.encoding.scale import normalised
 from hwaware.nn import Measured, analog_layers, convert, to_digital
 from hwaware.nn.adapters import refuse_adapters
@@ -57,9 +68,11 @@ from hwaware.reading import read_json
 from hwaware.results.files import new_folder, replacing
 from hwaware.results.provenance import commit
 
-SCHEMA, SCHEMA_VERSION = "hwaware-bundle", 2
+SCHEMA, SCHEMA_VERSION = "hwaware-bundle", 3
 
 _MANIFEST = "bundle.json"
+
+_FILES = ("conductances", "places", "digital", "repairs")
 
 
 @dataclass(frozen=True)
@@ -74,6 +87,7 @@ class Bundle:
         digital: everything that is not in cells, under the network's own keys.
         repairs: shipped with it.
         beside: numbers that its digital side needs, such as a reader's threshold of "no answer".
+        ranges: that the converters of each layer span, which has some.
 
     Raises:
         UserError: a value can't be.
@@ -86,6 +100,7 @@ class Bundle:
     digital: dict[str, Tensor]
     repairs: tuple[PlannedRepair, ...]
     beside: dict[str, Any]
+    ranges: dict[str, Ranges]
 
     def __post_init__(self) -> None:
         for name, cells in self.targets.items():
@@ -128,7 +143,7 @@ class Bundle:
                 layers[name].set_effective_weight(latent)
             else:
                 layers[name].hold(latent)
-        Measured(numbers=self.beside).give(model)
+        Measured({name: ranges.plain() for name, ranges in self.ranges.items()}, self.beside).give(model)
 
 
 def write_bundle(
@@ -140,7 +155,8 @@ def write_bundle(
     """Writes a converted network as a bundle, all or nothing, and returns the folder.
 
     Raises:
-        UserError: there is something at that path already; the network is not converted.
+        UserError: there is something at that path already; the network is not converted, or has converters whose ranges
+            were not measured.
     """
     from safetensors.torch import save
 
@@ -149,37 +165,43 @@ def write_bundle(
         raise UserError(f"'{folder}' is there already: give a folder that is not.")
     refuse_adapters(model, "a bundle")
     layers: dict[str, dict[str, Any]] = {}
-    conductances, analog = {}, analog_layers(model)
+    conductances: dict[str, Tensor] = {}
+    places: dict[str, Tensor] = {}
+    analog = analog_layers(model)
     for name, layer in analog.items():
         if layer.is_computed and layer.hardware.encoding.steps:
             raise UserError(
                 f"layer '{name}' ({layer.digital_class.__name__}) standardises its weights in every pass, so that no "
                 "bundle gives back those of levels or codes: give it the format continuous, or keep it digital."
             )
-    held = {weight_key(layer)[0] for layer in analog.values()}
+        if layer.converters is not None and layer.ranges is None:
+            raise UserError(f"layer '{name}' has converters, but no ranges: calibrate(model, predict, batches) first.")
+    in_cells = {weight_key(layer)[0] for layer in analog.values()}
     variables = model.state_dict(keep_vars=True).items()
-    digital = {key: value.detach().cpu() for key, value in variables if id(value) not in held}
-    places: dict[Hardware, int] = {}
+    digital = {key: value.detach().cpu() for key, value in variables if id(value) not in in_cells}
+    used: dict[Hardware, int] = {}
     for name, target in Chip.program(model, seed=0).targets.items():  # which checks the weights
+        ranges = analog[name].ranges if analog[name].converters is not None else None
+        own = {"ranges": None if ranges is None else dict(zip(("x_max", "y_max"), ranges.plain(), strict=True))}
         if target.owner != name:  # tied: the same cells
-            layers[name] = layers[target.owner]
+            layers[name] = layers[target.owner] | own
             continue
         latent, scale = target.latent.float().cpu(), target.scale.cpu()
         digital[f"{name}/scale"] = scale
         hardware = target.hardware
+        form = Layer(hardware, tuple(latent.shape), target.groups)
         cells = hardware.encode(hardware.encoding.window_position(normalised(latent, scale)))
-        crossbars = []
-        for entry, matrix in _crossbars(name, cells, target.groups, hardware.crossbar):
-            crossbars.append(entry)
-            conductances[entry["key"]] = matrix
-        about = {"hardware": places.setdefault(hardware, len(places)), "shape": list(latent.shape)}
-        layers[name] = {**about, "scale": f"{name}/scale", "crossbars": crossbars}
+        number, conductances[name], held = laid_out(form, cells)
+        places |= {f"{name}/rows": held.rows, f"{name}/columns": held.columns}
+        about = {"hardware": used.setdefault(hardware, len(used)), "shape": list(form.shape), "groups": form.groups}
+        layers[name] = {**about, "scale": f"{name}/scale", "key": name, "arrays": number, **own}
     stored: dict[str, Tensor] = {}
     manifest = {
         "schema": SCHEMA,
         "version": SCHEMA_VERSION,
         "network": network,
-        "hardware": [hardware.plain() for hardware in places],
+        "hardware": [hardware.plain() for hardware in used],
+        "decoding": [_decoding(hardware) for hardware in used],
         "layers": layers,
         "repairs": [stored_repair(f"{i}_{one.method.name}", one, model, stored) for i, one in enumerate(repairs)],
         "beside": dict(Measured.of(model).numbers),
@@ -187,10 +209,10 @@ def write_bundle(
         "commit": commit(),
     }
     with new_folder(folder) as temporary:
-        for name, tensors in (("conductances", conductances), ("digital", digital), ("repairs", stored)):
-            own = {key: value.contiguous().clone() for key, value in tensors.items()}  # safetensors refuses ties
+        for name, tensors in zip(_FILES, (conductances, places, digital, stored), strict=True):
+            separate = {key: value.contiguous().clone() for key, value in tensors.items()}  # safetensors refuses ties
             with replacing(temporary / f"{name}.safetensors") as file:
-                file.write(save(own))
+                file.write(save(separate))
         (temporary / _MANIFEST).write_text(json.dumps(for_json(manifest), indent=1, allow_nan=False))
     return folder
 
@@ -213,23 +235,23 @@ def read_bundle(folder: str | Path) -> Bundle:
         found = manifest["schema"], manifest["version"]
     except (KeyError, TypeError) as error:
         raise UserError(f"'{folder}/{_MANIFEST}' is damaged: {' '.join(str(error).split())[:160]}") from None
-    if found[0] != SCHEMA or found[1] not in (1, SCHEMA_VERSION):
+    if found[0] != SCHEMA or found[1] not in range(1, SCHEMA_VERSION + 1):
         raise UserError(
-            f"'{folder}' has schema {found[0]} {found[1]}; this package reads {SCHEMA} 1 and {SCHEMA_VERSION}."
+            f"'{folder}' has schema {found[0]} {found[1]}; this package reads {SCHEMA} 1 to {SCHEMA_VERSION}."
         )
     try:
-        names = ("conductances", "digital", "repairs")
-        conductances, digital, stored = (load_file(folder / f"{name}.safetensors") for name in names)
-        hardware = _hardware(manifest)
-        targets = {
-            name: _cells(layer, conductances, hardware[name].encoding.layout.cells_per_weight)
-            for name, layer in manifest["layers"].items()
-        }
-        scales = {name: digital[layer["scale"]] for name, layer in manifest["layers"].items()}
+        newest = manifest["version"] == SCHEMA_VERSION
+        files = [name for name in _FILES if newest or name != "places"]
+        tensors = {name: load_file(folder / f"{name}.safetensors") for name in files}
+        digital, hardware, layers = tensors["digital"], _hardware(manifest), manifest["layers"]
+        with_converters = [name for name in layers if newest and hardware[name].crossbar.converters is not None]
+        ranges = {name: _ranges(name, layers[name]) for name in with_converters}
+        targets = {name: _targets(name, layer, hardware[name], tensors) for name, layer in layers.items()}
+        scales = {name: digital[layer["scale"]] for name, layer in layers.items()}
         digital = {key: value for key, value in digital.items() if not key.endswith("/scale")}
-        repairs = tuple(read_repair(entry, stored) for entry in manifest["repairs"])
+        repairs = tuple(read_repair(entry, tensors["repairs"]) for entry in manifest["repairs"])
         beside = {name: None if value is None else float(value) for name, value in manifest.get("beside", {}).items()}
-        return Bundle(manifest["network"], hardware, targets, scales, digital, repairs, beside)
+        return Bundle(manifest["network"], hardware, targets, scales, digital, repairs, beside, ranges)
     except UserError as error:  # what it names is unknown here
         raise UserError(f"bundle '{folder}': {error}") from None
     except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
@@ -245,28 +267,47 @@ def _hardware(manifest: dict[str, Any]) -> dict[str, Hardware]:
     return {name: found[layer["hardware"]] for name, layer in layers.items()}
 
 
-def _crossbars(
-    name: str, cells: Sequence[Tensor], groups: int, crossbar: Crossbar
-) -> Iterator[tuple[dict[str, Any], Tensor]]:
-    """Each layer's crossbars: entries of the manifest, and matrices of inputs by outputs."""
-    for cell, conductance in enumerate(cells):
-        for group, weight in enumerate(conductance.flatten(1).chunk(groups)):
-            for row in range(0, weight.shape[1], crossbar.rows):
-                for column in range(0, weight.shape[0], crossbar.columns):
-                    matrix = weight.T[row : row + crossbar.rows, column : column + crossbar.columns]
-                    entry = {"key": f"{name}/{cell}/{group}/{row}_{column}", "cell": cell, "group": group}
-                    entry["rows"] = [row, row + matrix.shape[0]]
-                    entry["columns"] = [column, column + matrix.shape[1]]
-                    yield entry, matrix
+def _targets(
+    name: str, layer: Mapping[str, Any], hardware: Hardware, tensors: Mapping[str, Mapping[str, Tensor]]
+) -> tuple[Tensor, ...]:
+    """The targets of a layer's cells, each of the weight's shape."""
+    conductances, places = tensors["conductances"], tensors.get("places")
+    try:
+        if places is None:
+            return older_bundles.targets(layer, conductances, hardware.encoding.layout.cells_per_weight)
+        key, about = layer["key"], Layer(hardware, tuple(layer["shape"]), layer["groups"])
+        held = Contents(places[f"{key}/rows"], places[f"{key}/columns"])
+        return taken_up(about, layer["arrays"], conductances[key], held)
+    except ValueError as error:
+        raise ValueError(f"layer '{name}': {error}") from None
 
 
-def _cells(layer: dict[str, Any], conductances: dict[str, Tensor], cells_per_weight: int) -> tuple[Tensor, ...]:
-    groups = 1 + max(crossbar["group"] for crossbar in layer["crossbars"])
-    outputs, *inputs = layer["shape"]
-    found = torch.full((cells_per_weight, groups, outputs // groups, torch.Size(inputs).numel()), torch.nan)
-    for crossbar in layer["crossbars"]:
-        rows, columns = (slice(*crossbar[what]) for what in ("rows", "columns"))
-        found[crossbar["cell"], crossbar["group"], columns, rows] = conductances[crossbar["key"]].T
-    if found.isnan().any():
-        raise ValueError(f"crossbars of a layer of shape {layer['shape']} do not cover it")
-    return tuple(found.view(cells_per_weight, *layer["shape"]))
+def _ranges(name: str, layer: Mapping[str, Any]) -> Ranges:
+    """Those of a layer's converters."""
+    n_parts, plain = layer["arrays"][1], layer["ranges"]
+    if plain is None:
+        raise ValueError(f"layer '{name}' has converters, but no ranges")
+    found = Ranges.of(plain["x_max"], plain["y_max"])
+    for limit in found:
+        each = limit if isinstance(limit, tuple) else (limit,)
+        possible = (type(one) in (int, float) and 0 < one <= torch.finfo(torch.float32).max for one in each)
+        if len(each) not in (1, n_parts) or not all(possible):
+            raise ValueError(f"layer '{name}': {limit!r} is no range, nor one for each of {n_parts} parts")
+    return found
+
+
+def _decoding(hardware: Hardware) -> dict[str, Any]:
+    """How the cells of a hardware are read, in numbers alone."""
+    encoding = hardware.encoding
+    low, high = encoding.window_us(hardware.device)
+    lowest = tuple(torch.tensor(low, dtype=torch.float64) for _ in encoding.layout.gains)
+    written = encoding.written_positions(hardware.device)
+    return {
+        "low_us": low,
+        "high_us": high,
+        "gains": list(encoding.layout.gains),
+        "at_low": encoding.decode(hardware.device, lowest).item(),
+        "positions": [-1, 1] if written is None else written.tolist(),
+        "kappa": encoding.kappa,
+        "range_fraction": encoding.range_fraction,
+    }

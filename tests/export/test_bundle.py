@@ -98,16 +98,16 @@ def test_tied_weights_and_second_names_are_held_once(tmp_path):
         write_bundle(tmp_path / "other", Tied(), "tied")
 
 
-def test_crossbars_have_their_size_and_conductances_their_window(tmp_path):
+def test_arrays_have_their_size_and_conductances_their_window(tmp_path):
     hardware = load_hardware("reram_cmo", mapping="differential")
     folder = write_bundle(tmp_path / "bundle", _converted(hardware), "net")
-    manifest = json.loads((folder / "bundle.json").read_text())
-    wide = manifest["layers"]["wide"]["crossbars"]
-    sizes = sorted((b["rows"][1] - b["rows"][0], b["columns"][1] - b["columns"][0]) for b in wide if b["cell"] == 0)
-    assert sizes == [(288, 88), (288, 512), (512, 88), (512, 512)]
-    assert len(manifest["layers"]["depthwise"]["crossbars"]) == 2 * 8
-    for cells in read_bundle(folder).targets.values():
-        for cell in cells:
+    layers = json.loads((folder / "bundle.json").read_text())["layers"]
+    cells = load_file(folder / "conductances.safetensors")
+    assert layers["wide"]["arrays"] == [1, 2, 3, 1] and list(cells["wide"].shape) == [6, 400, 512]
+    assert layers["depthwise"]["arrays"] == [1, 1, 1, 1] and list(cells["depthwise"].shape) == [1, 72, 16]
+    assert cells["depthwise"].isfinite().sum() == 2 * 72
+    for targets in read_bundle(folder).targets.values():
+        for cell in targets:
             assert hardware.device.g_min_us <= cell.min() and cell.max() <= hardware.device.g_max_us + 1e-4
 
 
@@ -275,20 +275,24 @@ def test_bundles_that_are_not(tmp_path):
     with pytest.raises(UserError, match=r"the bundle: 'conv' matches no layer"):
         read_bundle(folder).install(nn.Sequential(nn.Linear(3, 3)))
     manifest = json.loads((folder / "bundle.json").read_text())
-    (folder / "bundle.json").write_text(json.dumps(manifest | {"version": 3}))
-    with pytest.raises(UserError, match=r"' has schema hwaware-bundle 3; this package reads hwaware-bundle 1 and 2"):
+    (folder / "bundle.json").write_text(json.dumps(manifest | {"version": 4}))
+    with pytest.raises(UserError, match=r"' has schema hwaware-bundle 4; this package reads hwaware-bundle 1 to 3"):
         read_bundle(folder)
     (folder / "bundle.json").write_text(json.dumps(manifest))
-    layers = manifest["layers"] | {"conv": manifest["layers"]["conv"] | {"crossbars": []}}
+    layers = manifest["layers"] | {"conv": manifest["layers"]["conv"] | {"arrays": []}}
     for damaged in (manifest | {"layers": layers}, manifest | {"layers": []}, []):
         (folder / "bundle.json").write_text(json.dumps(damaged))
         with pytest.raises(UserError, match="is damaged"):
             read_bundle(folder)
     (folder / "bundle.json").write_text(json.dumps(manifest))
-    weights = folder / "conductances.safetensors"
-    weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(UserError, match="is damaged"):
-        read_bundle(folder)
+    for name in ("conductances", "places"):
+        file = folder / f"{name}.safetensors"
+        content = file.read_bytes()
+        file.write_bytes(content[:1000])
+        with pytest.raises(UserError, match="is damaged"):
+            read_bundle(folder)
+        file.write_bytes(content)
+    read_bundle(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
@@ -306,7 +310,7 @@ def test_values_that_can_not_be(file, value, said, tmp_path):
     for name, tensor in load_file(path).items():
         if not tensor.is_floating_point():
             continue
-        save_file({**load_file(path), name: torch.full_like(tensor, value)}, path)
+        save_file({**load_file(path), name: torch.where(tensor.isnan(), tensor, value)}, path)
         with pytest.raises(UserError, match=f"^bundle .*: .*{said}"):
             read_bundle(folder)
         break
@@ -326,7 +330,7 @@ def test_the_command_exports_what_it_reads_back(tmp_path, capsys):
     (repair,) = read_bundle(tmp_path / "bundle").repairs
     assert repair.method.name == "vera_plus" and repair.timetable.n_sets >= 1 and repair.cost.bytes_stored > 0
     assert sorted(path.name for path in (tmp_path / "bundle").iterdir()) == [
-        "bundle.json", "conductances.safetensors", "digital.safetensors", "repairs.safetensors",
+        "bundle.json", "conductances.safetensors", "digital.safetensors", "places.safetensors", "repairs.safetensors",
     ]  # fmt: skip
     assert not (tmp_path / "runs").exists()
     assert main([str(argument) for argument in arguments]) == 2

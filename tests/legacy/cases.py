@@ -1,7 +1,7 @@
 """What the files here are of, and how today's commands are told so.
 
 Each folder has a run's ``last.ckpt`` and ``model.safetensors``, a ``bundle`` (not where there are converters, of which
-a bundle says nothing), the folder that ``hwaware push`` made (``pushed``), and ``expected.json``. All were made by
+bundles said nothing), the folder that ``hwaware push`` made (``pushed``), and ``expected.json``. All were made by
 commit a780170 (by ``scripts/make_legacy.py`` of commit 2c0576a), and are not to be made anew: they stand for what
 users have.
 """

@@ -313,6 +313,13 @@ class Encoding:
             return v
         return targets.reverse_looked_up(_mean_targets(self, device), v).to(v)
 
+    def written_positions(self, device: Device) -> Tensor | None:
+        """Positions that are written for even ones of [-1, 1], float64, linear in between; None where they are those.
+
+        They differ with ``mean_target_ages_s`` alone.
+        """
+        return _mean_targets(self, device) if self.mean_target_ages_s else None
+
     def merged(self, cells: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """What cells in parallel are read as together.
 
