@@ -4,8 +4,8 @@
     python scripts/plot_sweep.py results/biased_lenet5/rows.csv severity results/biased_lenet5/severity.png
 
 The parameter may also be range_fraction, for several κ, with and without correction of the cell's curve, the
-converters' input_range, for all ages, or their adc_bits, for several array sizes. --metric, --age-s, --networks and
---only choose among rows (default: the first row's metric and age, all networks, all recipes).
+converters' input_range, for all ages, or their adc_bits, for several array sizes (rows without ADCs are left out).
+--metric, --age-s and --networks choose among rows (default: the first row's metric and age, all networks).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from hwaware.report.sweep_plots import (
     plot_range_sweep,
 )
 from hwaware.results.csv import read_rows
+from hwaware.results.setting import params_of
 
 
 def main() -> None:
@@ -30,7 +31,6 @@ def main() -> None:
     parser.add_argument("--metric")
     parser.add_argument("--age-s", type=float)
     parser.add_argument("--networks", nargs="+", help="default: all")
-    parser.add_argument("--only", nargs="+", help="recipes; default: all")
     arguments = parser.parse_args()
     rows = read_rows(arguments.rows)
     metric = arguments.metric or rows[0].metric
@@ -40,12 +40,12 @@ def main() -> None:
         for row in rows
         if row.metric == metric
         and (arguments.networks is None or row.network in arguments.networks)
-        and (arguments.only is None or row.recipe in arguments.only)
     ]
     kept = [row for row in rows if row.age_s == age_s]
     if arguments.parameter == "input_range":
         print(plot_input_range_sweep(rows, arguments.out))
     elif arguments.parameter == "adc_bits":
+        kept = [row for row in kept if "adc_bits" in params_of(row.device_params).get("converters", {})]
         print(plot_adc_sweep(kept, arguments.out))
     elif arguments.parameter == "range_fraction":
         print(plot_range_sweep(kept, arguments.out, age_s))

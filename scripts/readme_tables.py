@@ -8,7 +8,8 @@ A table stands between `<!-- table: results/cifar10_resnet20/rows.csv mapping=of
 in a table of them is `die_spread.drift_mean`);
 `networks=base,finetuned` chooses networks and their order, `against=NETWORK` the one that gains are counted over
 (base); `costs=results/…/costs.csv` adds what repairs cost; with `hits=results/…/hits.npz` gains have an interval over
-samples as well as over chips. `show=dies` shows how much of the chips' differences lies between dies instead.
+samples as well as over chips. `show=dies` shows how much of the chips' differences lies between dies instead, and
+`down=rows across=converters.adc_bits` one line for each value of a parameter and one column for each of another.
 `<!-- table: results/speed/bench_step.csv columns=workload,ratio_cpu -->` shows columns of any CSV file as they are,
 `<!-- table: results/census/census.csv count=status -->` how many lines have each value of one, and
 `<!-- table: results/headline.yaml -->` one line for each comparison that the YAML file lists, `placements=` before its
@@ -48,6 +49,8 @@ _PAGES = (_ROOT / "README.md", *sorted(_ROOT.glob("results/**/README.md")))
 FILES = tuple(page for page in _PAGES if "<!-- table:" in page.read_text(encoding="utf-8"))
 DEVICES = "devices"
 TEN_YEARS_S = 315_360_000.0
+#: Parameters that rows lack where they are as usual.
+_USUAL = {"rows": 512, "columns": 512}
 _MARKER = re.compile(r"^<!-- (?:table: (?P<source>.*?)|(?P<close>/table)) -->$", flags=re.MULTILINE)
 
 
@@ -128,11 +131,14 @@ def table(block: Block, folder: Path, devices: dict[str, dict[str, None]] | None
         show = wanted.pop("show", None)
         if show not in (None, "dies"):
             raise UserError(f"show={show} is unknown. {nearest(show, ['dies'])}")
+        down, across = wanted.pop("down", None), wanted.pop("across", None)
         networks, against = wanted.pop("networks", None), wanted.pop("against", "base")
         for name, value in wanted.items():
             rows = keep(rows, name, value)
         if networks is not None:
             rows = [row for network in networks.split(",") for row in keep(rows, "network", network)]
+        if down is not None and across is not None:
+            return crossed(rows, down, across)
         named = [name for name in wanted if name not in COLUMNS]
         varying = varying_params(row for row in every if row.device == rows[0].device)
         if show is not None:
@@ -150,6 +156,30 @@ def table(block: Block, folder: Path, devices: dict[str, dict[str, None]] | None
         raise type(error)(f"line {block.line}: {error}") from error
     except ValueError as error:
         raise UserError(f"line {block.line}: '{block.source}' is not 'PATH field=value …'.") from error
+
+
+def crossed(rows: list[Row], down: str, across: str) -> str:
+    """Means ± standard deviations over chips by two parameters; rows that lack one of them are left out.
+
+    Raises:
+        UserError: rows of several settings share a cell of the table, or none is left.
+    """
+    cells: dict[tuple[float, float], str] = {}
+    for one in summarise(rows):
+        params = _flat(one.device_params)
+        values = [params.get(name, _USUAL.get(name)) for name in (down, across)]
+        if None in values:
+            continue
+        place = float(values[0]), float(values[1])
+        if place in cells:
+            raise UserError(f"several lines of rows have {down}={values[0]} and {across}={values[1]}: select some.")
+        cells[place] = f"{one.mean:.1f} ± {one.std:.1f}" if one.n_chips > 1 else f"{one.mean:.1f}"
+    if not cells:
+        raise UserError(f"no row has both {down} and {across}.")
+    lines, columns = (sorted({place[side] for place in cells}) for side in (0, 1))
+    body = [[f"{down} \\ {across}", *(f"{value:g}" for value in columns)], ["---", *("---:" for _ in columns)]]
+    body += [[f"{line:g}", *(cells.get((line, column), "") for column in columns)] for line in lines]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in body)
 
 
 def device_list(devices: dict[str, dict[str, None]]) -> str:

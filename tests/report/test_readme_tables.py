@@ -1,9 +1,11 @@
 import importlib.util
 import re
 import sys
+from dataclasses import replace
 
 import pytest
 
+from hwaware.errors import UserError
 from hwaware.report.tables import markdown_table
 from hwaware.results.csv import write_rows
 from hwaware.results.hits import HitLine, Hits, write_hits
@@ -257,3 +259,18 @@ def test_a_page_shows_how_chips_variance_parts(make_row, tmp_path, capsys):
     for wrong, reason in (("die_spread=null show=dies", "no two chips of a die"), ("show=die", "Did you mean 'dies'")):
         page.write_text(f"<!-- table: rows.csv {wrong} -->\n<!-- /table -->\n")
         assert readme_tables.main([str(page)]) == 2 and reason in capsys.readouterr().err
+
+
+def test_two_parameters_crossed(make_row):
+    rows = [
+        make_row(params={"converters": {"adc_bits": bits}, **({} if size == 512 else {"rows": size})}, value=80.0 + bits)
+        for size in (64, 512)
+        for bits in (4, 6)
+    ]
+    lines = readme_tables.crossed([*rows, make_row()], "rows", "converters.adc_bits").splitlines()
+    assert lines[0] == "| rows \\ converters.adc_bits | 4 | 6 |"
+    assert lines[2:] == ["| 64 | 84.0 | 86.0 |", "| 512 | 84.0 | 86.0 |"]
+    with pytest.raises(UserError, match=r"several lines of rows have rows=64 and converters.adc_bits=4"):
+        readme_tables.crossed([*rows, replace(rows[0], network="finetuned")], "rows", "converters.adc_bits")
+    with pytest.raises(UserError, match="no row has both rows and kappas"):
+        readme_tables.crossed(rows, "rows", "kappas")
