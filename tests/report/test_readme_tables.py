@@ -262,11 +262,9 @@ def test_a_page_shows_how_chips_variance_parts(make_row, tmp_path, capsys):
 
 
 def test_two_parameters_crossed(make_row):
-    rows = [
-        make_row(params={"converters": {"adc_bits": bits}, **({} if size == 512 else {"rows": size})}, value=80.0 + bits)
-        for size in (64, 512)
-        for bits in (4, 6)
-    ]
+    adcs = {bits: {"converters": {"adc_bits": bits}} for bits in (4, 6)}
+    rows = [make_row(params=params | {"rows": 64}, value=80.0 + bits) for bits, params in adcs.items()]
+    rows += [make_row(params=params, value=80.0 + bits) for bits, params in adcs.items()]  # 512 is usual
     lines = readme_tables.crossed([*rows, make_row()], "rows", "converters.adc_bits").splitlines()
     assert lines[0] == "| rows \\ converters.adc_bits | 4 | 6 |"
     assert lines[2:] == ["| 64 | 84.0 | 86.0 |", "| 512 | 84.0 | 86.0 |"]
