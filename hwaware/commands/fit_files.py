@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
 from hwaware.errors import UserError
 from hwaware.evaluation.device_fit import fitted_law, measured_s
@@ -82,7 +83,7 @@ def fit_tables(fit: Fit, rows: Sequence[Agreement]) -> list[Table]:
     constants = Table("parameter", title=f"{fit.device.name}: {fit.chosen}")
     for name in ("value", "95 % interval", "unit"):
         constants.add_column(name, justify="left" if name == "unit" else "right")
-    constants.caption = fit.formula
+    constants.caption = Text(fit.formula)  # its brackets are no markup
     for found in fit.estimates:
         ends = "not identifiable" if math.isnan(found.low) else f"{found.low:.4g} … {found.high:.4g}"
         constants.add_row(found.name, f"{found.value:.5g}", ends, found.unit)
@@ -119,7 +120,9 @@ def _header(fit: Fit, rows: Sequence[Agreement], measured_in: str) -> str:
     device, readings = fit.device, fit.cleaned.readings
     first, last = measured_s(device)
     what = "the means and standard deviations" if readings.n_states else f"{len(readings)} readings"
-    ages = f"ages {first:g} to {last:g} s ({age_label(first)} to {age_label(last)})" if last else "no age above 0"
+    ages = f"age {last:g} s ({age_label(last)})" if last else "no age above 0"
+    if first < last:
+        ages = f"ages {first:g} to {last:g} s ({age_label(first)} to {age_label(last)})"
     lines = [
         f"Fitted by `hwaware device fit` to {what} of {readings.described} in {measured_in}.",
         f"Measured: {ages}{'' if readings.new_is_assumed else ' and age 0'}, targets {device.g_min_us:g} to "

@@ -19,6 +19,7 @@ from hwaware.hardware.encoding import curve as iv
 from hwaware.nn.weights.fused import memory_format
 from hwaware.nn.weights.gaussian import gaussian_blocks
 
+_SMALLEST = 1e-30
 _BLOCK = 65_536  # values: a block's buffers (512 kB) stay in the cache between passes
 
 Limit = float | Tensor
@@ -121,7 +122,7 @@ class _Convert(torch.autograd.Function):
     """``total`` and what is read of ``x``; ``total`` is overwritten.
 
     The gradient of a range is that of learned step sizes (LSQ, arXiv 1902.08153): values that are cut off move with it,
-    and others by what rounding moved them; over the root of their number in a sample and of the steps.
+    and others by what rounding moved them. It is not scaled down, since logarithms of ranges learn.
     """
 
     @staticmethod
@@ -137,7 +138,7 @@ class _Convert(torch.autograd.Function):
     ) -> Tensor:
         learned = isinstance(limit, Tensor) and ctx.needs_input_grad[2]
         if isinstance(limit, Tensor) and limit.device.type == "cpu":
-            limit = limit.item()
+            limit = max(limit.item(), _SMALLEST)  # one that learns may vanish
         form = memory_format(x)
         x = x.contiguous(memory_format=form)
         if total is None:
@@ -193,7 +194,6 @@ class _Convert(torch.autograd.Function):
                 codes, cut = cut, cut.abs() == _CUT
                 of_rounding = codes.to(g.dtype) * (-1 / (2 * _STEPS * ctx.half))
                 of_limit = (g * torch.where(cut, codes.sign().to(g.dtype), of_rounding)).sum()
-                of_limit = of_limit / (max(codes[0].numel(), 1) * ctx.half) ** 0.5
             of_x = g.masked_fill(cut, 0.0)
         of_total = g if ctx.needs_input_grad[1] else None
         return of_x.to(ctx.dtype), of_total, of_limit, None, None, None, None

@@ -18,22 +18,23 @@ from hwaware.nn.layers import LearnedRanges
 class RangeLearning:
     """How the ranges of converters learn, from the percentiles that were measured on.
 
-    A range's gradient is that of the values that it cuts off (:mod:`hwaware.nn.conversion`); what makes it smaller is a
-    pull towards 0, as on the input ranges of IBM's aihwkit.
+    A range's gradient weighs what it cuts off against what it rounds (LSQ, arXiv 1902.08153; see
+    :mod:`hwaware.nn.conversion`).
 
     Attributes:
         rate: factor of the optimiser's learning rate. Logarithms learn, so that it is a relative rate.
-        decay: weight of the sum of the ranges' logarithms in the loss.
+        decay: weight of the sum of the ranges' logarithms in the loss, a pull towards 0 as on the input ranges of IBM's
+            aihwkit.
     """
 
     rate: float = 1.0
-    decay: float = 1e-3
+    decay: float = 0.0
 
     def __post_init__(self) -> None:
         if not (self.rate > 0 and math.isfinite(self.rate)):
             raise UserError(f"range_learning: rate={self.rate} must be above 0; range_learning null keeps ranges.")
         if not 0 <= self.decay < math.inf:
-            raise UserError(f"range_learning: decay={self.decay} must be 0 or more; 0.001 is usual.")
+            raise UserError(f"range_learning: decay={self.decay} must be 0 or more; 0 is usual.")
 
 
 class RangeParameters(nn.Module):

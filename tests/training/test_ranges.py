@@ -51,6 +51,8 @@ def test_a_range_follows_what_it_cuts_off(gradient, grows):
 
 def test_each_array_has_a_range_of_its_own():
     model = _network(dac_bits=8, adc_bits=8, per_array=True)
+    model[0].ranges = Ranges(1.0, 100.0)
+    model[0].weight.data.abs_()
     ranges = RangeParameters(model)
     ranges.start()
     x = 0.1 * torch.ones(3, 8)
@@ -59,7 +61,7 @@ def test_each_array_has_a_range_of_its_own():
     x_log, y_log = ranges.logs["0/x"], ranges.logs["0/y"]
     assert x_log.shape == y_log.shape == (2,)
     assert x_log.grad[1].abs() > 20 * x_log.grad[0].abs()  # the other only rounds
-    assert ranges.pull().item() == pytest.approx(0.0)
+    assert ranges.pull().item() == pytest.approx(2 * 4.60517)  # two arrays' logarithms of 100
 
 
 def test_ranges_train_and_go_with_the_weights(tmp_path):

@@ -68,6 +68,7 @@ def test_what_a_small_table_tells_is_fitted_and_the_rest_said(tmp_path, capsys, 
     assert main(["device", "fit", str(tmp_path / "table.csv"), "--out", str(tmp_path / "own.yaml")]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "Not measured but assumed: kappa" in printed and said in printed
+    assert "p(x) = Σ p[i]·x^i" in printed  # not taken for markup
     device = load_device(str(tmp_path / "own.yaml"))
     assert set(device.assumed or ()) >= {"clamp", "stuck_on", "stuck_off", "read_std_of_x", "drift_mean_slope_of_x"}
     assert ("drift_mean_offset_of_x" in device.assumed) == (measured_s == (0, 0))
