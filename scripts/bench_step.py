@@ -6,14 +6,15 @@
 
 A step is forward, loss, backward, optimiser (SGD, momentum 0.9) and zero_grad. "Everything on" is `reram_cmo` with the
 `differential` mapping, one scale per tensor, κ = 2; device noise at an age drawn anew for each step, log-uniform from
-one second to ten years (so that its table is new in every step, and counted); and the retention loss at one hour, one
-year and ten years.
+one second to ten years (so that its table is new in every step, and counted; those between which it is interpolated,
+four a decade, are made beforehand); and the retention loss at one hour, one year and ten years.
 
 The weights in cells are computed in each of the ways that are named (`--way`, see hwaware.training.WAYS).
 
-Time: the digital step and those of all ways alternate in one process; `ratio_cpu` is the median over rounds of the ratio
-of process CPU times (all threads; one thread by default, since a second one that spins while it waits counts as busy). On a machine that others
-use as well, the ratio of the tenth percentiles (`ratio_cpu_p10` in the table and CSV) is nearer to that of a quiet one.
+Time: the digital step and those of all ways alternate in one process; `ratio_cpu` is the median over rounds of the
+ratio of process CPU times (all threads; one thread by default, since a second one that spins while it waits counts as
+busy). On a machine that others use as well, the ratio of the tenth percentiles (`ratio_cpu_p10` in the table and CSV)
+is nearer to that of a quiet one.
 Memory: `ratio_mem` is the ratio of peak live bytes of torch's CPU allocator, by torch's memory profiler, from building
 the model to the end of the third step: parameters, gradients, momentum, activations, the noise's pool and tables.
 
@@ -31,6 +32,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
+from itertools import cycle, permutations
 from pathlib import Path
 
 import torch
@@ -40,7 +42,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 
-from hwaware.hardware import load_hardware
+from hwaware.hardware import Hardware, load_hardware
 from hwaware.nn import convert
 from hwaware.nn.weights import gaussian
 from hwaware.results.csv import write_csv
@@ -123,6 +125,18 @@ REPEATS = {
 }
 
 
+def hardware() -> Hardware:
+    return load_hardware("reram_cmo", mapping="differential", scale="tensor", kappa=2.0)
+
+
+def tabulate_ages() -> None:
+    """Makes the tables between which each step's is interpolated, as the first hundred steps of a run do."""
+    model = nn.Linear(2, 2)
+    convert(model, hardware())
+    for _ in range(300):
+        install_noise(model, NOISE)
+
+
 def make_step(workload: str, way: Way | None) -> Callable[[], None]:
     """A training step of its own model; the same start and data for all. None: the digital step."""
     torch.manual_seed(0)
@@ -130,7 +144,7 @@ def make_step(workload: str, way: Way | None) -> Callable[[], None]:
     model.train()
     at_once = None
     if way is not None:
-        convert(model, load_hardware("reram_cmo", mapping="differential", scale="tensor", kappa=2.0))
+        convert(model, hardware())
         install_retention(model, RETENTION)
         if choose_way(model, way) != way:
             raise SystemExit(f"there is no way '{way}' here")
@@ -180,14 +194,15 @@ def measure(workload: str, ways: list[Way], repeats: int, console: Console) -> l
     """A row for each way."""
     kinds = [None, *ways]
     memory = {kind: peak_bytes(workload, kind) for kind in kinds}
+    tabulate_ages()
     steps = {kind: make_step(workload, kind) for kind in kinds}
     for _ in range(3):
         for step in steps.values():
             step()
     seconds: dict[Way | None, list[float]] = {kind: [] for kind in kinds}
-    for i in track(range(repeats), description=workload, console=console, transient=True):
-        # Each goes first in turn: what comes later finds a warmer machine.
-        for kind in kinds[i % len(kinds) :] + kinds[: i % len(kinds)]:
+    orders = cycle(permutations(kinds))  # what comes later finds a warmer machine, or what another one left
+    for _ in track(range(repeats), description=workload, console=console, transient=True):
+        for kind in next(orders):
             seconds[kind].append(cpu_seconds(steps[kind]))
     rows = []
     for way in ways:

@@ -9,9 +9,8 @@ global generator: the same seed gives the same noise, whatever the number of thr
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -58,20 +57,22 @@ class _Realise(torch.autograd.Function):
     def forward(
         ctx: Any, latent: Tensor, encoding: Encoding, noise: NoiseTable, error: ErrorTable | None
     ) -> tuple[Tensor, Tensor | None]:
-        layout = memory_format(latent)
-        w = latent.float().contiguous(memory_format=layout)
-        weight, cut, key = torch.empty_like(w), _Cut.of(w, encoding), _draw_key()
-        scales, sums = cut.scales(w), cut.zeros(2)
-        table = _rows(noise, error, encoding)
-        given = key, len(noise), cut.code_steps, _at(table), _at(sums)
-        cut.run(lambda *some: library().hwaware_forward(_at(w), _at(weight), *some, _at(scales), *given))
+        c, cut = library(), _Cut.of(latent, encoding)
+        w = latent.float().contiguous(memory_format=cut.layout)
+        weight = torch.empty_like(w)
+        scales, sums, table = cut.room(1, torch.float32), cut.room(2), _values(noise, error, encoding)
+        cut.run(c.hwaware_scales, (_at(w),), _at(scales))
+        if not cut.per_channel:
+            c.hwaware_one_scale(cut.segments, _at(scales))
+        given = _draw_key(), len(noise), cut.code_steps, _at(table), _at(sums)
+        cut.run(c.hwaware_forward, (_at(w), _at(weight)), _at(scales), *given)
         ratio = None
-        if error is not None:  # Σ s²R and Σ w_eff²
-            ctx.sums = sums * scales.double().square().unsqueeze(-1)
-            expected, ctx.power = ctx.sums.sum(0).tolist()
-            ctx.ratio = _divide(expected, ctx.power)
+        if error is not None:
+            found = torch.empty(3, dtype=torch.float64, device="cpu")
+            c.hwaware_ratio(cut.segments, _at(scales), _at(sums), _at(found))
+            _, ctx.power, ctx.ratio = found.tolist()
             ratio = torch.tensor(ctx.ratio, dtype=torch.float32, device="cpu")
-        ctx.encoding, ctx.error, ctx.layout, ctx.cut, ctx.scales_of = encoding, error, layout, cut, scales
+        ctx.encoding, ctx.error, ctx.cut, ctx.scales, ctx.sums = encoding, error, cut, scales, sums
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(latent, weight)
         return weight, ratio
@@ -79,46 +80,35 @@ class _Realise(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, g_weight: Tensor | None, g_ratio: Tensor | None) -> tuple[Tensor, None, None, None]:
+        c, cut, scales = library(), ctx.cut, ctx.scales
         latent, weight = ctx.saved_tensors
-        cut, scales = ctx.cut, ctx.scales_of
-        w = latent.float().contiguous(memory_format=ctx.layout)
-        g = None if g_weight is None else g_weight.contiguous(memory_format=ctx.layout)
-        grad, sums = torch.empty_like(w), cut.zeros(3)
-        share = 0.0 if g_ratio is None else _divide(g_ratio.item(), ctx.power)
-        if share:  # slope of f, and of the ratio in u
-            slope, gain, power_gain = slope_tables(ctx.error, ctx.encoding)
-            table = torch.complex(slope, gain - power_gain * ctx.ratio)
-        else:
-            table = slope_table(SLOPE_SIZE, ctx.encoding.curve, w.device)
-        pulls = scales * share
-        given = len(table), cut.code_steps, _at(table), _at(sums)
-        cut.run(
-            lambda *some: library().hwaware_backward(
-                _at(w), _at(weight), _at(g), _at(grad), *some, _at(scales), _at(pulls), *given
-            )
-        )
-        # Through s, times s: the weights are s·(…) of w/s, so that it takes Σ g·ŵ and gives back Σ grad·w.
-        through, peaks = sums[:, 0] - sums[:, 1], sums[:, 2]
-        if share:  # s² in both sums; nothing where one scale is for all
-            through = through + 2 * share * (ctx.sums[:, 0] - ctx.ratio * ctx.sums[:, 1])
-        if not cut.per_channel:
-            through, peaks = through.sum(), peaks.sum()
-        count = peaks * scales
-        shares = (through / count).masked_fill_(count == 0, 0.0).float()
-        cut.run(lambda *some: library().hwaware_add_at_peaks(_at(w), _at(grad), *some, _at(scales), _at(shares)))
+        w = latent.float().contiguous(memory_format=cut.layout)
+        g = None if g_weight is None else g_weight.contiguous(memory_format=cut.layout)
+        grad = torch.empty_like(w)
+        share = ratio = 0.0
+        if g_ratio is not None and ctx.power:
+            share, ratio = g_ratio.item() / ctx.power, ctx.ratio
+        sums, shares = cut.room(3), cut.room(1, torch.float32)
+        table = _slopes(ctx.error, ctx.encoding)
+        given = share, ratio, len(table), cut.code_steps, _at(table), _at(sums)
+        cut.run(c.hwaware_backward, (_at(w), _at(weight), _at(g), _at(grad)), _at(scales), *given)
+        about = _at(scales), _at(sums), _at(ctx.sums), share, ratio, _at(shares)
+        c.hwaware_shares(cut.segments, cut.per_channel, *about)
+        cut.run(c.hwaware_add_at_peaks, (_at(w), _at(grad)), _at(scales), _at(shares))
         return grad.to(latent.dtype), None, None, None
 
 
-@dataclass(frozen=True)
-class _Cut:
+class _Cut(NamedTuple):
     """How a layer's weights are cut into segments: channels where each has its scale, else pieces.
 
     Attributes:
+        layout: in which they lie in memory.
         size, length, segments: of weights, of those in a segment (the last may be shorter), of segments.
         per_channel: whether segments are channels.
         code_steps: of codes; 0: they are not such.
     """
 
+    layout: torch.memory_format
     size: int
     length: int
     segments: int
@@ -126,42 +116,49 @@ class _Cut:
     code_steps: int
 
     @classmethod
-    def of(cls, w: Tensor, encoding: Encoding) -> _Cut:
-        size, per_channel = w.numel(), encoding.scaling.per_channel
-        length = size // len(w) if per_channel else PIECE
+    def of(cls, latent: Tensor, encoding: Encoding) -> Self:
+        size, per_channel = latent.numel(), encoding.scaling.per_channel
+        length = size // len(latent) if per_channel else PIECE
         steps = encoding.steps if encoding.format.is_fixed_point else 0
-        return cls(size, length, -(-size // length), per_channel, steps)
+        return cls(memory_format(latent), size, length, -(-size // length), per_channel, steps)
 
-    def run(self, call: Callable[[int, int, int, int], None]) -> None:
-        """Has each segment done, by size, length, the first one, and the one after the last."""
-        over(self.segments, lambda first, end: call(self.size, self.length, first, end), self.size)
+    def run(self, function: Callable[..., None], weights: tuple[int | None, ...], *rest: Any) -> None:
+        """Has a function of the library do all segments, of those weights."""
+        over(
+            self.segments,
+            lambda first, end: function(*weights, self.size, self.length, first, end, *rest),
+            self.size,
+        )
 
-    def zeros(self, columns: int) -> Tensor:
-        return torch.zeros(self.segments, columns, dtype=torch.float64, device="cpu")
+    def room(self, columns: int, dtype: torch.dtype = torch.float64) -> Tensor:
+        """``[segments, columns]``, of anything."""
+        return torch.empty(self.segments, columns, dtype=dtype, device="cpu")
 
-    def scales(self, w: Tensor) -> Tensor:
-        """That of each segment, fp32 ``[segments]``."""
-        found = torch.empty(self.segments, device="cpu")
-        self.run(lambda *some: library().hwaware_scales(_at(w), *some, _at(found)))
-        return found if self.per_channel else found.amax().repeat(self.segments)
+
+# Tables as the library reads them: a row for each position. (They are told apart by identity.)
 
 
 @lru_cache(maxsize=8)
-def _rows(noise: NoiseTable, error: ErrorTable | None, encoding: Encoding) -> Tensor:
-    """f(u) + mean, std, R(u) and f(u)² at each position ``[K, 4]``. (Tables are told apart by identity.)"""
+def _values(noise: NoiseTable, error: ErrorTable | None, encoding: Encoding) -> Tensor:
+    """f(u) + mean, std, R(u) and f(u)², fp32 ``[K, 4]``."""
     shifted = torch.view_as_real(shifted_table(noise, encoding))
     squares = torch.zeros_like(shifted) if error is None else torch.view_as_real(squares_table(error, encoding))
     return torch.cat([shifted, squares], 1)
 
 
+@lru_cache(maxsize=64)
+def _slopes(error: ErrorTable | None, encoding: Encoding) -> Tensor:
+    """f'(u), R'(u), (f²)'(u) and 0, likewise."""
+    if error is None:
+        slope = slope_table(SLOPE_SIZE, encoding.curve, torch.device("cpu")).real
+        return torch.stack([slope, *[torch.zeros_like(slope)] * 3], -1)
+    slopes = slope_tables(error, encoding)
+    return torch.stack([*slopes, torch.zeros_like(slopes[0])], -1)
+
+
 def _at(x: Tensor | None) -> int | None:
     """Where a tensor's numbers lie."""
     return None if x is None else x.data_ptr()
-
-
-def _divide(a: float, b: float) -> float:
-    """a/b, and 0 where b is 0."""
-    return a / b if b else 0.0
 
 
 def _draw_key() -> int:

@@ -17,7 +17,7 @@ typedef struct {
 } Row;
 
 typedef struct {
-    float slope, pull;
+    float slope, gain, power_gain, unused;
 } Slopes;
 
 static inline float as_float(uint32_t bits) {
@@ -33,6 +33,8 @@ static inline uint32_t as_bits(float value) {
 }
 
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static inline double quotient(double a, double b) { return b != 0.0 ? a / b : 0.0; }
 
 /* Two standard Gaussians of 32 random bits (Box and Muller 1958): a radius of 18 bits, up to 5.1, an angle within half a
  * turn of 13, and one bit that says which half. Polynomials by Chebyshev interpolation, off by less than 1e-6. */
@@ -148,6 +150,16 @@ void hwaware_scales(const float *w, int64_t size, int64_t length, int64_t begin,
     }
 }
 
+/* Has all segments the largest of their scales, for a layer that has one; not a number where one is none. */
+void hwaware_one_scale(int64_t segments, float *scales) {
+    uint32_t largest = 0;
+    for (int64_t i = 0; i < segments; i++) {
+        uint32_t bits = as_bits(scales[i]);
+        largest = bits > largest ? bits : largest;
+    }
+    for (int64_t i = 0; i < segments; i++) scales[i] = as_float(largest);
+}
+
 static inline void forward_block(const float *restrict w, float *restrict weight, int n, float s,
                                  const float *restrict z, int32_t size, int32_t steps, const Row *restrict table,
                                  double *sums) {
@@ -167,7 +179,7 @@ static inline void forward_block(const float *restrict w, float *restrict weight
 
 /* Weights of the segments from begin to end, and for each Σ R and Σ f².
  *
- * table: at each position f(u) + mean, std, R(u) and f(u)²; sums: [segments, 2], of zeros. */
+ * table: at each position f(u) + mean, std, R(u) and f(u)²; sums: [segments, 2]. */
 void hwaware_forward(const float *w, float *weight, int64_t size, int64_t length, int64_t begin, int64_t end,
                      const float *scales, uint64_t key, int32_t positions, int32_t steps, const Row *table,
                      double *sums) {
@@ -175,9 +187,10 @@ void hwaware_forward(const float *w, float *weight, int64_t size, int64_t length
     int64_t drawn = -1;
     for (int64_t segment = begin; segment < end; segment++) {
         int64_t stop = least((segment + 1) * length, size);
+        double *of = sums + 2 * segment;
+        of[0] = of[1] = 0.0;
         for (int64_t at = segment * length; at < stop;) {
             int64_t block = at / BLOCK, offset = at % BLOCK, n = least(BLOCK - offset, stop - at);
-            double *of = sums + 2 * segment;
             if (block != drawn) gaussians(key, drawn = block, z);
             if (n == BLOCK) /* so that the compiler knows the number */
                 forward_block(w + at, weight + at, BLOCK, scales[segment], z, positions, steps, table, of);
@@ -188,9 +201,19 @@ void hwaware_forward(const float *w, float *weight, int64_t size, int64_t length
     }
 }
 
+/* From those sums Σ s²R and Σ w_eff² of each segment, in place, and `of_all`: both of all segments, and their ratio. */
+void hwaware_ratio(int64_t segments, const float *scales, double *sums, double *of_all) {
+    of_all[0] = of_all[1] = 0.0;
+    for (int64_t i = 0; i < 2 * segments; i++) {
+        sums[i] *= (double)scales[i / 2] * scales[i / 2];
+        of_all[i % 2] += sums[i];
+    }
+    of_all[2] = quotient(of_all[0], of_all[1]);
+}
+
 static inline void backward_block(const float *restrict w, const float *restrict weight, const float *restrict g,
-                                  float *restrict grad, int n, float s, float pull, int32_t size, int32_t steps,
-                                  const Slopes *table, double *sums) {
+                                  float *restrict grad, int n, float s, float share, float ratio, int32_t size,
+                                  int32_t steps, const Slopes *restrict table, double *sums) {
     int32_t at[BLOCK];
     Slopes of[BLOCK];
     float given = 0.0f, back = 0.0f;
@@ -198,7 +221,7 @@ static inline void backward_block(const float *restrict w, const float *restrict
     nearest(w, n, s, size, steps, at);
     for (int i = 0; i < n; i++) of[i] = table[at[i]];
     for (int i = 0; i < n; i++) {
-        float one = pull * of[i].pull;
+        float one = share * (of[i].gain - ratio * of[i].power_gain);
         if (g) {
             one += of[i].slope * g[i];
             given += g[i] * weight[i];
@@ -214,26 +237,43 @@ static inline void backward_block(const float *restrict w, const float *restrict
 
 /* Gradients through u of the segments from begin to end, and for each Σ g ŵ, Σ grad w and how many weights set its scale.
  *
- * g: of the weights, or none; pulls: the factor of each segment's pulls;
- * sums: [segments, 3], of zeros. */
+ * g: of the weights, or none; share: the ratio's gradient over Σ w_eff²; table: at each position f'(u), R'(u), (f²)'(u);
+ * sums: [segments, 3]. */
 void hwaware_backward(const float *w, const float *weight, const float *g, float *grad, int64_t size, int64_t length,
-                      int64_t begin, int64_t end, const float *scales, const float *pulls, int32_t positions,
+                      int64_t begin, int64_t end, const float *scales, double share, double ratio, int32_t positions,
                       int32_t steps, const Slopes *table, double *sums) {
     for (int64_t segment = begin; segment < end; segment++) {
         int64_t stop = least((segment + 1) * length, size);
-        for (int64_t at = segment * length; at < stop;) {
-            int64_t n = least(BLOCK, stop - at);
-            const float *given = g ? g + at : g;
-            double *of = sums + 3 * segment;
+        float s = scales[segment], of_s = (float)(share * s), r = (float)ratio;
+        double *of = sums + 3 * segment;
+        of[0] = of[1] = of[2] = 0.0;
+        for (int64_t at = segment * length, n; at < stop; at += n) {
+            const float *x = w + at, *y = weight + at, *given = g ? g + at : g;
+            n = least(BLOCK, stop - at);
             if (n == BLOCK && g)
-                backward_block(w + at, weight + at, given, grad + at, BLOCK, scales[segment], pulls[segment],
-                               positions, steps, table, of);
+                backward_block(x, y, given, grad + at, BLOCK, s, of_s, r, positions, steps, table, of);
             else
-                backward_block(w + at, weight + at, given, grad + at, (int)n, scales[segment], pulls[segment],
-                               positions, steps, table, of);
-            at += n;
+                backward_block(x, y, given, grad + at, (int)n, s, of_s, r, positions, steps, table, of);
         }
     }
+}
+
+/* What each weight that sets its segment's scale gets of the gradient through it.
+ *
+ * Times s: the weights are s (...) of w / s, so that it takes Σ g ŵ and gives back Σ grad w; and s² is in both sums of the
+ * ratio, which tells where a channel has its own. sums: of the backward pass; of_ratio: of hwaware_ratio. */
+void hwaware_shares(int64_t segments, int32_t per_channel, const float *scales, const double *sums,
+                    const double *of_ratio, double share, double ratio, float *shares) {
+    double through = 0.0, peaks = 0.0;
+    for (int64_t i = 0; i < segments; i++) {
+        if (per_channel) through = peaks = 0.0;
+        through += sums[3 * i] - sums[3 * i + 1];
+        if (per_channel) through += 2 * share * (of_ratio[2 * i] - ratio * of_ratio[2 * i + 1]);
+        peaks += sums[3 * i + 2];
+        shares[i] = (float)quotient(through, peaks * scales[i]);
+    }
+    if (!per_channel)
+        for (int64_t i = 0; i < segments - 1; i++) shares[i] = shares[segments - 1];
 }
 
 /* Adds to the gradients of the weights that set their segment's scale, from begin to end, its share towards it. */

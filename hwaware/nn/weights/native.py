@@ -14,8 +14,9 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from ctypes import CDLL, c_int32, c_int64, c_uint64, c_void_p
+from ctypes import CDLL, c_double, c_int32, c_int64, c_uint64, c_void_p
 from functools import cache, lru_cache
+from itertools import pairwise
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryDirectory
 
@@ -31,14 +32,17 @@ _FLAGS = [
 _SOURCE = Path(__file__).with_suffix(".c")
 _SECONDS = 120  # that a compiler is given
 
-_AT, _N, _INT = c_void_p, c_int64, c_int32
+_AT, _N, _INT, _NUMBER = c_void_p, c_int64, c_int32, c_double
 _RANGE = (_N, _N, _N, _N)  # size, length of a segment, first segment, that after the last
 _ARGUMENTS: dict[str, tuple[type, ...]] = {
     "hwaware_keep_memory": (),
     "hwaware_gaussians": (c_uint64, _N, _AT),
     "hwaware_scales": (_AT, *_RANGE, _AT),
+    "hwaware_one_scale": (_N, _AT),
     "hwaware_forward": (_AT, _AT, *_RANGE, _AT, c_uint64, _INT, _INT, _AT, _AT),
-    "hwaware_backward": (_AT, _AT, _AT, _AT, *_RANGE, _AT, _AT, _INT, _INT, _AT, _AT),
+    "hwaware_ratio": (_N, _AT, _AT, _AT),
+    "hwaware_backward": (_AT, _AT, _AT, _AT, *_RANGE, _AT, _NUMBER, _NUMBER, _INT, _INT, _AT, _AT),
+    "hwaware_shares": (_N, _INT, _AT, _AT, _AT, _NUMBER, _NUMBER, _AT),
     "hwaware_add_at_peaks": (_AT, _AT, *_RANGE, _AT, _AT),
 }
 
@@ -52,16 +56,15 @@ def library() -> CDLL:
     """
     compiler = shlex.split(os.environ.get("CC", "")) or [_found()]
     flags = [*_FLAGS, "-mcpu=native" if platform.machine() in ("aarch64", "arm64") else "-march=native"]
-    kept = _cache() / f"{_digest(compiler, flags)}.so"
-    try:
-        return _loaded(kept)
-    except OSError:  # not there, or not whole
-        pass
+    name = _digest(compiler, flags)
+    for kept in _cache().glob(f"{name}-*.so"):
+        if kept.stem == f"{name}-{_digest_of(kept.read_bytes())}":  # whole: part of one would end the process
+            return _loaded(kept)
     with TemporaryDirectory() as folder:
-        made = Path(folder) / kept.name
+        made = Path(folder) / "native.so"
         _run([*compiler, *flags, str(_SOURCE), "-o", str(made), "-lm"])
         try:
-            return _loaded(_keep(made, kept))
+            return _loaded(_keep(made, _cache() / f"{name}-{_digest_of(made.read_bytes())}.so"))
         except OSError:  # no room, or not ours to write
             return _loaded(made)
 
@@ -82,7 +85,7 @@ def over(segments: int, call: Callable[[int, int], None], size: int) -> None:
         return
     ends = [segments * i // threads for i in range(threads + 1)]
     pool = _pool(torch.get_num_threads() - 1, os.getpid())
-    others = [pool.submit(call, *pair) for pair in zip(ends[1:-1], ends[2:], strict=True)]
+    others = [pool.submit(call, *pair) for pair in pairwise(ends[1:])]
     call(ends[0], ends[1])
     for one in others:
         one.result()
@@ -109,10 +112,12 @@ def _cache() -> Path:
 
 def _digest(compiler: list[str], flags: list[str]) -> str:
     """Of all that decides what the compiler makes."""
-    digest = hashlib.blake2b(_SOURCE.read_bytes(), digest_size=16)
-    for text in (*compiler, _run([*compiler, "--version"]), *flags, _processor()):
-        digest.update(text.encode() + b"\0")
-    return digest.hexdigest()
+    texts = (*compiler, _run([*compiler, "--version"]), *flags, _processor())
+    return _digest_of(_SOURCE.read_bytes() + "\0".join(texts).encode())
+
+
+def _digest_of(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _processor() -> str:
