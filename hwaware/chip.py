@@ -101,7 +101,7 @@ class Chip:
             if owners[name] != name:
                 targets[name] = targets[owners[name]]
                 continue
-            if not layer.weight.isfinite().all():
+            if not all(extreme.isfinite() for extreme in layer.weight.detach().aminmax()):  # in one pass
                 raise UserError(f"the weight of layer '{name}' has values that are not finite (NaN or infinite).")
             latent = layer.latent().detach().clone()
             targets[name] = Target(layer.hardware, name, latent, layer.weight_scale(), layer.groups)
