@@ -16,7 +16,7 @@ from hwaware.hardware.crossbar.places import changed
 from hwaware.hardware.devices.bootstrap import device_of_chip
 from hwaware.hardware.devices.die import Die, die_of
 from hwaware.hardware.devices.faults import is_stuck, stick
-from hwaware.hardware.draws import Gaussians, stream
+from hwaware.hardware.draws import stream
 from hwaware.hardware.encoding.curve import realised_slope
 from hwaware.hardware.encoding.scale import normalised
 from hwaware.nn import (
@@ -101,7 +101,7 @@ class Chip:
             if owners[name] != name:
                 targets[name] = targets[owners[name]]
                 continue
-            if not all(extreme.isfinite() for extreme in layer.weight.detach().aminmax()):  # in one pass
+            if not layer.weight.isfinite().all():
                 raise UserError(f"the weight of layer '{name}' has values that are not finite (NaN or infinite).")
             latent = layer.latent().detach().clone()
             targets[name] = Target(layer.hardware, name, latent, layer.weight_scale(), layer.groups)
@@ -302,17 +302,16 @@ class _Draws:
     """The random numbers of one layer's cells: one stream per quantity, keyed by what it is for."""
 
     def __init__(self, key: str, read: str) -> None:
-        self.programming, self.drift, self.read = (
-            Gaussians(f"{key}/{quantity}") for quantity in ("programming", "drift", read)
+        self.programming, self.drift, self.stuck, self.read = (
+            stream(f"{key}/{quantity}") for quantity in ("programming", "drift", "stuck", read)
         )
-        self.stuck = stream(f"{key}/stuck")
 
 
 def _age(hardware: Hardware, die: Die, target_us: Tensor, draws: _Draws, age_s: float) -> Tensor:
     """Conductances at an age; ``target_us`` may be overwritten (in place, since memory costs more than arithmetic)."""
 
-    def draw(gaussians: Gaussians) -> Callable[[], Tensor]:
-        return lambda: gaussians.draw(target_us.shape)
+    def draw(stream: torch.Generator) -> Callable[[], Tensor]:
+        return lambda: torch.randn(target_us.shape, generator=stream)
 
     g = die.programmed_us(target_us, draw(draws.programming))
     if age_s > 0:
@@ -331,11 +330,11 @@ def _read_variance(die: Die, g_us: Tensor, target_us: Tensor, age_s: float) -> T
     return std.square() if isinstance(std, Tensor) else torch.full_like(g_us, std**2)
 
 
-def _add_noise(g: Tensor, std: Tensor | float, gaussians: Gaussians) -> Tensor:
+def _add_noise(g: Tensor, std: Tensor | float, stream: torch.Generator) -> Tensor:
     """``g + std·z``; nothing is drawn where the device has no such error."""
     if not isinstance(std, Tensor) and not std:
         return g
-    return gaussians.draw(g.shape).mul_(std).add_(g)
+    return torch.randn(g.shape, generator=stream).mul_(std).add_(g)
 
 
 @contextmanager

@@ -4,8 +4,7 @@
     python scripts/bench_drift.py [--repeats 7] [--out results/speed/bench_drift.csv]
 
 Prints one JSON line: ``age_cpu_s`` (programming, drift and one read of 11.7 M weights in 23.4 M cells: ``reram_cmo``,
-``differential``, ten years), ``draws_cpu_s`` (that torch's own draws of three Gaussians per cell
-take),
+``differential``, ten years), ``draws_cpu_s`` (of which torch's generator needs for three Gaussians per cell),
 ``forward_ratio_cpu`` (chip / digital, interleaved). Medians of CPU time of all threads.
 """
 
@@ -26,7 +25,7 @@ from hwaware.chip import Chip
 from hwaware.hardware import load_hardware
 from hwaware.nn import analog_layers, convert
 from hwaware.results.csv import write_csv
-from hwaware.results.provenance import commit, processor
+from hwaware.results.provenance import commit
 
 
 def main() -> None:
@@ -47,8 +46,6 @@ def main() -> None:
     block = torch.empty(65536)  # stays in the cache
     ageing, drawing, chip_forward, digital_forward = [], [], [], []
     with torch.no_grad():
-        with Chip.program(model, arguments.repeats).at(315_360_000.0):  # of many draws: the next ones are compiled
-            pass
         for seed in range(arguments.repeats):
             start = time.process_time()
             for _ in range(3 * cells // len(block)):  # programming, drift, read noise
@@ -71,7 +68,6 @@ def main() -> None:
         "version": version("hwaware"),
         "torch": torch.__version__,
         "cpu": torch.backends.cpu.get_cpu_capability(),
-        "processor": processor(),
     }
     if arguments.out:
         write_csv(arguments.out, result, [result.values()])

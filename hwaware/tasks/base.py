@@ -87,7 +87,7 @@ class HardwareAwareTask(Judged, Optimised, Sharded, Taught, metaclass=_BuiltOnce
         optimizer: from parameters to an optimiser; None is SGD with learning rate 0.01 and momentum 0.9.
         scheduler: see :data:`SchedulerCallable`; None keeps the learning rate.
         weights_way: how a step computes the weights in cells, one of :data:`hwaware.training.WAYS`; None: ``together``
-            on a GPU; on a CPU ``compiled`` for a long run, else ``by_layer``. A run goes on as it began.
+            on a GPU, ``by_layer`` on a CPU. A run goes on as it began.
     """
 
     #: What was converted; None for a digital network.
@@ -200,15 +200,14 @@ class HardwareAwareTask(Judged, Optimised, Sharded, Taught, metaclass=_BuiltOnce
         self.train()  # Lightning leaves the modes that it finds
         if self.retention is not None:  # here, because by now the weights are on their device
             install_retention(self.network, self.retention)
-        steps = self.trainer.estimated_stepping_batches if self.noise is not None else 0
-        self._step_weights.choose(self.network, self.weights_way, self.is_sharded, steps)
+        self._step_weights.choose(self.network, self.weights_way, self.is_sharded)
         # no submodule: it is neither trained nor saved
         self._teach = self.teacher(self.device, self.device_mesh and self.device_mesh["data_parallel"])
 
     def on_train_end(self) -> None:
         self.settle()
         remove_retention(self.network)
-        self._step_weights.end(self.network)
+        self._step_weights.end()
         self._teach = None
         if self.range_parameters is not None:
             self.range_parameters.stop()
@@ -275,5 +274,5 @@ class HardwareAwareTask(Judged, Optimised, Sharded, Taught, metaclass=_BuiltOnce
         saved = checkpoint.get(CHECKPOINT_KEY, {})
         refuse_other_run(saved, self.network_name, self.hardware_plain, self.network)
         self.retention_weight = saved["retention_weight"]
-        self._step_weights.way = saved.get("weights_way", "by_layer")  # the one way there was, when files said none
+        self._step_weights.way = saved.get("weights_way")
         Measured(ranges=saved.get("ranges", {})).give(self.network)

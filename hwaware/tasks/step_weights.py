@@ -6,7 +6,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import nn
 
 from hwaware.errors import UserError
-from hwaware.training import Way, WeightsTogether, choose_way, install_way, remove_way
+from hwaware.training import Way, WeightsTogether, choose_way
 
 
 class StepWeights:
@@ -20,14 +20,13 @@ class StepWeights:
         self.way: Way | None = None
         self._together: WeightsTogether | None = None
 
-    def choose(self, network: nn.Module, wanted: Way | None, sharded: bool, steps: float) -> None:
+    def choose(self, network: nn.Module, wanted: Way | None, sharded: bool) -> None:
         """As the recipe says, else as the run began, else as is best here.
 
         Args:
             network: converted, on its device.
             wanted: by the recipe.
             sharded: whether the network's parameters lie in shards.
-            steps: of the run, if there is noise in them.
 
         Raises:
             UserError: that way needs whole weights.
@@ -38,17 +37,17 @@ class StepWeights:
             self.way = "by_layer"
             return
         began = self.way
-        self.way = choose_way(network, wanted or began, steps)
+        self.way = choose_way(network, wanted or began)
         if began is not None and self.way != began:
             rank_zero_warn(f"weights_way: the run began '{began}' and goes on '{self.way}', so not bit for bit.")
-        self._together = install_way(network, self.way)
+        if self.way != "by_layer":
+            self._together = WeightsTogether(network, self.way == "compiled")
 
     def compute(self) -> None:
         """Computes a step's weights, where they are computed before the forward pass."""
         if self._together is not None:
             self._together()
 
-    def end(self, network: nn.Module) -> None:
+    def end(self) -> None:
         """Lets go of what training needed."""
-        remove_way(network)
         self._together = None

@@ -1,27 +1,22 @@
-"""How a training step computes the weights in cells: layer by layer or all at once, by plain or compiled functions."""
+"""All layers' weights of a training step at once, where that pays."""
 
 from __future__ import annotations
 
 from typing import Literal, get_args
 
 import torch
-from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import nn
 
 from hwaware.hardware import Hardware
 from hwaware.nn import analog_layers, owning_layers
 from hwaware.nn.layers import AnalogLayer
-from hwaware.nn.weights import native
 from hwaware.nn.weights.together import Together, is_supported
 
 #: How a training step computes the weights in cells: each layer's as it comes, in blocks that stay in the processor's
-#: cache; all layers' before the forward pass, with few launches on a GPU; by compiled functions, which on a CPU are C
-#: for each layer as it comes, and on a GPU those for all layers by ``torch.compile``.
+#: cache; all layers' before the forward pass, with few launches on a GPU; the same by ``torch.compile``.
 Way = Literal["by_layer", "together", "compiled"]
 WAYS: tuple[Way, ...] = get_args(Way)
-
-#: Weights times steps from which on a CPU compiles by itself: it saves some 5 ns each, and a compiler takes a second.
-_WORTH_COMPILING = 1e9
 
 
 class WeightsTogether:
@@ -63,65 +58,29 @@ class WeightsTogether:
         ]
 
 
-def choose_way(model: nn.Module, wanted: Way | None, steps: float = 0) -> Way:
+def choose_way(model: nn.Module, wanted: Way | None) -> Way:
     """How a model's weights are best computed in training.
 
     Args:
         model: converted, on its device.
-        wanted: None: together on a GPU; on a CPU compiled where the run is long enough to be worth it, else by layer.
-        steps: of the run.
+        wanted: None: together on a GPU, by layer on a CPU; compiled only where asked for.
 
     Returns:
-        That; said in the log where a CPU compiles by itself. Where there is no compiler, or it fails, that is said,
-        too, and the same goes by plain functions: ``together`` on a GPU, ``by_layer`` on a CPU.
+        That; with a warning ``together`` instead of ``compiled`` where there is no compiler, or it fails.
     """
     layers = list(analog_layers(model).values())
-    if not layers:
-        return "by_layer"
-    device = layers[0].weight.device
-    if wanted is None:
-        if device.type != "cpu":
-            return "together" if device.type == "cuda" else "by_layer"
-        if steps * sum(layer.weight.numel() for layer in layers) < _WORTH_COMPILING:
-            return "by_layer"
-    elif wanted != "compiled":
-        return wanted
-    try:
-        probe(device)
-    except Exception as error:  # whatever the compiler raises: there are many kinds
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        tell = rank_zero_info if wanted is None else rank_zero_warn
-        tell(f"the weights are not computed by compiled functions ({reason}), but by plain ones.")
-        return "by_layer" if device.type == "cpu" else "together"
-    if wanted is None:
-        rank_zero_info("the weights in cells are computed by compiled functions; weights_way: by_layer for plain ones.")
-    return "compiled"
+    if wanted is None or not layers:
+        return "together" if layers and layers[0].weight.is_cuda else "by_layer"
+    if wanted == "compiled":
+        try:
+            probe(layers[0].weight.device)
+        except Exception as error:  # whatever the compiler raises: there are many kinds
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            rank_zero_warn(f"the weights are not computed by compiled functions ({reason}), but by plain ones.")
+            return "together"
+    return wanted
 
 
 def probe(device: torch.device) -> None:
-    """Compiles what a CPU needs, or for a GPU something small; raises whatever the compiler raises where it cannot."""
-    if device.type == "cpu":
-        native.library()
-    else:
-        torch.compile(lambda x: x.sin().sum(), fullgraph=True)(torch.ones(64, device=device))
-
-
-def install_way(model: nn.Module, way: Way) -> WeightsTogether | None:
-    """Has a model's weights in cells computed in a way that :func:`choose_way` gave; call once, before training.
-
-    Returns:
-        What each step has to call, see :class:`WeightsTogether`; None: nothing.
-    """
-    layers = analog_layers(model).values()
-    on_cpu = all(layer.weight.device.type == "cpu" for layer in layers)
-    for layer in layers:
-        layer.is_compiled = way == "compiled" and on_cpu
-    if way == "by_layer" or (way == "compiled" and on_cpu):
-        return None
-    return WeightsTogether(model, compiled=way == "compiled")
-
-
-def remove_way(model: nn.Module) -> None:
-    """Undoes :func:`install_way`."""
-    for layer in analog_layers(model).values():
-        layer.is_compiled = False
+    """Compiles something small; raises whatever the compiler raises where it cannot."""
+    torch.compile(lambda x: x.sin().sum(), fullgraph=True)(torch.ones(64, device=device))

@@ -1,7 +1,5 @@
 """Training whose layers' weights are computed at once."""
 
-import warnings
-
 import pytest
 import torch
 from torch import nn
@@ -10,8 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 import hwaware
 from hwaware.nn import analog_layers
-from hwaware.nn.weights import native
-from hwaware.training import WeightsTogether, choose_way, install_way, remove_noise, remove_way
+from hwaware.training import WeightsTogether, choose_way, remove_noise, together
 
 
 class Net(nn.Module):
@@ -81,55 +78,17 @@ def test_without_noise_nothing_of_the_step_is_left():
     torch.testing.assert_close(weight, network.first.effective_weight())
 
 
-def test_by_itself_a_short_run_on_a_cpu_is_by_layer(monkeypatch):
-    def fail():
-        raise AssertionError("compiled for nothing")
-
-    monkeypatch.setattr(native, "library", fail)
-    assert choose_way(converted(), None) == choose_way(converted(), None, 1000) == "by_layer"
-    assert choose_way(converted(), "together") == "together"
-    assert choose_way(Net(), "compiled") == "by_layer"  # nothing in cells
+def test_by_itself_it_is_by_layer_on_a_cpu():
+    assert choose_way(converted(), None) == "by_layer" and choose_way(converted(), "together") == "together"
 
 
-def test_by_itself_a_long_run_on_a_cpu_is_compiled_and_says_so(caplog):
-    with caplog.at_level("INFO"):
-        assert choose_way(converted(), None, 1e7) == "compiled"
-    assert "computed by compiled functions; weights_way: by_layer for plain ones" in caplog.text
+def test_without_a_compiler_training_goes_on(monkeypatch):
+    def fail(device):
+        raise RuntimeError("no C++ compiler\nhere")
 
-
-@pytest.mark.parametrize("asked", [True, False])
-def test_without_a_compiler_training_goes_on(monkeypatch, caplog, asked):
-    def fail():
-        raise OSError("there is no C compiler\nhere")
-
-    monkeypatch.setattr(native, "library", fail)
-    told = r"not computed by compiled functions (there is no C compiler), but by plain ones"
-    with warnings.catch_warnings(record=True) as caught, caplog.at_level("INFO"):
-        warnings.simplefilter("always")
-        assert choose_way(converted(), "compiled" if asked else None, 1e9) == "by_layer"
-    assert told in (str(caught[0].message) if asked else caplog.text) and len(caught) == asked
-
-
-@pytest.mark.parametrize("scale", ["tensor", "channel"])
-def test_compiled_on_a_cpu_it_trains_as_layer_by_layer(scale):
-    network = converted(scale)
-    assert install_way(network, "compiled") is None
-    with_noise = losses(network, together=False, noise=hwaware.TrainingNoise())
-    expected = losses(converted(scale), together=False)
-    network = converted(scale)
-    install_way(network, "compiled")
-    assert losses(network, together=False) == pytest.approx(expected, rel=1e-3)
-    assert with_noise != pytest.approx(expected, rel=1e-3)
-    remove_way(network)
-    assert not any(layer.is_compiled for layer in analog_layers(network).values())
-
-
-@pytest.mark.slow
-def test_compiled_within_a_network_that_is_compiled_as_a_whole():
-    expected, network = losses(converted(), together=False), converted()
-    install_way(network, "compiled")
-    whole = torch.compile(network, backend="aot_eager")
-    assert losses(network, predict=whole.forward, together=False) == pytest.approx(expected, rel=1e-3)
+    monkeypatch.setattr(together, "probe", fail)
+    with pytest.warns(UserWarning, match=r"not computed by compiled functions \(no C\+\+ compiler\), but by plain"):
+        assert choose_way(converted(), "compiled") == "together"
 
 
 @pytest.mark.slow
@@ -137,6 +96,7 @@ def test_compiled_within_a_network_that_is_compiled_as_a_whole():
 def test_compiled_it_trains_alike():
     """By the real compiler; and within a network that is compiled as a whole."""
     expected = losses(converted())
+    assert choose_way(converted(), "compiled") == "compiled"
     assert losses(converted(), compiled=True) == pytest.approx(expected, rel=1e-3)
     network = converted()
     assert losses(network, predict=torch.compile(network, backend="aot_eager").forward) == pytest.approx(
