@@ -25,7 +25,7 @@ from torch import nn
 from hwaware.hardware import Converters, load_hardware
 from hwaware.nn import calibrate, convert
 from hwaware.results.csv import write_csv
-from hwaware.results.provenance import commit
+from hwaware.results.provenance import commit, processor
 from hwaware.training import install_noise, install_retention, retention_loss
 
 CONVERTERS = Converters(dac_bits=8, adc_bits=8, output_noise=0.01)
@@ -106,9 +106,8 @@ def main() -> None:
         passes, _ = ratios({kind: evaluation(workload, kind) for kind in kinds[2:]}, REPEATS[workload])
         lines.append({"workload": workload, "digital_ms": digital_ms, **steps, "evaluation": passes["arrays"]})
         print(lines[-1], flush=True)
-    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "")
     about = {"rows": ROWS, "commit": commit(), "version": version("hwaware"), "torch": torch.__version__}
-    about |= {"python": platform.python_version(), "cpu": f"{cpu}, {torch.backends.cpu.get_cpu_capability()}"}
+    about |= {"python": platform.python_version(), "cpu": processor()}
     write_csv(options.out, lines[0] | about, ((line | about).values() for line in lines))
 
 
