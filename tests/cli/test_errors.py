@@ -88,7 +88,7 @@ CASES = {
     "section without keys": (["--trainer", "cpu"], "trainer: 'cpu' is no table of keys. It has trainer.accelerator"),
     "key whose nearest the run sets": (
         ["--evaluation.device", "pcm"],
-        "evaluation.device is no key. Choose one of: ages_s,",
+        "evaluation.device is no key.",
     ),
     "key below a value": (["--trainer.max_epochs.most", "1"], "trainer.max_epochs has no keys of its own"),
     "recipe without --config": (["fit", "recipe.yaml"], "'recipe.yaml' belongs to no option; a recipe is given as"),
