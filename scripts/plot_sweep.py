@@ -5,7 +5,7 @@
 
 The parameter may also be range_fraction, for several κ, with and without correction of the cell's curve, the
 converters' input_range, for all ages, or their adc_bits, for several array sizes (rows without ADCs are left out).
---metric, --age-s and --networks choose among rows (default: the first row's metric and age, all networks).
+--metric, --age-s, --networks and --percentile choose among rows (default: the first row's metric and age, all others).
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--metric")
     parser.add_argument("--age-s", type=float)
     parser.add_argument("--networks", nargs="+", help="default: all")
+    parser.add_argument("--percentile", type=float, help="of converters' ranges; default: all")
     arguments = parser.parse_args()
     rows = read_rows(arguments.rows)
     metric = arguments.metric or rows[0].metric
@@ -45,7 +46,9 @@ def main() -> None:
     if arguments.parameter == "input_range":
         print(plot_input_range_sweep(rows, arguments.out))
     elif arguments.parameter == "adc_bits":
-        kept = [row for row in kept if "adc_bits" in params_of(row.device_params).get("converters", {})]
+        found = [(row, params_of(row.device_params).get("converters", {})) for row in kept]
+        percentile = arguments.percentile
+        kept = [row for row, of in found if "adc_bits" in of and percentile in (None, of["percentile"])]
         print(plot_adc_sweep(kept, arguments.out))
     elif arguments.parameter == "range_fraction":
         print(plot_range_sweep(kept, arguments.out, age_s))
