@@ -16,6 +16,7 @@ from hwaware.cli.given import read_given
 from hwaware.cli.renamed import moved
 from hwaware.cli.source import Found, find_class, parameters_of, strings_given_to
 from hwaware.commands import COMMANDS
+from hwaware.commands.quickstart import FINETUNE
 from hwaware.errors import UserError, nearest
 from hwaware.results.repairs import REPAIRS
 
@@ -53,7 +54,9 @@ def check_early(name: str, arguments: Sequence[str]) -> None:
     """
     if any(one in ("-h", "--help") or one.endswith(".help") for one in arguments):
         return
-    if name == "device":
+    if name == "quickstart":
+        _check_recipe("fit", ["--config", FINETUNE, *arguments])
+    elif name == "device":
         _check_device(arguments)
     elif COMMANDS[name].on_recipe:
         _check_recipe(name, arguments)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from importlib.metadata import version
 from typing import Any
 
 from hwaware.cli.here import modules_here
@@ -26,7 +25,8 @@ From a pretrained network to its accuracy over ten years on a ReRAM chip.
 commands:
 {commands}
 
-  --config RECIPE      a YAML file (recipes/*.yaml); may be given several times, the last one wins
+  --config RECIPE      a YAML file; recipes/NAME.yaml, where that is not there, is the one that comes with hwaware
+                       (hwaware recipes lists them); may be given several times, the last one wins
   --KEY VALUE          any key of the recipe, e.g. --model.hardware.encoding.mapping offset --trainer.max_steps 100
   --print_config       the whole configuration, without running it
   --debug              the traceback, where something goes wrong
@@ -55,6 +55,8 @@ def main(args: list[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if args is None else list(args)
     if arguments == ["--version"]:
+        from importlib.metadata import version
+
         print(version("hwaware"))
         return 0
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -85,7 +87,8 @@ def _run(name: str, *words: str) -> None:
         from hwaware.cli.early import check_early
 
         check_early(name, arguments)
-        print(f"hwaware {name}: loading …", file=sys.stderr, flush=True)
+        if not COMMANDS[name].at_once:
+            print(f"hwaware {name}: loading …", file=sys.stderr, flush=True)
     if not COMMANDS[name].on_recipe:
         with modules_here(arguments):
             load(name)(arguments)

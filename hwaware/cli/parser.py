@@ -15,9 +15,10 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 import hwaware.data  # noqa: F401 - so that recipes can name its classes without a path
 from hwaware.callbacks import DriftEvaluation, StepCheckpoint
-from hwaware.cli.recipes import BASED_ON, RecipeFile, recipe_name
+from hwaware.cli.recipes import RecipeFile, recipe_name
 from hwaware.cli.spelled import spelled_text
 from hwaware.commands import COMMANDS
+from hwaware.commands.packaged import BASED_ON
 from hwaware.errors import UserError
 from hwaware.names import check_name
 from hwaware.tasks import HardwareAwareTask

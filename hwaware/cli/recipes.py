@@ -7,15 +7,15 @@ from typing import Any
 
 from jsonargparse import ActionConfigFile
 
-from hwaware.errors import UserError, nearest_yaml
+from hwaware.commands.packaged import BASED_ON, found_recipe, nearest_recipe
+from hwaware.errors import UserError
 from hwaware.reading import read_yaml
-
-#: The key by which a recipe names the one it builds on, relative to its own folder.
-BASED_ON = "based_on"
 
 
 def with_ancestors(path: str | Path) -> list[Path]:
     """A recipe and all that it builds on, the most general first.
+
+    Of both, ``recipes/…`` may be a packaged one: see :func:`hwaware.commands.packaged.found_recipe`.
 
     Raises:
         UserError: a file is missing or not YAML, or recipes build on one another in a circle.
@@ -23,13 +23,13 @@ def with_ancestors(path: str | Path) -> list[Path]:
     if not str(path):
         raise UserError("--config has no value: give --config RECIPE (recipes/*.yaml).")
     chain: list[Path] = []
-    following: Path | None = Path(path)
+    following: Path | None = found_recipe(path)
     while following is not None:
         if following.resolve() in [known.resolve() for known in chain]:
             raise UserError(f"recipe '{following}' builds on itself: {' -> '.join(map(str, [*chain, following]))}.")
         if not following.is_file():
             reason = f" (named by {BASED_ON} in '{chain[-1]}')" if chain else ""
-            raise UserError(f"there is no recipe '{following}'{reason}. {nearest_yaml(following)}".rstrip())
+            raise UserError(f"there is no recipe '{following}'{reason}. {nearest_recipe(following)}".rstrip())
         chain.append(following)
         content = read_yaml(following, "recipe") or {}
         if not isinstance(content, dict):
@@ -37,7 +37,7 @@ def with_ancestors(path: str | Path) -> list[Path]:
         parent = content.get(BASED_ON)
         if not isinstance(parent, str | None):
             raise UserError(f"recipe '{chain[-1]}': {BASED_ON} {parent!r} is not the path of a recipe.")
-        following = None if parent is None else following.parent / Path(parent).expanduser()
+        following = None if parent is None else found_recipe(Path(parent).expanduser(), following.parent)
     return chain[::-1]
 
 

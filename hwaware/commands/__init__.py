@@ -18,14 +18,26 @@ class Command:
             :data:`hwaware.cli.parser.BUILT` are then built from the recipe, and the others are its own options.
             Otherwise ``run`` takes the words after the command's name.
         keeps_run: whether it makes a run folder where the recipe names no logger.
+        at_once: whether it needs nothing whose import takes seconds.
     """
 
     help: str
     on_recipe: bool = True
     keeps_run: bool = True
+    at_once: bool = False
 
 
 COMMANDS = {
+    "quickstart": Command(
+        "a first run, in minutes: scikit-learn's digits, from a digital network to ten years on ten chips",
+        on_recipe=False,
+        at_once=True,
+    ),
+    "recipes": Command(
+        "what there is to start from: recipes; recipes copy NAME [--out FILE] writes one to change",
+        on_recipe=False,
+        at_once=True,
+    ),
     "fit": Command("pretrain a network, or finetune it for a memory technology, then age it on chips"),
     "validate": Command("metrics on the validation samples, exact weights", keeps_run=False),
     "test": Command("metrics on the test samples, exact weights", keeps_run=False),

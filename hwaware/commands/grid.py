@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from hwaware.commands.jobs import as_word
+from hwaware.commands.packaged import found_recipe, nearest_recipe
 from hwaware.commands.processes import run_logged
-from hwaware.errors import UserError, nearest, nearest_yaml
+from hwaware.errors import UserError, nearest
 from hwaware.reading import read_yaml
 from hwaware.results.csv import merge_rows, read_rows, write_csv, write_rows
 from hwaware.results.files import replacing
@@ -93,9 +94,9 @@ def read_grid(path: str | Path, more: Sequence[str] = ()) -> list[Point]:
     Raises:
         UserError: there is no such file, or it is not of that form.
     """
-    path = Path(path)
+    path = found_recipe(path)
     if not path.is_file():
-        raise UserError(f"there is no sweep file '{path}'. {nearest_yaml(path)}".rstrip())
+        raise UserError(f"there is no sweep file '{path}'. {nearest_recipe(path)}".rstrip())
     sweep = read_yaml(path, "sweep file")
     if not isinstance(sweep, dict) or not isinstance(sweep.get("parameters"), dict) or not sweep["parameters"]:
         raise UserError(f"'{path}' is no sweep file: it has no table 'parameters'.")

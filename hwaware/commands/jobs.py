@@ -42,8 +42,9 @@ from pathlib import Path
 from typing import Any
 
 from hwaware.commands import COMMANDS
+from hwaware.commands.packaged import found_recipe, nearest_recipe
 from hwaware.commands.processes import run_logged
-from hwaware.errors import UserError, nearest, nearest_yaml
+from hwaware.errors import UserError, nearest
 from hwaware.reading import read_yaml
 from hwaware.results.files import replacing
 
@@ -279,8 +280,8 @@ def _words(command: Any, where: str) -> tuple[str, ...]:
     if words[0] not in COMMANDS:
         raise UserError(f"{where}: there is no command '{words[0]}'. {nearest(words[0], [*COMMANDS, 'python'])}")
     for flag, recipe in pairwise(words):
-        if flag == "--config" and not Path(recipe).is_file():
-            hint = nearest_yaml(Path(recipe))
+        if flag == "--config" and not found_recipe(recipe).is_file():
+            hint = nearest_recipe(Path(recipe))
             raise UserError(f"{where}: there is no recipe '{recipe}' here, in '{Path.cwd()}'. {hint}".rstrip())
     return tuple(words)
 

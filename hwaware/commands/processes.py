@@ -78,6 +78,12 @@ def run_logged(command: Sequence[str], log: Path, environment: Mapping[str, str]
         )
 
 
+def run_here(command: Sequence[str]) -> int:
+    """Runs a command in a process of its own that reads and prints where this one does; returns its exit status."""
+    _CHILDREN.begin()
+    return _CHILDREN.run(command)
+
+
 def run_all(
     tasks: Mapping[str, Callable[[], bool]],
     at_once: int,
