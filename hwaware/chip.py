@@ -142,6 +142,7 @@ class Chip:
             return stream(f"{self.seed}/{name}/output/{_reading(age_s, purpose)}", layer.weight.device)
 
         weights = installed_weights(self.model, lambda name, layer: self.weight_at(name, age_s, purpose))
+
         def read_noise(name: str, layer: AnalogLayer) -> ReadNoise | None:
             if age_s == 0 or layer.hardware.crossbar.read_noise != "product":
                 return None

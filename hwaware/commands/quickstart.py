@@ -13,8 +13,9 @@ from hwaware.commands.words import WordParser
 #: The digital network, and its finetune.
 PRETRAIN, FINETUNE = written("quickstart_pretrain"), written("quickstart")
 
-_HELP = f"""{__doc__} Under five minutes on two cores; table, plots, report and weights are in runs/quickstart. A digital
-network that is in runs/quickstart_pretrain already is taken. Options are those of hwaware fit, for the finetune."""
+_HELP = f"""{__doc__} Under five minutes on two cores; table, plots, report and weights are in runs/quickstart.
+A digital network that is in runs/quickstart_pretrain already is taken. Options are those of hwaware fit, for the
+finetune."""
 
 
 def run(arguments: Sequence[str]) -> None:

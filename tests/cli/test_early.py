@@ -57,6 +57,7 @@ def test_typing_errors(case):
         ["fit", "--config", FINETUNE, "--trainer.max_epoch", "3"],
         ["compare", "--config", FINETUNE, "--evaluation.methods", "[vera_pls]"],
         ["device", "show", "reram_cmmo"],
+        ["quickstart", "--trainer.max_epoch", "3"],
     ],
     ids=" ".join,
 )

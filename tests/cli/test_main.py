@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 from importlib import import_module
@@ -30,6 +31,22 @@ def test_help_lists_the_commands_without_importing_torch():
     assert all(command in done.stdout for command in COMMANDS)
 
 
+@pytest.mark.parametrize(
+    ("words", "most_s"), [(["-c", "import hwaware"], 0.5), (["-m", "hwaware", "--help"], 0.3)], ids=["import", "help"]
+)
+def test_a_start_takes_no_time(words, most_s):
+    """Of the processor, which other processes share; with half a second for Python itself, and its site packages."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, *words], cwd=ROOT, stdout=subprocess.DEVNULL, check=True, timeout=60)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < most_s + 0.5
+
+
+def test_the_package_is_imported_without_torch():
+    code = "import sys, hwaware; hwaware.UserError; assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
+
+
 def test_no_command_shows_help_and_fails(capsys):
     assert main([]) == 2
     assert "usage: hwaware" in capsys.readouterr().out
@@ -40,7 +57,7 @@ def test_help_of_each_command(command, capsys):
     assert main([command, "--help"]) == 0
     shown = capsys.readouterr().out
     assert shown.startswith(f"usage: hwaware {command} ")
-    no_chips = {"device", "sweep", "study", "push", "onnx"}
+    no_chips = {"device", "sweep", "study", "push", "onnx", "recipes", "quickstart"}
     assert ("--evaluation.n_chips" in shown) == (command not in no_chips)
     assert ("--model" in shown) == COMMANDS[command].on_recipe
 
