@@ -458,7 +458,7 @@ KINDS = {
     ),
     "rows": Kind(_rows, _read_rows),
     "readings": Kind(
-        _written("cells.csv", READINGS), _read_with("hwaware.hardware.devices.fit.readings", "read_measurements")
+        _written("cells.csv", READINGS), _read_with("hwaware.hardware.devices.fit", "read_measurements")
     ),
     "questions": Kind(_written("train.json", json.dumps(QUESTIONS)), _read_questions, JSON),
     "manifest": Kind(_bundle("bundle.json"), _read_bundle, JSON),

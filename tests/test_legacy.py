@@ -84,8 +84,9 @@ def test_finetuned_weights_age_as_they_did(name, file, tmp_path):
     assert_rows_close(values_of(tmp_path / "legacy" / "version_0" / "rows.csv"), expected(name)["rows"])
 
 
-#: Cells with a curve, whose noise is exact through it since (CHANGELOG.md); and with a reference column, too.
-NOISE_HAS_CHANGED = ("differential", "excluded")
+#: Cells with a curve, whose noise is exact through it since (CHANGELOG.md); with a reference column, too; and outputs of
+#: converters, whose noise is drawn as that of weights is since.
+NOISE_HAS_CHANGED = {"differential": 0.2, "excluded": 0.2, "converters": 0.4}  # share of the outputs' norm
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -102,6 +103,6 @@ def test_a_run_goes_on_from_its_checkpoint(name, tmp_path):
     found, then = network(images()), expected(name)["resumed"]
     if name in NOISE_HAS_CHANGED:
         wanted = torch.tensor(then)
-        assert (found - wanted).norm() < 0.2 * wanted.norm()
+        assert ((found - wanted).norm() / wanted.norm()).item() < NOISE_HAS_CHANGED[name]
     else:
         assert_close(found, then)
