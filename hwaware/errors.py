@@ -19,7 +19,7 @@ class UserError(ValueError):
         ...     hwaware.load_device("reram_cmoo")
         ... except hwaware.UserError as error:
         ...     print(error)
-        device 'reram_cmoo' is not known. Did you mean 'reram_cmo'?
+        device 'reram_cmoo' is unknown. Did you mean 'reram_cmo'? A path must end in .yaml.
     """
 
 

@@ -24,7 +24,7 @@ class AgeDistribution:
 
     Examples:
         >>> AgeDistribution("list", (0, 3600, 86400)).ages_s
-        (0, 3600, 86400)
+        (0.0, 3600.0, 86400.0)
     """
 
     kind: Literal["fixed", "log_uniform", "list"] = "log_uniform"

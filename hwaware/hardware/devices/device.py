@@ -56,7 +56,7 @@ class Device(ABC):
         >>> device = hwaware.load_device("reram_cmo")
         >>> mean, std = device.cell_moments(torch.tensor([50.0]), age_s=86400.0)  # µS, a day after writing
         >>> print(f"{mean.item():.2f} ± {std.item():.2f} µS")
-        48.99 ± 1.05 µS
+        48.99 ± 1.08 µS
     """
 
     name: str
