@@ -1,4 +1,4 @@
-"""A hook of mkdocs: the pages that are made, not written: results of the studies' pages, the API of the packages' names."""
+"""A hook of mkdocs: pages that are made, not written: results of the studies' pages, the API of `__all__`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,14 @@ PACKAGES = ("hardware", "nn", "training", "compensation", "data", "tasks", "mode
 
 #: What others give that export nothing as a whole.
 SINGLE = {
-    "results": ("csv.read_rows", "csv.write_rows", "row.Row", "setting.Setting", "summary.Summary", "summary.summarise"),
+    "results": (
+        "csv.read_rows",
+        "csv.write_rows",
+        "row.Row",
+        "setting.Setting",
+        "summary.Summary",
+        "summary.summarise",
+    ),
     "report": ("tables.markdown_table", "tables.markdown", "tables.grids"),
     "evaluation": ("run.Run",),
     "export": ("bundle.Bundle",),
