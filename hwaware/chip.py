@@ -71,6 +71,17 @@ class Chip:
         seed: the chip's identity.
         targets: what was written, by layer; later training does not change it.
         drawn: whether it draws its devices' constants from what readings leave open, where devices say that.
+
+    Examples:
+        >>> import hwaware, torch
+        >>> network, x = torch.nn.Sequential(torch.nn.Linear(8, 4)).requires_grad_(False), torch.ones(1, 8)
+        >>> report = hwaware.convert(network, hwaware.load_hardware("reram_cmo", mapping="differential"))
+        >>> exact, chip = network(x), hwaware.Chip.program(network, seed=2_000_000)
+        >>> with chip.at(age_s=315_360_000):  # ten years
+        ...     torch.equal(network(x), exact)
+        False
+        >>> torch.equal(network(x), exact)
+        True
     """
 
     model: nn.Module
@@ -340,6 +351,15 @@ def _add_noise(g: Tensor, std: Tensor | float, stream: torch.Generator) -> Tenso
 
 @contextmanager
 def drift_free(model: nn.Module) -> Iterator[nn.Module]:
-    """The exact network on the chip: the cells' curve on; programming error, drift, faults and read noise off."""
+    """The exact network on the chip: the cells' curve on; programming error, drift, faults and read noise off.
+
+    Examples:
+        >>> import hwaware, torch
+        >>> network = torch.nn.Sequential(torch.nn.Linear(8, 4))
+        >>> report = hwaware.convert(network, hwaware.load_hardware("reram_cmo", mapping="differential"))
+        >>> with hwaware.drift_free(network), torch.no_grad():
+        ...     tuple(network(torch.ones(1, 8)).shape)
+        (1, 4)
+    """
     with installed_weights(model, lambda name, layer: layer.exact_weight()):
         yield model

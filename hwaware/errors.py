@@ -12,6 +12,14 @@ class UserError(ValueError):
     """Something the user gave is wrong; the message says what, in one or two lines.
 
     The command line prints it without a traceback and exits with 2.
+
+    Examples:
+        >>> import hwaware
+        >>> try:
+        ...     hwaware.load_device("reram_cmoo")
+        ... except hwaware.UserError as error:
+        ...     print(error)
+        device 'reram_cmoo' is unknown. Did you mean 'reram_cmo'? A path must end in .yaml.
     """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from dataclasses import replace
 from functools import cache
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import tests.tiny  # noqa: F401 - registers the tiny network
 from hwaware.cli.main import main
+from hwaware.commands.grid import read_grid
+from hwaware.commands.jobs import read_study
 from hwaware.results.csv import read_rows
 from hwaware.results.row import Row
 
@@ -28,6 +31,25 @@ _FOLDER = tempfile.TemporaryDirectory(prefix="hwaware-tests-")
 def run(*arguments: object) -> None:
     """A command in this process; must succeed."""
     assert main([str(argument) for argument in arguments]) == 0
+
+
+def parses(command: str) -> None:
+    """A command of a document says nothing wrong, and prints something; it is not run, but for those of devices."""
+    arguments = shlex.split(command)[1:]
+    if arguments[0] == "sweep":
+        print(read_grid(arguments[1]))
+        return
+    if arguments[0] == "study":
+        given = [word.removeprefix("--inputs.") for word in arguments if word.startswith("--inputs.")]
+        print(inputs := list(read_study(arguments[1]).inputs))
+        assert inputs == given
+        return
+    if arguments != ["--help"] and arguments[0] != "device" and "--print_config" not in arguments:
+        arguments.append("--print_config")
+    if "--ckpt_path" in arguments:  # `last` asks for a run that is there
+        at = arguments.index("--ckpt_path")
+        del arguments[at : at + 2]
+    run(*arguments)
 
 
 def measured(file: Path) -> list[Row]:

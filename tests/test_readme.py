@@ -1,16 +1,12 @@
 """The README does what it says."""
 
 import re
-import shlex
 import subprocess
 import sys
 
 import pytest
 
-from hwaware.cli.main import main
-from hwaware.commands.grid import read_grid
-from hwaware.commands.jobs import read_study
-from tests.conftest import ROOT
+from tests.command_line import ROOT, parses
 
 README = (ROOT / "README.md").read_text()
 
@@ -31,20 +27,7 @@ def test_there_are_commands():
 @pytest.mark.parametrize("command", _commands())
 def test_commands_parse_against_the_command_line(command, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    arguments = shlex.split(command)[1:]
-    if arguments[0] == "sweep":
-        assert read_grid(arguments[1])
-        return
-    if arguments[0] == "study":
-        given = [word.removeprefix("--inputs.") for word in arguments if word.startswith("--inputs.")]
-        assert list(read_study(arguments[1]).inputs) == given
-        return
-    if arguments != ["--help"] and arguments[0] != "device" and "--print_config" not in arguments:
-        arguments.append("--print_config")
-    if "--ckpt_path" in arguments:  # `last` asks for a run that is there
-        at = arguments.index("--ckpt_path")
-        del arguments[at : at + 2]
-    assert main(arguments) == 0
+    parses(command)
     assert capsys.readouterr().out
 
 

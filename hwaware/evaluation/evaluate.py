@@ -60,6 +60,19 @@ def evaluate(
 
     Raises:
         UserError: an age is not covered; the network reads a layer's weight past the layer, so that no chip could act.
+
+    Examples:
+        >>> import hwaware, torch
+        >>> network = torch.nn.Sequential(torch.nn.Linear(8, 2))
+        >>> report = hwaware.convert(network, hwaware.load_hardware("reram_cmo", mapping="differential"))
+        >>> labels = hwaware.RunLabels(recipe="mine", model="linear", network="base", dataset="ones", seed=0)
+        >>> def score(model):
+        ...     return {"top1": 100.0 * bool(model(torch.ones(1, 8)).isfinite().all())}
+        >>> settings = {"base_digital": {"top1": 100.0}, "n_samples": 1, "labels": labels}
+        >>> chips, ages_s = range(2_000_000, 2_000_002), (0.0, 3600.0)
+        >>> rows = evaluate(network, score=score, ages_s=ages_s, chip_seeds=chips, **settings)
+        >>> [(row.age_s, row.value) for row in rows]
+        [(0.0, 100.0), (3600.0, 100.0), (0.0, 100.0), (3600.0, 100.0)]
     """
     ages_s = ages_to_evaluate(devices_of(model), ages_s)
     exact = score_drift_free(model, score) if exact is None else exact

@@ -28,6 +28,12 @@ class Hardware:
     Raises:
         UserError: the cell's curve is there twice, in its state and in the voltage; the device's window is too narrow
             for the headroom, or its law is not for an age of mean targets; a weight's cells do not fit into an array.
+
+    Examples:
+        >>> import hwaware, torch
+        >>> hardware = hwaware.load_hardware("reram_cmo", mapping="differential")
+        >>> [round(g.item(), 1) for g in hardware.encode(torch.tensor(-0.5))]  # µS; the first cell idles
+        [9.0, 48.6]
     """
 
     device: Device

@@ -33,6 +33,11 @@ def load_hardware(name: str, **settings: Any) -> Hardware:
 
     Raises:
         UserError: a name or a value is wrong.
+
+    Examples:
+        >>> hardware = load_hardware("reram_cmo", mapping="offset", rows=256, g_max_us=60.0)
+        >>> hardware.encoding.mapping, hardware.crossbar.rows, hardware.device.g_max_us
+        ('offset', 256, 60.0)
     """
     words: dict[str, Any] = {key: settings.pop(key) for key in _ENCODING if key in settings}
     if grid := {key: settings.pop(key) for key in _FORMAT if key in settings}:

@@ -19,6 +19,10 @@ class Rule:
         match: shell patterns on module names (``blocks.*.attn.*``); one that matches a module covers all inside it.
         hardware: None keeps them digital.
         given: what says so, for messages.
+
+    Examples:
+        >>> Rule(match=("head",), hardware=None).match
+        ('head',)
     """
 
     match: tuple[str, ...]
@@ -37,6 +41,14 @@ class Placement:
 
     Raises:
         UserError: nothing is in cells.
+
+    Examples:
+        >>> import hwaware, torch
+        >>> cells = hwaware.load_hardware("reram_cmo", mapping="differential")
+        >>> model = torch.nn.ModuleDict({"body": torch.nn.Linear(8, 8), "head": torch.nn.Linear(8, 2)})
+        >>> report = hwaware.convert(model, Placement(default=cells, digital=("head",)))
+        >>> [type(layer).__name__ for layer in model.values()]
+        ['AnalogLinear', 'Linear']
     """
 
     default: Hardware | None

@@ -174,6 +174,13 @@ def convert(model: nn.Module, placement: Placement | Hardware, corrected: bool =
         UserError: a pattern matches nothing; a layer with weights can't be converted and is not to stay digital, or
             would need too many arrays; a weight is not finite, or is shared with a digital layer or one on other
             hardware; nothing is left to convert.
+
+    Examples:
+        >>> import hwaware, torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 4))
+        >>> report = convert(model, hwaware.load_hardware("reram_cmo", mapping="differential"))
+        >>> type(model[0]).__name__
+        'AnalogLinear'
     """
     if isinstance(placement, Hardware):
         placement = Placement(placement)
@@ -255,7 +262,16 @@ def _passed_over(model: nn.Module) -> dict[str, int]:
 
 
 def to_digital(model: nn.Module) -> nn.Module:
-    """Makes every analog layer digital again, in place, with its effective weights; returns the model."""
+    """Makes every analog layer digital again, in place, with its effective weights; returns the model.
+
+    Examples:
+        >>> import hwaware, torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 4))
+        >>> report = convert(model, hwaware.load_hardware("reram_cmo", mapping="differential"))
+        >>> plain = to_digital(model)
+        >>> type(model[0]).__name__
+        'Linear'
+    """
     layers = analog_layers(model)
     state = {name: layer.digital_weight() for name, layer in layers.items()}  # before any is written: ties
     for name, layer in layers.items():
@@ -269,7 +285,18 @@ def to_digital(model: nn.Module) -> nn.Module:
 
 
 def effective_state_dict(model: nn.Module) -> dict[str, Tensor]:
-    """The model's ``state_dict`` with effective in place of latent weights: what the plain digital network loads."""
+    """The model's ``state_dict`` with effective in place of latent weights: what the plain digital network loads.
+
+    Examples:
+        >>> import hwaware, torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 4))
+        >>> weight = model[0].weight.detach().clone()
+        >>> report = convert(model, hwaware.load_hardware("reram_cmo", mapping="differential"))
+        >>> torch.allclose(effective_state_dict(model)["0.weight"], weight, atol=1e-6)
+        True
+        >>> torch.allclose(model[0].weight, weight, atol=1e-6)  # latent: pre-distorted for the cells' curve
+        False
+    """
     effective: dict[int, Tensor] = {}
     for layer in owning_layers(model).values():
         parameter, index = weight_key(layer)

@@ -19,6 +19,10 @@ class RunLabels:
         network: ``base``, ``base_uncorrected``, ``finetuned`` or the name of an ablation.
         seed: the training seed.
         method, method_params: how the chip was repaired.
+
+    Examples:
+        >>> RunLabels(recipe="mine", model="resnet18", network="base", dataset="digits", seed=0).network
+        'base'
     """
 
     recipe: str

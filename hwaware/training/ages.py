@@ -21,6 +21,10 @@ class AgeDistribution:
         kind: ``fixed`` (the one age given), ``log_uniform`` (between the two given) or ``list`` (one of those given,
             each as likely).
         ages_s: those ages in s.
+
+    Examples:
+        >>> AgeDistribution("list", (0, 3600, 86400)).ages_s
+        (0.0, 3600.0, 86400.0)
     """
 
     kind: Literal["fixed", "log_uniform", "list"] = "log_uniform"

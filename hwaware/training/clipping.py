@@ -15,6 +15,15 @@ def clip_weights_(model: nn.Module, alpha: float) -> None:
 
     As Joshi et al. (2020) do, with α of 2 to 2.5. The range shrinks, so that the same conductance error is a smaller
     weight error. Call after each optimiser step. Weights that are not trained (``requires_grad`` is false) stay.
+
+    Examples:
+        >>> import hwaware, torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(64, 64))
+        >>> report = hwaware.convert(model, hwaware.load_hardware("reram_cmo", mapping="differential"))
+        >>> before = model[0].weight.std()
+        >>> clip_weights_(model, 1.0)
+        >>> bool(model[0].weight.abs().max() <= 1.01 * before)
+        True
     """
     if not alpha > 0:
         raise UserError(f"clip alpha={alpha} must be above 0 (2.5 is usual); null turns clipping off.")

@@ -40,6 +40,10 @@ class TrainingNoise:
         repaired: for ``device``, the share of each layer's weights, those with the largest errors, that are exact: what
             :class:`~hwaware.compensation.RandomSparseAdaptation` with ``mask: error`` gives every chip back, and so
             what the network need not learn to bear.
+
+    Examples:
+        >>> TrainingNoise().kind, TrainingNoise(kind="gaussian", std=0.04).std
+        ('device', 0.04)
     """
 
     kind: Literal["none", "gaussian", "device"] = "device"
@@ -92,6 +96,15 @@ def install_noise(model: nn.Module, noise: TrainingNoise) -> float | None:
 
     Returns:
         The age in s drawn for this step; None where the noise has none.
+
+    Examples:
+        >>> import hwaware, torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 4)).train()
+        >>> report = hwaware.convert(model, hwaware.load_hardware("reram_cmo", mapping="differential"))
+        >>> age_s = install_noise(model, TrainingNoise())
+        >>> first, second = model(torch.ones(1, 8)), model(torch.ones(1, 8))
+        >>> torch.equal(first, second)  # each forward draws anew
+        False
     """
     if not (layers := analog_layers(model)):
         raise UserError("the network has no analog layer to put noise on: convert(model, hardware) first.")
@@ -121,6 +134,16 @@ def _table(hardware: Hardware, noise: TrainingNoise, age_s: float | None) -> Noi
 
 
 def remove_noise(model: nn.Module) -> None:
-    """Undoes :func:`install_noise`."""
+    """Undoes :func:`install_noise`.
+
+    Examples:
+        >>> import hwaware, torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 4)).train()
+        >>> report = hwaware.convert(model, hwaware.load_hardware("reram_cmo", mapping="differential"))
+        >>> age_s = install_noise(model, TrainingNoise())
+        >>> remove_noise(model)
+        >>> torch.equal(model(torch.ones(1, 8)), model(torch.ones(1, 8)))
+        True
+    """
     for layer in analog_layers(model).values():
         layer.noise = layer.ready = None

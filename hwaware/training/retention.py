@@ -22,6 +22,10 @@ class RetentionLoss:
     Attributes:
         ages_s: ages (s) over which the expected error is averaged.
         share: weight λ of the loss, as its share of the task loss at the first training step.
+
+    Examples:
+        >>> RetentionLoss(ages_s=(3600, 86400), share=0.02).ages_s
+        (3600.0, 86400.0)
     """
 
     ages_s: tuple[float, ...] = (3600.0, 31536000.0, 315360000.0)
@@ -52,7 +56,17 @@ def error_table(hardware: Hardware, ages_s: tuple[float, ...]) -> ErrorTable:
 
 
 def install_retention(model: nn.Module, loss: RetentionLoss) -> None:
-    """Lets the training forward of each analog layer compute its expected error; call once, before training."""
+    """Lets the training forward of each analog layer compute its expected error; call once, before training.
+
+    Examples:
+        >>> import hwaware, torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 4)).train()
+        >>> report = hwaware.convert(model, hwaware.load_hardware("reram_cmo", mapping="differential"))
+        >>> install_retention(model, RetentionLoss())
+        >>> output = model(torch.ones(1, 8))
+        >>> 0 < retention_loss(model).item() < 1
+        True
+    """
     tables: dict[tuple[Hardware, torch.device], ErrorTable] = {}
     for layer in analog_layers(model).values():
         key = (layer.hardware, layer.weight.device)
@@ -77,6 +91,16 @@ def retention_loss(model: nn.Module) -> Tensor:
     outliers, which set the range, are pulled in even where drift does not depend on the state.
 
     Uses what each layer's last training forward computed on its way, and takes it: a second call computes anew.
+
+    Examples:
+        >>> import hwaware, torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 4)).train()
+        >>> report = hwaware.convert(model, hwaware.load_hardware("reram_cmo", mapping="differential"))
+        >>> install_retention(model, RetentionLoss(ages_s=(315_360_000.0,)))
+        >>> loss = model(torch.ones(1, 8)).square().mean() + 0.1 * retention_loss(model)
+        >>> loss.backward()
+        >>> bool(model[0].weight.grad.abs().sum() > 0)
+        True
     """
     errors: list[Tensor] = []
     owning = owning_layers(model)  # tied layers share their cells

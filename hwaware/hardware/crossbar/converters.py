@@ -66,6 +66,10 @@ class Converters:
         dac_slice_bits: bits of an input that drive the rows at a time, one slice after the other; what is read of each
             is shifted and added in digital memory. None: all bits at once.
         per_array: whether each array has ranges of its own, or all of a layer's the same.
+
+    Examples:
+        >>> Converters(dac_bits=8, adc_bits=6).adc_bits
+        6
     """
 
     dac_bits: int | None = None

@@ -37,6 +37,10 @@ class Crossbar:
             layer computes how it is cut.
         read_noise: when cells draw their device's read noise: once for a ``reading`` of the whole chip at an age, or
             anew for each ``product`` with an input. In training it is drawn in each step.
+
+    Examples:
+        >>> Crossbar(rows=256, columns=256).rows
+        256
     """
 
     rows: int = _USUAL

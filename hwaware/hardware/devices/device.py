@@ -50,6 +50,13 @@ class Device(ABC):
         assumed: constants, also of the encoding, and what else was not measured beside the others; None: not stated.
         bootstrap: how far readings leave the constants open; None: not stated. A chip may draw from it
             (:func:`~hwaware.hardware.devices.bootstrap.device_of_chip`); the device's own statistics don't have it.
+
+    Examples:
+        >>> import hwaware, torch
+        >>> device = hwaware.load_device("reram_cmo")
+        >>> mean, std = device.cell_moments(torch.tensor([50.0]), age_s=86400.0)  # µS, a day after writing
+        >>> print(f"{mean.item():.2f} ± {std.item():.2f} µS")
+        48.99 ± 1.08 µS
     """
 
     name: str

@@ -78,7 +78,12 @@ class DeviceFile(NamedTuple):
 
 
 def device_names() -> list[str]:
-    """Names of the presets that come with the package."""
+    """Names of the presets that come with the package.
+
+    Examples:
+        >>> "reram_cmo" in device_names()
+        True
+    """
     return sorted(entry.name.removesuffix(".yaml") for entry in _PRESETS.iterdir() if entry.name.endswith(".yaml"))
 
 
@@ -91,6 +96,11 @@ def load_device(name: str, **constants: Any) -> Device:
 
     Raises:
         UserError: the name, the law or a constant is unknown, or a value is out of range.
+
+    Examples:
+        >>> device = load_device("reram_cmo", g_max_us=60.0)
+        >>> device.name, device.g_min_us, device.g_max_us
+        ('reram_cmo', 9.0, 60.0)
     """
     return read_device_file(name).device(constants)
 

@@ -67,6 +67,12 @@ class Encoding:
 
     Raises:
         UserError: a value can't be, or does not go with another.
+
+    Examples:
+        >>> import torch
+        >>> encoding = Encoding(mapping="differential", kappa=2.0)
+        >>> encoding.window_position(torch.tensor([-0.5, 1.0])).tolist()
+        [-0.5, 1.0]
     """
 
     mapping: str = "differential"
