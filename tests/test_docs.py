@@ -116,7 +116,7 @@ def test_results_link_to_what_is_there():
 
 def build(config, site) -> subprocess.CompletedProcess[str]:
     """``mkdocs build`` as scripts/docs does it."""
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-f", str(config), "-d", str(site)]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", str(config), "-d", str(site)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
 

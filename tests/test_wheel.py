@@ -80,7 +80,7 @@ def test_it_says_what_it_is(installed):
     (folder,) = installed.glob("*.dist-info")
     metadata = message_from_string((folder / "METADATA").read_text())
     assert metadata["License-Expression"] == "Apache-2.0" and (folder / "licenses" / "LICENSE").is_file()
-    assert set(metadata.get_all("Provides-Extra")) == {"wandb", "onnx", "test"}
+    assert set(metadata.get_all("Provides-Extra")) == {"docs", "onnx", "test", "wandb"}
     assert len(metadata.get_all("Classifier")) >= 5 and metadata["Keywords"]
     assert "Typing :: Typed" in metadata.get_all("Classifier")
     (script,) = PathDistribution(folder).entry_points
