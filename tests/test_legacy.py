@@ -84,8 +84,8 @@ def test_finetuned_weights_age_as_they_did(name, file, tmp_path):
     assert_rows_close(values_of(tmp_path / "legacy" / "version_0" / "rows.csv"), expected(name)["rows"])
 
 
-#: Cells with a curve, whose noise is exact through it since (CHANGELOG.md); with a reference column, too; and outputs of
-#: converters, whose noise is drawn as that of weights is since.
+#: Cells with a curve, whose noise is exact through it since (CHANGELOG.md); with a reference column, too; and outputs
+#: of converters, whose noise is drawn as that of weights is since.
 NOISE_HAS_CHANGED = {"differential": 0.2, "excluded": 0.2, "converters": 0.4}  # share of the outputs' norm
 
 

@@ -25,7 +25,8 @@ TINY = ROOT / "recipes" / "sweeps" / "quickstart.yaml"
 
 
 def test_there_are_sweeps():
-    assert {path.stem for path in SWEEPS} == {"biased_lenet5", "cifar10_crossbars", "cifar10_retention_range", "quickstart"}
+    names = {"biased_lenet5", "cifar10_crossbars", "cifar10_retention_range", "quickstart"}
+    assert {path.stem for path in SWEEPS} == names
 
 
 @pytest.mark.parametrize("file", SWEEPS, ids=lambda path: path.stem)
