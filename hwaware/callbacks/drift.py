@@ -171,7 +171,8 @@ class DriftEvaluation(Callback):
         networks = {name: network for name, network in named.items() if network is not None}
         missing = [name for name in self.networks if given[name] is None]
         if missing and networks:
-            rank_zero_info(f"left out, since no such weights are given: {', '.join(missing)}")
+            whose = "digital" if finetuned is None else "finetuned"
+            rank_zero_info(f"left out: {', '.join(missing)}, since the weights that are given are a {whose} network's")
         if not networks:
             raise UserError("there is no network to age: evaluation.networks names none of those that are given.")
         return networks
