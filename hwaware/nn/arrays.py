@@ -43,8 +43,7 @@ def converted(layer: AnalogLayer, input: Tensor, converters: Converters) -> Tens
         layer.observer(driving, of_parts)
         output = sum(found[1:], start=found[0])
     else:
-        _, y_max = limits(layer)
-        y_max = y_max if len(y_max) == len(driving) else y_max * len(driving)
+        y_max = _for_each(limits(layer)[1], driving)
         noisy = layer.training or layer._output_draws is not None
         of_sums = [factor * limit for factor in factors for limit in y_max]
         output = read(converters, sums(), of_sums, noisy, layer._output_draws)
@@ -66,6 +65,11 @@ def limits(layer: AnalogLayer) -> tuple[tuple[Limit, ...], tuple[Limit, ...]]:
         x_max if x_log is None else x_log.exp().unbind(),
         y_max if y_log is None else y_log.exp().unbind(),
     )
+
+
+def _for_each(limits: tuple[Limit, ...], parts: Sequence[Tensor]) -> tuple[Limit, ...]:
+    """A range for each part of the rows, of theirs or of the one that all share."""
+    return limits if len(limits) == len(parts) else limits * len(parts)
 
 
 def _sums(layer: AnalogLayer, inputs: Sequence[Tensor], weight: Tensor, noisy: bool) -> Iterator[Tensor]:
@@ -106,8 +110,7 @@ def _input_slices(
     """What drives each part at a time, which add up to all of it; and how much more it stands for than the last."""
     if converters.dac_slice_bits is None or converters.dac_bits is None or layer.ranges is None:
         return [(1.0, driving)]
-    x_max, _ = limits(layer)
-    x_max = x_max if len(x_max) == len(driving) else x_max * len(driving)
+    x_max = _for_each(limits(layer)[0], driving)
     bits, at_a_time = converters.dac_bits, converters.dac_slice_bits
     sliced = [digits(x, limit, bits, at_a_time) for x, limit in zip(driving, x_max, strict=True)]
     factors = [float(2 ** (at_a_time * k)) for k in range(len(sliced[0]))]
@@ -170,7 +173,7 @@ def exact_digits(layer: AnalogLayer) -> tuple[Tensor, Tensor]:
     """Of a layer's exact weights what :meth:`hwaware.hardware.Hardware.digit_weights` gives."""
     hardware, scale = layer.hardware, layer.weight_scale()
     v = hardware.encoding.window_position(normalised(layer.latent().float(), scale))
-    return layer.hardware.digit_weights(hardware.encode(v), scale)
+    return hardware.digit_weights(hardware.encode(v), scale)
 
 
 def _constant_part(layer: AnalogLayer, driving: Sequence[Tensor], constant: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ class RangeParameters(nn.Module):
             arrays = len(layer.tiling.parts) if converters.per_array else 1
             bits = {"x": converters.dac_bits, "y": converters.adc_bits}
             for key in (key for key, given in bits.items() if given is not None):
-                self.logs[f"{name}/{key}".replace(".", "/")] = nn.Parameter(torch.full((arrays,), torch.nan))
+                self.logs[_key(name, key)] = nn.Parameter(torch.full((arrays,), torch.nan))
             self._layers[name] = layer
         if not self.logs:
             raise UserError(
@@ -63,7 +63,7 @@ class RangeParameters(nn.Module):
             )
 
     def _of(self, name: str) -> tuple[Tensor | None, Tensor | None]:
-        x, y = (f"{name}/{key}".replace(".", "/") for key in "xy")
+        x, y = (_key(name, key) for key in "xy")
         return self.logs[x] if x in self.logs else None, self.logs[y] if y in self.logs else None
 
     @torch.no_grad()
@@ -97,3 +97,8 @@ class RangeParameters(nn.Module):
     def pull(self) -> Tensor:
         """Sum of all logarithms, 0-dim."""
         return torch.stack([log.sum() for log in self.logs.values()]).sum()
+
+
+def _key(name: str, which: str) -> str:
+    """Of a layer's range: a name that parameters may have, which takes no dots."""
+    return f"{name}/{which}".replace(".", "/")
