@@ -23,10 +23,10 @@ def _linear(wires, mapping="differential", **settings):
     return model
 
 
-def _by_nodes(chip, x, age_s):
+def _by_nodes(layer, cells, x):
     """The layer's outputs from a nodal solution of each of its arrays: 10 of its rows, and four outputs or fewer."""
-    hardware = chip.targets["0"].hardware
-    plus, minus = (g.T.numpy() for g in chip.conductances_at("0", age_s))
+    hardware = layer.hardware
+    plus, minus = (g.T.numpy() for g in cells)
     width = hardware.device.g_max_us - hardware.device.g_min_us
     found = np.zeros((len(x), 6))
     for rows in (slice(0, 10), slice(10, 20), slice(20, 30)):
@@ -35,7 +35,7 @@ def _by_nodes(chip, x, age_s):
             array = pairs.reshape(len(pairs), -1)
             current = currents_ua(array, x[:, rows].numpy(), WIRES.segment_ohm, WIRES.driver_ohm)
             found[:, outputs] += (current[:, 0::2] - current[:, 1::2]) / width
-    return found * chip.targets["0"].scale.item()
+    return torch.tensor(found * layer.weight_scale().item()).float()
 
 
 def test_a_chip_computes_what_a_nodal_solution_does():
@@ -46,7 +46,7 @@ def test_a_chip_computes_what_a_nodal_solution_does():
     ideal = Chip.program(_linear(None), seed=7)
     with ideal.at(3600.0) as without, torch.no_grad():
         dropped = (without(x) - found).norm()
-    exact = torch.tensor(_by_nodes(chip, x, 3600.0)).float()
+    exact = _by_nodes(model[0], chip.conductances_at("0", 3600.0), x)
     assert (found - exact).norm() < 2e-3 * dropped and dropped > 0.01 * exact.norm()
     assert all(a.equal(b) for a, b in zip(chip.conductances_at("0", 9.0), ideal.conductances_at("0", 9.0), strict=True))
 
@@ -60,6 +60,9 @@ def test_exact_weights_are_seen_through_the_wires_in_every_mode():
             torch.testing.assert_close(model(x), validated)
         trained = model.train()(x)
     drop = (ideal - validated).norm()
+    layer = model[0]
+    position = layer.hardware.encoding.window_position(layer.latent().detach() / layer.weight_scale())
+    assert (validated - _by_nodes(layer, layer.hardware.encode(position), x)).norm() < 2e-3 * drop
     assert drop > 0.01 * ideal.norm() and (trained - validated).norm() < 0.05 * drop
     install_noise(model, TrainingNoise("device"))
     model(x).sum().backward()
