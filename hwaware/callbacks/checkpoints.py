@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from hwaware.errors import UserError
 from hwaware.results.files import replacing
-from hwaware.signals import Noted, Stopped, release_launched
+from hwaware.system.signals import Noted, Stopped, release_launched
 
 
 class WholeCheckpoints(TorchCheckpointIO):

@@ -19,7 +19,7 @@ from hwaware.evaluation.resume import PartialRows
 from hwaware.evaluation.run import Run
 from hwaware.evaluation.settings import EvaluationSettings
 from hwaware.hardware import HardwareOptions, Placement
-from hwaware.names import check_name
+from hwaware.system.names import check_name
 from hwaware.nn import merge_adapters, to_digital
 from hwaware.nn.adapters import adapter_state, split_adapters
 from hwaware.report.labels import age_label, device_slug

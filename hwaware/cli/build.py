@@ -103,7 +103,7 @@ def _trainer(settings: Namespace, own: list[Any]) -> Trainer:
 
 
 class OwnSigterm(_SignalConnector):
-    """Lightning's handling of signals, without that of SIGTERM: :mod:`hwaware.signals` has its own.
+    """Lightning's handling of signals, without that of SIGTERM: :mod:`hwaware.system.signals` has its own.
 
     Lightning's ends a run with status 0; and its handler waits for all processes, forever where these are in the midst
     of something else that they have to do together.

@@ -8,7 +8,7 @@ from typing import Any
 from hwaware.cli.recipes import with_ancestors
 from hwaware.cli.spelled import spelled_out
 from hwaware.errors import UserError
-from hwaware.reading import NotYamlError, parse_yaml, read_yaml
+from hwaware.system.reading import NotYamlError, parse_yaml, read_yaml
 
 _RECIPE = ("config", "c")
 
@@ -26,7 +26,7 @@ def read_given(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         arguments: what follows the command's name.
 
     Raises:
-        UserError: a recipe can't be read, or a value is beyond the limits of :mod:`hwaware.reading`.
+        UserError: a recipe can't be read, or a value is beyond the limits of :mod:`hwaware.system.reading`.
     """
     settings: dict[str, Any] = {}
     words, left = [], list(arguments)

@@ -10,7 +10,7 @@ from jsonargparse import Namespace
 
 from hwaware.cli.parser import StrictParser, runs_folder
 from hwaware.errors import UserError
-from hwaware.reading import parse_yaml, read_yaml
+from hwaware.system.reading import parse_yaml, read_yaml
 
 #: What decides on a run's steps but for how many there are: of another, a checkpoint means something else.
 _DECIDING = (

@@ -12,7 +12,7 @@ from hwaware.cli.spelled import spelled_options
 from hwaware.commands import COMMANDS, listing, load
 from hwaware.errors import UserError, nearest
 from hwaware.results.provenance import begin_command, commit
-from hwaware.signals import Stopped, stopping
+from hwaware.system.signals import Stopped, stopping
 
 #: Of an error in other packages' words.
 _LONG = 300

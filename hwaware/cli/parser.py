@@ -20,7 +20,7 @@ from hwaware.cli.spelled import spelled_text
 from hwaware.commands import COMMANDS
 from hwaware.commands.packaged import BASED_ON
 from hwaware.errors import UserError
-from hwaware.names import check_name
+from hwaware.system.names import check_name
 from hwaware.tasks import HardwareAwareTask
 
 # Lightning's own use of torch, which nobody here can change.

@@ -9,7 +9,7 @@ from jsonargparse import ActionConfigFile
 
 from hwaware.commands.packaged import BASED_ON, found_recipe, nearest_recipe
 from hwaware.errors import UserError
-from hwaware.reading import read_yaml
+from hwaware.system.reading import read_yaml
 
 
 def with_ancestors(path: str | Path) -> list[Path]:

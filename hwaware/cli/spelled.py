@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from hwaware.errors import UserError
-from hwaware.reading import AGE, NotYamlError, parse_yaml, seconds
+from hwaware.system.reading import AGE, NotYamlError, parse_yaml, seconds
 from hwaware.results.repairs import with_classes
 
 #: Words that Python keeps to itself, and the argument's name.

@@ -11,7 +11,7 @@ from hwaware.errors import UserError
 from hwaware.evaluation.run import Run
 from hwaware.export.weights import finetuned_for, load_weights
 from hwaware.results.row import Row
-from hwaware.signals import with_launched
+from hwaware.system.signals import with_launched
 from hwaware.tasks import HardwareAwareTask
 
 

@@ -9,7 +9,7 @@ from hwaware.callbacks import DriftEvaluation
 from hwaware.commands.going_on import says_how_to_go_on
 from hwaware.commands.steps import say_data, try_data
 from hwaware.errors import UserError
-from hwaware.signals import with_launched
+from hwaware.system.signals import with_launched
 from hwaware.tasks import HardwareAwareTask
 
 

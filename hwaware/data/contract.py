@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hwaware.errors import UserError
-from hwaware.names import check_name
+from hwaware.system.names import check_name
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule

@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from hwaware.errors import UserError
-from hwaware.signals import ignore_signals
+from hwaware.system.signals import ignore_signals
 
 # The samplers derive from DistributedSampler because Lightning then leaves them in place, and tells them the epoch.
 

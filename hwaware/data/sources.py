@@ -20,7 +20,7 @@ from hwaware.data.labelled import Images, Subset
 from hwaware.data.subsets import DIGITS_TEST_SEED, FLAT_TEST_SEED, stratified_subset
 from hwaware.data.tables import ParquetImages, TableImages, words_in
 from hwaware.errors import UserError, nearest
-from hwaware.offline import no_retries_without_network
+from hwaware.system.offline import no_retries_without_network
 
 # Images set aside to calibrate with are what there is to fit on, where there is no training set.
 _SPLIT_NAMES = {"train": ("train", "calibration"), "val": ("val", "validation", "valid"), "test": ("test",)}

@@ -12,7 +12,7 @@ from typing import Any
 from hwaware.data.questions import Question, key_of, read_question
 from hwaware.data.sources import from_hub
 from hwaware.errors import UserError
-from hwaware.reading import read_json_or_lines
+from hwaware.system.reading import read_json_or_lines
 
 #: Names of a split's files; what SQuAD calls dev is the test set here.
 _FILES = {

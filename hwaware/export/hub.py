@@ -21,7 +21,7 @@ from hwaware.hardware import placement_from_plain
 from hwaware.models import build_model
 from hwaware.models.hub import HUB, WEIGHTS, weights_file
 from hwaware.nn import Measured, convert
-from hwaware.offline import no_retries_without_network
+from hwaware.system.offline import no_retries_without_network
 from hwaware.report.labels import age_label, metric_label
 from hwaware.report.tables import markdown_table
 from hwaware.results.csv import write_rows

@@ -26,7 +26,7 @@ import yaml
 
 from hwaware.errors import UserError, nearest, nearest_yaml
 from hwaware.hardware.hardware import Hardware
-from hwaware.reading import read_yaml
+from hwaware.system.reading import read_yaml
 
 _KEYS = ("network", "device", "encoding", "layers", "plan")
 

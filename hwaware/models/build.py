@@ -17,7 +17,7 @@ from hwaware.errors import UserError, nearest
 from hwaware.models.hub import HUB
 from hwaware.models.keys import adapted_by_timm, misfit, with_own_keys
 from hwaware.models.weight_files import read_weights
-from hwaware.offline import no_retries_without_network
+from hwaware.system.offline import no_retries_without_network
 
 
 def build_model(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hwaware.errors import UserError
-from hwaware.offline import no_retries_without_network
+from hwaware.system.offline import no_retries_without_network
 
 #: Before the name of a repository on the hub, as timm writes it: ``hf-hub:USER/NAME``, or ``…@REVISION``.
 HUB = "hf-hub:"

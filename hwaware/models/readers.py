@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from hwaware.errors import UserError, nearest
 from hwaware.models.build import load_weights
 from hwaware.models.hub import weights_file
-from hwaware.offline import no_retries_without_network
+from hwaware.system.offline import no_retries_without_network
 from hwaware.results.files import is_hub_name
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from hwaware.cli.parser import parse
 from hwaware.cli.spelled import spelled_options, spelled_out, spelled_text
 from hwaware.commands import load
 from hwaware.errors import UserError
-from hwaware.reading import seconds
+from hwaware.system.reading import seconds
 from hwaware.report.labels import age_label
 from tests.command_line import FINETUNE
 

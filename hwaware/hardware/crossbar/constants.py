@@ -21,7 +21,7 @@ from hwaware.errors import UserError, nearest, nearest_yaml
 from hwaware.hardware.crossbar.converters import Converters
 from hwaware.hardware.crossbar.costs import ArrayCosts
 from hwaware.hardware.devices.registry import typed
-from hwaware.reading import parse_yaml, read_text
+from hwaware.system.reading import parse_yaml, read_text
 
 _PRESETS = resources.files("hwaware.hardware.crossbar") / "presets"
 

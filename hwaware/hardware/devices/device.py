@@ -18,7 +18,7 @@ from hwaware.hardware.devices.bootstrap import Bootstrap
 from hwaware.hardware.devices.censored import SMALLEST_VARIANCE, censored_exponential, censored_moments
 from hwaware.hardware.devices.die_spread import CUT_OFF, DieSpread
 from hwaware.hardware.temperature import acceleration, is_extrapolated
-from hwaware.names import check_name
+from hwaware.system.names import check_name
 
 CLAMPS = ("window", "zero")
 

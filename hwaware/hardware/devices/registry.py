@@ -29,7 +29,7 @@ from hwaware.hardware.devices.laws.relaxation import MeasuredRelaxation
 from hwaware.hardware.devices.laws.retention import LogTimeDrift, RelativeDrift
 from hwaware.hardware.devices.laws.state_drift import StateLogTimeDrift
 from hwaware.hardware.devices.laws.state_variation import StateVariation
-from hwaware.reading import parse_yaml, read_text
+from hwaware.system.reading import parse_yaml, read_text
 
 #: Families of laws by the name that device files use.
 LAWS: dict[str, type[Device]] = {

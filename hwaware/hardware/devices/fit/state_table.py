@@ -12,7 +12,7 @@ from scipy.special import ndtri
 from hwaware.errors import UserError
 from hwaware.hardware.devices.fit.lab_csv import OHMS, SECONDS, SIEMENS, LabCsv, as_word, named, quantity_and_unit
 from hwaware.hardware.devices.fit.readings import PROGRAMMING_ERROR, Readings
-from hwaware.reading import seconds
+from hwaware.system.reading import seconds
 
 #: Cells that each row stands for where the table has no count, and at most: more would only take longer.
 CELLS, MOST_CELLS = 100, 400

@@ -4,7 +4,7 @@ import time
 import pytest
 
 from hwaware.errors import UserError
-from hwaware.reading import parse_json, parse_yaml, read_json, read_text, read_yaml
+from hwaware.system.reading import parse_json, parse_yaml, read_json, read_text, read_yaml
 
 BOMB = "a: &a [1,1,1,1,1,1,1,1,1]\n" + "".join(
     f"{c}: &{c} [{','.join([f'*{before}'] * 9)}]\n" for before, c in zip("abcdefghij", "bcdefghijk", strict=True)

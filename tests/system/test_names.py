@@ -7,7 +7,7 @@ from hwaware.data.contract import ImageInputs
 from hwaware.errors import UserError
 from hwaware.hardware import load_hardware
 from hwaware.hardware.devices import device_from_dict, device_to_dict
-from hwaware.names import check_name
+from hwaware.system.names import check_name
 from tests.command_line import FINETUNE, pretrained_weights
 
 HARMFUL = [

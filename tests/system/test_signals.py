@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from hwaware.cli.main import main
-from hwaware.signals import Noted, Stopped, release_launched, stopping, with_launched
+from hwaware.system.signals import Noted, Stopped, release_launched, stopping, with_launched
 
 
 @pytest.fixture(autouse=True)
