@@ -39,8 +39,7 @@ def main() -> None:
     rows = [
         row
         for row in rows
-        if row.metric == metric
-        and (arguments.networks is None or row.network in arguments.networks)
+        if row.metric == metric and (arguments.networks is None or row.network in arguments.networks)
     ]
     kept = [row for row in rows if row.age_s == age_s]
     if arguments.parameter == "input_range":

@@ -457,9 +457,7 @@ KINDS = {
         _written("sweep.yaml", yaml.safe_dump(SWEEP)), _read_with("hwaware.commands.grid", "read_grid"), YAML
     ),
     "rows": Kind(_rows, _read_rows),
-    "readings": Kind(
-        _written("cells.csv", READINGS), _read_with("hwaware.hardware.devices.fit", "read_measurements")
-    ),
+    "readings": Kind(_written("cells.csv", READINGS), _read_with("hwaware.hardware.devices.fit", "read_measurements")),
     "questions": Kind(_written("train.json", json.dumps(QUESTIONS)), _read_questions, JSON),
     "manifest": Kind(_bundle("bundle.json"), _read_bundle, JSON),
     "bundle": Kind(_bundle("conductances.safetensors"), _read_bundle),

@@ -19,13 +19,13 @@ from hwaware.evaluation.resume import PartialRows
 from hwaware.evaluation.run import Run
 from hwaware.evaluation.settings import EvaluationSettings
 from hwaware.hardware import HardwareOptions, Placement
-from hwaware.system.names import check_name
 from hwaware.nn import merge_adapters, to_digital
 from hwaware.nn.adapters import adapter_state, split_adapters
 from hwaware.report.labels import age_label, device_slug
 from hwaware.results.criteria import LOSS_POINTS, Criteria
 from hwaware.results.row import Row
 from hwaware.results.setting import by_setting
+from hwaware.system.names import check_name
 from hwaware.tasks import HardwareAwareTask
 from hwaware.tasks.of_module import task_of
 

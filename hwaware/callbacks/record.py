@@ -21,8 +21,8 @@ from hwaware.evaluation.run import Run
 from hwaware.evaluation.tracking import log_files
 from hwaware.export.weights import save_weights
 from hwaware.nn.install import eval_mode
-from hwaware.system.reading import as_read
 from hwaware.results.csv import write_csv
+from hwaware.system.reading import as_read
 from hwaware.tasks import HardwareAwareTask
 from hwaware.tasks.of_module import task_of
 

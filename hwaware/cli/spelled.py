@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from hwaware.errors import UserError
-from hwaware.system.reading import AGE, NotYamlError, parse_yaml, seconds
 from hwaware.results.repairs import with_classes
+from hwaware.system.reading import AGE, NotYamlError, parse_yaml, seconds
 
 #: Words that Python keeps to itself, and the argument's name.
 _KEPT = {"evaluation": {"yield": "yield_percent"}}

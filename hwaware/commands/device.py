@@ -17,8 +17,8 @@ from hwaware.hardware import Codes, Device, device_names, load_device
 from hwaware.hardware.devices import device_file, read_device_file
 from hwaware.hardware.encoding.favourability import states_by_error_current
 from hwaware.hardware.load import build_encoding
-from hwaware.system.reading import seconds
 from hwaware.report.labels import age_label
+from hwaware.system.reading import seconds
 
 AGES_S = (0.0, 1.0, 3600.0, 86400.0, 604800.0, 2592000.0, 31536000.0, 315360000.0)
 

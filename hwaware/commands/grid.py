@@ -20,11 +20,11 @@ from hwaware.commands.jobs import as_word
 from hwaware.commands.packaged import found_recipe, nearest_recipe
 from hwaware.commands.processes import run_logged
 from hwaware.errors import UserError, nearest
-from hwaware.system.reading import read_yaml
 from hwaware.results.csv import merge_rows, read_rows, write_csv, write_rows
 from hwaware.results.files import replacing
 from hwaware.results.row import Row
 from hwaware.results.summary import summarise
+from hwaware.system.reading import read_yaml
 
 #: Of a summary, beside the values that were swept.
 _COLUMNS = (

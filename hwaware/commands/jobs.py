@@ -45,8 +45,8 @@ from hwaware.commands import COMMANDS
 from hwaware.commands.packaged import found_recipe, nearest_recipe
 from hwaware.commands.processes import run_logged
 from hwaware.errors import UserError, nearest
-from hwaware.system.reading import read_yaml
 from hwaware.results.files import replacing
+from hwaware.system.reading import read_yaml
 
 NAME = "study.yaml"
 

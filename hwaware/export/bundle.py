@@ -64,9 +64,9 @@ from hwaware.hardware.encoding.scale import normalised
 from hwaware.nn import Measured, analog_layers, convert, to_digital
 from hwaware.nn.adapters import refuse_adapters
 from hwaware.nn.layers import weight_key
-from hwaware.system.reading import read_json
 from hwaware.results.files import new_folder, replacing
 from hwaware.results.provenance import commit
+from hwaware.system.reading import read_json
 
 SCHEMA, SCHEMA_VERSION = "hwaware-bundle", 3
 

@@ -21,13 +21,13 @@ from hwaware.hardware import placement_from_plain
 from hwaware.models import build_model
 from hwaware.models.hub import HUB, WEIGHTS, weights_file
 from hwaware.nn import Measured, convert
-from hwaware.system.offline import no_retries_without_network
 from hwaware.report.labels import age_label, metric_label
 from hwaware.report.tables import markdown_table
 from hwaware.results.csv import write_rows
 from hwaware.results.files import new_folder
 from hwaware.results.row import Row
 from hwaware.results.summary import summarise
+from hwaware.system.offline import no_retries_without_network
 
 #: Metrics by their names on the hub.
 _HUB_METRICS = {"top1": "accuracy"}

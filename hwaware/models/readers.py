@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from hwaware.errors import UserError, nearest
 from hwaware.models.build import load_weights
 from hwaware.models.hub import weights_file
-from hwaware.system.offline import no_retries_without_network
 from hwaware.results.files import is_hub_name
+from hwaware.system.offline import no_retries_without_network
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerFast

@@ -12,8 +12,8 @@ from hwaware.cli.parser import parse
 from hwaware.cli.spelled import spelled_options, spelled_out, spelled_text
 from hwaware.commands import load
 from hwaware.errors import UserError
-from hwaware.system.reading import seconds
 from hwaware.report.labels import age_label
+from hwaware.system.reading import seconds
 from tests.command_line import FINETUNE
 
 TEN_YEARS_S = 315_360_000.0
