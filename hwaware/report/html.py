@@ -6,6 +6,7 @@ import base64
 import csv
 import math
 import platform
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,7 @@ from hwaware.report.dies import die_tables
 from hwaware.report.labels import age_label, assumed_label, points_label, varying_params
 from hwaware.report.learning import plot_learning
 from hwaware.report.side_by_side import best_devices, side_by_side
+from hwaware.report.style import GREY, INK, PAPER
 from hwaware.report.tables import grids
 from hwaware.report.words import in_words
 from hwaware.results.costs import Costs
@@ -37,6 +39,16 @@ Remarks = Mapping[tuple[str, str, str], Sequence[str]]
 
 #: Points below base digital up to which a cell of the table counts as near.
 _NEAR_POINTS = 5.0
+
+#: Colours of figures in a page, light and dark; files beside it have plain ones, which any program reads.
+_THEME = """
+<style>
+svg { --ink: #1b1f24; --muted: #555555; --paper: #ffffff; fill: var(--ink) }
+@media (prefers-color-scheme: dark) { svg { --ink: #e6e8eb; --muted: #a3a9b1; --paper: #1a1d21 } }
+</style>
+"""
+
+_THEMED = {INK: "var(--ink)", GREY: "var(--muted)", PAPER: "var(--paper)"}
 
 #: What a result depends on besides this package.
 _PACKAGES = ("torch", "lightning", "timm", "transformers", "torchmetrics", "numpy")
@@ -140,8 +152,15 @@ def _learning(folder: Path) -> dict[str, str] | None:
 
 
 def _figure(png: Path) -> dict[str, str]:
-    svg = base64.b64encode(png.with_suffix(".svg").read_bytes()).decode()
+    svg = base64.b64encode(_themed(png.with_suffix(".svg").read_text(encoding="utf-8")).encode()).decode()
     return {"source": f"data:image/svg+xml;base64,{svg}", "name": png.stem.replace("_", " ")}
+
+
+def _themed(svg: str) -> str:
+    """A figure in the reader's theme: text, lines and paper change with it, colours of networks suit both."""
+    text = re.sub("|".join(_THEMED), lambda colour: _THEMED[colour[0]], svg)
+    head, tag, rest = text.partition("<defs>")
+    return head + _THEME + tag + rest
 
 
 def _facts(rows: Sequence[Row]) -> dict[str, str]:

@@ -9,20 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from hwaware.errors import UserError
-from hwaware.report.drawing import (
-    COLOURS,
-    MARKERS,
-    accuracy_figure,
-    draw_mean,
-    legend,
-    save,
-)
+from hwaware.report.drawing import accuracy_figure, draw_mean, legend, over_chips, save
 from hwaware.report.labels import age_label, age_labels, heading, line_labels
+from hwaware.report.style import COLOURS, MARKERS, styled
 from hwaware.results.row import Row
 from hwaware.results.setting import LINE, group_by, params_of
 from hwaware.results.summary import Summary, summarise
 
 
+@styled
 def plot_range_sweep(rows: Iterable[Row], path: str | Path, age_s: float) -> Path:
     """Accuracy against the range fraction r for each κ at one age: corrected solid, uncorrected dashed, ± std band.
 
@@ -50,11 +45,12 @@ def plot_range_sweep(rows: Iterable[Row], path: str | Path, age_s: float) -> Pat
         for axis in axes:
             draw_mean(axis, r, summaries, COLOURS[index % 7], label, "--" if uncorrected else "-", MARKERS[index % 5])
     axes[-1].set(xlabel="range fraction r (share of the conductance window in use)", xlim=(0, 1.02))
-    legend(figure, axes[0])
+    legend(figure, axes[0], more=over_chips([one for _, one in points] for points in curves.values()))
     title, conditions = heading(rows, swept=swept)
     return save(figure, axes[0], (f"{title}, age {age_labels(rows)[age_s]}", conditions), path)
 
 
+@styled
 def plot_input_range_sweep(rows: Iterable[Row], path: str | Path) -> Path:
     """Accuracy against the share r of the input voltage range, one line for each age, ± std band.
 
@@ -76,13 +72,14 @@ def plot_input_range_sweep(rows: Iterable[Row], path: str | Path) -> Path:
         for axis in axes:
             draw_mean(axis, r, summaries, COLOURS[index % 7], label, "-", MARKERS[index % 5])
     axes[-1].set(xlabel="input range r (share of the voltage range in use)", xlim=(0, 1.02))
-    legend(figure, axes[0])
+    legend(figure, axes[0], more=over_chips([one for _, one in points] for points in ages.values()))
     title, conditions = heading(rows, swept=("converters",))
     fixed = [one for one in params_of(rows[0].device_params)["converters"].items() if one[0] != "input_range"]
     conditions = f"{conditions} · {', '.join(f'{name} = {value:g}' for name, value in fixed)}"
     return save(figure, axes[0], (title, conditions), path)
 
 
+@styled
 def plot_adc_sweep(rows: Iterable[Row], path: str | Path) -> Path:
     """Accuracy against the ADCs' bits, one line for each number of an array's rows and network, ± std band.
 
@@ -109,7 +106,7 @@ def plot_adc_sweep(rows: Iterable[Row], path: str | Path) -> Path:
         for axis in axes:
             draw_mean(axis, bits, summaries, COLOURS[index % 7], label, style, MARKERS[index % 5])
     axes[-1].set(xlabel="bits of the ADC", xticks=sorted({bits for points in lines.values() for bits, _ in points}))
-    legend(figure, axes[0])
+    legend(figure, axes[0], more=over_chips([one for _, one in points] for points in lines.values()))
     title, conditions = heading(rows, swept=("converters", "rows"))
     return save(figure, axes[0], (f"{title}, age {age_labels(rows)[rows[0].age_s]}", conditions), path)
 
@@ -122,6 +119,7 @@ def _swept_adc(row: Row | Summary) -> tuple[int, int, str]:
     return size, bits, json.dumps({**params, "converters": converters}, sort_keys=True)
 
 
+@styled
 def plot_parameter_sweep(rows: Iterable[Row], parameter: str, path: str | Path) -> Path:
     """Accuracy against a parameter of the device, one line for each network and repair, ± std band.
 
@@ -145,7 +143,7 @@ def plot_parameter_sweep(rows: Iterable[Row], parameter: str, path: str | Path) 
             draw_mean(axis, [value for value, _, _ in points], [one for *_, one in points], COLOURS[index % 7],
                       labels[line], "-", MARKERS[index % 5])  # fmt: skip
     axes[-1].set_xlabel(parameter.replace("_", " "))
-    legend(figure, axes[0])
+    legend(figure, axes[0], more=over_chips(lines.values()))
     title, conditions = heading(rows, swept=(parameter,))
     return save(figure, axes[0], (f"{title}, age {age_labels(rows)[rows[0].age_s]}", conditions), path)
 
