@@ -53,7 +53,7 @@ def plot_accuracy(
     if len(group_by(rows, SETTING)) != 1:
         raise UserError("one figure shows one device with one mapping, metric and data set; select its rows first.")
     lines = group_by(summarise(rows, criteria=criteria), LINE)
-    low = low_label([one.n_chips for line in lines.values() for one in line], criteria)
+    low = low_label([one.n_chips for line in lines.values() for one in line], criteria, rows[0].metric)
     labels = line_labels(rows)
     colours = line_colours(list(labels.items()))
     if len({row.age_s for row in rows}) == 1:
@@ -103,14 +103,16 @@ def plot_costs(rows: Iterable[Row], costs: Costs, path: str | Path, varying: Seq
     if not stored:
         raise UserError("no repair with a cost: there is nothing to draw accuracy against.")
     nothing, edge = 10 ** (math.floor(math.log10(min(stored))) - 0.5), max(stored) * 10**0.5
-    front, best = [], -math.inf
-    for count, summary, _ in sorted(points, key=lambda point: (point[0], -point[1].mean)):
-        if summary.mean > best:
-            best = summary.mean
-            front.append((count or nothing, best))
+    front, least = list[tuple[float, float]](), math.inf
+    for count, summary, _ in sorted(points, key=lambda point: (point[0], point[1].lost)):
+        if summary.lost < least:
+            least = summary.lost
+            front.append((count or nothing, summary.mean))
     figure, axes = accuracy_figure([[summary] for _, summary, _ in points])
     for axis in axes:
-        axis.step(*zip(*front, (edge, best), strict=True), where="post", color=GREY, label="Pareto front", zorder=0.9)
+        axis.step(
+            *zip(*front, (edge, front[-1][1]), strict=True), where="post", color=GREY, label="Pareto front", zorder=0.9
+        )
         for number, (count, summary, line) in enumerate(points):
             marker = MARKERS[number % len(MARKERS)]
             axis.errorbar(count or nothing, summary.mean, bar(summary), color=colours[line], fmt=marker, markersize=5,

@@ -90,11 +90,11 @@ def best_devices(rows: Sequence[Row]) -> list[str]:
     last = max(row.age_s for row in rows)
     when = "just written" if last == 0 else f"after {age_label(last)}"
     for line, same in group_by([row for row in rows if row.method == "none" and row.age_s == last], LINE).items():
-        means = {names[device]: summarise(on)[0].mean for device, on in group_by(same, _DEVICE).items()}
-        if len(means) > 1:
-            best, worst = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
-            most, least = f"{means[best]:.2f} % on {best}", f"{means[worst]:.2f} % on {worst}"
-            sentences.append(f"{labels[line]} {when}: most, {most}; least, {least}.")
+        found = {names[device]: summarise(on)[0] for device, on in group_by(same, _DEVICE).items()}
+        if len(found) > 1:
+            best, *_, worst = sorted(found, key=lambda name: found[name].lost)
+            ends = [f"{found[name].mean:.2f} % on {name}" for name in (best, worst)]
+            sentences.append(f"{labels[line]} {when}: best, {ends[0]}; worst, {ends[1]}.")
     return sentences
 
 

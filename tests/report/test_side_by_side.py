@@ -103,12 +103,12 @@ def test_report_and_files(three, tmp_path):
     sections = write_results(three, tmp_path, {})
     assert len(sections) == 4 and (tmp_path / "plots" / "devices_top1.svg").is_file()
     page = write_report(tmp_path, sections).read_text()
-    titles = re.findall(r"<h2>(.*?)</h2>", page)
+    titles = re.findall(r"<h3>(.*?)</h3>", page[page.index('id="tables"') :])
     assert titles[0].endswith("3 side by side") and len(set(titles[:4])) == 4
-    assert "finetuned after 10 years: most, 91." in page and "least, 88." in page
+    assert "finetuned after 10 years: best, 91." in page and "worst, 88." in page
 
 
 def test_which_device_is_best(three):
     base, finetuned = best_devices(three)
-    assert base.startswith("base after 10 years: most, 88.") and " on offset, scale per tensor, κ = 2." in base
-    assert finetuned.startswith("finetuned after 10 years: most, 91.")
+    assert base.startswith("base after 10 years: best, 88.") and " on offset, scale per tensor, κ = 2." in base
+    assert finetuned.startswith("finetuned after 10 years: best, 91.")
