@@ -108,7 +108,7 @@ def test_life_yield_and_gain_stand_before_the_ages(page):
     head = re.search(r"<thead>.*?</thead>", page, re.DOTALL)[0]
     heads = re.findall(r"<th[^>]*>(.*?)</th>", head)
     assert heads == ["network", "10 years", "of base digital", "life to −1 point", "yield at 10 years",
-                     "over base at 10 years"]  # fmt: skip
+                     "gain over base at 10 years"]  # fmt: skip
 
 
 def test_tables_can_be_taken_along_whole(page, tmp_path):
