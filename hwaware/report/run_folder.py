@@ -52,9 +52,11 @@ def write_results(
     write_summary(folder / "summary.csv", rows, chance, criteria)
     rows = apart(rows)[0]
     varying, sections = varying_params(rows), []
-    for same in several(rows):
+    side_by_side = several(rows)
+    for same in side_by_side:
+        samples = f"_n={same[0].n_samples}" * (sum(one[0].metric == same[0].metric for one in side_by_side) > 1)
         known = (chance or {}).get(same[0].metric)
-        path = folder / "plots" / f"devices_{same[0].metric}.png"
+        path = folder / "plots" / f"devices_{same[0].metric}{samples}.png"
         sections.append(Section(same, [plot_side_by_side(same, path, known)]))
     for same in by_setting(rows).values():
         # A figure has one network where it is repaired in several ways, else all of them.

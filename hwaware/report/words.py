@@ -78,7 +78,7 @@ def _spoken(rows: Sequence[Row]) -> dict[tuple[str, ...], str]:
     spoken = {}
     for line, label in line_labels(rows).items():
         network, plus, repair = label.partition(" + ")
-        spoken[line] = _NETWORKS.get(network, network) + (f" with {repair}" if plus else "")
+        spoken[line] = _NETWORKS.get(network, f"the network {network}") + (f" with {repair}" if plus else "")
     return spoken
 
 

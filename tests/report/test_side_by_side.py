@@ -112,3 +112,10 @@ def test_which_device_is_best(three):
     base, finetuned = best_devices(three)
     assert base.startswith("base after 10 years: best, 88.") and " on offset, scale per tensor, κ = 2." in base
     assert finetuned.startswith("finetuned after 10 years: best, 91.")
+
+
+def test_other_samples_have_a_figure_of_their_own(make_row, tmp_path):
+    rows = [make_row(mapping=mapping, n_samples=n, value=value)
+            for n, value in ((100, 90.0), (200, 50.0)) for mapping in ("differential", "offset")]  # fmt: skip
+    figures = [figure for section in write_results(rows, tmp_path, {}) for figure in section.figures]
+    assert len(set(figures)) == len(figures)
