@@ -53,7 +53,10 @@ _METRICS = {
     "f1": "F1",
     "f1_has_ans": "F1 of answerable questions",
     "f1_must_answer": "F1 when it must answer",
+    "f1_no_ans": "F1 of unanswerable questions",
     "em": "exact match",
+    "em_has_ans": "exact match of answerable questions",
+    "em_no_ans": "exact match of unanswerable questions",
     "balanced": "balanced accuracy",
 }
 

@@ -37,14 +37,13 @@ def plot_sensitivity(found: Sequence[LayerSensitivity], path: str | Path, title:
     drawn = [value for value in (*damage, *bias) if 0 < value < math.inf]
     if drawn:
         axis.set_xscale("log")
-        most = max(value for value in damage if value < math.inf)
-        axis.set_xlim(max(min(drawn), most * _RANGE) / 2, 2 * max(a + b for a, b in zip(damage, spread, strict=True)
-                                                                 if a + b < math.inf))  # fmt: skip
+        ends = [one + std for one, std in zip(damage, spread, strict=True) if one + std < math.inf]
+        axis.set_xlim(max(min(drawn), max(drawn) * _RANGE) / 2, 2 * max(drawn + ends))
         plain_log(axis.xaxis)
         several = any(spread)
         axis.errorbar(damage, places, xerr=spread, fmt="o", color=COLOURS[0], markersize=5, zorder=3,
                       label="one layer in cells" + ", ± 1 std over chips" * several)  # fmt: skip
-        axis.plot(bias, places, "D", color=COLOURS[1], fillstyle="none",
+        axis.plot(bias, places, "D", color=COLOURS[1], fillstyle="none", zorder=4,
                   label="of it by the cells' mean, which parallel cells do not reduce")  # fmt: skip
         legend(figure, axis)
     else:
