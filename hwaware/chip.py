@@ -199,6 +199,12 @@ class Chip:
         return tuple(torch.cat(cells).view(self.targets[name].latent.shape) for cells in blocks)
 
     @torch.no_grad()
+    def targets_us(self, name: str) -> tuple[Tensor, ...]:
+        """Conductances (µS) that a layer's cells were to be written to, as :meth:`conductances_at` has them."""
+        blocks = zip(*self._target_blocks(self.targets[name]), strict=True)
+        return tuple(torch.cat(cells).view(self.targets[name].latent.shape) for cells in blocks)
+
+    @torch.no_grad()
     def reference_at(self, name: str, age_s: float, purpose: str = "evaluation") -> Tensor | None:
         """Conductances (µS, fp32, on the CPU) that a layer's cells are read against at an age (s), as its weight.
 
@@ -293,11 +299,17 @@ class Chip:
         target, die = self.targets[name], self.die(name)
         hardware = target.hardware
         hardware.device.check_age(age_s)
-        v = hardware.encoding.window_position(normalised(target.latent.float(), target.scale)).cpu()
-        draws, parallel = self._draws(target, read=_reading(age_s, purpose)), hardware.encoding.parallel
-        for block in v.flatten().split(_BLOCK):
-            targets = (g.clone() if k else g for g in hardware.encode(block) for k in reversed(range(parallel)))
+        draws = self._draws(target, read=_reading(age_s, purpose))
+        for targets in self._target_blocks(target):
             yield tuple(_age(hardware, die, g, draw, age_s) for g, draw in zip(targets, draws, strict=True))
+
+    def _target_blocks(self, target: Target) -> Iterator[Iterator[Tensor]]:
+        """What the flattened layer's cells are written to, block by block; each tensor is the caller's own."""
+        encoding = target.hardware.encoding
+        v = encoding.window_position(normalised(target.latent.float(), target.scale)).cpu()
+        for block in v.flatten().split(_BLOCK):
+            cells = target.hardware.encode(block)
+            yield (g.clone() if k else g for g in cells for k in reversed(range(encoding.parallel)))
 
 
 def _parallel(key: str, parallel: int) -> list[str]:

@@ -5,7 +5,8 @@
 
 The parameter may also be range_fraction, for several κ, with and without correction of the cell's curve, the
 converters' input_range, for all ages, or their adc_bits, for several array sizes (rows without ADCs are left out).
---metric, --age-s, --networks and --percentile choose among rows (default: the first row's metric and age, all others).
+--metric, --age-s, --networks and --percentile choose among rows (default: the first row's metric and age, all others);
+--chance draws what a network without any knowledge has.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("--age-s", type=float)
     parser.add_argument("--networks", nargs="+", help="default: all")
     parser.add_argument("--percentile", type=float, help="of converters' ranges; default: all")
+    parser.add_argument("--chance", type=float, help="percent; default: not drawn")
     arguments = parser.parse_args()
     rows = read_rows(arguments.rows)
     metric = arguments.metric or rows[0].metric
@@ -43,16 +45,16 @@ def main() -> None:
     ]
     kept = [row for row in rows if row.age_s == age_s]
     if arguments.parameter == "input_range":
-        print(plot_input_range_sweep(rows, arguments.out))
+        print(plot_input_range_sweep(rows, arguments.out, chance=arguments.chance))
     elif arguments.parameter == "adc_bits":
         found = [(row, params_of(row.device_params).get("converters", {})) for row in kept]
         percentile = arguments.percentile
         kept = [row for row, of in found if "adc_bits" in of and percentile in (None, of["percentile"])]
-        print(plot_adc_sweep(kept, arguments.out))
+        print(plot_adc_sweep(kept, arguments.out, chance=arguments.chance))
     elif arguments.parameter == "range_fraction":
-        print(plot_range_sweep(kept, arguments.out, age_s))
+        print(plot_range_sweep(kept, arguments.out, age_s, chance=arguments.chance))
     else:
-        print(plot_parameter_sweep(kept, arguments.parameter, arguments.out))
+        print(plot_parameter_sweep(kept, arguments.parameter, arguments.out, chance=arguments.chance))
 
 
 if __name__ == "__main__":

@@ -284,3 +284,16 @@ def test_repairs_and_bundles_of_a_channel_of_zeros(tmp_path):
     assert state["0/values"].isfinite().all() and not state["0/values"].view(4, 32)[1].any()
     bundle = read_bundle(write_bundle(tmp_path / "bundle", model, "net"))
     assert bundle.scales["0"].flatten()[1] == 0
+
+
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_targets_are_what_cells_without_errors_have(parallel):
+    layer = nn.Linear(5, 4)
+    hardware = load_hardware("reram_cmo", mapping="differential", parallel=parallel)
+    convert(model := nn.Sequential(layer), hardware)
+    chip = Chip.program(model, 2_000_000)
+    targets, written = chip.targets_us("0"), chip.conductances_at("0", 0.0)
+    assert len(targets) == len(written) == 2 * parallel and targets[0].shape == (4, 5)
+    errors = torch.stack(written) - torch.stack(targets)
+    assert 0 < errors.abs().max() < 5  # µS: the programming error
+    assert len({tuple(g.flatten().tolist()) for g in targets}) == 2  # cells in parallel share their target

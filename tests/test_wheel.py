@@ -68,7 +68,8 @@ def test_all_that_the_package_reads_is_inside(installed):
     files = [path for path in (ROOT / "hwaware").rglob("*") if path.is_file() and path.suffix != ".pyc"]
     places = {installed / path.relative_to(ROOT): path for path in files}
     places |= {installed / "hwaware" / path.relative_to(ROOT): path for path in (ROOT / "recipes").rglob("*.yaml")}
-    assert {"pcm.yaml", "isaac.yaml", "report.html.j2", "quickstart.yaml", "py.typed"} <= {path.name for path in places}
+    wanted = {"pcm.yaml", "isaac.yaml", "report.html.j2", "paper.mplstyle", "quickstart.yaml", "py.typed"}
+    assert wanted <= {path.name for path in places}
     for place, path in places.items():
         assert place.is_file() and place.read_bytes() == path.read_bytes(), place
     inside = {path for path in (installed / "hwaware").rglob("*") if path.is_file()}

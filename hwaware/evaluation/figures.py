@@ -1,8 +1,8 @@
-"""Figures of the cells that hold a network."""
+"""Figures of the cells that hold a network: how far they move by state and age, and the curve that they are read by."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +11,15 @@ from torch import nn
 
 from hwaware.chip import CHIP_SEED_START, Chip
 from hwaware.evaluation.law import hardware_labels
-from hwaware.hardware import Hardware
 from hwaware.nn import main_hardware
-from hwaware.report.device_plots import plot_conductances, plot_transform
+from hwaware.report.device_plots import plot_changes, plot_transform
 
-#: Cells in a conductance histogram; more would not change the picture.
-_HISTOGRAM_CELLS = 200_000
+#: Cells in a figure; more would not change the picture.
+_CELLS = 200_000
 
 
 def plot_device(network: nn.Module, ages_s: Sequence[float], folder: Path, name: str) -> list[Path]:
-    """Plots hardware with a converted network in it: conductances at each age on one chip, and the weight curve.
+    """Plots hardware with a converted network in it: how a chip's cells change by state and age, and the curve.
 
     Args:
         network: converted; of its layers those on the hardware of most weights are drawn.
@@ -29,15 +28,16 @@ def plot_device(network: nn.Module, ages_s: Sequence[float], folder: Path, name:
         name: tells the hardware from others in file names.
     """
     chip, hardware = Chip.program(network, CHIP_SEED_START), main_hardware(network)
-    samples, of = {age_s: _conductances(chip, hardware, age_s) for age_s in ages_s}, hardware_labels(hardware)
+    of, held = hardware_labels(hardware), [name for name, one in chip.targets.items() if one.hardware == hardware]
+    targets = _some(g for name in held for g in chip.targets_us(name))
+    aged = {age_s: _some(g for name in held for g in chip.conductances_at(name, age_s)) for age_s in ages_s}
     return [
-        plot_conductances(samples, of, folder / "plots" / f"conductances_{name}.png"),
+        plot_changes(targets, aged, of, folder / "plots" / f"cells_{name}.png"),
         plot_transform(of, folder / "plots" / f"transform_{name}.png"),
     ]
 
 
-def _conductances(chip: Chip, hardware: Hardware, age_s: float) -> np.ndarray:
-    """Those (µS) of a chip's cells on some hardware, or of enough of them."""
-    held = [name for name, target in chip.targets.items() if target.hardware == hardware]
-    cells = torch.cat([g.flatten() for name in held for g in chip.conductances_at(name, age_s)])
-    return cells[:: max(1, len(cells) // _HISTOGRAM_CELLS)].numpy()
+def _some(cells: Iterable[torch.Tensor]) -> np.ndarray:
+    """Their conductances (µS), or those of enough of them."""
+    every = torch.cat([g.flatten() for g in cells])
+    return every[:: max(1, len(every) // _CELLS)].numpy()

@@ -11,14 +11,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.table import Table
 
-from hwaware.report.device_plots import LawCurve, draw_bands, draw_law
-from hwaware.report.drawing import COLOURS, GREY, new_figure, save_moments, shades
+from hwaware.report.age_axis import label_ages, round_ages
+from hwaware.report.device_plots import LawCurve, draw_bands, draw_law, save_moments
+from hwaware.report.drawing import new_figure, patch, shades
 from hwaware.report.labels import age_label
+from hwaware.report.style import COLOURS, GREY, styled
 from hwaware.results.agreement import Agreement
 from hwaware.results.setting import DeviceLabels, group_by
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+#: How far (decades) dots of one age stand beside one another, so that none hides another.
+_BESIDE = 0.06
+
+#: Half a 95 % interval in standard errors.
+_Z_95 = 1.959964
 
 
 @dataclass(frozen=True)
@@ -81,43 +89,68 @@ def agreement_table(rows: Sequence[Agreement]) -> Table:
     return by_age
 
 
+@styled
 def plot_over_time(law: FittedLaw, rows: Sequence[Agreement], path: Path) -> Path:
     """Mean shift and standard deviation against age, a line per target; as measured, where it was, in dots."""
-    figure, axes = new_figure(rows=2, height=6.6, heights=(1, 1))
+    figure, axes = new_figure(rows=2, height=4.4, heights=(1, 1))
     courses = group_by(law.courses, ["target_us"])
-    for (target, own), colour in zip(courses.items(), shades(len(courses)), strict=True):
+    for number, ((target, own), colour) in enumerate(zip(courses.items(), shades(len(courses)), strict=True)):
+        beside = _BESIDE * (number - (len(courses) - 1) / 2)
         here = [one for one in rows if one.target_us == target and one.time_s > 0 and one.cells]
-        _draw_measured(axes, [one.time_s for one in here], here, colour)
+        _draw_measured(axes, [math.log10(one.time_s) + beside for one in here], here, colour)
         for course in own:
             style, label = "--" if course.extrapolated else "-", f"{target:.4g} µS" if course is own[0] else None
-            axes[0].plot(course.age_s, course.shift_us, style, color=colour, linewidth=1.6, label=label)
-            axes[1].plot(course.age_s, course.std_us, style, color=colour, linewidth=1.6)
-            draw_bands(axes, course.age_s, (course.shift_us, course.std_us), course.open_us, colour)
+            log_s = np.log10(course.age_s)
+            axes[0].plot(log_s, course.shift_us, style, color=colour, label=label)
+            axes[1].plot(log_s, course.std_us, style, color=colour)
+            draw_bands(axes, log_s, (course.shift_us, course.std_us), course.open_us, colour)
     (first, last), (youngest, oldest) = law.measured_s, law.shown_s
-    last = last or youngest
     for axis in axes:
-        axis.set_xscale("log")
-        for start, end in ((youngest, first), (last, oldest)):
+        for start, end in ((youngest, first), (last or youngest, oldest)):
             if start < end:
-                axis.axvspan(start, end, color=GREY, alpha=0.15, linewidth=0, label=None)
-    axes[0].text(math.sqrt(last * oldest), 1.01, "extrapolated", transform=axes[0].get_xaxis_transform(), ha="center",
-                 va="bottom", fontsize=9, color=GREY)  # fmt: skip
-    return save_moments(figure, axes, "age (s)", _heading(law), path)
+                axis.axvspan(math.log10(start), math.log10(end), color=GREY, alpha=0.15, linewidth=0)
+    label_ages(axes[1], round_ages(youngest, oldest))
+    states = {one.target_us for one in rows if one.cells}
+    drawn = f"{len(courses)} of {len(states)} states" if len(courses) < len(states) else "all states"
+    more = [*_legend(law), patch("ages that were not measured")]
+    return save_moments(figure, axes, "", _heading(law, drawn), path, more=more)
 
 
+@styled
 def plot_by_state(law: FittedLaw, rows: Sequence[Agreement], path: Path) -> Path:
     """Mean shift and standard deviation against the target, a line per age; age 0 is the programming error."""
-    figure, axes = new_figure(rows=2, height=6.6, heights=(1, 1))
-    for curve, colour in zip(law.curves, _colours(law.curves, {one.time_s for one in rows if one.cells}), strict=True):
+    figure, axes = new_figure(rows=2, height=4.4, heights=(1, 1))
+    measured_s = {one.time_s for one in rows if one.cells}
+    for curve, colour in zip(law.curves, _colours(law.curves, measured_s), strict=True):
         here = [one for one in rows if one.time_s == curve.age_s and one.cells]
         draw_law(axes, curve, law.of, colour)
         _draw_measured(axes, [one.target_us for one in here], here, colour)
-    return save_moments(figure, axes, "target conductance (µS)", _heading(law), path)
+    count = sum(curve.age_s in measured_s for curve in law.curves)
+    drawn = f"{count} of {len(measured_s)} measured ages" if count < len(measured_s) else "all measured ages"
+    return save_moments(figure, axes, "target conductance (µS)", _heading(law, drawn), path, more=_legend(law))
 
 
 def _draw_measured(axes: Sequence[Axes], x: Sequence[float], rows: Sequence[Agreement], colour: Any) -> None:
-    axes[0].plot(x, [one.measured_shift_us for one in rows], "o", color=colour, markersize=4)
-    axes[1].plot(x, [one.measured_std_us for one in rows], "o", color=colour, markersize=4)
+    """Dots, with 95 % intervals by how many cells they are of."""
+    for axis, kind, scale in ((axes[0], "measured_shift_us", 1.0), (axes[1], "measured_std_us", math.sqrt(0.5))):
+        error = [_Z_95 * scale * one.measured_std_us / math.sqrt(max(one.cells - 1, 1)) for one in rows]
+        values = [getattr(one, kind) for one in rows]
+        axis.errorbar(x, values, error, fmt="o", color=colour, markersize=3, linewidth=0.8, capsize=1.5)
+
+
+def _legend(law: FittedLaw) -> list[Any]:
+    """What dots, lines and bands are."""
+    from matplotlib.lines import Line2D
+
+    bands = any(one.open_us is not None for one in law.courses)
+    return [
+        Line2D(
+            [], [], color=GREY, marker="o", markersize=3, linestyle="none", label="measured, 95 % interval over cells"
+        ),
+        Line2D([], [], color=GREY, label="fitted"),
+        Line2D([], [], color=GREY, linestyle="--", label="extrapolated"),
+        *[patch("95 % interval of the fit (cells drawn with replacement)", alpha=0.2)] * bands,
+    ]
 
 
 def _colours(curves: Sequence[LawCurve], measured_s: set[float]) -> Iterator[Any]:
@@ -127,13 +160,10 @@ def _colours(curves: Sequence[LawCurve], measured_s: set[float]) -> Iterator[Any
     return (next(shade) if one else COLOURS[1] for one in measured)
 
 
-def _heading(law: FittedLaw) -> tuple[str, str]:
+def _heading(law: FittedLaw, drawn: str) -> tuple[str, str]:
     first, last = map(age_label, law.measured_s)
     ages = f"just written and {first} to {last}" if law.measured_s[1] else "just written"
-    parts = [f"{law.read}, {ages}", "dots measured, lines fitted, dashed extrapolated"]
-    if any(one.open_us is not None for one in law.courses):
-        parts.append("bands: 95 % intervals by fits to cells drawn with replacement")
-    return f"{law.of.device}: {law.form}", " · ".join(parts)
+    return f"{law.of.device}: {law.form}", f"{law.read}, {ages} · drawn: {drawn}"
 
 
 def _pooled(rows: Sequence[Agreement], kind: str) -> float:

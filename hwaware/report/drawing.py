@@ -1,19 +1,16 @@
-"""What all figures share: axes, colours, legends, and saving as PNG without a display and as SVG beside it.
-
-The SVG follows the reader's theme.
-"""
+"""What figures share: axes, lines of means, legends, and saving as PNG without a display and as SVG beside it."""
 
 from __future__ import annotations
 
 import io
 import math
-import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwaware.report.labels import metric_label
+from hwaware.report.style import GREY, INK, WIDTH_IN
 from hwaware.results.files import replacing
 from hwaware.results.summary import Summary
 
@@ -22,77 +19,55 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-# Okabe and Ito's colours, which the colour-blind can tell apart. A network keeps its colour from figure to figure.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-GREY = "#555555"
-
-MARKERS = "os^Dv"
-DASHES = ("-", "--", ":", "-.")
-
-
 #: A curve further below base digital than this many points would flatten those that stay above.
 _ZOOM_POINTS = 12.0
 
-#: Characters of a legend's one label that an inch of the figure's width holds.
-_LEGEND_CHARACTERS = 11
+#: Characters of bold headings, of their second lines and of a legend's one label that an inch holds.
+_HEADING_CHARACTERS, _SECOND_CHARACTERS, _LEGEND_CHARACTERS = 12.5, 16.5, 14
 
 #: Height of a legend that figures have room for; they grow with a higher one.
-_LEGEND_INCHES = 0.9
+_LEGEND_INCHES = 0.5
 
 
 def new_figure(
-    rows: int = 1,
-    height: float = 4.8,
-    width: float = 8.0,
-    heights: Sequence[float] = (1,),
-    sharex: bool = True,
-    sharey: bool = False,
+    rows: int = 1, height: float = 3.0, heights: Sequence[float] = (1,), sharex: bool = True, sharey: bool = False
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of so many axes below one another; sizes in inches."""
+    """A figure of so many axes below one another, as high (inches) as asked and as wide as all."""
     # Built without pyplot: no global state, no display, nothing to close.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained", dpi=150)
+    figure = Figure(figsize=(WIDTH_IN, height), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = list(figure.subplots(rows, 1, sharex=sharex, sharey=sharey, squeeze=False, height_ratios=heights)[:, 0])
-    for axis in axes:
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(axis="y", alpha=0.25)
-        axis.set_axisbelow(True)
-    return figure, axes
+    return figure, list(
+        figure.subplots(rows, 1, sharex=sharex, sharey=sharey, squeeze=False, height_ratios=heights)[:, 0]
+    )
 
 
-def accuracy_figure(lines: list[list[Summary]]) -> tuple[Figure, list[Axes]]:
-    """Axes with base digital for these lines; where some fall far below the rest, a close-up above the whole range."""
+def accuracy_figure(lines: list[list[Summary]], chance: float | None = None) -> tuple[Figure, list[Axes]]:
+    """Axes with base digital and chance for these lines; where some fall far below the rest, a close-up on top.
+
+    Chance (percent) is drawn where it is nearer than what the lines have lost.
+    """
     base = lines[0][0].base_digital
     floor = base - _ZOOM_POINTS
     split = _splits(lines, floor)
-    figure, axes = new_figure(rows=2 if split else 1, height=6.4 if split else 4.8, heights=(2.4, 1) if split else (1,))
+    figure, axes = new_figure(rows=2 if split else 1, height=4.2 if split else 3.1, heights=(2.4, 1) if split else (1,))
     for axis in axes:
-        axis.axhline(base, color="black", linewidth=1.2, label="base digital", zorder=0.9)
+        axis.axhline(base, color=INK, linewidth=1.0, label="base digital", zorder=0.9)
+    lowest = min(one.mean for line in lines for one in line)
+    if chance is not None and base - lowest > 0.5 * (base - chance):
+        axes[-1].axhline(chance, color=GREY, linewidth=1.0, linestyle=(0, (1, 3)), zorder=0.9)
+        axes[0].plot([], [], color=GREY, linewidth=1.0, linestyle=(0, (1, 3)), label=f"chance ({chance:.3g} %)")
     axes[0].set_ylabel(sentence(f"{metric_label(lines[0][0].metric)} (%)"))
     if split:
         near = [one for line in lines for one in line if one.mean > floor]
-        low = [value for one in near for value in (one.shown_low, one.mean - band(one), one.drift_free)]
-        shown = [base, *(one.mean + band(one) for one in near), *(max(value, floor) for value in low)]
+        low = [value for one in near for value in (one.shown_low, span(one)[0], one.drift_free)]
+        shown = [base, *(span(one)[1] for one in near), *(max(value, floor) for value in low)]
         axes[0].set_ylim(*limits(shown))
-        axes[1].set_ylabel("whole range (%)")
+        axes[1].set_ylabel("0–100 %")
         axes[1].set_ylim(0, 102)
     return figure, axes
-
-
-def save_moments(
-    figure: Figure, axes: Sequence[Axes], against: str, heading: tuple[str, str], path: str | Path
-) -> Path:
-    """Finishes and writes a figure of conductances' mean shift (above) and standard deviation (below)."""
-    axes[0].axhline(0, color=GREY, linewidth=0.8)
-    axes[0].set_ylabel("mean shift (µS)")
-    axes[1].set_ylabel("standard deviation (µS)")
-    axes[1].set_ylim(bottom=0)
-    axes[1].set_xlabel(against)
-    legend(figure, axes[0])
-    return save(figure, axes[0], heading, path)
 
 
 def save(figure: Figure, top: Axes, heading: tuple[str, str], path: str | Path) -> Path:
@@ -107,42 +82,30 @@ def _render(figure: Figure, top: Axes, heading: tuple[str, str], path: Path) -> 
     figure.draw_without_rendering()  # places the axes, whose edge both headings keep to
     left = top.get_position().x0
     inches = figure.get_figwidth() * (1 - left)
-    title = textwrap.fill(heading[0], int(11 * inches))
-    figure.suptitle(title, x=left, fontsize=11, fontweight="bold", ha="left")
-    top.set_title(textwrap.fill(heading[1], int(14.5 * inches)), fontsize=8.5, color=GREY, loc="left")
-    figure.savefig(path, dpi=150)
+    figure.suptitle(textwrap.fill(heading[0], int(_HEADING_CHARACTERS * inches)), x=left, ha="left")
+    top.set_title(textwrap.fill(heading[1], int(_SECOND_CHARACTERS * inches)), color=GREY)
+    figure.savefig(path)
     figure.set_layout_engine("none")  # the SVG has the places that the PNG has found
     _save_svg(figure, path.with_suffix(".svg"))
-
-
-#: Colours of text, lines and paper, which a reader's dark theme changes; those of networks suit both.
-_THEME = """
-<style>
-svg { --ink: #1b1f24; --muted: #555555; --paper: #ffffff; fill: var(--ink) }
-@media (prefers-color-scheme: dark) { svg { --ink: #e6e8eb; --muted: #a3a9b1; --paper: #1a1d21 } }
-</style>
-"""
-
-
-_THEMED = {"#000000": "var(--ink)", GREY: "var(--muted)", "#ffffff": "var(--paper)"}
 
 
 def _save_svg(figure: Figure, path: Path) -> None:
     from matplotlib import rc_context
 
-    drawn = io.StringIO()
+    drawn = io.BytesIO()
     with rc_context({"svg.hashsalt": path.stem}):  # the same file for the same figure
-        figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
-    text = re.sub("|".join(_THEMED), lambda colour: _THEMED[colour[0]], drawn.getvalue())
-    head, tag, rest = text.partition("<defs>")
+        figure.savefig(drawn, format="svg", metadata={"Date": None})
     with replacing(path) as file:
-        file.write((head + _THEME + tag + rest).encode())
+        file.write(drawn.getvalue())
 
 
-def _splits(lines: Iterable[list[Summary]], floor: float) -> bool:
-    """Whether some network stays above the floor at every age while another falls through it."""
+def _splits(lines: Sequence[list[Summary]], floor: float) -> bool:
+    """Whether some network stays above the floor all the time while another falls through it.
+
+    Not over two places, between which one that falls would leave a close-up at once.
+    """
     above = [all(one.mean > floor for one in line) for line in lines]
-    return any(above) and not all(above)
+    return any(above) and not all(above) and max(map(len, lines)) != 2
 
 
 def draw_mean(
@@ -155,18 +118,24 @@ def draw_mean(
     marker: str = "o",
 ) -> None:
     """A line of means with a band of ± 1 standard deviation over chips; a point with a bar where there is only one."""
-    low, high = [one.mean - band(one) for one in summaries], [one.mean + band(one) for one in summaries]
+    low, high = zip(*map(span, summaries), strict=True)
     if len(x) > 1:
         axis.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
     else:  # a band has no width here
         axis.vlines(x, low, high, color=colour, alpha=0.4, linewidth=3)
-    mean = [one.mean for one in summaries]
-    axis.plot(x, mean, color=colour, linewidth=1.9, linestyle=linestyle, marker=marker, markersize=4.5, label=label)
+    axis.plot(x, [one.mean for one in summaries], color=colour, linestyle=linestyle, marker=marker, label=label)
 
 
-def band(summary: Summary) -> float:
-    """Half its height; 0 for a single chip."""
-    return 0.0 if math.isnan(summary.std) else summary.std
+def span(summary: Summary) -> tuple[float, float]:
+    """One standard deviation over chips about the mean, within what percent can be; the mean for a single chip."""
+    std = 0.0 if math.isnan(summary.std) else summary.std
+    return max(summary.mean - std, min(0.0, summary.mean)), min(summary.mean + std, max(100.0, summary.mean))
+
+
+def bar(summary: Summary) -> list[list[float]]:
+    """:func:`span` as error bars take it."""
+    low, high = span(summary)
+    return [[summary.mean - low], [high - summary.mean]]
 
 
 def limits(values: Sequence[float]) -> tuple[float, float]:
@@ -176,28 +145,26 @@ def limits(values: Sequence[float]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def legend(figure: Figure, axis: Axes, low: str | None = None) -> None:
+def legend(figure: Figure, axis: Axes, low: str | None = None, more: Iterable[Any] = ()) -> None:
     """Below the figure: what the axis names and, for accuracy against age, how a line's companions are drawn.
 
     Args:
         figure, axis: what to explain.
         low: which chip is dashed; empty where there is one chip only; None for a figure without companions.
+        more: further artists that have a label.
     """
     from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
 
-    handles = axis.get_legend_handles_labels()[0]
+    handles = [*axis.get_legend_handles_labels()[0], *more]
     if low is not None:
-        handles.append(Line2D([], [], color=GREY, linestyle=":", linewidth=1.1, label="drift-free"))
+        handles.append(Line2D([], [], color=GREY, linestyle=":", linewidth=1.0, label="drift-free"))
     if low:
-        handles.append(Patch(color=GREY, alpha=0.25, linewidth=0, label="± 1 std over chips"))
-        handles.append(Line2D([], [], color=GREY, linestyle="--", linewidth=1.2, label=low))
+        handles.append(patch("± 1 std over chips", alpha=0.25))
+        handles.append(Line2D([], [], color=GREY, linestyle="--", linewidth=1.0, label=low))
     for handle in handles:
         handle.set_label(textwrap.fill(str(handle.get_label()), int(_LEGEND_CHARACTERS * figure.get_figwidth())))
     for columns in range(4 if len(handles) > 5 else len(handles), 0, -1):
-        drawn = figure.legend(
-            handles=handles, loc="outside lower center", ncols=columns, fontsize=9, handlelength=2.8, frameon=False
-        )
+        drawn = figure.legend(handles=handles, loc="outside lower center", ncols=columns)
         extent = drawn.get_window_extent()
         if columns == 1 or extent.width <= figure.bbox.width:
             break
@@ -205,11 +172,34 @@ def legend(figure: Figure, axis: Axes, low: str | None = None) -> None:
     figure.set_figheight(figure.get_figheight() + max(extent.height / figure.dpi - _LEGEND_INCHES, 0.0))
 
 
+def over_chips(lines: Iterable[Iterable[Summary]]) -> list[Any]:
+    """What a legend says of the bands of :func:`draw_mean`; nothing where there is one chip only."""
+    several = any(one.n_chips > 1 for line in lines for one in line)
+    return [patch("± 1 std over chips", alpha=0.25)] * several
+
+
+def patch(label: str, colour: str = GREY, alpha: float = 0.15) -> Any:
+    """What a legend shows for a shaded part or a band."""
+    from matplotlib.patches import Patch
+
+    return Patch(color=colour, alpha=alpha, linewidth=0, label=label)
+
+
 def shades(count: int) -> list[Any]:
     """Colours of an ordered row."""
     from matplotlib import colormaps
 
-    return [colormaps["viridis"](0.15 + 0.65 * index / max(count - 1, 1)) for index in range(count)]
+    return [colormaps["viridis"](0.08 + 0.77 * index / max(count - 1, 1)) for index in range(count)]
+
+
+def plain_log(axis: Any) -> None:
+    """A logarithmic axis (``axes.xaxis`` or ``axes.yaxis``) in plain numbers, 0.1, 0.2, 0.5, 1: no powers of ten."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1.0,) if high > 300 * low else (1.0, 2.0, 5.0), numticks=12))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def sentence(text: str) -> str:

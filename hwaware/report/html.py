@@ -6,6 +6,7 @@ import base64
 import csv
 import math
 import platform
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,12 +16,13 @@ from typing import Any
 
 from hwaware.report.by_class import class_tables
 from hwaware.report.dies import die_tables
-from hwaware.report.labels import age_label, assumed_label, points_label, varying_params
+from hwaware.report.labels import age_label, assumed_label, metric_label, points_label, varying_params
 from hwaware.report.learning import plot_learning
 from hwaware.report.side_by_side import best_devices, side_by_side
+from hwaware.report.style import GREY, INK, PAPER
 from hwaware.report.tables import grids
-from hwaware.report.words import in_words
-from hwaware.results.costs import Costs
+from hwaware.report.words import in_short, in_words
+from hwaware.results.costs import Costs, bytes_label
 from hwaware.results.criteria import CRITERIA, Criteria
 from hwaware.results.files import replacing
 from hwaware.results.hits import Hits
@@ -37,6 +39,27 @@ Remarks = Mapping[tuple[str, str, str], Sequence[str]]
 
 #: Points below base digital up to which a cell of the table counts as near.
 _NEAR_POINTS = 5.0
+
+#: Colours of figures in a page, light and dark; files beside it have plain ones, which any program reads.
+_THEME = """
+<style>
+svg { --ink: #1b1f24; --muted: #555555; --paper: #ffffff; fill: var(--ink) }
+@media (prefers-color-scheme: dark) { svg { --ink: #e6e8eb; --muted: #a3a9b1; --paper: #1a1d21 } }
+</style>
+"""
+
+_THEMED = {INK: "var(--ink)", GREY: "var(--muted)", PAPER: "var(--paper)"}
+
+#: Tables of a run that the page offers, and what they have.
+_FILES = {
+    "summary.csv": "a line for each network and age: mean, deviation, yield, lifetime",
+    "rows.csv": "a line for each measurement",
+    "costs.csv": "what repairs store and add",
+    "conversion.csv": "what holds each layer",
+}
+
+#: Of a table that the page has in it.
+_MOST_BYTES = 4_000_000
 
 #: What a result depends on besides this package.
 _PACKAGES = ("torch", "lightning", "timm", "transformers", "torchmetrics", "numpy")
@@ -82,17 +105,22 @@ def write_report(
         loader=PackageLoader("hwaware.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
     ).get_template("report.html.j2")
     tables = iter(grids(every, varying_params(every), costs=costs, criteria=criteria, hits=hits))
+    shown = [
+        {
+            "folded": section.rows[0].metric != every[0].metric,
+            "metric": metric_label(section.rows[0].metric),
+            "short": best_devices(section.rows) if _compares(section) else in_short(section.rows, criteria),
+            "words": [] if _compares(section) else in_words(section.rows, costs, criteria),
+            "remarks": _remarks(section, remarks or {}),
+            "table": side_by_side(section.rows, costs, criteria, hits) if _compares(section) else next(tables),
+            "figures": list(map(_figure, section.figures)),
+        }
+        for section in sections
+    ]
     page = template.render(
         title=" · ".join(dict.fromkeys(row.recipe for row in every)),
-        sections=[
-            {
-                "folded": section.rows[0].metric != every[0].metric,
-                "words": _words(section, costs, criteria, remarks or {}),
-                "table": side_by_side(section.rows, costs, criteria, hits) if _compares(section) else next(tables),
-                "figures": list(map(_figure, section.figures)),
-            }
-            for section in sections
-        ],
+        what=_listed(f"{row.model} on {row.dataset}" for row in every),
+        sections=shown,
         small_tables=[*die_tables(every, varying_params(every)), *class_tables(classes)],
         device_figures=list(map(_figure, device_figures)),
         learning=_learning(folder),
@@ -101,6 +129,7 @@ def write_report(
         near=points_label(max(criteria.loss_points, _NEAR_POINTS)),
         isnan=math.isnan,
         layers=_read(folder / "conversion.csv"),
+        files=[_file(folder / name, what) for name, what in _FILES.items() if (folder / name).exists()],
         config=_text(folder / "config.yaml"),
         facts=_facts(every),
     )
@@ -115,21 +144,28 @@ def _compares(section: Section) -> bool:
     return len(by_setting(section.rows)) > 1
 
 
-def _words(section: Section, costs: Costs, criteria: Criteria, remarks: Remarks) -> list[str]:
-    """What is said of a section's rows, and of their devices."""
+def _remarks(section: Section, remarks: Remarks) -> list[str]:
+    """What is said of a section's devices."""
     if _compares(section):
-        return best_devices(section.rows)
+        return []
     first = section.rows[0]
     said = list(remarks.get((first.device, first.device_params, first.mapping), ()))
     if assumed := params_of(first.device_params).get("assumed"):
         said.append(f"{first.device}: {assumed_label(assumed)}")
-    return [*in_words(section.rows, costs, criteria), *said]
+    return said
+
+
+def _file(path: Path, what: str) -> dict[str, Any]:
+    """A file of the run as the page offers it; without its content where that would make the page too large."""
+    content = path.read_bytes()
+    data = base64.b64encode(content).decode() if len(content) <= _MOST_BYTES else ""
+    return {"name": path.name, "what": what, "lines": content.count(b"\n") - 1, "size": bytes_label(len(content)),
+            "data": data}  # fmt: skip
 
 
 def _shade(summary: Summary, loss_points: float) -> str:
     """How a cell is tinted: by points lost against the digital network."""
-    loss = summary.base_digital - summary.mean
-    return "good" if loss <= loss_points else "near" if loss <= _NEAR_POINTS else "far"
+    return "good" if summary.lost <= loss_points else "near" if summary.lost <= _NEAR_POINTS else "far"
 
 
 def _learning(folder: Path) -> dict[str, str] | None:
@@ -140,8 +176,15 @@ def _learning(folder: Path) -> dict[str, str] | None:
 
 
 def _figure(png: Path) -> dict[str, str]:
-    svg = base64.b64encode(png.with_suffix(".svg").read_bytes()).decode()
+    svg = base64.b64encode(_themed(png.with_suffix(".svg").read_text(encoding="utf-8")).encode()).decode()
     return {"source": f"data:image/svg+xml;base64,{svg}", "name": png.stem.replace("_", " ")}
+
+
+def _themed(svg: str) -> str:
+    """A figure in the reader's theme: text, lines and paper change with it, colours of networks suit both."""
+    text = re.sub("|".join(_THEMED), lambda colour: _THEMED[colour[0]], svg)
+    head, tag, rest = text.partition("<defs>")
+    return head + _THEME + tag + rest
 
 
 def _facts(rows: Sequence[Row]) -> dict[str, str]:

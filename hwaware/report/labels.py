@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from hwaware.results.criteria import Criteria
+from hwaware.results.metric import less_is_better
 from hwaware.results.repairs import VARIANTS
 from hwaware.results.row import Row
 from hwaware.results.setting import LINE, SETTING, DeviceLabels, Setting, by_setting, group_by, params_of
@@ -52,7 +53,10 @@ _METRICS = {
     "f1": "F1",
     "f1_has_ans": "F1 of answerable questions",
     "f1_must_answer": "F1 when it must answer",
+    "f1_no_ans": "F1 of unanswerable questions",
     "em": "exact match",
+    "em_has_ans": "exact match of answerable questions",
+    "em_no_ans": "exact match of unanswerable questions",
     "balanced": "balanced accuracy",
 }
 
@@ -115,14 +119,17 @@ def ordinal(number: float) -> str:
     return f"{number:g}th"
 
 
-def low_label(n_chips: Iterable[int], criteria: Criteria) -> str:
+def low_label(n_chips: Iterable[int], criteria: Criteria, metric: str = "") -> str:
     """What the chip shown beside means over so many chips is; empty where there is one chip only.
+
+    Of an error, those with the highest values are the worst: the 95th percentile in place of the 5th.
 
     >>> low_label([20, 100], Criteria()), low_label([10], Criteria()), low_label([1], Criteria())
     ('5th-percentile chip', 'worst chip', '')
     """
     enough = {count >= criteria.chips_of_percentile for count in n_chips if count > 1}
-    percentile = f"{ordinal(criteria.percentile)}-percentile chip"
+    percent = 100 - criteria.percentile if less_is_better(metric) else criteria.percentile
+    percentile = f"{ordinal(percent)}-percentile chip"
     if len(enough) == 2:
         return f"{percentile}, the worst of fewer than {criteria.chips_of_percentile}"
     return "".join(percentile if one else "worst chip" for one in enough)

@@ -52,16 +52,20 @@ def write_results(
     write_summary(folder / "summary.csv", rows, chance, criteria)
     rows = apart(rows)[0]
     varying, sections = varying_params(rows), []
-    for same in several(rows):
-        sections.append(Section(same, [plot_side_by_side(same, folder / "plots" / f"devices_{same[0].metric}.png")]))
+    side_by_side = several(rows)
+    for same in side_by_side:
+        samples = f"_n={same[0].n_samples}" * (sum(one[0].metric == same[0].metric for one in side_by_side) > 1)
+        known = (chance or {}).get(same[0].metric)
+        path = folder / "plots" / f"devices_{same[0].metric}{samples}.png"
+        sections.append(Section(same, [plot_side_by_side(same, path, known)]))
     for same in by_setting(rows).values():
         # A figure has one network where it is repaired in several ways, else all of them.
-        figures, plots = {"": same}, []
+        figures, plots, known = {"": same}, list[Path](), (chance or {}).get(same[0].metric)
         if any(row.method != "none" for row in same):
             figures = {f"_{network}": lines for network, lines in group_by(same, ["network"]).items()}
         for suffix, lines in figures.items():
             name = f"{slug(same, rows)}{suffix}.png"
-            plots.append(plot_accuracy(lines, folder / "plots" / f"accuracy_{name}", varying, criteria))
+            plots.append(plot_accuracy(lines, folder / "plots" / f"accuracy_{name}", varying, criteria, known))
             if same[0].metric == rows[0].metric:
                 chips = plot_distribution(lines, folder / "plots" / f"chips_{name}", varying, criteria)
                 plots += [] if chips is None else [chips]

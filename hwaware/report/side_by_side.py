@@ -6,9 +6,10 @@ import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
-from hwaware.report.drawing import COLOURS, DASHES, accuracy_figure, draw_mean, legend, save
+from hwaware.report.age_axis import age_positions, label_ages
+from hwaware.report.drawing import accuracy_figure, draw_mean, legend, over_chips, save
 from hwaware.report.labels import age_label, age_labels, common_conditions, constants, device_names, line_labels
-from hwaware.report.plots import age_axis, age_positions
+from hwaware.report.style import COLOURS, DASHES, styled
 from hwaware.report.tables import Grid, grid_of, grids, of_network
 from hwaware.results.costs import Costs
 from hwaware.results.criteria import CRITERIA, Criteria
@@ -54,12 +55,14 @@ def side_by_side(rows: Sequence[Row], costs: Costs, criteria: Criteria = CRITERI
     )
 
 
-def plot_side_by_side(rows: Sequence[Row], path: str | Path) -> Path:
+@styled
+def plot_side_by_side(rows: Sequence[Row], path: str | Path, chance: float | None = None) -> Path:
     """Mean accuracy over chips against age, a colour for each device and a dash for each network without repairs.
 
     Args:
         rows: of :func:`several`.
         path: the PNG file to write.
+        chance: the metric without any knowledge (percent), where it is known.
     """
     alone = [row for row in rows if row.method == "none"] or list(rows)
     names, labels = device_names(rows), line_labels(rows)
@@ -71,13 +74,13 @@ def plot_side_by_side(rows: Sequence[Row], path: str | Path) -> Path:
         for device, on_device in group_by(same, _DEVICE).items()
     }
     positions = age_positions(row.age_s for row in alone)
-    figure, axes = accuracy_figure(list(lines.values()))
+    figure, axes = accuracy_figure(list(lines.values()), chance)
     for axis in axes:
         for (line, device), summaries in lines.items():
             x = [positions[one.age_s] for one in summaries]
             draw_mean(axis, x, summaries, colours[device], f"{labels[line]} · {names[device]}", dashes[line])
-    age_axis(axes[-1], positions, age_labels(alone))
-    legend(figure, axes[0])
+    label_ages(axes[-1], positions, age_labels(alone))
+    legend(figure, axes[0], more=over_chips(lines.values()))
     return save(figure, axes[0], (_title(rows), common_conditions(alone)), path)
 
 
@@ -87,11 +90,11 @@ def best_devices(rows: Sequence[Row]) -> list[str]:
     last = max(row.age_s for row in rows)
     when = "just written" if last == 0 else f"after {age_label(last)}"
     for line, same in group_by([row for row in rows if row.method == "none" and row.age_s == last], LINE).items():
-        means = {names[device]: summarise(on)[0].mean for device, on in group_by(same, _DEVICE).items()}
-        if len(means) > 1:
-            best, worst = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
-            most, least = f"{means[best]:.2f} % on {best}", f"{means[worst]:.2f} % on {worst}"
-            sentences.append(f"{labels[line]} {when}: most, {most}; least, {least}.")
+        found = {names[device]: summarise(on)[0] for device, on in group_by(same, _DEVICE).items()}
+        if len(found) > 1:
+            best, *_, worst = sorted(found, key=lambda name: found[name].lost)
+            ends = [f"{found[name].mean:.2f} % on {name}" for name in (best, worst)]
+            sentences.append(f"{labels[line]} {when}: best, {ends[0]}; worst, {ends[1]}.")
     return sentences
 
 

@@ -1,4 +1,4 @@
-"""Figures of sweeps: accuracy against the share of a range that is in use."""
+"""Figures of sweeps: accuracy against a parameter of the hardware; chance (percent) where it is given and near."""
 
 from __future__ import annotations
 
@@ -9,21 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from hwaware.errors import UserError
-from hwaware.report.drawing import (
-    COLOURS,
-    MARKERS,
-    accuracy_figure,
-    draw_mean,
-    legend,
-    save,
-)
+from hwaware.report.drawing import accuracy_figure, draw_mean, legend, over_chips, save
 from hwaware.report.labels import age_label, age_labels, heading, line_labels
+from hwaware.report.style import COLOURS, MARKERS, styled
 from hwaware.results.row import Row
 from hwaware.results.setting import LINE, group_by, params_of
 from hwaware.results.summary import Summary, summarise
 
 
-def plot_range_sweep(rows: Iterable[Row], path: str | Path, age_s: float) -> Path:
+@styled
+def plot_range_sweep(rows: Iterable[Row], path: str | Path, age_s: float, chance: float | None = None) -> Path:
     """Accuracy against the range fraction r for each κ at one age: corrected solid, uncorrected dashed, ± std band.
 
     ``rows`` differ in κ and r inside ``device_params`` and in nothing else of the device; networks other than ``base``
@@ -42,7 +37,7 @@ def plot_range_sweep(rows: Iterable[Row], path: str | Path, age_s: float) -> Pat
         curve.append((params["range_fraction"], one))
 
     kappas = sorted({kappa for kappa, _ in curves})  # linear cells first
-    figure, axes = accuracy_figure([[one for _, one in points] for points in curves.values()])
+    figure, axes = accuracy_figure([[one for _, one in points] for points in curves.values()], chance)
     for kappa, uncorrected in sorted(curves):
         r, summaries = zip(*sorted(curves[kappa, uncorrected], key=lambda point: point[0]), strict=True)
         label = f"κ = {kappa:g}, {'un' * uncorrected}corrected" if kappa else "linear cells"
@@ -50,12 +45,13 @@ def plot_range_sweep(rows: Iterable[Row], path: str | Path, age_s: float) -> Pat
         for axis in axes:
             draw_mean(axis, r, summaries, COLOURS[index % 7], label, "--" if uncorrected else "-", MARKERS[index % 5])
     axes[-1].set(xlabel="range fraction r (share of the conductance window in use)", xlim=(0, 1.02))
-    legend(figure, axes[0])
+    legend(figure, axes[0], more=over_chips([one for _, one in points] for points in curves.values()))
     title, conditions = heading(rows, swept=swept)
     return save(figure, axes[0], (f"{title}, age {age_labels(rows)[age_s]}", conditions), path)
 
 
-def plot_input_range_sweep(rows: Iterable[Row], path: str | Path) -> Path:
+@styled
+def plot_input_range_sweep(rows: Iterable[Row], path: str | Path, chance: float | None = None) -> Path:
     """Accuracy against the share r of the input voltage range, one line for each age, ± std band.
 
     ``rows`` differ in the converters' ``input_range``, in chips and in ages, and in nothing else.
@@ -70,20 +66,21 @@ def plot_input_range_sweep(rows: Iterable[Row], path: str | Path) -> Path:
     for one in summarise(rows):
         ages.setdefault(one.age_s, []).append((_swept_input(one)[0], one))
 
-    figure, axes = accuracy_figure([[one for _, one in points] for points in ages.values()])
+    figure, axes = accuracy_figure([[one for _, one in points] for points in ages.values()], chance)
     for index, (age_s, label) in enumerate(age_labels(rows).items()):
         r, summaries = zip(*sorted(ages[age_s], key=lambda point: point[0]), strict=True)
         for axis in axes:
             draw_mean(axis, r, summaries, COLOURS[index % 7], label, "-", MARKERS[index % 5])
     axes[-1].set(xlabel="input range r (share of the voltage range in use)", xlim=(0, 1.02))
-    legend(figure, axes[0])
+    legend(figure, axes[0], more=over_chips([one for _, one in points] for points in ages.values()))
     title, conditions = heading(rows, swept=("converters",))
     fixed = [one for one in params_of(rows[0].device_params)["converters"].items() if one[0] != "input_range"]
     conditions = f"{conditions} · {', '.join(f'{name} = {value:g}' for name, value in fixed)}"
     return save(figure, axes[0], (title, conditions), path)
 
 
-def plot_adc_sweep(rows: Iterable[Row], path: str | Path) -> Path:
+@styled
+def plot_adc_sweep(rows: Iterable[Row], path: str | Path, chance: float | None = None) -> Path:
     """Accuracy against the ADCs' bits, one line for each number of an array's rows and network, ± std band.
 
     ``rows`` are of one metric and one age, and differ in ``adc_bits``, the array's ``rows``, network and recipe only.
@@ -101,7 +98,7 @@ def plot_adc_sweep(rows: Iterable[Row], path: str | Path) -> Path:
 
     networks = list(dict.fromkeys(network for _, network in lines))
     sizes = sorted({size for size, _ in lines})
-    figure, axes = accuracy_figure([[one for _, one in points] for points in lines.values()])
+    figure, axes = accuracy_figure([[one for _, one in points] for points in lines.values()], chance)
     for size, network in sorted(lines):
         bits, summaries = zip(*sorted(lines[size, network], key=lambda point: point[0]), strict=True)
         label = f"{size} rows" + f", {network}" * (len(networks) > 1)
@@ -109,7 +106,7 @@ def plot_adc_sweep(rows: Iterable[Row], path: str | Path) -> Path:
         for axis in axes:
             draw_mean(axis, bits, summaries, COLOURS[index % 7], label, style, MARKERS[index % 5])
     axes[-1].set(xlabel="bits of the ADC", xticks=sorted({bits for points in lines.values() for bits, _ in points}))
-    legend(figure, axes[0])
+    legend(figure, axes[0], more=over_chips([one for _, one in points] for points in lines.values()))
     title, conditions = heading(rows, swept=("converters", "rows"))
     return save(figure, axes[0], (f"{title}, age {age_labels(rows)[rows[0].age_s]}", conditions), path)
 
@@ -122,7 +119,8 @@ def _swept_adc(row: Row | Summary) -> tuple[int, int, str]:
     return size, bits, json.dumps({**params, "converters": converters}, sort_keys=True)
 
 
-def plot_parameter_sweep(rows: Iterable[Row], parameter: str, path: str | Path) -> Path:
+@styled
+def plot_parameter_sweep(rows: Iterable[Row], parameter: str, path: str | Path, chance: float | None = None) -> Path:
     """Accuracy against a parameter of the device, one line for each network and repair, ± std band.
 
     ``rows`` are of one metric and one age, and differ in this one parameter of the device only.
@@ -138,14 +136,14 @@ def plot_parameter_sweep(rows: Iterable[Row], parameter: str, path: str | Path) 
     if len({(*astuple(replace(row, **_UNSWEPT | own)), _without(row.device_params, [parameter])) for row in rows}) > 1:
         raise UserError(f"rows of a sweep may differ in {parameter}, network and repair only; select some first.")
     lines, labels = group_by(summarise(rows), LINE), line_labels(rows)
-    figure, axes = accuracy_figure(list(lines.values()))
+    figure, axes = accuracy_figure(list(lines.values()), chance)
     for index, (line, summaries) in enumerate(lines.items()):
         points = sorted((params_of(one.device_params)[parameter], index, one) for index, one in enumerate(summaries))
         for axis in axes:
             draw_mean(axis, [value for value, _, _ in points], [one for *_, one in points], COLOURS[index % 7],
                       labels[line], "-", MARKERS[index % 5])  # fmt: skip
     axes[-1].set_xlabel(parameter.replace("_", " "))
-    legend(figure, axes[0])
+    legend(figure, axes[0], more=over_chips(lines.values()))
     title, conditions = heading(rows, swept=(parameter,))
     return save(figure, axes[0], (f"{title}, age {age_labels(rows)[rows[0].age_s]}", conditions), path)
 

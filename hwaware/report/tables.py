@@ -175,7 +175,7 @@ def grid_of(
         ages={label: tuple(of_line.get(age_s) for of_line in summaries) for age_s, label in ages.items()},
         life=life_heading(criteria),
         lifetimes=tuple(_life(same, criteria) for same in lines.values()),
-        low=low_label([one.n_chips for of_line in summaries for one in of_line.values()], criteria),
+        low=low_label([one.n_chips for of_line in summaries for one in of_line.values()], criteria, rows[0].metric),
         yield_at=yield_heading(ages[last], criteria),
         yields=tuple(yield_text(of_line.get(last), criteria) for of_line in summaries),
         gain_over=_gain_heading(over, ages[last], hits) if over else "",

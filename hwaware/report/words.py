@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from hwaware.report.drawing import sentence
 from hwaware.report.labels import line_labels, marked_age, metric_label, points_label
 from hwaware.results.costs import Costs, bytes_label, cost_of
 from hwaware.results.criteria import CRITERIA, Criteria, sure_yield
+from hwaware.results.metric import less_is_better
 from hwaware.results.row import Row
 from hwaware.results.setting import LINE, Setting, group_by
 from hwaware.results.summary import Summary, lifetime, summarise
@@ -41,6 +43,80 @@ def in_words(rows: Sequence[Row], costs: Costs, criteria: Criteria = CRITERIA) -
     return sentences
 
 
+def in_short(rows: Sequence[Row], criteria: Criteria = CRITERIA) -> list[str]:
+    """What matters most at the last age, in two or three sentences: the best line, how sure it is, and without it.
+
+    Args:
+        rows: measurements of one setting.
+        criteria: which loss is small.
+    """
+    last = max(row.age_s for row in rows)
+    lines, spoken = group_by(rows, LINE), _spoken(rows)
+    ends = {line: [row for row in same if row.age_s == last] for line, same in lines.items()}
+    found = {line: summarise(same, criteria=criteria)[0] for line, same in ends.items() if same}
+    best = min(found, key=lambda line: found[line].lost)
+    top = found[best]
+    sentences = [sentence(f"{_at(top)}, {spoken[best]} {_reached(top)}.")]
+    if top.n_chips > 1:
+        good = _good(top, criteria)
+        sentences.append("; ".join(filter(None, (good, _how_long(lines[best], top, criteria)))) + ".")
+    plain = [line for line in found if lines[line][0].method == "none" and line != best]
+    if plain:
+        reference = next((line for line in plain if lines[line][0].network == "base"), plain[0])
+        one = found[reference]
+        kept = f"has {one.mean:.2f}" if less_is_better(one.metric) else f"keeps {_kept(one)} ({one.mean:.2f}\u00a0%)"
+        sentences.append(sentence(f"{spoken[reference]} {kept}."))
+    return sentences
+
+
+#: What networks are called in a sentence.
+_NETWORKS = {"base": "the pretrained network", "finetuned": "the finetuned network"}
+
+
+def _spoken(rows: Sequence[Row]) -> dict[tuple[str, ...], str]:
+    """What each line is called in a sentence."""
+    spoken = {}
+    for line, label in line_labels(rows).items():
+        network, plus, repair = label.partition(" + ")
+        spoken[line] = _NETWORKS.get(network, f"the network {network}") + (f" with {repair}" if plus else "")
+    return spoken
+
+
+def _reached(one: Summary) -> str:
+    """What a line is at, beside the digital network."""
+    metric = metric_label(one.metric)
+    if less_is_better(one.metric):
+        return f"has {one.mean:.2f} {metric}, the digital network {one.base_digital:.2f}"
+    of = f"{one.mean:.2f}\u00a0% {metric} of {one.base_digital:.2f}\u00a0%"
+    return f"keeps {_kept(one)} of the digital accuracy: {of}"
+
+
+def _kept(one: Summary) -> str:
+    return f"{100 * one.ratio_base_digital:.1f}\u00a0%"
+
+
+def _good(end: Summary, criteria: Criteria) -> str:
+    lose = "loses" if end.n_good == 1 else "lose"
+    return f"{end.n_good} of {end.n_chips} chips {lose} at most {points_label(criteria.loss_points)}"
+
+
+def _how_long(rows: Sequence[Row], end: Summary, criteria: Criteria) -> str:
+    """For how long a line keeps what is asked, as part of a sentence; empty where that is not known."""
+    life = lifetime(rows, criteria)
+    if life is None:
+        return ""
+    what = "the mean stays within that"
+    if criteria.yield_percent is not None:
+        what = f"{criteria.yield_percent:g} % of the chips stay within that"
+    if not life.ends:
+        return f"{what} at all evaluated ages"
+    if life.at_s is not None:
+        return f"{what} for {_age(life.at_s, end)}"
+    if life.after_s:
+        return f"{what} for at least {_age(life.after_s, end)}, and less than {_age(life.before_s, end)}"
+    return f"{what} for less than {_age(life.before_s, end)}" if life.before_s else ""
+
+
 def _network(label: str, rows: Sequence[Row], end: Summary, criteria: Criteria) -> str:
     metric, loss = metric_label(end.metric), end.base_digital - end.mean
     against = (
@@ -48,7 +124,7 @@ def _network(label: str, rows: Sequence[Row], end: Summary, criteria: Criteria) 
     )
     text = f"{label}: {end.mean:.2f} % {metric} {_at(end)}, {against}"
     if end.n_chips > 1:
-        text += f"; {end.n_good} of {end.n_chips} chips lose at most {points_label(criteria.loss_points)}"
+        text += f"; {_good(end, criteria)}"
         text += _yield(end, criteria)
     life = lifetime(rows, criteria)
     what, within = "The mean", "within that"
@@ -85,15 +161,15 @@ def _repairs(
     unrepaired: Summary | None,
     stored: dict[tuple[str, ...], float],
 ) -> str:
-    best = max(repaired, key=lambda line: repaired[line].mean)
+    best = min(repaired, key=lambda line: repaired[line].lost)
     top = repaired[best]
-    if unrepaired is not None and unrepaired.mean >= top.mean:
+    if unrepaired is not None and unrepaired.lost <= top.lost:
         return f"No repair is better than none {_at(top)}: {unrepaired.network} has {unrepaired.mean:.2f} %."
     text = f"Repaired, {labels[best]} is the best {_at(top)}: {top.mean:.2f} %"
     if unrepaired is not None:
         text += f", {top.mean - unrepaired.mean:.2f} points more than without"
     text += _for(stored[best]) + "."
-    near = [line for line, one in repaired.items() if one.mean >= top.mean - _NEAR_POINTS]
+    near = [line for line, one in repaired.items() if one.lost <= top.lost + _NEAR_POINTS]
     cheapest = min(near, key=stored.__getitem__)
     if cheapest != best and stored[cheapest] < stored[best]:
         one = repaired[cheapest]

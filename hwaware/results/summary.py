@@ -14,6 +14,7 @@ import numpy as np
 from hwaware.results.criteria import CRITERIA, Criteria
 from hwaware.results.csv import write_csv
 from hwaware.results.dies import die_of_row, die_variance
+from hwaware.results.metric import less_is_better, margin, points_lost
 from hwaware.results.row import Row
 from hwaware.results.setting import LINE, SETTING, Setting, group_by
 
@@ -26,14 +27,15 @@ class Summary:
         n_chips: chips measured (per training seed; several seeds are pooled).
         mean, std: over chips; the sample standard deviation, nan for a single chip.
         low: the chip at the percentile that is asked for, linearly interpolated; nan of fewer chips than it takes.
-        worst: the least accurate chip.
+        worst: the least accurate chip. Of a metric that is an error it has the highest value, and ``low`` lies on that
+            side (:func:`~hwaware.results.metric.less_is_better`).
         drift_free: the exact network placed on the chip.
         base_digital: the digital network that was started from.
         ratio_drift_free, ratio_base_digital: ``mean`` over either.
         normalised: A* = 1 - (err - err_base)/(err_chance - err_base), iso-accurate above 0.99
             (Rasch et al., "Hardware-aware training for large-scale and diverse deep learning inference workloads using
             in-memory computing-based accelerators", arXiv 2302.08469); nan where chance is not known.
-        yield_percent: the share of good chips: at most ``loss_points`` below base digital.
+        yield_percent: the share of good chips: at most ``loss_points`` worse than base digital.
     """
 
     recipe: str
@@ -66,6 +68,11 @@ class Summary:
         return self.worst if math.isnan(self.low) else self.low
 
     @property
+    def lost(self) -> float:
+        """Points that the mean is worse than base digital."""
+        return points_lost(self.metric, self.base_digital, self.mean)
+
+    @property
     def n_good(self) -> int:
         """Good chips."""
         return round(self.yield_percent * self.n_chips / 100)
@@ -88,7 +95,8 @@ def summarise(
 
 
 def _summary(rows: list[Row], chance: Mapping[str, float], criteria: Criteria) -> Summary:
-    values = sorted(row.value for row in rows)
+    metric = rows[0].metric
+    values = sorted((row.value for row in rows), reverse=less_is_better(metric))  # the worst first
     mean = statistics.fmean(values)
     drift_free = statistics.fmean(row.drift_free for row in rows)
     base = statistics.fmean(row.base_digital for row in rows)
@@ -104,14 +112,18 @@ def _summary(rows: list[Row], chance: Mapping[str, float], criteria: Criteria) -
         ratio_drift_free=_ratio(mean, drift_free),
         ratio_base_digital=_ratio(mean, base),
         normalised=1 - _ratio(base - mean, base - chance.get(rows[0].metric, math.nan)),
-        yield_percent=100.0 * sum(row.value >= row.base_digital - criteria.loss_points for row in rows) / len(rows),
+        yield_percent=100.0 * sum(_is_good(row, criteria) for row in rows) / len(rows),
     )
 
 
-def _percentile(ascending: Sequence[float], percent: float) -> float:
+def _is_good(row: Row, criteria: Criteria) -> bool:
+    return margin(row.metric, row.base_digital, row.value, criteria.loss_points) >= 0
+
+
+def _percentile(ordered: Sequence[float], percent: float) -> float:
     """Linearly interpolated."""
-    place, part = divmod(percent / 100 * (len(ascending) - 1), 1)
-    low, high = ascending[int(place)], ascending[min(int(place) + 1, len(ascending) - 1)]
+    place, part = divmod(percent / 100 * (len(ordered) - 1), 1)
+    low, high = ordered[int(place)], ordered[min(int(place) + 1, len(ordered) - 1)]
     return low + part * (high - low)
 
 
@@ -242,17 +254,17 @@ def lifetime(rows: Iterable[Row], criteria: Criteria = CRITERIA) -> Life | None:
         return None
     before: tuple[float, float] | None = None
     for now in summaries:
-        margin = now.mean - (now.base_digital - criteria.loss_points)
+        room = margin(now.metric, now.base_digital, now.mean, criteria.loss_points)
         if criteria.yield_percent is not None:
-            margin = now.yield_percent - criteria.yield_percent
-        if margin < 0:
+            room = now.yield_percent - criteria.yield_percent
+        if room < 0:
             if before is None:
                 return Life(0.0, now.age_s)
             age_s, kept = before
             if not age_s or now.age_s > NARROW * age_s:
                 return Life(age_s, now.age_s)
-            return Life(age_s, now.age_s, age_s * (now.age_s / age_s) ** (kept / (kept - margin)))
-        before = now.age_s, margin
+            return Life(age_s, now.age_s, age_s * (now.age_s / age_s) ** (kept / (kept - room)))
+        before = now.age_s, room
     return Life(summaries[-1].age_s, math.inf)
 
 

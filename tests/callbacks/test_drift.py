@@ -104,7 +104,7 @@ def test_everything_a_run_leaves(fitted):
                 "accuracy_reram_cmo_differential_top1",
                 "accuracy_reram_cmo_differential_top5",
                 "chips_reram_cmo_differential_top1",
-                "conductances_reram_cmo_differential",
+                "cells_reram_cmo_differential",
                 "learning",
                 "transform_reram_cmo_differential",
             )
@@ -147,7 +147,7 @@ def test_several_devices_and_an_ablations_name(fitted, tmp_path, capsys):
         for age_s in (0.0, 315360000.0)
     ]
     plots = tmp_path / "finetune" / "version_0" / "plots"
-    assert len(list(plots.glob("conductances_*.png"))) == 2
+    assert len(list(plots.glob("cells_*.png"))) == 2
     assert (plots / "devices_top1.png").is_file()
     printed, page = capsys.readouterr().out, (tmp_path / "finetune" / "version_0" / "report.html").read_text()
     assert printed.count("tiny_test_net on digits · reram_relative, differential: 2 side by side") == 2  # metrics

@@ -57,7 +57,7 @@ def test_all_files_are_there_and_nothing_else(folder):
         with Image.open(folder / "own" / f"mine_{figure}.png") as image:
             assert image.format == "PNG"
         text = (folder / "own" / f"mine_{figure}.svg").read_text()
-        assert "extrapolated" in text and "bands: 95 %" in text
+        assert "extrapolated" in text and "95 % interval of the fit" in text
 
 
 def test_the_device_file_says_what_it_rests_on(folder):

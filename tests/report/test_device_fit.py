@@ -44,7 +44,9 @@ def law():
         measured_s=(1.0, 3600.0),
         shown_s=(1.0, LATER_S),
         courses=[course(target, *span) for target in (20.0, 40.0) for span in spans],
-        curves=[LawCurve(age_s, targets, -targets / 10, targets / 20) for age_s in (0.0, 3600.0, LATER_S)],
+        curves=[
+            LawCurve(age_s, targets, -k * targets / 10, targets / 20) for k, age_s in enumerate((0.0, 3600.0, LATER_S))
+        ],
     )
 
 
@@ -63,24 +65,59 @@ def test_the_table_sets_measured_beside_fitted(rows):
 
 def test_the_course_of_each_target(tmp_path, law, rows):
     texts = _texts(plot_over_time(law, rows, tmp_path / "time.png"))
-    assert {"mine: log_time", "20 µS", "40 µS", "extrapolated", "age (s)"} <= set(texts)
-    assert any(text.startswith("80 cells, just written and 1 s to 1 h · dots measured") for text in texts)
+    assert {"mine: log_time", "20 µS", "40 µS", "extrapolated", "age since programming (log scale)"} <= set(texts)
+    assert {"fitted", "measured, 95 % interval over cells", "ages that were not measured"} <= set(texts)
+    assert "80 cells, just written and 1 s to 1 h · drawn: all states" in texts
+    assert not any("times" in text or "^" in text for text in texts)  # no powers of ten
+
+
+def test_states_that_are_left_out_are_said(tmp_path, law, rows):
+    few = replace(law, courses=[one for one in law.courses if one.target_us == 20.0])
+    texts = _texts(plot_over_time(few, rows, tmp_path / "time.png"))
+    assert any("drawn: 1 of 2 states" in text for text in texts)
+    young = replace(law, curves=law.curves[:1])
+    assert any("drawn: 1 of 2 measured ages" in text for text in _texts(plot_by_state(young, rows, tmp_path / "b.png")))
+
+
+def test_dots_have_intervals_by_their_number_of_cells(tmp_path, law, rows, monkeypatch):
+    kept = []
+    monkeypatch.setattr("hwaware.report.device_fit.save_moments", lambda figure, axes, *rest, **more: kept.append(axes))
+
+    def height(cells):
+        kept.clear()
+        plot_over_time(law, [replace(one, cells=cells) for one in rows if one.cells], tmp_path / "a.png")
+        bars = [one for one in kept[0][0].collections if type(one).__name__ == "LineCollection"]
+        low, high = bars[0].get_segments()[0][:, 1]
+        return high - low
+
+    (first,) = [one for one in rows if one.time_s > 0 and one.cells][:1]
+    assert height(101) == pytest.approx(2 * 1.959964 * first.measured_std_us / 10)
+    assert height(101) == pytest.approx(height(26) / 2)
 
 
 def test_the_law_at_each_age(tmp_path, law, rows):
     ages = ("0 s", "1 h", "10 years (extrapolated)")
     assert {*ages, "mine: log_time"} <= set(_texts(plot_by_state(law, rows, tmp_path / "state.png")))
     texts = set(_texts(plot_device_law(law.curves, OF, [(40.0, 60.0)], tmp_path / "law.png")))
-    assert {*ages, "mine, differential"} <= texts
+    assert {*ages, "mine, differential", "states that were not measured"} <= texts
+
+
+def test_a_law_without_time_has_one_line(tmp_path, law):
+    still = [replace(one, shift_us=law.curves[0].shift_us) for one in law.curves]
+    texts = set(_texts(plot_device_law(still, OF, [], tmp_path / "law.png")))
+    assert "at all ages" in texts and not {"0 s", "1 h"} & texts
 
 
 def test_bands_are_drawn_where_they_are_known(tmp_path, law, rows, monkeypatch):
     kept = []
-    monkeypatch.setattr("hwaware.report.device_fit.save_moments", lambda figure, axes, *rest: kept.append(axes))
+    monkeypatch.setattr("hwaware.report.device_fit.save_moments", lambda figure, axes, *rest, **more: kept.append(axes))
     half = (np.array([0.1, 0.2]), np.array([0.3, 0.4]))
     plot_over_time(law, rows, tmp_path / "a.png")
     plot_over_time(replace(law, courses=[replace(one, open_us=half) for one in law.courses]), rows, tmp_path / "a.png")
-    without, drawn = ([axis.collections for axis in axes] for axes in kept)
+    without, drawn = (
+        [[one for one in axis.collections if type(one).__name__.endswith("PolyCollection")] for axis in axes]
+        for axes in kept
+    )
     assert [len(one) for one in without] == [0, 0] and [len(one) for one in drawn] == [4, 4]
     corners = drawn[0][0].get_paths()[0].vertices
     assert corners[:, 1].min() == pytest.approx(-2.2) and corners[:, 1].max() == pytest.approx(-0.9)

@@ -12,6 +12,7 @@ import pytest
 from hwaware.report.html import Section, write_report
 from hwaware.report.plots import plot_accuracy
 from hwaware.results.criteria import Criteria
+from hwaware.results.csv import write_rows
 
 VOID = {"meta", "img", "link", "br"}
 
@@ -45,14 +46,16 @@ class Page(HTMLParser):
 def page(tmp_path, rows):
     (tmp_path / "config.yaml").write_text("model: {name: <resnet20>}")
     (tmp_path / "conversion.csv").write_text("name,kind,cells\nconv1,Conv2d,864\n")
+    write_rows(tmp_path / "rows.csv", rows)
     figure = plot_accuracy(rows, tmp_path / "plots" / "a.png")
     path = write_report(tmp_path, [Section(rows, [figure])])
     return path.read_text()
 
 
 def test_nothing_is_fetched(page):
-    links = Page(page).links
-    assert len(links) == 1 and links[0].startswith("data:image/svg+xml;base64,")
+    links = [link for link in Page(page).links if not link.startswith("#")]
+    assert len(links) == 3 and links[0].startswith("data:image/svg+xml;base64,")
+    assert all(link.startswith("data:text/csv;charset=utf-8;base64,") for link in links[1:])
     assert not re.search(r"https?://(?!www\.w3\.org)", page)
     assert Page(page).open == []
 
@@ -83,9 +86,45 @@ def test_other_metrics_are_folded(tmp_path, make_rows):
 
 
 def test_figures_follow_the_readers_theme(page):
-    svg = b64decode(Page(page).links[0].partition(",")[2]).decode()
+    (link,) = [link for link in Page(page).links if link.startswith("data:image")]
+    svg = b64decode(link.partition(",")[2]).decode()
     xml.dom.minidom.parseString(svg)
     assert "prefers-color-scheme: dark" in svg and "stroke: var(--ink)" in svg and "#000000" not in svg
+
+
+def test_files_beside_the_page_have_plain_colours(tmp_path, rows):
+    svg = plot_accuracy(rows, tmp_path / "a.png").with_suffix(".svg").read_text()
+    assert "var(" not in svg and "stroke: #000000" in svg  # what no other program reads
+
+
+def test_a_summary_comes_first_then_figures_then_tables(page):
+    order = [page.index(f'<section id="{name}">') for name in ("summary", "figures", "tables", "data", "source")]
+    assert order == sorted(order)
+    short = page[order[0] : order[1]]
+    assert "After 10 years, the finetuned network keeps" in short and "The pretrained network keeps" in short
+
+
+def test_life_yield_and_gain_stand_before_the_ages(page):
+    head = re.search(r"<thead>.*?</thead>", page, re.DOTALL)[0]
+    heads = re.findall(r"<th[^>]*>(.*?)</th>", head)
+    assert heads == ["network", "10 years", "of base digital", "life to −1 point", "yield at 10 years",
+                     "gain over base at 10 years"]  # fmt: skip
+
+
+def test_tables_can_be_taken_along_whole(page, tmp_path):
+    found = re.findall(
+        r'download="([^"]+)" href="data:text/csv;charset=utf-8;base64,([^"]*)">Download</a><button', page
+    )
+    assert {name: b64decode(data) for name, data in found} == {
+        name: (tmp_path / name).read_bytes() for name in ("rows.csv", "conversion.csv")
+    }
+
+
+def test_a_large_table_is_named_but_not_in_the_page(tmp_path, rows, monkeypatch):
+    monkeypatch.setattr("hwaware.report.html._MOST_BYTES", 100)
+    write_rows(tmp_path / "rows.csv", rows)
+    text = write_report(tmp_path, [Section(rows, [])]).read_text()
+    assert "rows.csv" in text and "in the folder of the run" in text and "base64" not in text
 
 
 def test_a_loss_of_ones_own(tmp_path, rows):

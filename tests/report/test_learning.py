@@ -23,7 +23,9 @@ def test_losses_and_accuracies(tmp_path):
     with Image.open(path) as image:
         assert image.format == "PNG"
     text = path.with_suffix(".svg").read_text()
-    assert all(f"<!-- {label} -->" in text for label in ("training loss", "validation top-1 accuracy", "percent"))
+    assert all(
+        f"<!-- {label} -->" in text for label in ("training loss", "validation top-1 accuracy", "validation (%)")
+    )
 
 
 def test_a_run_that_has_not_trained_has_none(tmp_path):

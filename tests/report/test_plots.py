@@ -1,3 +1,4 @@
+import itertools
 import json
 import random
 import re
@@ -7,8 +8,10 @@ import pytest
 from PIL import Image
 
 from hwaware.errors import UserError
-from hwaware.report.device_plots import plot_conductances, plot_transform
-from hwaware.report.plots import age_positions, plot_accuracy
+from hwaware.report.age_axis import age_positions
+from hwaware.report.device_plots import plot_changes, plot_transform
+from hwaware.report.drawing import shades
+from hwaware.report.plots import plot_accuracy
 from hwaware.report.sweep_plots import plot_input_range_sweep, plot_parameter_sweep, plot_range_sweep
 from hwaware.results.setting import DeviceLabels
 
@@ -30,6 +33,24 @@ def _where(pixels, colour):
 def _texts(path):
     """What is written in a figure, as the SVG beside its PNG names it."""
     return re.findall(r"<!-- (.*?) -->", path.with_suffix(".svg").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def drawn(monkeypatch, tmp_path):
+    """The axes of accuracy against age, as matplotlib has them."""
+
+    def axes(rows, **options):
+        figures = []
+        monkeypatch.setattr("hwaware.report.plots.save", lambda figure, top, heading, path: figures.append(figure))
+        plot_accuracy(rows, tmp_path / "a.png", **options)
+        figures[0].draw_without_rendering()
+        return figures[0].axes
+
+    return axes
+
+
+def _age_labels(axis):
+    return [label.get_text().replace("\n", " ") for label in axis.xaxis.get_ticklabels()]
 
 
 def _unclipped(pixels):
@@ -85,11 +106,64 @@ def test_age_0_stands_left_of_a_gap_and_the_rest_on_a_logarithm():
     assert age_positions([0.0]).keys() == {0.0}
 
 
-def test_a_thousand_ages_are_not_all_named(tmp_path, make_row):
+def test_a_thousand_ages_are_not_all_named(drawn, make_row):
     ages = [0.0, *np.geomspace(1, 315_360_000, 999).tolist()]
-    texts = _texts(plot_accuracy([make_row(age_s=age) for age in ages], tmp_path / "a.png"))
+    texts = _age_labels(drawn([make_row(age_s=age) for age in ages])[-1])
     named = [text for text in texts if re.fullmatch(r"[\d.]+ (s|min|h|days?|weeks?|months?|years?)", text)]
-    assert 8 <= len(named) <= 11 and {"0 s", "1 s", "10 years"} <= set(named)
+    assert 5 <= len(named) <= 11 and {"0 s", "1 s", "10 years"} <= set(named)
+
+
+def test_ages_are_labelled_in_words_that_do_not_run_into_one_another(drawn, make_row):
+    ages = (0.0, 1.0, 60.0, 3600.0, 86_400.0, 604_800.0, 2_592_000.0, 31_536_000.0, 315_360_000.0)
+    (axis,) = drawn([make_row(age_s=age) for age in ages])
+    assert {"0 s", "1 s", "1 h", "1 day", "1 year", "10 years"} <= set(_age_labels(axis))
+    boxes = [label.get_window_extent() for label in axis.xaxis.get_ticklabels()]
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+    assert set(range(9)) <= {*axis.xaxis.get_minorticklocs(), *axis.xaxis.get_majorticklocs()}  # 1 s to 10⁸ s
+
+
+def test_only_ages_that_were_evaluated_are_named(drawn, make_row):
+    (axis,) = drawn([make_row(age_s=age) for age in (3600.0, 86_400.0, 315_360_000.0)])
+    assert _age_labels(axis) == ["1 h", "1 day", "10 years"]
+
+
+def test_no_band_leaves_what_percent_can_be(drawn, make_row):
+    rows = [make_row(age_s=age, chip_seed=chip, value=value)
+            for age in (0.0, 3600.0, 1e6) for chip, value in enumerate((100.0, 100.0, 91.0))]  # fmt: skip
+    (band,) = drawn(rows)[0].collections
+    assert band.get_paths()[0].vertices[:, 1].max() == 100.0
+
+
+def test_two_ages_have_no_close_up(drawn, make_row):
+    def panels(*ages):
+        rows = [make_row(network=network, age_s=age, value=90 - drop * number)
+                for network, drop in (("base", 40), ("finetuned", 1)) for number, age in enumerate(ages)]  # fmt: skip
+        return len(drawn(rows))
+
+    assert panels(0.0, 3600.0, 1e6) == 2 and panels(0.0, 1e6) == 1
+
+
+def test_chance_is_drawn_where_networks_come_near_it(tmp_path, make_row):
+    def texts(value):
+        rows = [make_row(age_s=age, value=value) for age in (0.0, 3600.0)]
+        return _texts(plot_accuracy(rows, tmp_path / "a.png", chance=10.0))
+
+    assert "chance (10 %)" in texts(15.0) and "chance (10 %)" not in texts(85.0)
+
+
+@pytest.mark.parametrize("settings", [{"font.size": 30.0, "axes.grid": False}])
+def test_figures_look_the_same_whatever_matplotlib_is_told(tmp_path, rows, settings):
+    import matplotlib
+
+    plain = _pixels(plot_accuracy(rows, tmp_path / "a.png"))
+    with matplotlib.rc_context(settings):
+        assert _same(plain, _pixels(plot_accuracy(rows, tmp_path / "b.png")))
+        assert matplotlib.rcParams["font.size"] == 30.0
+
+
+def test_all_figures_are_as_wide(tmp_path, rows):
+    paths = [plot_accuracy(rows, tmp_path / "a.png"), plot_transform(_device(), tmp_path / "b.png")]
+    assert {_pixels(path).shape[1] for path in paths} == {960}
 
 
 @pytest.mark.parametrize("ages", [(0.0,), (3600.0,), (0.0, 315_360_000.0)])
@@ -143,24 +217,38 @@ def _device(**params):
     return DeviceLabels("reram_cmo", json.dumps(window | params), "differential")
 
 
-def test_conductances_have_a_panel_per_age(tmp_path):
+def _changed(target, drift_us, std_us):
+    """Cells at three ages, off by so much per decade of seconds."""
     draw = np.random.default_rng(0)
-    samples = {age: draw.uniform(20, 40, 5000) for age in (0.0, 3600.0, 315_360_000.0)}
-    three = _pixels(plot_conductances(samples, _device(), tmp_path / "3.png"))
-    one = _pixels(plot_conductances({0.0: samples[0.0]}, _device(), tmp_path / "1.png"))
-    assert three.shape[0] > 1.5 * one.shape[0]
-    assert not any("extrapolated" in text for text in _texts(tmp_path / "3.png"))
-    measured = _device(measured_s=(1.0, 604_800.0))
-    texts = _texts(plot_conductances(samples, measured, tmp_path / "3.png"))
-    assert [" (extrapolated)" in text for text in texts if text.startswith("age ")] == [False, False, True]
-    colourful = np.argwhere(np.ptp(one, axis=-1) > 40) / one.shape[:2]  # the bars: 20 to 40 of 9 to 88.2 µS
-    assert 0.15 < colourful[:, 1].min() < 0.3 and 0.4 < colourful[:, 1].max() < 0.55
+    return {age: target + drift_us * decades + draw.normal(0, std_us, target.size)
+            for age, decades in ((0.0, 0.0), (3600.0, 3.6), (315_360_000.0, 8.5))}  # fmt: skip
+
+
+def test_cells_that_drift_are_drawn_below_those_that_do_not(tmp_path):
+    target = np.repeat(np.linspace(10, 88, 8), 100)
+    oldest = tuple(int(255 * part) for part in shades(3)[-1][:3])
+
+    def panel_and_height(drift_us):
+        path = plot_changes(target, _changed(target, drift_us, 0.2), _device(), tmp_path / f"{drift_us}.png")
+        rows = _where(_pixels(path), oldest)[:, 0]
+        return np.median(rows[rows < 0.55])  # of the panel of mean shifts
+
+    still, drifting = panel_and_height(0.0), panel_and_height(-1.0)
+    assert drifting > still + 0.03
+
+
+def test_changes_name_ages_and_units_and_mark_what_is_extrapolated(tmp_path):
+    target = np.repeat(np.linspace(10, 88, 8), 100)
+    of = _device(measured_s=(1.0, 604_800.0))
+    texts = _texts(plot_changes(target, _changed(target, -1.0, 0.2), of, tmp_path / "a.png"))
+    assert {"0 s", "1 h", "10 years (extrapolated)"} <= set(texts)
+    assert {"cells (%)", "mean shift (µS)", "std over cells (µS)", "target conductance (µS)"} <= set(texts)
 
 
 def test_no_conductances_is_an_error(tmp_path):
-    for samples in ({}, {0.0: []}):
+    for target, aged in (([], {0.0: []}), ([10.0], {})):
         with pytest.raises(UserError, match="no conductances"):
-            plot_conductances(samples, _device(), tmp_path / "a.png")
+            plot_changes(target, aged, _device(), tmp_path / "a.png")
 
 
 def test_transform_bends_with_kappa_and_is_the_identity_without(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hwaware.report.words import in_words
+from hwaware.report.words import in_short, in_words
 from hwaware.results.costs import by_repair
 from hwaware.results.criteria import Criteria
 
@@ -93,3 +93,27 @@ def test_what_chips_show_of_a_yield(make_row, n_chips, bad, words):
     ]
     (sentence,) = in_words(rows, {}, Criteria(yield_percent=99))
     assert words in sentence
+
+
+def test_in_short_the_best_network_and_the_pretrained_one(make_row):
+    means = {"base": (91.0, 80.0), "finetuned": (91.5, 91.2)}
+    rows = [
+        make_row(network=network, age_s=age_s, value=value + chip / 10, chip_seed=2_000_000 + chip)
+        for network, values in means.items()
+        for age_s, value in zip((3600.0, 315_360_000.0), values, strict=True)
+        for chip in (0, 1)
+    ]
+    best, sure, without = in_short(rows)
+    assert best.replace("\u00a0", " ") == (
+        "After 10 years, the finetuned network keeps 99.5 % of the digital accuracy: 91.25 % top-1 accuracy of 91.73 %."
+    )
+    assert sure == "2 of 2 chips lose at most 1 point; the mean stays within that at all evaluated ages."
+    assert without.replace("\u00a0", " ") == "The pretrained network keeps 87.3 % (80.05 %)."
+
+
+def test_in_short_the_best_of_an_error_is_the_lowest(make_row):
+    means = {"base": 30.0, "finetuned": 12.0}
+    rows = [make_row(network=name, metric="rmse", base_digital=10.0, value=value) for name, value in means.items()]
+    best, without = in_short(rows)
+    assert "the finetuned network has 12.00 rmse, the digital network 10.00." in best
+    assert without == "The pretrained network has 30.00."

@@ -1,6 +1,6 @@
 import csv
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -296,3 +296,21 @@ def test_an_interval_covers_what_it_says(n_seeds, n_chips, of_seeds):
 
 def test_of_two_seeds_no_interval_would_cover_what_it_says():
     assert _coverage(2, 10, 1.0) < 93.5 and _coverage(2, 10, 3.0) < 91.0
+
+
+def test_of_an_error_the_high_chips_are_the_worst(make_row):
+    rows = [make_row(metric="rmse", base_digital=10.0, chip_seed=chip, value=10.0 + 0.1 * chip) for chip in range(20)]
+    (one,) = summarise(rows)
+    assert one.worst == max(row.value for row in rows)
+    assert one.low == pytest.approx(10 + 0.95 * 1.9) and one.yield_percent == 55.0  # up to 11.0
+    assert one.lost == pytest.approx(0.95)
+    (accuracy,) = summarise([replace(row, metric="top1") for row in rows])
+    assert accuracy.low == pytest.approx(10 + 0.05 * 1.9) and accuracy.yield_percent == 100.0
+
+
+def test_an_error_ends_a_life_where_it_has_grown(make_row):
+    ages = (0.0, 3600.0, 86_400.0, 31_536_000.0)
+    rows = [make_row(metric="rmse", base_digital=10.0, age_s=age_s, value=10.0 + 0.6 * number)
+            for number, age_s in enumerate(ages)]  # fmt: skip
+    life = lifetime(rows)
+    assert (life.after_s, life.before_s) == (3600.0, 86_400.0)
