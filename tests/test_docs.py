@@ -147,7 +147,7 @@ def build(config, site) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_the_site_builds_without_a_warning_and_needs_no_network(tmp_path):
-    for module in ("mkdocs", "material", "mkdocstrings", "latex2mathml"):
+    for module in ("mkdocs", "material", "mkdocstrings", "latex2mathml", "nbconvert"):
         pytest.importorskip(module, reason=_SITE)
     done = build(ROOT / "mkdocs.yml", tmp_path / "site")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -157,6 +157,8 @@ def test_the_site_builds_without_a_warning_and_needs_no_network(tmp_path):
         assert not re.search(r"<(?:script|img|iframe)[^>]* src=\"?https?:|<link[^>]* href=\"?https?:", text), page
         assert 'class="arithmatex"' not in text, page
     assert "<math" in pages[tmp_path / "site" / "methods" / "encoding.html"]
+    assert "class Creep" in re.sub(r"<[^>]+>", "", pages[tmp_path / "site" / "extend" / "law.html"])
+    assert "survive_files" in pages[tmp_path / "site" / "tutorials" / "survive.html"]
     assert "Writes a converted network into a chip" in pages[tmp_path / "site" / "api" / "index.html"]
 
 
