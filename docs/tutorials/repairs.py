@@ -83,7 +83,7 @@ Image(f"{run}/plots/costs_reram_powerlaw_offset_top1_base.png", width=700)
 # * VeRA+ gets a good part back for some hundred bytes, which are written once and are the same for all chips.
 # * Weights in digital memory get most back. They take a read of each chip, and much more memory, of which the images
 #   and labels that are kept for it are the larger part.
-# * Rewriting the cells of the largest weights helps while the chip is young. The other cells go on drifting.
+# * Rewriting the cells of the largest 5 % of the weights leaves the drift of all others.
 #
 # On another memory or mapping the order is another one, so ask for your own chip. Four chips are few: the ± of the
 # table says how far they differ.
