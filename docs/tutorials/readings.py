@@ -73,8 +73,8 @@ command("hwaware device fit readings.csv --out mine.yaml")
 Image("mine_time.png", width=700)
 
 # %% [markdown]
-# `hwaware device plot` shows what cells of each state do over ten years, with bands of one and two standard
-# deviations:
+# `hwaware device plot` draws the law over all targets: how far cells move on average, how far they spread, and how
+# sure that is:
 
 # %%
 command("hwaware device plot mine.yaml --out mine.png")
