@@ -29,8 +29,9 @@ def command(line):
 
 # %%
 command(
-    "hwaware fit --config recipes/quickstart_pretrain.yaml --recipe digital --model.name lenet5"
-    " --model.optimizer.init_args.lr 0.02 --trainer.max_epochs 10 --trainer.enable_progress_bar false"
+    "hwaware fit --config recipes/quickstart_pretrain.yaml --recipe digital"
+    " --model.name lenet5 --model.optimizer.init_args.lr 0.02"
+    " --trainer.max_epochs 10 --trainer.enable_progress_bar false"
 )
 
 # %% [markdown]
@@ -50,11 +51,14 @@ repairs = (
     " {class_path: RandomSparseAdaptation, init_args: {mask: error, images: 100}}]"
 )
 command(
-    "hwaware compare --config recipes/quickstart.yaml --recipe repairs --model.name lenet5"
-    " --model.weights runs/digital/version_0/model.safetensors --model.noise null --model.retention null"
-    " --model.hardware.device.name reram_powerlaw --model.hardware.encoding.mapping offset"
-    " --evaluation.networks [base] --evaluation.n_chips 4 --evaluation.ages_s [86400,315360000]"
-    f" --trainer.enable_progress_bar false --evaluation.methods '{repairs}'"
+    "hwaware compare --config recipes/quickstart.yaml --recipe repairs"
+    " --model.name lenet5 --model.weights runs/digital/version_0/model.safetensors"
+    " --model.noise null --model.retention null"
+    " --model.hardware.device.name reram_powerlaw"
+    " --model.hardware.encoding.mapping offset"
+    " --evaluation.networks [base] --evaluation.n_chips 4"
+    " --evaluation.ages_s [86400,315360000] --trainer.enable_progress_bar false"
+    f" --evaluation.methods '{repairs}'"
 )
 
 # %% [markdown]
