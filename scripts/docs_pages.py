@@ -110,7 +110,8 @@ def notebook_page(notebook: Path) -> dict[str, str | bytes]:
     name, figures = notebook.stem, {"output_files_dir": f"{notebook.stem}_files", "unique_key": notebook.stem}
     text, resources = exporter.from_filename(str(notebook), resources=figures)
     title, rest = text.lstrip().split("\n", 1)
-    pages: dict[str, str | bytes] = {f"{name}.md": f"{title}\n\n[Download this notebook]({name}.ipynb)\n{rest}"}
+    link = f'[Download this notebook]({name}.ipynb){{ download="{name}.ipynb" }}'
+    pages: dict[str, str | bytes] = {f"{name}.md": f"{title}\n\n{link}\n{rest}"}
     return pages | resources["outputs"]
 
 
