@@ -12,10 +12,10 @@ samples as well as over chips. `show=dies` shows how much of the chips' differen
 `down=rows across=converters.adc_bits` one line for each value of a parameter and one column for each of another.
 `<!-- table: results/speed/bench_step.csv columns=workload,ratio_cpu -->` shows columns of any CSV file as they are,
 `<!-- table: results/census/census.csv count=status -->` how many lines have each value of one, and
-`<!-- table: results/headline.yaml -->` one line for each comparison that the YAML file lists, `placements=` before its
-path (`<!-- table: placements=results/placement.yaml -->`) one for each placement. Paths are relative to the
-file's folder. `<!-- table: devices -->` lists the constants of all devices on the page once, which else stand under
-each table.
+`<!-- table: results/headline.yaml -->` one line for each comparison that the YAML file lists, `few=` before its path
+(`<!-- table: few=results/headline.yaml -->`) one for those that are `in_readme`, in fewer columns, and
+`<!-- table: placements=results/placement.yaml -->` one for each placement. Paths are relative to the file's folder.
+`<!-- table: devices -->` lists the constants of all devices on the page once, which else stand under each table.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from hwaware.results.csv import COLUMNS, read_rows
 from hwaware.results.hits import read_hits
 from hwaware.results.row import Row
 from hwaware.results.setting import params_of
-from hwaware.results.summary import summarise
+from hwaware.results.summary import Summary, summarise
 
 _ROOT = Path(__file__).resolve().parents[1]
 _PAGES = (_ROOT / "README.md", *sorted(_ROOT.glob("results/**/README.md")))
@@ -119,7 +119,7 @@ def table(block: Block, folder: Path, devices: dict[str, dict[str, None]] | None
         if path.startswith("placements="):
             return placements(folder / path.removeprefix("placements="))
         if path.endswith(".yaml"):
-            return headline(folder / path)
+            return headline(folder / path.removeprefix("few="), few=path.startswith("few="))
         wanted = dict(condition.split("=", 1) for condition in conditions)
         if "columns" in wanted:
             return plain_table(folder / path, wanted["columns"].split(","))
@@ -189,38 +189,45 @@ def device_list(devices: dict[str, dict[str, None]]) -> str:
     return "\n".join(f"* `{name}`: {'; '.join(filter(None, variants))}" for name, variants in devices.items())
 
 
-def headline(path: Path) -> str:
-    """One line per comparison: the digital network, its chips at ten years as they are, and repaired.
+def headline(path: Path, few: bool = False) -> str:
+    """One line per comparison: the digital network, its chips at ten years as they are, and with a remedy.
 
-    The YAML file is a list of ``what`` (network and data), ``by`` (the repair), ``rows`` (a path from its folder),
-    ``where`` (conditions on all rows), ``chip`` and ``repaired`` (further ones, which leave one line of rows each).
+    The YAML file is a list of ``what`` (network and data), ``by`` (the remedy), ``rows`` (a path from its folder),
+    ``where`` (conditions on all rows), ``chip`` and ``repaired`` (further ones, which leave one line of rows each;
+    among them ``rows``, where these are in a file of their own).
+
+    Args:
+        path: the YAML file.
+        few: only comparisons that are ``in_readme``, without samples and mapping.
     """
-    header = [
-        "network and data",
-        "samples",
-        "mapping",
-        "digital",
-        "aged chip",
-        "with it",
-        "of the digital accuracy kept",
-        "what was done",
-    ]
-    body = [header, ["---", "---:", "---", "---:", "---:", "---:", "---:", "---"]]
+    body = []
     for one in yaml.safe_load(path.read_text(encoding="utf-8")):
-        rows, sides = read_rows(path.parent / one["rows"]), []
-        for side in ("chip", "repaired"):
-            kept = rows
-            for name, value in {"age_s": TEN_YEARS_S, "metric": "top1", **one["where"], **one[side]}.items():
-                kept = keep(kept, name, _text(value))
-            found = summarise(kept)
-            if len(found) != 1:
-                raise UserError(f"'{one['what']}', {side}: {len(found)} lines of rows are left, not one.")
-            sides.append(found[0])
-        chip, repaired = sides
-        values = [f"{chip.base_digital:.2f}", *(f"{side.mean:.2f} ± {side.std:.2f}" for side in sides)]
-        share = f"{100 * repaired.ratio_base_digital:.1f} %"
-        body.append([one["what"], f"{chip.n_samples:,}", chip.mapping, *values, share, one["by"]])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in body)
+        if few and not one.get("in_readme"):
+            continue
+        chip, repaired = (_side(path.parent, one, side) for side in ("chip", "repaired"))
+        if (chip.base_digital, chip.n_samples) != (repaired.base_digital, repaired.n_samples):
+            raise UserError(f"'{one['what']}': its chips are not those of the same network on the same samples.")
+        digital, share = f"{chip.base_digital:.2f}", f"{100 * repaired.ratio_base_digital:.1f} %"
+        aged, better = (f"{side.mean:.2f} ± {side.std:.2f}" for side in (chip, repaired))
+        on = () if few else (f"{chip.n_samples:,}", chip.mapping)
+        body.append([one["what"], *on, digital, aged, one["by"], better, share])
+    on = () if few else ("samples", "mapping")
+    header = ["network and data", *on, "digital", "after ten years", "remedy", "after ten years with it", "kept"]
+    texts = ("network and data", "mapping", "remedy")
+    rule = ["---" if name in texts else "---:" for name in header]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, rule, *body])
+
+
+def _side(folder: Path, one: dict[str, Any], side: str) -> Summary:
+    """The one line of rows of a comparison's ``chip`` or ``repaired``."""
+    conditions = {"rows": one["rows"], "age_s": TEN_YEARS_S, "metric": "top1", **one["where"], **one[side]}
+    kept = read_rows(folder / conditions.pop("rows"))
+    for name, value in conditions.items():
+        kept = keep(kept, name, _text(value))
+    found = summarise(kept)
+    if len(found) != 1:
+        raise UserError(f"'{one['what']}', {side}: {len(found)} lines of rows are left, not one.")
+    return found[0]
 
 
 def placements(path: Path) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import tests.tiny  # noqa: F401 - registers the tiny network
 from hwaware.cli.main import main
+from hwaware.commands import COMMANDS
 from hwaware.commands.grid import read_grid
 from hwaware.commands.jobs import read_study
 from hwaware.results.csv import read_rows
@@ -34,7 +35,7 @@ def run(*arguments: object) -> None:
 
 
 def parses(command: str) -> None:
-    """A command of a document says nothing wrong, and prints something; it is not run, but for those of devices."""
+    """A command of a document says nothing wrong, and prints something; of what may take long, nothing is run."""
     arguments = shlex.split(command)[1:]
     if arguments[0] == "sweep":
         print(read_grid(arguments[1]))
@@ -44,7 +45,9 @@ def parses(command: str) -> None:
         print(inputs := list(read_study(arguments[1]).inputs))
         assert inputs == given
         return
-    if arguments != ["--help"] and arguments[0] != "device" and "--print_config" not in arguments:
+    if arguments[0] == "quickstart":  # runs
+        arguments.append("--help")
+    elif arguments[0] in COMMANDS and COMMANDS[arguments[0]].on_recipe and "--print_config" not in arguments:
         arguments.append("--print_config")
     if "--ckpt_path" in arguments:  # `last` asks for a run that is there
         at = arguments.index("--ckpt_path")

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 import hwaware
+from hwaware.commands import COMMANDS
 from tests.command_line import ROOT, parses, run
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -71,6 +72,29 @@ def test_plain_python_runs(tmp_path, monkeypatch, capsys):
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[-3:]] == ["0", "3600", "315360000"]
     exec(compile(second, "python.md", "exec"), {})
     assert "10 chips · 64 samples" in capsys.readouterr().out
+    import timm
+    import torch
+
+    plain = timm.create_model("resnet18", num_classes=10)
+    plain.load_state_dict(torch.load("resnet18.pth", weights_only=True))
+
+
+def test_all_commands_are_on_their_page():
+    page = (ROOT / "docs" / "guides" / "commands.md").read_text()
+    assert re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE) == list(COMMANDS)
+
+
+def test_all_recipes_are_on_their_page():
+    page = (ROOT / "docs" / "guides" / "recipes.md").read_text()
+    named = {path for glob in re.findall(r"`(recipes/[\w./*-]+)`", page) for path in ROOT.glob(glob)}
+    assert named == set((ROOT / "recipes").rglob("*.yaml"))
+
+
+def test_no_formatter_has_turned_an_inclusion_into_python():
+    """As ruff did: ``--8 < --"examples/own_law.py"`` includes nothing, and no build says so."""
+    for page in PAGES:
+        included = re.findall(r"^--8.*$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        assert all(re.fullmatch(r'--8<-- "[\w./]+"', line) for line in included), page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT / "docs").as_posix())
@@ -123,7 +147,7 @@ def build(config, site) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_the_site_builds_without_a_warning_and_needs_no_network(tmp_path):
-    for module in ("mkdocs", "material", "mkdocstrings", "latex2mathml"):
+    for module in ("mkdocs", "material", "mkdocstrings", "latex2mathml", "nbconvert"):
         pytest.importorskip(module, reason=_SITE)
     done = build(ROOT / "mkdocs.yml", tmp_path / "site")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -133,6 +157,8 @@ def test_the_site_builds_without_a_warning_and_needs_no_network(tmp_path):
         assert not re.search(r"<(?:script|img|iframe)[^>]* src=\"?https?:|<link[^>]* href=\"?https?:", text), page
         assert 'class="arithmatex"' not in text, page
     assert "<math" in pages[tmp_path / "site" / "methods" / "encoding.html"]
+    assert "class Creep" in re.sub(r"<[^>]+>", "", pages[tmp_path / "site" / "extend" / "law.html"])
+    assert "survive_files" in pages[tmp_path / "site" / "tutorials" / "survive.html"]
     assert "Writes a converted network into a chip" in pages[tmp_path / "site" / "api" / "index.html"]
 
 

@@ -32,35 +32,28 @@ def test_commands_parse_against_the_command_line(command, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_plain_python_runs(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    code, _ = _blocks("python")
+def test_plain_python_runs(capsys):
+    (code,) = _blocks("python")
     exec(compile(code, "README.md", "exec"), {})
-    printed = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in printed[-3:]] == ["0", "3600", "315360000"]
-    import timm
-    import torch
-
-    plain = timm.create_model("resnet18", num_classes=10)
-    plain.load_state_dict(torch.load("resnet18.pth", weights_only=True))
+    assert "torch.Size([2, 1000])" in capsys.readouterr().out
 
 
-@pytest.mark.slow
-def test_evaluating_in_plain_python_prints_a_table(capsys):
-    _, code = _blocks("python")
-    exec(compile(code, "README.md", "exec"), {})
-    assert "10 chips · 64 samples" in capsys.readouterr().out
+def test_it_is_short():
+    assert len(README.splitlines()) <= 110
+
+
+def test_links_lead_somewhere():
+    links = re.findall(r"\]\((?!https?:)([^)#]+)(?:#([\w-]+))?\)", README)
+    assert len(links) > 10
+    for path, anchor in links:
+        assert (ROOT / path).is_file(), path
+        headings = re.findall(r"^#+ (.*)$", (ROOT / path).read_text(), flags=re.MULTILINE) if anchor else ()
+        assert not anchor or anchor in {heading.lower().replace(" ", "-") for heading in headings}, anchor
 
 
 def test_scripts_that_the_readme_names_are_there():
     for script in set(re.findall(r"scripts/[a-z0-9_.]+[a-z0-9]", README)):
         assert (ROOT / script).is_file(), script
-
-
-def test_recipes_that_the_readme_names_are_there():
-    table = README[README.index("## Recipes") : README.index("## In plain Python")]
-    for name in re.findall(r"`([a-z0-9_/*]+\.yaml)`", table):
-        assert list((ROOT / "recipes").glob(name)), name
 
 
 @pytest.mark.slow

@@ -69,6 +69,6 @@ def load(name: str) -> Callable[..., Any]:
 
 
 def listing() -> str:
-    """A line per command, as ``hwaware --help`` and the README have them."""
+    """A line per command, as ``hwaware --help`` has them."""
     width = max(map(len, COMMANDS))
     return "\n".join(f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items())

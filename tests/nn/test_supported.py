@@ -8,6 +8,7 @@ from torch import nn
 from hwaware.hardware import load_hardware
 from hwaware.nn import analog_layers, convert
 from hwaware.nn.supported import supported, table
+from tests.conftest import ROOT
 
 EXAMPLES = {
     "Linear": nn.Linear(2, 2), "Conv1d": nn.Conv1d(2, 2, 1), "Conv2d": nn.Conv2d(2, 2, 1), "Conv3d": nn.Conv3d(2, 2, 1),
@@ -37,4 +38,5 @@ def test_the_table_says_what_conversion_does():
 def test_the_command_prints_it(capsys):
     runpy.run_module("hwaware.nn.supported", run_name="__main__")
     printed = capsys.readouterr().out
+    assert table() in (ROOT / "docs" / "guides" / "layers.md").read_text()
     assert "| `torch.nn.LSTM` | ih_l0, hh_l0, … | without proj_size" in printed and printed.strip() == table()

@@ -166,15 +166,27 @@ def test_a_line_for_each_comparison(readme, every, capsys):
     (table,) = _contents(path)
     wanted = [row for row in every if row.mapping == "offset" and row.age_s == 3600 and row.metric == "top1"]
     chip, repaired = (summarise([row for row in wanted if row.network == name])[0] for name in ("base", "finetuned"))
-    mean = f"{chip.mean:.2f} ± {chip.std:.2f} | {repaired.mean:.2f} ± {repaired.std:.2f}"
-    share = f"{100 * repaired.mean / repaired.base_digital:.1f} %"
-    assert (
-        table.splitlines()[2]
-        == f"| a network | {chip.n_samples:,} | offset | {chip.base_digital:.2f} | {mean} | {share} | training |"
-    )
+    line = f"{chip.base_digital:.2f} | {chip.mean:.2f} ± {chip.std:.2f} | training | "
+    line += f"{repaired.mean:.2f} ± {repaired.std:.2f} | {100 * repaired.mean / repaired.base_digital:.1f} % |"
+    assert table.splitlines()[2] == f"| a network | {chip.n_samples:,} | offset | {line}"
     file.write_text(HEADLINE.replace("chip: {network: base}", "chip: {}"))
     assert _run(path) == 2
     assert "'a network', chip: 3 lines of rows are left, not one" in capsys.readouterr().err
+    path = readme("few=results/headline.yaml")
+    file.write_text(HEADLINE + HEADLINE.replace("what: a", "what: another").replace("  by", "  in_readme: true\n  by"))
+    assert _run(path) == 0
+    assert _contents(path)[0].splitlines()[2:] == [f"| another network | {line}"]
+
+
+def test_a_comparison_over_two_files_is_of_one_network_on_one_test_set(readme, every, capsys):
+    path = readme("results/headline.yaml")
+    file = path.parent / "results" / "headline.yaml"
+    file.write_text(HEADLINE.replace("{network: finetuned}", "{network: finetuned, rows: y/rows.csv}"))
+    write_rows(path.parent / "results" / "y" / "rows.csv", every)
+    assert _run(path) == 0
+    write_rows(path.parent / "results" / "y" / "rows.csv", [replace(row, base_digital=50.0) for row in every])
+    assert _run(path) == 2
+    assert "'a network': its chips are not those of the same network on the same samples" in capsys.readouterr().err
 
 
 def test_a_missing_readme(tmp_path, capsys):
