@@ -94,6 +94,15 @@ def end(process: ForkServerProcess) -> None:
     process.join()
 
 
+def lives(group: int) -> bool:
+    """Whether a process of a group is left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def run_process(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
     """Runs a command in a process of its own, to its end."""
     with tempfile.TemporaryDirectory(prefix="hwaware-tests-") as folder:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from hwaware.cli.main import main
@@ -107,3 +108,14 @@ def test_checkpoint_of_other_hardware_is_refused(tmp_path, uninterrupted, capsys
     assert main([*arguments, "--model.hardware.encoding.kappa", "1", "--ckpt_path", str(checkpoint)]) == 2
     assert "another hardware" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_checkpoint_without_its_schedule_is_refused(ours, tmp_path, uninterrupted, capsys):
+    checkpoint = torch.load(uninterrupted.parent / "checkpoints" / "last.ckpt", weights_only=True)
+    torch.save({**checkpoint, "lr_schedulers": []} if ours else checkpoint, tmp_path / "other.ckpt")
+    arguments = [*COMMON, "--model.weights", str(pretrained_weights()), "--trainer.default_root_dir", str(tmp_path)]
+    more = [] if ours else ["--model.scheduler", "null"]
+    assert main([*arguments, *more, "--ckpt_path", str(tmp_path / "other.ckpt")]) == 2
+    has, lacks = ("none", "one") if ours else ("one", "none")
+    assert f"has {has} of 'lr_schedulers', and the recipe has {lacks}" in capsys.readouterr().err

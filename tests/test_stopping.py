@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from hwaware.results.csv import read_rows, write_rows
 from tests.command_line import FINETUNE, measured, pretrained_weights, run
-from tests.processes import end, run_process, start
+from tests.processes import end, lives, run_process, start
 
 pytestmark = pytest.mark.slow
 
@@ -49,23 +49,15 @@ def signalled(
         begin, longest = time.monotonic(), soon_s()
         (os.killpg if all_of_them else os.kill)(process.pid, number)
         process.join(longest)
-        while _lives(process.pid):
+        while lives(process.pid):
             assert time.monotonic() - begin < longest, "processes were left"
             time.sleep(0.1)
     finally:
-        if _lives(process.pid):
+        if lives(process.pid):
             end(process)
     said = output.read_text()
     assert "Traceback" not in said and "Error" not in said, said
     return process.exitcode, said
-
-
-def _lives(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def going_on(said: str) -> list[str]:

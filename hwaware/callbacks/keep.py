@@ -16,6 +16,7 @@ from hwaware.errors import UserError
 from hwaware.evaluation.fitting import ACCURACY_SAMPLES, fit_data
 from hwaware.evaluation.plan import converted
 from hwaware.evaluation.run import Run
+from hwaware.evaluation.settings import check_chips
 from hwaware.nn import adapters
 from hwaware.report.labels import age_label
 from hwaware.results.csv import write_csv
@@ -35,9 +36,9 @@ class KeepBetter(Callback):
     """
 
     def __init__(self, chips: int = 5, age_s: float = 315_360_000.0, samples: int = ACCURACY_SAMPLES) -> None:
-        for name, value in (("chips", chips), ("samples", samples)):
-            if value < 1:
-                raise UserError(f"KeepBetter: {name}={value} must be at least 1.")
+        check_chips("KeepBetter: chips", chips)
+        if samples < 1:
+            raise UserError(f"KeepBetter: samples={samples} must be at least 1.")
         self.chips, self.age_s, self.samples = chips, age_s, samples
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

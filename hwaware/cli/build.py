@@ -27,6 +27,9 @@ from hwaware.cli.parser import StrictParser, unused_sections
 from hwaware.errors import UserError
 from hwaware.tasks.fully_sharded import refuse_other_sharding
 
+#: Of one machine, at most: far more than any has, and few enough for it to survive processes on its cores instead.
+MAX_DEVICES = 1000
+
 
 def build(run: Callable[..., Any], parser: StrictParser, config: Namespace) -> dict[str, Any]:
     """What a command's function is called with.
@@ -69,6 +72,8 @@ def _instantiate(parser: StrictParser, config: Namespace) -> dict[str, Any]:
         failure = failures[-1] if failures else _innermost(error)
         if not failures or isinstance(failure, MisconfigurationException):  # the parser's and Lightning's words
             raise UserError(" ".join(str(failure).split())) from None
+        if isinstance(failure, TypeError) and "unexpected keyword argument" in str(failure):  # of dict_kwargs
+            raise UserError(f"{failure}.") from None
         raise failure from None
 
 
@@ -88,6 +93,7 @@ def _trainer(settings: Namespace, own: list[Any]) -> Trainer:
     plugins = [*plugins] if isinstance(plugins, list) else [plugins]
     if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
         plugins.append(WholeCheckpoints())
+    _check_devices(settings.devices)
     refuse_other_sharding(settings.strategy)  # before Lightning, which would have it on GPUs
     log = logging.getLogger("lightning.pytorch")
     level = log.level
@@ -100,6 +106,16 @@ def _trainer(settings: Namespace, own: list[Any]) -> Trainer:
         log.setLevel(level)
     trainer._signal_connector = OwnSigterm(trainer)
     return trainer
+
+
+def _check_devices(devices: Any) -> None:
+    """Raises UserError for more processes than a machine survives; Lightning would start them."""
+    try:
+        count = int(devices)
+    except (ValueError, TypeError):  # which ones, or "auto"
+        return
+    if count > MAX_DEVICES:
+        raise UserError(f"trainer.devices={count} must be at most {MAX_DEVICES:,}: each is a process of this machine.")
 
 
 class OwnSigterm(_SignalConnector):

@@ -1,7 +1,8 @@
 """Which classes a configuration may name: those that its keys ask for. Nothing is called before all are looked at.
 
 jsonargparse checks a class against its key's type, but calls any function that stands in a class's place: one that
-runs a command, say.
+runs a command, say. It also takes any function for a key of a callback or logger that asks for one, which would then be
+called with who knows what: such keys keep their defaults.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ def check_classes(parser: ArgumentParser, config: Namespace, prefix: str = "") -
     """
     for key, action in keys_of(parser).items():
         if key in config and type_of(action) is not None:  # else what holds keys that follow
-            _check(prefix + key, type_of(action), config[key])
+            if not (callable(config[key]) and config[key] is action.default):
+                _check(prefix + key, type_of(action), config[key])
 
 
 def _check(key: str, hint: Any, value: Any) -> None:
@@ -47,6 +49,9 @@ def _check(key: str, hint: Any, value: Any) -> None:
         inner = next((get_args(one)[1:] for one in options if get_origin(one) is dict), ()) or (Any,)
         for part, one in value.items():
             _check(f"{key}.{part}", inner[0], one)
+    elif callable(value) and not any(True for _ in classes_of(options)):
+        name = f"{value.__module__}.{value.__qualname__}"
+        raise UserError(f"{key}: '{name}' is a function: a recipe names classes; derive one that calls it.")
 
 
 def _check_class(key: str, options: list[Any], value: Namespace) -> None:

@@ -34,12 +34,17 @@ def is_list(hint: Any) -> bool:
     return plain and issubclass(origin, Iterable) and not issubclass(origin, str | Mapping)
 
 
+def is_function(hint: Any) -> bool:
+    return (get_origin(hint) or hint) is Callable
+
+
 def classes_of(options: Iterable[Any]) -> Iterator[tuple[type, int]]:
     """Classes that a value may be made of, and how many of their arguments come later, from who calls them."""
     for one in options:
-        if get_origin(one) is Callable:
-            given, made = get_args(one)
-            yield from ((cls, len(given)) for cls, _ in classes_of(options_of(made)))
+        if is_function(one):
+            given, made = get_args(one) or ((), Any)
+            later = 0 if given is Ellipsis else len(given)
+            yield from ((cls, later) for cls, _ in classes_of(options_of(made)))
         elif isinstance(one, type) and one is not Any and one.__module__ != "builtins" and not is_list(one):
             yield one, 0
 

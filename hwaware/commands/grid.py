@@ -24,7 +24,7 @@ from hwaware.results.csv import merge_rows, read_rows, write_csv, write_rows
 from hwaware.results.files import replacing
 from hwaware.results.row import Row
 from hwaware.results.summary import summarise
-from hwaware.system.reading import read_yaml
+from hwaware.system.reading import read_json, read_yaml
 
 #: Of a summary, beside the values that were swept.
 _COLUMNS = (
@@ -61,7 +61,7 @@ class Point:
     def check(self, out: Path) -> None:
         """Raises UserError where its folder holds the rows of another command."""
         record = out / self.name / "point.json"
-        if self.rows(out) and (not record.is_file() or json.loads(record.read_text()) != list(self.arguments)):
+        if self.rows(out) and (not record.is_file() or read_json(record, "record") != list(self.arguments)):
             raise UserError(f"'{record.parent}' has the rows of another command: give another --out, or remove it.")
 
     def mistake(self) -> str:

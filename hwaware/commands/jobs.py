@@ -46,7 +46,7 @@ from hwaware.commands.packaged import found_recipe, nearest_recipe
 from hwaware.commands.processes import run_logged
 from hwaware.errors import UserError, nearest
 from hwaware.results.files import replacing
-from hwaware.system.reading import read_yaml
+from hwaware.system.reading import read_json, read_yaml
 
 NAME = "study.yaml"
 
@@ -131,7 +131,7 @@ class Job:
 
     def _record(self, out: Path) -> dict[str, Any]:
         path = out / self.name / "job.json"
-        return json.loads(path.read_text()) if path.is_file() else {}
+        return _table(read_json(path, "record"), f"record '{path}'") if path.is_file() else {}
 
     def _write_record(self, out: Path, **record: Any) -> None:
         with replacing(out / self.name / "job.json") as file:

@@ -14,8 +14,9 @@ from rich.table import Table
 from hwaware.callbacks import DriftEvaluation
 from hwaware.commands.sensitivity import placement_of, write_sensitivity
 from hwaware.commands.steps import given_network, set_up_alone, tear_down, the_one, write_record
+from hwaware.evaluation.fitting import fit_data
 from hwaware.evaluation.law import hardware_labels
-from hwaware.evaluation.plan import Plan, PlanSettings, encoded, make_plan
+from hwaware.evaluation.plan import Plan, PlanSettings, encoded, make_plan, probe_of
 from hwaware.evaluation.run import Run
 from hwaware.evaluation.tracking import log_files
 from hwaware.hardware import EncodingOptions, Hardware
@@ -107,6 +108,7 @@ def run(
     network = given_network(task, the_one(weights, ckpt_path))
     datamodule.prepare_data()
     datamodule.setup("fit")
+    probe_of(task, fit_data(Run.of(trainer), task, datamodule), settings.samples)  # refuses more than there are
     write_record(trainer, task, datamodule)
     try:
         found = make_plan(Run.of(trainer), task, datamodule, network, placement, settings)

@@ -19,6 +19,8 @@ FLOOR_US = 1e-3
 
 #: Share of the window that a target may be outside of it, as a rounded number is.
 _ROUNDING = 1e-6
+#: Lines of a file, at most: half a gigabyte.
+MAX_READINGS = 10_000_000
 
 
 def simulate_readings(
@@ -48,6 +50,10 @@ def simulate_readings(
         raise UserError(f"device simulate: {cells} cells and {repeats} repeats: at least 1 of each.")
     if not 1 <= dies <= cells:
         raise UserError(f"device simulate: {dies} dies must be at least 1, and at most the {cells} cells.")
+    if (lines := cells * repeats * len(times_s)) > MAX_READINGS:
+        raise UserError(
+            f"device simulate: {lines:,} readings are too many: at most {MAX_READINGS:,} readings are written."
+        )
     if len(set(times_s)) < len(times_s) or not times_s:
         raise UserError(f"device simulate: times {list(times_s)} must be given, and differ.")
     tolerance = _ROUNDING * (device.g_max_us - device.g_min_us)

@@ -20,6 +20,7 @@ from hwaware.evaluation.law import hardware_labels
 from hwaware.evaluation.plan import converted, probe_of
 from hwaware.evaluation.run import Run
 from hwaware.evaluation.sensitivity import sensitivity
+from hwaware.evaluation.settings import check_chips
 from hwaware.hardware import Hardware, Placement
 from hwaware.nn import main_hardware, owning_layers
 from hwaware.report.labels import age_label, device_heading
@@ -60,19 +61,19 @@ def run(
         chips: how many, none of which settings are chosen by or results are of.
         samples: calibration samples.
     """
-    for field, value in (("chips", chips), ("samples", samples)):
-        if value < 1:
-            raise UserError(f"{field}={value} must be at least 1.")
+    check_chips("chips", chips)
+    if samples < 1:
+        raise UserError(f"samples={samples} must be at least 1.")
     placement = placement_of(task, age_s)
     set_up_alone(trainer, task, datamodule)
     network = given_network(task, the_one(weights, ckpt_path))
     datamodule.prepare_data()
     datamodule.setup("fit")
+    made = Run.of(trainer)
+    probe = probe_of(task, fit_data(made, task, datamodule), samples)
     write_record(trainer, task, datamodule)
     try:
-        made = Run.of(trainer)
         model = converted(made, task, datamodule, network, placement)
-        probe = probe_of(task, fit_data(made, task, datamodule), samples)
         seeds = [planning_chip(evaluation.seed, number) for number in range(chips)]
         with made.progress("measuring layers", len(owning_layers(model))) as advance:
             found = sensitivity(model, probe, age_s=age_s, chip_seeds=seeds, on_layer=advance)

@@ -40,8 +40,13 @@ def try_data(
     datamodule.trainer = trainer
     datamodule.prepare_data()
     datamodule.setup(stage)
-    if ckpt_path:
-        task.on_load_checkpoint(read_checkpoint(ckpt_path, to_resume=stage == "fit"))
+    if not ckpt_path:
+        return
+    checkpoint = read_checkpoint(ckpt_path, to_resume=stage == "fit")
+    if stage == "fit" and bool(checkpoint["lr_schedulers"]) != (task.scheduler_callable is not None):
+        one, other = ("none", "one") if task.scheduler_callable is not None else ("one", "none")
+        raise UserError(f"checkpoint '{ckpt_path}' has {one} of 'lr_schedulers', and the recipe has {other}.")
+    task.on_load_checkpoint(checkpoint)
 
 
 def set_up(trainer: Trainer, task: HardwareAwareTask, datamodule: LightningDataModule) -> None:

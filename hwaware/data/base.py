@@ -25,6 +25,9 @@ from hwaware.data.loading import (
 from hwaware.data.subsets import CALIBRATION_SEED
 from hwaware.errors import UserError
 
+#: Processes that load data, at most: far more than a machine has cores, and few enough for it to survive.
+MAX_WORKERS = 1000
+
 
 class SampleData(LightningDataModule, Samples):
     """Training, validation and test samples; a batch is a list of tensors, the network's input first.
@@ -59,6 +62,8 @@ class SampleData(LightningDataModule, Samples):
         for option, value, least in sizes:
             if value < least:
                 raise UserError(f"{option}={value} is below {least}")
+        if num_workers > MAX_WORKERS:
+            raise UserError(f"num_workers={num_workers} must be at most {MAX_WORKERS:,}; one for each core is usual.")
         self.batch_size, self.eval_batch_size, self.num_workers = batch_size, eval_batch_size, num_workers
         self.seed = seed
         self._datasets: dict[str, Dataset] = {}

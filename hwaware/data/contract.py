@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from hwaware.data.windows import Windows
 
+#: ImageNet-21k has 21,841, the largest sets of faces and plants ten times as many.
+MAX_CLASSES = 1_000_000
+
 
 @dataclass(frozen=True)
 class ImageInputs:

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from PIL import Image, ImageOps
+
+from hwaware.system.reading import refuse_special
 
 #: TIFF's tags, and the values of two of them that Pillow leaves to its user.
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 _WHITE_IS_ZERO, _SIGNED = 0, 2
 
 _UNCLEAR = "its mode '{mode}' does not say which value is white: save it as 8-bit or 16-bit grey, or as RGB"
+
+
+def open_image(path: str | Path) -> Image.Image:
+    """An image file, of which the header is read.
+
+    Raises:
+        UserError: it is a folder, pipe or device.
+        OSError, ValueError: it can't be read, or is no image.
+    """
+    refuse_special(path, "image")
+    return Image.open(path)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

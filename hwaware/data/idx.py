@@ -11,6 +11,7 @@ from PIL import Image
 
 from hwaware.data.labelled import Images
 from hwaware.errors import UserError
+from hwaware.system.reading import refuse_special
 
 #: What a file's name begins with.
 STEMS = {"train": "train", "test": "t10k"}
@@ -35,6 +36,7 @@ def read_idx(file: Path, dimensions: int) -> np.ndarray:
         UserError: the file is damaged, or holds something else.
     """
     try:
+        refuse_special(file, "IDX file")
         data = file.read_bytes()
         data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
     except (OSError, EOFError, zlib.error) as error:

@@ -10,7 +10,7 @@ import numpy as np
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from hwaware.data.base import SampleData
-from hwaware.data.contract import ImageInputs
+from hwaware.data.contract import MAX_CLASSES, ImageInputs
 from hwaware.data.datasets import EvalDataset, TrainDataset, in_memory
 from hwaware.data.labelled import Images, Subset
 from hwaware.data.loading import BalancedSampler
@@ -19,10 +19,6 @@ from hwaware.data.sources import Source, open_source
 from hwaware.data.subsets import TEST_SUBSET_SEED, VALIDATION_SEED, row_range, stratified_subset
 from hwaware.data.transforms import check_augment, eval_transform, train_transform
 from hwaware.errors import UserError, nearest
-
-#: ImageNet-21k has 21,841, the largest sets of faces and plants ten times as many.
-MAX_CLASSES = 1_000_000
-
 
 #: So many times the smallest class is the largest where their sizes are worth a word.
 _UNEQUAL = 3

@@ -15,6 +15,7 @@ import numpy as np
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from PIL import Image
 
+from hwaware.data.decoding import open_image
 from hwaware.data.idx import IdxImages, find_idx
 from hwaware.data.labelled import Images, Subset
 from hwaware.data.subsets import DIGITS_TEST_SEED, FLAT_TEST_SEED, stratified_subset
@@ -76,7 +77,7 @@ class FolderImages(Images):
         self.class_names = tuple(names)
 
     def open(self, index: int) -> Image.Image:
-        return Image.open(self.files[index])
+        return open_image(self.files[index])
 
     def where(self, index: int) -> str:
         return str(self.files[index])

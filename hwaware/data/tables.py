@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from hwaware.data.decoding import open_image
 from hwaware.data.labelled import Images
 from hwaware.errors import UserError
 
@@ -52,7 +53,7 @@ class TableImages(Images):
         if isinstance(cell, bytes):
             return Image.open(io.BytesIO(cell))
         # An image that is not in the table lies beside it, as a file.
-        return Image.open(io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else cell["path"])
+        return open_image(cell["path"]) if cell["bytes"] is None else Image.open(io.BytesIO(cell["bytes"]))
 
     def where(self, index: int) -> str:
         return f"{self.name}, row {index}"

@@ -38,6 +38,7 @@ from hwaware.evaluation.sensitivity import (
     noise_ratio,
     sensitivity,
 )
+from hwaware.evaluation.settings import check_chips
 from hwaware.hardware import EncodingOptions, Hardware, Placement, Rule
 from hwaware.nn import analog_layers, owning_layers, weight_owners
 from hwaware.results.plan import PlannedLayer, PlannedPoint
@@ -124,6 +125,8 @@ class PlanSettings:
         for field in ("max_parallel", "samples", "chips", "validation_chips", "validation_samples", "refine"):
             if getattr(self, field) < (least := int(field != "refine")):
                 raise UserError(f"{field}={getattr(self, field)} must be at least {least}.")
+        for field in ("chips", "validation_chips"):
+            check_chips(field, getattr(self, field))
         for one in self.alternatives:
             if not one.words():
                 raise UserError("alternatives: one of them says nothing: give e.g. {headroom_us: [2, 1]}.")

@@ -21,6 +21,7 @@ from hwaware.results.csv import read_rows, write_rows
 from hwaware.results.files import replacing
 from hwaware.results.refused import RefusedLine, case_of, read_refused, write_refused
 from hwaware.results.row import Row, RunLabels
+from hwaware.system.reading import read_json
 from hwaware.tasks import HardwareAwareTask
 
 #: Stands where rows.csv will, until all rows are there; beside it, which weights they are of, and which repairs were
@@ -144,8 +145,8 @@ class PartialRows:
 
     def _refuse_other_weights(self, file: Path) -> None:
         try:
-            theirs = json.loads(file.read_text())
-        except (OSError, ValueError):
+            theirs = dict(read_json(file, "evaluation.resume"))
+        except (UserError, TypeError, ValueError):
             raise UserError(
                 f"evaluation.resume: there is no '{file}', which says what weights its rows are of."
             ) from None

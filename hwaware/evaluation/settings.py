@@ -21,6 +21,16 @@ from hwaware.results.row import RunLabels
 from hwaware.tasks import HardwareAwareTask
 
 MAX_CHIPS = CHIP_SEED_START - VALIDATION_CHIP_SEED_START
+
+
+def check_chips(field: str, chips: int) -> None:
+    """Raises UserError for fewer chips than one, or more than have seeds of their own."""
+    if chips < 1:
+        raise UserError(f"{field}={chips} must be at least 1; 10 or more for a result.")
+    if chips > MAX_CHIPS:
+        raise UserError(f"{field}={chips} must be at most {MAX_CHIPS:,}: more have no seeds of their own.")
+
+
 #: Of each split: Lightning's word, and where the seeds of its chips start.
 _SPLITS = {"test": ("test", CHIP_SEED_START), "val": ("validate", VALIDATION_CHIP_SEED_START)}
 
@@ -62,10 +72,7 @@ class EvaluationSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.n_chips < 1:
-            raise UserError(f"n_chips={self.n_chips} must be at least 1; 10 or more for a result.")
-        if self.n_chips > MAX_CHIPS:
-            raise UserError(f"n_chips={self.n_chips} must be at most {MAX_CHIPS:,}: more have no seeds of their own.")
+        check_chips("n_chips", self.n_chips)
         if len(set(self.placements)) < len(self.placements):
             raise UserError("evaluation.hardware has the same hardware twice: leave one out.")
         if self.keep_hits and self.resume:

@@ -66,7 +66,7 @@ from hwaware.nn.adapters import refuse_adapters
 from hwaware.nn.layers import weight_key
 from hwaware.results.files import new_folder, replacing
 from hwaware.results.provenance import commit
-from hwaware.system.reading import read_json
+from hwaware.system.reading import read_json, refuse_special
 
 SCHEMA, SCHEMA_VERSION = "hwaware-bundle", 3
 
@@ -242,6 +242,8 @@ def read_bundle(folder: str | Path) -> Bundle:
     try:
         newest = manifest["version"] == SCHEMA_VERSION
         files = [name for name in _FILES if newest or name != "places"]
+        for name in files:
+            refuse_special(folder / f"{name}.safetensors", "file")
         tensors = {name: load_file(folder / f"{name}.safetensors") for name in files}
         digital, hardware, layers = tensors["digital"], _hardware(manifest), manifest["layers"]
         with_converters = [name for name in layers if newest and hardware[name].crossbar.converters is not None]

@@ -150,7 +150,10 @@ def load_weights(task: HardwareAwareTask, path: str | Path) -> tuple[str, nn.Mod
 
 #: What a checkpoint of a run has, and what it needs beside to go on from.
 _PARTS = {"state_dict": dict, CHECKPOINT_KEY: dict}
-_TO_RESUME = {"loops": dict, "optimizer_states": list, "lr_schedulers": list, "epoch": int, "global_step": int}
+_TO_RESUME: dict[str, Any] = {
+    **{"loops": dict, "optimizer_states": list, "lr_schedulers": list, "epoch": int, "global_step": int},
+    **{"callbacks": dict, "pytorch-lightning_version": str},
+}
 
 
 def read_checkpoint(path: str | Path, to_resume: bool = False) -> dict[str, Any]:
@@ -176,6 +179,8 @@ def read_checkpoint(path: str | Path, to_resume: bool = False) -> dict[str, Any]
         if not isinstance(checkpoint.get(part), kind):
             use = ": a run can't go on from it; its weights can be given as --weights" if part in _TO_RESUME else ""
             raise UserError(f"checkpoint '{path}' has no '{part}'{use}.")
+    if to_resume and not (checkpoint["optimizer_states"] and "fit_loop" in checkpoint["loops"]):
+        raise UserError(f"checkpoint '{path}' has nothing in 'optimizer_states' or 'loops': a run can't go on from it.")
     saved = checkpoint[CHECKPOINT_KEY]
     if not {"network", "hardware", "retention_weight"} <= saved.keys():
         raise UserError(f"checkpoint '{path}' does not say what it is of: was it edited?")

@@ -13,11 +13,15 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
+from hwaware.data.contract import MAX_CLASSES
 from hwaware.errors import UserError, nearest
 from hwaware.models.hub import HUB
 from hwaware.models.keys import adapted_by_timm, misfit, with_own_keys
 from hwaware.models.weight_files import read_weights
 from hwaware.system.offline import no_retries_without_network
+
+#: Before names of networks that are described elsewhere than in timm.
+_SOMEWHERE = (HUB, "hf_hub:", "local-dir:")
 
 
 def build_model(
@@ -49,6 +53,8 @@ def build_model(
         UserError: unknown name; weights that are missing, unreadable, unsafe, of another network, or not finite; hub
             weights without a network; arguments which the network does not take.
     """
+    if num_classes is not None and not 1 <= num_classes <= MAX_CLASSES:
+        raise UserError(f"num_classes={num_classes} must lie in [1, {MAX_CLASSES:,}].")
     _check_name(name, pretrained and weights is None)
     made_with = dict(kwargs)
     if num_classes is not None:
@@ -57,10 +63,13 @@ def build_model(
         if pretrained and weights is None:
             model = _from_hub(name, **kwargs)
         else:
-            model = timm.create_model(name, pretrained=False, **kwargs)
+            with no_retries_without_network():
+                model = timm.create_model(name, pretrained=False, **kwargs)
     except UserError:
         raise
     except Exception as error:  # of values that make no network, timm raises anything
+        if not made_with and name.startswith(_SOMEWHERE):
+            raise UserError(f"cannot get the network '{name}': {_first_line(error)}") from None
         if not made_with:  # it is no fault of the user's
             raise
         raise UserError(_refused(name, made_with, error)) from error
@@ -146,7 +155,7 @@ def _leave_head(model: Any, state: dict[str, Tensor]) -> bool:
 
 
 def _check_name(name: str, pretrained: bool) -> None:
-    if name.startswith((HUB, "hf_hub:", "local-dir:")):
+    if name.startswith(_SOMEWHERE):
         return
     base, _, tag = name.partition(".")
     if not timm.is_model(base):
@@ -162,7 +171,7 @@ def _from_hub(name: str, **kwargs: Any) -> nn.Module:
     try:
         with no_retries_without_network():
             model = timm.create_model(name, pretrained=True, **kwargs)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:  # the last: a name that can be none
         raise UserError(
             f"cannot get the pretrained weights of '{name}': {_first_line(error)}\n"
             "Without a network, give a local file: --model.weights FILE"

@@ -20,6 +20,8 @@ def weights_file(source: str | Path) -> Path:
         UserError: the folder or the repository has none, or the hub can't be reached.
     """
     text, path = str(source), Path(source)
+    if not text:
+        raise UserError("the name of the file of weights is empty: give a file, or null.")
     if not text.startswith(HUB):
         if path.is_dir() and not (path / WEIGHTS).is_file():
             raise UserError(f"the folder '{path}' has no {WEIGHTS}.")

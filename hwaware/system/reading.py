@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import stat
 import sys
@@ -67,6 +68,17 @@ SettingsLoader.add_constructor("tag:yaml.org,2002:int", _number(yaml.SafeLoader.
 SettingsLoader.add_constructor("tag:yaml.org,2002:float", _number(yaml.SafeLoader.construct_yaml_float))
 
 
+def refuse_special(path: str | Path, what: str) -> None:
+    """Raises UserError for a folder, pipe or device in a file's place: to read one may take forever; OSError for none.
+
+    Args:
+        path: of the file.
+        what: it is, for messages.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise UserError(f"{what} '{path}' is {'a folder' if Path(path).is_dir() else 'no ordinary file'}.")
+
+
 def read_text(path: str | Path, what: str, max_bytes: int = MAX_BYTES) -> str:
     """A file's text, UTF-8; a byte-order mark is left out.
 
@@ -80,11 +92,9 @@ def read_text(path: str | Path, what: str, max_bytes: int = MAX_BYTES) -> str:
     """
     path = Path(path)
     try:
-        about = path.stat()
-        if not stat.S_ISREG(about.st_mode):
-            raise UserError(f"{what} '{path}' is {'a folder' if path.is_dir() else 'no ordinary file'}.")
-        if about.st_size > max_bytes:
-            raise UserError(f"{what} '{path}' has {about.st_size:,} bytes; at most {max_bytes:,} are read.")
+        refuse_special(path, what)
+        if (size := path.stat().st_size) > max_bytes:
+            raise UserError(f"{what} '{path}' has {size:,} bytes; at most {max_bytes:,} are read.")
         text = path.read_text(encoding="utf-8-sig")
         _LAST_READ[str(path.absolute())] = text
         return text
@@ -161,15 +171,21 @@ def parse_json(text: str, what: str, first_line: int = 1) -> Any:
 
     Raises:
         UserError: it is not JSON, has NaN or Infinity, which JSON has not, is nested too deep, or has a number too long
-            to be one.
+            to be one, or half of a character.
     """
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        content = json.loads(text, parse_constant=_refuse_constant)
+        if "\\ud" in text.lower():  # perhaps half of a character, which can't be written, printed or tokenised
+            json.dumps(content, ensure_ascii=False).encode()
+        return content
     except json.JSONDecodeError as error:
         where = f"line {first_line + error.lineno - 1}, column {error.colno}"
         raise UserError(f"{what}, {where}: not JSON ({error.msg}).") from None
     except RecursionError:
         raise UserError(f"{what} is nested too deep.") from None
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):04x}"
+        raise UserError(f"{what} has a text with {half}, which is half of a character.") from None
     except ValueError as error:
         raise _why(error, what) from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+#: After which a signal is sent once more that a finaliser has swallowed (s).
+_AGAIN_S = 0.05
 
 
 class Stopped(SystemExit):
@@ -47,9 +50,24 @@ def stopping(own_process: bool = True) -> Iterator[None]:
     taken = [number for number in _SIGNALS if before[number] != signal.SIG_IGN]
     for number in taken:
         signal.signal(number, _stop)
+    told = sys.unraisablehook
+
+    def again(lost: Any) -> None:
+        """A finaliser or a callback of C code that a signal comes in swallows what is raised: sends it once more."""
+        if not isinstance(lost.exc_value, Stopped):
+            told(lost)
+            return
+        for number in taken:
+            signal.signal(number, _stop)
+        later = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), lost.exc_value.number))
+        later.daemon = True
+        later.start()
+
+    sys.unraisablehook = again
     try:
         yield
     finally:
+        sys.unraisablehook = told
         for number in taken:
             signal.signal(number, signal.SIG_DFL if own_process else before[number])
 

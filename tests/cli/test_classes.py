@@ -45,6 +45,26 @@ def test_nothing_runs_below_other_keys(trainer, tmp_path, monkeypatch, capsys):
     assert "os.system" in refused(tmp_path, monkeypatch, capsys, {"trainer": trainer})
 
 
+@pytest.mark.parametrize(
+    "value", ["os.abort", HARMFUL[0], {"class_path": "functools.partial", "init_args": {"func": "os.abort"}}]
+)
+@pytest.mark.parametrize("arguments", ["init_args", "dict_kwargs"])
+def test_no_function_is_handed_on_to_be_called(value, arguments, tmp_path, monkeypatch, capsys):
+    callback = {"class_path": "lightning.pytorch.callbacks.LambdaCallback", arguments: {"setup": value}}
+    said = refused(tmp_path, monkeypatch, capsys, {"trainer": {"callbacks": [callback]}})
+    assert said.startswith("hwaware: ") and said.count("\n") == 1
+
+
+def test_an_argument_that_a_class_does_not_take(tmp_path, monkeypatch, capsys):
+    said = refused(tmp_path, monkeypatch, capsys, {"data": {"dict_kwargs": {"a": 1}}})
+    assert said == "hwaware: ImageData.__init__() got an unexpected keyword argument 'a'.\n"
+
+
+def test_processes_that_no_machine_survives(tmp_path, monkeypatch, capsys):
+    said = refused(tmp_path, monkeypatch, capsys, {"trainer": {"devices": 10**9}})
+    assert said.startswith("hwaware: trainer.devices=1000000000 must be at most 1,000")
+
+
 def sgd(parameters, lr: float = 0.1) -> torch.optim.SGD:
     return torch.optim.SGD(parameters, lr)
 

@@ -171,6 +171,7 @@ def test_terminal(folder, capsys, monkeypatch, tmp_path):
     [
         (["fit"], "the following arguments are required: csv, --out"),
         (["fit", "none.csv", "--out", "a.yaml"], "measurements 'none.csv' can't be read"),
+        (["fit", "/dev/zero", "--out", "a.yaml"], "measurements '/dev/zero' is no ordinary file"),
         (["fit", "none.csv", "--out", "a.yml"], "--out 'a.yml' must end in .yaml"),
         (["simulate", "reram_cm", "--out", "a.csv"], "Did you mean 'reram_cmo'?"),
         (
@@ -182,6 +183,7 @@ def test_terminal(folder, capsys, monkeypatch, tmp_path):
             "below what the law of device 'reram_cmo' covers",
         ),
         (["simulate", "pcm", "--out", "a.csv", "--times", "1", "1"], "must be given, and differ"),
+        (["simulate", "pcm", "--out", "a.csv", "--cells", "10000000000"], "at most 10,000,000 readings are written"),
         (["simulate", "pcm", "--out", "a.csv", "--cells", "0"], "at least 1 of each"),
     ],
 )

@@ -159,6 +159,8 @@ def test_a_target(tmp_path, capsys):
         (["--cells", "0.5", "--digital_percent", "10"], "give 0.9 or more, or keep more of the weights digital"),
         (["--cells", "1.25", "--digital_percent", "101"], "digital_percent=101.0 must lie in [0, 100]"),
         (["--cells", "1.25", "--validation_samples", "0"], "validation_samples=0 must be at least 1"),
+        (["--cells", "1.25", "--validation_chips", "10000000000"], "chips=10000000000 must be at most 1,000,000"),
+        (["--cells", "1.25", "--samples", "1000000"], "1000000 calibration images were asked for"),
         (["--cells", "1.25", "--max_parallel", "0"], "max_parallel=0 must be at least 1"),
         (["--cells", "1.25", "--alternatives", "[{parallel: 2}]"], "parallel is what the plan shares out"),
         (["--cells", "1.25", "--alternatives", "[{}]"], "one of them says nothing"),

@@ -1,6 +1,7 @@
 """Image data: sources, splits, preprocessing, and what is said about bad data."""
 
 import io
+import os
 import random
 import shutil
 
@@ -314,6 +315,7 @@ def test_unknown_names():
     said("needs the folder.*--data.path", source="parquet")
     said("'digits' has no path", source="digits", path="/tmp")
     said("batch_size=0 is below 1", batch_size=0)
+    said("num_workers=1000000000 must be at most 1,000", num_workers=10**9)
 
 
 def test_missing_and_empty_folders(tmp_path):
@@ -448,6 +450,13 @@ def test_corrupt_image_in_a_folder(tmp_path, monkeypatch, large, num_workers):
         message = str(error.value)
         assert message.startswith("cannot read the image") and len(message.splitlines()) == 1
     assert str(file) in message
+
+
+def test_a_pipe_in_an_images_place_is_not_waited_for(tmp_path):
+    file = image_folder(tmp_path) / "test" / "bee" / "04.png"
+    file.unlink()
+    os.mkfifo(file)
+    assert said("cannot read the image in .* is no ordinary file", path=str(tmp_path)).count("\n") == 0
 
 
 def test_corrupt_image_in_a_shard(tmp_path):

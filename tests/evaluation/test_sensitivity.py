@@ -113,6 +113,8 @@ def test_the_command_ranks_and_a_recipe_keeps(tmp_path, capsys):
     ("options", "reason"),
     [
         (["--chips", "0"], "chips=0 must be at least 1"),
+        (["--chips", "10000000000"], "chips=10000000000 must be at most 1,000,000"),
+        (["--samples", "1000000"], "1000000 calibration images were asked for, and there are 143"),
         (["--samples", "0"], "samples=0 must be at least 1"),
         (["--age_s", "-1"], "age_s=-1"),
         (NO_DEVICE, "there is no hardware to drift on: give one, e.g. --model.hardware.device.name reram_cmo"),

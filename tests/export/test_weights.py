@@ -177,15 +177,26 @@ def test_checkpoint_holds_plain_types_only(finished):
     assert read_checkpoint(finished / "checkpoints" / "last.ckpt")["hwaware"]["network"] == "tiny_test_net"
 
 
-@pytest.mark.parametrize("part", ["loops", "optimizer_states", "lr_schedulers", "global_step", "state_dict", "hwaware"])
+@pytest.mark.parametrize(
+    "part", ["loops", "optimizer_states", "lr_schedulers", "global_step", "callbacks", "state_dict", "hwaware"]
+)
 def test_a_checkpoint_that_lacks_a_part(part, finished, tmp_path):
     checkpoint = torch.load(finished / "checkpoints" / "last.ckpt", weights_only=True)
     del checkpoint[part]
     torch.save(checkpoint, tmp_path / "less.ckpt")
     with pytest.raises(UserError, match=f"has no '{part}'|is no checkpoint of a run"):
         read_checkpoint(tmp_path / "less.ckpt", to_resume=True)
-    if part in ("loops", "optimizer_states", "lr_schedulers", "global_step"):  # the network is there
+    if part in ("loops", "optimizer_states", "lr_schedulers", "global_step", "callbacks"):  # the network is there
         read_checkpoint(tmp_path / "less.ckpt")
+
+
+@pytest.mark.parametrize("damage", [{"optimizer_states": []}, {"loops": {"a": [1]}}])
+def test_a_checkpoint_with_nothing_in_a_part(damage, finished, tmp_path):
+    checkpoint = torch.load(finished / "checkpoints" / "last.ckpt", weights_only=True)
+    torch.save({**checkpoint, **damage}, tmp_path / "less.ckpt")
+    with pytest.raises(UserError, match="has nothing in 'optimizer_states' or 'loops'"):
+        read_checkpoint(tmp_path / "less.ckpt", to_resume=True)
+    assert read_checkpoint(tmp_path / "less.ckpt")
 
 
 @pytest.mark.parametrize("damage", [{"state_dict": 3}, {"hwaware": []}, {"hwaware": {"network": "a"}}])

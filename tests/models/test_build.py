@@ -67,7 +67,32 @@ def test_names(name, pretrained, said):
         build_model(name, pretrained=pretrained)
 
 
-def test_no_network(monkeypatch, tmp_path):
+@pytest.mark.parametrize("number", [0, 10**12])
+def test_a_number_of_classes_within_reason(number):
+    with pytest.raises(UserError, match=rf"num_classes={number} must lie in \[1, 1,000,000\]"):
+        build_model(NAME, num_classes=number)
+
+
+@pytest.mark.parametrize("name", ["hf-hub:a/../b", "local-dir:/nowhere"])
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_a_network_that_is_described_nowhere(name, pretrained):
+    with pytest.raises(UserError, match=r"cannot get the .*"):
+        build_model(name, pretrained=pretrained)
+
+
+def test_an_empty_name_of_weights():
+    with pytest.raises(UserError, match="the name of the file of weights is empty"):
+        build_model(NAME, weights="")
+
+
+@pytest.mark.parametrize(
+    ("name", "pretrained", "said"),
+    [
+        ("resnet18.tv_in1k", True, r"pretrained weights of 'resnet18.tv_in1k'.*\n.*--model.weights FILE"),
+        ("hf-hub:timm/resnet18.tv_in1k", False, "cannot get the network 'hf-hub:timm/resnet18.tv_in1k'"),
+    ],
+)
+def test_no_network(name, pretrained, said, monkeypatch, tmp_path):
     def unresolvable(*_args, **_kwargs):
         raise OSError("Name or service not known")
 
@@ -76,8 +101,8 @@ def test_no_network(monkeypatch, tmp_path):
     monkeypatch.setattr("socket.getaddrinfo", unresolvable)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     before, start = huggingface_hub.constants.HF_HUB_OFFLINE, time.monotonic()
-    with pytest.raises(UserError, match=r"pretrained weights of 'resnet18.tv_in1k'.*\n.*--model.weights FILE"):
-        build_model("resnet18.tv_in1k", pretrained=True)
+    with pytest.raises(UserError, match=said):
+        build_model(name, pretrained=pretrained)
     assert time.monotonic() - start < 10  # the hub's client alone tries for 45 s
     assert before == huggingface_hub.constants.HF_HUB_OFFLINE
 

@@ -44,6 +44,7 @@ def test_yaml_is_refused_in_a_line_and_at_once(text, said):
         ('{"a": NaN}', "NaN is no number"),
         ('{"a": -Infinity}', "-Infinity is no number"),
         ("{'a': 1}", "line 1, column 2: not JSON"),
+        ('{"a": ["\\ud83d\\ude00", "\\ud83d"]}', "has a text with \\ud83d, which is half of a character"),
     ],
 )
 def test_json_is_refused_in_a_line(text, said):
@@ -59,8 +60,8 @@ def test_what_is_right_is_read(tmp_path):
         "b": [1, 2.5],
         "c": {"d": "1e-4", "e": "1:00"},
     }
-    (tmp_path / "a.json").write_text('{"a": [1, 2.5, null]}')
-    assert read_json(tmp_path / "a.json", "bundle") == {"a": [1, 2.5, None]}
+    (tmp_path / "a.json").write_text('{"a": [1, 2.5, null, "\\ud83d\\ude00"]}')
+    assert read_json(tmp_path / "a.json", "bundle") == {"a": [1, 2.5, None, "\U0001f600"]}
 
 
 def test_only_ordinary_files_are_read(tmp_path):

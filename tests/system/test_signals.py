@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -31,6 +33,21 @@ def test_the_first_signal_ends_what_runs_and_others_are_ignored(number, said):
     assert caught.value.code == 128 + number
     with pytest.raises(KeyboardInterrupt):  # as before
         signal.raise_signal(signal.SIGINT)
+
+
+class Finalised:
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(0.01)  # in which Python looks for signals
+
+
+def test_a_signal_is_not_lost_in_a_finaliser(capfd):
+    before = sys.unraisablehook
+    with pytest.raises(Stopped, match="interrupted"), stopping(own_process=False):
+        Finalised()
+        time.sleep(10)
+    assert sys.unraisablehook is before
+    assert capfd.readouterr().err == ""
 
 
 def test_a_signal_that_is_ignored_stays_so():

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hwaware.errors import UserError
+from hwaware.system.reading import refuse_special
 
 #: Units that a column's name may end in, as factors to µS and s.
 SIEMENS = {"us": 1.0, "ns": 1e-3, "ms": 1e3, "s": 1e6}
@@ -59,6 +60,7 @@ def read_csv(path: str | Path, quantities: Collection[str]) -> LabCsv:
     """
     path = Path(path)
     try:
+        refuse_special(path, "measurements")
         table = csv.reader(io.StringIO(_decoded(path.read_bytes()), newline=""))
         rows = [(table.line_num, tuple(field.strip() for field in row)) for row in table if any(map(str.strip, row))]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
