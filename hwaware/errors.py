@@ -50,6 +50,31 @@ def nearest_yaml(path: Path) -> str:
     return nearest(path.name, (file.name for file in path.parent.glob("*.yaml")))
 
 
+def nearest_path(path: str | Path) -> str:
+    """A hint for a file or folder that is not there: what is called alike where the path ends to exist.
+
+    Examples:
+        >>> nearest_path("/dev/nul")
+        "Did you mean '/dev/null'?"
+    """
+    path = Path(path)
+    there = next((one for one in path.parents if one.is_dir()), None)
+    if there is None:
+        return ""
+    missing, *below = path.relative_to(there).parts
+    try:
+        names = sorted(one.name for one in there.iterdir() if not one.name.startswith("."))
+    except OSError:  # a folder that can't be read has no names to offer
+        return ""
+    close = difflib.get_close_matches(missing, names, n=1)
+    if close:
+        whole = Path(there, close[0], *below)
+        return f"Did you mean '{whole if whole.exists() else there / close[0]}'?"
+    if below:
+        return f"There is no '{there / missing}'."
+    return f"'{there}' has: {', '.join(names)}." if 0 < len(names) <= _FEW else ""
+
+
 def in_words(kind: Any) -> str:
     """What a value of a type is called: ``a whole number``, ``a list of numbers``."""
     return _called(kind)[0]

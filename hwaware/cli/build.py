@@ -10,12 +10,13 @@ from typing import Any
 from jsonargparse import Namespace
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from hwaware.callbacks import (
     BiasColumns,
+    EpochsOrSteps,
     ResumeExactly,
     RunRecord,
     SeedEachStep,
@@ -89,6 +90,9 @@ def _trainer(settings: Namespace, own: list[Any]) -> Trainer:
     if settings.enable_checkpointing is False or settings.fast_dev_run:
         own = [callback for callback in own if not isinstance(callback, ModelCheckpoint)]
     callbacks = [ResumeExactly(), *(given if isinstance(given, list) else [given]), *own]
+    bars = [callback for callback in callbacks if isinstance(callback, ProgressBar)]
+    if not bars and settings.enable_progress_bar is not False and not settings.barebones:
+        callbacks.append(EpochsOrSteps())
     plugins = settings.plugins or []
     plugins = [*plugins] if isinstance(plugins, list) else [plugins]
     if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
@@ -100,7 +104,7 @@ def _trainer(settings: Namespace, own: list[Any]) -> Trainer:
     log.setLevel(logging.WARNING)  # its advertisements would stand before what went wrong
     try:
         trainer = Trainer(**{**vars(settings), "callbacks": callbacks, "plugins": plugins})
-    except (MisconfigurationException, ValueError) as error:  # Lightning's words for a wrong setting
+    except (MisconfigurationException, ValueError, TypeError) as error:  # Lightning's words for a wrong setting
         raise UserError(" ".join(str(error).split())) from None
     finally:
         log.setLevel(level)

@@ -17,13 +17,19 @@ import yaml
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import import_object
 
-from hwaware.cli.given import read_given
+from hwaware.cli.given import read_given, refuse_joined
 from hwaware.cli.hints import classes_of, is_list, keys_of, makes, options_of, parser_of, type_of
 from hwaware.cli.renamed import moved
 from hwaware.errors import UserError, in_words, nearest
 
 #: What of a table is said back whole.
 _LONG = 60
+
+#: What tables of a key hold, by what the key ends in.
+_TABLES = {
+    "encoding.format": "a table, such as {levels: 15}",
+    "class_weights": "a weight by class, by its name (or its number, where the data have no names): {cat: 1, dog: 4}",
+}
 
 
 def explain(parser: ArgumentParser, arguments: Sequence[str], error: ArgumentError) -> str:
@@ -136,7 +142,7 @@ def check_value(key: str, hint: Any, value: Any) -> None:
         for kind in (get_args(one)[1] for one in options if get_origin(one) is dict):
             for part, one in value.items():
                 check_value(f"{key}.{part}", kind, one)
-        if any(classes_of(options_of((*get_args(one), Any)[0])) for one in lists):
+        if any(True for one in lists for _ in classes_of(options_of((*get_args(one), Any)[0]))):
             raise UserError(f"{key} is a list: write [{_flow(value)}].")
         raise UserError(f"{key} has no keys of its own: give it a value.")
     elif value is None and hint not in (None, Any) and NoneType not in get_args(hint):
@@ -162,6 +168,8 @@ def _accepts(hint: Any, value: Any) -> bool:
 
 def _wrong(key: str, value: Any, options: Sequence[Any]) -> str:
     """Why a word or number is not of any of some types: by the first of them."""
+    if isinstance(value, str) and any(get_origin(one) is dict or is_dataclass(one) for one in options):
+        refuse_joined(value, key)
     words = {str(word) for option in options if get_origin(option) is Literal for word in get_args(option)}
     if words:
         other = next((one for one in options if get_origin(one) is not Literal), None)
@@ -189,7 +197,7 @@ def _wrong(key: str, value: Any, options: Sequence[Any]) -> str:
 def _example(key: str, option: Any) -> str:
     """What else than a word a value may be."""
     if get_origin(option) is dict:
-        return "a table, such as {levels: 15}" if key.endswith("encoding.format") else "a table of keys"
+        return next((example for end, example in _TABLES.items() if key.endswith(end)), "a table of keys")
     if is_dataclass(option):
         return f"some of its keys, such as {key}.{fields(option)[0].name}"
     return "a list" if is_list(option) else in_words(option)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,9 @@ from hwaware.errors import UserError
 from hwaware.system.reading import NotYamlError, parse_yaml, read_yaml
 
 _RECIPE = ("config", "c")
+
+#: A key and a value without the space that YAML wants between them; slashes follow the colon of a path or an address.
+_JOINED = re.compile(r"\{?([^\s:{}\[\],'\"]+):([^\s:{}\[\],/\\]+)\}?")
 
 #: Options without a value.
 _FLAGS = ("help", "h", "print_config")
@@ -61,11 +65,27 @@ def _flattened(value: Any) -> Any:
         return [_flattened(one) for one in value]
     if not isinstance(value, dict):
         return value
+    for key, one in value.items():
+        if one is None:
+            refuse_joined(str(key))
     table = {str(key): _flattened(one) for key, one in value.items()}
     arguments = table.pop("init_args", None) or {}
     if not isinstance(arguments, dict):
         raise UserError(f"init_args of '{table.get('class_path')}': {arguments!r} is no table of keys.")
     return table | arguments
+
+
+def refuse_joined(text: str, key: str = "") -> None:
+    """Raises UserError for what is meant as a key and its value, and is one text to YAML: ``bad:4``.
+
+    Args:
+        text: a key without a value, or a value where a table is wanted.
+        key: of the value, for the message.
+    """
+    if found := _JOINED.fullmatch(text):
+        name, value = found.groups()
+        where = f"{key}: " if key else ""
+        raise UserError(f"{where}'{name}:{value}' lacks a space after the colon: write {{{name}: {value}}}.")
 
 
 def _merge(table: dict[str, Any], more: Mapping[str, Any]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import warnings
 from argparse import SUPPRESS, ArgumentError
 from collections.abc import Callable, Sequence
@@ -39,6 +41,15 @@ BUILT = ("trainer", "task", "datamodule", "evaluation")
 #: One checkpoint, replaced every so often, is what resuming needs.
 _RESUMABLE = {"save_last": True, "save_top_k": 0, "every_n_train_steps": 100}
 
+#: Of the help's parts, in place of the classes' own first lines.
+_TITLES = {
+    "model": "The network and its training; --model.help ImageClassification (or QuestionAnswering) lists its keys",
+    "data": "The data; --data.help ImageData (or SquadData) lists its keys",
+    "evaluation": "The chips that the network is scored on",
+    "checkpoint": "Checkpoints (Lightning's ModelCheckpoint)",
+    "trainer": "Lightning's Trainer",
+}
+
 _CSV_LOGGER = "lightning.pytorch.loggers.CSVLogger"
 
 
@@ -48,8 +59,22 @@ class StrictParser(LightningArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "allow_abbrev": False})
 
+    def parse_args(self, args: Any = None, *more: Any, **kwargs: Any) -> Any:
+        return super().parse_args(args if args is None else list(map(_as_yaml, args)), *more, **kwargs)
+
     def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Namespace:
         return super().parse_string(spelled_text(content), *args, **kwargs)
+
+
+def _as_yaml(word: str) -> str:
+    """A table or list in Python's words in YAML's: jsonargparse hands a key within a key on as Python prints it."""
+    option, equals, value = word.partition("=")
+    if not option.startswith("--") or not equals:
+        return word
+    try:
+        return f"{option}={json.dumps(ast.literal_eval(value))}" if value[:1] in ("[", "{") else word
+    except (ValueError, SyntaxError, TypeError):  # YAML already
+        return word
 
 
 def make_parser(name: str, run: Callable[..., Any]) -> StrictParser:
@@ -60,26 +85,33 @@ def make_parser(name: str, run: Callable[..., Any]) -> StrictParser:
         run: its function, whose parameters say which sections are built, and what other options there are.
     """
     wanted = signature(run).parameters
-    parser = StrictParser(prog=f"hwaware {name}", description=f"{COMMANDS[name].help}.", exit_on_error=False)
+    usage = f"hwaware {name} --config RECIPE [--KEY VALUE ...]"
+    about = f"{COMMANDS[name].help}."
+    parser = StrictParser(prog=f"hwaware {name}", usage=usage, description=about, exit_on_error=False)
     parser.add_argument("-c", "--config", action=RecipeFile, help="recipe; the last of several wins")
     parser.add_argument("--seed_everything", type=int, default=0, help="seed of all that is drawn")
-    if "trainer" in wanted:
-        parser.add_lightning_class_args(Trainer, "trainer")
-        parser.set_defaults({"trainer.enable_model_summary": False})
+    parser.add_argument(f"--{BASED_ON}", type=str | None, default=None, help="in a recipe: the one it builds on")
+    parser.add_argument("--recipe", type=str | None, default=None, help="the run's name (default: the recipe's)")
+    # In the order of the help: what the command is for first, Lightning's many keys last.
+    parser.add_function_arguments(run, skip={one for one in BUILT if one in wanted})
     parser.add_lightning_class_args(HardwareAwareTask, "model", subclass_mode=True)
     if "datamodule" in wanted:
         parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
-    parser.add_argument(f"--{BASED_ON}", type=str | None, default=None, help="in a recipe: the one it builds on")
-    parser.add_argument("--recipe", type=str | None, default=None, help="the run's name (default: the recipe's)")
     if "trainer" in wanted:
         parser.add_lightning_class_args(DriftEvaluation, "evaluation")
         parser.add_lightning_class_args(StepCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(Trainer, "trainer")
+        parser.set_defaults({"trainer.enable_model_summary": False})
         parser.set_defaults({f"checkpoint.{key}": value for key, value in _RESUMABLE.items()})
         parser.link_arguments("recipe", "evaluation.recipe", compute_fn=lambda name: name or "run")
         parser.link_arguments("seed_everything", "evaluation.seed", compute_fn=int)
+        # What nobody can set is no matter of the help.
+        parser._action_groups.remove(parser._links_group)  # type: ignore[attr-defined]
+    for section, title in _TITLES.items():
+        if section in (groups := parser.groups or {}):
+            groups[section].title = title
     for section in unused_sections(run):
         parser.add_argument(f"--{section}", type=dict | None, default=None, help=SUPPRESS)
-    parser.add_function_arguments(run, skip={one for one in BUILT if one in wanted})
     return parser
 
 

@@ -13,7 +13,7 @@ from hwaware.commands.grid import said
 from hwaware.commands.jobs import Job, Study, read_study
 from hwaware.commands.processes import run_all, run_logged
 from hwaware.commands.words import WordParser
-from hwaware.errors import UserError, nearest
+from hwaware.errors import UserError, nearest, nearest_path
 
 _HELP = f"{__doc__} Finished jobs are kept; --inputs.NAME PATH gives a file or folder that the study asks for."
 
@@ -79,8 +79,7 @@ def _inputs(study: Study, values: Mapping[str, str]) -> dict[str, Path]:
             raise UserError(f"study '{study.folder}' takes no --inputs.{name}. {hint}")
         path = Path(value)
         if not path.exists():
-            beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-            raise UserError(f"--inputs.{name}: there is no '{path}'. {nearest(path.name, beside)}".rstrip())
+            raise UserError(f"--inputs.{name}: there is no '{path}'. {nearest_path(path)}".rstrip())
     return {name: Path(value).resolve() for name, value in values.items()}
 
 

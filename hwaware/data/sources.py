@@ -20,7 +20,7 @@ from hwaware.data.idx import IdxImages, find_idx
 from hwaware.data.labelled import Images, Subset
 from hwaware.data.subsets import DIGITS_TEST_SEED, FLAT_TEST_SEED, stratified_subset
 from hwaware.data.tables import ParquetImages, TableImages, words_in
-from hwaware.errors import UserError, nearest
+from hwaware.errors import UserError, nearest, nearest_path
 from hwaware.system.offline import no_retries_without_network
 
 # Images set aside to calibrate with are what there is to fit on, where there is no training set.
@@ -148,7 +148,7 @@ def open_source(source: str | None, path: str | None) -> Source:
     if source == "digits":
         raise UserError(f"data source 'digits' has no path (given: {path})")
     if not folder.is_dir():
-        raise UserError(f"no such data folder: {folder}")
+        raise UserError(f"there is no data folder '{folder}'. {nearest_path(folder)}".rstrip())
     for kind in _IN_FOLDERS if source is None else (source,):
         if (found := SOURCES[kind](folder)).splits:
             # "cifar10/" and "." have no last part of their own

@@ -11,7 +11,7 @@ from typing import Any
 
 from hwaware.data.questions import Question, key_of, read_question
 from hwaware.data.sources import from_hub
-from hwaware.errors import UserError
+from hwaware.errors import UserError, nearest_path
 from hwaware.system.reading import read_json_or_lines
 
 #: Names of a split's files; what SQuAD calls dev is the test set here.
@@ -44,7 +44,8 @@ def find_files(path: str | Path) -> dict[str, list[Path]]:
     """
     folder = Path(path)
     if not folder.is_dir():
-        raise UserError(f"there is no folder '{path}' with questions (train.json, dev.json, or parquet files).")
+        what = "with questions (train.json, dev.json, or parquet files)"
+        raise UserError(f"there is no folder '{path}' {what}. {nearest_path(path)}".rstrip())
     found = {}
     for split, patterns in _FILES.items():
         hits = (sorted(folder.glob(f"{place}{pattern}")) for place in ("", "*/") for pattern in patterns)

@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import nn
 
-from hwaware.errors import UserError
+from hwaware.errors import UserError, nearest_path
 from hwaware.evaluation.settings import EvaluationSettings
 from hwaware.hardware import Hardware
 from hwaware.results.csv import read_rows, write_rows
@@ -53,7 +53,7 @@ class PartialRows:
         self._path = None if folder is None else folder / NAME
         self._resume = resume = settings.resume
         if resume and not Path(resume).is_file():
-            raise UserError(f"evaluation.resume: there is no file '{resume}'.")
+            raise UserError(f"evaluation.resume: there is no file '{resume}'. {nearest_path(resume)}".rstrip())
         self._known = read_rows(resume) if resume else []
         labels = settings.labels(task, datamodule, network="")
         run = {name: getattr(labels, name) for name in ("recipe", "model", "dataset", "seed")}

@@ -54,7 +54,7 @@ import torch
 from torch import Tensor, nn
 
 from hwaware.chip import Chip
-from hwaware.errors import UserError
+from hwaware.errors import UserError, nearest_path
 from hwaware.export import older_bundles
 from hwaware.export.arrays import Layer, laid_out, taken_up
 from hwaware.export.repairs import PlannedRepair, for_json, read_repair, stored_repair
@@ -228,6 +228,8 @@ def read_bundle(folder: str | Path) -> Bundle:
     from safetensors.torch import load_file
 
     folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"there is no bundle '{folder}'. {nearest_path(folder)}".rstrip())
     if not (folder / _MANIFEST).is_file():
         raise UserError(f"'{folder}' is no bundle: it has no {_MANIFEST}.")
     try:

@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hwaware.errors import UserError
+from hwaware.errors import UserError, nearest_path
 from hwaware.export.adapters import ADAPTERS, read_adapters, write_adapters
 from hwaware.hardware import Placement, placement_from_plain
 from hwaware.models.hub import weights_file
@@ -78,7 +78,7 @@ def read_header(path: str | Path) -> dict[str, Any] | None:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"there is no weights file '{path}'.")
+        raise UserError(f"there is no weights file '{path}'. {nearest_path(path)}".rstrip())
     if path.suffix != ".safetensors":
         return None
     from safetensors import SafetensorError, safe_open
@@ -168,7 +168,7 @@ def read_checkpoint(path: str | Path, to_resume: bool = False) -> dict[str, Any]
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"there is no checkpoint '{path}'.")
+        raise UserError(f"there is no checkpoint '{path}'. {nearest_path(path)}".rstrip())
     checkpoint = None if path.suffix == ".safetensors" else read_torch(path)  # some versions of torch read both
     if not isinstance(checkpoint, dict) or CHECKPOINT_KEY not in checkpoint:
         raise UserError(
@@ -200,7 +200,7 @@ def _of_a_run(path: str | Path) -> dict[str, Any] | None:
     if Path(path).suffix != ".ckpt":
         return None
     if not Path(path).is_file():
-        raise UserError(f"there is no checkpoint '{path}'.")
+        raise UserError(f"there is no checkpoint '{path}'. {nearest_path(path)}".rstrip())
     checkpoint = read_torch(Path(path))
     return checkpoint if isinstance(checkpoint, dict) and CHECKPOINT_KEY in checkpoint else None
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from hwaware.errors import UserError
+from hwaware.errors import UserError, nearest_path
 from hwaware.hardware.crossbar import Converters, Crossbar, Wires
 from hwaware.hardware.devices import read_device_file
 from hwaware.hardware.encoding import Encoding
@@ -135,7 +135,8 @@ class KeepDigital:
             UserError: there is no such file, it is no ranking, or it names fewer layers.
         """
         if not Path(self.ranking).is_file():
-            raise UserError(f"keep_digital.ranking: there is no file '{self.ranking}'; hwaware sensitivity writes it.")
+            hint = nearest_path(self.ranking) or "hwaware sensitivity writes it."
+            raise UserError(f"keep_digital.ranking: there is no file '{self.ranking}'. {hint}")
         data = Path(self.ranking).read_bytes()
         try:
             reader = csv.DictReader(io.StringIO(data.decode("utf-8"), newline=""))

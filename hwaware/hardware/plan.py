@@ -24,7 +24,7 @@ from typing import Any
 
 import yaml
 
-from hwaware.errors import UserError, nearest, nearest_yaml
+from hwaware.errors import UserError, nearest, nearest_path
 from hwaware.hardware.hardware import Hardware
 from hwaware.system.reading import read_yaml
 
@@ -81,7 +81,7 @@ def read_plan(path: str) -> PlanFile:
         UserError: there is no such file, or it is of another form.
     """
     if not Path(path).is_file():
-        raise UserError(f"hardware.plan: there is no file '{path}'. {nearest_yaml(Path(path))}".rstrip())
+        raise UserError(f"hardware.plan: there is no file '{path}'. {nearest_path(path)}".rstrip())
     found = read_yaml(path, "hardware.plan")
     if not isinstance(found, dict) or not set(_KEYS) <= set(found):
         lacking = [key for key in _KEYS if not isinstance(found, dict) or key not in found]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hwaware.errors import UserError
+from hwaware.errors import UserError, nearest_path
 from hwaware.system.offline import no_retries_without_network
 
 #: Before the name of a repository on the hub, as timm writes it: ``hf-hub:USER/NAME``, or ``…@REVISION``.
@@ -24,7 +24,7 @@ def weights_file(source: str | Path) -> Path:
         raise UserError("the name of the file of weights is empty: give a file, or null.")
     if not text.startswith(HUB):
         if path.is_dir() and not (path / WEIGHTS).is_file():
-            raise UserError(f"the folder '{path}' has no {WEIGHTS}.")
+            raise UserError(f"the folder '{path}' has no {WEIGHTS}. {nearest_path(path / WEIGHTS)}".rstrip())
         return path / WEIGHTS if path.is_dir() else path
     from huggingface_hub import hf_hub_download
 

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 
-from hwaware.errors import UserError, nearest
+from hwaware.errors import UserError, nearest, nearest_path
 from hwaware.models.build import load_weights
 from hwaware.models.hub import weights_file
 from hwaware.results.files import is_hub_name
@@ -158,11 +158,13 @@ def _of(checkpoint: str, load: Callable[[], _T]) -> _T:
         if not is_hub_name(checkpoint):
             raise UserError(
                 f"there is no folder '{checkpoint}' (with config.json, model.safetensors and tokenizer.json), and a "
-                "name on the hub is USER/NAME."
+                f"name on the hub is USER/NAME. {nearest_path(folder)}".rstrip()
             ) from error
+        near = nearest_path(folder)
         raise UserError(
             f"cannot get '{checkpoint}': {reason}\n"
-            "Without a network, give a folder with config.json, model.safetensors and tokenizer.json."
+            + (f"{near} " if near.startswith("Did") else "")
+            + "Without a network, give a folder with config.json, model.safetensors and tokenizer.json."
         ) from error
 
 

@@ -17,7 +17,7 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
-from hwaware.errors import UserError, nearest
+from hwaware.errors import UserError, nearest, nearest_path
 from hwaware.models.hub import weights_file
 
 try:
@@ -62,7 +62,7 @@ def read_weights(file: str | Path, key: str | None = None) -> dict[str, Tensor]:
     """
     path = weights_file(file)
     if not path.is_file():
-        raise UserError(f"no such weights file: {path}")
+        raise UserError(f"there is no weights file '{path}'. {nearest_path(path)}".rstrip())
     content = _read_safetensors(path) if path.suffix == ".safetensors" else read_torch(path)
     if isinstance(content, dict) and CHECKPOINT_KEY in content:
         raise UserError(

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from rich.table import Table
 from rich.text import Text
 
+#: Columns that what stands above and below a table has at least: rich breaks it where the table ends.
+TEXT_WIDTH = 72
+
 
 @dataclass(frozen=True)
 class SmallTable:
@@ -29,6 +32,7 @@ class SmallTable:
     def rich(self) -> Table:
         """For the terminal."""
         table = Table(self.first, title=Text(self.title), caption=Text(self.note) if self.note else None)
+        table.min_width = TEXT_WIDTH if self.note else None
         for name in self.columns:
             table.add_column(Text(name), justify="right")
         for line in self.lines:

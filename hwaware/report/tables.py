@@ -21,6 +21,7 @@ from hwaware.report.labels import (
     sampling_label,
     varying_params,
 )
+from hwaware.report.small import TEXT_WIDTH
 from hwaware.results.costs import CostLine, Costs, bytes_label, cost_of
 from hwaware.results.criteria import CRITERIA, Criteria
 from hwaware.results.hits import Hits, gain_over_samples
@@ -264,7 +265,7 @@ def rich_table(grid: Grid, width: int = 80) -> Table:
     device = f"Device: {grid.constants}." if grid.constants else ""
     of_a_cell = f"{grid.of_a_cell}." if grid.of_a_cell else ""
     footnote = " ".join(filter(None, (_explanation(grid), grid.sampling, of_a_cell, device)))
-    table = Table(title=title, caption=Text(footnote), title_style="")
+    table = Table(title=title, caption=Text(footnote), title_style="", min_width=TEXT_WIDTH)
     ages = {age: list(map(accuracy_text, summaries)) for age, summaries in grid.ages.items()}
     columns = {"drift-free": grid.drift_free, **ages, grid.life: grid.lifetimes, grid.yield_at: grid.yields}
     if any(grid.gains):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from hwaware.errors import UserError, nearest
+from hwaware.errors import UserError, nearest_path
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,7 @@ def read_sensitivity(path: str | Path) -> list[LayerSensitivity]:
     """
     path = Path(path)
     if not path.is_file():
-        beside = [one.name for one in path.parent.glob("*.csv")] if path.parent.is_dir() else []
-        raise UserError(f"sensitivity: there is no file '{path}'. {nearest(path.name, beside)}".rstrip())
+        raise UserError(f"sensitivity: there is no file '{path}'. {nearest_path(path)}".rstrip())
     kinds: dict[str, Callable[[str], Any]] = {"int": int, "float": _number, "str": str}
     found = []
     try:

@@ -193,6 +193,27 @@ CASES = {
         "layer 'conv1' is matched by 'conv*' and by 'conv1', which say different things",
     ),
     "accelerator": (["--trainer.accelerator", "mps"], "MPS"),
+    "keys of a list": (
+        ["--trainer.devices", "{{a: 1}}"],
+        "`devices` selected with `CPUAccelerator` should be an int > 0",
+    ),
+    "keys in a list": (
+        ["--trainer.devices", "[{{a: 1}}]"],
+        "`devices` selected with `CPUAccelerator` should be an int > 0",
+    ),
+    "list of classes' weights": (
+        ["--model.class_weights", "[1, 4]"],
+        "give a weight by class, by its name (or its number, where the data have no names): {cat: 1, dog: 4}",
+    ),
+    "no space after a colon": (
+        ["--model.class_weights", "{{bad:4, good:1}}"],
+        "'bad:4' lacks a space after the colon: write {bad: 4}",
+    ),
+    "no space after a text's colon": (["--model.class_weights", "bad:4"], "model.class_weights: 'bad:4' lacks a space"),
+    "no space in a list": (
+        ["--model.hardware.layers", "[{{match: a, encoding: {{kappa:2}}}}]"],
+        "'kappa:2' lacks a space after the colon: write {kappa: 2}",
+    ),
     # files
     "missing weights": (["--model.weights", "nowhere.safetensors"], "nowhere.safetensors"),
     "other weights": (["--model.name", "resnet20_cifar"], "does not hold weights of resnet20_cifar"),
@@ -204,7 +225,7 @@ CASES = {
     "nothing to resume": (["--ckpt_path", "last"], "nothing to resume"),
     "weights as checkpoint": (["--ckpt_path", "{files}/nan.safetensors"], "no checkpoint of a run"),
     # data
-    "missing data": (["--data.source", "null", "--data.path", "nowhere"], "no such data folder: nowhere"),
+    "missing data": (["--data.source", "null", "--data.path", "nowhere"], "there is no data folder 'nowhere'"),
     "empty data": (["--data.source", "null", "--data.path", "{files}/empty"], "no images in"),
     "one class": (["--data.source", "null", "--data.path", "{files}/one"], "only one class"),
     "corrupt image": (

@@ -155,3 +155,13 @@ def test_the_runs_seed_reaches_the_data(tmp_path):
     first, again, other = weights
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not all(torch.equal(first[key], other[key]) for key in first)
+
+
+@pytest.mark.parametrize(("command", "own"), [("fit", "--ckpt_path"), ("plan", "--cells")])
+def test_help_has_what_is_ours_first(command, own, capsys):
+    assert main([command, "--help"]) == 0
+    text = capsys.readouterr().out
+    places = [text.index(f"\n  {one}") for one in (own, "--model.help", "--data.help", "--evaluation", "--trainer")]
+    assert places == sorted(places)
+    assert "lambda" not in text.lower().replace("lambdacallback", "") and "Linked" not in text
+    assert len(text.partition("options:")[0]) < 400

@@ -319,7 +319,7 @@ def test_unknown_names():
 
 
 def test_missing_and_empty_folders(tmp_path):
-    assert str(tmp_path / "none") in said("no such data folder", path=str(tmp_path / "none"))
+    assert str(tmp_path / "none") in said("there is no data folder", path=str(tmp_path / "none"))
     assert str(tmp_path) in said("no images in", path=str(tmp_path))
     assert str(tmp_path) in said("no images of source 'folder' in", path=str(tmp_path), source="folder")
     (tmp_path / "train" / "ant").mkdir(parents=True)

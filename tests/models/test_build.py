@@ -136,7 +136,7 @@ def test_files_that_cannot_be_read(tmp_path, state):
             build_model(NAME, weights=str(file))
         assert str(file) in str(error.value) and len(str(error.value).splitlines()) <= 2
 
-    said(tmp_path / "none.pth", "no such weights file")
+    said(tmp_path / "none.pth", "there is no weights file")
     said(tmp_path, "has no model.safetensors")
     save_file(state, tmp_path / "w.safetensors")
     torch.save(state, tmp_path / "w.pth")

@@ -1,3 +1,4 @@
+import io
 import re
 from dataclasses import replace
 
@@ -118,6 +119,14 @@ def test_terminal_table_fits_80_columns_and_says_what_its_cells_are(rows):
     flat = " ".join(text.split())
     assert "reram_cmo, differential" in flat and "(worst chip)" in flat and "drift_mean_slope_us = -0.089" in flat
     assert "…" not in text
+
+
+def test_a_narrow_table_s_words_are_not_broken_at_its_end(make_row):
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(rich_table(grids([make_row()])[0]))
+    lines = console.export_text().splitlines()
+    below = lines[max(number for number, line in enumerate(lines) if "┘" in line) + 1 :]
+    assert len(below) == 1 or max(map(len, (line.strip() for line in below))) > 55
 
 
 def test_gains_over_a_network_on_other_cells_but_the_same_chips(make_rows):

@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import get_type_hints
 
-from hwaware.errors import UserError, nearest, nearest_yaml
+from hwaware.errors import UserError, nearest, nearest_path
 from hwaware.hardware.crossbar.converters import Converters
 from hwaware.hardware.crossbar.costs import ArrayCosts
 from hwaware.hardware.devices.registry import typed
@@ -142,7 +142,7 @@ def load_constants(name: str) -> ArrayConstants:
     elif name.endswith((".yaml", ".yml")):
         path = Path(name)
         if not path.is_file():
-            raise UserError(f"there is no file of constants '{path}'. {nearest_yaml(path)}".rstrip())
+            raise UserError(f"there is no file of constants '{path}'. {nearest_path(path)}".rstrip())
         text = read_text(path, "file of constants")
     else:
         raise UserError(f"constants '{name}' are unknown. {nearest(name, constants_names())} A path must end in .yaml.")

@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_ty
 
 import yaml
 
-from hwaware.errors import UserError, in_words, nearest, nearest_yaml
+from hwaware.errors import UserError, in_words, nearest, nearest_path
 from hwaware.hardware.devices.bootstrap import Bootstrap
 from hwaware.hardware.devices.device import Device
 from hwaware.hardware.devices.laws.lognormal import LognormalSpread
@@ -116,7 +116,7 @@ def read_device_file(name: str) -> DeviceFile:
     elif name.endswith((".yaml", ".yml")):
         path = Path(name)
         if not path.is_file():
-            raise UserError(f"there is no device file '{path}'. {nearest_yaml(path)}".rstrip())
+            raise UserError(f"there is no device file '{path}'. {nearest_path(path)}".rstrip())
         text, name_in_results = read_text(path, "device file"), path.stem
     elif _is_class_path(name):
         text, name_in_results = f"law: {name}", name.rpartition(".")[2]

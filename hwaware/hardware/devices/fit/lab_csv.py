@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hwaware.errors import UserError
+from hwaware.errors import UserError, nearest_path
 from hwaware.system.reading import refuse_special
 
 #: Units that a column's name may end in, as factors to µS and s.
@@ -63,6 +63,8 @@ def read_csv(path: str | Path, quantities: Collection[str]) -> LabCsv:
         refuse_special(path, "measurements")
         table = csv.reader(io.StringIO(_decoded(path.read_bytes()), newline=""))
         rows = [(table.line_num, tuple(field.strip() for field in row)) for row in table if any(map(str.strip, row))]
+    except FileNotFoundError:
+        raise UserError(f"there are no measurements '{path}'. {nearest_path(path)}".rstrip()) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"measurements '{path}' can't be read: {reason}.") from None
@@ -76,9 +78,16 @@ def read_csv(path: str | Path, quantities: Collection[str]) -> LabCsv:
 
 
 def quantity_and_unit(name: str) -> tuple[str, str]:
-    """A column's quantity, in lower case, and its unit in ASCII: ``Time [h]``, ``conductance (µS)``, ``target_us``."""
+    """A column's quantity, in lower case, and its unit in ASCII.
+
+    Units stand behind an underscore or a space, in brackets, or as DIN 1313 has them.
+
+    >>> [quantity_and_unit(name) for name in ("Time [h]", "G (µS)", "target_us", "t / s")]
+    [('time', 'h'), ('g', 'us'), ('target', 'us'), ('t', 's')]
+    """
     name = re.sub("[\u00b5\u03bc]", "u", re.sub("[\u03a9\u2126]", "ohm", name.strip()))
-    found = re.fullmatch(r"(.+?)[\s_]*[\[(]\s*(\w+)\s*[\])]", name) or re.fullmatch(r"(.+)[\s_](\w+)", name)
+    forms = (r"(.+?)[\s_]*[\[(]\s*(\w+)\s*[\])]", r"(.+?)\s*(?:/|\sin\s)\s*(\w+)", r"(.+)[\s_](\w+)")
+    found = next(filter(None, (re.fullmatch(form, name) for form in forms)), None)
     quantity, unit = (found[1], found[2]) if found else (name, "")
     return as_word(quantity), unit if unit in OHMS else unit.lower()
 

@@ -5,6 +5,7 @@ Its columns are ``cell,target_us,time_s,conductance_us`` and, with repeats, ``re
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hwaware.errors import UserError, nearest
+from hwaware.errors import UserError
 from hwaware.hardware.devices.fit.lab_csv import (
     OHMS,
     SECONDS,
@@ -26,8 +27,19 @@ from hwaware.hardware.devices.fit.stamps import STAMPS, STARTS, ages_s, is_stamp
 
 _UNITS = {"target": ("us", SIEMENS), "time": ("s", SECONDS), "conductance": ("us", SIEMENS)}
 
+#: What else columns are called, where none has the quantity's own name.
+_ALSO = {
+    "cell": ("cell_id", "cell_no", "cell_index", "cell_number", "device", "device_id", "dut"),
+    "target": ("target_g", "g_target", "target_conductance", "g_set", "setpoint", "target_r", "r_target"),
+    "time": ("t", "age", "delay", "elapsed", "elapsed_time", "time_elapsed", "retention_time"),
+    "conductance": ("g", "cond", "g_read", "g_meas", "g_measured", "measured_conductance", "read_conductance"),
+    "resistance": ("r", "res", "r_read", "r_meas", "r_measured", "measured_resistance", "read_resistance"),
+    "reading": ("repeat", "read_no", "read_number"),
+}
+_CALLED = {also: quantity for quantity, names in _ALSO.items() for also in names}
+
 #: What a header names.
-QUANTITIES = ("cell", "target", "time", "conductance", "resistance", *STAMPS)
+QUANTITIES = ("cell", "target", "time", "conductance", "resistance", *STAMPS, *_CALLED)
 
 #: What is assumed where nobody read cells that were just written.
 PROGRAMMING_ERROR = "programming_error"
@@ -104,10 +116,11 @@ class Readings:
 def read_readings(table: LabCsv, start: str | None = None) -> Readings:
     """Readings from a CSV file, in any order.
 
-    Columns are named with their units, in any case and in brackets or not; others of µS and s are converted
-    (``conductance_ns``, ``Time [h]``), and resistances are inverted (``resistance_kohm``). Ages may be dates and times
-    of ISO 8601 (``timestamp``), which count from the start. A column ``die`` names the die of each cell; cells of
-    different dies may have the same name. Other columns, and lines before the header, are passed by. A row whose time
+    Columns are named with their units, in any case and in brackets or not, some by other usual names (``G (µS)``);
+    others than µS and s are converted (``conductance_ns``, ``Time [h]``), and resistances are inverted
+    (``resistance_kohm``). Ages may be dates and times of ISO 8601 (``timestamp``), which count from the start. A column
+    ``die`` names the die of each cell; cells of different dies may have the same name. Other columns, and lines before
+    the header, are passed by. A row whose time
     or conductance is empty is a reading that was not taken.
 
     Args:
@@ -192,12 +205,14 @@ def _columns(table: LabCsv) -> tuple[dict[str, tuple[int, float]], tuple[str, ..
     path, header = table.path, table.header
     ignored: list[str] = []
     inverted: list[str] = []
+    wrong: list[str] = []
     found: dict[str, tuple[int, float]] = {}
-    wanted = ("cell", *(f"{quantity}_{unit}" for quantity, (unit, _) in _UNITS.items()), "reading")
-    for place, name in enumerate(header):
-        quantity, unit = quantity_and_unit(name)
-        if name.lower() in ("cell", "reading", "die"):
-            quantity, factor = name.lower(), 1.0
+    unknown: set[str] = set()
+    usual = _named_as_usual(header)
+    names = {quantity for quantity, _ in usual}
+    for place, (name, (quantity, unit)) in enumerate(zip(header, usual, strict=True)):
+        if quantity in ("cell", "reading", "die") and not unit:
+            factor = 1.0
         elif unit in OHMS and quantity in ("target", "target_resistance", "conductance", "resistance"):
             quantity, factor = "target" if quantity.startswith("target") else "conductance", -OHMS[unit]
             inverted.append(name)
@@ -205,25 +220,26 @@ def _columns(table: LabCsv) -> tuple[dict[str, tuple[int, float]], tuple[str, ..
             factor = _UNITS[quantity][1][unit]
         elif _is_stamped(table, place, quantity):
             quantity, factor = "time", math.nan
-        elif name.lower() in _UNITS or quantity in _UNITS:
-            quantity = quantity if quantity in _UNITS else name.lower()
-            usual, units = _UNITS[quantity]
-            raise UserError(
-                f"column '{name}' of '{path}' does not say a known unit: call it {quantity}_{usual} "
-                f"(or {', '.join(f'{quantity}_{unit}' for unit in units if unit != usual)})."
-            )
+        elif quantity in _UNITS or (quantity == "resistance" and "conductance" not in names):
+            first, units = _UNITS.get(quantity, ("ohm", dict.fromkeys(("ohm", "kohm", "Mohm"), 1.0)))
+            others = ", ".join(f"{quantity}_{unit}" for unit in units if unit != first)
+            wrong.append(f"column '{name}' does not say a known unit: call it {quantity}_{first} (or {others})")
+            unknown.add("conductance" if quantity == "resistance" else quantity)
+            continue
         else:
             ignored.append(name)
             continue
         if quantity in found:
             raise UserError(f"'{path}' has two columns of {quantity}: '{header[found[quantity][0]]}' and '{name}'.")
         found[quantity] = (place, factor)
-    missing = [name for name in wanted[:-1] if name.rpartition("_")[0] not in found and name not in found]
+    missing = [one for one in ("cell", *_UNITS) if one not in found and one not in unknown]
     if missing:
-        raise UserError(
-            f"'{path}' lacks the column {', '.join(missing)}; it has: {', '.join(header) or 'none'}. "
-            f"{nearest(ignored[0], wanted) if ignored and ignored[0] else ''}".rstrip()
-        )
+        called = {one: f"{one}_{_UNITS[one][0]}" if one in _UNITS else one for one in missing}
+        wrong.append(f"it lacks the column {', '.join(called.values())}; it has: {', '.join(header) or 'none'}")
+        meant = ((_alike(one, ignored), name) for one, name in called.items())
+        wrong += [f"is '{other}' meant? Call it {name}" for other, name in meant if other]
+    if wrong:
+        raise UserError(f"'{path}': {'; '.join(wrong)}.")
     starts = STARTS if math.isnan(found["time"][1]) else ()
     passed = [name for name in ignored if name and as_word(name) not in starts]
     said = [f"Columns that were passed by: {', '.join(passed)}."] * bool(passed)
@@ -232,12 +248,37 @@ def _columns(table: LabCsv) -> tuple[dict[str, tuple[int, float]], tuple[str, ..
     return {"reading": (found["cell"][0], 0.0), **found}, tuple(said)
 
 
+def _named_as_usual(header: Sequence[str]) -> list[tuple[str, str]]:
+    """Of each column the quantity and its unit: by another usual name, where no column has the quantity's own."""
+    found = []
+    for name in header:
+        quantity, unit = quantity_and_unit(name)
+        if as_word(name) in (*_UNITS, *_CALLED, "cell", "reading", "die", "resistance"):  # device_id: id is no unit
+            quantity, unit = as_word(name), ""
+        found.append((quantity, unit))
+    own = {quantity for quantity, _ in found}
+    own |= {"conductance", "resistance"} if own & {"conductance", "resistance"} else set()
+    stamped = bool(own & {*STAMPS})  # beside dates and times, what has no unit is no age
+
+    def usual(name: str, unit: str) -> str:
+        quantity = _CALLED.get(name, name)
+        return name if quantity in own or (quantity == "time" and stamped and unit not in SECONDS) else quantity
+
+    return [(usual(name, unit), unit) for name, unit in found]
+
+
+def _alike(quantity: str, names: Sequence[str]) -> str | None:
+    """The one of some columns that is called most like a quantity."""
+    words = {quantity_and_unit(name)[0]: name for name in names if name}
+    close = (difflib.get_close_matches(one, words, n=1) for one in (quantity, *_ALSO[quantity]))
+    return next((words[hits[0]] for hits in close if hits), None)
+
+
 def _is_stamped(table: LabCsv, place: int, quantity: str) -> bool:
     """Whether a column has dates and times: by its name, or as ``time`` that has no unit."""
     if as_word(table.header[place]) in STAMPS or quantity in STAMPS:
         # An age in a known unit beside it is the time.
-        others = (quantity_and_unit(name) for name in table.header)
-        return not any(name == "time" and unit in SECONDS for name, unit in others)
+        return not any(name == "time" and unit in SECONDS for name, unit in _named_as_usual(table.header))
     texts = (row[place] for _, row in table.body if place < len(row) and row[place])
     return quantity == "time" and is_stamp(next(texts, ""))
 

@@ -34,7 +34,8 @@ def stamp(text: str, where: str) -> datetime:
         UserError: it is none.
     """
     if (found := _parsed(text)) is None or "-" not in text:
-        raise UserError(f"{where} '{text}' is no date and time of ISO 8601 ({_EXAMPLE}).")
+        ages = " Ages in seconds are called time_s." if re.fullmatch(r"[\d.eE+]+", text) else ""
+        raise UserError(f"{where} '{text}' is no date and time of ISO 8601 ({_EXAMPLE}).{ages}")
     return found
 
 

@@ -20,10 +20,13 @@ CELLS, MOST_CELLS = 100, 400
 #: What a reading is at least (µS): a Gaussian of the table's moments may lie below 0.
 _FLOOR_US = 1e-3
 
-_MEANS = ("mean", "mean_conductance", "conductance_mean", "average")
-_STDS = ("std", "sd", "sigma", "stdev", "std_dev", "std_conductance", "conductance_std")
+_MEANS = ("mean", "mean_conductance", "conductance_mean", "average", "avg", "mean_g", "g_mean")
+_STDS = (
+    *("std", "sd", "sigma", "σ", "stdev", "std_dev", "std_conductance", "conductance_std", "std_g", "g_std"),
+    "standard_deviation",
+)
 _STATES = ("state", "target", "level")
-_AGES = ("age", "time")
+_AGES = ("age", "time", "t", "delay")
 _COUNTS = ("cells", "n", "n_cells", "count")
 #: What a header names.
 QUANTITIES = (*_MEANS, *_STDS, *_STATES, *_AGES, *_COUNTS)
@@ -104,7 +107,7 @@ def _columns(table: LabCsv) -> tuple[dict[str, tuple[int, float]], list[str]]:
     The factor is NaN where a column has no unit.
     """
     found: dict[str, tuple[int, float]] = {}
-    passed = []
+    passed, wrong = [], []
     for place, name in enumerate(table.header):
         quantity, unit = quantity_and_unit(name)
         quantity = as_word(name) if as_word(name) in QUANTITIES else quantity
@@ -121,14 +124,16 @@ def _columns(table: LabCsv) -> tuple[dict[str, tuple[int, float]], list[str]]:
                 "conductances. Give the readings, or the table in µS."
             )
         if kind in ("mean", "std") and math.isnan(factor):
-            raise UserError(f"column '{name}' of '{table.path}' does not say a known unit: call it {kind}_us.")
+            wrong.append(f"column '{name}' does not say a known unit: call it {kind}_us (or {kind}_ns, {kind}_ms)")
         kind = "target" if kind == "state" and not math.isnan(factor) else kind
         if kind in found:
             first = table.header[found[kind][0]]
             raise UserError(f"'{table.path}' has two columns of {kind}: '{first}' and '{name}'.")
         found[kind] = (place, factor)
     if not found.keys() & {"state", "target"}:
-        raise UserError(f"'{table.path}' lacks the column state (or target_us); it has: {', '.join(table.header)}.")
+        wrong.append(f"it lacks the column state (or target_us); it has: {', '.join(table.header)}")
+    if wrong:
+        raise UserError(f"'{table.path}': {'; '.join(wrong)}.")
     return found, passed
 
 

@@ -40,7 +40,7 @@ def test_other_units_are_converted(tmp_path):
         ("cell,target_us,time_s\n1,10,0\n", "lacks the column conductance_us"),
         ("cell,target_us,time_s,conductance\n", "'conductance' .* call it conductance_us .*conductance_ns"),
         ("cell,target_us,time_y,conductance_us\n", "'time_y' .* call it time_s"),
-        ("cel,target_us,time_s,conductance_us\n", "lacks the column cell; .* Did you mean 'cell'?"),
+        ("cel,target_us,time_s,conductance_us\n", "lacks the column cell; .* is 'cel' meant. Call it cell"),
         ("cell;target_us;time_s;conductance_us\n", "separated by ';'; they must be by commas"),
         ("cell\ttarget_us\ttime_s\n", "separated by tabs; they must be by commas"),
         (HEADER.strip() + ",conductance_ns\n", "two columns of conductance: 'conductance_us' and 'conductance_ns'"),
@@ -61,7 +61,7 @@ def test_bad_input(tmp_path, text, reason):
 
 
 def test_a_missing_file(tmp_path):
-    with pytest.raises(UserError, match=r"'.*none.csv' can't be read: No such file"):
+    with pytest.raises(UserError, match=r"there are no measurements '.*none.csv'"):
         read_measurements(tmp_path / "none.csv")
 
 
@@ -223,3 +223,53 @@ def test_bad_dates_and_times(tmp_path, text, start, reason):
     (tmp_path / "lab.csv").write_text(text.format(time="timestamp", more="", written=""))
     with pytest.raises(UserError, match=reason):
         read_measurements(tmp_path / "lab.csv", start)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Cell,Target (µS),Time [s],G (µS)",
+        "cell_id,target / µS,t / s,conductance in µS",
+        "DUT,G target (uS),Elapsed time (s),G_meas [uS]",
+        "device,target_g (µS),age_s,measured conductance (µS)",
+    ],
+)
+def test_columns_by_usual_names(tmp_path, header):
+    found = _read(tmp_path, f"{header}\na,10,60,9\n")
+    assert (found.target_us[0], found.time_s[0], found.conductance_us[0]) == (10, 60, 9) and not found.said
+
+
+def test_the_quantity_s_own_name_wins(tmp_path):
+    found = _read(tmp_path, "device,cell,target_us,time_s,t,conductance_us,G (nS)\nx,a,10,60,7,9,8\n")
+    assert found.cells == ("a",) and found.time_s[0] == 60 and found.conductance_us[0] == 9
+    assert "passed by: device, t, G (nS)" in found.said[0]
+
+
+def test_resistance_by_its_letter(tmp_path):
+    found = _read(tmp_path, "cell,target_us,t (h),R (kΩ)\na,10,1,125\n")
+    assert found.conductance_us[0] == pytest.approx(8) and found.time_s[0] == 3600
+
+
+def test_an_age_beside_dates_is_the_time(tmp_path):
+    found = _read(tmp_path, "cell,target_us,timestamp,age_h,conductance_us\na,10,2025-01-01T00:00:00,2,9\n")
+    assert found.time_s[0] == 7200
+
+
+def test_all_that_is_wrong_with_a_header_at_once(tmp_path):
+    with pytest.raises(UserError) as caught:
+        _read(tmp_path, "target,time,Conductanze (µS)\n10,0,9\n")
+    said = str(caught.value)
+    for part in (
+        "'target' does not",
+        "target_us",
+        "'time' does not",
+        "time_s",
+        "lacks the column cell, conductance_us",
+    ):
+        assert part in said
+    assert "is 'Conductanze (µS)' meant? Call it conductance_us" in said and "\n" not in said
+
+
+def test_time_stamps_that_are_numbers(tmp_path):
+    with pytest.raises(UserError, match="Ages in seconds are called time_s"):
+        _read(tmp_path, "cell,target_us,timestamp,conductance_us\na,10,60,9\n")

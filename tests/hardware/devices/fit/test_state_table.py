@@ -87,7 +87,7 @@ def test_what_a_small_table_tells_is_fitted_and_the_rest_said(tmp_path, capsys, 
     ("text", "reason"),
     [
         ("mean_us,std_us,age_s\n1,1,0\n", "lacks the column state .or target_us.; it has: mean_us, std_us, age_s"),
-        ("state,mean,std_us,age_s\n", "column 'mean' of '.*' does not say a known unit: call it mean_us"),
+        ("state,mean,std_us,age_s\n", "column 'mean' does not say a known unit: call it mean_us"),
         ("state,mean_kohm,std_kohm,age_s\n", "'mean_kohm' of '.*' is a resistance: means and spreads"),
         ("state,mean_us,std_us,sigma_us\n", "two columns of std: 'std_us' and 'sigma_us'"),
         (HEADER, "has no state"),
@@ -108,3 +108,10 @@ def test_a_start_is_for_dates_and_times(tmp_path):
     (tmp_path / "table.csv").write_text(HEADER + "a,1,1,0\n")
     with pytest.raises(UserError, match="start '2026-01-31' is for readings at dates and times"):
         read_measurements(tmp_path / "table.csv", "2026-01-31")
+
+
+def test_all_units_that_are_missing_at_once(tmp_path):
+    (tmp_path / "a.csv").write_text("mean,std,age\n1,1,0\n")
+    with pytest.raises(UserError) as caught:
+        read_measurements(tmp_path / "a.csv")
+    assert all(one in str(caught.value) for one in ("mean_us", "std_us", "lacks the column state"))
