@@ -231,7 +231,7 @@ def test_a_schedule_gives_a_timetable(tmp_path):
             "rsa: images=100000, but there are only",
         ),
         ("[{class_path: LnAffine}]", "no layer norm"),
-        ("[{class_path: NullThreshold}]", 'threshold: TinyNet has no threshold of "no answer"'),
+        ("[{class_path: NullThreshold}]", 'threshold: TinyNet has no "no answer" threshold'),
         ("[{class_path: Dorra}]", "Did you mean 'Dora'?"),
         ("[{class_path: Dora, init_args: {rnk: 2}}]", "Did you mean 'rank'?"),
     ],

@@ -158,10 +158,10 @@ CASES = {
     "no number of a device": (["--model.hardware.device.g_min_us", "low"], "g_min_us of device 'reram_cmo': 'low'"),
     "no seed": (["--seed_everything", "-1"], "seed_everything=-1"),
     "nothing matched": (["--model.hardware.layers", "[{{match: [], digital: true}}]"], "match is empty"),
-    "nothing in cells": (["--model.hardware.others_digital", "true"], "no layer is in cells"),
+    "nothing in cells": (["--model.hardware.others_digital", "true"], "no layer is analog"),
     "digital and not": (
         ["--model.hardware.layers", "[{{match: '*', digital: true, device: {{name: pcm}}}}]"],
-        "is digital, and so",
+        "is digital, so it",
     ),
     "validating on what is fitted": (
         ["--data.train_rows", "[0,500]", "--data.val_rows", "[400,600]"],
@@ -190,7 +190,7 @@ CASES = {
     "pattern": (["--model.hardware.layers", "[{{match: head*, digital: true}}]"], "'head*' matches no layer"),
     "two patterns": (
         ["--model.hardware.layers", "[{{match: conv*, digital: true}}, {{match: conv1, encoding: {{kappa: 1}}}}]"],
-        "layer 'conv1' is matched by 'conv*' and by 'conv1', which say different things",
+        "layer 'conv1' is matched by 'conv*' and by 'conv1', which set different hardware",
     ),
     "accelerator": (["--trainer.accelerator", "mps"], "MPS"),
     # files

@@ -210,7 +210,7 @@ def test_another_device_is_said(tmp_path):
 
 
 def test_another_encoding_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"planned with encoding\.mapping differential, and the recipe has offset"):
+    with pytest.raises(UserError, match=r"planned with encoding\.mapping differential, but the recipe has offset"):
         HardwareOptions({"name": "reram_cmo"}, EncodingOptions(mapping="offset"), plan=_file(tmp_path))
 
 
@@ -225,11 +225,11 @@ def test_another_network_is_refused(tmp_path, capsys):
     [
         ({"layers": [{"match": ["conv1"], "encoding": {"paralel": 4}}]}, "unexpected keyword argument 'paralel'"),
         ({"layers": [{"match": ["conv1"], "digitall": True}]}, "unexpected keyword argument 'digitall'"),
-        ({"layers": [{"match": 3}]}, "entry 1: match=3 must be a list of layers' names"),
-        ({"layers": [{"match": ["conv1"], "encoding": 4}]}, "encoding=4 is no table of words and values"),
+        ({"layers": [{"match": 3}]}, "entry 1: match=3 must be a list of layer names"),
+        ({"layers": [{"match": ["conv1"], "encoding": 4}]}, "encoding=4 is not a table of keys and values"),
         ({"layers": [{"match": ["conv1"], "device": 3}]}, "device=3 is no table"),
         ({"layers": [{"match": ["conv1"], "digital": "yes"}]}, "digital='yes' must be true or false"),
-        ({"layers": {"conv1": 4}}, "layers is not of the form that hwaware plan has"),
+        ({"layers": {"conv1": 4}}, "layers does not have the form that hwaware plan writes"),
         ({"extra": 1}, "has no 'extra'"),
     ],
 )
