@@ -24,7 +24,7 @@ from hwaware.results.repairs import both_names
 #: Progress of a fit: takes a description and the number of steps, gives a context that yields a callback per step.
 Fitting = Callable[[str, int | None], AbstractContextManager[Callable[[], None]]]
 
-#: Number of stored samples, and batch size, for checking an in-field repair before it is installed.
+#: Batch size and number of batches of stored samples for checking an in-field repair before it is installed.
 _JUDGED, _PARTS = 100, 5
 
 

@@ -195,9 +195,9 @@ CASES = {
     "accelerator": (["--trainer.accelerator", "mps"], "MPS"),
     # files
     "missing weights": (["--model.weights", "nowhere.safetensors"], "nowhere.safetensors"),
-    "other weights": (["--model.name", "resnet20_cifar"], "does not hold weights of resnet20_cifar"),
+    "other weights": (["--model.name", "resnet20_cifar"], "does not contain the weights of resnet20_cifar"),
     "cut weights": (["--model.weights", "{files}/cut.safetensors"], "cut short"),
-    "unsafe weights": (["--model.weights", "{files}/unsafe.pth"], "cannot be loaded safely"),
+    "unsafe weights": (["--model.weights", "{files}/unsafe.pth"], "can't be loaded safely"),
     "NaN weight": (["--model.weights", "{files}/nan.safetensors"], "NaN"),
     "no weights": (["--model.weights", "null"], "no pretrained network"),
     "missing checkpoint": (["--ckpt_path", "nowhere.ckpt"], "no checkpoint 'nowhere.ckpt'"),

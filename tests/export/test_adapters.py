@@ -97,8 +97,8 @@ def test_weights_without_their_adapters_or_with_anothers_are_refused(finished, t
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (LORA[:4], "retention moves weights, which adapters leave as they are: set it to null."),
-        ((*LORA, "--model.trainable", "norms"), "trainable 'norms': beside adapters nothing is trained"),
+        (LORA[:4], "retention changes weights, which adapters freeze: set it to null."),
+        ((*LORA, "--model.trainable", "norms"), "trainable 'norms': with adapters, nothing else is trained"),
         ((*LORA, "--model.adapters.rank", 0), "adapters rank=0 must be at least 1; 8 is usual."),
         ((*LORA, "--model.adapters.match", "[conv9]"), "adapters.match: 'conv9' matches no layer. Did you mean 'conv"),
     ],

@@ -137,12 +137,12 @@ class Unsafe:
 
 def test_lightnings_own_way_of_loading_a_checkpoint(finished):
     file = finished / "checkpoints" / "last.ckpt"
-    with pytest.raises(UserError, match=r"does not hold the task's settings \(missing .*'name'\): give them"):
+    with pytest.raises(UserError, match=r"does not contain the task's settings \(missing .*'name'\): pass them"):
         ImageClassification.load_from_checkpoint(file)
     held = options("reram_cmo", mapping="differential")
     task = ImageClassification.load_from_checkpoint(file, name="tiny_test_net", num_classes=10, hardware=held)
     assert task.network.conv1.weight.equal(trained(finished).network.conv1.weight)
-    with pytest.raises(UserError, match="checkpoint is of another hardware"):
+    with pytest.raises(UserError, match="checkpoint belongs to another hardware"):
         ImageClassification.load_from_checkpoint(file, name="tiny_test_net", num_classes=10)
 
 
@@ -156,8 +156,8 @@ def test_wrong_files_are_told_apart(tmp_path, finished):
     for name, reason in {
         "none.ckpt": "there is no checkpoint",
         "cut.ckpt": "cut short",
-        "unsafe.ckpt": "cannot be loaded safely",
-        "other.ckpt": "does not hold a state_dict",
+        "unsafe.ckpt": "can't be loaded safely",
+        "other.ckpt": "does not contain a state_dict",
         "cut.safetensors": "cut short",
         "none.safetensors": "there is no weights file",
     }.items():

@@ -107,7 +107,7 @@ def test_crossbars():
     exact = LayerOptions(match="head", crossbar=CrossbarOptions(converters="exact"))
     rules = HardwareOptions(CMO, crossbar=CrossbarOptions(converters=converters), layers=[exact]).placement.rules
     assert rules[0].hardware == load_hardware("reram_cmo")
-    with pytest.raises(UserError, match=r"input_kappa=2.0 is the cell's curve, .* set encoding.kappa linear"):
+    with pytest.raises(UserError, match=r"input_kappa=2.0 is the cell's I-V curve, .* set encoding.kappa linear"):
         HardwareOptions(CMO, crossbar=CrossbarOptions(converters=Converters(adc_bits=8, input_kappa=2.0)))
 
 

@@ -143,7 +143,7 @@ def test_keys_are_those_of_the_digital_network_and_ranges_come_along():
     assert torch.equal(back(x), model(x))
     Measured(ranges=ranges).give(digital)
     assert Measured.of(digital).ranges == ranges
-    with pytest.raises(UserError, match="are of a layer 'other', which the network does not have"):
+    with pytest.raises(UserError, match="for layer 'other', which the network does not have"):
         Measured(ranges={"other": (1.0, 1.0)}).give(digital)
 
 
