@@ -202,7 +202,7 @@ CASES = {
     "no weights": (["--model.weights", "null"], "no pretrained network"),
     "missing checkpoint": (["--ckpt_path", "nowhere.ckpt"], "no checkpoint 'nowhere.ckpt'"),
     "nothing to resume": (["--ckpt_path", "last"], "nothing to resume"),
-    "weights as checkpoint": (["--ckpt_path", "{files}/nan.safetensors"], "no checkpoint of a run"),
+    "weights as checkpoint": (["--ckpt_path", "{files}/nan.safetensors"], "not the checkpoint of a run"),
     # data
     "missing data": (["--data.source", "null", "--data.path", "nowhere"], "no such data folder: nowhere"),
     "empty data": (["--data.source", "null", "--data.path", "{files}/empty"], "no images in"),

@@ -247,5 +247,5 @@ def test_files_that_are_none(tmp_path):
     (tmp_path / "bad.yaml").write_text("network: [\n")
     with pytest.raises(UserError, match="is not YAML"):
         HardwareOptions({"name": "reram_cmo"}, plan=str(tmp_path / "bad.yaml"))
-    with pytest.raises(UserError, match=r"and so does hardware\.others_digital: drop one"):
+    with pytest.raises(UserError, match=r"and hardware\.others_digital both set the hardware of layers: drop one"):
         HardwareOptions({"name": "reram_cmo"}, others_digital=True, plan=_file(tmp_path))

@@ -86,7 +86,10 @@ def test_weights_without_their_adapters_or_with_anothers_are_refused(finished, t
     copied = tmp_path / "model.safetensors"
     shutil.copy(finished / "model.safetensors", copied)
     arguments = [str(word) for word in ("drift", *common(), "--weights", copied)]
-    for reason in ("there are no adapters '", f"'{tmp_path / 'adapters.safetensors'}' is not of the weights beside it"):
+    for reason in (
+        "there is no file '",
+        f"'{tmp_path / 'adapters.safetensors'}' does not belong to the weights beside it",
+    ):
         capsys.readouterr()
         assert main([*arguments, "--trainer.default_root_dir", str(tmp_path / "runs")]) == 2
         assert capsys.readouterr().err.startswith(f"hwaware: {reason}")

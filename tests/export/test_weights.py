@@ -113,7 +113,7 @@ def test_another_trainers_checkpoint_is_plain_weights_too(tmp_path):
         ("base", make(weights=str(tmp_path / "theirs.ckpt")).network),
     ):
         assert kind == "base" and network.conv1.weight.equal(state["conv1.weight"])
-    with pytest.raises(UserError, match=r"no checkpoint of a run .*given as --weights or --model.weights"):
+    with pytest.raises(UserError, match=r"not the checkpoint of a run .*as --weights or --model.weights"):
         read_checkpoint(tmp_path / "theirs.ckpt")
 
 
@@ -159,7 +159,7 @@ def test_wrong_files_are_told_apart(tmp_path, finished):
         "unsafe.ckpt": "can't be loaded safely",
         "other.ckpt": "does not contain a state_dict",
         "cut.safetensors": "cut short",
-        "none.safetensors": "there is no weights file",
+        "none.safetensors": "there is no weight file",
     }.items():
         with pytest.raises(UserError, match=reason) as error:
             load_weights(task, tmp_path / name)
@@ -182,7 +182,7 @@ def test_a_checkpoint_that_lacks_a_part(part, finished, tmp_path):
     checkpoint = torch.load(finished / "checkpoints" / "last.ckpt", weights_only=True)
     del checkpoint[part]
     torch.save(checkpoint, tmp_path / "less.ckpt")
-    with pytest.raises(UserError, match=f"has no '{part}'|is no checkpoint of a run"):
+    with pytest.raises(UserError, match=f"has no '{part}'|is not the checkpoint of a run"):
         read_checkpoint(tmp_path / "less.ckpt", to_resume=True)
     if part in ("loops", "optimizer_states", "lr_schedulers", "global_step"):  # the network is there
         read_checkpoint(tmp_path / "less.ckpt")
@@ -192,7 +192,7 @@ def test_a_checkpoint_that_lacks_a_part(part, finished, tmp_path):
 def test_a_checkpoint_with_something_else_in_it(damage, finished, tmp_path):
     checkpoint = torch.load(finished / "checkpoints" / "last.ckpt", weights_only=True)
     torch.save({**checkpoint, **damage}, tmp_path / "other.ckpt")
-    with pytest.raises(UserError, match=r"has no '|does not say what it is of"):
+    with pytest.raises(UserError, match=r"has no '|does not name its network"):
         read_checkpoint(tmp_path / "other.ckpt")
 
 
@@ -201,5 +201,5 @@ def test_weights_are_no_checkpoint_whatever_torch_makes_of_the_file(tmp_path, mo
     save_file({"weight": torch.zeros(2)}, tmp_path / "model.safetensors")
     for load in (lambda *_, **__: {"weight": torch.zeros(2)}, lambda *_, **__: pickle.loads(b"no")):
         monkeypatch.setattr(torch, "load", load)
-        with pytest.raises(UserError, match="is no checkpoint of a run of this package"):
+        with pytest.raises(UserError, match="is not the checkpoint of a run of this package"):
             read_checkpoint(tmp_path / "model.safetensors")

@@ -114,7 +114,7 @@ def test_refused(case, weights, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", ["fsdp", "fsdp_cpu_offload", "ModelParallelStrategy", "model_parallel"])
 def test_other_names_for_sharding_are_refused(name):
-    with pytest.raises(UserError, match="write fsdp2"):
+    with pytest.raises(UserError, match="use fsdp2"):
         refuse_other_sharding(name)
     for other in ("fsdp2", "ddp", "auto", None):
         refuse_other_sharding(other)

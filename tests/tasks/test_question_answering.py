@@ -238,7 +238,7 @@ def test_calibration_needs_data_and_leaves_the_mode_alone(taught, data):
     task, again = taught(), taught()
     for one in (task, again):
         one.network.config.null_threshold = None
-    with pytest.raises(UserError, match='the threshold of "no answer" is chosen on validation questions: give a data'):
+    with pytest.raises(UserError, match='the "no answer" threshold is chosen on validation questions: give a data'):
         task.calibrate(task.network, None)
     task.network.train()
     task.calibrate(task.network, data)
