@@ -82,7 +82,7 @@ def export(
     if task.placement is None:
         raise UserError("there is no hardware to export for: give one, e.g. --model.hardware.device.name reram_cmo.")
     if Path(folder).exists():
-        raise UserError(f"'{folder}' is there already: give a folder that is not.")
+        raise UserError(f"'{folder}' exists already: give a new folder.")
     refuse_adapters(network, "a bundle")
     offline = [method for method in methods if isinstance(method, OfflineCompensation)]
     for method in offline:

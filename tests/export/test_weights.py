@@ -169,7 +169,7 @@ def test_wrong_files_are_told_apart(tmp_path, finished):
 def test_weights_of_another_network(finished):
     task = ImageClassification("resnet20_cifar")
     for file in (finished / "model.safetensors", finished / "checkpoints" / "last.ckpt"):
-        with pytest.raises(UserError, match="tiny_test_net, the recipe's network is resnet20_cifar"):
+        with pytest.raises(UserError, match="tiny_test_net; the recipe's network is resnet20_cifar"):
             load_weights(task, file)
 
 

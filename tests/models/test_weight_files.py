@@ -57,7 +57,9 @@ def timms(raw, averaged):
 
 
 def test_averaged_weights_are_taken_and_that_is_said(tmp_path, raw, averaged):
-    with pytest.warns(UserWarning, match=r"the weights state_dict, state_dict_ema: state_dict_ema \(averaged .* is used"):
+    with pytest.warns(
+        UserWarning, match=r"the weights state_dict, state_dict_ema: state_dict_ema \(averaged .* is used"
+    ):
         assert same(load(tmp_path, timms(raw, averaged)), averaged)
     assert same(load(tmp_path, timms(raw, averaged), weights_key="state_dict"), raw)
 
