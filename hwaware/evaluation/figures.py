@@ -1,4 +1,4 @@
-"""Figures of the cells that hold a network."""
+"""Figures of the cells of a network."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from hwaware.hardware import Hardware
 from hwaware.nn import main_hardware
 from hwaware.report.device_plots import plot_conductances, plot_transform
 
-#: Cells in a conductance histogram; more would not change the picture.
+#: Most cells in a conductance histogram; more would not change it visibly.
 _HISTOGRAM_CELLS = 200_000
 
 
 def plot_device(network: nn.Module, ages_s: Sequence[float], folder: Path, name: str) -> list[Path]:
-    """Plots hardware with a converted network in it: conductances at each age on one chip, and the weight curve.
+    """Plots the conductances of a converted network on one chip at each age, and the weight transform.
 
     Args:
-        network: converted; of its layers those on the hardware of most weights are drawn.
-        ages_s: ages in s.
-        folder: the run's.
-        name: tells the hardware from others in file names.
+        network: a converted network; the layers on the hardware with most weights are drawn.
+        ages_s: ages (s).
+        folder: folder of the run.
+        name: name of the hardware, for file names.
     """
     chip, hardware = Chip.program(network, CHIP_SEED_START), main_hardware(network)
     samples, of = {age_s: _conductances(chip, hardware, age_s) for age_s in ages_s}, hardware_labels(hardware)
@@ -37,7 +37,7 @@ def plot_device(network: nn.Module, ages_s: Sequence[float], folder: Path, name:
 
 
 def _conductances(chip: Chip, hardware: Hardware, age_s: float) -> np.ndarray:
-    """Those (µS) of a chip's cells on some hardware, or of enough of them."""
+    """Conductances (µS) of a chip's cells on some hardware, or of a sample of them."""
     held = [name for name, target in chip.targets.items() if target.hardware == hardware]
     cells = torch.cat([g.flatten() for name in held for g in chip.conductances_at(name, age_s)])
     return cells[:: max(1, len(cells) // _HISTOGRAM_CELLS)].numpy()

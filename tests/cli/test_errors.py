@@ -66,7 +66,7 @@ CASES = {
     "mapping": (["--model.hardware.encoding.mapping", "diferential"], "Did you mean 'differential'?"),
     "class": (["--model", "ImageClasification"], "Did you mean 'ImageClassification'?"),
     "optimiser": (["--model.optimizer", "torch.optim.SDG"], "Did you mean 'SGD'?"),
-    "network to age": (["--evaluation.networks", "[bse]"], "Did you mean 'base'?"),
+    "network to evaluate": (["--evaluation.networks", "[bse]"], "Did you mean 'base'?"),
     # keys
     "prefix of a key": (
         ["--trainer.max_epoch", "1"],

@@ -128,7 +128,7 @@ def test_nothing_to_draw_is_refused(tmp_path, capsys):
     command = ["drift", "--config", FINETUNE, "--trainer.default_root_dir", str(tmp_path)]
     assert main([*command, "--evaluation.draw_constants", "true", "--model.pretrained", "false"]) == 2
     err = capsys.readouterr().err
-    assert "evaluation.draw_constants: device 'reram_cmo' does not say how far its constants are open" in err
+    assert "evaluation.draw_constants: device 'reram_cmo' does not state the error of its constants" in err
     assert not list(tmp_path.iterdir())
 
 

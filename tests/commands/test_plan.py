@@ -130,7 +130,7 @@ def test_layers_take_alternatives_that_suit_them(tmp_path, capsys):
     others = ("--alternatives", "[{headroom_us: [2, 2]}]", "--sensitivity", folder / "sensitivity.csv")
     refused = _arguments("plan", tmp_path, *HEADROOM, "--cells", 0.9, *others, *few)
     assert main([str(part) for part in refused]) == 2
-    assert "it has not the alternative" in capsys.readouterr().err
+    assert "it lacks the alternative" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -151,17 +151,17 @@ def test_a_target(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ([], "give a budget (--cells 1.25) or a target (--points 1), one of the two"),
-        (["--cells", "1.25", "--points", "1"], "one of the two"),
+        ([], "give either a budget (--cells 1.25) or a target (--points 1)"),
+        (["--cells", "1.25", "--points", "1"], "give either a budget"),
         (["--points", "0"], "points=0.0 must lie in (0, 100)"),
         (["--cells", "-1"], "cells=-1.0 must be above 0"),
-        (["--cells", "0.5"], "cells=0.5 is too few for one cell in each place: give 1 or more"),
+        (["--cells", "0.5"], "cells=0.5 is too few even without parallel cells: give 1 or more"),
         (["--cells", "0.5", "--digital_percent", "10"], "give 0.9 or more, or keep more of the weights digital"),
         (["--cells", "1.25", "--digital_percent", "101"], "digital_percent=101.0 must lie in [0, 100]"),
         (["--cells", "1.25", "--validation_samples", "0"], "validation_samples=0 must be at least 1"),
         (["--cells", "1.25", "--max_parallel", "0"], "max_parallel=0 must be at least 1"),
-        (["--cells", "1.25", "--alternatives", "[{parallel: 2}]"], "parallel is what the plan shares out"),
-        (["--cells", "1.25", "--alternatives", "[{}]"], "one of them says nothing"),
+        (["--cells", "1.25", "--alternatives", "[{parallel: 2}]"], "parallel is chosen by the plan"),
+        (["--cells", "1.25", "--alternatives", "[{}]"], "one of them is empty"),
         (["--cells", "1.25", "--alternatives", "[{mappin: offset}]"], "mappin"),
         (["--cells", "1.25", "--alternatives", "[{headroom_us: [60, 60]}]"], "nothing is left for weights"),
         (["--cells", "1.25", "--years", "-1"], "age_s=-31536000.0"),
