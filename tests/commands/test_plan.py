@@ -227,7 +227,7 @@ def test_another_network_is_refused(tmp_path, capsys):
         ({"layers": [{"match": ["conv1"], "digitall": True}]}, "unexpected keyword argument 'digitall'"),
         ({"layers": [{"match": 3}]}, "entry 1: match=3 must be a list of layer names"),
         ({"layers": [{"match": ["conv1"], "encoding": 4}]}, "encoding=4 is not a table of keys and values"),
-        ({"layers": [{"match": ["conv1"], "device": 3}]}, "device=3 is no table"),
+        ({"layers": [{"match": ["conv1"], "device": 3}]}, "device=3 is not a table"),
         ({"layers": [{"match": ["conv1"], "digital": "yes"}]}, "digital='yes' must be true or false"),
         ({"layers": {"conv1": 4}}, "layers does not have the form that hwaware plan writes"),
         ({"extra": 1}, "has no 'extra'"),

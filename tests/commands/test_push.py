@@ -176,7 +176,7 @@ def test_rows_are_not_passed_off_as_an_earlier_checkpoints(finished, tmp_path, c
     """The last one is here of two steps before the end, which rows are of."""
     checkpoint = finished / "checkpoints" / "last.ckpt"
     run("push", "--config", finished / "config.yaml", "--ckpt_path", checkpoint, "--out", tmp_path / "handed")
-    told = f"'{finished / 'rows.csv'}' is of the run's model.safetensors, not of 'last.ckpt', which differs"
+    told = f"'{finished / 'rows.csv'}' belongs to the run's model.safetensors, not to 'last.ckpt', which differs"
     assert told in capsys.readouterr().out
     assert "Not measured" in (tmp_path / "handed" / "README.md").read_text()
 
