@@ -1,4 +1,4 @@
-"""One simulated chip: a network written into the cells of one sampled instance of its hardware."""
+"""One simulated chip: a network programmed into the cells of one sampled instance of its hardware."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from hwaware.nn import (
     weight_owners,
 )
 
-#: Chips to choose between settings by have seeds from here on; training seeds stay below.
+#: First seed of the chips for choosing settings; training seeds are below.
 VALIDATION_CHIP_SEED_START = 1_000_000
 
-#: Chips that results are reported on, and nothing else.
+#: First seed of the chips that results are reported on; they are used for nothing else.
 CHIP_SEED_START = 2_000_000
 
 _BLOCK = 65536  # cells: few calls, and buffers (256 KB) that stay in the cache
@@ -41,14 +41,14 @@ _BLOCK = 65536  # cells: few calls, and buffers (256 KB) that stay in the cache
 
 @dataclass(frozen=True)
 class Target:
-    """What was written into one layer's cells.
+    """The weights that were programmed into one layer's cells.
 
     Attributes:
-        hardware: what they are the cells of.
-        owner: the layer under whose name the cells draw; tied layers share it.
-        latent: the latent weights.
+        hardware: the layer's hardware.
+        owner: the layer whose name keys the cells' draws; tied layers share it.
+        latent: latent weights, ``[C_out, C_in/groups, *kernel]``.
         scale: their scale ``s``, broadcastable to them.
-        groups: of a convolution; 1 otherwise.
+        groups: groups of a convolution; 1 otherwise.
     """
 
     hardware: Hardware
@@ -60,17 +60,18 @@ class Target:
 
 @dataclass(frozen=True)
 class Chip:
-    """A network on one chip: each cell has its own programming error, drift path and faults for life.
+    """A network on one simulated chip: each cell has its own programming error, drift path and faults for life.
 
-    What a cell draws follows from the chip's seed, the layer's name and the quantity alone, and is drawn on the CPU:
-    the same chip on any machine, on any rank, in any order of ages, and nothing is stored per age. Where a device
-    states a spread between dies, so do the chip's own constants: see :class:`~hwaware.hardware.devices.die.Die`.
+    The draws of a cell depend only on the chip's seed, the layer's name and the quantity, and are made on the CPU. So
+    the chip is the same on any machine, on any rank and in any order of ages, and nothing is stored per age. If a
+    device states a spread between dies, the chip also draws its own constants: see
+    :class:`~hwaware.hardware.devices.die.Die`.
 
     Attributes:
         model: the network that runs on the chip.
-        seed: the chip's identity.
-        targets: what was written, by layer; later training does not change it.
-        drawn: whether it draws its devices' constants from what readings leave open, where devices say that.
+        seed: seed of the chip, which identifies it.
+        targets: the programmed weights, by layer; later training does not change them.
+        drawn: whether the chip draws its devices' constants from their bootstrap uncertainty, if devices state one.
 
     Examples:
         >>> import hwaware, torch
@@ -91,13 +92,16 @@ class Chip:
 
     @classmethod
     def program(cls, model: nn.Module, seed: int, drawn: bool = False) -> Chip:
-        """Writes a converted network into a chip.
+        """Programs a converted network into a chip.
 
         Args:
-            model: a network after :func:`hwaware.nn.convert`, which says what holds each layer; it is not changed.
-            seed: which chip.
-            drawn: whether it draws its devices' constants (:mod:`hwaware.hardware.devices.bootstrap`). What is written
-                goes by the devices' own.
+            model: a network after :func:`hwaware.nn.convert`; it is not changed.
+            seed: seed of the chip.
+            drawn: whether the chip draws its devices' constants (:mod:`hwaware.hardware.devices.bootstrap`). Targets
+                are always computed with the devices' own constants.
+
+        Returns:
+            The chip at age 0. Use :meth:`at` to run the network at an age.
 
         Raises:
             UserError: the network has no analog layer, or weights that are not finite.
@@ -106,7 +110,7 @@ class Chip:
             raise UserError(f"seed={seed!r} of a chip must be a whole number of 0 or more.")
         layers, owners = analog_layers(model), weight_owners(model)
         if not layers:
-            raise UserError("the network has no analog layer: convert(model, hardware) first.")
+            raise UserError("the network has no analog layer: call convert(model, hardware) first.")
         targets: dict[str, Target] = {}
         for name, layer in layers.items():
             if owners[name] != name:
@@ -120,28 +124,31 @@ class Chip:
 
     @property
     def devices(self) -> tuple[Device, ...]:
-        """The memory technologies of its cells, each once."""
+        """The memory technologies of the chip's cells, each once."""
         return tuple(dict.fromkeys(target.hardware.device for target in self.targets.values()))
 
     def device(self, name: str) -> Device:
-        """What holds a layer on this chip, before what its die draws."""
+        """The device of a layer on this chip, before the draws of its die."""
         device = self.targets[name].hardware.device
         return device_of_chip(device, self.seed) if self.drawn else device
 
     def die(self, name: str) -> Die:
-        """What the cells of a layer do on this chip."""
+        """The die of a layer's cells on this chip."""
         return die_of(self.device(name), self.seed)
 
     @contextmanager
     def at(self, age_s: float, purpose: str = "evaluation") -> Iterator[nn.Module]:
-        """The network with the weights that this chip has at an age; restored on leaving, also by an exception.
+        """Context in which the network runs with this chip's weights at an age; restored on exit, also on an exception.
 
         Args:
-            age_s: age in s; 0 is just written: programming error and stuck cells only.
-            purpose: what the reading is for. Read noise is drawn once per (chip, age, purpose), so that it depends on
-                neither batch size nor rank, and differs between calibration and evaluation. Converters' output noise
-                is drawn for every output, from the same three, and so does depend on the order of the samples; so is
-                read noise where the crossbar says that it is of each product.
+            age_s: age (s); 0 is just written: only programming error and stuck cells.
+            purpose: purpose of the reading. Read noise is drawn once per (chip, age, purpose), so it depends neither on
+                batch size nor on rank, and differs between calibration and evaluation. Output noise of converters is
+                drawn for every output from the same key, so it depends on the order of samples; so does read noise if
+                the crossbar draws it for each product.
+
+        Yields:
+            The network.
 
         Raises:
             UserError: a device's law does not cover the age.
@@ -171,10 +178,10 @@ class Chip:
 
     @torch.no_grad()
     def weight_at(self, name: str, age_s: float, purpose: str = "evaluation") -> Tensor:
-        """Weights ``ŵ = s·sinh(κv̂)/sinh(rκ)`` that a layer has at an age (s); its shape, dtype and torch device.
+        """Weights ``ŵ = s·sinh(κv̂)/sinh(rκ)`` of a layer at an age (s), in its shape, dtype and torch device.
 
         Raises:
-            UserError: the device's law does not cover the age; so do the next two.
+            UserError: the device's law does not cover the age.
         """
         target = self.targets[name]
         hardware, encoding = target.hardware, target.hardware.encoding
@@ -193,7 +200,10 @@ class Chip:
     def conductances_at(self, name: str, age_s: float, purpose: str = "evaluation") -> tuple[Tensor, ...]:
         """Conductances (µS, fp32, on the CPU) of a layer's cells at an age (s), one tensor per cell of a weight.
 
-        Parallel cells follow one another: see :meth:`hwaware.hardware.Encoding.merged`.
+        Parallel cells are next to each other: see :meth:`hwaware.hardware.Encoding.merged`.
+
+        Raises:
+            UserError: the device's law does not cover the age.
         """
         blocks = zip(*self._aged_blocks(name, age_s, purpose), strict=True)
         return tuple(torch.cat(cells).view(self.targets[name].latent.shape) for cells in blocks)
@@ -206,10 +216,13 @@ class Chip:
 
     @torch.no_grad()
     def reference_at(self, name: str, age_s: float, purpose: str = "evaluation") -> Tensor | None:
-        """Conductances (µS, fp32, on the CPU) that a layer's cells are read against at an age (s), as its weight.
+        """Reference conductances (µS, fp32, on the CPU) of a layer at an age (s), in the shape of its weight.
 
-        All columns of a crossbar share its reference column, whose cells have errors and a path of their own, and are
-        in parallel as a weight's are. None for a mapping without.
+        All columns of a crossbar share its reference column. The reference cells have their own errors and drift paths,
+        and as many parallel cells as a weight's. None for a mapping without reference.
+
+        Raises:
+            UserError: the device's law does not cover the age.
         """
         cells, target = self._reference_cells(name, age_s, purpose), self.targets[name]
         if not cells:
@@ -219,7 +232,7 @@ class Chip:
         return target.hardware.crossbar.against_weights(encoding, g, target.latent.shape)
 
     def _reference_cells(self, name: str, age_s: float, purpose: str) -> tuple[Tensor, ...]:
-        """Conductances (µS) of a layer's reference cells, parallel ones one after the other; none without a column."""
+        """Conductances (µS) of a layer's reference cells, parallel ones next to each other; empty without any."""
         target = self.targets[name]
         hardware = target.hardware
         hardware.device.check_age(age_s)
@@ -230,13 +243,13 @@ class Chip:
         return tuple(_age(hardware, die, g.clone(), draw, age_s) for g, draw in zip(wanted, draws, strict=False))
 
     def read_as(self, name: str, cells: Sequence[Tensor], age_s: float, purpose: str = "evaluation") -> Tensor:
-        """Normalised weights ``ŵ/s`` that a layer's cells are read as, through wires and against the reference cells.
+        """Normalised weights ``ŵ/s`` decoded from conductances, through wires and against the reference cells.
 
         Args:
-            name: of the layer.
-            cells: conductances (µS) as :meth:`conductances_at` gives them.
+            name: name of the layer.
+            cells: conductances (µS) in the form of :meth:`conductances_at`.
             age_s: age (s) of the reference cells.
-            purpose: of the reading.
+            purpose: purpose of the reading.
         """
         hardware = self.targets[name].hardware
         return hardware.encoding.realised(hardware.decode_cells(*self._seen(name, cells, age_s, purpose)))
@@ -244,7 +257,7 @@ class Chip:
     def _seen(
         self, name: str, cells: Sequence[Tensor], age_s: float, purpose: str
     ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-        """A layer's cells and reference cells as they seem to conduct through the wires."""
+        """Effective conductances (µS) of a layer's cells and reference cells, with wire resistance."""
         target = self.targets[name]
         against = self._reference_cells(name, age_s, purpose)
         if (wires := target.hardware.crossbar.wires) is None:
@@ -254,7 +267,7 @@ class Chip:
 
     @torch.no_grad()
     def digits_at(self, name: str, age_s: float, purpose: str = "evaluation") -> tuple[Tensor, Tensor]:
-        """What the digits of a layer's weights add to them at an age (s); see :meth:`Hardware.digit_weights`."""
+        """Contributions of the digits of a layer's weights at an age (s); see :meth:`Hardware.digit_weights`."""
         target = self.targets[name]
         cells, _ = self._seen(name, self.conductances_at(name, age_s, purpose), age_s, purpose)
         lower, shift = target.hardware.digit_weights(target.hardware.encoding.merged(cells), target.scale)
@@ -262,9 +275,9 @@ class Chip:
 
     @torch.no_grad()
     def read_variance_at(self, name: str, age_s: float) -> Tensor:
-        """Variance of a layer's weights by the read noise of a single product at an age (s), to first order.
+        """Variance of a layer's weights from the read noise of a single product at an age (s), to first order.
 
-        That of the reference cells is counted as if each column had its own.
+        Reference cells count as if each column had its own.
         """
         target = self.targets[name]
         hardware, die, encoding = target.hardware, self.die(name), target.hardware.encoding
@@ -280,7 +293,7 @@ class Chip:
         return of_position.mul_(slope.square_()).to(target.latent.device).mul_(target.scale.square())
 
     def stuck_cells(self, name: str) -> tuple[Tensor, ...]:
-        """Which of a layer's cells keep their conductance whatever is written, as :meth:`conductances_at` has them."""
+        """Masks of a layer's stuck cells, in the form of :meth:`conductances_at`."""
         target, device = self.targets[name], self.device(name)
         blocks, found = target.latent.flatten().split(_BLOCK), []
         for draws in self._draws(target):
@@ -289,13 +302,13 @@ class Chip:
         return tuple(found)
 
     def _draws(self, target: Target, read: str = "") -> list[_Draws]:
-        """The random numbers of a layer's cells, one for each cell of a weight."""
+        """The random numbers of a layer's cells, one object for each cell of a weight."""
         encoding = target.hardware.encoding
         own = (f"{self.seed}/{target.owner}/{index}" for index in range(encoding.layout.cells_per_weight))
         return [_Draws(key, read) for cell in own for key in _parallel(cell, encoding.parallel)]
 
     def _aged_blocks(self, name: str, age_s: float, purpose: str) -> Iterator[tuple[Tensor, ...]]:
-        """The flattened layer's conductances block by block: a whole layer's would leave the cache at every step."""
+        """Conductances of the flattened layer, in blocks that stay in the cache."""
         target, die = self.targets[name], self.die(name)
         hardware = target.hardware
         hardware.device.check_age(age_s)
@@ -313,17 +326,17 @@ class Chip:
 
 
 def _parallel(key: str, parallel: int) -> list[str]:
-    """Of the draws of cells in parallel: the first are those of a cell alone, so that more cells only join them."""
+    """Keys for the draws of parallel cells; the first is that of a single cell, so more cells only add draws."""
     return [key, *(f"{key}+{k}" for k in range(1, parallel))]
 
 
 def _reading(age_s: float, purpose: str) -> str:
-    """What tells one reading of a chip from another."""
+    """Key that identifies a reading of a chip."""
     return f"read/{float(age_s)!r}/{purpose}"
 
 
 class _Draws:
-    """The random numbers of one layer's cells: one stream per quantity, keyed by what it is for."""
+    """The random numbers of one layer's cells: one stream per quantity."""
 
     def __init__(self, key: str, read: str) -> None:
         self.programming, self.drift, self.stuck, self.read = (
@@ -332,7 +345,7 @@ class _Draws:
 
 
 def _age(hardware: Hardware, die: Die, target_us: Tensor, draws: _Draws, age_s: float) -> Tensor:
-    """Conductances at an age; ``target_us`` may be overwritten (in place, since memory costs more than arithmetic)."""
+    """Conductances (µS) at an age (s). May overwrite ``target_us``, since memory traffic is the bottleneck."""
 
     def draw(stream: torch.Generator) -> Callable[[], Tensor]:
         return lambda: torch.randn(target_us.shape, generator=stream)
@@ -355,7 +368,7 @@ def _read_variance(die: Die, g_us: Tensor, target_us: Tensor, age_s: float) -> T
 
 
 def _add_noise(g: Tensor, std: Tensor | float, stream: torch.Generator) -> Tensor:
-    """``g + std·z``; nothing is drawn where the device has no such error."""
+    """``g + std·z``; draws nothing if the device has no such error."""
     if not isinstance(std, Tensor) and not std:
         return g
     return torch.randn(g.shape, generator=stream).mul_(std).add_(g)
@@ -363,7 +376,8 @@ def _add_noise(g: Tensor, std: Tensor | float, stream: torch.Generator) -> Tenso
 
 @contextmanager
 def drift_free(model: nn.Module) -> Iterator[nn.Module]:
-    """The exact network on the chip: the cells' curve on; programming error, drift, faults and read noise off.
+    """Context with exact hardware: I-V curve, levels and converters on; programming error, drift, stuck cells and
+    read noise off.
 
     Examples:
         >>> import hwaware, torch

@@ -59,7 +59,7 @@ class _Reading(nn.Module):
             "efficientnet_cc_b0_4e",
             "20 more .CondConv2d. have weights.* no analog form .*blocks.4.*.conv_pw",
         ),  # mixes kernels
-        ("reading", "the network never calls it: it reads the weight itself"),
+        ("reading", "the network never calls it: it reads the weight directly"),
     ],
 )
 def test_what_cannot_is_refused_and_named(name, reason, monkeypatch):

@@ -100,7 +100,7 @@ def test_a_run_goes_on_only_on_the_same_hardware(fitted, tmp_path, capsys):
     other[other.index(LAYERS)] = LAYERS.replace("kappa: 1.0", "kappa: 1.5")
     assert main(other) == 2
     error = capsys.readouterr().err
-    assert "the checkpoint is of another hardware" in error and "kappa: checkpoint 1.0, recipe 1.5" in error
+    assert "the checkpoint belongs to another hardware" in error and "kappa: checkpoint 1.0, recipe 1.5" in error
 
 
 def test_a_device_file_that_changes_later_changes_nothing(tmp_path):

@@ -34,7 +34,7 @@ REFUSED = {
     "ibert": rf"position_embeddings' \(QuantEmbedding\); .* \(QuantLinear\) {UNKNOWN}",
     # Read past the layer: a convolution's weight by a function, and linear layers as tables of biases.
     "qwen3_next": r"linear_attn.conv1d' \(Conv1d\) was converted, but the network never calls it: it reads the weight",
-    "layoutlmv3": rf"rel_pos_bias', .* \(Linear\) {UNCALLED}: it reads the weight itself",
+    "layoutlmv3": rf"rel_pos_bias', .* \(Linear\) {UNCALLED}: it reads the weight directly",
     # Readers of images.
     "layoutlmv2": "does not build it here: ImportError: .*detectron2|does not answer on text alone",
     "lxmert": "does not answer on text alone: ValueError: `visual_feats` cannot be `None`",

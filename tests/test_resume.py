@@ -97,7 +97,7 @@ def test_a_device_file_that_changes_counts_as_it_was_when_the_run_began(tmp_path
     checkpoint = ["--ckpt_path", str(started / "checkpoints" / "last.ckpt")]
     assert main([*arguments, "16", "--model.hardware.device.name", str(file), *checkpoint]) == 2
     error = capsys.readouterr().err
-    assert "g_max_us: checkpoint 50.0, recipe 40.0" in error and "own config.yaml" in error
+    assert "g_max_us: checkpoint 50.0, recipe 40.0" in error and "config.yaml of the run" in error
     run("fit", "--config", str(started / "config.yaml"), *folder, "16", *checkpoint)
     assert load_file(started.parent / "version_1" / "model.safetensors")
 

@@ -1,4 +1,4 @@
-"""Callbacks: checkpoints, seeding, biased columns, hopeless runs, the better network, the record, ageing chips."""
+"""Lightning callbacks: checkpoints, seeding, biased training, divergence, the better network, run files, drift."""
 
 from hwaware.callbacks.bias import BiasColumns
 from hwaware.callbacks.checkpoints import StepCheckpoint, WholeCheckpoints

@@ -1,4 +1,4 @@
-"""Mapping-aware biased training: constraining important columns epoch by epoch, and keeping the best network."""
+"""Mapping-aware biased training: constrains important columns in each epoch, and keeps the best network."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from hwaware.training.bias import MappingBias, add_sensitivity, choose_columns, 
 class BiasColumns(Callback):
     """Projects the most important columns at the end of each epoch, or after each step from the second epoch on.
 
-    Training goes on from the projected weights, of which the epoch's checkpoint and validation are too, and ends with
-    the best epoch's. What is best is measured here, on all validation samples and on every rank, by the first metric of
-    the task's ``score`` (ties: the earlier): Lightning leaves out the validation of an epoch when a run is resumed
-    after its last step.
+    Training continues from the projected weights, which the epoch's checkpoint and validation also use, and ends with
+    those of the best epoch. The best epoch is chosen here, on all validation samples and every rank, by the first
+    metric of the task's ``score`` (in a tie, the earlier epoch), since Lightning skips the validation of an epoch if a
+    run resumes after its last step.
 
     Args:
-        bias: what is constrained.
+        bias: settings of the constraint.
     """
 
     def __init__(self, bias: MappingBias) -> None:
         self.bias = bias
-        self._sums: dict[str, Tensor] = {}  # of an epoch in which columns are to be chosen
+        self._sums: dict[str, Tensor] = {}  # of an epoch in which columns will be chosen
         self._columns: dict[str, Tensor] = {}
         self._best: dict[str, Tensor] = {}
         self._best_score = -math.inf
@@ -42,13 +42,13 @@ class BiasColumns(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not isinstance(pl_module, HardwareAwareTask) or trainer.datamodule is None:
             raise UserError(
-                "BiasColumns judges each epoch's network: it needs a task of hwaware.tasks and a LightningDataModule "
+                "BiasColumns scores each epoch's network: it needs a task of hwaware.tasks and a LightningDataModule "
                 "(trainer.fit(task, datamodule=…)), such as those of hwaware.data."
             )
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         if self._choosing:
-            add_sensitivity(self._sums, task_of(pl_module).network)  # not clipped yet
+            add_sensitivity(self._sums, task_of(pl_module).network)  # gradients are not clipped yet
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -60,7 +60,7 @@ class BiasColumns(Callback):
             project_columns_(task_of(pl_module).network, self._columns, self.bias)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # Not on_train_end, which a run that is resumed after its last step never reaches.
+        # Not in on_train_end, which a run that resumes after its last step never reaches.
         if self._within_epoch:
             self._conclude(trainer, task_of(pl_module), log=False)
         if self._best:
@@ -89,7 +89,7 @@ class BiasColumns(Callback):
         if self._choosing:
             self._columns, self._sums = choose_columns(self._sums, self.bias), {}
         changed = project_columns_(task.network, self._columns, self.bias)
-        if log:  # Lightning takes nothing more when training has ended
+        if log:  # Lightning logs nothing after the end of training
             columns = sum(float(chosen.sum()) for chosen in self._columns.values())
             values = {"train/bias_changed": changed, "train/bias_columns": columns}
             task.log_dict(values, on_step=False, on_epoch=True)
@@ -105,7 +105,7 @@ class BiasColumns(Callback):
         if self._batches is None:
             trainer.datamodule.setup("validate")
             self._batches = Batches(trainer.datamodule, "val", run.torch_device)
-        network = copy.deepcopy(task.network).eval()  # a copy, since what is calibrated is of these weights alone
+        network = copy.deepcopy(task.network).eval()  # a copy, since calibration is only for these weights
         with run.precision():
             task.calibrate(network, trainer.datamodule)
             return next(iter(task.score(network, self._batches).values()))

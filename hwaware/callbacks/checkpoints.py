@@ -1,4 +1,4 @@
-"""Checkpoints that are never lost, and that a run goes on from bit for bit."""
+"""Atomic checkpoints, from which a run resumes bit for bit."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from hwaware.system.signals import Noted, Stopped, release_launched
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and then moves it there: what was there stays until the new one is whole.
+    """Writes a checkpoint beside its final path and then moves it there: the old file stays until the new one is whole.
 
-    Lightning's own writes to ``TMPDIR`` first; from another file system the move is a copy, which a kill cuts short.
+    Lightning writes to ``TMPDIR`` first. From another file system the move is a copy, which may be interrupted.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        if get_protocol(str(path)) != "file":  # a bucket, which takes whole files only
+        if get_protocol(str(path)) != "file":  # a bucket, which only takes whole files
             super().save_checkpoint(checkpoint, path, storage_options)
             return
         with replacing(path) as file:
             try:
                 torch.save(checkpoint, file)
-            except RuntimeError as error:  # torch's own words for a file that can't be written
+            except RuntimeError as error:  # torch's error for a file that can't be written
                 if isinstance(error.__context__, OSError):
                     raise error.__context__ from None
                 raise
 
 
 class StepCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint between optimiser steps alone, and once more when a signal asks the run to end.
+    """Lightning's ModelCheckpoint, but only between optimiser steps, and once more when a signal ends the run.
 
-    Within a step, of whose micro-batches gradients are summed up, a checkpoint would lack these. Lightning writes there
-    after a resume, for a time interval, or after a validation.
+    Within a step with several micro-batches, a checkpoint would lack the accumulated gradients. Lightning writes such
+    checkpoints after a resume, for a time interval, or after a validation.
 
-    After SIGTERM or Ctrl-C the step under way, or the validation, is finished; of several processes it ends all.
+    After SIGTERM or Ctrl-C, the current step or validation is finished. A signal to one process ends all.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -56,7 +56,7 @@ class StepCheckpoint(ModelCheckpoint):
         every, micro_batches = trainer.val_check_batch, trainer.accumulate_grad_batches
         if self.monitor is not None and every not in (None, float("inf")) and every % micro_batches:
             raise UserError(
-                f"checkpoint.monitor '{self.monitor}': validation after every {every} batches is not between optimiser "
+                f"checkpoint.monitor '{self.monitor}': validation every {every} batches is not between optimiser "
                 f"steps, which take {micro_batches} (trainer.val_check_interval, trainer.accumulate_grad_batches)."
             )
         super().on_train_start(trainer, pl_module)
@@ -91,7 +91,7 @@ class StepCheckpoint(ModelCheckpoint):
         super().on_exception(trainer, pl_module, exception)
 
     def _save_last_of_epoch(self, trainer: Trainer) -> None:
-        """With ``every_n_epochs``; Lightning itself does so only where others are kept (``save_top_k``)."""
+        """Saves ``last.ckpt`` with ``every_n_epochs``; Lightning only does so if others are kept (``save_top_k``)."""
         due = self._every_n_epochs >= 1 and (trainer.current_epoch + 1) % self._every_n_epochs == 0
         if due and self.save_top_k == 0 and not self._should_skip_saving_checkpoint(trainer):
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
@@ -101,12 +101,12 @@ class StepCheckpoint(ModelCheckpoint):
             return
         release_launched(trainer)
         if self._last_global_step_saved != trainer.global_step:
-            self.save_last = True  # whatever else is to be kept
+            self.save_last = True  # whichever others are kept
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
         raise Stopped(self._signal.number or signal.SIGTERM)
 
 
 def is_between_steps(trainer: Trainer) -> bool:
-    """Whether no micro-batch's gradients wait for others."""
+    """Whether no gradients of micro-batches are pending."""
     done, n_batches = trainer.fit_loop.batch_idx + 1, trainer.num_training_batches
     return trainer.is_last_batch or done == n_batches or done % trainer.accumulate_grad_batches == 0

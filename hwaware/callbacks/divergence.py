@@ -1,4 +1,4 @@
-"""Training that went wrong is stopped, not finished."""
+"""Stops training that has diverged."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from hwaware.errors import UserError
 
 
 class StopAtDivergence(Callback):
-    """Raises UserError when the loss is no longer a number.
+    """Raises UserError when the loss is not finite.
 
-    Looked at every ``log_every_n_steps`` steps, before each checkpoint and at the end, so that no file ever holds a
-    network that was lost.
+    The loss is checked every ``log_every_n_steps`` steps, before each checkpoint and at the end, so no file ever
+    contains a diverged network.
     """
 
     _loss: Tensor | None = None
@@ -36,5 +36,5 @@ class StopAtDivergence(Callback):
         if self._loss is not None and not self._loss.isfinite():
             raise UserError(
                 f"training diverged: the loss is {self._loss.item()} at step {trainer.global_step}. "
-                "Take a smaller learning rate (model.optimizer.init_args.lr) or trainer.gradient_clip_val 1."
+                "Use a smaller learning rate (model.optimizer.init_args.lr) or trainer.gradient_clip_val 1."
             )

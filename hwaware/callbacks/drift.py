@@ -36,35 +36,37 @@ NETWORKS = (*UNTRAINED, "finetuned")
 class DriftEvaluation(Callback):
     """Programs a run's networks into simulated chips and scores them as the chips age.
 
-    Every network, hardware and age meets the same chips. Several processes share them out; the rows are those of a
-    single one. Networks are judged by their effective weights, as ``model.safetensors`` holds them, converted anew for
-    each hardware, so that ``hwaware drift --weights`` repeats the rows of the run's end.
+    All networks, hardware and ages use the same chips. Several processes share the chips; the rows are the same as
+    those of a single process. Networks are scored with their effective weights, as in ``model.safetensors``, converted
+    anew for each hardware, so that ``hwaware drift --weights`` reproduces the rows of the end of the run.
 
     Args:
-        ages_s: ages in s; 0 is just written.
-        n_chips: chips per hardware and network.
-        networks: which of ``base_uncorrected`` (the pretrained network, not compensated for the I-V curve), ``base``
-            (the pretrained network, pre-distorted for the cells) and ``finetuned`` (this run's).
-        finetuned_as: what results call this run's network; an ablation's name.
-        hardware: to judge on; None is what the task trains for. Where one says nothing of layers, the task's count.
-        split: ``test``, or ``val`` while choosing between settings, which has other chips as well as other samples.
-        every_n_epochs: also evaluate this run's network after every so many epochs, on validation samples and chips,
-            and log its mean accuracies.
-        methods: ways of repairing the chips (:mod:`hwaware.compensation`); each network is scored without any, and with
-            each of them.
-        schedule: when the methods that are fitted offline begin a new drift level; None: each age ends one.
-        resume: ``rows.partial.csv`` of a comparison that was killed, to go on from; what it had finished is taken over.
-        narrow_life: evaluate further ages, between those at which that happens, until they are within a factor of two.
-        draw_constants: each chip draws its device's constants from the fits to drawn cells that a file of ``hwaware
-            device fit`` keeps, so that accuracies have the spread that the readings leave open.
-        keep_hits: write ``hits.npz``: which samples each chip had right at each age, a bit each. Gains over the base
-            then have an interval over samples as well as over chips. Not by default: it is larger than all rows.
-        loss_points: points below base digital that end a network's life, and take a chip off the yield.
-        percentile: the chip that is reported beside the mean (5: 5 % of the chips are less accurate), where there are
-            enough chips to tell it: 20 for the 5th, 100 for the 1st. Of fewer it is the worst one.
-        yield_percent: chips (percent) that have to lose at most loss_points, such as 99; lives then end where fewer do.
-            None: where the mean over chips loses more.
-        recipe, seed: the run's name and seed, for the rows.
+        ages_s: ages (s); 0 is just written.
+        n_chips: number of chips per hardware and network.
+        networks: any of ``base_uncorrected`` (the pretrained network, not compensated for the I-V curve), ``base``
+            (the pretrained network, pre-distorted for the I-V curve) and ``finetuned`` (the network of this run).
+        finetuned_as: name of this run's network in results, for an ablation.
+        hardware: hardware to evaluate on; None: the hardware of the task. Unless it sets ``layers``, those of the task
+            are used.
+        split: ``test``, or ``val`` for choosing settings, with other samples and other chips.
+        every_n_epochs: also evaluate this run's network every so many epochs, on validation samples and chips, and log
+            its mean accuracies; None: only at the end.
+        methods: repairs of the chips (:mod:`hwaware.compensation`); each network is scored without repair and with each
+            of them.
+        schedule: schedule of drift levels for offline methods; None: each age ends a level.
+        resume: ``rows.partial.csv`` of an interrupted comparison, to continue from; its finished rows are kept.
+        narrow_life: evaluate further ages until the lifetime is known within a factor of two.
+        draw_constants: each chip draws its device's constants from the bootstrap fits in a file of ``hwaware device
+            fit``, so that accuracies include the uncertainty of the constants.
+        keep_hits: write ``hits.npz`` with one bit for each sample, chip and age: whether the sample was right. Gains
+            over the base then have an interval over samples as well as chips. The file is larger than all rows.
+        loss_points: accuracy loss (points below base digital) that ends the lifetime of a network, and beyond which a
+            chip is not good.
+        percentile: percentile over chips that is reported beside the mean (5: 5 % of the chips are less accurate). It
+            needs enough chips: 20 for the 5th, 100 for the 1st; with fewer, the worst chip is reported.
+        yield_percent: percentage of chips that must lose at most loss_points, such as 99; the lifetime ends when fewer
+            do. None: it ends when the mean over chips loses more.
+        recipe, seed: name and seed of the run, for the rows.
     """
 
     def __init__(
@@ -92,10 +94,12 @@ class DriftEvaluation(Callback):
             if network not in NETWORKS:
                 raise UserError(f"evaluation network '{network}' is unknown. {nearest(network, NETWORKS)}")
         if finetuned_as in UNTRAINED:
-            raise UserError(f"finetuned_as='{finetuned_as}' is the name of another network; 'finetuned' is usual.")
+            raise UserError(
+                f"finetuned_as='{finetuned_as}' is the name of another network; the default is 'finetuned'."
+            )
         check_name(finetuned_as, "finetuned_as")
         if every_n_epochs is not None and every_n_epochs < 1:
-            raise UserError(f"every_n_epochs={every_n_epochs} must be at least 1; null evaluates at the end only.")
+            raise UserError(f"every_n_epochs={every_n_epochs} must be at least 1; null evaluates only at the end.")
         self.criteria = Criteria(loss_points, percentile, yield_percent)
         self.networks = tuple(network for network in NETWORKS if network in networks)
         self.finetuned_as, self.hardware = finetuned_as, hardware
@@ -114,7 +118,7 @@ class DriftEvaluation(Callback):
         task.settle()
         networks, base = {self.finetuned_as: finetuned_network(task)}, task.build_network()
         settings = self.settings(task, split="val", methods=(), resume=None, keep_hits=False)
-        run = replace(Run.of(trainer), folder=None)  # what the run leaves is of its end
+        run = replace(Run.of(trainer), folder=None)  # the run's files are those of its end
         found = evaluate_networks(run, task, trainer.datamodule, networks, base, settings)
         values: dict[str, list[float]] = {}
         for same in by_setting(found.rows).values():
@@ -125,7 +129,7 @@ class DriftEvaluation(Callback):
             logger.log_metrics({key: sum(v) / len(v) for key, v in values.items()}, step=trainer.global_step)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # Not on_train_end, which a run that is resumed after its last step never reaches.
+        # Not in on_train_end, which a run that resumes after its last step never reaches.
         if not trainer.fast_dev_run and self.networks and self.is_due(task := task_of(pl_module)):
             base = task.build_network()
             networks = self.choose(base, finetuned_network(task))
@@ -133,48 +137,48 @@ class DriftEvaluation(Callback):
                 logger.save()  # so that the report has the whole learning curve
             self.run(Run.of(trainer), task, trainer.datamodule, networks, base, task.placement)
 
-    # What the commands use as well.
+    # Also used by the commands.
 
     def is_due(self, task: HardwareAwareTask) -> bool:
-        """Whether there is hardware to evaluate on: not in plain digital training."""
+        """Whether there is hardware to evaluate on; not in plain digital training."""
         return bool(self.hardware) or task.placement is not None
 
     def settings(self, task: HardwareAwareTask, **otherwise: Any) -> EvaluationSettings:
-        """What is evaluated of a task's networks; some of it otherwise.
+        """Settings for evaluating a task's networks; ``otherwise`` replaces some of them.
 
         Raises:
-            UserError: there is no hardware, or what would be evaluated would fail or say something untrue.
+            UserError: there is no hardware, or the evaluation would fail or mislead.
         """
         if self.hardware:
             placements = tuple(one.beside(task.hardware) for one in self.hardware)
         elif task.placement is not None:
             placements = (task.placement,)
         else:
-            raise UserError("there is no hardware to age: give one, e.g. --model.hardware.device.name reram_cmo.")
+            raise UserError("there is no hardware to evaluate: give e.g. --model.hardware.device.name reram_cmo.")
         return EvaluationSettings(placements=placements, **self._settings | otherwise)
 
     def check(self, task: HardwareAwareTask) -> None:
-        """Raises UserError for what would otherwise fail after training, or say something untrue."""
+        """Raises UserError for settings that would fail only after training, or mislead."""
         self.settings(task).check_network(task)
 
     def check_data(self, task: HardwareAwareTask, datamodule: LightningDataModule) -> None:
-        """Raises UserError where methods ask for more stored images than there are, or there is nothing to resume."""
+        """Raises UserError if methods need more stored images than there are, or there is nothing to resume."""
         settings = self.settings(task)
         datamodule.setup(settings.stage)
         PartialRows(None, settings, task, datamodule)
         settings.check_data(datamodule)
 
     def choose(self, base: nn.Module, finetuned: nn.Module | None) -> dict[str, nn.Module]:
-        """The digital networks to evaluate by their names in results; ``finetuned`` may be missing."""
+        """The digital networks to evaluate, by their names in results; ``finetuned`` may be missing."""
         given = {"base_uncorrected": base, "base": base, "finetuned": finetuned}
         named = {self.finetuned_as if name == "finetuned" else name: given[name] for name in self.networks}
         networks = {name: network for name, network in named.items() if network is not None}
         missing = [name for name in self.networks if given[name] is None]
         if missing and networks:
             whose = "digital" if finetuned is None else "finetuned"
-            rank_zero_info(f"left out: {', '.join(missing)}, since the weights that are given are a {whose} network's")
+            rank_zero_info(f"left out: {', '.join(missing)}, since the given weights are those of a {whose} network")
         if not networks:
-            raise UserError("there is no network to age: evaluation.networks names none of those that are given.")
+            raise UserError("there is no network to evaluate: evaluation.networks names none of the given ones.")
         return networks
 
     def run(
@@ -186,9 +190,9 @@ class DriftEvaluation(Callback):
         base: nn.Module,
         trained: Placement | None = None,
     ) -> list[Row]:
-        """Evaluates networks of :meth:`choose` against ``base``, and leaves rows, plots and tables.
+        """Evaluates networks of :meth:`choose` relative to ``base``, and writes rows, plots and tables.
 
-        ``trained`` is what the finetuned one was finetuned for, where that is known.
+        ``trained`` is the hardware that the finetuned network was trained for, if known.
         """
         settings = self.settings(task)
         found = evaluate_networks(run, task, datamodule, networks, base, settings)
@@ -198,9 +202,9 @@ class DriftEvaluation(Callback):
 
 
 def finetuned_network(task: HardwareAwareTask) -> nn.Module:
-    """A digital copy of the task's network, with its effective weights, bit for bit as its files give it back.
+    """A digital copy of the task's network with its effective weights, bit-identical to a reloaded one.
 
-    For all processes, where it is sharded.
+    If the network is sharded, all processes must call this.
     """
     network = to_digital(task.copy_network())
     if task.adapters is None:

@@ -1,4 +1,4 @@
-"""Training that must not make things worse."""
+"""Keeps the initial network if training has not improved it."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from hwaware.tasks.of_module import task_of
 
 
 class KeepBetter(Callback):
-    """Keeps what training started from where that is better: on validation samples and chips, at one age.
+    """Keeps the initial network if it is better, on validation samples and chips at one age.
 
-    Where noise is large training helps; where a placement has made it small, a few hundred samples teach a network less
-    than it forgets. ``kept.csv`` in the run's folder has both accuracies, and which network ``model.safetensors`` is.
+    Training helps if noise is large. If a placement has made it small, training on a few hundred samples may lose more
+    than it gains. ``kept.csv`` in the run's folder has both accuracies and the network that ``model.safetensors`` is.
 
     Args:
-        chips: how many.
+        chips: number of chips.
         age_s: their age (s).
-        samples: validation samples, at most.
+        samples: largest number of validation samples.
     """
 
     def __init__(self, chips: int = 5, age_s: float = 315_360_000.0, samples: int = ACCURACY_SAMPLES) -> None:
@@ -42,7 +42,7 @@ class KeepBetter(Callback):
         self.chips, self.age_s, self.samples = chips, age_s, samples
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # As the run's record, which comes after it, writes the weights.
+        # In this hook, since RunRecord, which comes later, writes the weights in it.
         task, run = task_of(pl_module), Run.of(trainer)
         if trainer.fast_dev_run or task.placement is None:
             return
@@ -57,7 +57,7 @@ class KeepBetter(Callback):
         if kept == "untrained":
             there = adapters(task.network)
             for _, adapter in there.values():
-                nn.init.zeros_(adapter.up)  # as of new ones, which compute nothing
+                nn.init.zeros_(adapter.up)  # like new adapters, whose output is zero
             task.network.load_state_dict(models[kept].state_dict(), strict=not there)
         rank_zero_info(
             f"{self.chips} validation chips after {age_label(self.age_s)}: trained {means['trained']:.2f} %, untrained "

@@ -1,4 +1,4 @@
-"""What a run leaves behind besides checkpoints: its configuration, what was converted, the finished weights."""
+"""The files of a run besides checkpoints: configuration, conversion report, finished weights."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from hwaware.tasks.of_module import task_of
 class RunRecord(SaveConfigCallback):
     """Writes ``config.yaml`` and ``conversion.csv`` when training starts, and ``model.safetensors`` when it is done.
 
-    Of adapters beside the layers also ``adapters.safetensors``, and ``adapters.csv``: what they store and compute.
+    With adapters it also writes ``adapters.safetensors``, and ``adapters.csv`` with their storage and operations.
     Of images also ``classes.json``: the classes' names in the order of the network's outputs.
 
     Files of devices and plans are kept in the run's folder as they were read, whatever they have become since, and
@@ -41,7 +41,7 @@ class RunRecord(SaveConfigCallback):
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        pass  # the base class would write here
+        pass  # the base class writes here
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.write(trainer, task_of(pl_module))
@@ -51,7 +51,7 @@ class RunRecord(SaveConfigCallback):
             (run.folder / "classes.json").write_text(f"{names}\n", encoding="utf-8")
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # Not on_train_end, which a run that is resumed after its last step never reaches.
+        # Not in on_train_end, which a run that resumes after its last step never reaches.
         run = Run.of(trainer)
         if run.folder is None:
             return
@@ -73,7 +73,7 @@ class RunRecord(SaveConfigCallback):
             log_files(tracker, "model", [weights])
 
     def write(self, trainer: Trainer, task: HardwareAwareTask) -> None:
-        """Writes configuration and conversion report, and prints the latter."""
+        """Writes configuration and conversion report; prints the report."""
         run = Run.of(trainer)
         folder = run.folder
         if task.conversion is not None:
@@ -100,7 +100,7 @@ class RunRecord(SaveConfigCallback):
 
 
 def _keep_files(config: Any, folder: Path) -> None:
-    """Copies the files of devices and plans that a configuration names into a folder, and names the copies instead."""
+    """Copies the device and plan files of a configuration to a folder, and makes the configuration name the copies."""
     if isinstance(config, list):
         for one in config:
             _keep_files(one, folder)
@@ -117,13 +117,13 @@ def _keep_files(config: Any, folder: Path) -> None:
 
 
 def _keep_file(values: dict[str, Any], key: str, folder: Path) -> None:
-    """Keeps a file that is named under a key; what names none is left."""
+    """Copies the file that is named under a key, if there is one."""
     name = values.get(key)
     if not isinstance(name, str) or not name.endswith((".yaml", ".yml")):
         return
     text, numbers = as_read(name), count(2)
     copy = folder / Path(name).name
-    while copy.is_file() and copy.read_text(encoding="utf-8") != text:  # a file's name is the device's
+    while copy.is_file() and copy.read_text(encoding="utf-8") != text:  # the file name is the name of the device
         copy = folder / str(next(numbers)) / copy.name
     copy.parent.mkdir(parents=True, exist_ok=True)
     copy.write_text(text, encoding="utf-8")

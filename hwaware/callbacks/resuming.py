@@ -1,4 +1,4 @@
-"""What Lightning leaves out when it resumes."""
+"""Corrections of Lightning's resuming."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from hwaware.errors import UserError
 
 
 class ResumeExactly(Callback):
-    """Lets a run that is resumed go on, and end, as it would have; first of the callbacks.
+    """Makes a resumed run continue and end like an uninterrupted one; must be the first callback.
 
-    From the checkpoint of an epoch's last step it begins the next epoch as any other. Lightning (2.6) counts the
-    checkpoint's epoch as done, but takes the next one for the rest of it: its start is neither announced nor counted,
-    so that a later checkpoint within it says that no epoch is under way. Killed there and resumed once more, the run
-    would do the epoch's first steps twice.
+    After the checkpoint of an epoch's last step, the next epoch begins like any other. Lightning (2.6) counts that
+    epoch as done, but treats the next one as its remainder: the start of the next epoch is neither announced nor
+    counted, so a later checkpoint within it says that no epoch is under way. A second resume from there would repeat
+    the first steps of the epoch.
 
-    From the checkpoint of the last step it ends with averaged weights, where they are averaged: Lightning puts them in
-    place when training ends, which such a run does not do.
+    After the checkpoint of the last step, the run ends with averaged weights if they are averaged. Lightning installs
+    them at the end of training, which such a run does not reach.
     """
 
     _ended = False
@@ -26,8 +26,8 @@ class ResumeExactly(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not is_between_steps(trainer):
             raise UserError(
-                "the checkpoint was written within an optimiser step, whose micro-batches' gradients it lacks: "
-                "give another one (hwaware.callbacks.StepCheckpoint writes none there)."
+                "the checkpoint was written within an optimiser step, so it lacks the gradients of its micro-batches: "
+                "give another one (hwaware.callbacks.StepCheckpoint never writes such checkpoints)."
             )
         loop = trainer.fit_loop
         if loop.restarted_mid_epoch and loop.epoch_progress.total.processed == loop.epoch_progress.total.started:

@@ -1,4 +1,4 @@
-"""Randomness that does not depend on what ran before it."""
+"""Random numbers that do not depend on earlier steps."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from hwaware.hardware.draws import seed_of
 class SeedEachStep(Callback):
     """Re-seeds torch's and numpy's global generators before each training step by (seed, rank, step, micro-batch).
 
-    Lightning stores no generator state. Seeded like this, a step draws the same noise whether the run came here in one
-    go or was resumed, activation checkpointing recomputes the same noise, and ranks draw different noise.
+    Lightning does not store the states of generators. With this seeding, a step draws the same noise in a resumed run,
+    activation checkpointing recomputes the same noise, and ranks draw different noise.
 
     Args:
-        seed: the run's seed.
+        seed: seed of the run.
     """
 
     def __init__(self, seed: int) -> None:
         if not 0 <= seed < VALIDATION_CHIP_SEED_START:
             raise UserError(
                 f"seed_everything={seed} must lie in [0, {VALIDATION_CHIP_SEED_START}): seeds from there on belong to "
-                "the chips that judge the result."
+                "the chips of the evaluation."
             )
         self.seed = seed
 
@@ -39,5 +39,5 @@ class SeedEachStep(Callback):
 
 
 def step_seed(seed: int, rank: int, step: int, micro_batch: int) -> int:
-    """A seed in [0, 2⁶³) that (but for chance, 2⁻⁶³) differs between different arguments, the same on every machine."""
+    """A seed in [0, 2⁶³), a hash of the arguments, the same on every machine."""
     return seed_of(f"{seed},{rank},{step},{micro_batch}")

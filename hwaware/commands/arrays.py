@@ -1,4 +1,4 @@
-"""``hwaware arrays``: the arrays that a network takes, and what one inference does in them: CSV, table."""
+"""``hwaware arrays``: the arrays of a network, and their operations in one inference: CSV, table."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ def run(
     ckpt_path: str | None = None,
     constants: str | None = None,
 ) -> list[LayerArrays]:
-    """Arrays of each layer, and reads, conversions and additions of one inference; energy and latency as an estimate.
+    """Counts arrays of each layer, and reads, conversions and additions of one inference; estimates energy and latency.
 
-    Counts depend on the network's form and on the hardware, not on its weights.
+    Counts depend on the network's architecture and the hardware, not on its weights.
 
     Args:
-        trainer: of one process.
-        task: its network is counted.
-        datamodule: the data, of which one sample is looked at.
+        trainer: a trainer with one process.
+        task: the task whose network is counted.
+        datamodule: the data; one sample is used.
         weights: a run's ``model.safetensors``, or a plain file (timm, transformers); None: the recipe's network,
             pretrained or not.
         ckpt_path: a run's ``.ckpt`` instead; ``last`` is the recipe's latest.
-        constants: of energy and time, for an estimate: ``isaac`` (Shafiee et al., ISCA 2016), or a YAML file of one's
-            own with the same keys (``hwaware/hardware/crossbar/presets/isaac.yaml``). None: counts alone.
+        constants: constants of energy and time for an estimate: ``isaac`` (Shafiee et al., ISCA 2016), or a YAML file
+            with the same keys (``hwaware/hardware/crossbar/presets/isaac.yaml``). None: only counts.
     """
     if task.placement is None:
         raise UserError("there is no hardware to count: give one, e.g. --model.hardware.device.name reram_cmo.")
@@ -94,7 +94,7 @@ def run(
 def _write(
     run: Run, model: nn.Module, counted: list[LayerArrays], estimates: list[LayerEstimate], about: dict[str, Any]
 ) -> None:
-    """Leaves the counts in the run's folder, and the estimates beside them."""
+    """Writes the counts and the estimates to the run's folder."""
     if run.folder is None:
         return
     labels = [asdict(hardware_labels(layer.hardware)) for layer in owning_layers(model).values()]
@@ -134,7 +134,7 @@ def _cells(one: LayerArrays) -> list[str]:
 
 
 def _total(counted: list[LayerArrays]) -> LayerArrays:
-    """Of all layers together, whose arrays may differ in size; parts have no sum."""
+    """Totals over all layers, whose arrays may differ in size; parts have no sum."""
 
     def of(name: str) -> Any:
         return sum(getattr(one, name) for one in counted)
@@ -155,7 +155,7 @@ def _total(counted: list[LayerArrays]) -> LayerArrays:
 def _words(
     counted: list[LayerArrays], estimates: list[LayerEstimate], digital: int, table: ArrayConstants | None
 ) -> str:
-    """What the table doesn't say, below it."""
+    """Remarks below the table."""
     total = _total(counted)
     sizes = " and ".join(dict.fromkeys(f"{one.rows} × {one.columns}" for one in counted))
     words = (
@@ -176,10 +176,10 @@ def _words(
     source = table.source or estimates[0].constants
     return (
         f"{words}\n* Estimated by the constants of {source}: {_nj(one.estimated_energy_pj for one in estimates)} nJ "
-        f"({each}) and {_us(estimates)} µs. Arrays alone: no buffers, no wires between arrays, no digital layers, no "
-        "leakage. A conversion's energy: of DACs in proportion to bits, "
-        f"from {table.dac_bits}; of ADCs twice with each bit, from {table.adc_bits}. Layers one after the other, and "
-        "a layer's reads, of all its arrays at once; each takes as long as an array, or as an ADC for its columns."
+        f"({each}) and {_us(estimates)} µs. Only arrays: no buffers, no wires between arrays, no digital layers, no "
+        "leakage. Energy of a conversion: for DACs proportional to bits, "
+        f"relative to {table.dac_bits}; for ADCs doubled with each bit, relative to {table.adc_bits}. Layers run one "
+        "after the other. A read uses all arrays of a layer; it takes the array's time, or the ADC's for its columns."
     )
 
 
@@ -196,7 +196,7 @@ def _number(value: float) -> str:
 
 
 def _short(count: float) -> str:
-    """A count in three digits.
+    """A count with three digits.
 
     >>> [_short(count) for count in (0, 999, 36_864, 4_000_000)]
     ['0', '999', '36.9k', '4M']

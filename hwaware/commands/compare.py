@@ -1,4 +1,4 @@
-"""``hwaware compare``: :mod:`hwaware.commands.drift`, and the same chips once more for each repair."""
+"""``hwaware compare``: like :mod:`hwaware.commands.drift`, with the same chips also for each repair."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def run(
     weights: str | None = None,
     ckpt_path: str | None = None,
 ) -> list[Row]:
-    """Accuracy of networks on ageing chips, alone and with each repair that ``evaluation.methods`` names.
+    """Accuracy of networks on ageing chips, without repair and with each repair in ``evaluation.methods``.
 
     Args:
-        trainer: whose processes share the chips out.
-        task: its own pretrained weights are ``base``.
+        trainer: the trainer; its processes share the chips.
+        task: the task; its pretrained network is ``base``.
         datamodule: the data.
-        evaluation: which networks, ages, chips and repairs.
-        weights: weights to age: a run's ``model.safetensors`` (``finetuned``), or a plain file (timm, transformers),
-            which takes the place of ``base``.
-        ckpt_path: a run's ``.ckpt`` to age instead; ``last`` is the recipe's latest.
+        evaluation: networks, ages, chips and repairs.
+        weights: weights to evaluate: a run's ``model.safetensors`` (``finetuned``), or a plain file (timm,
+            transformers), which replaces ``base``.
+        ckpt_path: a run's ``.ckpt`` to evaluate instead; ``last`` is the recipe's latest.
     """
     if not evaluation.methods:
-        raise UserError("there is nothing to compare: evaluation.methods names no way of repairing a chip.")
+        raise UserError("there is nothing to compare: evaluation.methods is empty; give repairs such as [BnAdaBs].")
     return drift.run(trainer, task, datamodule, evaluation, weights, ckpt_path)

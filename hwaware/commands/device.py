@@ -1,4 +1,4 @@
-"""``hwaware device``: what memory technologies there are, what they do, and how that looks."""
+"""``hwaware device``: lists, shows, plots, fits and simulates memory technologies."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from hwaware.system.reading import seconds
 
 AGES_S = (0.0, 1.0, 3600.0, 86400.0, 604800.0, 2592000.0, 31536000.0, 315360000.0)
 
-#: When cells are read in a simulated measurement: a month, as laboratories have it.
+#: Ages (s) of readings in a simulated measurement: up to a month, as in laboratories.
 _TIMES_S = (0.0, 1.0, 60.0, 3600.0, 86400.0, 604800.0, 2592000.0)
 _TARGETS = 12
 
-#: States that are shown, as shares of the window.
+#: States that are shown, as fractions of the window.
 _STATES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -81,14 +81,15 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "csv",
         type=Path,
-        help="readings: cell,target_us,time_s (or timestamp),conductance_us; of repeats, reading; of dies, die; or a "
-        "table of states: state,mean_us,std_us and age_s, n where known",
+        help="readings: cell,target_us,time_s (or timestamp),conductance_us; for repeats reading, for dies die; or a "
+        "table of states: state,mean_us,std_us and, if known, age_s and n",
     )
     parser.add_argument(
-        "--start", help="when cells were written, for timestamps (default: a column written_at, else each cell's first)"
+        "--start",
+        help="when cells were written, for timestamps (default: column written_at, or each cell's first time)",
     )
     parser.add_argument("--out", type=Path, required=True, help="device file to write; tables and figures go beside it")
-    parser.add_argument("--name", help="the device's name in results (default: that of the file)")
+    parser.add_argument("--name", help="name of the device in results (default: name of the file)")
 
 
 def _fit(options: argparse.Namespace) -> None:
@@ -119,12 +120,12 @@ def _seconds(text: str) -> float:
 def _add_simulate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="a preset, or the path of a device's YAML file")
     parser.add_argument("--out", type=Path, required=True, help="CSV file to write")
-    parser.add_argument("--cells", type=int, default=1000, help="how many (1000)")
+    parser.add_argument("--cells", type=int, default=1000, help="number of cells (1000)")
     parser.add_argument("--times", type=_seconds, nargs="+", default=_TIMES_S, help="ages, 3600 or 1h (0 to a month)")
     parser.add_argument("--targets", type=float, nargs="+", help="targets in µS (default: 12 over the window)")
-    parser.add_argument("--seed", type=int, default=0, help="which cells (0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the cells (0)")
     parser.add_argument("--repeats", type=int, default=1, help="readings of a cell at each age (1)")
-    parser.add_argument("--dies", type=int, default=1, help="dies that the cells are on, the first by the seed (1)")
+    parser.add_argument("--dies", type=int, default=1, help="number of dies; the first has the seed (1)")
 
 
 def _simulate(options: argparse.Namespace) -> None:
@@ -142,7 +143,7 @@ def _simulate(options: argparse.Namespace) -> None:
 
 
 def ages(device: Device) -> tuple[float, ...]:
-    """The ages (s) of :data:`AGES_S` that a device's law covers and that tell something about it."""
+    """The ages (s) of :data:`AGES_S` that a device's law covers and that are worth showing."""
     covered = tuple(age_s for age_s in AGES_S if not 0 < device.equivalent_age_s(age_s) < device.youngest_s)
     return covered if device.has_time_law else (AGES_S[0], AGES_S[-1])
 
@@ -157,7 +158,7 @@ def _presets() -> Table:
 
 def _over_time(device: Device) -> Table:
     targets = torch.tensor(_STATES, dtype=torch.float64) * (device.g_max_us - device.g_min_us) + device.g_min_us
-    table = Table(title=f"{device.name}: a working cell's conductance (µS) by its target, mean ± standard deviation")
+    table = Table(title=f"{device.name}: conductance (µS) of a cell by its target, mean ± standard deviation")
     if device.measured_s or device.measured_us:
         table.caption = "* beyond what was measured: extrapolated"
     table.add_column("age")
@@ -174,7 +175,7 @@ def _over_time(device: Device) -> Table:
 
 def _ranked_states(device: Device, codes: Codes) -> Table:
     title = f"{device.name}: states of a {codes.slice_bits}-bit slice by error current, the most favourable first"
-    table = Table(title=title, caption="target conductance (µS), and root mean square of what it is off by (µS)")
+    table = Table(title=title, caption="target conductance (µS) ± root mean square error (µS)")
     table.add_column("rank")
     shown = (AGES_S[0], AGES_S[-1]) if device.has_time_law else AGES_S[:1]
     rankings = [states_by_error_current(device, codes, age_s) for age_s in shown]

@@ -23,16 +23,16 @@ def run(
     weights: str | None = None,
     ckpt_path: str | None = None,
 ) -> list[Row]:
-    """Accuracy of networks on simulated chips, from the first second to years.
+    """Accuracy of networks on simulated chips, from the first second to years; only evaluates, does not train.
 
     Args:
-        trainer: whose processes share the chips out.
-        task: its own pretrained weights are ``base``.
+        trainer: the trainer; its processes share the chips.
+        task: the task; its pretrained network is ``base``.
         datamodule: the data.
-        evaluation: which networks, ages, chips and repairs.
-        weights: weights to age: a run's ``model.safetensors`` (``finetuned``), or a plain file (timm, transformers),
-            which takes the place of ``base``.
-        ckpt_path: a run's ``.ckpt`` to age instead; ``last`` is the recipe's latest.
+        evaluation: networks, ages, chips and repairs.
+        weights: weights to evaluate: a run's ``model.safetensors`` (``finetuned``), or a plain file (timm,
+            transformers), which replaces ``base``.
+        ckpt_path: a run's ``.ckpt`` to evaluate instead; ``last`` is the recipe's latest.
     """
     file, launcher = the_one(weights, ckpt_path), trainer.strategy.launcher
     with with_launched(trainer), says_how_to_go_on(trainer, evaluation):
@@ -48,7 +48,7 @@ def _drift(
     evaluation: DriftEvaluation,
     file: str | None,
 ) -> list[Row]:
-    """On every process."""
+    """The evaluation, on every process."""
     set_up(trainer, task, datamodule)
     evaluation.check(task)
     kind, network = load_weights(task, file) if file else ("base", None)

@@ -1,4 +1,4 @@
-"""``hwaware export``: a network as a bundle, with its planned repairs; what was written is checked."""
+"""``hwaware export``: writes a network as a bundle, with its planned repairs, and checks it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from hwaware.report.labels import age_label
 from hwaware.results.costs import bytes_label
 from hwaware.tasks import HardwareAwareTask
 
-#: Samples whose score may differ between what is exported and what is read back.
+#: Number of samples by which the scores of the exported and the reloaded network may differ.
 _CHANGED = 2
 
 
@@ -41,17 +41,17 @@ def run(
     weights: str | None = None,
     ckpt_path: str | None = None,
 ) -> Path:
-    """Writes what a chip team needs of a network: conductance targets, scales, repairs with their timetable.
+    """Writes everything that a chip team needs: conductance targets, scales, and repairs with their timetables.
 
-    Repairs are those of the recipe's ``evaluation.methods`` that are fitted offline, planned by
-    ``evaluation.schedule`` or its defaults.
+    The repairs are the offline methods in the recipe's ``evaluation.methods``, planned by ``evaluation.schedule`` or
+    its defaults.
 
     Args:
-        trainer: of one process.
-        task: its pretrained weights are exported where no others are given.
+        trainer: a trainer with one process.
+        task: the task; its pretrained weights are exported if no others are given.
         datamodule: the data that repairs are fitted on.
-        evaluation: the repairs, and their schedule.
-        out: the bundle's folder, which must not exist yet.
+        evaluation: the repairs and their schedule.
+        out: folder of the bundle, which must not exist yet.
         weights: a run's ``model.safetensors``, or a plain file (timm, transformers).
         ckpt_path: a run's ``.ckpt`` instead; ``last`` is the recipe's latest.
     """
@@ -82,18 +82,18 @@ def export(
     if task.placement is None:
         raise UserError("there is no hardware to export for: give one, e.g. --model.hardware.device.name reram_cmo.")
     if Path(folder).exists():
-        raise UserError(f"'{folder}' is there already: give a folder that is not.")
+        raise UserError(f"'{folder}' exists already: give a new folder.")
     refuse_adapters(network, "a bundle")
     offline = [method for method in methods if isinstance(method, OfflineCompensation)]
     for method in offline:
-        settings_of(method)  # what a bundle can't keep is told before it is planned
+        settings_of(method)  # raises before planning if a bundle can't store it
     model = copy.deepcopy(network).float()
     task.convert(model, task.placement)
     model = model.to(run.torch_device).eval()
     with run.precision():
         task.calibrate(model, datamodule)
     if methods and not offline:
-        raise UserError(f"{methods[0].name} is fitted on each chip in the field: there is nothing of it to export.")
+        raise UserError(f"{methods[0].name} is fitted on each chip in the field: there is nothing to export.")
     if left := sorted({method.name for method in methods} - {method.name for method in offline}):
         print(f"left out, since they are fitted on each chip in the field: {', '.join(left)}", flush=True)
     for method in offline:
@@ -131,7 +131,7 @@ def _check(
     path: Path,
     age_s: float,
 ) -> None:
-    """Scores what was exported and what the files give, exact and on one chip, on validation images."""
+    """Scores the exported and the reloaded network, exact and on one chip, on validation images."""
     bundle, reloaded = read_bundle(path), task.build_network().float()
     bundle.install(reloaded)
     reloaded = reloaded.to(run.torch_device).eval()
@@ -158,7 +158,7 @@ def _check(
     for what, (exported, found) in rows.items():
         table.add_row(what, f"{exported:.2f}", f"{found:.2f}")
     Console().print(table)
-    # Conductances are kept to seven digits: a few samples may change sides, of few samples too.
+    # Conductances are stored with seven digits, so a few samples may change, also among few samples.
     most = max(0.5, 100.0 * _CHANGED / batches.n_samples)
     if any(abs(exported - found) > most for exported, found in rows.values()):
         raise UserError(f"the bundle '{path}' does not reproduce the network: see the table above.")

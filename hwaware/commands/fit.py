@@ -1,4 +1,4 @@
-"""``hwaware fit``: training, then the network on ageing chips. What can be wrong is looked at before it begins."""
+"""``hwaware fit``: training, then evaluation on ageing chips. Settings and files are checked before it begins."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def run(
     evaluation: DriftEvaluation,
     ckpt_path: str | None = None,
 ) -> None:
-    """Trains the network; with hardware, evaluates it on chips when training is done.
+    """Trains the network; with hardware, evaluates it on chips afterwards.
 
     Args:
         trainer: runs the training; ``evaluation`` is one of its callbacks.
-        task: what is trained.
+        task: the task to train.
         datamodule: the data.
-        evaluation: of the trained network.
+        evaluation: the evaluation of the trained network.
         ckpt_path: a ``.ckpt`` to resume from; ``last`` is the recipe's latest.
 
     Raises:
@@ -46,7 +46,7 @@ def run(
 
 
 def _check_optimizer(trainer: Trainer, task: HardwareAwareTask) -> None:
-    """Raises UserError for settings that the optimiser or the schedule would refuse at the first step."""
+    """Raises UserError for settings that the optimiser or the scheduler would refuse at the first step."""
     timed = any(isinstance(callback, Timer) for callback in trainer.callbacks)
     if trainer.max_steps == -1 and trainer.max_epochs == -1 and not timed:
         raise UserError("training would never end: give trainer.max_steps or trainer.max_epochs.")

@@ -1,4 +1,4 @@
-"""What ``hwaware device fit`` leaves: the device file and, beside it, tables and figures; and what it says."""
+"""Output of ``hwaware device fit``: the device file, tables and figures beside it, and remarks."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from hwaware.report.labels import age_label, assumed_label
 from hwaware.results.agreement import Agreement, misfit
 from hwaware.results.files import refuse_folder, replacing_together
 
-#: What the names of a fit's files end in, but the device file's.
+#: Suffixes of the files of a fit, except the device file.
 _RESULTS = ("parameters.csv", "states.csv", "time.png", "time.svg", "state.png", "state.svg")
 
-#: Standard errors of misfit from which on the remarks warn.
+#: Misfit (in standard errors) from which the remarks warn.
 _POOR = 3.0
 
 
@@ -46,11 +46,11 @@ def fit_files(out: str | Path, measured_in: str | Path) -> list[Path]:
 
 
 def write_fit(fit: Fit, rows: Sequence[Agreement], out: str | Path, measured_in: str | Path) -> list[Path]:
-    """Writes the :func:`fit_files`, in one go at the end.
+    """Writes the :func:`fit_files`, all at the end.
 
     Args:
-        fit: what was found.
-        rows: how well it agrees, of :func:`hwaware.evaluation.device_fit.agreement`.
+        fit: the result of a fit.
+        rows: its agreement, from :func:`hwaware.evaluation.device_fit.agreement`.
         out: path of the device file, ending in ``.yaml``.
         measured_in: the file of the readings, which the device file names.
     """
@@ -69,9 +69,9 @@ def write_fit(fit: Fit, rows: Sequence[Agreement], out: str | Path, measured_in:
 
 
 def fit_tables(fit: Fit, rows: Sequence[Agreement]) -> list[Table]:
-    """For the terminal: the forms, the constants, and measured against fitted by age.
+    """Tables for the terminal: forms, constants, and measured against fitted values by age.
 
-    The last is of :func:`hwaware.evaluation.device_fit.agreement`.
+    The last one is from :func:`hwaware.evaluation.device_fit.agreement`.
     """
     forms = Table("form", title=f"forms by held-out log-likelihood per cell ({FOLDS} folds over cells)")
     for name in ("constants", "per cell", "behind the best ± error"):
@@ -83,7 +83,7 @@ def fit_tables(fit: Fit, rows: Sequence[Agreement]) -> list[Table]:
     constants = Table("parameter", title=f"{fit.device.name}: {fit.chosen}")
     for name in ("value", "95 % interval", "unit"):
         constants.add_column(name, justify="left" if name == "unit" else "right")
-    constants.caption = Text(fit.formula)  # its brackets are no markup
+    constants.caption = Text(fit.formula)  # its brackets are not markup
     for found in fit.estimates:
         ends = "not identifiable" if math.isnan(found.low) else f"{found.low:.4g} … {found.high:.4g}"
         constants.add_row(found.name, f"{found.value:.5g}", ends, found.unit)
@@ -91,7 +91,7 @@ def fit_tables(fit: Fit, rows: Sequence[Agreement]) -> list[Table]:
 
 
 def fit_remarks(fit: Fit, rows: Sequence[Agreement]) -> list[str]:
-    """What else is to be said: how well it fits, what was set aside, what the readings can't tell."""
+    """Remarks: goodness of fit, excluded readings, and what the readings do not determine."""
     means, stds = misfit(rows)
     cleaned = fit.cleaned
     remarks = [
@@ -101,12 +101,12 @@ def fit_remarks(fit: Fit, rows: Sequence[Agreement]) -> list[str]:
     ]
     if not cleaned.readings.n_states:
         remarks.append(
-            f"Set aside: {cleaned.stuck_on[0]} + {cleaned.stuck_off[0]} cells stuck on + off (all their readings "
+            f"Excluded: {cleaned.stuck_on[0]} + {cleaned.stuck_off[0]} cells stuck on + off (all their readings "
             f"within {100 * STUCK_WITHIN:g} % of the window from the end that their target is farther from), "
-            f"{len(cleaned.aside)} readings, outlying (beyond {OUTLIER_IQR:g} interquartile ranges from the quartiles "
-            "of their state and age) where a repeat or a later age is not, or all of a dead cell "
-            f"({len(cleaned.dead)}: outlying when just written and mostly); {cleaned.readings.left_out} rows without a "
-            f"time or conductance. Kept: {len(cleaned.departed)} outlying readings of cells that stay there."
+            f"{len(cleaned.aside)} outliers (beyond {OUTLIER_IQR:g} interquartile ranges from the quartiles of their "
+            "state and age) for which a repeat or a later reading is not an outlier, or from a dead cell "
+            f"({len(cleaned.dead)}: outliers when just written and mostly); {cleaned.readings.left_out} rows without a "
+            f"time or conductance. Kept: {len(cleaned.departed)} outliers of cells that stay there."
         )
     if fit.device.assumed:
         remarks.append(assumed_label(fit.device.assumed))
@@ -133,7 +133,7 @@ def _header(fit: Fit, rows: Sequence[Agreement], measured_in: str) -> str:
             if device.clamp == "window"
             else "no pile of readings at the lowest or highest target says otherwise."
             if not readings.n_states
-            else "assumed, as a table of states does not tell."
+            else "assumed, since a table of states does not contain it."
         ),
         *fit_remarks(fit, rows),
         f"Formula (g in µS, t in s): {fit.formula}.",

@@ -1,4 +1,4 @@
-"""By which options a command that was ended early goes on."""
+"""The options by which an interrupted command continues."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from hwaware.evaluation.resume import NAME
 
 @contextmanager
 def says_how_to_go_on(trainer: Trainer, evaluation: DriftEvaluation, ckpt_path: str | None = None) -> Iterator[None]:
-    """Adds a line to whatever ends a run early, but a mistake in what was asked for.
+    """Adds a note on how to continue to whatever interrupts a run, except mistakes of the user.
 
     Args:
-        trainer: of the run.
-        evaluation: whose rows may be there in part.
-        ckpt_path: what this run itself went on from.
+        trainer: trainer of the run.
+        evaluation: the evaluation, whose rows may exist in part.
+        ckpt_path: the checkpoint that this run itself resumed from.
     """
     try:
         yield
@@ -38,5 +38,5 @@ def says_how_to_go_on(trainer: Trainer, evaluation: DriftEvaluation, ckpt_path: 
 
 
 def _newest(paths: list[str | None]) -> str | None:
-    """The first file that is there."""
+    """The first file that exists."""
     return next((path for path in paths if path and Path(path).is_file()), None)

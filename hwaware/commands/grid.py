@@ -26,7 +26,7 @@ from hwaware.results.row import Row
 from hwaware.results.summary import summarise
 from hwaware.system.reading import read_json, read_yaml
 
-#: Of a summary, beside the values that were swept.
+#: Columns of the summary, beside the swept values.
 _COLUMNS = (
     "network", "device", "mapping", "method", "method_params", "metric", "age_s",
     "n_chips", "n_samples", "mean", "std", "worst", "drift_free", "base_digital",
@@ -40,9 +40,9 @@ class Point:
     """One point of a grid.
 
     Attributes:
-        name: of its folder and of its rows' recipe.
-        values: of the swept options.
-        arguments: of the ``hwaware`` command that runs it, without where to write.
+        name: name of its folder, and recipe in its rows.
+        values: values of the swept options.
+        arguments: arguments of its ``hwaware`` command, without the output folder.
     """
 
     name: str
@@ -55,23 +55,23 @@ class Point:
         return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
     def log(self, out: Path) -> Path:
-        """Where its output goes."""
+        """Path of its log."""
         return out / self.name / "log.txt"
 
     def check(self, out: Path) -> None:
-        """Raises UserError where its folder holds the rows of another command."""
+        """Raises UserError if its folder contains the rows of another command."""
         record = out / self.name / "point.json"
         if self.rows(out) and (not record.is_file() or read_json(record, "record") != list(self.arguments)):
             raise UserError(f"'{record.parent}' has the rows of another command: give another --out, or remove it.")
 
     def mistake(self) -> str:
-        """What the command line says is wrong in the point's arguments; nothing is run."""
+        """The error of the command line for the point's arguments; runs nothing."""
         command = [sys.executable, "-m", "hwaware", *self.arguments, "--print_config"]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         return said(done.stderr) if done.returncode else ""
 
     def run(self, out: Path) -> int:
-        """Runs the point in a process of its own, and returns its exit status."""
+        """Runs the point in its own process; returns the exit status."""
         with replacing(out / self.name / "point.json") as file:
             file.write(json.dumps(self.arguments).encode())
         # The logger is the sweep server's; without it the run's folder has everything.
@@ -80,7 +80,7 @@ class Point:
 
 
 def said(output: str) -> str:
-    """What a command that failed said at last, in its own words; empty where it ended otherwise."""
+    """The last error message of a failed command; empty if there is none."""
     return output.rstrip().rpartition("\n")[2].partition("hwaware: ")[2]
 
 
@@ -99,10 +99,10 @@ def read_grid(path: str | Path, more: Sequence[str] = ()) -> list[Point]:
         raise UserError(f"there is no sweep file '{path}'. {nearest_recipe(path)}".rstrip())
     sweep = read_yaml(path, "sweep file")
     if not isinstance(sweep, dict) or not isinstance(sweep.get("parameters"), dict) or not sweep["parameters"]:
-        raise UserError(f"'{path}' is no sweep file: it has no table 'parameters'.")
+        raise UserError(f"'{path}' is not a sweep file: it has no table 'parameters'.")
     for key in sweep:
         if key not in _KEYS:
-            raise UserError(f"sweep file '{path}': '{key}' means nothing here. {nearest(key, _KEYS)}")
+            raise UserError(f"sweep file '{path}': '{key}' is unknown. {nearest(key, _KEYS)}")
     if sweep.get("method") != "grid":
         raise UserError(
             f"sweep file '{path}': method '{sweep.get('method')}' needs W&B (wandb sweep); here it is 'grid'."
@@ -154,10 +154,10 @@ def _values(name: str, given: Any, path: Path) -> list[Any]:
 
 
 def _arguments(sweep: dict[str, Any], swept: Sequence[str], path: Path) -> list[str]:
-    """The command as W&B's agent puts it together, without the program itself."""
+    """The command as W&B's agent composes it, without the program."""
     command = sweep.get("command") or ["${env}", "${interpreter}", "${program}", "${args}"]
     if not isinstance(command, list):
-        raise UserError(f"sweep file '{path}': command '{command}' is no list of words.")
+        raise UserError(f"sweep file '{path}': command '{command}' is not a list of words.")
     macros = {"${env}": [], "${program}": [str(sweep.get("program"))], "${args}": swept}
     words = [word for part in map(str, command) for word in macros.get(part, [part])]
     if "${args}" not in command or words[:1] != ["hwaware"] or any("${" in word for word in words):

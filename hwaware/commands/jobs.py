@@ -1,9 +1,9 @@
-"""Studies: the jobs of an experiment, by name, as ``study.yaml`` in the folder of its results lists them.
+"""Studies: the jobs of an experiment, by name, listed in ``study.yaml`` in the folder of its results.
 
 ::
 
-    about: what is asked, and how long it takes         # one line
-    inputs:                                             # what the user gives: files or folders
+    about: the question, and how long it takes          # one line
+    inputs:                                             # files or folders that the user gives
       cifar10: folder with train.parquet and test.parquet
     environment: {OMP_NUM_THREADS: 1}                   # of every process
     settings: {data.path: "${inputs.cifar10}"}          # of every job
@@ -18,15 +18,15 @@
         seeds: [1, 2]                                   # jobs aged_1 and aged_2, with --seed_everything
     chance: {classes: 10}                               # for A* of the merged rows; or {no_answer: PERCENT}
     plots: [python scripts/plot_sweep.py …]             # commands that draw, once all rows are merged
-    files: {aged.png: "${study}/plots/….png"}           # what is copied into the study's folder at the end
+    files: {aged.png: "${study}/plots/….png"}           # files that are copied to the study's folder at the end
 
-A command is one of ``hwaware``'s as it is typed, or ``python SCRIPT …``. In commands, settings and files,
+A command is a ``hwaware`` command as typed, or ``python SCRIPT …``. In commands, settings and files,
 
-* ``${inputs.NAME}`` stands for what was given; ``${inputs.NAME.JOB}``, where that is the folder of another study's
-  runs, for the run's folder of a job there,
-* ``${jobs.NAME}`` for the run's folder of another job, which is therefore done before,
-* ``${study}`` for the folder of the study file,
-* ``${out}`` for the job's own folder; a command that doesn't name it gets ``--trainer.default_root_dir``.
+* ``${inputs.NAME}`` is the given path; if that is the folder of another study's runs, ``${inputs.NAME.JOB}`` is the run
+  folder of a job there,
+* ``${jobs.NAME}`` is the run folder of another job, which therefore runs first,
+* ``${study}`` is the folder of the study file,
+* ``${out}`` is the job's own folder; a command that does not use it gets ``--trainer.default_root_dir``.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ _REFERENCE = re.compile(r"\$\{([^}]*)\}")
 
 @dataclass(frozen=True)
 class Job:
-    """One process of a study, with a folder of its own under the study's runs.
+    """One process of a study, with its own folder under the study's runs.
 
     Attributes:
-        name: of its folder.
-        words: its command and settings, with references to inputs, jobs and folders.
+        name: name of its folder.
+        words: words of its command and settings, with references to inputs, jobs and folders.
     """
 
     name: str
@@ -70,31 +70,31 @@ class Job:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The jobs that must be done before, by name."""
+        """Names of the jobs that must run first."""
         found = (reference.partition(".") for reference in _references(self.words))
         return tuple(dict.fromkeys(name for kind, _, name in found if kind == "jobs"))
 
     def log(self, out: Path) -> Path:
-        """Where its output goes."""
+        """Path of its log."""
         return out / self.name / "log.txt"
 
     def finished(self, out: Path) -> bool:
-        """Whether it was successful."""
+        """Whether it has finished successfully."""
         return bool(self._record(out).get("finished"))
 
     def folder(self, out: Path) -> Path | None:
-        """Where what it made is: its own folder where the command names that, else the newest run's in it, if any."""
+        """Folder of its results: its own folder if the command uses it, otherwise the newest run in it, if any."""
         own = out / self.name
         return (own if own.is_dir() else None) if "out" in _references(self.words) else newest_run(own)
 
     def check(self, out: Path, recorded: Sequence[str]) -> None:
-        """Raises UserError where its folder has what another command made (or began, so that this one would go on)."""
+        """Raises UserError if its folder has results of another command, or an unfinished run of one."""
         known = self._record(out).get("command", list(recorded))
         if known != list(recorded) and (self.finished(out) or self.going_on(out)):
-            raise UserError(f"'{out / self.name}' is of another command: give another --out, or remove it.")
+            raise UserError(f"'{out / self.name}' belongs to another command: give another --out, or remove it.")
 
     def going_on(self, out: Path) -> tuple[str, ...]:
-        """Arguments by which a command that was killed goes on: from a checkpoint, from rows that are there."""
+        """Arguments by which an interrupted command continues: from a checkpoint, or from partial rows."""
         if self.words[0] not in ("fit", "drift", "compare") or self.finished(out):
             return ()
         arguments: tuple[str, ...] = ()
@@ -108,8 +108,8 @@ class Job:
         """The command of its process.
 
         Args:
-            out: of the study's runs.
-            resolve: puts what it stands for in the place of every reference.
+            out: folder of the study's runs.
+            resolve: replaces all references in a text.
         """
         words = [*map(resolve, self.words), *self.going_on(out)]
         if words[0] == "python":
@@ -121,7 +121,7 @@ class Job:
     def run(
         self, out: Path, resolve: Callable[[str], str], recorded: Sequence[str], environment: Mapping[str, str]
     ) -> bool:
-        """Runs it, and returns whether it was successful; ``recorded`` says by which command its folder was made."""
+        """Runs it; returns whether it was successful. ``recorded`` is the command that is recorded in its folder."""
         command = self.process(out, resolve)
         (out / self.name).mkdir(parents=True, exist_ok=True)
         self._write_record(out, command=list(recorded), finished=False)
@@ -140,17 +140,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Study:
-    """What a study file says; see the module.
+    """The contents of a study file; see the module.
 
     Attributes:
-        folder: of the file, and of the results.
-        about: what it is.
-        inputs: what each input is, by name.
-        environment: variables of every process.
-        jobs: in the order of the file.
-        chance: of the merged rows' summary: ``classes`` or ``no_answer``.
-        plots: commands that draw, as words.
-        files: sources of the files that are copied into the folder, by name.
+        folder: folder of the file and of the results.
+        about: description.
+        inputs: description of each input, by name.
+        environment: environment variables of every process.
+        jobs: jobs, in the order of the file.
+        chance: chance level for the summary of the merged rows: ``classes`` or ``no_answer``.
+        plots: commands that draw plots, as words.
+        files: sources of the files that are copied to the folder, by name.
     """
 
     folder: Path
@@ -163,13 +163,13 @@ class Study:
     files: dict[str, str]
 
     def resolve(self, text: str, out: Path, given: Mapping[str, Path], job: str = "") -> str:
-        """A text with what they stand for in the place of its references.
+        """Replaces the references in a text.
 
         Args:
-            text: of a command, setting or file.
+            text: text of a command, setting or file.
             out: folder of the study's runs.
-            given: inputs by name; a reference to what is not among them, or not there yet, stays.
-            job: whose text it is.
+            given: inputs by name; references to others, or to missing results, stay unchanged.
+            job: the job that the text belongs to.
 
         """
 
@@ -188,7 +188,7 @@ class Study:
         return _REFERENCE.sub(value, text)
 
     def check_inputs(self, given: Mapping[str, Path]) -> None:
-        """Raises UserError where an input that is another study's runs has none of a job that is asked for."""
+        """Raises UserError if an input (the runs of another study) lacks a run of a job that is needed."""
         for reference in _references([*chain.from_iterable(job.words for job in self.jobs), *self.files.values()]):
             kind, _, name = reference.partition(".")
             name, _, other = name.partition(".")
@@ -196,15 +196,15 @@ class Study:
                 raise UserError(f"--inputs.{name}: '{given[name]}' has no run of a job '{other}'.")
 
     def recorded(self, job: Job, given: Mapping[str, Path]) -> list[str]:
-        """A job's command as its folder keeps it: with the inputs, but with other jobs by their names."""
+        """A job's command as recorded in its folder: with inputs replaced, but other jobs by name."""
         return [re.sub(r"\$\{inputs\.([\w-]+)", lambda m: f"${{{given[m[1]]}", word) for word in job.words]
 
 
 def read_study(path: str | Path) -> Study:
-    """The study in a folder; nothing that it names but its recipes and scripts needs to be there.
+    """Reads the study in a folder; only its recipes and scripts need to exist.
 
     Raises:
-        UserError: there is none, or it is not of the form above.
+        UserError: there is no study, or it does not have the form above.
     """
     path = Path(path)
     file = path if path.name == NAME else path / NAME
@@ -254,7 +254,7 @@ def _read_jobs(name: str, given: Any, common: Mapping[str, Any], where: str) -> 
         return [Job(name, words)]
     seeds = given["seeds"]
     if not isinstance(seeds, list) or not seeds or not all(isinstance(seed, int) for seed in seeds):
-        raise UserError(f"{where}: seeds {seeds!r} is no list of whole numbers.")
+        raise UserError(f"{where}: seeds {seeds!r} is not a list of whole numbers.")
     return [Job(f"{name}_{seed}", (*words, f"--seed_everything={seed}")) for seed in seeds]
 
 
@@ -266,13 +266,13 @@ def _chance(given: Any, where: str) -> dict[str, float]:
 
 
 def _words(command: Any, where: str) -> tuple[str, ...]:
-    """A command's words; UserError if it is none, or names a recipe or script that is not there."""
+    """The words of a command; UserError if it is invalid, or names a missing recipe or script."""
     try:
         words = shlex.split(command)
     except (ValueError, AttributeError):
         words = []
     if not words:
-        raise UserError(f"{where}: {command!r} is no command.")
+        raise UserError(f"{where}: {command!r} is not a command.")
     if words[0] == "python":
         if len(words) < 2 or not Path(words[1]).is_file():
             raise UserError(f"{where}: there is no script '{' '.join(words[1:2])}' here, in '{Path.cwd()}'.")
@@ -290,7 +290,9 @@ def _check_names(study: Study, where: str) -> None:
     names = [job.name for job in study.jobs]
     for name in (*names, *study.inputs):
         if not re.fullmatch(r"[\w-]+", name):
-            raise UserError(f"{where}: '{name}' is no name of a job or input; these have letters, digits, '_' and '-'.")
+            raise UserError(
+                f"{where}: '{name}' is not a valid name of a job or input: use letters, digits, '_' and '-'."
+            )
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise UserError(f"{where}: two jobs are called '{twice[0]}'.")
@@ -311,7 +313,7 @@ def _check_references(study: Study, where: str) -> None:
                 raise UserError(f"{at} needs an input '{name}' that is not among the study's. {hint}")
             if kind != "jobs":
                 forms = "${out}, ${study}, ${inputs.NAME}, ${jobs.NAME}"
-                raise UserError(f"{at}: '${{{reference}}}' means nothing here. There are {forms}.")
+                raise UserError(f"{at}: '${{{reference}}}' is unknown. Use {forms}.")
             if name not in names:
                 raise UserError(f"{at} needs a job '{name}' that is not among the study's. {nearest(name, names)}")
     needs = {job.name: set(job.needs) for job in study.jobs}
@@ -319,7 +321,7 @@ def _check_references(study: Study, where: str) -> None:
         for name in free:
             del needs[name]
     if needs:
-        raise UserError(f"{where}: jobs need one another in a circle: {', '.join(needs)}.")
+        raise UserError(f"{where}: jobs depend on each other in a cycle: {', '.join(needs)}.")
 
 
 def _references(words: Sequence[str]) -> list[str]:
@@ -327,9 +329,9 @@ def _references(words: Sequence[str]) -> list[str]:
 
 
 def _table(given: Any, where: str, keys: Sequence[str] = ()) -> dict[str, Any]:
-    """A table of the file; UserError if it is none or has other keys."""
+    """A table of the file; UserError if it is not a table or has unknown keys."""
     if not isinstance(given, dict | None):
-        raise UserError(f"{where} is no table of keys and values.")
+        raise UserError(f"{where} is not a table of keys and values.")
     for key in given or {}:
         if keys and key not in keys:
             raise UserError(f"{where}: '{key}' means nothing here. {nearest(key, keys)}")
@@ -337,7 +339,7 @@ def _table(given: Any, where: str, keys: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def as_word(value: Any) -> str:
-    """A value of a YAML file as an option's word on the command line, which reads it as YAML again."""
+    """A value of a YAML file as a word on the command line, which reads it as YAML again."""
     return value if isinstance(value, str) else json.dumps(value)
 
 

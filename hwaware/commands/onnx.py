@@ -12,8 +12,8 @@ def run(task: HardwareAwareTask, out: str, weights: str | None = None, ckpt_path
     """Writes the exact network, with effective weights, as an ONNX file.
 
     Args:
-        task: its pretrained weights are written where no others are given.
-        out: the file, which ends in ``.onnx``; one that is there is replaced.
+        task: the task; its pretrained weights are written if no others are given.
+        out: path of the file, ending in ``.onnx``; an existing file is replaced.
         weights: a run's ``model.safetensors``, or a plain file (timm, transformers).
         ckpt_path: a run's ``.ckpt`` instead; ``last`` is the recipe's latest.
     """

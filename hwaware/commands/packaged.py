@@ -1,4 +1,4 @@
-"""The recipes that come with hwaware: inside the package where it is installed, beside it in a checkout."""
+"""The recipes that come with hwaware: inside the installed package, or beside it in a checkout."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hwaware.errors import nearest, nearest_yaml
 
-#: The key by which a recipe names the one it builds on, relative to its own folder.
+#: The key of a recipe for the recipe that it builds on, relative to its own folder.
 BASED_ON = "based_on"
 
 _PACKAGE = Path(__file__).parents[1]
@@ -14,25 +14,25 @@ _FOLDER = "recipes"
 
 
 def packaged_recipes() -> dict[str, Path]:
-    """The files by what they are called: ``quickstart``, ``compare/cifar10_resnet20``."""
+    """The recipe files by name: ``quickstart``, ``compare/cifar10_resnet20``."""
     folder = _folder()
     return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
 
 
 def written(name: str) -> str:
-    """How a recipe is named in command lines: ``recipes/quickstart.yaml``."""
+    """The path of a recipe in command lines: ``recipes/quickstart.yaml``."""
     return f"{_FOLDER}/{name}.yaml"
 
 
 def found_recipe(named: str | Path, folder: Path = Path()) -> Path:
-    """The file that a recipe's path stands for: itself; or, of ``recipes/…`` where that is not there, the packaged one.
+    """The file of a recipe's path: the path itself or, for a missing ``recipes/…``, the packaged recipe.
 
     Args:
-        named: a path as it was given.
-        folder: that it is relative to.
+        named: the given path.
+        folder: folder that it is relative to.
 
     Returns:
-        A path of a file, if there is one.
+        The path, which may not exist.
     """
     path, named = folder / named, Path(named)
     if named.parts[:1] == (_FOLDER,) and not path.exists():
@@ -42,7 +42,7 @@ def found_recipe(named: str | Path, folder: Path = Path()) -> Path:
 
 
 def nearest_recipe(path: Path) -> str:
-    """A hint for a recipe that is not there: of those in its folder; for ``recipes/…``, of the packaged ones."""
+    """A hint for a missing recipe: the nearest one in its folder or, for ``recipes/…``, of the packaged ones."""
     hint = nearest_yaml(path)
     if hint or path.parts[:1] != (_FOLDER,):
         return hint

@@ -1,4 +1,4 @@
-"""``hwaware plan``: which layer gets which cells, for a budget or a target: ``placement.yaml``, tables, a figure."""
+"""``hwaware plan``: plans the cells of each layer for a budget or a target: ``placement.yaml``, tables, a figure."""
 
 from __future__ import annotations
 
@@ -59,31 +59,31 @@ def run(
     alternatives: list[EncodingOptions] | None = None,
     sensitivity: str | None = None,
 ) -> Plan:
-    """Shares cells in parallel out among a network's layers, and leaves some digital, for a budget or a target.
+    """Allocates parallel cells to a network's layers, and keeps some digital, for a budget or a target.
 
-    Looks at validation samples, planning chips and validation chips, never at those that results are reported on.
+    Uses validation samples, planning chips and validation chips, never those that results are reported on.
 
     Args:
-        trainer: of one process.
-        task: its pretrained weights are planned for where no others are given.
+        trainer: a trainer with one process.
+        task: the task; its pretrained weights are used if no others are given.
         datamodule: the data.
-        evaluation: whose seed is the run's.
+        evaluation: its seed is the run's.
         weights: a run's ``model.safetensors``, or a plain file (timm, transformers).
         ckpt_path: a run's ``.ckpt`` instead; ``last`` is the recipe's latest.
-        cells: budget: cells to use at most, over those of all layers with one in each place (1.25: a quarter more).
-        points: target instead: points of accuracy that may be lost, with as few cells as that takes.
-        years: age of the chips that it is planned for.
-        digital_percent: weights to keep digital at most.
-        yield_percent: validation chips that have to reach the target.
-        max_parallel: cells in parallel at most.
-        samples: calibration samples that layers' damage is measured on.
-        chips: planning chips that it is measured on.
-        validation_chips: chips that placements are judged on.
-        validation_samples: samples that they are judged on, at most.
-        refine: how often damages are measured anew with all layers as planned, and cells shared out again.
-        alternatives: encodings that a layer may have in place of the recipe's, where it does less damage with it:
-            ``[{headroom_us: [2, 1]}, {headroom_us: [5, 2.4]}]``. Each is measured, which takes as long as the first.
-        sensitivity: ``sensitivity.csv`` of the same network and hardware, in place of measuring its layers again.
+        cells: budget: largest number of cells, relative to no parallel cells (1.25: 25 % more).
+        points: target: largest loss of accuracy (points), reached with as few cells as possible.
+        years: age (years) of the chips in the plan.
+        digital_percent: largest percentage of weights to keep digital.
+        yield_percent: percentage of validation chips that must reach the target.
+        max_parallel: most parallel cells.
+        samples: calibration samples for measuring the damage of layers.
+        chips: planning chips for measuring damage.
+        validation_chips: chips for measuring the accuracy of placements.
+        validation_samples: most samples for it.
+        refine: number of refinements: damages are measured again with all layers as planned, and cells reallocated.
+        alternatives: encodings that a layer may use instead of the recipe's, if they do less damage:
+            ``[{headroom_us: [2, 1]}, {headroom_us: [5, 2.4]}]``. Measuring each takes as long as the first.
+        sensitivity: ``sensitivity.csv`` of the same network and hardware, to skip measuring the layers.
     """
     settings = PlanSettings(
         cells=cells,
@@ -103,7 +103,7 @@ def run(
     )
     placement = placement_of(task, settings.age_s)
     for alternative in settings.alternatives:
-        encoded(placement, alternative)  # what can't be is told before anything is measured
+        encoded(placement, alternative)  # raises before any measurement if it is invalid
     set_up_alone(trainer, task, datamodule)
     network = given_network(task, the_one(weights, ckpt_path))
     datamodule.prepare_data()
@@ -119,7 +119,7 @@ def run(
 
 
 def leave(run: Run, task: HardwareAwareTask, datamodule: LightningDataModule, default: Hardware, found: Plan) -> None:
-    """Prints a plan, and writes placement, tables and figure into the run's folder."""
+    """Prints a plan, and writes placement, tables and figure to the run's folder."""
     Console().print(_layer_table(found, task.network_name), _front_table(found, task.network_name))
     folder = run.folder
     if folder is None:
@@ -151,7 +151,7 @@ def _layer_table(found: Plan, network: str) -> Table:
     rest = f" All others have {min(others)} to {max(others)}." if others else ""
     table = Table(
         title=f"{network} after {age_label(found.settings.age_s)}: the {len(shown)} layers that do most damage",
-        caption=f"Damage: divergence of the answers (nats) with the layer alone in cells, one in each place.{rest}",
+        caption=f"Damage: divergence of the outputs (nats) with only this layer in cells, none parallel.{rest}",
     )
     several = bool(found.settings.alternatives)
     heads = ("layer", "weights", "damage", "cells in parallel", "damage left", *(["encoding"] if several else []))

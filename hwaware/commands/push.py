@@ -1,4 +1,4 @@
-"""``hwaware push``: a run's network, handed on to the Hugging Face hub or as a folder."""
+"""``hwaware push``: shares the network of a run, on the Hugging Face hub or as a folder."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def run(
     rows: str | None = None,
     license: str | None = None,
 ) -> None:
-    """Hands a finetuned network on: to the Hugging Face hub, or as the folder that would lie there.
+    """Shares a finetuned network on the Hugging Face hub, or writes the same folder locally.
 
     Args:
-        task: whose network it is.
+        task: the task of the network.
         weights: a run's ``model.safetensors``, or the run's folder.
         ckpt_path: a run's ``.ckpt`` instead; ``last`` is the recipe's latest.
-        repo: ``USER/NAME`` on the hub; it is made, publicly, where it is not there yet.
+        repo: repository ``USER/NAME`` on the hub; it is created, publicly, if it does not exist.
         out: a folder to write, which must not exist yet.
-        rows: measurements for the model card; by default ``rows.csv`` of the run, where there is one.
-        license: of the weights, by its name on the hub (``apache-2.0``).
+        rows: measurements for the model card; None: ``rows.csv`` of the run, if there is one.
+        license: license of the weights, by its name on the hub (``apache-2.0``).
     """
     file = the_one(weights, ckpt_path)
     if not file:
@@ -50,18 +50,18 @@ def run(
 def hand_over(
     task: HardwareAwareTask, weights: str, repo: str | None, out: str | None, rows: str | None, license: str | None
 ) -> None:
-    """Writes the folder of a finetuned network (:mod:`hwaware.export.hub`), and uploads it where ``repo`` is given.
+    """Writes the folder of a finetuned network (:mod:`hwaware.export.hub`), and uploads it if ``repo`` is given.
 
     Raises:
-        UserError: nowhere to write to; the weights or the rows are of another network, or not of a finetuned one; the
-            hub can't be reached, or knows no user here. Nothing is written then.
+        UserError: neither ``repo`` nor ``out`` is given; the weights or rows belong to another network, or not to a
+            finetuned one; the hub can't be reached, or there is no valid token. Nothing is written then.
     """
     target = out or repo
     if not target:
         raise UserError("push: give --repo USER/NAME on the Hugging Face hub, or --out FOLDER.")
     if not isinstance(task, ImageClassification):
         raise UserError(
-            f"push: {type(task).__name__} has no network of timm's, which is what is handed on so far."
+            f"push: {type(task).__name__} has no timm network, the only kind that push supports."
             " The run's own folder loads in transformers as it is."
         )
     hardware = finetuned_for(weights)
@@ -72,14 +72,14 @@ def hand_over(
         raise UserError(f"push: there is no file of rows '{file}'.")
     measured = read_rows(file) if file.is_file() else []
     if other := {row.model for row in measured} - {task.network_name}:
-        raise UserError(f"push: '{file}' has rows of {other.pop()}, the recipe's network is {task.network_name}.")
+        raise UserError(f"push: '{file}' has rows of {other.pop()}; the recipe's network is {task.network_name}.")
     if measured and all(row.network in UNTRAINED for row in measured):
-        reason = f"push: '{file}' has no rows of a finetuned network: age it first (hwaware drift --weights {weights})."
+        reason = f"push: '{file}' has no rows of a finetuned network: run hwaware drift --weights {weights} first."
         if rows:
             raise UserError(reason)
         print(f"{reason} The model card has no table.", flush=True)
         measured = []
-    # The name is the hub's for its own weights; of a local file, only a tag says where they come from.
+    # The name on the hub is known for weights from the hub; for a local file, only a tag tells their origin.
     about = getattr(network, "pretrained_cfg", {})
     base = about.get("hf_hub_id") if task.pretrained or "." in task.network_name else None
     seen = preprocessing_of(weights)
@@ -95,7 +95,7 @@ def hand_over(
 
 
 def _rows_of(task: HardwareAwareTask, network: nn.Module, file: Path) -> Path:
-    """Where the rows of a file's weights are: beside them; of a checkpoint in its run's folder, if the run ended so."""
+    """The path of the rows of a weight file: beside it or, for a run's final checkpoint, in the run's folder."""
     if file.suffix != ".ckpt":
         return file.with_name(_ROWS)
     run = file.parent.parent
@@ -105,8 +105,8 @@ def _rows_of(task: HardwareAwareTask, network: nn.Module, file: Path) -> Path:
     if all(torch.equal(value, ended[key]) for key, value in network.state_dict().items()):
         return run / _ROWS
     print(
-        f"'{run / _ROWS}' is of the run's {WEIGHTS}, not of '{file.name}', which differs: the model card has no table "
-        f"(with --weights {run} it has).",
+        f"'{run / _ROWS}' belongs to the run's {WEIGHTS}, not to '{file.name}', which differs: the model card has no "
+        f"table (use --weights {run} to get one).",
         flush=True,
     )
-    return file.with_name(_ROWS)  # where there is none
+    return file.with_name(_ROWS)  # which does not exist

@@ -14,15 +14,14 @@ from hwaware.commands.words import WordParser
 PRETRAIN, FINETUNE = written("quickstart_pretrain"), written("quickstart")
 
 _HELP = f"""{__doc__} Under five minutes on two cores; table, plots, report and weights are in runs/quickstart.
-A digital network that is in runs/quickstart_pretrain already is taken. Options are those of hwaware fit, for the
-finetune."""
+An existing digital network in runs/quickstart_pretrain is used. Options are those of hwaware fit, for the finetune."""
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Pretrains, where that was not done yet, then finetunes and ages; what is given goes to the finetune.
+    """Pretrains, unless already done, then finetunes and evaluates; ``arguments`` go to the finetune.
 
     Raises:
-        SystemExit: one of both failed, and has said why.
+        SystemExit: one of them failed, after printing its error.
     """
     parser = WordParser(
         prog="hwaware quickstart", usage="%(prog)s [--KEY VALUE ...]", description=_HELP, allow_abbrev=False
@@ -36,7 +35,7 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _pretrained() -> Path | None:
-    """The newest weights of the digital network; None where there are none."""
+    """The newest weights of the digital network; None if there are none."""
     found = Path("runs", "quickstart_pretrain").glob("version_*/model.safetensors")
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
 

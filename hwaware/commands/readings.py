@@ -1,4 +1,4 @@
-"""Readings as a laboratory would take them, from a device whose law is known: ``hwaware device simulate``."""
+"""Simulated laboratory readings of a device whose law is known: ``hwaware device simulate``."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from hwaware.errors import UserError
 from hwaware.hardware import Device, Encoding, Hardware
 from hwaware.nn import convert
 
-#: What the simulated instrument reads at least (µS).
+#: Smallest reading (µS) of the simulated instrument.
 FLOOR_US = 1e-3
 
-#: Share of the window that a target may be outside of it, as a rounded number is.
+#: Tolerance (fraction of the window) for targets outside the window, for rounded numbers.
 _ROUNDING = 1e-6
 #: Lines of a file, at most: half a gigabyte.
 MAX_READINGS = 10_000_000
@@ -32,19 +32,19 @@ def simulate_readings(
     repeats: int = 1,
     dies: int = 1,
 ) -> str:
-    """The CSV of chips' cells, each with one of the targets in turn and read at every time.
+    """A CSV of readings: cells take the targets in turn, and are read at every age.
 
     Args:
-        device: whose law.
-        cells: how many, shared out over the dies.
-        times_s: ages (s) at which all are read; 0 is just written.
-        targets_us: within the device's window (µS).
-        seed: which chip is the first die; the next dies have the next seeds.
-        repeats: readings of each cell at each time; more than one gives the column ``reading``.
-        dies: how many; more than one gives the column ``die``.
+        device: the device.
+        cells: number of cells, distributed over the dies.
+        times_s: ages (s) at which all cells are read; 0 is just written.
+        targets_us: targets (µS) within the device's window.
+        seed: seed of the chip that is the first die; further dies have the next seeds.
+        repeats: readings of each cell at each age; more than one adds the column ``reading``.
+        dies: number of dies; more than one adds the column ``die``.
 
     Raises:
-        UserError: an age or a target is not the device's, or there is nothing to read.
+        UserError: the device does not cover an age or a target, or there is nothing to read.
     """
     if cells < 1 or repeats < 1:
         raise UserError(f"device simulate: {cells} cells and {repeats} repeats: at least 1 of each.")
@@ -87,7 +87,7 @@ def simulate_readings(
 
 
 def _written(device: Device, targets_us: Tensor, seed: int) -> Chip:
-    """A chip whose layer '0' has a cell of each target (µS), and one more."""
+    """A chip whose layer '0' has one cell for each target (µS), and one more."""
     # One cell per weight, whose window position is the weight; a last one of weight 1 sets the layer's scale.
     hardware = Hardware(device=device, encoding=Encoding(mapping="offset", kappa=None))
     layer = nn.Sequential(nn.Linear(len(targets_us) + 1, 1, bias=False))

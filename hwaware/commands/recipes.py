@@ -1,4 +1,4 @@
-"""``hwaware recipes``: the recipes that come with hwaware; ``copy NAME`` writes one to start from."""
+"""``hwaware recipes``: lists the recipes that come with hwaware; ``copy NAME`` writes one to start from."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _BASED_ON = re.compile(rf"^({BASED_ON}:\s*)(\S+)", re.MULTILINE)
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Nothing, which lists them; or ``copy NAME [--out FILE]``.
+    """Without arguments, lists the recipes; or ``copy NAME [--out FILE]``.
 
     Raises:
-        UserError: there is no such recipe, or something is where the copy would be.
+        UserError: there is no such recipe, or the file exists already.
     """
     parser = WordParser(prog="hwaware recipes", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", parser_class=WordParser)
@@ -43,7 +43,7 @@ def _list() -> None:
         first, _, _ = path.read_text(encoding="utf-8").partition("\n")
         print(f"{name:<{width}}  {first.removeprefix('# ')}")
     hints = "one as it is: --config recipes/NAME.yaml; one to change: hwaware recipes copy NAME"
-    print(hints, file=sys.stderr)  # so that what goes to a file is the list
+    print(hints, file=sys.stderr)  # so that a redirected list has no hints
 
 
 def _copy(options: argparse.Namespace) -> None:
@@ -56,14 +56,14 @@ def _copy(options: argparse.Namespace) -> None:
         raise UserError(f"recipes copy: --out '{out}' must end in .yaml.")
     refuse_folder(out)
     if out.exists():
-        raise UserError(f"recipes copy: '{out}' is there already: give another --out, or remove it.")
+        raise UserError(f"recipes copy: '{out}' exists already: give another --out, or remove it.")
     with replacing(out) as file:
         file.write(_standing_alone(name, recipes, out).encode())
     print(out)
 
 
 def _standing_alone(name: str, recipes: dict[str, Path], out: Path) -> str:
-    """A recipe's text for another place: it launches itself, and builds on the packaged one wherever it is."""
+    """A recipe's text for another folder: its command names the new file, and it builds on the packaged recipe."""
     text = recipes[name].read_text(encoding="utf-8").replace(written(name), out.as_posix())
     names = {path.resolve(): one for one, path in recipes.items()}
 

@@ -1,4 +1,4 @@
-"""``hwaware sensitivity``: what each layer's cells cost a network, the first half of a plan: CSV, figure, table."""
+"""``hwaware sensitivity``: damage of each layer's cells, the first half of a plan: CSV, figure, table."""
 
 from __future__ import annotations
 
@@ -48,18 +48,18 @@ def run(
     chips: int = 2,
     samples: int = 100,
 ) -> list[LayerSensitivity]:
-    """How far a network's answers move with one layer at a time in aged cells, on calibration samples.
+    """Measures the divergence of a network's outputs with one layer at a time in aged cells, on calibration samples.
 
     Args:
-        trainer: of one process.
-        task: its pretrained weights are looked at where no others are given.
+        trainer: a trainer with one process.
+        task: the task; its pretrained weights are used if no others are given.
         datamodule: the data.
-        evaluation: whose seed is the run's.
+        evaluation: its seed is the run's.
         weights: a run's ``model.safetensors``, or a plain file (timm, transformers).
         ckpt_path: a run's ``.ckpt`` instead; ``last`` is the recipe's latest.
-        age_s: age of the chips (s).
-        chips: how many, none of which settings are chosen by or results are of.
-        samples: calibration samples.
+        age_s: age (s) of the chips.
+        chips: number of chips; they are not used for choosing settings or for results.
+        samples: number of calibration samples.
     """
     check_chips("chips", chips)
     if samples < 1:
@@ -85,7 +85,7 @@ def run(
 
 
 def placement_of(task: HardwareAwareTask, age_s: float) -> Placement:
-    """A task's placement; UserError where it has none, or a device's law is not for the age."""
+    """A task's placement; UserError if it has none, or a device's law does not cover the age."""
     if task.placement is None:
         raise UserError("there is no hardware to drift on: give one, e.g. --model.hardware.device.name reram_cmo.")
     for hardware in task.placement.every:
@@ -101,7 +101,7 @@ def write_sensitivity(
     main: Hardware,
     chips: int,
 ) -> None:
-    """Writes what was measured into the run's folder, with a figure of the hardware that was given."""
+    """Writes the measurements to the run's folder, with a figure for the given hardware."""
     folder = run.folder
     if folder is None:
         return

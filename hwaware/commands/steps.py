@@ -1,4 +1,4 @@
-"""What several commands do before and after their own work."""
+"""Steps that several commands share, before and after their own work."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from hwaware.tasks.fully_sharded import refuse_unfit
 
 
 def the_one(weights: str | None, ckpt_path: str | None) -> str | None:
-    """The file that a command is given a network by; None where it is given none."""
+    """The file with the network that a command was given; None if none was given."""
     for option, given in {"weights": weights, "ckpt_path": ckpt_path}.items():
         if given == "":
             raise UserError(f"--{option} is empty: give a file, or leave the option out.")
     if weights and ckpt_path:
-        raise UserError("--weights and --ckpt_path exclude each other: give the one network.")
+        raise UserError("--weights and --ckpt_path exclude each other: give one of them.")
     return weights or ckpt_path
 
 
 def given_network(task: HardwareAwareTask, file: str | None) -> nn.Module:
-    """The digital network of a file, or else the task's pretrained one."""
+    """The digital network of a file, otherwise the task's pretrained one."""
     if not file and not task.is_pretrained:
         raise UserError("there is no network: give --weights, --ckpt_path or model.weights.")
     return load_weights(task, file)[1] if file else task.build_network()
@@ -34,7 +34,7 @@ def given_network(task: HardwareAwareTask, file: str | None) -> nn.Module:
 def try_data(
     trainer: Trainer, task: HardwareAwareTask, datamodule: LightningDataModule, stage: str, ckpt_path: str | None
 ) -> None:
-    """Reads what Lightning would read only after it has made the run's folder, and raises what is wrong with it."""
+    """Reads the data that Lightning reads only after creating the run's folder, so that errors come first."""
     refuse_unfit(trainer, task)
     trainer.strategy.connect(task)
     datamodule.trainer = trainer
@@ -50,7 +50,7 @@ def try_data(
 
 
 def set_up(trainer: Trainer, task: HardwareAwareTask, datamodule: LightningDataModule) -> None:
-    """What Lightning's own entries do before they run a loop."""
+    """The setup that Lightning's own entry points do before running a loop."""
     trainer.strategy.connect(task)
     trainer.strategy.setup_environment()
     task.trainer = datamodule.trainer = trainer
@@ -63,18 +63,18 @@ def set_up_alone(trainer: Trainer, task: HardwareAwareTask, datamodule: Lightnin
         UserError: there are several.
     """
     if trainer.world_size > 1:
-        raise UserError(f"this command runs in one process, not in {trainer.world_size}: --trainer.devices 1.")
+        raise UserError(f"this command runs in one process, not in {trainer.world_size}: give --trainer.devices 1.")
     set_up(trainer, task, datamodule)
 
 
 def say_data(datamodule: LightningDataModule) -> None:
-    """How many samples there are of what, in a line."""
+    """Prints the number of samples of each split, in one line."""
     if isinstance(datamodule, SampleData):
         rank_zero_info(datamodule.described)
 
 
 def write_record(trainer: Trainer, task: HardwareAwareTask, datamodule: LightningDataModule) -> None:
-    """Writes the run's configuration and what was converted; says what the data are."""
+    """Writes the run's configuration and conversion report; prints a description of the data."""
     say_data(datamodule)
     for callback in trainer.callbacks:
         if isinstance(callback, RunRecord):

@@ -1,4 +1,4 @@
-"""``hwaware study``: the jobs of a study that are not done, one process each, and their rows in one folder."""
+"""``hwaware study``: runs the missing jobs of a study, one process each, and merges their rows in one folder."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from hwaware.commands.processes import run_all, run_logged
 from hwaware.commands.words import WordParser
 from hwaware.errors import UserError, nearest, nearest_path
 
-_HELP = f"{__doc__} Finished jobs are kept; --inputs.NAME PATH gives a file or folder that the study asks for."
+_HELP = f"{__doc__} Finished jobs are kept; --inputs.NAME PATH gives a file or folder that the study needs."
 
 
 def run(arguments: Sequence[str]) -> None:
     """``FOLDER [--inputs.NAME PATH ...] [--out FOLDER] [--jobs N] [--dry]``.
 
     Raises:
-        UserError: the file or what was given is wrong, and nothing has run; or jobs failed.
+        UserError: the file or an argument is wrong, and nothing has run; or jobs failed.
     """
     parser = WordParser(prog="hwaware study", description=_HELP, allow_abbrev=False)
-    parser.add_argument("folder", type=Path, help="of a study.yaml (results/*); it is where the results go, too")
-    parser.add_argument("--out", type=Path, help="folder of the runs, or to go on in (default: runs/studies/NAME)")
+    parser.add_argument("folder", type=Path, help="folder with study.yaml (results/*); results are written there, too")
+    parser.add_argument("--out", type=Path, help="folder of the runs, new or to continue (default: runs/studies/NAME)")
     parser.add_argument("--jobs", type=int, default=1, help="jobs to run at the same time (1)")
-    parser.add_argument("--dry", action="store_true", help="only say what is done, missing and not given")
+    parser.add_argument("--dry", action="store_true", help="only print what is done, missing and not given")
     own, values = _split(arguments)
     options = parser.parse_args(own)
     if options.jobs < 1:
@@ -50,14 +50,14 @@ def run(arguments: Sequence[str]) -> None:
     if failed:
         log = next(job.log(out) for job in study.jobs if job.name == failed[0])
         reason = said(log.read_text(errors="replace"))
-        where = f"{len(failed)} of {len(study.jobs)} jobs failed; the first says why in {log}"
-        also = f" Not started, since they need such a one: {', '.join(unstarted)}." if unstarted else ""
+        where = f"{len(failed)} of {len(study.jobs)} jobs failed; see {log} for the first one"
+        also = f" Not started, since they depend on it: {', '.join(unstarted)}." if unstarted else ""
         raise UserError(f"{where}: {reason}{also}" if reason else f"{where}.{also}")
     _finish(study, out, given)
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """The command's own arguments, and those that give inputs, by name."""
+    """The command's own arguments, and the inputs by name."""
     own, values, rest = [], {}, iter(arguments)
     for argument in rest:
         if not argument.startswith("--inputs."):
@@ -72,7 +72,7 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 
 
 def _inputs(study: Study, values: Mapping[str, str]) -> dict[str, Path]:
-    """The inputs that are given; UserError where the study has no such one, or nothing is there."""
+    """The given inputs; UserError if the study has no such input, or the path does not exist."""
     for name, value in values.items():
         if name not in study.inputs:
             hint = nearest(name, study.inputs) or "It has no inputs."
@@ -84,7 +84,7 @@ def _inputs(study: Study, values: Mapping[str, str]) -> dict[str, Path]:
 
 
 def _plan(study: Study, out: Path, given: Mapping[str, Path]) -> list[str]:
-    """What would be done, as lines of text."""
+    """The plan of a dry run, as lines of text."""
     lines = [f"{study.folder}: {study.about}".rstrip(": "), f"runs: {out}"]
     for name, text in study.inputs.items():
         lines.append(f"input {name}: {given.get(name) or f'not given (--inputs.{name}: {text})'}")
@@ -128,8 +128,8 @@ def _run_jobs(study: Study, out: Path, given: Mapping[str, Path], at_once: int) 
 
 
 def _collect(study: Study, out: Path) -> None:
-    """Merges what the finished jobs measured into the study's folder; what is there is replaced."""
-    # They take a while to import, which a dry run does not need.
+    """Merges the measurements of finished jobs into the study's folder, replacing its files."""
+    # Slow imports, which a dry run does not need.
     from hwaware.metrics.chance import chance_of_classes, chance_of_questions
     from hwaware.report.html import write_report
     from hwaware.report.run_folder import write_results
@@ -173,7 +173,7 @@ def _finish(study: Study, out: Path, given: Mapping[str, Path]) -> None:
         log = out / "plots.txt"
         start = [sys.executable] if command[0] == "python" else [sys.executable, "-m", "hwaware", command[0]]
         if run_logged([*start, *command[1:]], log, study.environment):
-            raise UserError(f"'{shlex.join(command)}' failed; {log} says why.")
+            raise UserError(f"'{shlex.join(command)}' failed; see {log}.")
     for name, source in study.files.items():
         path = Path(study.resolve(source, out, given))
         if not path.is_file():

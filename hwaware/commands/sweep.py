@@ -1,4 +1,4 @@
-"""``hwaware sweep``: the points of a sweep file, one process each, and one table of what came out."""
+"""``hwaware sweep``: runs the points of a sweep file, one process each, and writes one table of results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hwaware.results.summary import summarise
 
 
 def run(arguments: Sequence[str]) -> None:
-    """``FILE [--out FOLDER] [--jobs N] [-- MORE ...]``; what follows ``--`` goes to every point's command.
+    """``FILE [--out FOLDER] [--jobs N] [-- MORE ...]``; arguments after ``--`` go to every point's command.
 
     Raises:
         UserError: the file is wrong, or points failed.
@@ -28,8 +28,10 @@ def run(arguments: Sequence[str]) -> None:
     at = arguments.index("--") if "--" in arguments else len(arguments)
     own, more = arguments[:at], arguments[at + 1 :]
     parser = WordParser(prog="hwaware sweep", description=f"{__doc__} Finished points are kept.", allow_abbrev=False)
-    parser.add_argument("file", type=Path, help="a sweep file as W&B's, method grid (recipes/sweeps/*.yaml)")
-    parser.add_argument("--out", type=Path, help="folder to write to, or to go on in (default: runs/sweeps/NAME)")
+    parser.add_argument(
+        "file", type=Path, help="a sweep file in the format of W&B, with method grid (recipes/sweeps/*.yaml)"
+    )
+    parser.add_argument("--out", type=Path, help="folder for results, new or to continue (default: runs/sweeps/NAME)")
     parser.add_argument("--jobs", type=int, default=1, help="points to run at the same time (1)")
     options = parser.parse_args(list(own))
     if options.jobs < 1:
@@ -39,7 +41,7 @@ def run(arguments: Sequence[str]) -> None:
     for point in points:
         point.check(out)
     left = [point for point in points if point.rows(out) is None]
-    if left and (mistake := left[0].mistake()):  # which every point would fail by, or at least this one
+    if left and (mistake := left[0].mistake()):  # a mistake in every point, or at least in this one
         raise UserError(f"sweep file '{options.file}': {mistake}")
     failed = _run_points(left, len(points), out, options.jobs)
     rows = collect(points, out)
@@ -49,12 +51,12 @@ def run(arguments: Sequence[str]) -> None:
     if failed:
         log = failed[0].log(out)
         reason = said(log.read_text(errors="replace")) if log.is_file() else ""
-        where = f"{len(failed)} of {len(points)} points failed; the first says why in {log}"
+        where = f"{len(failed)} of {len(points)} points failed; see {log} for the first one"
         raise UserError(f"{where}: {reason}" if reason else f"{where}.")
 
 
 def _root(arguments: Sequence[str]) -> str:
-    """Where a command's runs are."""
+    """The folder of a command's runs."""
     root = "runs"
     for word, following in zip(arguments, (*arguments[1:], ""), strict=True):
         option, equals, value = word.partition("=")
@@ -64,7 +66,7 @@ def _root(arguments: Sequence[str]) -> str:
 
 
 def _run_points(points: Sequence[Point], total: int, out: Path, jobs: int) -> list[Point]:
-    """Runs the points, tells of each, and returns those that failed."""
+    """Runs the points and reports each one; returns the failed ones."""
     print(f"{total} points, {total - len(points)} of them finished already", flush=True)
     tasks = {point.name: lambda point=point: point.run(out) == 0 and point.rows(out) is not None for point in points}
     failed, _ = run_all(tasks, jobs, total)
@@ -72,7 +74,7 @@ def _run_points(points: Sequence[Point], total: int, out: Path, jobs: int) -> li
 
 
 def _table(points: Sequence[Point], out: Path) -> Table:
-    """The first metric at the greatest age, a line per finished point and network."""
+    """The first metric at the largest age, one line per finished point and network."""
     found = [(point, summarise(read_rows(file))) for point in points if (file := point.rows(out))]
     first = found[0][1]
     metric, age_s = first[0].metric, max(one.age_s for one in first)

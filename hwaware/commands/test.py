@@ -14,10 +14,10 @@ def run(
     """Scores the network with its exact effective weights: no noise, no drift.
 
     Args:
-        trainer: runs the loop, and prints the metrics.
-        task: whose network.
+        trainer: runs the loop and prints the metrics.
+        task: the task of the network.
         datamodule: the data.
-        ckpt_path: a ``.ckpt`` whose weights are scored; ``last`` is the recipe's latest.
+        ckpt_path: a ``.ckpt`` with the weights to score; ``last`` is the recipe's latest.
     """
     try_data(trainer, task, datamodule, "test", ckpt_path)
     say_data(datamodule)

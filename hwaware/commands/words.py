@@ -1,4 +1,4 @@
-"""Arguments of the commands that read no recipe."""
+"""Argument parser of the commands that do not read a recipe."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hwaware.errors import UserError
 
 
 class WordParser(argparse.ArgumentParser):
-    """Raises UserError, which begins with the command's name, where argparse ends the process."""
+    """Raises UserError, with the command's name first, where argparse would end the process."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{self.prog.split()[1]}: {message}")

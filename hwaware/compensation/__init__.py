@@ -1,4 +1,4 @@
-"""Ways of repairing a drifted chip without rewriting its cells."""
+"""Compensation methods: repairs of an aged chip without rewriting its cells."""
 
 from hwaware.compensation.base import Compensation, FitData, InFieldCompensation, OfflineCompensation
 from hwaware.compensation.methods.bn_stats import BnAdaBs, BnAdaBsDifference, BnStats

@@ -1,4 +1,4 @@
-"""Reaching into a converted network for a while: its layers' outputs, its parameters."""
+"""Temporary changes of a converted network: outputs of its layers, gradients of its parameters."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def on_outputs(model: nn.Module, change: Callable[[str, AnalogLayer, Tensor, Ten
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """Within the context no parameter of the network asks for a gradient: backward is that of the inputs alone."""
+    """Within the context no parameter requires a gradient; backward computes gradients of the inputs only."""
     asked = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in asked:
         parameter.requires_grad_(False)

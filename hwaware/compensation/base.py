@@ -1,4 +1,4 @@
-"""What all ways of repairing a drifted chip have in common: fit, install, cost. A method is one file beside this."""
+"""The interface of all compensation methods: fit, install, cost. Each method is one file in ``methods/``."""
 
 from __future__ import annotations
 
@@ -21,24 +21,25 @@ if TYPE_CHECKING:
     from hwaware.metrics import Answers
 
 State = dict[str, Tensor]
-"""What a method has to keep for one drift level, or for one chip: tensors by ``layer/what``, as they are stored."""
+"""The stored tensors of a method for one drift level or one chip, keyed ``layer/quantity``, as they are stored."""
 
 
 @dataclass(frozen=True)
 class FitData:
-    """What methods may learn from; never a reported image or chip.
+    """The data that methods may be fitted on; never an image or chip that results are reported on.
 
     Attributes:
-        training: endless training batches for a seed.
-        calibration: this many stored samples, the same ones for every method, as one batch.
-        loss: of a network on a batch, a scalar.
-        predict: a network's output for a batch, without its labels.
-        accuracy: of a network in percent, on samples to choose by.
-        divergence: of a network's output for a batch from the exact network's: a scalar in nats, mean over samples.
-        distillation: the share of ``loss`` that comes from the digital network's outputs, instead of labels.
-        temperature: at which these are distilled; None: no part of ``loss`` is.
-        label_bytes: of a stored sample's label.
-        answered: what a network answers to at most this many validation questions; None: the task asks none.
+        training: function from a seed to endless training batches.
+        calibration: function from a number to that many stored samples, as one batch; the same for every method.
+        loss: loss of a network on a batch, a scalar.
+        predict: a network's output for a batch, without using its labels.
+        accuracy: accuracy (percent) of a network on validation samples.
+        divergence: divergence of a network's output from the exact network's on a batch: a scalar in nats, mean over
+            samples.
+        distillation: weight of the digital network's outputs (instead of labels) in ``loss``, in [0, 1].
+        temperature: temperature of the distillation; None: no distillation.
+        label_bytes: bytes of a stored label.
+        answered: a network's answers to at most this many validation questions; None: not a question-answering task.
     """
 
     training: Callable[[int], Iterator[Any]]
@@ -53,47 +54,47 @@ class FitData:
     answered: Callable[[nn.Module, int], Answers] | None = None
 
     def calibration_batches(self, n: int, size: int) -> Iterator[Any]:
-        """The stored samples in parts of about equal length, at most ``size``."""
+        """The ``n`` stored samples, in batches of about equal size, at most ``size``."""
         return split_batch(self.calibration(n), size)
 
 
 class Compensation(ABC):
-    """A way of repairing an aged chip without rewriting its cells. Subclasses are frozen dataclasses of settings."""
+    """Base class of compensation methods. Subclasses are frozen dataclasses of settings."""
 
     name: ClassVar[str]
 
-    #: Whether it is fitted by the task's loss, so that distillation is one of its settings.
+    #: Whether it is fitted with the task loss, so that distillation is one of its settings.
     by_loss: ClassVar[bool] = False
 
     @property
     def params(self) -> str:
-        """The settings that tell this from another fit of the same method, as a JSON object for ``method_params``."""
+        """The settings as a JSON object, which distinguishes fits of the same method in ``method_params``."""
         return json.dumps(asdict(self), sort_keys=True)  # type: ignore[call-overload]
 
     @property
     def samples_kept(self) -> int:
-        """Stored samples, or questions, that it learns from; 0: none."""
+        """Number of stored samples or questions that the method is fitted on; 0: none."""
         return getattr(self, "images", 0) or getattr(self, "questions", 0)
 
     def check(self, model: nn.Module) -> None:  # noqa: B027 - most methods apply to every network
-        """Raises UserError where the method does not apply to a network: which layer, why, and what does."""
+        """Raises UserError if the method does not apply to a network, with the layer, the reason and an alternative."""
 
     @abstractmethod
     def installed(self, model: nn.Module, state: State) -> AbstractContextManager[None]:
-        """Within the context the network runs repaired; its cells are not touched, and it is restored on leaving."""
+        """Within the context the network runs repaired. Its cells are unchanged; on exit the network is restored."""
 
     @abstractmethod
     def cost(self, size: NetworkSize, levels: int) -> Cost:
-        """What keeping and applying the repair costs.
+        """Counts what the repair costs in storage, operations and calibration.
 
         Args:
-            size: of the network.
-            levels: drift levels that have a state each; 1 for a method that is fitted in the field.
+            size: size of the network.
+            levels: number of drift levels with their own state; 1 for a method that is fitted in the field.
         """
 
 
 def check_settings(method: Compensation, **least: int) -> None:
-    """Raises UserError for whole numbers below their least, a learning rate that is none, and unusable ``bits``."""
+    """Raises UserError for integers below their minimum, an invalid learning rate, and ``bits`` out of range."""
     for field, low in least.items():
         if getattr(method, field) < low:
             raise UserError(f"{method.name}: {field}={getattr(method, field)} must be at least {low}.")
@@ -105,45 +106,45 @@ def check_settings(method: Compensation, **least: int) -> None:
 
 
 class OfflineCompensation(Compensation):
-    """Fitted once against the device model, before chips are sold: all chips of an age share a state.
+    """Base class of methods that are fitted once, offline, against the device model: all chips of an age share a state.
 
     Attributes:
-        bits: stored bits of a value; None: half precision.
+        bits: bits of a stored value; None: half precision.
     """
 
     bits: int | None = None
 
     def shared(self, model: nn.Module) -> State:
-        """What all drift levels share, beside the network."""
+        """The tensors that all drift levels share, besides the network."""
         return {}
 
     @abstractmethod
     def fit(self, model: nn.Module, ages_s: tuple[float, float], data: FitData, seed: int, start: State) -> State:
-        """A state for one drift level.
+        """Fits the state of one drift level.
 
         Args:
-            model: a converted network in eval mode, whose parameters are left alone.
+            model: a converted network in eval mode; its parameters are not changed.
             ages_s: youngest and oldest age (s) of the level.
-            data: what to learn from.
-            seed: of batches, ages and chips; these are fresh ones, never those that results are reported on.
-            start: the state of the level before, to start from; empty for the first.
+            data: the data to fit on.
+            seed: seed of batches, ages and chips. The chips are never those that results are reported on.
+            start: the state of the previous level, as a starting point; empty for the first level.
         """
 
 
 class InFieldCompensation(Compensation):
-    """Fitted for each chip by itself, at the age at which it is then used; judged by the samples that it keeps."""
+    """Base class of methods that are fitted on each chip, at the age of use, with the stored samples."""
 
     @abstractmethod
     def fit(self, chip: Chip, age_s: float, data: FitData) -> State:
-        """A state for one chip at one age (s), from what can be measured on that chip.
+        """Fits the state of one chip at one age, from measurements on that chip.
 
         Args:
-            chip: holds the network, in eval mode.
-            age_s: the age at which the chip is calibrated.
-            data: of which only stored samples are used, with ``predict`` or ``loss``: there is no training set in the
-                field.
+            chip: the chip, with its network in eval mode.
+            age_s: age (s) of the chip at calibration.
+            data: the data to fit on. Only stored samples may be used, with ``predict`` or ``loss``, since there is no
+                training set in the field.
         """
 
     def counted(self, cost: Cost, state: State) -> Cost:
-        """A calibration's cost where that depends on the chip, from the state that it gave."""
+        """Adds the part of the calibration cost that depends on the chip, from the fitted state."""
         return cost

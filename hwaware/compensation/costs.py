@@ -1,4 +1,4 @@
-"""What a repair costs, counted from the network's own layers."""
+"""Costs of compensation methods, counted from the network's layers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from hwaware.nn.layers import AnalogConvTranspose
 #: Time (s) to write one parameter of digital memory (Charan et al. 2020, 10.1109/JXCDC.2020.2987605).
 SRAM_WRITE_S = 1e-9
 
-#: Time (s) to write a cell of resistive memory: the fastest and the slowest that the same source states.
+#: Time (s) to write a cell of resistive memory: the shortest and the longest that the same source states.
 CELL_WRITE_S = (6.5e-6, 4.5e-3)
 
-#: Bytes of a half-precision float, as which values are stored that have no bits of their own.
+#: Bytes of a half-precision float, the default format of stored values.
 HALF_BYTES = 2
 
 #: Bytes of a stored label: up to 65,536 classes.
@@ -30,25 +30,25 @@ LABEL_BYTES = 2
 #: Bytes of a stored token: vocabularies of up to 65,536.
 TOKEN_BYTES = 2
 
-#: Bytes of a seed from which random numbers are made again where they are needed.
+#: Bytes of a seed from which random numbers are regenerated on the chip.
 SEED_BYTES = 8
 
 
 @dataclass(frozen=True)
 class LayerSize:
-    """One analog layer.
+    """Size of one analog layer.
 
     Attributes:
         out_channels: C_out.
-        in_channels: of one group.
-        kernel: positions of the kernel; 1 for linear layers.
-        groups: of a convolution; 1 otherwise.
-        inputs, outputs: input and output values for one sample; 0 of a layer that is never called.
-        cells: that hold its weights, parallel ones and reference columns included; 0 where they are another layer's,
-            tied to it.
-        cells_per_weight: parallel ones included, without reference columns.
-        transposed: whether it is a transposed convolution, in which every input meets the whole kernel, and not every
-            output.
+        in_channels: input channels of one group.
+        kernel: taps of the kernel; 1 for linear layers.
+        groups: groups of a convolution; 1 otherwise.
+        inputs, outputs: input and output values for one sample; 0 if the layer is never called.
+        cells: cells that hold its weights, parallel cells and reference columns included; 0 if the weight is tied to
+            another layer's.
+        cells_per_weight: cells of one weight, parallel cells included, reference cells not.
+        transposed: whether it is a transposed convolution, in which each input (not each output) uses the whole
+            kernel.
     """
 
     out_channels: int
@@ -80,19 +80,18 @@ class LayerSize:
 
 @dataclass(frozen=True)
 class NetworkSize:
-    """A converted network.
+    """Size of a converted network.
 
     Attributes:
         layers: its analog layers by name.
-        norm_channels: channels of all batch norms together.
-        affine_norm_channels: of those that have a scale and a shift.
-        layer_norms, layer_norm_channels: how many layer norms there are, and their channels together.
-        parameters: all of the network's.
-        sample_bytes: of one stored input sample, a byte for each value (images as they come from a camera), or
-            ``TOKEN_BYTES`` for each token.
-        answer_bytes: of what is stored with a sample to learn from it by the loss: its label and, under distillation,
-            the digital network's outputs, in half precision.
-        labelled: whether that has a label in it.
+        norm_channels: channels of all batch norms.
+        affine_norm_channels: channels of the batch norms with scale and shift.
+        layer_norms, layer_norm_channels: number of layer norms, and their channels.
+        parameters: parameters of the whole network.
+        sample_bytes: bytes of one stored input sample: one per value (8-bit images), or ``TOKEN_BYTES`` per token.
+        answer_bytes: bytes of the training target stored with a sample: its label and, under distillation, the digital
+            network's outputs in half precision.
+        labelled: whether the training target includes a label.
     """
 
     layers: dict[str, LayerSize]
@@ -116,17 +115,17 @@ class NetworkSize:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one method costs.
+    """Cost of one method.
 
     Attributes:
-        bytes_stored: parameters of all drift levels and samples kept, in digital memory.
-        extra_macs_percent: multiply-accumulates per inference, of those of the network.
-        images_kept, labels_kept: samples and labels that have to be kept in the field.
-        cell_reads, cell_writes: per calibration, beside running the network forward and backward on the crossbars.
-        update_time_s: of one calibration, by its writes alone: ``SRAM_WRITE_S`` for each value in digital memory, the
-            faster of ``CELL_WRITE_S`` for each cell.
-        update_time_slow_s: the same with the slower of them.
-        trainable_percent: parameters fitted, of the network's.
+        bytes_stored: bytes in digital memory: parameters of all drift levels, and stored samples.
+        extra_macs_percent: extra multiply-accumulates per inference, in percent of the network's.
+        images_kept, labels_kept: samples and labels that must be stored in the field.
+        cell_reads, cell_writes: cell operations per calibration, without the network's forward and backward passes.
+        update_time_s: write time (s) of one calibration: ``SRAM_WRITE_S`` for each digital value, the shorter of
+            ``CELL_WRITE_S`` for each cell.
+        update_time_slow_s: the same with the longer of ``CELL_WRITE_S``.
+        trainable_percent: fitted parameters, in percent of the network's.
     """
 
     bytes_stored: float
@@ -140,12 +139,12 @@ class Cost:
     trainable_percent: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.cell_writes:  # digital memory is as fast on every chip
+        if not self.cell_writes:  # only the write time of cells has a range
             object.__setattr__(self, "update_time_slow_s", self.update_time_s)
 
 
 def address_bytes(picked: int, among: int) -> float:
-    """Bytes that say which of a layer's weights were picked, an address for each; none where all were."""
+    """Bytes for the addresses of the picked weights of a layer; 0 if all were picked."""
     return picked * math.ceil(math.log2(among)) / 8 if picked < among else 0.0
 
 
@@ -160,11 +159,11 @@ def network_size(
     """Measures a converted network by one forward pass.
 
     Args:
-        model: in eval mode.
+        model: the network, in eval mode.
         predict: runs it on a batch.
-        batch: samples, whose first tensor is the input.
-        label_bytes: of a stored label.
-        distillation: see :class:`hwaware.compensation.base.FitData`; 0 learns from labels alone, 1 without them.
+        batch: samples; the first tensor is the input.
+        label_bytes: bytes of a stored label.
+        distillation: see :class:`hwaware.compensation.base.FitData`; 0: labels only, 1: no labels.
     """
     samples = len(batch[0])
     inputs: dict[str, int] = {}

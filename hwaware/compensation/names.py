@@ -1,4 +1,4 @@
-"""What methods are called in files, and finding them by that."""
+"""Names of methods in files, and lookup by name."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from hwaware.errors import UserError, nearest
 
 
 def name_in_files(method: type[Compensation]) -> str:
-    """Its class; of a method from elsewhere than this package ``module.Class``."""
+    """The name of its class; ``module.Class`` for a custom method."""
     own = method.__module__.startswith(f"{__package__}.")
     return method.__name__ if own else f"{method.__module__}.{method.__qualname__}"
 
 
 def method_named(name: str) -> type[Compensation]:
-    """The method that a file names.
+    """Looks up a method by its name in files.
 
     Raises:
-        UserError: it is unknown. A method of one's own is known once its module was imported, which this does not do,
-            since a downloaded file may name any.
+        UserError: the method is unknown. A custom method must have been imported before. This function never imports
+            one, because a downloaded file could name any module.
     """
     known, classes = {}, Compensation.__subclasses__()
     while classes:

@@ -1,4 +1,4 @@
-"""A network's normalisation layers: their statistics and their affine parameters, for a while."""
+"""Normalisation layers of a network: temporary changes of their statistics and affine parameters."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
-#: Largest half-precision numbers; a variance beyond would be stored as infinite.
+#: Largest half-precision number; a larger variance would be stored as infinity.
 _HALF = (-65504.0, 65504.0)
 
 STATISTICS = ("running_mean", "running_var")
@@ -15,32 +15,32 @@ _AFFINE = ("weight", "bias")
 
 
 def batch_norms(model: nn.Module) -> dict[str, nn.modules.batchnorm._BatchNorm]:
-    """The network's batch norms that keep statistics, by name."""
+    """The network's batch norms with running statistics, by name."""
     found = {n: m for n, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
     return {name: module for name, module in found.items() if module.running_mean is not None}
 
 
 def affine_batch_norms(model: nn.Module) -> dict[str, nn.modules.batchnorm._BatchNorm]:
-    """Those that have a scale and a shift as well."""
+    """The network's batch norms with running statistics, a scale and a shift, by name."""
     return {name: norm for name, norm in batch_norms(model).items() if norm.weight is not None}
 
 
 def layer_norms(model: nn.Module) -> dict[str, nn.LayerNorm]:
-    """The network's layer norms that have a scale and a shift, by name."""
+    """The network's layer norms with a scale and a shift, by name."""
     found = {name: module for name, module in model.named_modules() if isinstance(module, nn.LayerNorm)}
     return {name: norm for name, norm in found.items() if norm.weight is not None and norm.bias is not None}
 
 
 def stored_half(value: Tensor) -> Tensor:
-    """A value as half precision stores it, the largest there is in place of what is beyond."""
+    """Rounds a value to half precision, clipped to its range."""
     return value.clamp(*_HALF).half().float()
 
 
 @contextmanager
 def measuring_statistics(model: nn.Module) -> Iterator[Callable[[], dict[str, Tensor]]]:
-    """Within the context batch norms normalise by each batch, and average its statistics over all batches.
+    """Within the context batch norms normalise with batch statistics, and average these over all batches.
 
-    Yields a function that gives the averages so far, in half precision. The network is restored on leaving.
+    Yields a function that returns the averages so far, in half precision. On exit the network is restored.
     """
     norms = batch_norms(model)
     before = {name: (norm.momentum, norm.get_buffer("num_batches_tracked").clone()) for name, norm in norms.items()}
@@ -64,7 +64,7 @@ def measuring_statistics(model: nn.Module) -> Iterator[Callable[[], dict[str, Te
 
 @contextmanager
 def installed_statistics(model: nn.Module, state: dict[str, Tensor]) -> Iterator[None]:
-    """Within the context batch norms use a state's statistics, where it has any."""
+    """Within the context batch norms use the statistics in a state, if it has any."""
     norms = batch_norms(model)
     before = {name: [getattr(norm, what).clone() for what in STATISTICS] for name, norm in norms.items()}
     try:
@@ -79,7 +79,7 @@ def installed_statistics(model: nn.Module, state: dict[str, Tensor]) -> Iterator
 
 
 def affine_state(norms: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    """Scales and shifts of normalisation layers as they are."""
+    """The current scales and shifts of normalisation layers."""
     return {f"{name}/{what}": getattr(norm, what).detach().clone() for name, norm in norms.items() for what in _AFFINE}
 
 
@@ -90,7 +90,7 @@ def installed_affine(norms: Mapping[str, nn.Module], state: dict[str, Tensor]) -
     try:
         for name, norm in norms.items():
             for what in _AFFINE:
-                # A plain tensor, so that it may be another's result.
+                # A plain tensor, so that it may be the result of other operations.
                 norm._parameters[what] = state[f"{name}/{what}"]  # type: ignore[assignment]
         yield
     finally:

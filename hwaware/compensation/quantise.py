@@ -1,4 +1,4 @@
-"""Vectors as they are stored: whole numbers of few bits and one scale."""
+"""Quantisation of stored vectors: integers of a few bits and one scale."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ SCALE_BYTES = 2
 
 @torch.no_grad()
 def codes(vector: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-    """``bits``-bit signed integers and the scale, a half-precision number in fp32, that store a vector."""
+    """The ``bits``-bit signed integers and the scale (a half-precision number, in fp32) that store a vector."""
     levels = 2 ** (bits - 1) - 1
     exact = vector.abs().amax() / levels
     scale = exact.half()
-    # Rounded up: a scale that is too small would clip the vector, by much where halves are coarse.
+    # Rounded up: a scale that is too small would clip the vector, noticeably where half precision is coarse.
     scale = torch.where(scale.float() < exact, (scale.view(torch.int16) + 1).view(torch.half), scale).float()
     scale = scale.clamp(min=2**-24)  # the smallest half above zero
     whole = (vector / scale).round_().clamp_(-levels, levels)
@@ -23,11 +23,11 @@ def codes(vector: Tensor, bits: int) -> tuple[Tensor, Tensor]:
 
 
 def quantised(vector: Tensor, bits: int) -> Tensor:
-    """The values that :func:`codes` can hold; gradients pass straight."""
+    """Rounds a vector to the values that :func:`codes` can hold; gradients pass straight through."""
     whole, scale = codes(vector, bits)
     return vector + (whole * scale - vector).detach()
 
 
 def vector_bytes(values: int, vectors: int, bits: int) -> float:
-    """Bytes of so many values in so many vectors."""
+    """Bytes of a number of values in a number of vectors."""
     return values * bits / 8 + vectors * SCALE_BYTES

@@ -1,4 +1,4 @@
-"""From a method to what an evaluation asks of it: the repair of one chip at one age."""
+"""Applies a compensation method in an evaluation: repairs one chip at one age."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from hwaware.errors import UserError
 from hwaware.results.refused import Refusal
 from hwaware.results.repairs import both_names
 
-#: Given what begins and of how many steps it is, the context that it runs in, which yields what to call after each.
+#: Progress of a fit: takes a description and the number of steps, gives a context that yields a callback per step.
 Fitting = Callable[[str, int | None], AbstractContextManager[Callable[[], None]]]
 
-#: By how many stored samples, in how many parts, a repair in the field is judged before it is installed.
+#: Batch size and number of batches of stored samples for checking an in-field repair before it is installed.
 _JUDGED, _PARTS = 100, 5
 
 
@@ -33,24 +33,23 @@ def _untold(what: str, total: int | None) -> AbstractContextManager[Callable[[],
 
 
 class Repair:
-    """One method for one converted network; what :func:`hwaware.evaluate` takes as ``repaired``.
+    """One compensation method for one converted network; pass it to :func:`hwaware.evaluate` as ``repaired``.
 
-    A method that is fitted offline has one state for each drift level: as a schedule plans them, or else one for each
-    of the given ages, where its level ends. They are fitted when a chip first asks for one, each from the state of the
-    level before. A method that is fitted in the field has a state for each chip and age, and is not installed where
-    that would raise the error of the network's last output on the stored samples. A chip just written (age 0) is not
-    repaired.
+    An offline method has one state per drift level. Levels come from a schedule, or else each given age ends a level.
+    States are fitted when a chip first needs one, each starting from the state of the previous level. An in-field
+    method has a state per chip and age. It is not installed if it would raise the error of the network's last output on
+    the stored samples. A chip just written (age 0) is not repaired.
 
     Attributes:
-        refused: where a repair was not installed, and by what errors.
+        refused: the chips and ages at which a repair was not installed, with the errors.
 
     Args:
-        method: how to repair.
+        method: the compensation method.
         model: the converted network that the chips hold, in eval mode.
-        ages_s: all ages (s) that will be asked for.
-        data: what to learn from.
-        seed: of offline fits; see :class:`OfflineCompensation`.
-        schedule: when a drift level begins; None: one level for each age.
+        ages_s: all ages (s) that will be evaluated.
+        data: the data to fit on.
+        seed: seed of offline fits; see :class:`OfflineCompensation`.
+        schedule: schedule of drift levels; None: one level for each age.
 
     Raises:
         UserError: the method does not apply to the network.
@@ -75,7 +74,7 @@ class Repair:
         self._timetable: Timetable | None = None
 
     def __call__(self, chip: Chip, age_s: float) -> AbstractContextManager[None]:
-        """The context in which a chip is repaired at an age (s); calibrates it, where the method does so."""
+        """Context in which a chip is repaired at an age (s); an in-field method calibrates it first."""
         if age_s == 0:
             return nullcontext()
         state: State | None
@@ -91,7 +90,7 @@ class Repair:
 
     @torch.no_grad()
     def _helps(self, method: InFieldCompensation, chip: Chip, age_s: float, state: State) -> bool:
-        """Whether a state does not raise the error of the last output; noted in ``refused`` where it does."""
+        """Whether a state does not raise the error of the last output; if it does, records it in ``refused``."""
 
         def answers() -> list[Any]:
             stored = self.data.calibration_batches(method.samples_kept, _JUDGED)
@@ -109,19 +108,19 @@ class Repair:
         return after <= before
 
     def _error(self, answers: Sequence[Any]) -> float:
-        """Mean divergence of answers from the exact network's; infinite where they are not finite."""
+        """Mean divergence of outputs from the exact network's; infinite if they are not finite."""
         assert self._exact is not None  # for the type checker
         found = [self.data.divergence(one, exact) for one, exact in zip(answers, self._exact, strict=True)]
         error = torch.stack(found).mean().item()
         return math.inf if math.isnan(error) else error
 
     def prepare(self, shared: Callable[[State], State] = lambda state: state, fitting: Fitting = _untold) -> None:
-        """Fits all that is fitted offline, before a chip asks for it.
+        """Fits all offline states in advance.
 
         Args:
-            shared: gives every process what the first one has, so that their chips are repaired alike even where
-                computing is not deterministic; all processes have to call this, then.
-            fitting: is told what begins, and of how many steps it is.
+            shared: broadcasts a state from the first process to all, so that chips are repaired alike even if the
+                computation is not deterministic. All processes must then call this method.
+            fitting: reports progress: takes a description and the number of steps.
         """
         if not isinstance(self.method, OfflineCompensation):
             return
@@ -142,7 +141,7 @@ class Repair:
     def params(self) -> str:
         """The method's settings as a JSON object for ``method_params``.
 
-        A schedule's belong to them and, where the method learns by distillation, its share and temperature.
+        They include those of the schedule and, if the method is distilled, the weight and temperature of distillation.
         """
         settings = json.loads(self.method.params)
         if self.method.by_loss and self.data.distillation:
@@ -153,7 +152,7 @@ class Repair:
 
     @property
     def timetable(self) -> Timetable:
-        """The drift levels that a schedule gives.
+        """The drift levels of the schedule.
 
         Raises:
             UserError: there is no schedule, or the method is fitted in the field.
@@ -163,24 +162,24 @@ class Repair:
     def _planned(self, on_age: Callable[[], None] = lambda: None) -> Timetable:
         if self._timetable is None:
             if self.schedule is None or not isinstance(self.method, OfflineCompensation):
-                raise UserError(f"{self.method.name} has no schedule of drift levels here, and so no timetable.")
+                raise UserError(f"{self.method.name} has no schedule of drift levels here, so it has no timetable.")
             self._timetable = plan(self.method, self.model, self.schedule, self.data, self.seed, on_age)
         return self._timetable
 
     @property
     def levels(self) -> tuple[Level, ...]:
-        """What a schedule planned; nothing without one."""
+        """The drift levels of the schedule; empty without one."""
         return self.timetable.levels if self.schedule and isinstance(self.method, OfflineCompensation) else ()
 
     @property
     def n_sets(self) -> int:
-        """States that have to be stored: those of all levels, or that of one chip."""
+        """Number of states to store: one per level, or one for the chip."""
         if not isinstance(self.method, OfflineCompensation):
             return 1
         return self.timetable.n_sets if self.schedule is not None else len(self._ends)
 
     def cost(self, size: NetworkSize) -> Cost:
-        """What it costs, for a network of a size; where that depends on the chip, by the first reported one."""
+        """Cost for a network of a given size. A cost that depends on the chip is that of the first reported chip."""
         cost = self.method.cost(size, self.n_sets)
         if not isinstance(self.method, InFieldCompensation):
             return cost
@@ -192,7 +191,7 @@ class Repair:
     def _level(self, age_s: float, on_batch: Callable[[], None] = lambda: None) -> State:
         if age_s not in self._states:
             if not isinstance(self.method, OfflineCompensation) or age_s not in self._ends:
-                raise UserError(f"age_s={age_s} is none that {self.method.name} is fitted for: {self._ends}.")
+                raise UserError(f"age_s={age_s} is not an age that {self.method.name} is fitted for: {self._ends}.")
             place = self._ends.index(age_s)
             youngest = self._ends[place - 1] if place else age_s
             start = self._level(youngest) if place else {}
@@ -203,7 +202,7 @@ class Repair:
 
 
 def _n_batches(method: OfflineCompensation) -> int | None:
-    """Training batches that a fit takes; None where that is not among the settings."""
+    """Number of training batches of a fit; None if the method has no such setting."""
     return getattr(method, "steps", None) or getattr(method, "batches", None)
 
 

@@ -1,7 +1,7 @@
 """The drift-aware schedule: a new set of parameters only when the one in use no longer reaches the target.
 
-After VeRA+ (arXiv 2603.26016), which gives no procedure in public: walking the logarithm of time, and the test of mean
-minus spread over simulated chips, are reconstructions. Works for every method that is fitted offline.
+After VeRA+ (arXiv 2603.26016). Its procedure is not public: the logarithmic time grid, and the test of mean minus
+standard deviation over simulated chips, are reconstructions. Works for every offline method.
 """
 
 from __future__ import annotations
@@ -22,14 +22,17 @@ from hwaware.errors import UserError
 
 @dataclass(frozen=True)
 class Schedule:
-    """When a new drift level begins.
+    """Settings of the schedule: when a new drift level begins.
 
     Attributes:
-        target_percent: accuracy to keep, in percent of the drift-free network's.
-        safety: standard deviations over chips that the mean must stay above the target.
+        target_percent: accuracy to keep, in percent of the drift-free accuracy.
+        safety: margin of the mean above the target, in standard deviations over chips.
         instances: simulated chips per measurement.
-        per_decade: ages looked at per decade of time.
-        youngest_s, oldest_s: the first and the last of them (s).
+        per_decade: evaluated ages per decade of time.
+        youngest_s, oldest_s: first and last evaluated age (s).
+
+    Raises:
+        UserError: a value is out of range.
     """
 
     target_percent: float = 99.0
@@ -57,7 +60,7 @@ class Schedule:
 
     @property
     def grid_s(self) -> tuple[float, ...]:
-        """The ages (s) that are looked at, evenly spaced in their logarithm."""
+        """The evaluated ages (s), evenly spaced on a logarithmic scale."""
         ratio = self.oldest_s / self.youngest_s
         steps = max(1, math.ceil(math.log10(ratio) * self.per_decade - 1e-9))
         return tuple(self.youngest_s * ratio ** (step / steps) for step in range(steps + 1))
@@ -68,11 +71,11 @@ class Level:
     """One drift level.
 
     Attributes:
-        start_s: age (s) from which its state is in use, until the next level's.
-        state: what the method then applies; None: no repair is needed yet. That of the level before, where the target
-            is missed and fitting anew did not help.
-        mean, std: accuracy (percent) over simulated chips at its start, with its state.
-        reached: whether that meets the target.
+        start_s: age (s) from which its state is used, until the next level starts.
+        state: state of the method; None: no repair is needed yet. The state of the previous level if the target is
+            missed and a new fit did not help.
+        mean, std: accuracy (percent) over simulated chips at ``start_s``, with this state.
+        reached: whether the target is reached.
     """
 
     start_s: float
@@ -84,11 +87,14 @@ class Level:
 
 @dataclass(frozen=True)
 class Timetable:
-    """All drift levels of a network, youngest first. In the field the age alone chooses among them.
+    """All drift levels of a network, youngest first. In the field, only the age selects the level.
 
     Attributes:
-        levels: the first starts when the chip has been written.
-        drift_free: accuracy (percent) of the exact network, which the target is a share of; nan where not known.
+        levels: the drift levels; the first starts at age 0.
+        drift_free: drift-free accuracy (percent), which the target refers to; NaN if unknown.
+
+    Raises:
+        UserError: the levels do not start at age 0, or are not in order.
     """
 
     levels: tuple[Level, ...]
@@ -97,26 +103,26 @@ class Timetable:
     def __post_init__(self) -> None:
         starts = [level.start_s for level in self.levels]
         if not starts or starts != sorted(set(starts)) or starts[0] != 0:
-            raise UserError(f"a timetable's levels must start at age 0 and follow one another, not start at {starts}.")
+            raise UserError(f"a timetable's levels must start at age 0 and be in order, but they start at {starts}.")
 
     @property
     def n_sets(self) -> int:
-        """States that have to be stored."""
+        """Number of states to store."""
         return len(self.states)
 
     @property
     def states(self) -> tuple[State, ...]:
-        """Those of all levels, each once."""
+        """The states of all levels, each once."""
         return tuple({id(level.state): level.state for level in self.levels if level.state is not None}.values())
 
     def at(self, age_s: float) -> Level:
         """The level in use at an age (s).
 
         Raises:
-            UserError: the age lies before programming.
+            UserError: the age is negative.
         """
         if not age_s >= 0:
-            raise UserError(f"age_s={age_s} lies before the chip was written.")
+            raise UserError(f"age_s={age_s} is before the chip was written.")
         return next(level for level in reversed(self.levels) if level.start_s <= age_s)
 
 
@@ -128,19 +134,19 @@ def plan(
     seed: int,
     on_age: Callable[[], None] = lambda: None,
 ) -> Timetable:
-    """Walks through time and fits a new state wherever the current one falls below the target.
+    """Goes through the ages and fits a new state whenever the current one falls below the target.
 
     Args:
-        method: what is fitted, see :meth:`OfflineCompensation.fit`; from the state before, for the step of the grid
-            that begins.
+        method: the method to fit, see :meth:`OfflineCompensation.fit`. Each fit starts from the previous state and
+            covers the grid step that begins.
         model: a converted network in eval mode.
-        schedule: target and grid.
-        data: what to fit on, and to measure accuracy on.
-        seed: of chips, which are neither those that are fitted on nor those that results are reported on.
-        on_age: called after each age of the grid, for progress.
+        schedule: target and ages.
+        data: the data to fit on and to measure accuracy on.
+        seed: seed of chips, which are neither those of fits nor those that results are reported on.
+        on_age: called after each age, for progress.
 
     Returns:
-        The timetable; its first level is the chip as it was written.
+        The timetable; its first level is the chip just after writing, without repair.
 
     Raises:
         UserError: the method does not apply to the network.
@@ -172,7 +178,7 @@ def plan(
             ages_s = (age_s, grid[min(step + 1, len(grid) - 1)])
             state = method.fit(model, ages_s, data, 100 * seed + step, current or {})
             level = Level(age_s, state, *measure(age_s, state))
-            # A set that does not help would be stored for nothing; that the target is missed is said.
+            # A set that does not help is not stored; the level records that the target is missed.
             levels.append(level if level.mean > mean else Level(age_s, current, mean, std, reached))
         on_age()
     return Timetable(tuple(levels), exact)

@@ -1,4 +1,4 @@
-"""Chips to fit on and chips to plan by: never those that settings are chosen by, nor those that are reported on."""
+"""Seeds of chips for fitting and planning, disjoint from the chips for choosing settings and for reported results."""
 
 from __future__ import annotations
 

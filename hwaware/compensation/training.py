@@ -1,4 +1,4 @@
-"""Training a few vectors offline against fresh simulated chips; the network's weights stay as they are."""
+"""Offline training of a few vectors on fresh simulated chips; the network's weights are frozen."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hwaware.compensation.seeds import fitting_chip
 
 
 def fresh_chips(model: nn.Module, ages_s: tuple[float, float], seed: int) -> Iterator[tuple[Chip, float]]:
-    """Endless simulated chips to fit on, each with an age (s), log-uniform between the youngest and the oldest."""
+    """Endless simulated chips to fit on, each with an age (s) that is log-uniform between youngest and oldest."""
     low, high = (math.log(age_s) for age_s in ages_s)
     draw = torch.Generator().manual_seed(seed)
     for step in count():
@@ -24,7 +24,7 @@ def fresh_chips(model: nn.Module, ages_s: tuple[float, float], seed: int) -> Ite
         yield Chip.program(model, fitting_chip(seed, step)), age_s
 
 
-#: Batches, each on a chip of its own, by which one start is preferred to another.
+#: Number of batches, each with its own chip, for choosing between starting points.
 _TRIALS = 4
 
 
@@ -37,7 +37,7 @@ def best_start(
     seed: int,
     candidates: Sequence[State],
 ) -> State:
-    """The candidate with the least task loss on a few fresh chips at the level's last age."""
+    """The candidate with the lowest task loss on a few fresh chips at the oldest age of the level."""
     losses, batches = [0.0] * len(candidates), data.training(seed)
     for trial in range(_TRIALS):
         batch = next(batches)
@@ -60,13 +60,13 @@ def train_vectors(
     steps: int,
     lr: float,
 ) -> State:
-    """Minimises the task loss over a state with Adam, one fresh chip at a log-uniform age per step.
+    """Minimises the task loss over a state with Adam; each step uses a fresh chip at a log-uniform age.
 
     Args:
-        method: how the state acts.
-        start: initial values, not changed.
-        steps, lr: optimiser steps, and the learning rate that falls to zero along half a cosine.
-        Others: as for :meth:`OfflineCompensation.fit`.
+        method: the method that applies the state.
+        start: initial values; not modified.
+        steps, lr: optimiser steps, and initial learning rate, which decays to zero along half a cosine.
+        Others: see :meth:`OfflineCompensation.fit`.
 
     Returns:
         The trained state, detached.

@@ -1,4 +1,4 @@
-"""What adapters beside a network's layers store and compute."""
+"""Storage and operations of the adapters beside a network's layers."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from hwaware.nn import adapters
 
 @dataclass(frozen=True)
 class AdapterCost:
-    """Of all adapters of a network.
+    """Cost of all adapters of a network.
 
     Attributes:
-        layers: that have one.
-        values: of the adapters, which is all that is trained.
-        trainable_percent: of the network's own parameters.
-        bytes_stored: in digital memory, in half precision.
-        macs: multiply-accumulates per inference, in digital.
-        extra_macs_percent: of those of the layers in cells.
+        layers: number of layers with an adapter.
+        values: number of the adapters' values, the only trained parameters.
+        trainable_percent: the same in percent of the network's parameters.
+        bytes_stored: bytes in digital memory, in half precision.
+        macs: digital multiply-accumulates per inference.
+        extra_macs_percent: the same in percent of those of the analog layers.
     """
 
     layers: int
@@ -34,12 +34,12 @@ class AdapterCost:
 
 
 def adapter_cost(model: nn.Module, predict: Callable[[nn.Module, Any], Any], batch: Any) -> AdapterCost:
-    """Counts them.
+    """Counts the cost of a network's adapters.
 
     Args:
         model: a converted network in eval mode.
         predict: runs it on a batch.
-        batch: samples, whose first tensor is the input.
+        batch: samples; the first tensor is the input.
     """
     size = network_size(model, predict, batch)
     found = {name: sum(one.numel() for one in adapter.parameters()) for name, (_, adapter) in adapters(model).items()}

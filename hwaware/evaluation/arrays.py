@@ -1,4 +1,4 @@
-"""A converted network's arrays, and how often one inference reads them."""
+"""Arrays of a converted network, and their operations in one inference."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from hwaware.results.arrays import LayerArrays, LayerEstimate
 
 
 def layer_positions(model: nn.Module, predict: Callable[[nn.Module, Any], Any], batch: Any) -> dict[str, int]:
-    """Positions of each analog layer's output for one sample, in all of its calls, by a forward pass.
+    """Output positions of each analog layer for one sample, over all of its calls, by a forward pass.
 
     Args:
-        model: converted, in eval mode; its converters need no ranges.
+        model: a converted network in eval mode; its converters need no ranges.
         predict: runs it on a batch.
-        batch: samples, whose first tensor is the input.
+        batch: samples; the first tensor is the input.
     """
     with _exact_crossbars(model):
         size = network_size(model, predict, batch)
@@ -31,11 +31,11 @@ def layer_positions(model: nn.Module, predict: Callable[[nn.Module, Any], Any], 
 
 
 def network_arrays(model: nn.Module, positions: Mapping[str, int]) -> dict[str, ArrayCosts]:
-    """What the arrays of each layer of a converted network cost; of tied layers, which share them, under the first.
+    """Array and operation counts of each layer; tied layers share arrays, under the name of the first.
 
     Args:
-        model: converted.
-        positions: of each analog layer's output in one inference; see :func:`layer_positions`.
+        model: a converted network.
+        positions: output positions of each analog layer in one inference; see :func:`layer_positions`.
     """
     of_all: dict[str, int] = {}
     for name, owner in weight_owners(model).items():
@@ -47,13 +47,13 @@ def network_arrays(model: nn.Module, positions: Mapping[str, int]) -> dict[str, 
 
 
 def arrays_line(layer: str, weights: int, costs: ArrayCosts) -> LayerArrays:
-    """What a layer's arrays cost, as results keep it."""
+    """A layer's counts as a row of results."""
     own = [field.name for field in fields(LayerArrays) if field.name not in ("layer", "weights")]
     return LayerArrays(layer, weights, **{name: getattr(costs, name) for name in own})
 
 
 def estimate_line(constants: str, found: Estimate) -> LayerEstimate:
-    """An estimate, as results keep it."""
+    """An estimate as a row of results."""
     return LayerEstimate(
         constants=constants,
         estimated_dac_pj=found.dac_pj,
@@ -67,7 +67,7 @@ def estimate_line(constants: str, found: Estimate) -> LayerEstimate:
 
 @contextmanager
 def _exact_crossbars(model: nn.Module) -> Iterator[None]:
-    """Within the context layers compute without converters and wires, which makes no difference to their sizes."""
+    """Within the context layers compute without converters and wires, which do not change the counts."""
     layers = list(analog_layers(model).values())
     before = [layer.hardware for layer in layers]
     try:

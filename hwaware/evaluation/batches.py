@@ -12,17 +12,17 @@ from torch.utils.data import DataLoader
 
 from hwaware.data import Samples
 
-#: Decoded batches are kept up to this size; larger sets are read again for each chip and age.
+#: Largest size of decoded batches kept in memory; larger sets are read again for each chip and age.
 CACHE_BYTES = 2**30
 
 
 class Batches:
-    """A split's batches, whole on every rank, decoded once where they fit into memory.
+    """All batches of a split, on every rank, decoded once if they fit into memory.
 
     Args:
-        datamodule: set up for the split.
+        datamodule: the data, set up for the split.
         split: ``test`` or ``val``.
-        device: where batches are to lie when they are used.
+        device: torch device of the batches when they are used.
     """
 
     def __init__(self, datamodule: LightningDataModule, split: str, device: torch.device) -> None:
@@ -36,7 +36,7 @@ class Batches:
             how = {"num_workers": loader.num_workers, "collate_fn": loader.collate_fn}
             self.loader = DataLoader(loader.dataset, **batches, **how)
         self.device = device
-        #: Of what metrics count: questions, which may have several windows.
+        #: Number of the items that metrics count: questions, which may have several windows, or images.
         self.n_samples = datamodule.n_scored(split) if isinstance(datamodule, Samples) else len(loader.dataset)
         self._cache: list[Any] | None = None
         self._fits = True
@@ -62,7 +62,7 @@ class Batches:
 
 
 def digest(batches: Iterable[Any]) -> str:
-    """Tells which samples batches have, in which order, however many are in one."""
+    """A digest of the samples in batches and their order, whatever the batch size."""
     parts: dict[int, Any] = {}
     for batch in batches:
         for number, part in enumerate(batch):

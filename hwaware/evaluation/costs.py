@@ -1,4 +1,4 @@
-"""What the repairs of an evaluation cost, and when their parameters change, as results keep it."""
+"""Costs and timetables of the repairs of an evaluation, as rows of results."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from hwaware.results.timetable import LevelLine
 
 
 def cost_lines(repairs: Iterable[tuple[Row, Repair]]) -> list[CostLine]:
-    """What repairs cost.
+    """Cost lines of repairs.
 
     Args:
-        repairs: of one evaluation, each with one of the rows that were measured with it.
+        repairs: repairs of one evaluation, each with one of its rows.
     """
     lines: list[CostLine] = []
     sizes: dict[nn.Module, NetworkSize] = {}
     for row, repair in repairs:
-        if repair.model not in sizes:  # a converted network is measured once, however often it is repaired
+        if repair.model not in sizes:  # each converted network is measured once
             sizes[repair.model] = _size(repair)
         lines.append(cost_line(row, repair, sizes[repair.model]))
     return lines
 
 
 def cost_line(row: Row, repair: Repair, size: NetworkSize) -> CostLine:
-    """What a repair of a network of this size costs, labelled as its row."""
+    """Cost of a repair for a network of this size, with the labels of its row."""
     cost = asdict(repair.cost(size))
     return CostLine(**asdict(RepairLabels.of(row)), sets=repair.n_sets, **cost, commit=row.commit, version=row.version)
 
 
 def level_lines(repairs: Iterable[tuple[Row, Repair]]) -> list[LevelLine]:
-    """The drift levels that schedules planned; nothing without one."""
+    """The drift levels of repairs with schedules; empty without one."""
     return [
         LevelLine(
             **asdict(RepairLabels.of(row)),

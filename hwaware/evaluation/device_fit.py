@@ -1,4 +1,4 @@
-"""How a fitted law compares with its readings, and what its figures show, as numbers."""
+"""Comparison of a fitted law with its readings, and the numbers in its figures."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from hwaware.hardware.devices.fit.estimate import Fit
 from hwaware.report.device_fit import Course, FittedLaw
 from hwaware.results.agreement import Agreement
 
-#: Ages (s) that are shown beyond the measured ones.
+#: Ages (s) shown in addition to the measured ones.
 _LATER_S = (86400.0, 604800.0, 2592000.0, 31536000.0, 315360000.0)
 
 _AGES_DRAWN, _STATES_DRAWN = 5, 5
 
 
 def agreement(fit: Fit) -> list[Agreement]:
-    """By age and target, and for later ages by target; stuck cells and outliers are not in it."""
+    """Moments by age and target, and those of the law at later ages; without stuck cells and outliers."""
     readings, device = fit.cleaned.readings, fit.device
     aside, n = fit.cleaned.aside, len(readings)
     every_bin = bins(np.concatenate([readings.target_us, aside.target_us]), MOST_STATES)
     every_s = grouped_ages(np.concatenate([readings.time_s, aside.time_s]))
     bin_of, time_s = every_bin[:n], every_s[:n]
-    # One target per bin at all ages, whatever readings are missing: figures draw a line for each.
+    # One target per bin at all ages, even if readings are missing: figures draw a line for each.
     targets_us = np.bincount(bin_of, readings.target_us) / np.maximum(np.bincount(bin_of), 1)
     cut_off = np.isin(readings.conductance_us, [limit for limit in fit.cleaned.limits_us if limit is not None])
     found = []
-    # What a table of states assumes of cells just written is nothing to agree with.
+    # Readings at age 0 that a table of states assumes are not a measurement to compare with.
     for age_s in np.unique(time_s[time_s > 0] if readings.new_is_assumed else time_s):
         for one in np.unique(bin_of):
             here = (time_s == age_s) & (bin_of == one)
@@ -55,11 +55,11 @@ def agreement(fit: Fit) -> list[Agreement]:
 
 
 def fitted_law(fit: Fit, rows: Sequence[Agreement]) -> FittedLaw:
-    """What the figures of a fit show: the law over time for a few of the targets, and by state at a few of the ages.
+    """The numbers in the figures of a fit: the law over time for a few targets, and by state at a few ages.
 
     Args:
-        fit: what was found.
-        rows: of :func:`agreement`.
+        fit: the result of a fit.
+        rows: the output of :func:`agreement`.
     """
     device = fit.device
     first, last = measured_s(device)
@@ -81,15 +81,15 @@ def fitted_law(fit: Fit, rows: Sequence[Agreement]) -> FittedLaw:
 
 
 def measured_s(device: Device) -> tuple[float, float]:
-    """First and last age (s) that a fitted device was measured at."""
+    """First and last age (s) at which a fitted device was measured."""
     if device.measured_s is None:
-        raise ValueError(f"{device.name} is not fitted: it does not say what was measured")
+        raise ValueError(f"{device.name} is not fitted: it does not state the measured ages")
     first, last = device.measured_s
     return first, last
 
 
 def _courses(device: Device, target_us: float, shown_s: tuple[float, float]) -> Iterator[Course]:
-    """At the measured ages, then at the greater and the smaller ones that are shown."""
+    """The law over the measured ages, then over the later and earlier ages that are shown."""
     (first, last), (youngest, oldest) = measured_s(device), shown_s
     spans = [np.geomspace(last or youngest, oldest, 40)]
     if last:
@@ -102,7 +102,7 @@ def _courses(device: Device, target_us: float, shown_s: tuple[float, float]) -> 
 
 
 def _open_us(device: Device, target_us: float, ages_s: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """Half the intervals at ages; a few are found and the rest interpolated."""
+    """Half the intervals at ages; computed at a few and interpolated between."""
     if device.bootstrap is None:
         return None
     few_s, target = np.geomspace(ages_s[0], ages_s[-1], 8).clip(ages_s[0], ages_s[-1]), torch.tensor([target_us])
@@ -117,7 +117,7 @@ def _later_s(device: Device) -> tuple[float, ...]:
 
 
 def _fitted(device: Device, targets_us: np.ndarray, age_s: float) -> tuple[float, float]:
-    """Mean and standard deviation of conductance less target, over cells with these targets."""
+    """Mean and standard deviation (µS) of conductance minus target, over cells with these targets."""
     states, counts = np.unique(targets_us, return_counts=True)
     mean, std = (moment.numpy() for moment in device.cell_moments(torch.from_numpy(states), age_s))
     shift = _average(mean - states, counts)
@@ -125,7 +125,7 @@ def _fitted(device: Device, targets_us: np.ndarray, age_s: float) -> tuple[float
 
 
 def _few(values: Sequence[float], most: int) -> list[float]:
-    """Some of them, evenly, the ends among them."""
+    """At most ``most`` of the values, evenly chosen, with both ends."""
     places = np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int)
     return [values[place] for place in places]
 

@@ -1,4 +1,4 @@
-"""Accuracy over age × chip, paired: every method and network meets the same chips."""
+"""Accuracy over age × chip, paired: all methods and networks use the same chips."""
 
 from __future__ import annotations
 
@@ -40,26 +40,26 @@ def evaluate(
     drawn: bool = False,
     on_score: Callable[[Sequence[Row], Mapping[str, float]], None] = lambda rows, values: None,
 ) -> list[Row]:
-    """Programs chips with a converted network and scores each at each age.
+    """Programs a converted network into chips and scores each chip at each age.
 
     Args:
-        model: a network after :func:`hwaware.nn.convert`; put into eval mode, and back.
-        score: runs the network over the test set and gives each metric in percent.
-        base_digital: the same metrics of the digital network that all started from.
-        n_samples: samples that ``score`` uses.
-        labels: what identifies the run.
-        ages_s: ages in s. Of devices without a law of time only age 0 and the largest are evaluated.
-        chip_seeds: one chip each; a rank of several may give its own share.
-        repaired: how chips are repaired before they are scored; None: not at all.
-        exact: what :func:`score_drift_free` gives, where it is known already.
-        drawn: whether each chip draws its devices' constants from what readings leave open.
-        on_score: called after each score with its rows and what ``score`` gave.
+        model: a network after :func:`hwaware.nn.convert`; it is in eval mode meanwhile.
+        score: function from the network to each metric (percent) on the test set.
+        base_digital: the same metrics of the pretrained digital network.
+        n_samples: number of samples that ``score`` uses.
+        labels: labels that identify the run.
+        ages_s: ages (s). For devices with a time-independent law, only age 0 and the largest one are evaluated.
+        chip_seeds: seeds of the chips; with several ranks, each may give its own share.
+        repaired: repair of a chip before scoring, such as a :class:`hwaware.Repair`; None: no repair.
+        exact: the output of :func:`score_drift_free`, if it is already known.
+        drawn: whether each chip draws its devices' constants from their bootstrap uncertainty.
+        on_score: called after each score with its rows and the output of ``score``.
 
     Returns:
         One row per chip, age and metric, chip by chip.
 
     Raises:
-        UserError: an age is not covered; the network reads a layer's weight past the layer, so that no chip could act.
+        UserError: a law does not cover an age; the network reads a layer's weight directly, which no chip can affect.
 
     Examples:
         >>> import hwaware, torch
@@ -119,13 +119,12 @@ def devices_of(model: nn.Module) -> tuple[Device, ...]:
 
 
 def held_by(model: nn.Module, drawn: bool = False) -> str:
-    """What holds a converted network, as the JSON object ``device_params``.
+    """The hardware of a converted network, as the JSON object ``device_params``.
 
-    It has the parameters of the hardware that holds most weights. Where layers are left out of the cells,
-    ``digital`` has their names; where some stand on other hardware, ``layers`` has what differs, by their names.
-    ``cells_ratio`` is how many cells there are, over one in each place with every layer in cells, and
-    ``digital_percent`` how many of the weights stay digital; each where it is not 1 and not 0. ``drawn_constants`` is
-    there where each chip draws its devices' constants.
+    It has the parameters of the hardware that holds most weights. ``digital`` lists the layers that stay digital.
+    ``layers`` has the differences of layers on other hardware, by name. ``cells_ratio`` is the number of cells relative
+    to all layers in cells without parallel cells; ``digital_percent`` is the percentage of weights that stay digital.
+    Both are left out if they are 1 and 0. ``drawn_constants`` is set if each chip draws its devices' constants.
     """
     main = main_hardware(model)
     params = main.params() | _shares(model, main) | ({"drawn_constants": True} if drawn else {})
@@ -151,7 +150,7 @@ def _shares(model: nn.Module, main: Hardware) -> dict[str, float]:
 
 
 def _differs(hardware: Hardware, main: Hardware) -> dict[str, Any]:
-    """What of a hardware's parameters is not as the main one's; null where it has none."""
+    """The parameters of a hardware that differ from the main one's; null if it lacks one."""
     own, theirs = (
         {"device": one.device.name, "mapping": one.encoding.mapping} | one.params() for one in (hardware, main)
     )
@@ -159,20 +158,20 @@ def _differs(hardware: Hardware, main: Hardware) -> dict[str, Any]:
 
 
 def score_drift_free(model: nn.Module, score: Score) -> Mapping[str, float]:
-    """Metrics in percent of the exact network placed on a chip: as it is written, without errors, drift or noise.
+    """Metrics (percent) of the network on exact hardware: without programming error, drift, stuck cells and read noise.
 
     Raises:
-        UserError: the network reads a layer's weight past the layer, so that no chip could act.
+        UserError: the network reads a layer's weight directly, which no chip can affect.
     """
     with eval_mode(model), drift_free(model):
         return score(model)
 
 
 def ages_to_evaluate(devices: Sequence[Device], ages_s: Sequence[float]) -> tuple[float, ...]:
-    """The ages that tell something about devices; each is checked against their laws.
+    """The ages (s) to evaluate for some devices, checked against their laws; time-independent laws need only one.
 
     Raises:
-        UserError: there is none, they do not ascend, or a law does not cover one.
+        UserError: there is no age, they do not ascend, or a law does not cover one.
     """
     ages_s = [float(age_s) for age_s in ages_s]
     if not ages_s:

@@ -22,10 +22,10 @@ def plot_device(network: nn.Module, ages_s: Sequence[float], folder: Path, name:
     """Plots hardware with a converted network in it: how a chip's cells change by state and age, and the curve.
 
     Args:
-        network: converted; of its layers those on the hardware of most weights are drawn.
-        ages_s: ages in s.
-        folder: the run's.
-        name: tells the hardware from others in file names.
+        network: a converted network; the layers on the hardware with most weights are drawn.
+        ages_s: ages (s).
+        folder: folder of the run.
+        name: name of the hardware, for file names.
     """
     chip, hardware = Chip.program(network, CHIP_SEED_START), main_hardware(network)
     of, held = hardware_labels(hardware), [name for name, one in chip.targets.items() if one.hardware == hardware]

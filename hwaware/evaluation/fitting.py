@@ -1,4 +1,4 @@
-"""What repairs are fitted on: the run's own data, loss and precision."""
+"""Data for fitting repairs: the run's own data, loss and precision."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from hwaware.evaluation.run import Run
 from hwaware.metrics import Answers
 from hwaware.tasks import HardwareAwareTask
 
-#: Validation samples that schedules and plans decide by.
+#: Most validation samples for the decisions of schedules and plans.
 ACCURACY_SAMPLES = 1000
 
 
 def samples_to_fit(datamodule: LightningDataModule) -> Samples:
-    """The data as what repairs can be fitted on.
+    """The data as samples for fitting repairs.
 
     Raises:
-        UserError: they have nothing to fit on, other than a network.
+        UserError: the data module provides no such samples.
     """
     if not isinstance(datamodule, Samples):
         raise UserError(
@@ -36,11 +36,11 @@ def samples_to_fit(datamodule: LightningDataModule) -> Samples:
 def fit_data(
     run: Run, task: HardwareAwareTask, datamodule: LightningDataModule, accuracy_samples: int = ACCURACY_SAMPLES
 ) -> FitData:
-    """Training and validation samples on the run's device; every rank gets the same.
+    """Training and validation samples on the run's torch device; the same on every rank.
 
     Args:
-        run, task, datamodule: of the run.
-        accuracy_samples: validation samples that accuracy is measured on, at most.
+        run, task, datamodule: the run, its task and its data.
+        accuracy_samples: most validation samples for measuring accuracy.
 
     Raises:
         UserError: see :func:`samples_to_fit`.

@@ -1,4 +1,4 @@
-"""Devices and hardware by themselves as reports take them: their labels, and a law in numbers."""
+"""Devices and hardware in the form that reports need: labels, and a law in numbers."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from hwaware.nn import main_hardware
 from hwaware.report.device_plots import LawCurve
 from hwaware.results.setting import DeviceLabels
 
-#: Targets of a curve.
+#: Number of targets of a curve.
 _POINTS = 200
 
 _Z_95 = 1.959964
 
 
 def device_labels(device: Device) -> DeviceLabels:
-    """A device by itself, as results name it."""
+    """Labels of a device."""
     return DeviceLabels(device.name, json.dumps(device.params(), sort_keys=True), mapping="")
 
 
 def hardware_labels(hardware: Hardware) -> DeviceLabels:
-    """Hardware by itself, as results name it."""
+    """Labels of hardware."""
     params = json.dumps(hardware.params(), sort_keys=True)
     return DeviceLabels(hardware.device.name, params, hardware.encoding.mapping)
 
 
 def network_labels(network: nn.Module, drawn: bool = False) -> DeviceLabels:
-    """What holds a converted network, as its rows name it."""
+    """Labels of the hardware of a converted network, as in its rows."""
     main = main_hardware(network)
     return DeviceLabels(main.device.name, held_by(network, drawn), main.encoding.mapping)
 
 
 def law_curve(device: Device, age_s: float) -> LawCurve:
-    """How working cells change until an age (s), over the window."""
+    """Change of cells that are not stuck until an age (s), over the window."""
     targets = torch.linspace(device.g_min_us, device.g_max_us, _POINTS, dtype=torch.float64)
     mean, std = device.cell_moments(targets, age_s)
     half = open_us(device, targets, age_s)
@@ -46,9 +46,9 @@ def law_curve(device: Device, age_s: float) -> LawCurve:
 
 
 def open_us(device: Device, targets_us: torch.Tensor, age_s: float) -> tuple[np.ndarray, np.ndarray] | None:
-    """Half the 95 % intervals of cells' mean and spread (µS), for each target, by a device's drawn constants.
+    """Half the 95 % intervals of the cells' mean and spread (µS) for each target, from a device's bootstrap constants.
 
-    They are 1.96 standard deviations, as those of the constants are; None for a device that has none.
+    They are 1.96 standard deviations, like those of the constants; None for a device without a bootstrap.
     """
     if device.bootstrap is None:
         return None

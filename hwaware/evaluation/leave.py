@@ -1,4 +1,4 @@
-"""What an evaluation leaves in the run's folder, the terminal and the tracked run."""
+"""Output of an evaluation: the run's folder, the terminal and the tracked run."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ def leave(
     criteria: Criteria,
     trained: Mapping[str, Placement] | None = None,
 ) -> None:
-    """Prints the tables and, where the run has a folder, writes rows, costs, plots and report into it.
+    """Prints the tables and, if the run has a folder, writes rows, costs, plots and report to it.
 
     Args:
-        run: of which the first process writes.
-        task: whose networks were evaluated.
-        evaluation: what was found.
-        settings: what it was of.
-        network: a digital network, to draw what its cells hold.
-        criteria: what a good chip is, which percentile is reported, which yield is asked.
-        trained: what networks were finetuned for, by their names.
+        run: the run; its first process writes.
+        task: the task of the evaluated networks.
+        evaluation: results of the evaluation.
+        settings: settings of the evaluation.
+        network: a digital network whose cells are drawn.
+        criteria: criteria of a good chip, reported percentile and required yield.
+        trained: hardware that networks were finetuned for, by name.
     """
     if not run.is_first:
         return
@@ -95,7 +95,7 @@ def leave(
 def _elsewhere(
     task: HardwareAwareTask, settings: EvaluationSettings, network: nn.Module, trained: Mapping[str, Placement]
 ) -> dict[tuple[str, str, str], list[str]]:
-    """Which networks are scored on other hardware than they were finetuned for, a sentence each, by the former."""
+    """One sentence for each network that is scored on other hardware than it was finetuned for, by the former."""
 
     def held(placement: Placement) -> DeviceLabels:
         converted = to_digital(copy.deepcopy(network).to("meta"))
@@ -114,7 +114,7 @@ def _elsewhere(
 
 
 def _harmful(refused: Sequence[RefusedLine], rows: Sequence[Row]) -> list[str]:
-    """How often a repair was not installed, and where it would have done most harm; one line for each repair."""
+    """How often a repair was not installed, and where it would have done most harm; one line per repair."""
     names, found = line_labels(rows), []
     repaired = group_by([row for row in rows if row.age_s > 0 and row.metric == rows[0].metric], OF)
     for key, lines in group_by(refused, OF).items():
@@ -132,7 +132,7 @@ def _harmful(refused: Sequence[RefusedLine], rows: Sequence[Row]) -> list[str]:
 
 
 def _missed(evaluation: Evaluation) -> list[str]:
-    """From when on scheduled repairs miss their target."""
+    """The ages from which scheduled repairs miss their target."""
     found = []
     for row, repair in evaluation.repairs:
         missed = next((level for level in repair.levels if not level.reached), None)

@@ -1,4 +1,4 @@
-"""Networks on ageing chips, with and without repairs: rows, the repairs, and what these cost."""
+"""Evaluation of networks on ageing chips, with and without repairs: rows, repairs and their costs."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from hwaware.tasks import HardwareAwareTask
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What :func:`evaluate_networks` found.
+    """Results of :func:`evaluate_networks`.
 
     Attributes:
         rows: one per network, placement, method, chip, age and metric, in this order, the same on every process.
-        repairs: each with one of the rows that were measured with it.
-        refused: chips on which repairs were not installed, since they would do harm.
-        costs: of the repairs.
-        hits: where they are kept.
+        repairs: the repairs, each with one of its rows.
+        refused: chips on which repairs were not installed because they would do harm.
+        costs: costs of the repairs.
+        hits: hits, if they are kept.
     """
 
     rows: list[Row]
@@ -57,34 +57,35 @@ def evaluate_networks(
     base: nn.Module,
     settings: EvaluationSettings,
 ) -> Evaluation:
-    """Puts digital networks on simulated chips, and scores them as the chips age.
+    """Programs digital networks into simulated chips, and scores them as the chips age.
 
-    Every network, placement and age meets the same chips. Several processes share them out; the rows are those of a
-    single one.
+    All networks, placements and ages use the same chips. Several processes share the chips; the rows are the same as
+    those of a single process.
 
     Args:
         run: where and how networks run.
-        task: says how networks are converted and scored.
+        task: converts and scores the networks.
         datamodule: the data.
-        networks: digital networks by their names in results. ``base_uncorrected`` is not pre-distorted for the cells.
+        networks: digital networks by their names in results. ``base_uncorrected`` is not pre-distorted for the I-V
+            curve.
         base: the digital network that all are compared with.
-        settings: which hardware, ages, chips and repairs.
+        settings: hardware, ages, chips and repairs.
 
     Raises:
-        UserError: an age is not covered, a method does not apply, or there is nothing to resume.
+        UserError: a law does not cover an age, a method does not apply, or there is nothing to resume.
     """
     datamodule.setup(settings.stage)
     batches = Batches(datamodule, settings.split, run.torch_device)
 
     def score(network: nn.Module) -> dict[str, float]:
-        with run.precision():  # as Lightning's own validation
+        with run.precision():  # like Lightning's validation
             return task.score(network, batches)
 
     def calibrate(network: nn.Module) -> None:
         with run.precision():
             task.calibrate(network, datamodule)
 
-    # In single precision, or autocast from it, whatever the parameters were trained in: as chips are programmed.
+    # In single precision, or autocast from it, whatever the training precision, since chips are programmed in fp32.
     base_digital: dict[str, float] = {}
     for network in {id(network): network for network in (base, *networks.values())}.values():
         calibrate(network.to(run.torch_device, torch.float32).eval())
@@ -134,7 +135,7 @@ def _course(
     repair: Repair | None,
     before: Sequence[Row],
 ) -> list[Row]:
-    """The rows of one line over age: at the given ages, and at those that narrow its lifetime."""
+    """The rows of one line over age: at the given ages, and at further ages that narrow its lifetime."""
     rows = scorer.rows(model, labels, ages_s, exact, repair, before)
     while (age_s := _next_age(rows, settings, placement, repair)) is not None:
         rows += scorer.rows(model, labels, (age_s,), exact, repair, [*before, *rows])
@@ -144,9 +145,9 @@ def _course(
 def _next_age(
     rows: Sequence[Row], settings: EvaluationSettings, placement: Placement, repair: Repair | None
 ) -> float | None:
-    """The age (s) to evaluate next, so that a lifetime lies between closer ones; None where it is known, or not asked.
+    """The age (s) to evaluate next, to narrow the lifetime; None if it is known well enough, or not requested.
 
-    A repair that is fitted offline has states for the given ages alone.
+    An offline repair has states only for the given ages.
     """
     fitted_offline = repair is not None and isinstance(repair.method, OfflineCompensation)
     if settings.narrowed is None or fitted_offline or not rows:
@@ -161,6 +162,6 @@ def _next_age(
 
 
 def _n_scores(run: Run, settings: EvaluationSettings, n_networks: int) -> int:
-    """How often this process scores."""
+    """Number of scores of this process."""
     n_ages = sum(len(settings.ages_of(placement)) for placement in settings.placements)
     return n_networks * (1 + len(settings.methods)) * n_ages * len(run.share(settings.chip_seeds))

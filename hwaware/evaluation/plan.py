@@ -1,4 +1,4 @@
-"""A network's layers, and the cells that each of them needs: measured, shared out, predicted, and measured again."""
+"""Planning of the cells of each layer: measure damage, allocate cells, predict accuracy, measure it again."""
 
 from __future__ import annotations
 
@@ -45,47 +45,47 @@ from hwaware.results.plan import PlannedLayer, PlannedPoint
 from hwaware.results.sensitivity import LayerSensitivity
 from hwaware.tasks import HardwareAwareTask
 
-#: Cells, over those of all layers with one each, of the placements that are weighed beside the plan.
+#: Budgets (cells relative to no parallel cells) of further placements that are measured beside the plan.
 FRONT = (1.0, 1.1, 1.25, 1.5, 2.0)
 
-#: Those whose accuracy on planning chips predictions are made of.
+#: Budgets whose accuracy is measured on planning chips, as the basis of predictions.
 _KNOWN = (1.0, 1.25, 2.0)
 
-#: Factor between the budgets that are tried for a target, the last of them, and how often the last step is halved.
+#: Search for a target: factor between budgets, largest budget, and number of bisections of the last step.
 _STEP, _MOST_CELLS, _HALVINGS = 1.25, 16.0, 2
 
-#: Words of an encoding that are no alternatives.
-_NOT_TO_CHOOSE = {"parallel": "what the plan shares out", "kappa": "the cells' own curve, the same for all layers"}
+#: Settings of an encoding that can't be alternatives.
+_NOT_TO_CHOOSE = {"parallel": "chosen by the plan", "kappa": "the cells' own I-V curve, the same for all layers"}
 
-#: Samples that run through a network at a time while damage is measured.
+#: Batch size for measuring damage.
 _BATCH = 50
 
-#: By how much one refinement may change what a layer counts.
+#: Largest factor by which one refinement may change the damage of a layer.
 _MOST_CHANGE = 8.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanSettings:
-    """What is asked of a plan: a budget of cells, or a target.
+    """Settings of a plan: a budget of cells, or an accuracy target.
 
     Attributes:
-        cells: to use at most, over those of all layers with one in each place; None: a target is given.
-        points: of accuracy that may be lost, on validation chips; None: a budget is given.
-        digital_percent: weights to keep digital at most.
-        age_s: of the chips (s).
-        yield_percent: chips that have to reach a target.
-        max_parallel: cells in parallel at most.
-        samples: calibration samples that damage is measured on.
-        chips: planning chips, that it is measured on.
-        validation_chips: chips that placements are judged on.
-        validation_samples: samples that they are judged on, at most.
-        refine: how often damages are measured anew with all layers as planned, and cells shared out again.
-        alternatives: encodings that a layer may have where they do less damage, by what differs from its own.
-        sensitivities: of all layers, where they are measured already; None: they are measured.
-        seed: of the planning chips.
+        cells: largest number of cells, relative to all layers without parallel cells; None: a target is given.
+        points: largest accuracy loss (points) on validation chips; None: a budget is given.
+        digital_percent: largest percentage of weights to keep digital.
+        age_s: age (s) of the chips.
+        yield_percent: percentage of chips that must reach the target.
+        max_parallel: most parallel cells.
+        samples: calibration samples for measuring damage.
+        chips: planning chips for measuring damage.
+        validation_chips: chips for measuring the accuracy of placements.
+        validation_samples: most samples for it.
+        refine: number of refinements: damages are measured again with all layers as planned, and cells reallocated.
+        alternatives: encodings that a layer may use if they do less damage, as settings that differ from its own.
+        sensitivities: sensitivities of all layers, if already measured; None: measure them.
+        seed: seed of the planning chips.
 
     Raises:
-        UserError: a value can't be, or both or neither of budget and target are given.
+        UserError: a value is out of range, or not exactly one of budget and target is given.
     """
 
     cells: float | None = None
@@ -105,21 +105,19 @@ class PlanSettings:
 
     def __post_init__(self) -> None:
         if (self.cells is None) == (self.points is None):
-            raise UserError("plan: give a budget (--cells 1.25) or a target (--points 1), one of the two.")
+            raise UserError("plan: give either a budget (--cells 1.25) or a target (--points 1).")
         if self.cells is not None and not 0 < self.cells < float("inf"):
-            raise UserError(
-                f"cells={self.cells} must be above 0: 1.25 is a quarter more cells than one for each place."
-            )
+            raise UserError(f"cells={self.cells} must be above 0: 1.25 is 25 % more cells than without parallel cells.")
         if self.points is not None and not 0 < self.points < 100:
-            raise UserError(f"points={self.points} must lie in (0, 100): of accuracy that may be lost.")
+            raise UserError(f"points={self.points} must lie in (0, 100): the largest loss of accuracy.")
         for field, low, high in (("digital_percent", 0, 100), ("yield_percent", 0, 100)):
             if not low <= getattr(self, field) <= high:
                 raise UserError(f"{field}={getattr(self, field)} must lie in [{low}, {high}].")
         least_cells = 1 - self.digital_percent / 100
-        # Told before anything is measured, but where an alternative may need fewer.
+        # Raised before anything is measured, unless an alternative may need fewer cells.
         if self.cells is not None and self.cells < least_cells and not self.alternatives:
             raise UserError(
-                f"cells={self.cells:g} is too few for one cell in each place: give {least_cells:g} or more, or keep "
+                f"cells={self.cells:g} is too few even without parallel cells: give {least_cells:g} or more, or keep "
                 "more of the weights digital (digital_percent)."
             )
         for field in ("max_parallel", "samples", "chips", "validation_chips", "validation_samples", "refine"):
@@ -129,27 +127,27 @@ class PlanSettings:
             check_chips(field, getattr(self, field))
         for one in self.alternatives:
             if not one.words():
-                raise UserError("alternatives: one of them says nothing: give e.g. {headroom_us: [2, 1]}.")
+                raise UserError("alternatives: one of them is empty: give e.g. {headroom_us: [2, 1]}.")
             for word, why in _NOT_TO_CHOOSE.items():
                 if word in one.words():
                     raise UserError(f"alternatives: {word} is {why}: leave it out.")
 
     @property
     def encodings(self) -> tuple[str, ...]:
-        """What tells encodings apart in files, the usual one first."""
+        """Labels of the encodings in files, the usual one first."""
         return ("", *(json.dumps(one.words(), sort_keys=True) for one in self.alternatives))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What :func:`make_plan` found.
+    """Result of :func:`make_plan`.
 
     Attributes:
-        settings: what was asked.
-        sensitivities: of all layers.
-        layers: what each layer gets.
-        hardware: of each layer, tied ones included; None: digital.
-        front: all placements that were weighed, by their cells, the plan among them.
+        settings: the settings.
+        sensitivities: sensitivities of all layers.
+        layers: the plan for each layer.
+        hardware: hardware of each layer, tied layers included; None: digital.
+        front: all measured placements, sorted by cells, with the plan.
     """
 
     settings: PlanSettings
@@ -164,14 +162,14 @@ class Plan:
 
 
 def probe_of(task: HardwareAwareTask, data: FitData, samples: int) -> Probe:
-    """What damage is measured by: calibration samples, and the task's own divergence."""
+    """The measurement of damage: calibration samples, and the task's divergence."""
     return Probe(data.predict, task.divergence, list(data.calibration_batches(samples, _BATCH)))
 
 
 def converted(
     run: Run, task: HardwareAwareTask, datamodule: LightningDataModule, network: nn.Module, placement: Placement
 ) -> nn.Module:
-    """A copy of a digital network on a placement, on the run's device, with what it measures beside its weights."""
+    """A converted and calibrated copy of a digital network, on the run's torch device."""
     model = copy.deepcopy(network).float()
     task.convert(model, placement)
     model = model.to(run.torch_device).eval()
@@ -188,24 +186,24 @@ def make_plan(
     placement: Placement,
     settings: PlanSettings,
 ) -> Plan:
-    """Plans cells for a digital network, by calibration samples, planning and validation chips.
+    """Plans the cells of a digital network, with calibration samples, planning chips and validation chips.
 
     Args:
         run: where it runs, in one process.
-        task: says how it is converted, scored and how far its answers move.
-        datamodule: the data; validation samples only are looked at.
-        network: digital.
-        placement: hardware of each layer, whose cells in parallel are the plan's; what is digital stays so.
-        settings: what is asked.
+        task: converts and scores the network, and measures its divergence.
+        datamodule: the data; only validation samples are used.
+        network: the digital network.
+        placement: hardware of each layer; the plan chooses the parallel cells. Digital layers stay digital.
+        settings: settings of the plan.
 
     Raises:
-        UserError: the budget is below one cell for each place, or no budget reaches the target.
+        UserError: the budget is too small even without parallel cells, or no budget reaches the target.
     """
     return _Planner(run, task, datamodule, network, placement, settings).plan()
 
 
 class _Planner:
-    """One plan in the making."""
+    """Computes one plan."""
 
     def __init__(
         self,
@@ -239,7 +237,7 @@ class _Planner:
         digital = keep_digital(layers, settings.digital_percent)
         least = self._least(layers, digital)
         if settings.cells is not None:
-            allocate(layers, settings.cells, digital)  # so that too small a budget is told before it is weighed
+            allocate(layers, settings.cells, digital)  # so that too small a budget is reported before any measurement
         with torch.no_grad():
             self.exact = self.data.accuracy(self.on_placement(self._placement(dict.fromkeys(layers, Cells(1)))))
         for number in range(settings.refine):
@@ -279,7 +277,7 @@ class _Planner:
         )
 
     def _arrays(self, name: str, cells: Cells) -> int:
-        """That a layer's cells lie in."""
+        """Number of arrays for a layer's cells."""
         if not cells.parallel:
             return 0
         layer = analog_layers(self.models[cells.candidate])[name]
@@ -287,7 +285,7 @@ class _Planner:
         return hardware.tiling(tuple(layer.rows_shape), layer.groups).n_arrays
 
     def _least(self, layers: Mapping[str, Layer], digital: set[str]) -> float:
-        """Cells, over those of all layers with one in each place, below which no plan is."""
+        """The smallest possible number of cells, relative to all layers without parallel cells."""
         fewest = {name: min(Cells(1, n).of(one) for n in range(len(one))) for name, one in layers.items()}
         total = sum(one[0].found.cells for one in layers.values())
         return sum(cells for name, cells in fewest.items() if name not in digital) / total
@@ -302,19 +300,19 @@ class _Planner:
         return found
 
     def _given(self, found: Sequence[LayerSensitivity]) -> list[LayerSensitivity]:
-        """What is given, where it is of this network, hardware, alternatives and age."""
+        """The given sensitivities, checked against network, hardware, alternatives and age."""
         for model, encoding in zip(self.models, self.settings.encodings, strict=True):
             lines = [one for one in found if one.encoding == encoding]
             if not lines:
                 others = ", ".join(sorted({one.encoding or "none" for one in found}))
-                raise UserError(f"sensitivity: it has not the alternative {encoding or 'none'}, but: {others}.")
+                raise UserError(f"sensitivity: it lacks the alternative {encoding or 'none'}; it has: {others}.")
             self._check_given(model, lines)
         return [one for one in found if one.encoding in self.settings.encodings]
 
     def _check_given(self, model: nn.Module, found: Sequence[LayerSensitivity]) -> None:
         here, there = owning_layers(model), {one.layer: one for one in found}
         if odd := sorted(set(here) ^ set(there)):
-            which = "is none of this network's in cells" if odd[0] in there else "is not in it"
+            which = "is not an analog layer of this network" if odd[0] in there else "is not in it"
             raise UserError(f"sensitivity: it is of another network or placement: layer '{odd[0]}' {which}.")
         for name, layer in here.items():
             single = layer.hardware.with_parallel(1).n_cells(tuple(layer.rows_shape), layer.groups)
@@ -324,7 +322,7 @@ class _Planner:
                 )
             if there[name].age_s != self.settings.age_s:
                 raise UserError(
-                    f"sensitivity: it is of chips of {there[name].age_s:g} s, and the plan of "
+                    f"sensitivity: its chips have an age of {there[name].age_s:g} s, but those of the plan "
                     f"{self.settings.age_s:g} s: give the same."
                 )
 
@@ -361,7 +359,7 @@ class _Planner:
         return values
 
     def _weigh(self, share: Allocation) -> PlannedPoint:
-        """A placement with what it is predicted and measured to have; measured once."""
+        """A placement with its predicted and measured accuracy; each is measured once."""
         if (key := _key(share)) not in self.points:
             values, points = self._accuracies(share, self.validation_chips), self.settings.points
             reached = [self.exact - value <= points for value in values] if points is not None else []
@@ -381,7 +379,7 @@ class _Planner:
         return self._weigh(share).yield_percent >= self.settings.yield_percent
 
     def _budget_for_target(self, layers: Mapping[str, Layer], digital: set[str], least: float) -> float:
-        """The fewest cells that reach the target, but for some percent."""
+        """The fewest cells that reach the target, within a few percent."""
         most_of = {name: max(one.found.cells * one.choices[-1] for one in layer) for name, layer in layers.items()}
         places = sum(cells for name, cells in most_of.items() if name not in digital)
         most = min(places / sum(layer[0].found.cells for layer in layers.values()), _MOST_CELLS)
@@ -407,7 +405,7 @@ class _Planner:
 
     @torch.no_grad()
     def _refined(self, layers: dict[str, Layer], share: Allocation, number: int) -> dict[str, Layer]:
-        """Layers by what they do where all others are as planned: damage that goes when one of them is exact."""
+        """Layers with damages measured within the plan: the damage that disappears if one layer is exact."""
         model = self.on_placement(self._placement(share.cells))
         answers, exact = answers_of(self.model, self.probe), exact_weights(model)
         gone: dict[str, list[float]] = {name: [] for name in exact}
@@ -428,10 +426,10 @@ class _Planner:
 
 
 def encoded(placement: Placement, words: EncodingOptions) -> Placement:
-    """The same with another encoding.
+    """A placement with another encoding.
 
     Raises:
-        UserError: some of its hardware can't have it.
+        UserError: some of its hardware can't use it.
     """
 
     def of(hardware: Hardware | None) -> Hardware | None:
@@ -445,7 +443,7 @@ def encoded(placement: Placement, words: EncodingOptions) -> Placement:
 
 
 def _changed(one: Candidate, factor: float) -> Candidate:
-    """A layer's candidate that does so many times the damage."""
+    """A layer's candidate with its damage multiplied by a factor."""
     found = replace(one.found, bias_nats=one.found.bias_nats * factor, noise_nats=one.found.noise_nats * factor)
     return replace(one, found=found)
 

@@ -1,9 +1,9 @@
-"""Which layer gets how many cells: damage weighed against cells, by water-filling.
+"""Allocation of cells to layers: trades damage against cells, by water-filling.
 
-The damage of a layer with K cells in parallel is ``b + s·ρ(K)``, with ρ(K) = 1/K where currents add: ``b`` and ``s``
-are what :mod:`hwaware.evaluation.sensitivity` measures, where damages of layers add. Sharing cells out so that their
-sum is least means that the next cell goes where it takes most damage away for what it costs; layers that stay digital
-are those with most damage for their number of weights.
+The damage of a layer with K parallel cells is ``b + s·ρ(K)``, with ρ(K) = 1/K if currents add.
+:mod:`hwaware.evaluation.sensitivity` measures ``b`` and ``s`` where damages of layers add up. To minimise their sum,
+the next cell always goes where it removes most damage for its cost. The layers that stay digital are those with most
+damage per weight.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from hwaware.results.sensitivity import LayerSensitivity
 
 @dataclass(frozen=True)
 class Candidate:
-    """One layer in one encoding, as planning sees it.
+    """One layer in one encoding.
 
     Attributes:
-        found: what was measured.
-        ratio: ρ of a number of cells in parallel.
-        choices: numbers of cells in parallel that it may have, ascending from 1.
+        found: its measured sensitivity.
+        ratio: function ρ of the number of parallel cells.
+        choices: allowed numbers of parallel cells, ascending from 1.
     """
 
     found: LayerSensitivity
@@ -33,32 +33,32 @@ class Candidate:
     choices: Sequence[int]
 
     def damage(self, parallel: int) -> float:
-        """In nats; 0 cells are a digital layer."""
+        """Damage (nats) with a number of parallel cells; 0 cells: a digital layer."""
         return self.found.bias_nats + self.found.noise_nats * self.ratio(parallel) if parallel else 0.0
 
 
-#: One layer in each encoding that it may have, the usual one first.
+#: One layer in each allowed encoding, the usual one first.
 Layer = Sequence[Candidate]
 
 
 @dataclass(frozen=True, order=True)
 class Cells:
-    """What a layer gets.
+    """The allocation of one layer.
 
     Attributes:
-        parallel: cells for each place; 0: it stays digital.
-        candidate: the encoding, by its place among the layer's.
+        parallel: number of parallel cells; 0: the layer stays digital.
+        candidate: index of the encoding among the layer's candidates.
     """
 
     parallel: int
     candidate: int = 0
 
     def of(self, layer: Layer) -> int:
-        """How many these are."""
+        """Number of cells."""
         return self.parallel * layer[self.candidate].found.cells
 
     def damage(self, layer: Layer) -> float:
-        """That they do (nats)."""
+        """Damage (nats)."""
         return layer[self.candidate].damage(self.parallel)
 
 
@@ -67,13 +67,13 @@ DIGITAL = Cells(0)
 
 @dataclass(frozen=True)
 class Allocation:
-    """Cells of each layer.
+    """The allocation of all layers.
 
     Attributes:
-        cells: by layer.
-        cells_ratio: cells, over those of all layers with one in each place of their usual encoding.
-        digital_percent: weights that stay digital, of all.
-        nats: damage that is expected of all layers together.
+        cells: allocation by layer.
+        cells_ratio: number of cells, relative to all layers in their usual encoding without parallel cells.
+        digital_percent: percentage of weights that stay digital.
+        nats: expected damage of all layers together.
     """
 
     cells: dict[str, Cells]
@@ -83,14 +83,14 @@ class Allocation:
 
 
 def choices(combine: str, most: int) -> list[int]:
-    """Numbers of cells in parallel worth having, up to the most: all; of a median, odd ones and the most itself."""
+    """Useful numbers of parallel cells up to ``most``: all for a mean; odd numbers and ``most`` for a median."""
     if combine == "mean":
         return list(range(1, most + 1))
     return sorted({*range(1, most + 1, 2), *([most] if most > 2 else [])})
 
 
 def keep_digital(layers: Mapping[str, Layer], percent: float) -> set[str]:
-    """The layers to keep digital of so many percent of the weights: those with most damage for their weights."""
+    """The layers to keep digital, up to a percentage of the weights: those with most damage per weight."""
     weights = {name: layer[0].found.weights for name, layer in layers.items()}
     budget = percent / 100 * sum(weights.values())
     kept: set[str] = set()
@@ -103,22 +103,22 @@ def keep_digital(layers: Mapping[str, Layer], percent: float) -> set[str]:
 
 
 def allocate(layers: Mapping[str, Layer], cells_ratio: float, digital: Collection[str] = ()) -> Allocation:
-    """Shares cells out so that the expected damage is least.
+    """Allocates cells so that the expected damage is smallest.
 
     Args:
-        layers: by name.
-        cells_ratio: cells to use at most, over those of all layers with one in each place of their usual encoding.
+        layers: layers by name.
+        cells_ratio: largest number of cells, relative to all layers in their usual encoding without parallel cells.
         digital: layers that stay digital.
 
     Raises:
-        UserError: they are fewer than one for each place.
+        UserError: the budget is too small even without parallel cells.
     """
     total = sum(layer[0].found.cells for layer in layers.values())
     cells = {name: DIGITAL if name in digital else _least(layer) for name, layer in layers.items()}
     used = sum(one.of(layers[name]) for name, one in cells.items())
     if used > cells_ratio * total * (1 + 1e-9):
         raise UserError(
-            f"cells={cells_ratio:g} is too few for one cell in each place: give "
+            f"cells={cells_ratio:g} is too few even without parallel cells: give "
             f"{math.ceil(1e4 * used / total) / 1e4:g} or more, or keep more of the weights digital (digital_percent)."
         )
     left = cells_ratio * total * (1 + 1e-9) - used
@@ -136,7 +136,7 @@ def allocate(layers: Mapping[str, Layer], cells_ratio: float, digital: Collectio
 
 
 def allocation(layers: Mapping[str, Layer], cells: Mapping[str, Cells]) -> Allocation:
-    """What layers' cells are together, and are expected to do."""
+    """Totals of an allocation: cells, digital weights and expected damage."""
     total, weights = (sum(getattr(one[0].found, what) for one in layers.values()) for what in ("cells", "weights"))
     used = sum(one.of(layers[name]) for name, one in cells.items())
     kept = sum(layers[name][0].found.weights for name, one in cells.items() if not one.parallel)
@@ -145,12 +145,12 @@ def allocation(layers: Mapping[str, Layer], cells: Mapping[str, Cells]) -> Alloc
 
 
 def _least(layer: Layer) -> Cells:
-    """The fewest cells that a layer may have; of encodings with as many, the one with the least damage."""
+    """The fewest cells that a layer may have; in a tie of encodings, the one with least damage."""
     return min((Cells(1, number) for number in range(len(layer))), key=lambda one: (one.of(layer), one.damage(layer)))
 
 
 def _best_step(layer: Layer, name: str, at: Cells, left: float) -> tuple[float, str, Cells] | None:
-    """The cells to go on to, by so many more at most: where most damage goes for each, as an entry of a queue."""
+    """The next step for a layer, with at most ``left`` more cells: most damage removed per cell, as a queue entry."""
     best = None
     used, damage = at.of(layer), at.damage(layer)
     for number, candidate in enumerate(layer):
@@ -163,7 +163,7 @@ def _best_step(layer: Layer, name: str, at: Cells, left: float) -> tuple[float, 
                 break
             gain = (damage - to.damage(layer)) / cost
             if 0 < gain <= before:
-                break  # damage falls ever more slowly from here on
+                break  # from here on, damage falls more and more slowly
             before = gain
             if gain > 0 and (best is None or gain > -best[0]):
                 best = (-gain, name, to)
@@ -171,11 +171,11 @@ def _best_step(layer: Layer, name: str, at: Cells, left: float) -> tuple[float, 
 
 
 def expected_points(curve: Sequence[tuple[float, float]], nats: float) -> float:
-    """Points of accuracy that a damage is expected to cost, between those that were measured.
+    """Expected accuracy loss (points) for a damage, interpolated between measured placements.
 
     Args:
-        curve: damage (nats) and points lost, of placements that were measured.
-        nats: the damage.
+        curve: damage (nats) and accuracy loss (points) of measured placements.
+        nats: damage (nats).
     """
     known = sorted([(0.0, 0.0), *curve])
     for (low, lost_low), (high, lost_high) in pairwise(known):

@@ -1,4 +1,4 @@
-"""Progress on the terminal's error stream: a bar, and below it one for what takes long within a step."""
+"""Progress on the error stream: a bar, and below it another for long tasks within a step."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class Steps:
-    """A bar, which is called after each of its steps.
+    """A progress bar; call it after each step.
 
-    Where the error stream is no terminal, what begins is said in a line, and bars are left out.
+    If the error stream is not a terminal, each beginning is a line of text, and there are no bars.
     """
 
     def __init__(self, bars: Progress, what: str, total: int) -> None:
@@ -23,12 +23,12 @@ class Steps:
         self._bars.advance(self._bar)
 
     def of(self, what: str) -> None:
-        """Says what the steps that follow are of."""
+        """Sets the description of the following steps."""
         self._bars.update(self._bar, description=f"{self._what}: {what}")
 
     @contextlib.contextmanager
     def within(self, what: str, total: int | None = None) -> Iterator[Callable[[], None]]:
-        """Yields what is to be called after each part of one step; ``total`` None: nobody knows how many."""
+        """Yields a callback for each part of one step; ``total`` None: an unknown number."""
         if not self._bars.disable and not self._bars.console.is_terminal:
             self._bars.console.print(what, soft_wrap=True, highlight=False)
         bar = self._bars.add_task(what, total=total)
@@ -40,7 +40,7 @@ class Steps:
 
 @contextlib.contextmanager
 def progress(what: str, total: int, shown: bool) -> Iterator[Steps]:
-    """Yields the bar of ``total`` steps."""
+    """Yields a bar with ``total`` steps."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -1,4 +1,4 @@
-"""Rows of an evaluation under way, so that one that is killed can go on."""
+"""Partial rows of a running evaluation, so that it can continue after an interruption."""
 
 from __future__ import annotations
 
@@ -24,22 +24,21 @@ from hwaware.results.row import Row, RunLabels
 from hwaware.system.reading import read_json
 from hwaware.tasks import HardwareAwareTask
 
-#: Stands where rows.csv will, until all rows are there; beside it, which weights they are of, and which repairs were
-#: not installed.
+#: Files that exist until rows.csv is complete: rows so far, digests of the weights, refused repairs.
 NAME, WEIGHTS, REFUSED = "rows.partial.csv", "rows.partial.json", "refused.partial.csv"
 
 
 class PartialRows:
-    """What a killed evaluation had measured, and what this one has so far.
+    """The rows of an interrupted evaluation, and those of this one so far.
 
     Args:
-        folder: where to keep the latter; None: nowhere.
-        settings: of the evaluation; they name the file of the killed one.
-        task, datamodule: of this one.
-        networks: that are evaluated, by name; rows of other weights are refused.
+        folder: folder for the rows of this evaluation; None: none.
+        settings: settings of the evaluation; they name the file of the interrupted one.
+        task, datamodule: task and data of this evaluation.
+        networks: the evaluated networks, by name; rows of other weights are refused.
 
     Raises:
-        UserError: that file is not there, is not one of rows, or has those of another run.
+        UserError: the file does not exist, does not contain rows, or has those of another run.
     """
 
     def __init__(
@@ -71,7 +70,7 @@ class PartialRows:
         if resume:
             self._refuse_other_weights(Path(resume).parent / WEIGHTS)
             refused = Path(resume).parent / REFUSED
-            self.note(read_refused(refused) if refused.is_file() else [])  # it is there where a repair was refused
+            self.note(read_refused(refused) if refused.is_file() else [])  # exists only if a repair was refused
 
     def chips(
         self,
@@ -84,9 +83,9 @@ class PartialRows:
         ages_s: Sequence[float],
         chip_seeds: Sequence[int],
     ) -> dict[int, list[Row]]:
-        """The rows by chip, of the chips whose rows are all known.
+        """The rows by chip, for chips whose rows are complete.
 
-        They are those that :func:`hwaware.evaluation.evaluate.evaluate` would give for these, in its order.
+        They are the same as those of :func:`hwaware.evaluation.evaluate.evaluate`, in its order.
 
         Raises:
             UserError: the file's rows belong to another run.
@@ -111,18 +110,18 @@ class PartialRows:
         }
 
     def note(self, lines: Iterable[RefusedLine]) -> None:
-        """Takes repairs that were not installed to those that are known; of each, what was said last."""
+        """Adds refused repairs; later ones replace earlier ones."""
         self._refused |= {case_of(line): line for line in lines}
 
     def refused(self, rows: Iterable[Row]) -> list[RefusedLine]:
-        """Which of the measurements are without their repair, in the rows' order."""
+        """The refused repairs of the measurements, in the order of rows."""
         cases = dict.fromkeys(map(case_of, rows))
         return [self._refused[case] for case in cases if case in self._refused]
 
     def keep(self, rows: Sequence[Row]) -> None:
-        """Writes the rows so far, and the repairs that were not installed for them."""
+        """Writes the rows so far, and their refused repairs."""
         if self._path is not None:
-            if refused := self.refused(rows):  # kept before the rows, which say what is done
+            if refused := self.refused(rows):  # written before the rows, which mark what is done
                 write_refused(self._path.parent / REFUSED, refused)
             with replacing(self._path.parent / WEIGHTS) as file:
                 file.write(json.dumps(self._weights).encode())
@@ -130,7 +129,7 @@ class PartialRows:
 
     @staticmethod
     def done(folder: Path) -> None:
-        """Removes what was kept: the whole is there."""
+        """Removes the partial files, since the results are complete."""
         for name in (NAME, WEIGHTS, REFUSED):
             (folder / name).unlink(missing_ok=True)
 
@@ -148,7 +147,7 @@ class PartialRows:
             theirs = dict(read_json(file, "evaluation.resume"))
         except (UserError, TypeError, ValueError):
             raise UserError(
-                f"evaluation.resume: there is no '{file}', which says what weights its rows are of."
+                f"evaluation.resume: there is no '{file}', which identifies the weights of its rows."
             ) from None
         for name, mine in self._weights.items():
             if theirs.get(name, mine) != mine:

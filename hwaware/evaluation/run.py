@@ -1,4 +1,4 @@
-"""Where and how networks run: torch device, precision, processes, folder. Of a Trainer, or without one."""
+"""Where and how networks run, with or without a Trainer: torch device, precision, processes, folder."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def _own(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Run:
-    """One process of a run; by default the only one, on the CPU, which leaves no files.
+    """One process of a run; by default the only one, on the CPU, without files.
 
     Attributes:
-        torch_device: where networks run.
-        precision: makes the context that they run in, such as autocast.
-        folder: where the run's files go; None: nowhere.
-        rank, world_size: which process this is, of how many.
-        broadcast: gives every process what the first one has; all have to call it.
-        trackers: Weights & Biases runs that results are logged to.
+        torch_device: torch device of networks.
+        precision: function that gives the context for running networks, such as autocast.
+        folder: folder of the run; None: no files.
+        rank, world_size: rank of this process, and number of processes.
+        broadcast: broadcasts an object from the first process; all processes must call it.
+        trackers: Weights & Biases runs for logging results.
     """
 
     torch_device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -46,10 +46,10 @@ class Run:
 
     @classmethod
     def of(cls, trainer: Trainer) -> Run:
-        """The run of a Trainer whose processes are there; every process has to ask."""
+        """The run of a Trainer whose processes are started; all processes must call this."""
         from lightning.pytorch.loggers import WandbLogger
 
-        folder = trainer.log_dir  # None for loggers that have none
+        folder = trainer.log_dir  # None for loggers without a folder
         return cls(
             torch_device=trainer.strategy.root_device,
             precision=trainer.precision_plugin.forward_context,
@@ -66,11 +66,11 @@ class Run:
         return self.rank == 0
 
     def share(self, items: Sequence[Item]) -> Sequence[Item]:
-        """This process's part of what all share out."""
+        """This process's share of the items."""
         return items[self.rank :: self.world_size]
 
     def gather(self, items: list[Item]) -> list[Item]:
-        """The items of all processes, one after the other, in every one."""
+        """The items of all processes, in order of rank, on every process."""
         if self.world_size == 1:
             return items
         parts: list[Any] = [None] * self.world_size
@@ -79,6 +79,6 @@ class Run:
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Steps]:
-        """Yields what is to be called after each of ``total`` steps; a bar in the first process's terminal."""
+        """Yields a callback for each of ``total`` steps; the first process shows a bar."""
         with progress(what, total, self.is_first) as steps:
             yield steps

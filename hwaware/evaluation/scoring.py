@@ -1,4 +1,4 @@
-"""Scoring one network's chips, each process its share, and keeping what is measured on the way."""
+"""Scores the chips of one network, shared over processes, and saves rows on the way."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from hwaware.results.row import Row, RunLabels
 
 @dataclass(frozen=True)
 class ChipScorer:
-    """What all of an evaluation's networks and repairs have in common.
+    """Scorer for all networks and repairs of an evaluation.
 
     Attributes:
-        run: whose processes share the chips out.
-        score: gives each metric of a network.
+        run: the run, whose processes share the chips.
+        score: function from a network to each metric (percent).
         base_digital: the same metrics of the digital network that all are compared with.
-        n_samples: that ``score`` uses.
-        chip_seeds: of all chips.
-        partial: what a killed evaluation had measured, and where to keep what this one has; None: neither.
-        steps: of progress, one for each score.
-        hits: where this process's hits are added; None: they are not kept.
+        n_samples: number of samples that ``score`` uses.
+        chip_seeds: seeds of all chips.
+        partial: rows of an interrupted evaluation, and storage for those of this one; None: neither.
+        steps: progress, one step per score.
+        hits: list for this process's hits; None: hits are not kept.
         drawn: whether each chip draws its devices' constants.
     """
 
@@ -60,12 +60,12 @@ class ChipScorer:
         """One row per chip, age and metric, in this order, the same on every rank.
 
         Args:
-            model: converted, on the run's device.
-            labels: what identifies the run.
-            ages_s: ages in s.
+            model: the converted network, on the run's torch device.
+            labels: labels that identify the run.
+            ages_s: ages (s).
             exact: drift-free metrics.
-            repair: how chips are repaired; None: not at all.
-            before: rows measured before, to be kept with these.
+            repair: repair of the chips; None: none.
+            before: earlier rows, to be saved with these.
         """
         repaired = "" if labels.method == "none" else f" + {labels.method}"
         self.steps.of(f"{labels.network}{repaired}")
@@ -87,7 +87,7 @@ class ChipScorer:
         return rows
 
     def _measured(self, chip_seeds: Sequence[int], *what: Any, **how: Any) -> Iterator[list[Row]]:
-        """The rows so far after each chip or, of several processes, those of all at once."""
+        """The rows so far, after each chip; with several processes, all rows at once."""
         how |= {"score": self.score, "base_digital": self.base_digital, "n_samples": self.n_samples}
         how |= {"drawn": self.drawn}
         own: list[Row] = []
@@ -102,15 +102,15 @@ class ChipScorer:
         self.steps()
         if self.hits is not None:
             if (hits := getattr(values, "hits", None)) is None:
-                raise UserError("evaluation.keep_hits: the task's score gives none; see hwaware.tasks.scores.Scores.")
+                raise UserError("evaluation.keep_hits: the task's score has no hits; see hwaware.tasks.scores.Scores.")
             self.hits.append(HitLine.of(rows[0], hits.numpy()))
 
     def _shared(self, state: State) -> State:
-        """What the first process has."""
+        """The state of the first process, on every process."""
         there = {name: value.cpu() for name, value in state.items()}
         return {name: value.to(self.run.torch_device) for name, value in self.run.broadcast(there).items()}
 
 
 def _in_order(known: Mapping[int, Sequence[Row]], found: Iterable[Row]) -> list[Row]:
-    """Rows chip by chip; within a chip their order stays."""
+    """Rows chip by chip, in unchanged order within a chip."""
     return sorted([*chain.from_iterable(known.values()), *found], key=lambda row: row.chip_seed)

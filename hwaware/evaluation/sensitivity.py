@@ -1,4 +1,4 @@
-"""What each layer's cells cost a network: the damage that planning weighs against their number."""
+"""Sensitivity of a network to each layer's cells: the damage that planning trades against their number."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from hwaware.hardware.encoding.scale import normalised
 from hwaware.nn import AnalogLayer, installed_weights, owning_layers, weight_owners
 from hwaware.results.sensitivity import LayerSensitivity
 
-#: Cells in parallel with which damage is measured: most layers' then adds up. Of a median fewer, since stuck cells,
-#: which are what it is for, have to show.
+#: Parallel cells for measuring damage, so that the damages of most layers add up. Fewer for a median, since the effect
+#: of stuck cells must be visible.
 PARALLEL, PARALLEL_MEDIAN = 16, 3
 
-#: Above this damage (nats) a layer is measured once more with four times the cells, as often as it takes.
+#: Above this damage (nats), a layer is measured again with four times the cells, repeatedly if necessary.
 _LARGE_NATS, _MOST = 0.1, 1024
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What damage is measured by.
+    """How damage is measured.
 
     Attributes:
         predict: a network's output for a batch.
-        divergence: of a network's output from the exact one's for the same batch, a scalar, mean over samples.
-        batches: calibration samples, of about equal number.
+        divergence: divergence of a network's output from the exact one's for the same batch: a scalar, mean over
+            samples.
+        batches: batches of calibration samples, of about equal size.
     """
 
     predict: Callable[[nn.Module, Any], Any]
@@ -40,31 +41,31 @@ class Probe:
 
 
 def exact_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Effective weights of a converted network's layers, tied ones once."""
+    """Effective weights of a converted network's layers; tied layers once."""
     return {name: layer.effective_weight() for name, layer in owning_layers(model).items()}
 
 
 def damage(model: nn.Module, probe: Probe, weights: Mapping[str, Tensor], answers: Sequence[Any]) -> float:
-    """Divergence (nats) of a converted network with these weights from the exact one's answers to the probe's batches.
+    """Divergence (nats) of a converted network with given weights from the exact network, on the probe's batches.
 
     Args:
-        model: in eval mode.
-        probe: what is asked.
-        weights: of each layer; tied ones under the first's name.
-        answers: the exact network's.
+        model: the converted network in eval mode.
+        probe: the measurement.
+        weights: weights of each layer; tied layers under the name of the first.
+        answers: outputs of the exact network.
     """
     owners = weight_owners(model)
     with installed_weights(model, lambda name, layer: weights[owners[name]]):
         found = [probe.divergence(probe.predict(model, batch), exact) for batch, exact in _both(probe, answers)]
     value = torch.stack(found).mean().item()
     if value != value:
-        raise UserError("the network's answers are not finite (NaN) with weights as cells have them.")
+        raise UserError("the network's outputs are not finite (NaN) with the weights of the cells.")
     return max(0.0, value)
 
 
 @torch.no_grad()
 def answers_of(model: nn.Module, probe: Probe) -> list[Any]:
-    """The exact network's answers to the probe's batches."""
+    """The outputs of the exact network for the probe's batches."""
     weights, owners = exact_weights(model), weight_owners(model)
     with installed_weights(model, lambda name, layer: weights[owners[name]]):
         return [probe.predict(model, batch) for batch in probe.batches]
@@ -79,17 +80,17 @@ def sensitivity(
     chip_seeds: Iterable[int],
     on_layer: Callable[[], None] = lambda: None,
 ) -> list[LayerSensitivity]:
-    """Puts one layer at a time into aged cells, several in parallel, and measures how far answers move.
+    """Puts one layer at a time into aged cells, with several in parallel, and measures the damage.
 
     Args:
         model: a converted network in eval mode.
-        probe: what is asked of it.
-        age_s: of the chips (s).
-        chip_seeds: chips to measure on; neither those that settings are chosen by nor those that results are of.
+        probe: the measurement.
+        age_s: age (s) of the chips.
+        chip_seeds: seeds of the chips; neither those for choosing settings nor those of reported results.
         on_layer: called after each layer, for progress.
 
     Returns:
-        The layers, those that do most damage first; layers tied to each other under the name of one.
+        The layers, most damage first; tied layers under the name of one.
 
     Raises:
         UserError: a device's law does not cover the age.
@@ -144,9 +145,9 @@ def sensitivity(
 
 @torch.no_grad()
 def noise_ratio(layer: AnalogLayer, chip: Chip, name: str, age_s: float, parallel: int) -> float:
-    """By how much so many cells in parallel shrink the power of a layer's weight error.
+    """Factor by which parallel cells reduce the power of a layer's weight error.
 
-    A mean shrinks it by their number. What a median does depends on how many cells are stuck, and is counted on a chip.
+    A mean divides it by their number. For a median it depends on the number of stuck cells, and is measured on a chip.
     """
     if layer.hardware.encoding.combine == "mean":
         return 1 / parallel
@@ -159,7 +160,7 @@ def noise_ratio(layer: AnalogLayer, chip: Chip, name: str, age_s: float, paralle
 
 
 def _mean_weight(layer: AnalogLayer, exact: Tensor, age_s: float) -> Tensor:
-    """What a layer's weights are expected to be read as."""
+    """The expected weights of a layer when read."""
     scale = layer.weight_scale()
     u = normalised(layer.latent().detach().float(), scale)
     mean = layer.hardware.encoding.mean_error(layer.hardware.device, u, age_s)

@@ -1,4 +1,4 @@
-"""What an evaluation is of: hardware, ages, chips, repairs."""
+"""Settings of an evaluation: hardware, ages, chips, repairs."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ MAX_CHIPS = CHIP_SEED_START - VALIDATION_CHIP_SEED_START
 
 
 def check_chips(field: str, chips: int) -> None:
-    """Raises UserError for fewer chips than one, or more than have seeds of their own."""
+    """Raises UserError for fewer chips than one, or more than there are seeds."""
     if chips < 1:
         raise UserError(f"{field}={chips} must be at least 1; 10 or more for a result.")
     if chips > MAX_CHIPS:
-        raise UserError(f"{field}={chips} must be at most {MAX_CHIPS:,}: more have no seeds of their own.")
+        raise UserError(f"{field}={chips} must be at most {MAX_CHIPS:,}: there are no more seeds.")
 
 
-#: Of each split: Lightning's word, and where the seeds of its chips start.
+#: For each split: Lightning's name, and the first seed of its chips.
 _SPLITS = {"test": ("test", CHIP_SEED_START), "val": ("validate", VALIDATION_CHIP_SEED_START)}
 
 
@@ -40,22 +40,22 @@ class EvaluationSettings:
     """Settings of :func:`hwaware.evaluation.networks.evaluate_networks`.
 
     Attributes:
-        placements: what networks are put on, one after the other.
-        ages_s: ages in s; 0 is just written.
-        n_chips: for each network on each placement.
-        methods: ways of repairing the chips; each network is scored without any, and with each of them.
-        schedule: when the methods that are fitted offline begin a new drift level; None: each age ends one.
-        narrowed: evaluate further ages until it is known, within a factor of two, when the first metric misses what
-            is asked; without repairs, and with those that are fitted in the field. None: the ages alone.
-        draw_constants: each chip draws its devices' constants from what the readings leave open that they were fitted
-            to, so that accuracies have that spread as well.
-        keep_hits: keep which samples each chip had right at each age, for gains with an interval over samples as well.
-        split: ``test``, or ``val`` while choosing between settings, which has other chips as well as other samples.
-        resume: ``rows.partial.csv`` of an evaluation that was killed, to go on from.
-        recipe, seed: the run's name and seed, for the rows.
+        placements: hardware placements to evaluate, one after the other.
+        ages_s: ages (s); 0 is just written.
+        n_chips: number of chips for each network on each placement.
+        methods: repairs of the chips; each network is scored without repair and with each of them.
+        schedule: schedule of drift levels for offline methods; None: each age ends a level.
+        narrowed: criteria for narrowing the lifetime: further ages are evaluated until it is known within a factor of
+            two for the first metric, without repair and with in-field repairs. None: only the given ages.
+        draw_constants: each chip draws its devices' constants from their bootstrap uncertainty, so that accuracies
+            include it.
+        keep_hits: keep the hits of each chip at each age, for gains with an interval over samples as well.
+        split: ``test``, or ``val`` for choosing settings, with other samples and other chips.
+        resume: ``rows.partial.csv`` of an interrupted evaluation, to continue from.
+        recipe, seed: name and seed of the run, for the rows.
 
     Raises:
-        UserError: a value can't be, or repairs would be scored on the samples that they learn from.
+        UserError: a value is out of range, or repairs would be scored on the samples that they are fitted on.
     """
 
     placements: tuple[Placement, ...]
@@ -76,19 +76,19 @@ class EvaluationSettings:
         if len(set(self.placements)) < len(self.placements):
             raise UserError("evaluation.hardware has the same hardware twice: leave one out.")
         if self.keep_hits and self.resume:
-            raise UserError("evaluation.keep_hits: what is resumed has no hits; evaluate anew, or leave keep_hits out.")
+            raise UserError("evaluation.keep_hits: the resumed rows have no hits; start anew, or drop keep_hits.")
         for device in (one.device for placement in self.placements for one in placement.every):
             if self.draw_constants and device.bootstrap is None:
                 raise UserError(
-                    f"evaluation.draw_constants: device '{device.name}' does not say how far its constants are open "
-                    "(bootstrap); the files of hwaware device fit do."
+                    f"evaluation.draw_constants: device '{device.name}' does not state the error of its constants "
+                    "(bootstrap); files of hwaware device fit do."
                 )
         learning = [method.name for method in self.methods if method.samples_kept]
         if self.split == "val" and self.methods and (learning or self.schedule):
             what = learning[0] if learning else "a schedule"
             raise UserError(
-                f"evaluation.split val: {what} learns from validation samples, and would be scored on the same ones. "
-                "Compare it on the test samples, or choose by methods that learn from none of them, without a schedule."
+                f"evaluation.split val: {what} is fitted on validation samples, and would be scored on the same ones. "
+                "Evaluate it on the test samples, or use methods that need no validation samples, without a schedule."
             )
         for placement in self.placements:
             ages_s = self.ages_of(placement)
@@ -107,26 +107,26 @@ class EvaluationSettings:
         return range(start, start + self.n_chips)
 
     def ages_of(self, placement: Placement) -> tuple[float, ...]:
-        """The ages (s) that tell something about a placement's devices."""
+        """The ages (s) to evaluate for a placement's devices; see :func:`ages_to_evaluate`."""
         return ages_to_evaluate([hardware.device for hardware in placement.every], self.ages_s)
 
     def labels(self, task: HardwareAwareTask, datamodule: LightningDataModule, network: str) -> RunLabels:
-        """What identifies the run in rows of a network."""
+        """Labels that identify the run in the rows of a network."""
         dataset = dataset_name(datamodule) + ("" if self.split == "test" else f" ({self.split})")
         return RunLabels(recipe=self.recipe, model=task.network_name, network=network, dataset=dataset, seed=self.seed)
 
     def check_network(self, task: HardwareAwareTask) -> None:
-        """Raises UserError for a method that does not apply to the task's network, or hits that there are none of."""
+        """Raises UserError if a method does not apply to the task's network, or the task has no hits to keep."""
         if self.keep_hits and task.hits is None:
             raise UserError(
-                f"evaluation.keep_hits: {type(task).__name__} has no hits by sample; image classification has."
+                f"evaluation.keep_hits: {type(task).__name__} has no hits for single samples; image classification has."
             )
         for method in self.methods:
             method.check(task.network)
         self._refuse_same(task)
 
     def _refuse_same(self, task: HardwareAwareTask) -> None:
-        """Raises UserError for placements that rows could not tell apart, although they are not written the same."""
+        """Raises UserError for placements that are written differently but equal for this network."""
         seen = set()
         for placement in self.placements if len(self.placements) > 1 else ():
             converted = to_digital(copy.deepcopy(task.network).to("meta"))
@@ -137,7 +137,7 @@ class EvaluationSettings:
             seen.add(held)
 
     def check_data(self, datamodule: LightningDataModule) -> None:
-        """Raises UserError where methods ask for more stored images than there are."""
+        """Raises UserError if methods need more stored images than there are."""
         if not self.methods:
             return
         samples: Samples = samples_to_fit(datamodule)
@@ -151,5 +151,5 @@ class EvaluationSettings:
 
 
 def _stored(method: Compensation) -> int:
-    """Validation samples that a method keeps in the field."""
+    """Number of validation samples that a method stores in the field."""
     return method.samples_kept if isinstance(method, InFieldCompensation) else 0

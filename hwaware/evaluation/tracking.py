@@ -1,4 +1,4 @@
-"""Results in a Weights & Biases run."""
+"""Logging of results to a Weights & Biases run."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from hwaware.results.timetable import NAME as TIMETABLE
 
 
 def track(run: Any, rows: Sequence[Row], costs: Sequence[CostLine], plots: Sequence[Path], folder: Path) -> None:
-    """Logs rows and costs as tables, mean accuracies as curves over age, and the plots.
+    """Logs rows and costs as tables, mean accuracies as curves over age, the plots and the report.
 
-    So is the report; the CSV files of the run's folder are logged as an artefact.
+    The CSV files of the run's folder are logged as an artefact.
 
     Args:
         run: a Weights & Biases run.
-        rows: what was measured.
-        costs: of repairs.
+        rows: the measurements.
+        costs: costs of repairs.
         plots: PNG files.
-        folder: the run's.
+        folder: folder of the run.
     """
     import wandb
 
@@ -51,7 +51,7 @@ def track(run: Any, rows: Sequence[Row], costs: Sequence[CostLine], plots: Seque
 
 
 def log_files(run: Any, kind: str, files: Iterable[Path]) -> None:
-    """Logs those of the files that are there as an artefact of a Weights & Biases run, ``KIND-RUN``."""
+    """Logs the existing ones of some files as an artefact ``KIND-RUN`` of a Weights & Biases run."""
     import wandb
 
     artefact = wandb.Artifact(f"{kind}-{run.id}", type=kind)

@@ -1,4 +1,4 @@
-"""Adapters of a network in a file of their own, beside ``model.safetensors``, which has them merged."""
+"""A separate file with a network's adapters, beside ``model.safetensors``, which has them merged."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from hwaware.errors import UserError
 from hwaware.nn.adapters import adapter_state, adapters, split_adapters
 from hwaware.results.files import replacing
 
-#: The file's name.
+#: Name of the file.
 ADAPTERS = "adapters.safetensors"
 
 
 def write_adapters(network: nn.Module, path: Path) -> dict[str, Any]:
-    """Writes a network's adapters, all or nothing.
+    """Writes a network's adapters, atomically.
 
     Returns:
-        What the header of the merged weights says of them: their ``gain``, and the file's ``sha256``.
+        The entry for the header of the merged weights: the adapters' ``gain`` and the file's ``sha256``.
     """
     from safetensors.torch import save
 
@@ -33,24 +33,24 @@ def write_adapters(network: nn.Module, path: Path) -> dict[str, Any]:
 
 
 def read_adapters(network: nn.Module, path: Path, about: Mapping[str, Any]) -> None:
-    """Takes adapters out of a digital network's merged weights, and puts them beside its layers.
+    """Splits adapters from a digital network's merged weights, and adds them beside its layers.
 
     Args:
-        network: with the weights that the header is of.
-        path: of the file.
-        about: what :func:`write_adapters` gave.
+        network: the network with the merged weights.
+        path: path of the adapters' file.
+        about: the output of :func:`write_adapters`, from the header of the weights.
 
     Raises:
-        UserError: the file is missing, or is another run's.
+        UserError: the file is missing, or belongs to another run.
     """
     from safetensors.torch import load
 
     if not path.is_file():
         raise UserError(
-            f"there are no adapters '{path}', which the weights beside it hold: keep the two files together. "
-            "The merged weights alone are given as --model.weights."
+            f"there is no file '{path}' with the adapters of the weights beside it: keep the two files together. "
+            "To use the merged weights alone, give --model.weights."
         )
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != about["sha256"]:
-        raise UserError(f"'{path}' is not of the weights beside it: the two files are of different runs.")
+        raise UserError(f"'{path}' does not belong to the weights beside it: the two files are from different runs.")
     split_adapters(network, load(data), about["gain"])

@@ -1,4 +1,4 @@
-"""A layer's arrays in a bundle: matrices of target conductances, and tables of what their rows and columns hold."""
+"""A layer's arrays in a bundle: matrices of target conductances, and tables of the contents of rows and columns."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from torch import Tensor
 from hwaware.hardware import Hardware
 from hwaware.hardware.crossbar.contents import Contents, contents, counts
 
-#: Of the target of reference cells, which is kept in single precision.
+#: Relative tolerance for the target of reference cells, which is stored in single precision.
 _ROUNDING = 1e-4
 
 
 class Layer(NamedTuple):
-    """What a layer is.
+    """Hardware and shape of a layer.
 
     Attributes:
-        hardware: that it stands on.
-        shape: of its weight, ``[C_out, C_in/groups, *kernel]``.
-        groups: of a convolution; 1 otherwise.
+        hardware: the layer's hardware.
+        shape: shape of its weight, ``[C_out, C_in/groups, *kernel]``.
+        groups: groups of a convolution; 1 otherwise.
     """
 
     hardware: Hardware
@@ -35,14 +35,16 @@ class Layer(NamedTuple):
 
 
 def laid_out(layer: Layer, cells: Sequence[Tensor]) -> tuple[list[int], Tensor, Contents]:
-    """A layer's arrays: how many there are in each direction, their target conductances, and what they hold.
+    """Lays a layer out in arrays: their numbers, target conductances and contents.
 
     Args:
-        layer: what it is.
-        cells: target conductances (µS) of the weight's shape, one for each cell of a weight; those in parallel once.
+        layer: the layer.
+        cells: target conductances (µS), one tensor of the weight's shape for each cell of a weight; parallel cells
+            once.
 
     Returns:
-        See :func:`hwaware.hardware.crossbar.contents.counts`; ``[arrays, rows, columns]`` (µS), NaN where no cell is.
+        The numbers of arrays (see :func:`hwaware.hardware.crossbar.contents.counts`), the conductances ``[arrays, rows,
+        columns]`` (µS; NaN: no cell), and the contents.
     """
     encoding = layer.hardware.encoding
     tiling = layer.hardware.tiling(layer.shape, layer.groups)
@@ -55,17 +57,17 @@ def laid_out(layer: Layer, cells: Sequence[Tensor]) -> tuple[list[int], Tensor, 
 
 
 def taken_up(layer: Layer, number: Sequence[int], arrays: Tensor, held: Contents) -> tuple[Tensor, ...]:
-    """Target conductances (µS) of the weight's shape, one for each cell of a weight: the reverse of :func:`laid_out`.
+    """Target conductances (µS), one tensor of the weight's shape per cell of a weight: the inverse of :func:`laid_out`.
 
-    However the layer is cut: all that is asked of the arrays is that they hold each cell once.
+    The layer may be split in any way, as long as the arrays contain each cell once.
 
     Raises:
-        ValueError: they do not, or are none.
+        ValueError: they do not, or the arrays are invalid.
     """
     encoding, device = layer.hardware.encoding, layer.hardware.device
     _check_form(layer, number, arrays, held)
     n_cells = encoding.cells_per_weight * math.prod(layer.shape)
-    if n_cells > arrays.numel():  # before anything of this size is made
+    if n_cells > arrays.numel():  # before anything of this size is allocated
         raise ValueError(f"{arrays.numel()} cells are too few for {n_cells}")
     _check_contents(layer, number, held)
     place, in_weight, in_reference = _places(layer, held)
@@ -87,9 +89,9 @@ def taken_up(layer: Layer, number: Sequence[int], arrays: Tensor, held: Contents
 
 
 def _places(layer: Layer, held: Contents) -> tuple[Tensor, Tensor, Tensor]:
-    """Of all ``[arrays, rows, columns]``: which cell of which weight, flat; whether one of a weight's, the reference's.
+    """For all ``[arrays, rows, columns]``: the flat index of the cell, whether it is a weight's, whether a reference's.
 
-    Cells of a weight are counted first, those in parallel next to each other, then the weight's elements.
+    The index counts the cells of a weight first (parallel cells next to each other), then the elements of the weight.
     """
     outputs, channels = layer.shape[:2]
     channel, tap = held.rows.long().unbind(-1)
@@ -133,7 +135,7 @@ def _check_contents(layer: Layer, number: Sequence[int], held: Contents) -> None
     )
     if not all(part.all() for part in within):
         raise ValueError("a row or a column holds what the layer does not have")
-    # Of the arrays that one output's columns run on in, the first has the reference's.
+    # If the columns of one output continue in further arrays, the first one has the reference columns.
     of_reference = ((output == -1) & (cell == n)).view(-1, number[3] * output.shape[1])
     copies = copy.view_as(of_reference).where(of_reference, parallel).sort(1).values[:, : parallel + 1]
     wanted = torch.full_like(copies, parallel)

@@ -1,44 +1,44 @@
-"""What a chip team needs of a network, in a folder that is read back and checked.
+"""The bundle: a folder with everything that a chip team needs, which is read back and checked.
 
 Schema 3; ``examples/read_bundle.py`` reads it without this package. ``bundle.json`` has ``schema``
 (``hwaware-bundle``), ``version``, ``network``, ``hardware``, ``decoding``, ``layers``, ``repairs`` and ``beside``
-(numbers of the digital side, such as a reader's threshold of "no answer"). Older schemas:
+(numbers of the digital side, such as a "no answer" threshold). Older schemas:
 :mod:`hwaware.export.older_bundles`.
 
 * a hardware has ``device`` (law and all constants; conductances in µS), ``encoding`` (``mapping``, ``scale``,
   ``kappa``, ``range_fraction``, ``format``, ``headroom_us``, ``parallel``, ``combine``, ``mean_target_ages_s``) and
-  ``crossbar``: ``rows`` and ``columns`` of an array, ``converters`` (null: none) and, where they are not as usual,
+  ``crossbar``: ``rows`` and ``columns`` of an array, ``converters`` (null: none) and, if they differ from the default,
   ``wires`` and ``read_noise``; see :mod:`hwaware.hardware`.
-* the decoding at the same place has in numbers how its cells are read. Of the cells of a weight, those in parallel
-  read as one (the encoding's ``combine``), the window position is
-  ``v = at_low + Σ gains[k]·(g_k - low_us)/(high_us - low_us)``; where there is one gain more than a weight has cells,
-  it is that of the array's reference column. The weight is ``s·sinh(κv)/sinh(rκ)``, or ``s·v/r`` where κ is null (κ, r:
-  ``kappa``, ``range_fraction``). Targets are of the positions in the list ``positions`` for even v from -1 to 1, linear
-  in between: just ``[-1, 1]``, unless weights are to be read as wanted *on average* over ``mean_target_ages_s``.
-* a layer has ``hardware`` (its place in that list), ``shape`` of its weight (outputs, inputs of a group, kernel),
-  ``groups``, ``scale`` (the key of ``s`` in ``digital.safetensors``), ``key`` and ``arrays``: how many there are by
-  blocks of groups, parts of an output's inputs, outputs side by side, and where one output's columns run on in the
-  next array. Arrays are numbered in this order, the last one first. ``ranges`` of its converters, else null, are
-  ``x_max`` of inputs and ``y_max`` of arrays' outputs: a number, or a list of one for each part of the inputs. Where
-  digits of weights or slices of inputs are converted on their own, y_max is of the lowest, and that of the others as
-  many times more as they count. Layers whose weights are tied have the same key.
-* ``conductances.safetensors`` has under that key the targets (µS) of all cells, those in parallel and of reference
-  columns included, ``[arrays, rows, columns]``; NaN is no cell. Row 0 lies nearest the columns' ends, column 0 nearest
-  the rows' drivers.
-* ``places.safetensors`` says what they hold: ``KEY/rows`` ``[arrays, rows, 2]`` the layer's input channel, counted over
-  all groups, and the kernel's tap; ``KEY/columns`` ``[arrays, columns, 3]`` the output, which of a weight's cells (plus
-  and minus, or a digit) and which of those in parallel. -1 is nothing. A reference column has the output -1, and the
-  number after the last cell. What arrays read of the same output is added; nothing is where a row of one group crosses
-  a column of another.
-* ``digital.safetensors`` also holds everything that stays digital, under the network's own keys.
-* a repair has ``key``, ``method`` (the class; ``module.Class`` of one's own), ``params``, ``schedule``, ``cost``
-  (:class:`hwaware.compensation.costs.Cost`) and ``timetable``: ``start_s`` (age from which a level holds), ``level``
-  (its name, null: no repair yet) and the accuracy there: mean and standard deviation in percent over simulated chips,
-  on validation samples; ``drift_free`` is that of the exact network. In ``repairs.safetensors`` a level's values are
-  ``KEY/LEVEL/NAME`` in half precision, or ``…/codes`` (whole numbers) times ``…/scale``; what is no floating-point
-  number is kept as it is. What all levels share is ``KEY/shared/NAME``. What the values do to a layer, or in place of
-  a number of ``beside``, is in the docstring of the method's class.
-* a number that is not known is null; an infinite one is the text ``inf`` or ``-inf``.
+* ``decoding``, with one entry per hardware, has the numbers for reading its cells. With parallel cells combined (the
+  encoding's ``combine``), the window position is ``v = at_low + Σ gains[k]·(g_k - low_us)/(high_us - low_us)``. If
+  there is one gain more than cells of a weight, the last one belongs to the array's reference column. The weight is
+  ``s·sinh(κv)/sinh(rκ)``, or ``s·v/r`` if κ is null (κ: ``kappa``, r: ``range_fraction``). Targets encode the positions
+  in the list ``positions`` for evenly spaced v from -1 to 1, linear in between. The list is ``[-1, 1]``, unless targets
+  are chosen so that weights are correct *on average* over ``mean_target_ages_s``.
+* a layer has ``hardware`` (index in that list), ``shape`` of its weight (outputs, inputs of a group, kernel),
+  ``groups``, ``scale`` (the key of ``s`` in ``digital.safetensors``), ``key`` and ``arrays``: the numbers of arrays by
+  blocks of groups, parts of an output's inputs, outputs side by side, and continued columns of one output. Arrays are
+  numbered in this order, with the last one running fastest. ``ranges`` of its converters (null: none) are ``x_max`` of
+  inputs and ``y_max`` of arrays' outputs: a number, or a list with one for each part of the inputs. If digits of
+  weights or slices of inputs are converted separately, y_max belongs to the lowest one; the others have it times their
+  weight. Tied layers have the same key.
+* ``conductances.safetensors`` has, under that key, the targets (µS) of all cells ``[arrays, rows, columns]``, parallel
+  cells and reference columns included; NaN is no cell. Row 0 is nearest the columns' ends, column 0 nearest the row
+  drivers.
+* ``places.safetensors`` has their contents: ``KEY/rows`` ``[arrays, rows, 2]``: the layer's input channel, counted over
+  all groups, and the kernel's tap; ``KEY/columns`` ``[arrays, columns, 3]``: the output, the index of the cell in its
+  weight (plus and minus, or a digit), and the index among parallel cells. -1 is unused. A reference column has the
+  output -1 and, as cell index, the number of cells per weight. Partial sums of the same output are added. There is no
+  cell where a row of one group crosses a column of another.
+* ``digital.safetensors`` also contains everything that stays digital, under the network's own keys.
+* a repair has ``key``, ``method`` (the class; ``module.Class`` for a custom one), ``params``, ``schedule``, ``cost``
+  (:class:`hwaware.compensation.costs.Cost`) and ``timetable``: ``start_s`` (age (s) from which a level is used),
+  ``level`` (its name; null: no repair yet) and the accuracy there: mean and standard deviation (percent) over simulated
+  chips, on validation samples; ``drift_free`` is the drift-free accuracy. In ``repairs.safetensors`` a level's values
+  are ``KEY/LEVEL/NAME`` in half precision, or ``…/codes`` (integers) times ``…/scale``; integer and boolean tensors are
+  stored unchanged. Values that all levels share are ``KEY/shared/NAME``. The docstring of the method's class says how
+  they change a layer or a number of ``beside``.
+* an unknown number is null; an infinite one is the text ``inf`` or ``-inf``.
 """
 
 from __future__ import annotations
@@ -77,20 +77,20 @@ _FILES = ("conductances", "places", "digital", "repairs")
 
 @dataclass(frozen=True)
 class Bundle:
-    """What :func:`read_bundle` found.
+    """The contents of a bundle.
 
     Attributes:
-        network: the network's name.
-        hardware: of each layer that is in cells.
-        targets: conductances (µS) of each layer's cells, each in the shape of the layer's weight.
-        scales: of each layer, ``s``.
-        digital: everything that is not in cells, under the network's own keys.
-        repairs: shipped with it.
-        beside: numbers that its digital side needs, such as a reader's threshold of "no answer".
-        ranges: that the converters of each layer span, which has some.
+        network: name of the network.
+        hardware: hardware of each analog layer, by name.
+        targets: target conductances (µS) of each layer's cells, each in the shape of the layer's weight.
+        scales: scale ``s`` of each layer.
+        digital: everything that stays digital, under the network's own keys.
+        repairs: the repairs that are shipped with it.
+        beside: numbers of the digital side, such as a "no answer" threshold.
+        ranges: ranges of the converters, for layers that have them.
 
     Raises:
-        UserError: a value can't be.
+        UserError: a value is invalid.
     """
 
     network: str
@@ -106,7 +106,7 @@ class Bundle:
         for name, cells in self.targets.items():
             for cell in cells:
                 if not (cell.isfinite() & (cell >= 0)).all():
-                    raise UserError(f"layer '{name}' has targets that are no conductances: not finite, or below 0 µS.")
+                    raise UserError(f"layer '{name}' has targets that are not conductances: not finite, or below 0 µS.")
         for what, tensors in {"scale": self.scales, "tensor": self.digital}.items():
             for name, values in tensors.items():
                 if not values.isfinite().all() or (what == "scale" and (values < 0).any()):
@@ -114,7 +114,7 @@ class Bundle:
 
     @torch.no_grad()
     def install(self, model: nn.Module) -> None:
-        """Converts a digital network of the same architecture, and gives it the bundle's weights.
+        """Converts a digital network of the same architecture, and loads the bundle's weights into it.
 
         Raises:
             UserError: it is another network.
@@ -129,17 +129,17 @@ class Bundle:
                 raise UserError(f"the bundle's layer '{name}' has shape {wanted}, the network's {list(shape)}.")
         analog = {weight_key(layer)[0] for layer in layers.values()}
         for key, value in model.state_dict(keep_vars=True).items():
-            if id(value) in analog:  # under whichever of its names
+            if id(value) in analog:  # under any of its names
                 state[key] = value.detach()
         try:
             model.load_state_dict(state)
         except RuntimeError as error:
-            raise UserError(f"the bundle is of another network: {' '.join(str(error).split())[:160]}") from None
+            raise UserError(f"the bundle is for another network: {' '.join(str(error).split())[:160]}") from None
         for name, cells in self.targets.items():
             hardware = self.hardware[name]
             position = hardware.encoding.position(hardware.device, cells)
             latent = position / hardware.encoding.range_fraction * self.scales[name]
-            if hardware.encoding.format.is_fixed_point:  # whose scale has to be found in the codes
+            if hardware.encoding.format.is_fixed_point:  # its scale follows from the codes
                 layers[name].set_effective_weight(latent)
             else:
                 layers[name].hold(latent)
@@ -152,17 +152,16 @@ def write_bundle(
     network: str,
     repairs: Sequence[PlannedRepair] = (),
 ) -> Path:
-    """Writes a converted network as a bundle, all or nothing, and returns the folder.
+    """Writes a converted network as a bundle, atomically; returns the folder.
 
     Raises:
-        UserError: there is something at that path already; the network is not converted, or has converters whose ranges
-            were not measured.
+        UserError: the path exists already; the network is not converted, or has converters without measured ranges.
     """
     from safetensors.torch import save
 
     folder = Path(folder)
     if folder.exists():
-        raise UserError(f"'{folder}' is there already: give a folder that is not.")
+        raise UserError(f"'{folder}' exists already: give a new folder.")
     refuse_adapters(model, "a bundle")
     layers: dict[str, dict[str, Any]] = {}
     conductances: dict[str, Tensor] = {}
@@ -171,19 +170,21 @@ def write_bundle(
     for name, layer in analog.items():
         if layer.is_computed and layer.hardware.encoding.steps:
             raise UserError(
-                f"layer '{name}' ({layer.digital_class.__name__}) standardises its weights in every pass, so that no "
-                "bundle gives back those of levels or codes: give it the format continuous, or keep it digital."
+                f"layer '{name}' ({layer.digital_class.__name__}) standardises its weights in every pass, so a "
+                "bundle can't restore levels or codes: give it the format continuous, or keep it digital."
             )
         if layer.converters is not None and layer.ranges is None:
-            raise UserError(f"layer '{name}' has converters, but no ranges: calibrate(model, predict, batches) first.")
+            raise UserError(
+                f"layer '{name}' has converters but no ranges: call calibrate(model, predict, batches) first."
+            )
     in_cells = {weight_key(layer)[0] for layer in analog.values()}
     variables = model.state_dict(keep_vars=True).items()
     digital = {key: value.detach().cpu() for key, value in variables if id(value) not in in_cells}
     used: dict[Hardware, int] = {}
-    for name, target in Chip.program(model, seed=0).targets.items():  # which checks the weights
+    for name, target in Chip.program(model, seed=0).targets.items():  # also checks the weights
         ranges = analog[name].ranges if analog[name].converters is not None else None
         own = {"ranges": None if ranges is None else dict(zip(("x_max", "y_max"), ranges.plain(), strict=True))}
-        if target.owner != name:  # tied: the same cells
+        if target.owner != name:  # tied layers share cells
             layers[name] = layers[target.owner] | own
             continue
         latent, scale = target.latent.float().cpu(), target.scale.cpu()
@@ -210,7 +211,9 @@ def write_bundle(
     }
     with new_folder(folder) as temporary:
         for name, tensors in zip(_FILES, (conductances, places, digital, stored), strict=True):
-            separate = {key: value.contiguous().clone() for key, value in tensors.items()}  # safetensors refuses ties
+            separate = {
+                key: value.contiguous().clone() for key, value in tensors.items()
+            }  # safetensors refuses tied tensors
             with replacing(temporary / f"{name}.safetensors") as file:
                 file.write(save(separate))
         (temporary / _MANIFEST).write_text(json.dumps(for_json(manifest), indent=1, allow_nan=False))
@@ -218,11 +221,11 @@ def write_bundle(
 
 
 def read_bundle(folder: str | Path) -> Bundle:
-    """Reads what :func:`write_bundle` wrote.
+    """Reads a bundle of :func:`write_bundle`.
 
     Raises:
-        UserError: it is missing, damaged, or of a later schema; a law or a repair of one's own is in a module that was
-            not imported yet.
+        UserError: it is missing, damaged or of a later schema; a custom law or repair is in a module that was not
+            imported yet.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -231,7 +234,7 @@ def read_bundle(folder: str | Path) -> Bundle:
     if not folder.is_dir():
         raise UserError(f"there is no bundle '{folder}'. {nearest_path(folder)}".rstrip())
     if not (folder / _MANIFEST).is_file():
-        raise UserError(f"'{folder}' is no bundle: it has no {_MANIFEST}.")
+        raise UserError(f"'{folder}' is not a bundle: it has no {_MANIFEST}.")
     try:
         manifest = read_json(folder / _MANIFEST, "manifest")
         found = manifest["schema"], manifest["version"]
@@ -256,7 +259,7 @@ def read_bundle(folder: str | Path) -> Bundle:
         repairs = tuple(read_repair(entry, tensors["repairs"]) for entry in manifest["repairs"])
         beside = {name: None if value is None else float(value) for name, value in manifest.get("beside", {}).items()}
         return Bundle(manifest["network"], hardware, targets, scales, digital, repairs, beside, ranges)
-    except UserError as error:  # what it names is unknown here
+    except UserError as error:  # a name in it is unknown here
         raise UserError(f"bundle '{folder}': {error}") from None
     except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
         raise UserError(f"bundle '{folder}' is damaged: {' '.join(str(error).split())[:160]}") from None
@@ -287,7 +290,7 @@ def _targets(
 
 
 def _ranges(name: str, layer: Mapping[str, Any]) -> Ranges:
-    """Those of a layer's converters."""
+    """The ranges of a layer's converters."""
     n_parts, plain = layer["arrays"][1], layer["ranges"]
     if plain is None:
         raise ValueError(f"layer '{name}' has converters, but no ranges")
@@ -301,7 +304,7 @@ def _ranges(name: str, layer: Mapping[str, Any]) -> Ranges:
 
 
 def _decoding(hardware: Hardware) -> dict[str, Any]:
-    """How the cells of a hardware are read, in numbers alone."""
+    """How the cells of a hardware are read, as plain numbers."""
     encoding = hardware.encoding
     low, high = encoding.window_us(hardware.device)
     lowest = tuple(torch.tensor(low, dtype=torch.float64) for _ in encoding.layout.gains)

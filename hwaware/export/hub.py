@@ -1,7 +1,7 @@
-"""Handing a finetuned network on: a folder, or a repository on the Hugging Face hub, that plain timm loads.
+"""Sharing a finetuned network: a folder, or a repository on the Hugging Face hub, that plain timm can load.
 
-The folder has ``model.safetensors`` (effective weights), timm's ``config.json``, ``hardware.json`` (what
-holds each layer, as they were trained for it), ``rows.csv`` and a model card, ``README.md``, with the accuracies over
+The folder contains ``model.safetensors`` (effective weights), timm's ``config.json``, ``hardware.json`` (the hardware
+of each layer that the weights were trained for), ``rows.csv`` and a model card, ``README.md``, with the accuracies over
 the years.
 """
 
@@ -29,7 +29,7 @@ from hwaware.results.row import Row
 from hwaware.results.summary import summarise
 from hwaware.system.offline import no_retries_without_network
 
-#: Metrics by their names on the hub.
+#: Names of the metrics on the hub.
 _HUB_METRICS = {"top1": "accuracy"}
 
 
@@ -44,18 +44,18 @@ def save_pretrained(
     base_model: str | None = None,
     preprocessing: dict[str, Any] | None = None,
 ) -> Path:
-    """Writes the folder, all or nothing, and returns it.
+    """Writes the folder, atomically; returns it.
 
     Args:
-        folder: must not exist yet.
-        network: timm's, digital, with effective weights.
-        name: the network's.
-        hardware: what it was finetuned for (:func:`hwaware.export.weights.hardware_of`).
-        rows: measurements to show.
-        repository: ``USER/NAME`` on the hub where it is going to be, for the model card; None: it stays a folder.
-        license: of the weights, by its name on the hub (``apache-2.0``); None leaves it open.
-        base_model: the hub's name of what was finetuned.
-        preprocessing: how images were prepared for it, where that is not as timm's entry for the name has it.
+        folder: path of the folder, which must not exist yet.
+        network: a digital timm network with effective weights.
+        name: name of the network.
+        hardware: the hardware that it was finetuned for (:func:`hwaware.export.weights.hardware_of`).
+        rows: measurements for the model card.
+        repository: future name ``USER/NAME`` on the hub, for the model card; None: only a folder.
+        license: license of the weights, by its name on the hub (``apache-2.0``); None: not stated.
+        base_model: name on the hub of the network that was finetuned.
+        preprocessing: how images were prepared, if it differs from timm's entry for the name.
 
     Raises:
         UserError: the folder exists.
@@ -64,7 +64,7 @@ def save_pretrained(
 
     folder = Path(folder)
     if folder.exists():
-        raise UserError(f"'{folder}' is there already: give a folder that is not.")
+        raise UserError(f"'{folder}' exists already: give a new folder.")
     with new_folder(folder) as temporary:
         save_for_hf(
             network,
@@ -73,7 +73,7 @@ def save_pretrained(
             safe_serialization=True,
             data_config=preprocessing,
         )
-        # Once more, with a header.
+        # Written again, with a header.
         ranges = Measured.of(network).ranges
         about: dict[str, Any] = {"ranges": dict(ranges)} if ranges else {}
         if preprocessing:
@@ -88,13 +88,13 @@ def save_pretrained(
 
 
 def from_pretrained(source: str | Path) -> nn.Module:
-    """The network of a folder, or of ``hf-hub:USER/NAME``, converted for the hardware that it was finetuned for.
+    """Loads the network of a folder or of ``hf-hub:USER/NAME``, converted for the hardware that it was finetuned for.
 
     Returns:
         The network in eval mode, ready for :meth:`hwaware.Chip.program`.
 
     Raises:
-        UserError: there is none, or its weights were not finetuned for hardware.
+        UserError: there is no such network, or its weights were not finetuned for hardware.
     """
     hardware = finetuned_for(source)
     network = build_model(str(source) if str(source).startswith(HUB) else f"local-dir:{source}", pretrained=True)
@@ -108,7 +108,7 @@ def finetuned_for(weights: str | Path) -> dict[str, Any]:
     """The hardware that weights were finetuned for.
 
     Raises:
-        UserError: for none.
+        UserError: they were not finetuned for hardware.
     """
     hardware = hardware_of(weights)
     if not hardware:
@@ -117,29 +117,29 @@ def finetuned_for(weights: str | Path) -> dict[str, Any]:
 
 
 def check_hub(repository: str) -> None:
-    """Raises UserError for no name of a repository, no valid token of the Hugging Face hub, or no network."""
+    """Raises UserError if the repository name or the hub token is invalid, or the hub can't be reached."""
     from huggingface_hub import HfApi, get_token
     from huggingface_hub.utils import HFValidationError, validate_repo_id
 
     try:
         validate_repo_id(repository)
     except HFValidationError as error:
-        raise UserError(f"'{repository}' is no name of a repository, USER/NAME: {error}") from None
+        raise UserError(f"'{repository}' is not a repository name, USER/NAME: {error}") from None
     local = "Without the hub, --out FOLDER writes the same."
     if get_token() is None:
         raise UserError(f"there is no token of the Hugging Face hub: log in with `hf auth login`. {local}")
     try:
         with no_retries_without_network():
             HfApi().whoami()
-    except Exception as error:  # the hub's, the network's and its client's errors have no common base
+    except Exception as error:  # errors of the hub, the network and the client have no common base class
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"the Hugging Face hub can't be reached, or refuses the token: {reason}\n{local}") from error
 
 
 def push_folder(folder: str | Path, repository: str) -> str:
-    """Uploads the folder as a model repository, which is made where there is none, and returns its address.
+    """Uploads the folder to a model repository, which is created if necessary; returns its URL.
 
-    A repository that is to be private is made so on the hub beforehand.
+    To use a private repository, create it on the hub beforehand.
     """
     from huggingface_hub import HfApi
 
@@ -149,7 +149,7 @@ def push_folder(folder: str | Path, repository: str) -> str:
         api.upload_folder(repo_id=found.repo_id, folder_path=folder, commit_message="Upload by hwaware push")
     except Exception as error:  # see above
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"the Hugging Face hub did not take '{repository}': {reason}") from error
+        raise UserError(f"the Hugging Face hub refused '{repository}': {reason}") from error
     return str(found)
 
 
@@ -165,7 +165,7 @@ def model_card(
     """The text of ``README.md``: the hub's metadata, accuracies over the years, and how to load the network.
 
     Args:
-        network: its name.
+        network: name of the network.
         folder, hardware, rows, repository, license, base_model: see :func:`save_pretrained`.
     """
     from huggingface_hub import ModelCard, ModelCardData
@@ -179,7 +179,7 @@ def model_card(
         tags=["hwaware", "in-memory-computing", "reram", "hardware-aware-training"],
         license=license,
         base_model=base_model,
-        model_name=name if results else None,  # only with results
+        model_name=name if results else None,  # required only with results
         eval_results=results or None,
     )
     source = f"{HUB}{repository}" if repository else folder
@@ -189,8 +189,8 @@ def model_card(
 # {name}
 
 {network}, finetuned by hwaware for memory cells of the technology
-`{main.device.name}` (mapping `{main.encoding.mapping}`). The weights are those that the cells are to realise: exact,
-they run anywhere as they are.
+`{main.device.name}` (mapping `{main.encoding.mapping}`). The weights are the effective weights that the cells realise;
+they also run unchanged in plain PyTorch.
 
 ## Accuracy over the years
 
@@ -215,14 +215,14 @@ with chip.at(age_s=315_360_000):  # ten years
     logits = model(images)
 ```
 
-`hwaware drift --config RECIPE --weights {source}` measures the table again. `hardware.json` has what holds each layer,
-with all constants.
+`hwaware drift --config RECIPE --weights {source}` measures the table again. `hardware.json` has the hardware of each
+layer, with all constants.
 """
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}"))
 
 
 def _results(rows: Sequence[Row]) -> list[Any]:
-    """What the hub shows beside the card: the finetuned networks' means over chips, unrepaired."""
+    """Results that the hub shows beside the card: means over chips of the finetuned networks, without repair."""
     from huggingface_hub import EvalResult
 
     return [

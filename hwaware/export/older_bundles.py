@@ -1,12 +1,12 @@
-"""Layers of bundles before schema 3, in which a layer was cut at its groups and at an array's edges alone.
+"""Layers of bundles before schema 3, in which layers were split only at groups and at the edges of arrays.
 
-A layer had ``crossbars``: each with ``key`` in ``conductances.safetensors``, ``cell`` (which of a weight's cells),
-``group`` (of a grouped convolution), ``rows`` and ``columns`` (first and one past the last input and output of the
-group that it holds). A crossbar is a matrix of target conductances, inputs by outputs; inputs run over channels, then
-the kernel, as in the layer's weight. Cells in parallel are there once, and reference columns, with the target
-``(g_max + g_min)/2``, not at all. There were no converters.
+A layer had ``crossbars``: each with ``key`` in ``conductances.safetensors``, ``cell`` (index of the cell in its
+weight), ``group`` (of a grouped convolution), ``rows`` and ``columns`` (first and one past the last input and output of
+the group). A crossbar is a matrix of target conductances, inputs by outputs; inputs run over channels, then the kernel,
+as in the layer's weight. Parallel cells are stored once; reference columns, with the target ``(g_max + g_min)/2``, are
+not stored. There were no converters.
 
-Schema 1 had one ``device`` for all layers, which held the words of the encoding, too, in place of ``hardware``.
+Schema 1 had one ``device`` for all layers instead of ``hardware``, which also contained the encoding.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 
 
 def targets(layer: Mapping[str, Any], conductances: Mapping[str, Tensor], cells_per_weight: int) -> tuple[Tensor, ...]:
-    """Target conductances (µS) of the weight's shape, one for each cell of a weight.
+    """Target conductances (µS), one tensor of the weight's shape for each cell of a weight.
 
     Raises:
         ValueError: the crossbars do not cover the layer.

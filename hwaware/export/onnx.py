@@ -27,21 +27,21 @@ def write_onnx(
     path: str | Path,
     differing: Mapping[str, Any] = MappingProxyType({}),
 ) -> Path:
-    """Writes a digital network: ``images`` (N, C, H, W), preprocessed, to ``logits`` (N, classes), float32, any N.
+    """Writes a digital network with input ``images`` (N, C, H, W), preprocessed, and output ``logits`` (N, classes).
 
-    The file's metadata has ``network`` (its name), ``hardware`` (device and layers that it was finetuned for, as JSON;
-    null for none) and ``preprocessing`` (timm's data config, as JSON).
+    Both are float32, for any N. The file's metadata has ``network`` (its name), ``hardware`` (device and layers that it
+    was finetuned for, as JSON; null for none) and ``preprocessing`` (timm's data config, as JSON).
 
     Args:
-        task: whose network.
-        network: to write.
-        hardware: that it was finetuned for.
-        path: of the file.
-        differing: how images were prepared, where that is not as timm's entry for the network has it.
+        task: the task of the network.
+        network: the network to write.
+        hardware: the hardware that it was finetuned for.
+        path: path of the file.
+        differing: how images were prepared, if it differs from timm's entry for the network.
 
     Raises:
-        UserError: the packages for it are not installed; not an image classifier; the path does not end in ``.onnx``;
-            the network has something that ONNX can't express.
+        UserError: the packages for ONNX are not installed; the task is not an image classifier; the path does not end
+            in ``.onnx``; ONNX can't express the network.
     """
     path = Path(path)
     if path.suffix != ".onnx":
@@ -50,12 +50,12 @@ def write_onnx(
         raise UserError(f"onnx: {type(task).__name__} can't be written; image classifiers can.")
     try:
         import onnx
-        import onnxscript  # noqa: F401 - the exporter's own need, which it would tell of in its own words
+        import onnxscript  # noqa: F401 - the exporter needs it, and its own error message is unclear
     except ImportError as error:
         raise UserError(f"onnx: {error}: pip install 'hwaware[onnx]'.") from None
     preprocessing = {**task.data_config, **differing}
     network = network.cpu().float().eval()
-    images = torch.zeros(2, *preprocessing["input_size"])  # 2: a batch of one would be taken for a constant
+    images = torch.zeros(2, *preprocessing["input_size"])  # 2, since a batch of one would become a constant
     batch = {0: torch.export.Dim("batch")}
     try:
         with _quiet():
@@ -72,7 +72,7 @@ def write_onnx(
         raise UserError(f"onnx: {task.network_name} can't be written: {reason}") from error
     about = {"network": task.network_name, "hardware": hardware, "preprocessing": preprocessing}
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in about.items()}
-    assert program is not None  # as it is with dynamo
+    assert program is not None  # always so with dynamo
     onnx.helper.set_model_props(model := program.model_proto, texts)
     with replacing(path) as file:
         file.write(model.SerializeToString())
@@ -81,7 +81,7 @@ def write_onnx(
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's diary, which goes to the terminal whatever comes of it."""
+    """Suppresses the exporter's log, which goes to the terminal in any case."""
     log, level = logging.getLogger("torch.onnx"), logging.getLogger("torch.onnx").level
     log.setLevel(logging.ERROR)
     try:

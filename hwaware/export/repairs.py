@@ -1,7 +1,7 @@
 """A planned repair in a bundle: its settings, its timetable, and the values of its drift levels.
 
-A level's values are kept in half precision, or as whole numbers of few bits and a scale; those that are no
-floating-point numbers (indices, masks) as they are.
+A level's values are stored in half precision, or as integers of a few bits and a scale. Indices and masks are stored
+unchanged.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class PlannedRepair:
     """A repair that is shipped with a chip.
 
     Attributes:
-        method: fitted offline.
+        method: an offline method.
         timetable: its drift levels.
-        cost: of all of them.
-        schedule: what the timetable was planned by.
+        cost: cost of all levels.
+        schedule: the schedule of the timetable.
     """
 
     method: OfflineCompensation
@@ -40,7 +40,7 @@ class PlannedRepair:
     schedule: Schedule
 
     def __call__(self, chip: Chip, age_s: float) -> AbstractContextManager[None]:
-        """The context in which a chip's network runs as the timetable repairs it at an age (s)."""
+        """Context in which a chip's network runs with the timetable's repair at an age (s)."""
         state = self.timetable.at(age_s).state
         if state is None:
             return nullcontext()
@@ -49,15 +49,15 @@ class PlannedRepair:
 
 
 def settings_of(method: Compensation) -> dict[str, Any]:
-    """A repair's settings as plain types, from which :func:`method_from` makes it again.
+    """A repair's settings as plain types, from which :func:`method_from` builds it again.
 
     Raises:
-        UserError: a bundle can't keep it: it is no dataclass, has a setting of another type, or is not built again by
-            its settings.
+        UserError: a bundle can't store it: it is not a dataclass, has a setting of another type, or can't be rebuilt
+            from its settings.
     """
     name = name_in_files(type(method))
     if not is_dataclass(method):
-        raise UserError(f"repair '{name}' is no dataclass, so that a bundle can't keep its settings.")
+        raise UserError(f"repair '{name}' is not a dataclass, so a bundle can't store its settings.")
     found = {
         one.name: _plain(getattr(method, one.name), f"setting {one.name} of repair '{name}'")
         for one in fields(method)
@@ -66,29 +66,29 @@ def settings_of(method: Compensation) -> dict[str, Any]:
     try:
         again = method_from(type(method), found)
     except (TypeError, ValueError) as error:
-        raise UserError(f"repair '{name}' is not built again by its own settings: {error}") from None
+        raise UserError(f"repair '{name}' can't be rebuilt from its own settings: {error}") from None
     if again != method:
-        raise UserError(f"repair '{name}' built again by its settings is another: does it change them, or keep more?")
+        raise UserError(f"repair '{name}' differs when rebuilt from its settings: does it change or extend them?")
     return found
 
 
 def method_from(kind: type[Compensation], settings: Mapping[str, Any]) -> Any:
-    """A repair, or a part of its settings that is a dataclass, from what :func:`settings_of` gave."""
+    """Builds a repair, or a setting that is a dataclass, from the output of :func:`settings_of`."""
     kinds = get_type_hints(kind)
     values = {}
     for key, value in settings.items():
         if is_dataclass(inner := kinds.get(key)) and isinstance(value, Mapping):
             values[key] = method_from(inner, value)  # type: ignore[arg-type]
         else:
-            values[key] = typed(value, kinds[key], key) if key in kinds else value  # an unknown one is the class's
+            values[key] = typed(value, kinds[key], key) if key in kinds else value  # the class refuses unknown ones
     return kind(**values)
 
 
 def stored_repair(prefix: str, repair: PlannedRepair, model: nn.Module, stored: dict[str, Tensor]) -> dict[str, Any]:
-    """A repair's entry of the manifest; its values are put into ``stored``, under keys that begin with ``prefix``.
+    """A repair's entry in the manifest; its values are added to ``stored``, under keys that begin with ``prefix``.
 
     Raises:
-        UserError: a value is not finite in half precision, in which it would be kept; see :func:`settings_of`.
+        UserError: a value is not finite in half precision; see also :func:`settings_of`.
     """
     method = repair.method
     for name, tensor in method.shared(model).items():
@@ -104,7 +104,9 @@ def stored_repair(prefix: str, repair: PlannedRepair, model: nn.Module, stored: 
                 stored[key] = value.half().cpu()
                 if not stored[key][value.isfinite().cpu()].isfinite().all():
                     most = value[value.isfinite()].abs().max()
-                    raise UserError(f"{method.name}: '{name}' reaches {most:.3g}, which half precision can't keep.")
+                    raise UserError(
+                        f"{method.name}: '{name}' reaches {most:.3g}, which half precision can't represent."
+                    )
             else:
                 whole, scale = codes(value.cpu(), method.bits)
                 stored |= {f"{key}/codes": whole, f"{key}/scale": scale.half()}
@@ -123,11 +125,11 @@ def stored_repair(prefix: str, repair: PlannedRepair, model: nn.Module, stored: 
 
 
 def read_repair(entry: dict[str, Any], stored: Mapping[str, Tensor]) -> PlannedRepair:
-    """What :func:`stored_repair` gave.
+    """Reads an entry of :func:`stored_repair`.
 
     Raises:
         UserError: the method is unknown, or its module was not imported yet.
-        ValueError: it is none that is fitted offline.
+        ValueError: the method is not fitted offline.
     """
     kind = method_named(entry["method"])
     if not issubclass(kind, OfflineCompensation):
@@ -159,7 +161,7 @@ def _read_state(prefix: str, method: OfflineCompensation, stored: Mapping[str, T
 
 
 def for_json(value: Any) -> Any:
-    """Plain values without those that JSON lacks: NaN is null, infinities are the texts ``inf`` and ``-inf``."""
+    """Replaces values that JSON lacks: NaN becomes null, infinities become the texts ``inf`` and ``-inf``."""
     if isinstance(value, Mapping):
         return {key: for_json(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
@@ -170,7 +172,7 @@ def for_json(value: Any) -> Any:
 
 
 def number_of(value: Any) -> float:
-    """A number that :func:`for_json` may have written otherwise."""
+    """A number from JSON, with the replacements of :func:`for_json` undone."""
     return math.nan if value is None else float(value)
 
 
@@ -183,4 +185,4 @@ def _plain(value: Any, what: str) -> Any:
         return {str(key): _plain(one, what) for key, one in value.items()}
     if is_dataclass(value):
         return {one.name: _plain(getattr(value, one.name), what) for one in fields(value) if one.init}
-    raise UserError(f"{what} is of the type {type(value).__name__}, which a bundle can't keep: numbers and texts.")
+    raise UserError(f"{what} is of the type {type(value).__name__}, which a bundle can't store: use numbers and texts.")

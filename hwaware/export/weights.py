@@ -1,8 +1,8 @@
-"""The two files of a result, and reading any file of weights for what it is.
+"""The two files of a result, and reading of any weight file.
 
-``*.ckpt`` resumes a run: latent weights, optimiser, hardware configuration. ``model.safetensors`` is the result:
-*effective* weights under the network's own keys, which plain timm loads; its header says what hardware they are for.
-Adapters are merged into them, and lie in ``adapters.safetensors`` for whoever puts the rest into cells.
+``*.ckpt`` resumes a run: latent weights, optimiser, hardware. ``model.safetensors`` is the result: *effective* weights
+under the network's own keys, which plain timm can load; its header names their hardware. Adapters are merged into these
+weights, and also stored in ``adapters.safetensors``, which is needed to put only the other weights into cells.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _HEADER_KEY = "hwaware"
 
 
 def save_weights(task: HardwareAwareTask, path: str | Path) -> Path:
-    """Writes the task's effective weights (:func:`write_weights`), and returns the path."""
+    """Writes the task's effective weights (:func:`write_weights`); returns the path."""
     path, network, ranges = Path(path), task.network, Measured.of(task.network).ranges
     about: dict[str, Any] = {"ranges": dict(ranges)} if ranges else {}
     if task.preprocessing:
@@ -51,11 +51,11 @@ def write_weights(
     hardware: dict[str, Any] | None,
     about: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Writes effective weights as safetensors, all or nothing, and returns the path.
+    """Writes effective weights as safetensors, atomically; returns the path.
 
-    Header metadata ``hwaware`` is JSON: network, hardware (of each layer; null for a digital network), versions, and
-    ``about``: the ranges of the layers' converters, which adapters the weights hold, and how images were prepared where
-    that is not as timm's entry for the network has it; what there is of these.
+    The header metadata ``hwaware`` is JSON: network, hardware (of each layer; null for a digital network), versions,
+    and ``about``: the ranges of converters, the merged adapters, and the preprocessing of images if it differs from
+    timm's entry for the network, as far as they exist.
     """
     from safetensors.torch import save
 
@@ -63,7 +63,9 @@ def write_weights(
     versions = {package: version(package) for package in ("hwaware", "torch", "timm", "transformers")}
     header = {"network": network, "hardware": hardware, "versions": versions}
     header |= about or {}
-    state = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}  # safetensors refuses ties
+    state = {
+        key: value.detach().cpu().contiguous().clone() for key, value in state.items()
+    }  # safetensors refuses tied tensors
     data = save(state, {"format": "pt", _HEADER_KEY: json.dumps(header, sort_keys=True)})
     with replacing(path) as file:
         file.write(data)
@@ -71,14 +73,14 @@ def write_weights(
 
 
 def read_header(path: str | Path) -> dict[str, Any] | None:
-    """The header that :func:`save_weights` wrote; None for weights from elsewhere.
+    """Reads the header of :func:`save_weights`; None for other weight files.
 
     Raises:
-        UserError: the file is missing, cut short, or no safetensors file in spite of its name.
+        UserError: the file is missing, cut short, or not a safetensors file despite its name.
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"there is no weights file '{path}'. {nearest_path(path)}".rstrip())
+        raise UserError(f"there is no weight file '{path}'. {nearest_path(path)}".rstrip())
     if path.suffix != ".safetensors":
         return None
     from safetensors import SafetensorError, safe_open
@@ -103,7 +105,7 @@ def read_header(path: str | Path) -> dict[str, Any] | None:
 
 
 def hardware_of(path: str | Path) -> dict[str, Any] | None:
-    """The hardware that a file's weights were finetuned for, as :func:`write_weights` has it; None for none.
+    """The hardware that a file's weights were finetuned for, in the form of :func:`write_weights`; None for none.
 
     Raises:
         UserError: see :func:`load_weights`.
@@ -115,32 +117,32 @@ def hardware_of(path: str | Path) -> dict[str, Any] | None:
 
 
 def finetuned_for(path: str | Path) -> Placement | None:
-    """The placement that a file's weights were finetuned for; None for none, and for a law that is not known here."""
+    """The placement that a file's weights were finetuned for; None for none, and for a law that is unknown here."""
     plain = hardware_of(path)
     try:
         return placement_from_plain(plain) if plain else None
-    except UserError:  # a law of one's own whose module is not imported: weights are loaded without it all the same
+    except UserError:  # a custom law whose module is not imported; the weights can be loaded without it
         return None
 
 
 def load_weights(task: HardwareAwareTask, path: str | Path) -> tuple[str, nn.Module]:
-    """The digital network with the weights of any file: a run's ``.ckpt``, its ``model.safetensors``, plain weights,
-    or another trainer's checkpoint.
+    """Loads the weights of any file into the digital network: a run's ``.ckpt`` or ``model.safetensors``, plain
+    weights, or another trainer's checkpoint.
 
-    A folder and ``hf-hub:USER/NAME`` stand for their ``model.safetensors``.
+    A folder or ``hf-hub:USER/NAME`` stands for its ``model.safetensors``.
 
     Returns:
-        ``finetuned`` for weights trained for hardware, else ``base``; and the network, with effective weights.
+        ``finetuned`` for weights trained for hardware, otherwise ``base``; and the network with effective weights.
 
     Raises:
-        UserError: the file is missing, damaged, unsafe to load, or of another network.
+        UserError: the file is missing, damaged, unsafe to load, or belongs to another network.
     """
     if (checkpoint := _of_a_run(path)) is not None:
         return _load_checkpoint(task, path, checkpoint)
     path = weights_file(path)
     header = read_header(path)
     if header is not None and header["network"] != task.network_name:
-        raise UserError(f"'{path}' holds weights of {header['network']}, the recipe's network is {task.network_name}.")
+        raise UserError(f"'{path}' has weights of {header['network']}; the recipe's network is {task.network_name}.")
     network = task.build_network(str(path))
     if header is not None and header["adapters"]:
         read_adapters(network, path.with_name(ADAPTERS), header["adapters"])
@@ -148,7 +150,7 @@ def load_weights(task: HardwareAwareTask, path: str | Path) -> tuple[str, nn.Mod
     return ("finetuned" if header is not None and header["hardware"] else "base"), network
 
 
-#: What a checkpoint of a run has, and what it needs beside to go on from.
+#: Parts of a run's checkpoint, and the further parts that are needed to resume.
 _PARTS = {"state_dict": dict, CHECKPOINT_KEY: dict}
 _TO_RESUME: dict[str, Any] = {
     **{"loops": dict, "optimizer_states": list, "lr_schedulers": list, "epoch": int, "global_step": int},
@@ -157,14 +159,14 @@ _TO_RESUME: dict[str, Any] = {
 
 
 def read_checkpoint(path: str | Path, to_resume: bool = False) -> dict[str, Any]:
-    """A run's ``.ckpt``, loaded without running code from it.
+    """Reads a run's ``.ckpt`` without executing code from it.
 
     Args:
-        path: of the file.
-        to_resume: whether it has to hold all that a run goes on from, not only the network.
+        path: path of the file.
+        to_resume: whether it must contain everything for resuming the run, not only the network.
 
     Raises:
-        UserError: the file is missing, damaged, unsafe to load, no checkpoint of a run, or lacks a part.
+        UserError: the file is missing, damaged, unsafe to load, not a checkpoint of a run, or incomplete.
     """
     path = Path(path)
     if not path.is_file():
@@ -172,23 +174,23 @@ def read_checkpoint(path: str | Path, to_resume: bool = False) -> dict[str, Any]
     checkpoint = None if path.suffix == ".safetensors" else read_torch(path)  # some versions of torch read both
     if not isinstance(checkpoint, dict) or CHECKPOINT_KEY not in checkpoint:
         raise UserError(
-            f"'{path}' is no checkpoint of a run of this package, so that nothing can go on from it. Weights, also "
-            "those in another trainer's checkpoint, are given as --weights or --model.weights."
+            f"'{path}' is not the checkpoint of a run of this package, so no run can resume from it. Give weights, "
+            "also those in another trainer's checkpoint, as --weights or --model.weights."
         )
     for part, kind in (_PARTS | _TO_RESUME if to_resume else _PARTS).items():
         if not isinstance(checkpoint.get(part), kind):
-            use = ": a run can't go on from it; its weights can be given as --weights" if part in _TO_RESUME else ""
+            use = ": no run can resume from it; give its weights as --weights" if part in _TO_RESUME else ""
             raise UserError(f"checkpoint '{path}' has no '{part}'{use}.")
     if to_resume and not (checkpoint["optimizer_states"] and "fit_loop" in checkpoint["loops"]):
         raise UserError(f"checkpoint '{path}' has nothing in 'optimizer_states' or 'loops': a run can't go on from it.")
     saved = checkpoint[CHECKPOINT_KEY]
     if not {"network", "hardware", "retention_weight"} <= saved.keys():
-        raise UserError(f"checkpoint '{path}' does not say what it is of: was it edited?")
+        raise UserError(f"checkpoint '{path}' does not name its network: was it edited?")
     return checkpoint
 
 
 def preprocessing_of(path: str | Path) -> dict[str, Any]:
-    """How images were prepared for a file's weights, where that is not as timm's entry for the network has it."""
+    """The preprocessing of images for a file's weights, if it differs from timm's entry for the network."""
     if (checkpoint := _of_a_run(path)) is not None:
         return plain_config(checkpoint[CHECKPOINT_KEY].get("preprocessing", {}))
     header = read_header(weights_file(path))
@@ -196,7 +198,7 @@ def preprocessing_of(path: str | Path) -> dict[str, Any]:
 
 
 def _of_a_run(path: str | Path) -> dict[str, Any] | None:
-    """A run's ``.ckpt``; None for other files, another trainer's ``.ckpt`` among them."""
+    """Reads a run's ``.ckpt``; None for other files, also for another trainer's ``.ckpt``."""
     if Path(path).suffix != ".ckpt":
         return None
     if not Path(path).is_file():
@@ -208,10 +210,10 @@ def _of_a_run(path: str | Path) -> dict[str, Any] | None:
 def _load_checkpoint(task: HardwareAwareTask, path: str | Path, checkpoint: dict[str, Any]) -> tuple[str, nn.Module]:
     saved = checkpoint[CHECKPOINT_KEY]
     if saved["network"] != task.network_name:
-        raise UserError(f"'{path}' is a run of {saved['network']}, the recipe's network is {task.network_name}.")
+        raise UserError(f"'{path}' is a run of {saved['network']}; the recipe's network is {task.network_name}.")
     network = to_digital(copy.deepcopy(task.network))
     hardware = saved["hardware"]
-    if hardware:  # of the run, which need not be the recipe's: the latents mean something under that one only
+    if hardware:  # the run's, not the recipe's: latent weights need it
         convert(network, placement_from_plain(hardware), hardware["corrected"])
     prefix = "network."
     state = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}

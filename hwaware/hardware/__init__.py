@@ -1,4 +1,4 @@
-"""What holds a network: devices, encodings, crossbars, and which layer stands on which."""
+"""The hardware that holds a network: devices, encodings, crossbars, and the hardware of each layer."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -80,7 +80,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    # Lazily: results read the ages at another temperature here, without torch.
+    # Imported lazily, so that `hwaware.results` can use `temperature` without torch.
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'hwaware.hardware' has no attribute '{name}'")

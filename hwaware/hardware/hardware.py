@@ -1,4 +1,4 @@
-"""What one layer stands on: a device, the encoding of weights in its cells, and the crossbar of them."""
+"""The hardware of one layer: a device, the encoding of weights in its cells, and the crossbar."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from hwaware.hardware.encoding.parallel import remaining_std
 
 @dataclass(frozen=True, kw_only=True)
 class Hardware:
-    """Device, encoding and crossbar.
+    """Device, encoding and crossbar of one layer.
 
     Attributes:
         device: the physics of a cell.
         encoding: how cells hold a weight.
-        crossbar: how cells are arranged, and read.
+        crossbar: how cells are arranged and read.
 
     Raises:
-        UserError: the cell's curve is there twice, in its state and in the voltage; the device's window is too narrow
-            for the headroom, or its law is not for an age of mean targets; a weight's cells do not fit into an array.
+        UserError: the I-V curve is given twice (in the state and in the voltage); the device's window is too narrow for
+            the headroom; its law does not cover an age of the mean targets; the cells of a weight do not fit into an
+            array.
 
     Examples:
         >>> import hwaware, torch
@@ -44,8 +45,8 @@ class Hardware:
         converters = self.crossbar.converters
         if converters is not None and converters.input_kappa is not None and self.encoding.kappa is not None:
             raise UserError(
-                f"converters.input_kappa={converters.input_kappa} is the cell's curve, and the encoding has "
-                f"kappa={self.encoding.kappa} as well: set encoding.kappa linear."
+                f"converters.input_kappa={converters.input_kappa} is the cell's I-V curve, which the encoding has as "
+                f"kappa={self.encoding.kappa}: set encoding.kappa linear."
             )
         self.encoding.check_device(self.device)
         self.crossbar.check_encoding(self.encoding)
@@ -59,11 +60,11 @@ class Hardware:
         return self.encoding.decode(self.device, cells)
 
     def decode_cells(self, cells: Sequence[Tensor], reference: Sequence[Tensor] = ()) -> Tensor:
-        """Window positions from what all cells conduct (µS).
+        """Window positions from the conductances of all cells.
 
         Args:
-            cells: of one shape, parallel ones following one another.
-            reference: likewise those of the layer's reference cells, in their shape.
+            cells: conductances (µS) of one shape, parallel cells next to each other.
+            reference: conductances (µS) of the layer's reference cells, in their own shape.
         """
         read = self.encoding.merged(cells)
         if reference:
@@ -72,11 +73,14 @@ class Hardware:
         return self.decode(read)
 
     def digit_weights(self, cells: Sequence[Tensor], scale: Tensor) -> tuple[Tensor, Tensor]:
-        """What each digit but the most significant adds to weights, ``[digits - 1, *shape]``, and the shift of codes.
+        """Contributions to the weights of all digits but the most significant, and the shift of the codes.
 
         Args:
-            cells: conductances (µS) of each digit, parallel ones merged.
-            scale: of the weights, broadcastable to them.
+            cells: conductances (µS) of each digit, parallel cells merged.
+            scale: scale of the weights, broadcastable to them.
+
+        Returns:
+            The contributions ``[digits - 1, *shape]``, and the weight that all cells at the low end stand for.
         """
         low, high = self.encoding.window_us(self.device)
         unit = scale / self.encoding.range_fraction
@@ -86,10 +90,10 @@ class Hardware:
         return torch.stack(lower) if lower else unit.new_zeros(0, *cells[0].shape), of_nothing * unit
 
     def position_variance(self, cells: Sequence[Tensor], reference: Sequence[Tensor] = ()) -> Tensor:
-        """Variance of window positions from those of what all cells conduct (µS²), independent of each other.
+        """Variance of window positions from the variances (µS²) of all cells, which are independent.
 
         Args:
-            cells, reference: as those of :meth:`decode_cells`.
+            cells, reference: variances in the layout of :meth:`decode_cells`.
         """
         encoding = self.encoding
         shrink = remaining_std(encoding.parallel, encoding.combine) ** 2
@@ -102,12 +106,12 @@ class Hardware:
         return torch.stack([one * gain for one, gain in zip(each, gains, strict=True)]).sum(0)
 
     def reference_targets(self, weight: tuple[int, ...], groups: int, torch_device: torch.device) -> list[Tensor]:
-        """Target conductances (µS) of a layer's reference cells, one tensor for each of an array's reference columns.
+        """Target conductances (µS) of a layer's reference cells, one tensor for each reference column of an array.
 
         Args:
-            weight: the shape of the layer's weight.
-            groups: of a convolution; 1 otherwise.
-            torch_device: where to put them.
+            weight: shape of the layer's weight.
+            groups: groups of a convolution; 1 otherwise.
+            torch_device: torch device of the result.
         """
         if not self.encoding.layout.reference:
             return []
@@ -124,19 +128,19 @@ class Hardware:
         return self.crossbar.tiling(self.encoding, weight, groups)
 
     def n_cells(self, weight: tuple[int, ...], groups: int) -> int:
-        """Cells that hold a layer's weights of a shape, reference columns included."""
+        """Number of cells that hold weights of this shape, reference columns included."""
         return self.crossbar.n_cells(self.encoding, weight, groups)
 
     def with_parallel(self, parallel: int) -> Hardware:
-        """The same with so many cells in parallel."""
+        """A copy with ``parallel`` cells in parallel."""
         return replace(self, encoding=replace(self.encoding, parallel=parallel))
 
     def params(self) -> dict[str, Any]:
-        """Everything but the names of device and mapping, flat, as results have it in ``device_params``."""
+        """All settings but the names of device and mapping, flat, as in ``device_params`` of results."""
         return self.device.params() | self.encoding.params() | self.crossbar.params()
 
     def plain(self) -> dict[str, Any]:
-        """All of it as plain types, as files keep it; :func:`hwaware.hardware.hardware_from_plain` reads it."""
+        """All settings as plain types, as files store them; :func:`hwaware.hardware.hardware_from_plain` reads them."""
         return {
             "device": device_to_dict(self.device),
             "encoding": self.encoding.plain(),

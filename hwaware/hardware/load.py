@@ -1,4 +1,4 @@
-"""Hardware from a name and settings, and from what files keep of it."""
+"""Builds hardware from a device's name and settings, and from files."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _ENCODING = tuple(field.name for field in fields(Encoding))
 _FORMAT = tuple(field.name for kind in (Levels, Codes) for field in fields(kind))
 _CROSSBAR = tuple(field.name for field in fields(Crossbar))
 
-#: Words of recipes and device files, and what they stand for.
+#: Words in recipes and device files, and the values that they stand for.
 _WORDS: dict[str, tuple[str, Any]] = {"kappa": ("linear", None), "format": ("continuous", {})}
 
 
 def load_hardware(name: str, **settings: Any) -> Hardware:
-    """The hardware of a device's file, with what is to differ from it.
+    """Builds hardware from a device file and the settings that differ from it.
 
     Args:
-        name: of a device; see :func:`hwaware.load_device`.
-        settings: by the names that results use: any constant of the device (``temperature_c=85``), of the encoding
-            (``mapping="offset"``, ``scale="channel"``, ``kappa="linear"``, ``levels=15``), of the crossbar
-            (``columns=128``, ``converters=Converters(adc_bits=8)``).
+        name: name of a device; see :func:`hwaware.load_device`.
+        settings: settings by the names that results use: constants of the device (``temperature_c=85``), settings of
+            the encoding (``mapping="offset"``, ``scale="channel"``, ``kappa="linear"``, ``levels=15``) and of the
+            crossbar (``columns=128``, ``converters=Converters(adc_bits=8)``).
 
     Raises:
-        UserError: a name or a value is wrong.
+        UserError: a name is unknown or a value is out of range.
 
     Examples:
         >>> hardware = load_hardware("reram_cmo", mapping="offset", rows=256, g_max_us=60.0)
@@ -52,22 +52,22 @@ def build_hardware(
     crossbar: Crossbar,
     read: Callable[[str], DeviceFile] = read_device_file,
 ) -> Hardware:
-    """Hardware from a device's name and constants, and words of the encoding where it differs from the device file's.
+    """Builds hardware from a device, settings of the encoding that differ from the device file's, and a crossbar.
 
     Args:
-        device: its ``name``, and constants that differ from its file's.
-        words: of the encoding.
-        crossbar: that cells are arranged in.
-        read: gives the file of a name.
+        device: the device's ``name``, and constants that differ from its file.
+        words: settings of the encoding.
+        crossbar: the crossbar.
+        read: reads the device file of a name.
 
     Raises:
-        UserError: a name or a value is wrong.
+        UserError: a name is unknown or a value is out of range.
     """
     constants = dict(device)
     file = read(constants.pop("name"))
     for key in constants:
         if key in (*_ENCODING, *_FORMAT, *_CROSSBAR):
-            raise UserError(f"'{key}' is no constant of a device: give it as {_place(key)}.")
+            raise UserError(f"'{key}' is not a constant of a device: give it as {_place(key)}.")
     built = file.device(constants)
     if isinstance(words.get("format"), Mapping) and words["format"]:
         words = {**words, "format": _format_over(file.encoding.get("format"), words["format"])}
@@ -75,10 +75,10 @@ def build_hardware(
 
 
 def build_encoding(words: Mapping[str, Any]) -> Encoding:
-    """An encoding from the words of a recipe or a device file; of one's own mappings the module is imported.
+    """Builds an encoding from the settings of a recipe or a device file; imports the module of a custom mapping.
 
     Raises:
-        UserError: a word is unknown, or a value can't be.
+        UserError: a key is unknown, or a value is out of range.
     """
     words = dict(words)
     for key, (word, plain) in _WORDS.items():
@@ -91,17 +91,17 @@ def build_encoding(words: Mapping[str, Any]) -> Encoding:
 
 
 def hardware_from_plain(plain: Mapping[str, Any]) -> Hardware:
-    """What :meth:`Hardware.plain` gave.
+    """Builds hardware from the output of :meth:`Hardware.plain`.
 
     Raises:
-        UserError: a value is missing, unknown or out of range. Laws and mappings of one's own are known once their
-            module was imported, which this does not do, since a downloaded file may name any.
+        UserError: a value is missing, unknown or out of range. Custom laws and mappings must have been imported before.
+            This function never imports them, because a downloaded file could name any module.
     """
     _check_words(plain, Hardware, "hardware")
     _check_lacking(plain, [field.name for field in fields(Hardware)], "hardware")
     for part, value in plain.items():
         if not isinstance(value, Mapping):
-            raise UserError(f"hardware.{part}={value!r} is no table of keys and values.")
+            raise UserError(f"hardware.{part}={value!r} is not a table of keys and values.")
     array = dict(plain["crossbar"])
     if (converters := array.pop("converters", None)) is not None:
         converters = Converters(**_typed(converters, Converters, "the table converters"))
@@ -115,7 +115,7 @@ def hardware_from_plain(plain: Mapping[str, Any]) -> Hardware:
 
 
 def placement_from_plain(plain: Mapping[str, Any]) -> Placement:
-    """What :meth:`Placement.plain` gave; or what older files have, in which one flat device held all layers.
+    """Builds a placement from the output of :meth:`Placement.plain`, or from older files with one flat device.
 
     Raises:
         UserError: see :func:`hardware_from_plain`.
@@ -139,7 +139,7 @@ def placement_from_plain(plain: Mapping[str, Any]) -> Placement:
 
 
 def hardware_from_flat(values: Mapping[str, Any], converters: Converters | None = None) -> Hardware:
-    """Hardware from the device of older files, which held the encoding's words as well, and was flat."""
+    """Builds hardware from the flat device of older files, which also contains the encoding."""
     constants = dict(values)
     words = {key: constants.pop(key) for key in _ENCODING if key in constants}
     grid = {key: value for key in _FORMAT if (value := constants.pop(key, None)) is not None}
@@ -157,8 +157,8 @@ def _encoding(words: Mapping[str, Any]) -> Encoding:
 
 
 def _format_over(file: Any, words: Mapping[str, Any]) -> dict[str, Any]:
-    """Words of a format, and those of the device file's where it is of the same kind; None takes one away."""
-    # Levels of a cell and of a weight are two ways of giving one number.
+    """Settings of a format over those of the device file if both are of one kind; None removes a setting."""
+    # Levels of a cell and of a weight are two ways to state one number.
     kinds = [{"levels"}, {"cell_levels"}, {field.name for field in fields(Codes)}]
     of_file = file if isinstance(file, Mapping) else {}  # or the word 'continuous'
     kept = {key: value for key, value in of_file.items() if any({key, *words} <= kind for kind in kinds)}
@@ -166,14 +166,14 @@ def _format_over(file: Any, words: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _typed(words: Mapping[str, Any], cls: type, what: str) -> dict[str, Any]:
-    """Values as a class's fields have them; UserError for a word that it lacks, or for a value that can't be."""
+    """Converts values to the types of a class's fields; UserError for an unknown key or an invalid value."""
     _check_words(words, cls, what)
     kinds = get_type_hints(cls)
     return {key: typed(value, kinds[key], f"{key} of {what}") for key, value in words.items()}
 
 
 def _check_words(words: Mapping[str, Any], cls: type, what: str) -> None:
-    """Raises UserError for a word that is no field of a class."""
+    """Raises UserError for a key that is not a field of a class."""
     known = [field.name for field in fields(cls)]
     for word in words:
         if word not in known:

@@ -1,4 +1,4 @@
-"""Hardware as recipes spell it out: what differs from a device's file, and layer by layer."""
+"""Hardware options of recipes: settings that differ from a device file, for all layers or for some."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from hwaware.hardware.plan import PlanFile, read_plan
 
 @dataclass(frozen=True)
 class EncodingOptions:
-    """What is to differ from the encoding of the device's file; None: nothing.
+    """Settings of the encoding that differ from the device file; None: as in the file.
 
     Attributes:
         mapping: ``offset``, ``offset_reference``, ``differential``, ``differential_symmetric`` or ``bit_sliced``; or
-            the ``module.NAME`` of one's own.
-        scale: one weight scale per ``tensor`` or per output ``channel``; ``fixed`` for ``bit_sliced`` alone.
-        kappa: non-linearity κ of the cell's current; ``linear`` for none.
-        range_fraction: share r of the conductance window that weights use.
+            the ``module.NAME`` of a custom mapping.
+        scale: one weight scale per ``tensor`` or per output ``channel``; ``fixed`` only with ``bit_sliced``.
+        kappa: non-linearity κ of the cell's I-V curve; ``linear`` for none.
+        range_fraction: fraction r of the conductance window that weights use.
         format: ``{levels: 15}`` (an odd number of values of a weight), ``{cell_levels: 8}`` (of a cell: 15 of a weight
             in ``differential``), ``{bits: 8, slice_bits: 2}`` for ``bit_sliced``
             (with ``fraction_bits`` where the scale is ``fixed``), or ``continuous``.
-        headroom_us: below and above weights' conductances (µS), left free in the window for drift: ``[5, 2.5]``.
-        parallel: cells that stand for each cell of a weight.
-        combine: what they are read as, ``mean`` or ``median``.
-        mean_target_ages_s: ages (s) at which weights are expected to be read as they should, on average over them.
+        headroom_us: margins (µS) at the lower and upper end of the window that are left free for drift: ``[5, 2.5]``.
+        parallel: number of parallel cells for each cell of a weight.
+        combine: how parallel cells are read: as their ``mean`` or ``median``.
+        mean_target_ages_s: ages (s) over which the expected weight equals the wanted one on average.
     """
 
     mapping: str | None = None
@@ -51,23 +51,23 @@ class EncodingOptions:
     mean_target_ages_s: list[float] | None = None
 
     def words(self) -> dict[str, Any]:
-        """What is given."""
+        """The settings that are given."""
         return {one.name: value for one in fields(self) if (value := getattr(self, one.name)) is not None}
 
     def over(self, encoding: Encoding) -> Encoding:
-        """An encoding with what is given."""
+        """A copy of an encoding with the given settings."""
         return build_encoding(encoding.plain() | self.words())
 
 
 @dataclass(frozen=True)
 class CrossbarOptions:
-    """What is to differ from the usual crossbar, or from that of other layers; None: nothing.
+    """Settings of the crossbar that differ from the default, or from that of other layers; None: no difference.
 
     Attributes:
-        rows, columns: of an array, in cells.
-        converters: at its inputs and outputs, whose ranges are measured before training; ``exact`` for none.
-        wires: the resistance of an array's wires; ``ideal`` for none.
-        read_noise: when cells draw it, once for a ``reading`` of a chip or anew for each ``product``.
+        rows, columns: size of an array, in cells.
+        converters: DACs and ADCs, whose ranges are measured before training; ``exact`` for none.
+        wires: wire resistance of the arrays; ``ideal`` for none.
+        read_noise: when read noise is drawn: once for each ``reading`` of a chip, or for each ``product``.
     """
 
     rows: int | None = None
@@ -77,7 +77,7 @@ class CrossbarOptions:
     read_noise: Literal["reading", "product"] | None = None
 
     def over(self, crossbar: Crossbar) -> Crossbar:
-        """A crossbar with what is given."""
+        """A copy of a crossbar with the given settings."""
         given = {one.name: value for one in fields(self) if (value := getattr(self, one.name)) is not None}
         if self.converters == "exact":
             given["converters"] = None
@@ -88,14 +88,14 @@ class CrossbarOptions:
 
 @dataclass(frozen=True)
 class LayerOptions:
-    """What differs for some layers.
+    """Hardware settings of some layers.
 
     Attributes:
-        match: a shell pattern on module names (``blocks.*.attn.*``), or several; one that matches a module covers
-            everything inside it.
-        digital: keep them out of the cells.
+        match: one or several shell patterns on module names (``blocks.*.attn.*``); a pattern that matches a module
+            covers everything inside it.
+        digital: keep these layers digital.
         device: constants that differ; with a ``name``, another device.
-        encoding, crossbar: what differs.
+        encoding, crossbar: settings that differ.
     """
 
     match: str | list[str]
@@ -107,9 +107,9 @@ class LayerOptions:
     def __post_init__(self) -> None:
         others = [one for one in ("device", "encoding", "crossbar") if getattr(self, one) is not None]
         if self.digital and others:
-            raise UserError(f"hardware.layers: {self.match} is digital, and so has no {others[0]}: leave one out.")
+            raise UserError(f"hardware.layers: {self.match} is digital, so it has no {others[0]}: leave one out.")
         if not self.patterns or not all(self.patterns):
-            raise UserError("hardware.layers: match is empty; give a pattern on layers' names, such as 'blocks.*'.")
+            raise UserError("hardware.layers: match is empty; give a pattern on layer names, such as 'blocks.*'.")
 
     @property
     def patterns(self) -> tuple[str, ...]:
@@ -118,21 +118,21 @@ class LayerOptions:
 
 @dataclass(frozen=True)
 class KeepDigital:
-    """The most sensitive layers, which are left out of the cells.
+    """The most sensitive layers, which stay digital.
 
     Attributes:
-        ranking: ``sensitivity.csv`` of ``hwaware sensitivity``.
-        layers: how many.
+        ranking: path of ``sensitivity.csv`` from ``hwaware sensitivity``.
+        layers: how many layers stay digital.
     """
 
     ranking: str
     layers: int
 
     def names(self) -> tuple[str, ...]:
-        """The layers.
+        """Names of these layers.
 
         Raises:
-            UserError: there is no such file, it is no ranking, or it names fewer layers.
+            UserError: there is no such file, it is not a ranking, or it has fewer layers.
         """
         if not Path(self.ranking).is_file():
             hint = nearest_path(self.ranking) or "hwaware sensitivity writes it."
@@ -157,32 +157,35 @@ class KeepDigital:
                     "number."
                 )
             if not line["layer"]:
-                raise UserError(f"keep_digital.ranking: '{self.ranking}' line {number}: its layer is empty.")
+                raise UserError(f"keep_digital.ranking: '{self.ranking}' line {number}: the layer is empty.")
         if not 1 <= self.layers < len(lines):
-            raise UserError(f"keep_digital.layers={self.layers} must lie in [1, {len(lines) - 1}], of {len(lines)}.")
+            raise UserError(
+                f"keep_digital.layers={self.layers} must lie in [1, {len(lines) - 1}] for {len(lines)} layers."
+            )
         ranked = sorted(lines, key=lambda line: int(line["rank"]))
         return tuple(line["layer"] for line in ranked[: self.layers])
 
 
-#: What says it of single layers.
+#: Options that set the hardware of single layers.
 _OF_LAYERS = ("layers", "others_digital", "keep_digital", "plan")
 
 
 @dataclass(frozen=True)
 class HardwareOptions:
-    """What a network's layers stand on: a device by name, with what is to differ from its file.
+    """Hardware of a network's layers: a device by name, with the settings that differ from its file.
 
-    It is built once, when the recipe is read: a device file that changes later changes nothing.
+    The hardware is built once, when the recipe is read. Later changes of a device file have no effect.
 
     Attributes:
-        device: ``name`` (a preset such as ``reram_cmo``, the path of a device's YAML file, or the ``module.Class`` of a
-            device of one's own), and any constant of the device that is to differ (``temperature_c: 85``).
-        encoding: how weights are held by cells.
-        crossbar: how cells are arranged, and read.
-        layers: what differs for some layers; None: nothing, or in ``evaluation.hardware`` what the task has.
+        device: the ``name`` (a preset such as ``reram_cmo``, the path of a device's YAML file, or the ``module.Class``
+            of a custom device), and any constants that differ (``temperature_c: 85``).
+        encoding: how cells hold weights.
+        crossbar: how cells are arranged and read.
+        layers: settings of some layers; None: none, or in ``evaluation.hardware`` those of the task.
         others_digital: keep all layers digital that ``layers`` does not name.
-        keep_digital: the most sensitive layers, which stay digital.
-        plan: ``placement.yaml`` of ``hwaware plan``, which says what differs for which layers, in place of the above.
+        keep_digital: keep the most sensitive layers digital.
+        plan: path of ``placement.yaml`` from ``hwaware plan``, which sets the hardware of each layer instead of
+            ``layers``, ``others_digital`` and ``keep_digital``.
     """
 
     device: dict[str, Any]
@@ -193,11 +196,11 @@ class HardwareOptions:
     keep_digital: KeepDigital | None = None
     plan: str | None = None
 
-    _files: ClassVar[dict[str, Any]]  #: by their names; each object has its own
+    _files: ClassVar[dict[str, Any]]  #: by name; each object has its own
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_files", {})
-        object.__setattr__(self, "_placement", self._build())  # what is wrong is told before anything runs
+        object.__setattr__(self, "_placement", self._build())  # so that mistakes are reported before anything runs
 
     @property
     def placement(self) -> Placement:
@@ -205,14 +208,14 @@ class HardwareOptions:
         return self._placement  # type: ignore[attr-defined]
 
     def beside(self, task: HardwareOptions | None) -> Placement:
-        """The placement to judge a task's network on: what is said of layers, and the crossbar, may be the task's."""
+        """The placement for evaluating a task's network; settings of layers and the crossbar default to the task's."""
         if task is None:
             return self.placement
         crossbar = {one.name: getattr(self.crossbar, one.name) for one in fields(self.crossbar)}
         crossbar = {key: getattr(task.crossbar, key) if value is None else value for key, value in crossbar.items()}
         of_task = {key: getattr(task, key) for key in _OF_LAYERS}
         named = any(getattr(self, key) not in (None, False) for key in _OF_LAYERS)
-        beside = copy.copy(self)  # with the files as they were read
+        beside = copy.copy(self)  # keeps the files as they were read
         object.__setattr__(beside, "_files", {**task._files, **self._files})
         for key, value in {"crossbar": CrossbarOptions(**crossbar), **({} if named else of_task)}.items():
             object.__setattr__(beside, key, value)
@@ -229,9 +232,7 @@ class HardwareOptions:
     def _planned(self, default: Hardware) -> list[Rule]:
         for key in _OF_LAYERS[:-1]:
             if getattr(self, key) not in (None, False):
-                raise UserError(
-                    f"hardware.plan says which layer gets which cells, and so does hardware.{key}: drop one."
-                )
+                raise UserError(f"hardware.plan and hardware.{key} both set the hardware of layers: drop one.")
         assert self.plan is not None  # for the type checker
         plan = self._once(read_plan, self.plan)
         plan.check(default)
@@ -255,14 +256,14 @@ class HardwareOptions:
         return build_hardware(device, words, crossbar, partial(self._once, read_device_file))
 
     def _once(self, read: Callable[[str], Any], name: str) -> Any:
-        """What a file of devices or plans says, or said when it was first read for this hardware."""
+        """Contents of a device file or plan, as they were when first read for this hardware."""
         if name not in self._files:
             self._files[name] = read(name)
         return self._files[name]
 
 
 def _layer_options(words: Mapping[str, Any], plan: PlanFile) -> LayerOptions:
-    """What a plan's file says of some layers."""
+    """Options of some layers from a plan file."""
     parts: dict[str, Any] = {"encoding": EncodingOptions, "crossbar": _crossbar_options}
     try:
         return LayerOptions(**{key: parts[key](**value) if key in parts else value for key, value in words.items()})

@@ -1,4 +1,4 @@
-"""Which layer stands on which hardware."""
+"""The hardware of each layer."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from hwaware.hardware.hardware import Hardware
 
 @dataclass(frozen=True)
 class Rule:
-    """What stands under the layers that patterns match.
+    """The hardware of the layers that some patterns match.
 
     Attributes:
-        match: shell patterns on module names (``blocks.*.attn.*``); one that matches a module covers all inside it.
-        hardware: None keeps them digital.
-        given: what says so, for messages.
+        match: shell patterns on module names (``blocks.*.attn.*``); a pattern that matches a module covers everything
+            inside it.
+        hardware: the hardware of these layers; None keeps them digital.
+        given: the option that the rule comes from, for messages.
 
     Examples:
         >>> Rule(match=("head",), hardware=None).match
@@ -35,12 +36,12 @@ class Placement:
     """The hardware of each layer of a network.
 
     Attributes:
-        default: of layers that no rule names; None keeps them digital.
-        rules: of which two that name one layer must agree.
-        digital: patterns of layers that stay digital, whatever rules say.
+        default: hardware of the layers that no rule matches; None keeps them digital.
+        rules: hardware of other layers; two rules that match the same layer must agree.
+        digital: patterns of layers that stay digital, whatever the rules say.
 
     Raises:
-        UserError: nothing is in cells.
+        UserError: all layers are digital.
 
     Examples:
         >>> import hwaware, torch
@@ -58,7 +59,7 @@ class Placement:
     def __post_init__(self) -> None:
         if not self.every:
             raise UserError(
-                "no layer is in cells: all of hardware.layers are digital, and so are all others (others_digital)."
+                "no layer is analog: all of hardware.layers are digital, and so are all others (others_digital)."
             )
 
     @property
@@ -81,7 +82,7 @@ class Placement:
                     if name in named_by and found[name] != rule.hardware:
                         raise UserError(
                             f"{rule.given}: layer '{name}' is matched by '{named_by[name]}' and by '{pattern}', "
-                            "which say different things of it: narrow one of the patterns."
+                            "which set different hardware: narrow one of the patterns."
                         )
                     found[name], named_by[name] = rule.hardware, pattern
         for pattern in self.digital:
@@ -89,7 +90,7 @@ class Placement:
         return found
 
     def plain(self) -> dict[str, Any]:
-        """All of it as plain types, as files keep it; :func:`hwaware.hardware.placement_from_plain` reads it."""
+        """The placement as plain types, as files store it; :func:`hwaware.hardware.placement_from_plain` reads it."""
 
         def of(hardware: Hardware | None) -> dict[str, Any] | None:
             return None if hardware is None else hardware.plain()
@@ -99,15 +100,15 @@ class Placement:
 
 
 def matches(pattern: str, names: Iterable[str], given: str = "hardware.layers") -> list[str]:
-    """The modules that a pattern covers; the exact name of a module is no pattern, even with brackets in it.
+    """The modules that a pattern covers. The exact name of a module matches itself, even if it contains brackets.
 
     Args:
-        pattern: of shells, on modules' names.
-        names: of all modules.
-        given: the key that has the pattern, for the message.
+        pattern: shell pattern on module names.
+        names: names of all modules.
+        given: the option that has the pattern, for the message.
 
     Raises:
-        UserError: there is none.
+        UserError: the pattern matches nothing.
     """
     names = list(names)
     hits = [name for name in names if pattern in ancestry(name)]
@@ -119,6 +120,6 @@ def matches(pattern: str, names: Iterable[str], given: str = "hardware.layers") 
 
 
 def ancestry(name: str) -> Iterator[str]:
-    """A module's name after those of all modules that it lies in."""
+    """The names of all modules that contain a module, outermost first, then its own."""
     parts = name.split(".")
     return (".".join(parts[:depth]) for depth in range(1, len(parts) + 1))

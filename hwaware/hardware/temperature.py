@@ -1,7 +1,7 @@
-"""Ages at another temperature: an Arrhenius factor turns them into ages at the temperature that laws are stated for.
+"""Ages at another temperature, converted by an Arrhenius factor to the temperature that the laws are stated for.
 
-``t_eq = t·exp(E_a/k_B·(1/T_ref - 1/T))``, T in kelvin: how retention is told from bakes (JEDEC JESD22-A117). Plain
-numbers, without torch: results ask too.
+``t_eq = t·exp(E_a/k_B·(1/T_ref - 1/T))`` with T in kelvin, as in retention bakes (JEDEC JESD22-A117). Plain numbers
+without torch, because ``hwaware.results`` uses this module.
 """
 
 from __future__ import annotations
@@ -11,20 +11,24 @@ from collections.abc import Sequence
 
 from hwaware.errors import UserError
 
-#: What the retention laws' constants are taken to hold for. Their sources measured at room temperature.
+#: Reference temperature of the retention laws. Their sources measured at room temperature.
 REFERENCE_TEMPERATURE_C = 25.0
 
 _BOLTZMANN_EV_PER_K = 8.617333262e-5
 _ZERO_C_IN_K = 273.15
 
-_LARGEST = 1e12  # further off, an age of a second is one of tens of thousands of years
+_LARGEST = 1e12  # with a larger factor, one second equals tens of thousands of years
 
 
 def acceleration(temperature_c: float | None, activation_energy_ev: float | None) -> float:
-    """How many times as fast as at the reference temperature cells age; 1 where no temperature is given.
+    """Acceleration of ageing relative to the reference temperature; 1 if no temperature is given.
+
+    Args:
+        temperature_c: temperature (°C).
+        activation_energy_ev: activation energy (eV).
 
     Raises:
-        UserError: only one of the two is given, or one can't be.
+        UserError: only one of the two is given, or a value is out of range.
     """
     if temperature_c is None and activation_energy_ev is None:
         return 1.0
@@ -41,7 +45,7 @@ def acceleration(temperature_c: float | None, activation_energy_ev: float | None
     if abs(exponent) > math.log(_LARGEST):
         raise UserError(
             f"temperature_c={temperature_c} with activation_energy_ev={activation_energy_ev}: "
-            f"ages would be off by more than a factor of {_LARGEST:g}."
+            f"ageing would be accelerated or slowed by more than a factor of {_LARGEST:g}."
         )
     return math.exp(exponent)
 
@@ -52,11 +56,11 @@ def is_extrapolated(
     temperature_c: float | None = None,
     activation_energy_ev: float | None = None,
 ) -> bool:
-    """Whether no cell was read at so great an age, or at so small a one above 0, for a law's constants.
+    """Whether an age lies outside the ages at which a law's constants were measured.
 
     Args:
-        age_s: of the chip (s), at its temperature.
-        measured_s: first and last age above 0 (s) at which cells were read; None: not stated, and so False.
+        age_s: age of the chip (s), at its temperature.
+        measured_s: first and last measured age above 0 (s); None: not stated, which gives False.
         temperature_c, activation_energy_ev: see :func:`acceleration`.
     """
     if age_s == 0 or measured_s is None:

@@ -1,4 +1,4 @@
-"""Build a classifier by name, with weights from the hub or from a local file."""
+"""Builds a classifier by name, with weights from the hub or from a local file."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ def build_model(
     new_head: bool = False,
     **kwargs: Any,
 ) -> nn.Module:
-    """Any timm classifier, in float32.
+    """Builds any timm classifier, in float32.
 
     Args:
         name: timm's name, with or without the tag of its weights (``resnet18.tv_in1k``); ``resnet20_cifar`` and the
-            other networks of this package are registered there too.
-        weights: a local ``.safetensors`` or ``.pth`` file, a trainer's checkpoint, or what has a ``model.safetensors``
-            (a folder, ``hf-hub:USER/NAME``), whose tensors must fit; takes precedence over ``pretrained``. Half
-            precision is upcast.
-        weights_key: which of a checkpoint's tables to take; see :func:`~hwaware.models.weight_files.read_weights`.
-        new_head: where ``weights`` has another number of classes than ``num_classes``, leave the head as it is born
-            rather than refuse.
-        pretrained: take the weights that timm names on the hub. With another ``num_classes`` the head is new.
-        num_classes: outputs of the classifier (None: the network's own number).
+            other networks of this package are registered in timm too.
+        weights: a local ``.safetensors`` or ``.pth`` file, a trainer's checkpoint, or a folder or hub repository
+            (``hf-hub:USER/NAME``) with a ``model.safetensors``. Its tensors must fit. It takes precedence over
+            ``pretrained``. Half precision is upcast.
+        weights_key: which table of a checkpoint to load; see :func:`~hwaware.models.weight_files.read_weights`.
+        new_head: if ``weights`` has another number of classes than ``num_classes``, keep a newly initialised head
+            instead of raising an error.
+        pretrained: load timm's weights from the hub. With another ``num_classes`` the head is new.
+        num_classes: number of classes; None: the network's own number.
         kwargs: further arguments of the network's constructor.
 
     Raises:
-        UserError: unknown name; weights that are missing, unreadable, unsafe, of another network, or not finite; hub
-            weights without a network; arguments which the network does not take.
+        UserError: the name is unknown; weights are missing, unreadable, unsafe, of another network, or not finite; the
+            hub can't be reached; the network does not take an argument.
     """
     if num_classes is not None and not 1 <= num_classes <= MAX_CLASSES:
         raise UserError(f"num_classes={num_classes} must lie in [1, {MAX_CLASSES:,}].")
@@ -67,15 +67,15 @@ def build_model(
                 model = timm.create_model(name, pretrained=False, **kwargs)
     except UserError:
         raise
-    except Exception as error:  # of values that make no network, timm raises anything
+    except Exception as error:  # timm raises many kinds of errors for invalid values
         if not made_with and name.startswith(_SOMEWHERE):
             raise UserError(f"cannot get the network '{name}': {_first_line(error)}") from None
-        if not made_with:  # it is no fault of the user's
+        if not made_with:  # not a mistake of the user
             raise
         raise UserError(_refused(name, made_with, error)) from error
     if not hasattr(model, "num_classes"):
-        raise UserError(f"{name} is no classifier: the network has no attribute num_classes.")
-    model.made_with = made_with  # type: ignore[assignment]  # a plain attribute, as head_is_new
+        raise UserError(f"{name} is not a classifier: the network has no attribute num_classes.")
+    model.made_with = made_with  # type: ignore[assignment]  # a plain attribute, like head_is_new
     if pretrained and weights is None:
         return model
     if weights is not None:
@@ -86,11 +86,11 @@ def build_model(
 def load_weights(
     model: nn.Module, file: str | Path, name: str = "the network", new_head: bool = False, key: str | None = None
 ) -> None:
-    """Copy the tensors of ``file`` into ``model``; all must be there, fit in shape, and be finite.
+    """Copies the tensors of ``file`` into ``model``; all must be present, fit in shape and be finite.
 
-    One prefix that is common to all keys is taken off where they fit then, as of other trainers' checkpoints. Tensors
-    that timm would rename or resample for its network, for another input size, are. With ``new_head`` a classifier of
-    another size keeps what it has. Warnings say so.
+    A prefix common to all keys, as in other trainers' checkpoints, is removed if the keys fit then. Tensors are
+    renamed, or resampled to another input size, as timm does for the network. With ``new_head``, a head of another size
+    keeps its initialisation. Warnings tell of each of these.
 
     Raises:
         UserError: see :func:`build_model`.
@@ -102,19 +102,19 @@ def load_weights(
         state = adapted_by_timm(model, state) or state
         left = (new_head and _leave_head(model, state)) or left
         if misfit(model, state) is not None:
-            raise UserError(f"{file} does not hold weights of {name}: {reason}")
-        rank_zero_warn(f"{file} is adapted to {name} as timm does it: tensors are renamed, or resampled to its size.")
+            raise UserError(f"{file} does not contain the weights of {name}: {reason}")
+        rank_zero_warn(f"{file} is adapted to {name} by timm: tensors are renamed, or resampled to its input size.")
     for tensor_name, tensor in state.items():
         _check_finite(tensor_name, tensor, str(file))
     model.head_is_new = bool(left)  # type: ignore[assignment]  # a plain attribute; torch's types know modules only
     if left:
-        rank_zero_warn(f"{file} is for another number of classes: {name} starts with a new, untrained head")
-    # not strict only because of the batch counters; everything else was compared above
+        rank_zero_warn(f"{file} has another number of classes: {name} starts with a new, untrained head")
+    # Not strict only because of the batch counters; all other keys were compared above.
     model.load_state_dict(state, strict=False)
 
 
 def _refused(name: str, kwargs: Mapping[str, Any], error: Exception) -> str:
-    """Why a network was not made with its arguments, in words."""
+    """Why a network could not be built with its arguments, in words."""
     unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
     if unknown is None:
         given = ", ".join(f"{key}={value}" for key, value in kwargs.items()) or "its own"
@@ -123,7 +123,7 @@ def _refused(name: str, kwargs: Mapping[str, Any], error: Exception) -> str:
     where: dict[str, Any] = {}
     if timm.is_model(base := name.partition(".")[0]):
         where = timm.models.model_entrypoint(base).__globals__
-    for one in where.values():  # networks of the file, one of which it is
+    for one in where.values():  # the networks of the file, one of which is meant
         if isinstance(one, type) and issubclass(one, nn.Module) and one.__module__ == where["__name__"]:
             known |= set(inspect.signature(one).parameters)
     hint = nearest(unknown[1], known - {unknown[1]}) if str(error).partition(".")[0] in where else ""
@@ -131,7 +131,7 @@ def _refused(name: str, kwargs: Mapping[str, Any], error: Exception) -> str:
 
 
 def _adapt_channels(model: Any, state: dict[str, Tensor], file: str) -> None:
-    """Makes weights of coloured images those of a network of other channels, as timm does with its own."""
+    """Adapts weights for RGB images to a network with another number of channels, as timm does with its own."""
     first = (getattr(model, "pretrained_cfg", None) or {}).get("first_conv")
     key, own = f"{first}.weight", model.state_dict()
     if not isinstance(first, str) or key not in state or key not in own or own[key].ndim != 4:
@@ -144,9 +144,9 @@ def _adapt_channels(model: Any, state: dict[str, Tensor], file: str) -> None:
 
 
 def _leave_head(model: Any, state: dict[str, Tensor]) -> bool:
-    """Puts the network's own head into ``state`` where the file's is of another size; whether it did."""
+    """Replaces the head in ``state`` by the network's own if its size differs; returns whether it did."""
     own = model.state_dict()
-    named = model.pretrained_cfg.get("classifier") or ()  # several where there are two, as in distilled DeiT
+    named = model.pretrained_cfg.get("classifier") or ()  # several if there are two heads, as in distilled DeiT
     prefixes = tuple(f"{head}." for head in ([named] if isinstance(named, str) else named))
     other = [k for k in own if k.startswith(prefixes) and k in state and state[k].shape != own[k].shape]
     if other:
@@ -164,7 +164,7 @@ def _check_name(name: str, pretrained: bool) -> None:
     if tag and tag not in tags:
         raise UserError(f"{base} has no weights called '{tag}'. {nearest(tag, tags)}".rstrip())
     if pretrained and not timm.models.is_model_pretrained(base) and not tags:
-        raise UserError(f"there are no weights to download for '{name}'; give a local file: --model.weights FILE")
+        raise UserError(f"there are no weights to download for '{name}': give a local file, --model.weights FILE")
 
 
 def _from_hub(name: str, **kwargs: Any) -> nn.Module:

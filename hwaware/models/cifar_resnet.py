@@ -105,14 +105,14 @@ class CifarResNet(nn.Module):
 
 
 def cifar_cfg(**own: Any) -> dict[str, Any]:
-    """What timm is told of a network for CIFAR-10; ``own``: names of its first and last layer, size before pooling."""
+    """timm's configuration of a network for CIFAR-10; ``own``: names of first and last layer, size before pooling."""
     return dict(
         url="",  # nothing to download: weights come from a file
         num_classes=10,
         input_size=(3, 32, 32),
         crop_pct=1.0,
         interpolation="bicubic",
-        # the public CIFAR-10 checkpoints were trained with ImageNet's constants
+        # The public CIFAR-10 checkpoints were trained with ImageNet's mean and standard deviation.
         mean=IMAGENET_DEFAULT_MEAN,
         std=IMAGENET_DEFAULT_STD,
         **own,

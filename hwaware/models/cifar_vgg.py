@@ -1,7 +1,7 @@
-"""VGG-16 (Simonyan & Zisserman, arXiv 1409.1556, configuration D) for 32×32 images, for timm: with batch norm.
+"""VGG-16 with batch norm (Simonyan & Zisserman, arXiv 1409.1556, configuration D) for 32×32 images, for timm.
 
-Five poolings leave one position, so that the classifier's three linear layers are as wide as the last convolution:
-15.3 M parameters, as many as Charan et al. (10.1109/JXCDC.2020.2987605) state.
+Five pooling layers leave one position, so the three linear layers of the classifier are as wide as the last
+convolution: 15.3 M parameters, the number that Charan et al. (10.1109/JXCDC.2020.2987605) state.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hwaware.models.cifar_resnet import cifar_cfg
 
-#: Convolutions of each stage, and its channels as multiples of the first one's.
+#: Number of convolutions of each stage, and its channels as a multiple of the first stage's.
 _STAGES = ((2, 1), (2, 2), (3, 4), (3, 8), (3, 8))
 
 
@@ -57,7 +57,7 @@ class CifarVgg(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Images (N, in_chans, 32, 32) → feature map (N, 8·width, 1, 1)."""
-        return self.features(x.contiguous(memory_format=torch.channels_last))  # in which CPUs compute them faster
+        return self.features(x.contiguous(memory_format=torch.channels_last))  # faster on CPUs
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Feature map → logits (N, num_classes), or the features before the last layer with ``pre_logits``."""
@@ -80,5 +80,5 @@ def vgg16_cifar(pretrained: bool = False, **kwargs: Any) -> CifarVgg:
 
 @register_model
 def vgg16_cifar_narrow(pretrained: bool = False, **kwargs: Any) -> CifarVgg:
-    """The same with half of the channels, for machines without a GPU: 3.8 M weights."""
+    """VGG-16 with half the channels, for machines without a GPU: 3.8 M weights."""
     return build_model_with_cfg(CifarVgg, "vgg16_cifar_narrow", pretrained, **{"width": 32, **kwargs})

@@ -1,4 +1,4 @@
-"""Files of the Hugging Face hub, or of folders that look like its repositories."""
+"""Weight files from the Hugging Face hub, or from folders with the same layout."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from pathlib import Path
 from hwaware.errors import UserError, nearest_path
 from hwaware.system.offline import no_retries_without_network
 
-#: Before the name of a repository on the hub, as timm writes it: ``hf-hub:USER/NAME``, or ``…@REVISION``.
+#: Prefix of the name of a repository on the hub, as in timm: ``hf-hub:USER/NAME``, or ``…@REVISION``.
 HUB = "hf-hub:"
 
 WEIGHTS = "model.safetensors"
 
 
 def weights_file(source: str | Path) -> Path:
-    """The file that is meant: a path itself; of a folder, and of ``hf-hub:USER/NAME``, its ``model.safetensors``.
+    """The weight file of a source: the path itself, or ``model.safetensors`` of a folder or of ``hf-hub:USER/NAME``.
 
     Raises:
-        UserError: the folder or the repository has none, or the hub can't be reached.
+        UserError: the folder or repository has no such file, or the hub can't be reached.
     """
     text, path = str(source), Path(source)
     if not text:
@@ -32,7 +32,7 @@ def weights_file(source: str | Path) -> Path:
     try:
         with no_retries_without_network():
             return Path(hf_hub_download(repository, WEIGHTS, revision=revision or None))
-    except Exception as error:  # the hub's, the network's and its client's errors have no common base
+    except Exception as error:  # errors of the hub, the network and the client have no common base class
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
             f"cannot get {WEIGHTS} of '{text}': {reason}\nWithout a network, give a folder that has it."

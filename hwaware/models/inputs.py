@@ -1,4 +1,4 @@
-"""What a network takes images as, by timm's entry for its name and the arguments that it was made with."""
+"""The image preprocessing of a network, from timm's entry for its name and the arguments that it was built with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 from hwaware.errors import UserError
 
-#: Arguments of timm's that are said otherwise; a file is to be read by this package alone.
+#: Arguments of timm that have their own option here; only this package may read files.
 _ELSEWHERE = {
     "num_classes": "model.num_classes",
     "name": "model.name",
@@ -28,7 +28,7 @@ _ELSEWHERE = {
 
 
 def check_kwargs(kwargs: Mapping[str, Any]) -> None:
-    """Raises UserError for arguments of a network that have a key of their own."""
+    """Raises UserError for arguments of a network that have their own option."""
     for key, instead in _ELSEWHERE.items():
         if key in kwargs:
             raise UserError(f"model.kwargs.{key}: set {instead} instead.")
@@ -38,8 +38,8 @@ def data_config(network: nn.Module, kwargs: Mapping[str, Any]) -> dict[str, Any]
     """The preprocessing that the network was trained with: input size, mean, std, crop, interpolation.
 
     Args:
-        network: timm's.
-        kwargs: that it was made with, of which ``in_chans`` and ``img_size`` change the entry's input size.
+        network: a timm network.
+        kwargs: the arguments that it was built with; ``in_chans`` and ``img_size`` change the input size.
     """
     config = resolve_model_data_config(network)
     channels, *size = config["input_size"]
@@ -49,7 +49,7 @@ def data_config(network: nn.Module, kwargs: Mapping[str, Any]) -> dict[str, Any]
 
 
 def plain_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a data config says of images, as plain types; nothing else is taken from one that a file has."""
+    """The image settings of a data config, as plain types; all other entries of a file are ignored."""
     return {
         **{key: list(config[key]) for key in ("input_size", "mean", "std") if key in config},
         **{key: config[key] for key in ("crop_pct", "interpolation") if key in config},

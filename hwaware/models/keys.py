@@ -1,4 +1,4 @@
-"""Whether a file's tensors are a network's, by name and shape; and the names that other trainers give them."""
+"""Matches the tensors of a file to a network by name and shape, also under the names of other trainers."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import timm
 from torch import Tensor, nn
 
-#: What networks of timm rename and resample tensors by.
+#: The function by which timm networks rename and resample tensors.
 _FILTERS = ("checkpoint_filter_fn", "_filter_fn", "pretrained_filter_fn")
 
 
 def misfit(model: nn.Module, state: Mapping[str, Tensor]) -> str | None:
-    """What hinders tensors to be a network's; None: nothing."""
+    """Why tensors do not fit a network; None: they fit."""
     own = model.state_dict()
     missing = [key for key in _needed(own) if key not in state]
     unexpected = [key for key in state if key not in own]
@@ -33,10 +33,10 @@ def misfit(model: nn.Module, state: Mapping[str, Tensor]) -> str | None:
 
 
 def with_own_keys(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors without the prefix that the network's keys have in a file (``model.``, ``module.``), where it has all.
+    """Removes the prefix (``model.``, ``module.``) that all of the network's keys have in a file, if there is one.
 
-    What is not of the network stays, to be refused: but for the counter of torch's averaged models, and for buffers
-    that the network has and does not save.
+    Unknown tensors are kept, so that they are refused later, except for the counter of torch's averaged models and for
+    buffers that the network does not save.
     """
     own = model.state_dict()
     needed = _needed(own)
@@ -44,7 +44,7 @@ def with_own_keys(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Te
     for prefix in sorted(ends, key=len):
         if not prefix or all(prefix + key in state for key in needed):
             break
-    else:  # named otherwise, or another network's
+    else:  # other names, or another network
         first = {key.partition(".")[0] for key in state}
         prefix = f"{first.pop()}." if len(first) == 1 and not any(key.partition(".")[0] in first for key in own) else ""
     inside = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
@@ -56,7 +56,7 @@ def with_own_keys(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Te
 
 
 def adapted_by_timm(model: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-    """Tensors as a network's own function in timm makes them of older or other files'; None: it has none, or fails."""
+    """Tensors of another format, converted by the network's own function in timm; None: it has none, or it fails."""
     architecture = (getattr(model, "pretrained_cfg", None) or {}).get("architecture")
     if architecture is None or not timm.is_model(architecture):
         return None
@@ -64,14 +64,14 @@ def adapted_by_timm(model: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor
     adapt = next((getattr(module, name) for name in _FILTERS if hasattr(module, name)), None)
     if adapt is None:
         return None
-    for arguments in ((dict(state), model), (dict(state),)):  # some have no use for the network
+    for arguments in ((dict(state), model), (dict(state),)):  # some take no network
         try:
             return with_own_keys(model, adapt(*arguments))
-        except Exception:  # of tensors that are another network's it raises anything
+        except Exception:  # for tensors of another network it may raise anything
             continue
     return None
 
 
 def _needed(own: Mapping[str, Tensor]) -> list[str]:
-    """Checkpoints older than torch 0.4.1, and many since, carry no batch counters; they are not used in inference."""
+    """The keys that a file must have. Batch counters are optional: many files lack them, and inference ignores them."""
     return [key for key in own if not key.endswith("num_batches_tracked")]

@@ -1,6 +1,6 @@
 """LeNet-5 (LeCun et al., "Gradient-based learning applied to document recognition", 1998) for 28×28 images, for timm.
 
-As it is built today: ReLU and max pooling, a padded first convolution, full connections between feature maps.
+In its modern form: ReLU and max pooling, a padded first convolution, full connections between feature maps.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A network that a file of the user's registers in timm, named as that file's: ``own_network.small_digits``."""
+"""Custom networks that a user's file registers in timm, named by module: ``own_network.small_digits``."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from hwaware.errors import UserError, nearest
 
 
 def registered(name: str) -> str:
-    """The network's name in timm; imports the module that a dotted name has before it.
+    """The network's name in timm; imports the module of a dotted name.
 
-    For names that a recipe or its user gives, never for those in weights or bundles.
+    Only for names that a user or a recipe gives, never for names in weight files or bundles.
 
     Raises:
         UserError: the module registers no such network.
     """
     module, _, own = name.rpartition(".")
     if not module or timm.is_model(name.partition(".")[0]) or not all(map(str.isidentifier, name.split("."))):
-        return name  # timm's own, with or without the tag of its weights; or the hub's
+        return name  # a timm name, with or without a tag, or a hub name
     try:
         import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise UserError(f"network '{name}': {module} needs the module '{error.name}', which is missing.") from None
+            raise UserError(
+                f"network '{name}': {module} needs the module '{error.name}', which is not installed."
+            ) from None
         hint = nearest(name, timm.list_models())
         raise UserError(f"unknown network '{name}': there is no {module}.py here, and none in timm. {hint}") from None
     if not timm.is_model(own):

@@ -1,4 +1,4 @@
-"""Networks of Hugging Face transformers that mark an answer in a paragraph, and their tokenizers."""
+"""Networks of Hugging Face transformers for extractive question answering, and their tokenizers."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def build_reader(
     config: Mapping[str, Any] | None = None,
     weights_key: str | None = None,
 ) -> nn.Module:
-    """Any ``AutoModelForQuestionAnswering``, in float32 and eval mode.
+    """Builds any ``AutoModelForQuestionAnswering``, in float32 and eval mode.
 
     Args:
-        checkpoint: a name on the hub, or a folder as ``save_pretrained`` writes it.
-        weights: a file with all of the network's weights, in place of the checkpoint's.
-        config: entries of the checkpoint's configuration that are to differ, such as rates of dropout.
+        checkpoint: a name on the hub, or a folder from ``save_pretrained``.
+        weights: a file with all of the network's weights, to replace those of the checkpoint.
+        config: entries that replace those of the checkpoint's configuration, such as dropout rates.
         weights_key: see :func:`~hwaware.models.weight_files.read_weights`.
 
     Raises:
@@ -47,12 +47,12 @@ def build_reader(
 
     whole = read_config(checkpoint, config)
     if weights is not None:
-        whole.null_threshold = None  # the checkpoint's own
+        whole.null_threshold = None  # that of the checkpoint
         network = _of(checkpoint, lambda: AutoModelForQuestionAnswering.from_config(whole, dtype=torch.float32))
         load_weights(network, weights, checkpoint, key=weights_key)
         beside = weights_file(weights).with_name("config.json")
-        if beside.is_file():  # as a run's folder has it
-            # Read by transformers, which writes an infinite one in a way of its own.
+        if beside.is_file():  # as in the folder of a run
+            # Read with transformers, which has its own notation for infinity.
             network.config.null_threshold = getattr(PretrainedConfig.from_json_file(beside), "null_threshold", None)
         return network.eval()
     options = {"config": whole, "dtype": torch.float32, "output_loading_info": True}
@@ -64,21 +64,21 @@ def build_reader(
     for key, tensor in network.state_dict().items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise UserError(f"'{checkpoint}': tensor {key} has values that are NaN or infinite.")
-    network.config.architectures = [type(network).__name__]  # not the encoder's, where the head is new
+    network.config.architectures = [type(network).__name__]  # not that of the encoder, if the head is new
     if missing:
         head = ", ".join(missing)
-        rank_zero_warn(f"'{checkpoint}' has no head for question answering ({head}): it is new, untrained.")
+        rank_zero_warn(f"'{checkpoint}' has no head for question answering ({head}): it is new and untrained.")
     network.head_is_new = bool(missing)
     return network.eval()
 
 
 def mark(network: nn.Module, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """A reader's start and end logits ``[N, T]``, those of padding included.
+    """Start and end logits ``[N, T]`` of a question-answering network, padding included.
 
     Args:
-        network: as :func:`build_reader` builds it.
-        ids, mask, types: ``[N, T]``, of the tokens. Types go to networks that take them; None where the tokenizer does
-            not give any, since GPT-2 and others would take them for words.
+        network: a network from :func:`build_reader`.
+        ids, mask, types: token ids, attention mask and token types, ``[N, T]``. Types are passed to networks that take
+            them; None if the tokenizer gives none, since GPT-2 and others would treat them as words.
     """
     inputs = {"input_ids": ids, "attention_mask": mask}
     if types is not None and "token_type_ids" in inspect.signature(type(network).forward).parameters:
@@ -88,19 +88,19 @@ def mark(network: nn.Module, ids: Tensor, mask: Tensor, types: Tensor | None = N
 
 
 def n_positions(network: nn.Module) -> int | None:
-    """Tokens of the longest text that a network has positions for; None: any number."""
+    """Number of position embeddings of a network, in tokens; None: any length."""
     for name, module in network.named_modules():
-        # RoBERTa and its kin count positions from behind the padding token's.
+        # RoBERTa and related networks count positions from after the padding token's.
         if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
             return module.num_embeddings - module.padding_idx - 1
     return getattr(network.config, "max_position_embeddings", None)
 
 
 def read_config(checkpoint: str, changes: Mapping[str, Any] | None = None) -> PretrainedConfig:
-    """A checkpoint's configuration, with changes.
+    """Reads a checkpoint's configuration, with changes.
 
     Raises:
-        UserError: there is none, or it has no such entry.
+        UserError: there is no configuration, or it has no such entry.
     """
     from transformers import AutoConfig
 
@@ -113,10 +113,10 @@ def read_config(checkpoint: str, changes: Mapping[str, Any] | None = None) -> Pr
 
 
 def build_tokenizer(checkpoint: str) -> PreTrainedTokenizerFast:
-    """A checkpoint's own fast tokenizer.
+    """Loads the fast tokenizer of a checkpoint.
 
     Raises:
-        UserError: there is none, it does not know where tokens lie in a text, or it has tokens that the network lacks.
+        UserError: there is none, it does not return token offsets, or it has tokens that the network lacks.
     """
     from transformers import AutoTokenizer
 
@@ -127,17 +127,15 @@ def build_tokenizer(checkpoint: str) -> PreTrainedTokenizerFast:
 
 
 def check_tokenizer(tokenizer: Any, vocabulary: float, name: str) -> None:
-    """Raises UserError for a slow tokenizer, an empty one, and one of another network, with tokens beyond the
-    ``vocabulary``.
-    """
+    """Raises UserError for a slow tokenizer, an empty one, or one with tokens outside the network's ``vocabulary``."""
     if not tokenizer.is_fast:
         raise UserError(
-            f"the tokenizer of '{name}' ({type(tokenizer).__name__}) is a slow one, which does not say where tokens "
-            "lie in the text: save its fast form (tokenizer.json) beside it."
+            f"the tokenizer of '{name}' ({type(tokenizer).__name__}) is a slow tokenizer, which gives no offsets of "
+            "tokens in the text: save the fast one (tokenizer.json) beside it."
         )
-    # Where a checkpoint has no tokenizer's files, transformers makes one that knows no word.
+    # Without tokenizer files in a checkpoint, transformers builds a tokenizer with an empty vocabulary.
     if not set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids):
-        raise UserError(f"'{name}' has no vocabulary of a tokenizer: save tokenizer.json beside it.")
+        raise UserError(f"'{name}' has no tokenizer vocabulary: save tokenizer.json beside it.")
     largest = max(tokenizer.get_vocab().values())
     if largest >= vocabulary:
         raise UserError(
@@ -150,11 +148,11 @@ def _of(checkpoint: str, load: Callable[[], _T]) -> _T:
     try:
         with no_retries_without_network():
             return load()
-    except Exception as error:  # the hub's, the network's and the formats' errors have no common base
+    except Exception as error:  # errors of the hub, the network and file formats have no common base class
         reason = (str(error) or type(error).__name__).splitlines()[0]
         folder = Path(checkpoint)
         if folder.is_dir():
-            raise UserError(f"'{folder}' is no checkpoint for question answering: {reason}") from error
+            raise UserError(f"'{folder}' is not a checkpoint for question answering: {reason}") from error
         if not is_hub_name(checkpoint):
             raise UserError(
                 f"there is no folder '{checkpoint}' (with config.json, model.safetensors and tokenizer.json), and a "
@@ -169,7 +167,7 @@ def _of(checkpoint: str, load: Callable[[], _T]) -> _T:
 
 
 class _quiet:
-    """No progress bars, and no report of tensors, of which :func:`build_reader` says what matters."""
+    """Turns off progress bars and reports of tensors; :func:`build_reader` reports what matters."""
 
     def __enter__(self) -> None:
         from transformers.utils import logging as theirs

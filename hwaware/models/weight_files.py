@@ -1,4 +1,4 @@
-"""Files of weights: which of a checkpoint's tables are meant, read without running anything that a file names."""
+"""Reads weight files: selects a table of a checkpoint, and never executes anything that a file contains."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ try:
 except ImportError:  # NumPy 1
     from numpy.core import multiarray  # type: ignore[no-redef]
 
-#: Where a run's ``.ckpt`` keeps what this package adds to it.
+#: The key under which a run's ``.ckpt`` stores the data of this package.
 CHECKPOINT_KEY = "hwaware"
 
-#: Tables of a checkpoint, the one to take before the others. Averaged weights come first, as in timm's own loader.
+#: Tables of a checkpoint, in order of preference. Averaged weights come first, as in timm's loader.
 _AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "params_ema")
 _PREFERRED = (*_AVERAGED, "state_dict", "model_state_dict", "model", "params")
 
-#: Settings and figures that trainers keep beside the weights: types that hold values and do nothing.
+#: Types for settings and figures that trainers store beside weights: they hold values and run no code.
 _HARMLESS = [
     *(argparse.Namespace, types.SimpleNamespace, datetime.datetime, datetime.timedelta, datetime.timezone),
     *((pathlib.PurePath, f"pathlib.{kind}") for kind in ("PosixPath", "PurePosixPath", "WindowsPath")),
@@ -47,18 +47,18 @@ _HARMLESS = [
 
 
 def read_weights(file: str | Path, key: str | None = None) -> dict[str, Tensor]:
-    """Tensors of a ``.safetensors`` file or of a torch file, floating ones as float32.
+    """Reads the tensors of a ``.safetensors`` or torch file; floating-point tensors become float32.
 
-    A folder and ``hf-hub:USER/NAME`` stand for their ``model.safetensors``. What ``torch.compile`` puts into keys is
-    taken off.
+    A folder or ``hf-hub:USER/NAME`` stands for its ``model.safetensors``. The prefix of ``torch.compile`` is removed
+    from keys.
 
     Args:
-        file: of weights, or the checkpoint of a trainer.
-        key: the checkpoint's table to take; None: the averaged weights, where there are some, else the usual name. A
-            warning says which of several it was.
+        file: a weight file, or the checkpoint of a trainer.
+        key: the table of the checkpoint to load; None: averaged weights if there are any, otherwise the usual table. If
+            there are several, a warning names the one that is used.
 
     Raises:
-        UserError: the file is missing, cut short, unsafe to load, or something else than weights; or has no such key.
+        UserError: the file is missing, truncated, unsafe to load, or does not contain weights; or it has no such key.
     """
     path = weights_file(file)
     if not path.is_file():
@@ -66,18 +66,18 @@ def read_weights(file: str | Path, key: str | None = None) -> dict[str, Tensor]:
     content = _read_safetensors(path) if path.suffix == ".safetensors" else read_torch(path)
     if isinstance(content, dict) and CHECKPOINT_KEY in content:
         raise UserError(
-            f"{path} is the checkpoint of a run, whose weights are not yet the network's: give the run's "
-            "model.safetensors, or this file as --ckpt_path."
+            f"{path} is the checkpoint of a run with latent weights, not the network's weights: give the "
+            "run's model.safetensors, or this file as --ckpt_path."
         )
     state = _chosen(path, dict(_tables(content)), key)
     return {k.replace("_orig_mod.", ""): v.float() if v.is_floating_point() else v for k, v in state.items()}
 
 
 def read_torch(path: Path) -> Any:
-    """What a torch file holds: tensors, plain values, and objects of a few types that do nothing.
+    """Reads a torch file: tensors, plain values, and objects of a few harmless types.
 
     Raises:
-        UserError: it is cut short, or has an object of another type, which could run code.
+        UserError: the file is truncated, or has an object of another type, which could run code.
     """
     try:
         with torch.serialization.safe_globals(_HARMLESS):
@@ -85,10 +85,10 @@ def read_torch(path: Path) -> Any:
     except UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
         raise UserError(
-            f"{path} cannot be loaded safely: it is damaged or holds Python objects beside tensors"
+            f"{path} can't be loaded safely: it is damaged or contains Python objects besides tensors"
             f"{f' ({found[1]})' if found else ''}.\nSave its state_dict as .safetensors and give that file."
         ) from error
-    except Exception as error:  # zip, end of file, key, value errors: whatever a damaged file provokes
+    except Exception as error:  # a damaged file may raise anything: zip, end of file, key or value errors
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path} is cut short or not a torch file ({reason})") from error
 
@@ -104,7 +104,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _tables(content: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Tables of named tensors in what a file holds, and in the tables in it, by their names: ``""``, ``ema.module``."""
+    """All tables of named tensors in a file, nested ones included, by name: ``""``, ``ema.module``."""
     if not isinstance(content, dict) or not content or not all(isinstance(key, str) for key in content):
         return
     if all(isinstance(value, Tensor) for value in content.values()):
@@ -116,7 +116,7 @@ def _tables(content: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str,
 
 def _chosen(path: Path, tables: dict[str, dict[str, Tensor]], key: str | None) -> dict[str, Tensor]:
     if not tables:
-        raise UserError(f"{path} does not hold a state_dict (a table of named tensors)")
+        raise UserError(f"{path} does not contain a state_dict (a table of named tensors)")
     if key is not None:
         if key not in tables or "" in tables:
             have = nearest(key, tables) if "" not in tables else "It is one table of tensors: leave weights_key out."
@@ -126,9 +126,9 @@ def _chosen(path: Path, tables: dict[str, dict[str, Tensor]], key: str | None) -
         return next(iter(tables.values()))
     usual = [name for wanted in _PREFERRED for name in tables if name.partition(".")[0] == wanted]
     if not usual or (len(usual) > 1 and usual[0].partition(".")[0] == usual[1].partition(".")[0]):
-        raise UserError(f"{path} holds several tables of weights: set model.weights_key to {' or '.join(tables)}.")
+        raise UserError(f"{path} contains several tables of weights: set model.weights_key to {' or '.join(tables)}.")
     averaged = " (averaged over training)" if usual[0].partition(".")[0] in _AVERAGED else ""
     rank_zero_warn(
-        f"{path} holds weights as {', '.join(tables)}: {usual[0]}{averaged} is taken; model.weights_key chooses."
+        f"{path} contains the weights {', '.join(tables)}: {usual[0]}{averaged} is used; model.weights_key selects."
     )
     return tables[usual[0]]

@@ -1,4 +1,4 @@
-"""Analog layers, and the conversion of networks to and from them."""
+"""Analog layers, and the conversion of networks to analog and back."""
 
 from hwaware.nn.adapters import adapters, add_adapters, merge_adapters
 from hwaware.nn.calibration import calibrate, layers_with_converters

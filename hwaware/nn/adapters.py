@@ -1,10 +1,10 @@
-"""Low-rank adapters in digital memory, beside layers whose weights stay as they are: ``y ← y + α/r·B A x``.
+"""Low-rank adapters in digital memory, beside layers whose weights are frozen: ``y ← y + α/r·B A x``.
 
-After AHWA-LoRA (arXiv 2411.17367): cells are written once, with the pretrained weights; what a task or the hardware
-asks for is learnt by LoRA (arXiv 2106.09685) beside them. An adapter is a child module of its layer, ``layer.adapter``,
-and a forward hook adds what it computes, so that a layer keeps it when it is converted, and when it is made digital
-again: on chips its values are exact, its input is the layer's digital one, and its output is added behind the
-converters.
+After AHWA-LoRA (arXiv 2411.17367): cells are written once, with the pretrained weights, and LoRA adapters (arXiv
+2106.09685) learn the task and compensate for the hardware. An adapter is a child module of its layer,
+``layer.adapter``, and a forward hook adds its output. So a layer keeps its adapter when it is converted, and when it is
+made digital again. On chips, the adapter's values are exact, its input is the layer's digital input, and its output is
+added after the converters.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from hwaware.errors import UserError
 from hwaware.hardware.placement import matches
 from hwaware.nn.layers import AnalogConv2d, AnalogLinear
 
-#: The layers that can have one; of these, convolutions without groups.
+#: The layers that can have an adapter; convolutions only without groups.
 _ADAPTED = (nn.Linear, nn.Conv2d, AnalogLinear, AnalogConv2d)
 
 
 class LowRank(nn.Module):
-    """The adapter of one layer; B starts at zero, so that the network is at first what it was.
+    """The adapter of one layer; B starts at zero, so the network's function is unchanged at first.
 
     Attributes:
-        down: A, ``[rank, C_in]``; of a convolution ``[rank, C_in, k, k]``, which has the layer's stride and padding.
+        down: A, ``[rank, C_in]``; for a convolution ``[rank, C_in, k, k]``, with the layer's stride and padding.
         up: B, ``[C_out, rank]``.
         gain: α/r.
     """
@@ -43,7 +43,7 @@ class LowRank(nn.Module):
         self.gain = gain
 
     def beside(self, layer: Any, input: Tensor) -> Tensor:
-        """What it adds to the layer's output for the layer's input."""
+        """The adapter's contribution to the layer's output."""
         if isinstance(layer, nn.Conv2d):
             reduced = layer._conv_forward(input, self.down, None)
             return self.gain * F.conv2d(reduced, self.up[:, :, None, None])
@@ -51,12 +51,12 @@ class LowRank(nn.Module):
 
     @torch.no_grad()
     def as_weight(self) -> Tensor:
-        """The same as a part of the layer's weight."""
+        """The adapter as a contribution to the layer's weight, in its shape."""
         return self.gain * (self.up @ self.down.flatten(1)).view(len(self.up), *self.down.shape[1:])
 
 
 def adapters(model: nn.Module) -> dict[str, tuple[Any, LowRank]]:
-    """A model's layers with adapters, and these, by the layers' names."""
+    """The layers with adapters, and their adapters, by layer name."""
     return {
         name: (module, adapter)
         for name, module in model.named_modules()
@@ -65,13 +65,19 @@ def adapters(model: nn.Module) -> dict[str, tuple[Any, LowRank]]:
 
 
 def add_adapters(model: nn.Module, rank: int, gain: float, match: Iterable[str] = ("*",)) -> list[str]:
-    """Puts an adapter beside every layer that the patterns match and that can have one, and freezes all else.
+    """Adds an adapter to every layer that the patterns match and that can have one, and freezes everything else.
+
+    Args:
+        model: the network; changed in place.
+        rank: rank r of the adapters.
+        gain: α/r.
+        match: shell patterns on module names.
 
     Returns:
-        The names of the layers.
+        The names of the layers with adapters.
 
     Raises:
-        UserError: a pattern matches no layer that could have one.
+        UserError: a pattern matches no layer that can have an adapter.
     """
     names = [name for name, module in model.named_modules() if _can_have_one(module)]
     chosen = {name: None for pattern in match for name in matches(pattern, names, "adapters.match")}
@@ -82,7 +88,7 @@ def add_adapters(model: nn.Module, rank: int, gain: float, match: Iterable[str] 
 
 
 def adapter_state(model: nn.Module) -> dict[str, Tensor]:
-    """The adapters' values by ``LAYER.down`` and ``LAYER.up``."""
+    """The adapters' tensors, by ``LAYER.down`` and ``LAYER.up``."""
     return {
         f"{name}.{what}": getattr(adapter, what).detach()
         for name, (_, adapter) in adapters(model).items()
@@ -92,7 +98,7 @@ def adapter_state(model: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def merge_adapters(model: nn.Module) -> nn.Module:
-    """Makes a digital network's adapters part of its weights, in place; returns the model."""
+    """Merges the adapters of a digital network into its weights, in place; returns the model."""
     for layer, adapter in adapters(model).values():
         layer.weight.add_(adapter.as_weight())
         del layer.adapter
@@ -102,22 +108,22 @@ def merge_adapters(model: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def split_adapters(model: nn.Module, state: Mapping[str, Tensor], gain: float) -> nn.Module:
-    """The reverse, of a network that has no adapters yet.
+    """Splits merged weights into plain weights and adapters: the inverse of :func:`merge_adapters`.
 
     Args:
-        model: digital, with merged weights.
-        state: what :func:`adapter_state` gave.
+        model: digital network with merged weights and without adapters.
+        state: the output of :func:`adapter_state`.
         gain: α/r.
 
     Raises:
-        UserError: the adapters are another network's.
+        UserError: the adapters belong to another network.
     """
     modules = dict(model.named_modules())
     for name in dict.fromkeys(key.rpartition(".")[0] for key in state):
         down, up = state.get(f"{name}.down"), state.get(f"{name}.up")
         layer: Any = modules.get(name)
         if down is None or up is None or not _can_have_one(layer):
-            raise UserError(f"adapters are of a layer '{name}', which the network does not have.")
+            raise UserError(f"there is an adapter for layer '{name}', which the network does not have.")
         if (len(up), *down.shape[1:]) != tuple(layer.weight.shape):
             raise UserError(f"the adapter of layer '{name}' does not fit its weight, {list(layer.weight.shape)}.")
         adapter = _attach(layer, len(down), gain)
@@ -128,7 +134,7 @@ def split_adapters(model: nn.Module, state: Mapping[str, Tensor], gain: float) -
 
 
 def refuse_adapters(model: nn.Module, what: str) -> None:
-    """Raises UserError for a network with adapters, where ``what`` has no place for them."""
+    """Raises UserError for a network with adapters, which ``what`` does not support."""
     if found := adapters(model):
         raise UserError(
             f"the network has adapters beside {len(found)} layers ('{next(iter(found))}'), which {what} does not keep: "

@@ -1,8 +1,7 @@
-"""What a layer computes array by array: see :mod:`hwaware.hardware.crossbar.tiling` and ``.converters`` beside it.
+"""Computes a layer array by array; see :mod:`hwaware.hardware.crossbar.tiling` and ``.converters``.
 
-A layer's output is a sum of products, each of which an ADC converts on its own: of each part of its rows; with the
-mapping ``bit_sliced`` of each digit of the weights; and of each slice of the inputs' bits, where they come one after
-the other.
+A layer's output is a sum of partial products that ADCs convert separately: one for each part of its rows, for each
+digit of the weights (mapping ``bit_sliced``), and for each slice of the inputs' bits.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def converted(layer: AnalogLayer, input: Tensor, converters: Converters) -> Tensor:
-    """A layer's output by way of its converters, without bias."""
+    """A layer's output through its converters, without bias."""
     driving = _driving(layer, input, converters)
     slices_x = _input_slices(layer, driving, converters)
     slices_w, constant = _weight_slices(layer)
@@ -51,14 +50,14 @@ def converted(layer: AnalogLayer, input: Tensor, converters: Converters) -> Tens
 
 
 def with_read_noise(layer: AnalogLayer, input: Tensor) -> Tensor:
-    """A layer's output without converters, and with read noise of each product; without bias."""
+    """A layer's output without converters, with read noise in each product; without bias."""
     return _product(layer, input, layer.realised_weight(), layer._read_noise and layer._read_noise.variance)
 
 
 def limits(layer: AnalogLayer) -> tuple[tuple[Limit, ...], tuple[Limit, ...]]:
-    """The ranges of inputs and outputs: one each, or one for each part of the rows."""
+    """The ranges of a layer's inputs and outputs: one each, or one for each part of the rows."""
     if layer.ranges is None:
-        raise UserError("a layer has converters, but no ranges: calibrate(model, predict, batches).")
+        raise UserError("a layer has converters but no ranges: call calibrate(model, predict, batches).")
     x_max, y_max = (limit if isinstance(limit, tuple) else (limit,) for limit in layer.ranges)
     x_log, y_log = layer.learned or (None, None)
     return (
@@ -68,12 +67,12 @@ def limits(layer: AnalogLayer) -> tuple[tuple[Limit, ...], tuple[Limit, ...]]:
 
 
 def _for_each(limits: tuple[Limit, ...], parts: Sequence[Tensor]) -> tuple[Limit, ...]:
-    """A range for each part of the rows, of theirs or of the one that all share."""
+    """One range for each part of the rows; a shared range is repeated."""
     return limits if len(limits) == len(parts) else limits * len(parts)
 
 
 def _sums(layer: AnalogLayer, inputs: Sequence[Tensor], weight: Tensor, noisy: bool) -> Iterator[Tensor]:
-    """What the columns of each part of the rows sum up."""
+    """The column sums of each part of the rows."""
     weights = weights_of_parts(layer, weight)
     variances: Sequence[Tensor | None] = [None] * len(inputs)
     if noisy and layer._read_noise is not None:
@@ -94,7 +93,7 @@ def _product(layer: AnalogLayer, x: Tensor, weight: Tensor, variance: Tensor | N
 
 
 def _driving(layer: AnalogLayer, input: Tensor, converters: Converters) -> list[Tensor]:
-    """What drives each part of the rows."""
+    """The inputs that drive each part of the rows."""
     if layer.ranges is None and layer.observer is not None:
         return inputs_of_parts(layer, input)
     x_max, _ = limits(layer)
@@ -107,7 +106,7 @@ def _driving(layer: AnalogLayer, input: Tensor, converters: Converters) -> list[
 def _input_slices(
     layer: AnalogLayer, driving: list[Tensor], converters: Converters
 ) -> list[tuple[float, Sequence[Tensor]]]:
-    """What drives each part at a time, which add up to all of it; and how much more it stands for than the last."""
+    """The slices of each part's inputs, which add up to them, and the weight of each relative to the last."""
     if converters.dac_slice_bits is None or converters.dac_bits is None or layer.ranges is None:
         return [(1.0, driving)]
     x_max = _for_each(limits(layer)[0], driving)
@@ -124,7 +123,7 @@ def inputs_of_parts(layer: AnalogLayer, x: Tensor) -> list[Tensor]:
         return [x]
     dim = x.ndim + layer.channel_dim
     channels = [one.channels for one in parts]
-    if parts[0].taps == parts[-1].taps:  # one split, whose gradient is one tensor
+    if parts[0].taps == parts[-1].taps:  # one split, so that its gradient is one tensor
         pieces = x.unflatten(dim, (layer.groups, -1)).split([stop - start for start, stop in channels], dim + 1)
         return [piece.flatten(dim, dim + 1) for piece in pieces]
     of_channel = x.unflatten(dim, (layer.groups, -1)).split(1, dim + 1)
@@ -135,7 +134,7 @@ def inputs_of_parts(layer: AnalogLayer, x: Tensor) -> list[Tensor]:
 
 
 def weights_of_parts(layer: AnalogLayer, weight: Tensor) -> Sequence[Tensor]:
-    """The weights ``[C_out, channels, *kernel]`` of each part of a layer's rows, ``[C_out, C_in/groups, *kernel]``."""
+    """Splits a weight ``[C_out, C_in/groups, *kernel]`` into the parts of the rows, ``[C_out, channels, *kernel]``."""
     parts = layer.tiling.parts
     if len(parts) == 1:
         return [weight]
@@ -146,16 +145,16 @@ def weights_of_parts(layer: AnalogLayer, weight: Tensor) -> Sequence[Tensor]:
 
 
 def _only(weight: Tensor, part: RowPart) -> Tensor:
-    """The weights of some taps, and zeros for the others."""
+    """The weights of one part's taps; zeros for the other taps."""
     taps = weight.flatten(1)
     start, stop = part.taps
     return F.pad(taps[:, start:stop], (start, taps.shape[1] - stop)).view_as(weight)
 
 
 def _weight_slices(layer: AnalogLayer) -> tuple[list[tuple[float, Tensor]], Tensor | None]:
-    """The weights that are converted at a time, and how much a step of each counts; and what all have in common.
+    """The weights of each conversion with the size of its step, and the constant part that all share.
 
-    Of digits the most significant has what is not exactly the others': noise, repairs, and the gradient.
+    The most significant digit takes everything that the others don't hold exactly: noise, repairs and the gradient.
     """
     weight = layer.realised_weight()
     encoding = layer.hardware.encoding
@@ -170,14 +169,14 @@ def _weight_slices(layer: AnalogLayer) -> tuple[list[tuple[float, Tensor]], Tens
 
 @torch.no_grad()
 def exact_digits(layer: AnalogLayer) -> tuple[Tensor, Tensor]:
-    """Of a layer's exact weights what :meth:`hwaware.hardware.Hardware.digit_weights` gives."""
+    """:meth:`hwaware.hardware.Hardware.digit_weights` of a layer's exact weights."""
     hardware, scale = layer.hardware, layer.weight_scale()
     v = hardware.encoding.window_position(normalised(layer.latent().float(), scale))
     return hardware.digit_weights(hardware.encode(v), scale)
 
 
 def _constant_part(layer: AnalogLayer, driving: Sequence[Tensor], constant: Tensor) -> Tensor:
-    """What the digital shift of all codes adds: the inputs' sum, times a number for each output."""
+    """The contribution of the codes' digital shift: the sum of the inputs, times a number for each output."""
     ones = layer.latent().new_ones(layer.groups, *layer.rows_shape[1:])
     first, *others = (layer.apply_weight(*part) for part in zip(driving, weights_of_parts(layer, ones), strict=True))
     found = sum(others, start=first).repeat_interleave(layer.rows_shape[0] // layer.groups, layer.channel_dim)

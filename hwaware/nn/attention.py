@@ -1,4 +1,4 @@
-"""Torch's multi-head attention with its projections as layers that are called."""
+"""torch's multi-head attention, rewritten so that its projections are layers that are called."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from hwaware.nn.layers import Keys
 class CallingAttention(nn.MultiheadAttention):
     """:class:`torch.nn.MultiheadAttention` whose ``in_proj`` is a layer: queries, keys and values on one crossbar.
 
-    Where query, key and value are one tensor it is called once, else for each of them; then columns of which the
-    outputs are not used are driven and counted, too.
+    If query, key and value are the same tensor, the layer is called once. Otherwise it is called for each of them, and
+    the columns whose outputs are not used are driven and counted as well.
     """
 
     layers = ("in_proj", "out_proj")
@@ -24,7 +24,7 @@ class CallingAttention(nn.MultiheadAttention):
 
     @staticmethod
     def takes(attention: Any) -> bool:
-        """Whether an attention can be written so: no keys and values beside the input's, all of one width."""
+        """Whether an attention can be rewritten: no extra keys and values, and one width for all."""
         return attention._qkv_same_embed_dim and attention.bias_k is None and not attention.add_zero_attn
 
     @staticmethod
@@ -73,7 +73,7 @@ class CallingAttention(nn.MultiheadAttention):
         return q, project(key).chunk(3, dim=-1)[1], project(value).chunk(3, dim=-1)[2]
 
     def _mask(self, q: Tensor, attn_mask: Tensor | None, key_padding_mask: Tensor | None) -> Tensor | None:
-        """Both masks as one that is added to scores ``[N, heads, L, S]``."""
+        """Both masks, combined into one that is added to the scores ``[N, heads, L, S]``."""
         total = None
         if attn_mask is not None:  # [L, S], or [N·heads, L, S]
             total = _added(attn_mask, q)
@@ -85,7 +85,7 @@ class CallingAttention(nn.MultiheadAttention):
 
 
 def _added(mask: Tensor, like: Tensor) -> Tensor:
-    """A mask as what is added to scores; True is what a boolean one leaves out."""
+    """A mask as an additive one; True in a boolean mask means masked out."""
     if mask.dtype != torch.bool:
         return mask.to(like.dtype)
     return torch.zeros_like(mask, dtype=like.dtype).masked_fill_(mask, -math.inf)

@@ -8,6 +8,6 @@ from torch import Tensor
 
 
 def split_batch(batch: Sequence[Tensor], size: int) -> Iterator[list[Tensor]]:
-    """A batch in parts of about equal length, at most ``size``."""
+    """Splits a batch into parts of about equal length, at most ``size``."""
     parts = -(-len(batch[0]) // size)
     return map(list, zip(*(tensor.tensor_split(parts) for tensor in batch), strict=True))

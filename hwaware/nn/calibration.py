@@ -1,4 +1,4 @@
-"""Measuring the ranges of converters on what the exact network computes."""
+"""Measures the ranges of converters on the signals of the exact network."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from hwaware.nn.install import eval_mode
 from hwaware.nn.layers import AnalogLayer, analog_layers
 from hwaware.nn.refusals import as_digital
 
-#: Values of one batch from which a layer's percentile is estimated, and the seed of which ones.
+#: Number of values per batch that a layer's percentile is estimated from, and the seed for picking them.
 _SAMPLED, _SAMPLE_SEED = 2**16, 20_260_501
 
 
 def calibrate(model: nn.Module, predict: Callable[[nn.Module, Any], Any], batches: Iterable[Any]) -> None:
-    """Measures the ranges of all converters of a converted network, on what the exact network computes.
+    """Measures the ranges of all converters of a converted network, on the signals of the exact network.
 
     Args:
-        model: after :func:`hwaware.nn.convert`.
+        model: the network after :func:`hwaware.nn.convert`.
         predict: runs a network on a batch.
-        batches: calibration samples; never those that results are reported on.
+        batches: batches of calibration samples; never those that results are reported on.
 
     Raises:
-        UserError: a layer is never called.
+        UserError: a layer with converters is never called.
     """
     layers = layers_with_converters(model)
     batches = list(batches)
     before = {name: layer.ranges for name, (layer, _) in layers.items()}
     try:
         for layer, _ in layers.values():
-            layer.ranges = None  # else inputs would be rounded by them
+            layer.ranges = None  # old ranges would round the inputs
         _measure(model, layers, predict, batches)
     except BaseException:
         for name, (layer, _) in layers.items():
             layer.ranges = before[name]
         raise
     sliced = {name: one for name, one in layers.items() if one[1].dac_slice_bits is not None}
-    if sliced:  # of slices of inputs, which are known once the inputs' range is
+    if sliced:  # the slices of the inputs depend on the ranges of the inputs
         _measure(model, sliced, predict, batches)
 
 
@@ -72,7 +72,7 @@ def _measure(
 
 
 class _Seen:
-    """Magnitudes of what one layer's converters would convert."""
+    """Magnitudes of the signals at the converters of one layer."""
 
     def __init__(self, converters: Converters, draw: torch.Generator) -> None:
         self._percentile, self._per_array = converters.percentile, converters.per_array
@@ -104,12 +104,12 @@ class _Seen:
 
 
 def layers_with_converters(model: nn.Module) -> dict[str, tuple[AnalogLayer, Converters]]:
-    """The analog layers about whose crossbars there are converters, and these."""
+    """The analog layers with converters, and their converters, by name."""
     layers = analog_layers(model).items()
     return {name: (layer, layer.converters) for name, layer in layers if layer.converters is not None}
 
 
 def _percentile(values: Tensor, percentile: float) -> float:
-    if len(values) > 2**24:  # as many as torch.quantile takes
+    if len(values) > 2**24:  # the limit of torch.quantile
         values = values[:: -(-len(values) // 2**24)]
-    return torch.quantile(values, percentile / 100).item() or 1.0  # a layer that gives nothing but zeros
+    return torch.quantile(values, percentile / 100).item() or 1.0  # for a layer whose signals are all zero

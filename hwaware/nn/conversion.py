@@ -1,8 +1,8 @@
-"""DACs and ADCs in a pass: rounding, cut-off and noise, in few passes over memory.
+"""DACs and ADCs in the forward pass: rounding, clipping and noise, with few passes over memory.
 
-What they compute is said in :mod:`hwaware.hardware.crossbar.converters`. Here it is one custom function that walks over
-a tensor in blocks that stay in the cache, and keeps a byte a value for the backward pass: whether it was cut off; and
-its rounding error, where ranges learn.
+:mod:`hwaware.hardware.crossbar.converters` defines what they compute. Here it is one custom function that processes a
+tensor in blocks that stay in the cache. It keeps one byte per value for the backward pass: whether the value was
+clipped and, if ranges are learned, its rounding error.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _SMALLEST = 1e-30
 _BLOCK = 65_536  # values: a block's buffers (512 kB) stay in the cache between passes
 
 Limit = float | Tensor
-"""A range, in the units of what is converted; 0-dim where it is learned."""
+"""A range, in the units of the converted signal; a 0-dim tensor if it is learned."""
 
 
 def driven(converters: Converters, x: Tensor, x_max: Limit) -> Tensor:
-    """What drives an array's rows for inputs ``x``: rounded, cut off, bent; in the units of ``x``."""
+    """The effective row inputs for ``x`` after the DAC and the I-V curve (rounded, clipped), in the units of ``x``."""
     if converters.dac_bits is not None:
         x = _convert(x, None, x_max, converters.dac_bits, 0.0, None, x.dtype)
     elif converters.input_kappa is not None:
@@ -38,14 +38,14 @@ def driven(converters: Converters, x: Tensor, x_max: Limit) -> Tensor:
 
 
 def digits(x: Tensor, x_max: Limit, bits: int, at_a_time: int) -> list[Tensor]:
-    """Slices of the bits of rounded inputs, the lowest first, in the units of ``x``: they add up to it.
+    """Slices of the bits of rounded inputs, lowest first, in the units of ``x``; they add up to ``x``.
 
-    Each has the input's sign. The gradient is shared out evenly.
+    Each slice has the sign of the input. The gradient is shared evenly between slices.
 
     Args:
-        x: as :func:`driven` gives it.
-        x_max: its range.
-        bits: of the DAC, the sign included.
+        x: inputs from :func:`driven`.
+        x_max: range of the inputs.
+        bits: bits of the DAC, sign included.
         at_a_time: bits of a slice.
     """
     half = 2 ** (bits - 1) - 1
@@ -65,21 +65,21 @@ def read(
     noisy: bool,
     draws: torch.Generator | None = None,
 ) -> Tensor:
-    """What is read of the arrays that an output's inputs lie in: each with noise, rounded, cut off, then added.
+    """The sum over arrays of their converted outputs: each with noise, rounded and clipped.
 
     Args:
-        converters: of the arrays.
-        sums: of their columns, without bias, in their units.
-        y_max: their full scales at r = 1, one for each array.
-        noisy: whether there is noise.
-        draws: where it comes from; None: the training noise's pool.
+        converters: converters of the arrays.
+        sums: column sums of each array, without bias.
+        y_max: full scales at r = 1, one for each array.
+        noisy: whether to add output noise.
+        draws: generator of the noise; None: the pool of training noise.
     """
     sigma = converters.output_noise if noisy else 0.0
     total: Tensor | None = None
     dtype = None
     for y, limit in zip(sums, y_max, strict=True):
         dtype = dtype or y.dtype
-        # In single precision from the second array on: half precision has hardly more digits than a converter.
+        # Summed in single precision from the second array on: half precision is hardly finer than a converter.
         kept = dtype if len(y_max) == 1 else torch.float32
         if converters.adc_bits is None and not sigma:
             total = y if total is None else total + y
@@ -119,10 +119,10 @@ def _by_definition(x: Tensor, limit: Limit, half: int | None, sigma: float, draw
 
 
 class _Convert(torch.autograd.Function):
-    """``total`` and what is read of ``x``; ``total`` is overwritten.
+    """``total`` plus the converted ``x``; overwrites ``total``.
 
-    The gradient of a range is that of learned step sizes (LSQ, arXiv 1902.08153): values that are cut off move with it,
-    and others by what rounding moved them. It is not scaled down, since logarithms of ranges learn.
+    The gradient of a range is that of learned step sizes (LSQ, arXiv 1902.08153): clipped values move with the range,
+    others in proportion to their rounding error. It is not scaled down, since the logarithms of ranges are learned.
     """
 
     @staticmethod
@@ -138,7 +138,7 @@ class _Convert(torch.autograd.Function):
     ) -> Tensor:
         learned = isinstance(limit, Tensor) and ctx.needs_input_grad[2]
         if isinstance(limit, Tensor) and limit.device.type == "cpu":
-            limit = max(limit.item(), _SMALLEST)  # one that learns may vanish
+            limit = max(limit.item(), _SMALLEST)  # a learned range may vanish
         form = memory_format(x)
         x = x.contiguous(memory_format=form)
         if total is None:
@@ -199,13 +199,13 @@ class _Convert(torch.autograd.Function):
         return of_x.to(ctx.dtype), of_total, of_limit, None, None, None, None
 
 
-#: How a rounding error is kept in one byte where the range learns: of half a step so many parts; what is cut off.
+#: Code of a rounding error in one byte for learned ranges: parts of half a step, and the code of clipped values.
 _STEPS, _CUT = 126, 127
 
 
 def _encode(steps: Tensor, kept: Tensor, half: int, code: Tensor) -> None:
-    """Writes rounding errors into ``code``, or the sign of what was cut off."""
-    error = steps - kept  # below half a step but for what is cut off
+    """Writes rounding errors into ``code``; for clipped values, their sign."""
+    error = steps - kept  # below half a step except for clipped values
     beyond = steps.round().abs_() > half
     error = torch.where(beyond, error.sign() * _CUT, (error * (2 * _STEPS)).round_().clamp_(-_STEPS, _STEPS))
     code.copy_(error)

@@ -1,4 +1,4 @@
-"""Turning a pretrained network's layers into analog ones, in place, and back."""
+"""Converts the layers of a pretrained network to analog layers, in place, and back."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from hwaware.nn.refusals import (
 )
 from hwaware.nn.rewriting import restore, rewrite
 
-#: Where the analog forms of other libraries' layers are; imported only where these are.
+#: Modules with the analog forms of other libraries' layers; imported only if those libraries are.
 _FORMS = {
     "timm": "hwaware.nn.timm_layers",
     "transformers.pytorch_utils": "hwaware.nn.transformers_layers",
     "transformers.models.falcon.modeling_falcon": "hwaware.nn.falcon_layers",
 }
-#: What a layer has only while it is analog. Its ranges stay: they are of its signals, and the next conversion's too.
+#: Attributes that a layer has only while it is analog. Its ranges stay, since they also hold for the next conversion.
 _OF_CELLS = (
     "hardware", "noise", "error", "stuck_cells", "repaired", "weight_error", "learned", "observer", "_installed",
     "_beside", "_output_draws", "_read_noise", "_digits", "_watched",
@@ -45,12 +45,12 @@ class ConvertedLayer:
     """One row of the report.
 
     Attributes:
-        name, kind: of the layer, and its digital class.
-        shape, n_weights: of its weight.
-        hardware: what holds it, in words.
+        name, kind: name of the layer, and its digital class.
+        shape, n_weights: shape and size of its weight.
+        hardware: its hardware, in words.
         n_cells: memory cells that hold it.
-        n_arrays: that these lie in.
-        n_clipped: weights that lay beyond the codes of a fixed scale and are clipped to them.
+        n_arrays: arrays that hold it.
+        n_clipped: weights that were clipped to a fixed scale.
     """
 
     name: str
@@ -65,13 +65,14 @@ class ConvertedLayer:
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What :func:`convert` did.
+    """Result of :func:`convert`.
 
     Attributes:
-        placement: that was asked for.
-        layers: converted.
-        n_digital_parameters: all others.
-        passed_over: of these, matrices that are no layer's which conversion knows, by name: they may well be products.
+        placement: the placement.
+        layers: the converted layers.
+        n_digital_parameters: number of parameters that stay digital.
+        passed_over: number of weights, by name, of matrices among these that belong to no known layer. The network may
+            multiply by them.
     """
 
     placement: Placement
@@ -96,7 +97,7 @@ class ConversionReport:
 
     @property
     def n_clipped(self) -> int:
-        """Weights that a fixed scale clipped."""
+        """Weights that were clipped to a fixed scale."""
         return sum(layer.n_clipped for layer in self.layers)
 
     def __str__(self) -> str:
@@ -120,29 +121,29 @@ class ConversionReport:
         if self.n_clipped:
             limits = {one.encoding.scaling.fixed for one in self.placement.every} - {None}
             limit = " and ".join(f"±{limit:g}" for limit in limits)
-            total += f"\n{self.n_clipped:,} weights lay beyond the fixed scale of {limit} and are clipped"
+            total += f"\n{self.n_clipped:,} weights outside the fixed scale of {limit} were clipped"
         return "\n".join([*rows, total])
 
 
 def digital_layers(model: nn.Module) -> list[str]:
-    """Names of a converted model's layers that could be analog, and are not."""
+    """Names of a converted model's layers that could be analog but are digital."""
     return [name for name, module in model.named_modules() if type(module) in ANALOG_CLASSES]
 
 
 def weight_owners(model: nn.Module) -> dict[str, str]:
-    """For each analog layer the first one that has the same weight: tied layers share their cells."""
+    """For each analog layer, the first layer with the same weight: tied layers share their cells."""
     first: dict[tuple[int, int | None], str] = {}
     return {name: first.setdefault(weight_key(layer), name) for name, layer in analog_layers(model).items()}
 
 
 def owning_layers(model: nn.Module) -> dict[str, AnalogLayer]:
-    """The analog layers by name without those whose weight is an earlier one's."""
+    """The analog layers by name, without those that share the weight of an earlier one."""
     owners = weight_owners(model)
     return {name: layer for name, layer in analog_layers(model).items() if owners[name] == name}
 
 
 def main_hardware(model: nn.Module) -> Hardware:
-    """The hardware that holds most of a converted network's weights; of several the first layer's.
+    """The hardware that holds most weights of a converted network; in a tie, that of the first layer.
 
     Raises:
         UserError: there is no analog layer.
@@ -151,29 +152,32 @@ def main_hardware(model: nn.Module) -> Hardware:
     for layer in owning_layers(model).values():
         found[layer.hardware] += layer.weight.numel()
     if not found:
-        raise UserError("the network has no analog layer: convert(model, hardware) first.")
+        raise UserError("the network has no analog layer: call convert(model, hardware) first.")
     return found.most_common(1)[0][0]
 
 
 def convert(model: nn.Module, placement: Placement | Hardware, corrected: bool = True) -> ConversionReport:
-    """Makes the model's linear, convolution, attention and recurrent layers analog, in place.
+    """Converts the model's linear, convolution, attention and recurrent layers to analog layers, in place.
 
-    Nothing is changed when it raises.
+    If it raises, the model is unchanged.
 
-    A layer keeps its parameters, keys, hooks, ties, ``requires_grad``, mode, dtype and torch device: only its class
-    changes. Latent weights are set so that the network's function stays what it was, but for the rounding to levels.
-    Where there are converters, :func:`hwaware.nn.calibrate` has to measure their ranges.
+    A layer keeps its parameters, keys, hooks, ties, ``requires_grad``, mode, dtype and torch device; only its class
+    changes. Latent weights are set so that the network's function stays the same, up to rounding to levels. With
+    converters, call :func:`hwaware.nn.calibrate` afterwards to measure their ranges.
 
     Args:
         model: the network.
-        placement: what is to hold each layer; a hardware alone is to hold all.
-        corrected: False leaves the weights as they are, so that the cell's non-linearity distorts them: the network is
-            not compensated for it.
+        placement: hardware of each layer, or one hardware for all layers.
+        corrected: False keeps the weights unchanged, so that the cells' I-V curve distorts them: the network is not
+            compensated for the I-V curve.
+
+    Returns:
+        A report of the converted layers and their cells; ``print`` it.
 
     Raises:
-        UserError: a pattern matches nothing; a layer with weights can't be converted and is not to stay digital, or
-            would need too many arrays; a weight is not finite, or is shared with a digital layer or one on other
-            hardware; nothing is left to convert.
+        UserError: a pattern matches nothing; a layer with weights can't be converted and is not set to stay digital, or
+            would need too many arrays; a weight is not finite, or is shared with a digital layer or a layer on other
+            hardware; there is nothing to convert.
 
     Examples:
         >>> import hwaware, torch
@@ -199,7 +203,7 @@ def convert(model: nn.Module, placement: Placement | Hardware, corrected: bool =
     for name, module in chosen.items():
         module.__class__ = ANALOG_CLASSES[type(module)]
         module.hardware = on[name]  # type: ignore[assignment]
-    for name, layer in owning_layers(model).items():  # once where layers are tied
+    for name, layer in owning_layers(model).items():  # tied layers only once
         encoding = layer.hardware.encoding
         n_clipped = 0 if layer.weight.is_meta else encoding.clipped(layer.latent())
         if corrected and encoding.predistorts:
@@ -213,7 +217,7 @@ def convert(model: nn.Module, placement: Placement | Hardware, corrected: bool =
 
 
 def register_forms() -> None:
-    """Registers the analog forms of the layers of libraries that are imported."""
+    """Registers the analog forms of layers of the imported libraries."""
     for library, forms in _FORMS.items():
         if library in sys.modules:
             import_module(forms)
@@ -222,7 +226,7 @@ def register_forms() -> None:
 def _chosen(
     model: nn.Module, placement: Placement, corrected: bool
 ) -> tuple[dict[str, nn.Module], Mapping[str, Hardware | None]]:
-    """The layers that cells are to hold, and what hardware each module has."""
+    """The layers to convert, and the hardware of each module."""
     modules = dict(model.named_modules())
     on = dict(placement.assign(modules))
     if "peft" in sys.modules:
@@ -249,7 +253,7 @@ def _chosen(
 
 
 def _passed_over(model: nn.Module) -> dict[str, int]:
-    """Matrices that conversion does not know as a layer's: how many weights of each, by name."""
+    """Matrices that belong to no known layer: the number of weights of each, by name."""
     found = {}
     for name, module in model.named_modules():
         if isinstance(module, (AnalogLayer, *ALWAYS_DIGITAL)) or type(module) in ANALOG_CLASSES:
@@ -262,7 +266,7 @@ def _passed_over(model: nn.Module) -> dict[str, int]:
 
 
 def to_digital(model: nn.Module) -> nn.Module:
-    """Makes every analog layer digital again, in place, with its effective weights; returns the model.
+    """Converts every analog layer back to a digital layer with its effective weights, in place; returns the model.
 
     Examples:
         >>> import hwaware, torch
@@ -273,11 +277,13 @@ def to_digital(model: nn.Module) -> nn.Module:
         'Linear'
     """
     layers = analog_layers(model)
-    state = {name: layer.digital_weight() for name, layer in layers.items()}  # before any is written: ties
+    state = {
+        name: layer.digital_weight() for name, layer in layers.items()
+    }  # all before any is written, since layers may be tied
     for name, layer in layers.items():
         with torch.no_grad():
             layer.weight.copy_(state[name])
-        layer.__class__ = layer.digital_class  # type: ignore[assignment]  # from here on it is no AnalogLayer
+        layer.__class__ = layer.digital_class  # type: ignore[assignment]  # no longer an AnalogLayer
         for attribute in _OF_CELLS:
             layer.__dict__.pop(attribute, None)
     restore(model.modules())
@@ -285,7 +291,7 @@ def to_digital(model: nn.Module) -> nn.Module:
 
 
 def effective_state_dict(model: nn.Module) -> dict[str, Tensor]:
-    """The model's ``state_dict`` with effective in place of latent weights: what the plain digital network loads.
+    """The model's ``state_dict`` with effective instead of latent weights, for loading into the plain digital network.
 
     Examples:
         >>> import hwaware, torch
@@ -294,7 +300,7 @@ def effective_state_dict(model: nn.Module) -> dict[str, Tensor]:
         >>> report = convert(model, hwaware.load_hardware("reram_cmo", mapping="differential"))
         >>> torch.allclose(effective_state_dict(model)["0.weight"], weight, atol=1e-6)
         True
-        >>> torch.allclose(model[0].weight, weight, atol=1e-6)  # latent: pre-distorted for the cells' curve
+        >>> torch.allclose(model[0].weight, weight, atol=1e-6)  # latent: pre-distorted for the sinh-shaped I-V curve
         False
     """
     effective: dict[int, Tensor] = {}
@@ -305,7 +311,7 @@ def effective_state_dict(model: nn.Module) -> dict[str, Tensor]:
         else:  # one of several layers in one parameter
             of_all: Any = layer
             effective.setdefault(parameter, of_all.parameter.detach().clone())[index] = layer.digital_weight()
-    # By identity: a layer that is tied, or used twice, stands in the state_dict under several names.
+    # By identity: a tied or reused layer is in the state_dict under several names.
     state: dict[str, Any] = model.state_dict(keep_vars=True)
     return {
         key: effective.get(id(value), value.detach() if isinstance(value, Tensor) else value)

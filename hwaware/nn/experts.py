@@ -1,4 +1,4 @@
-"""Mixtures of experts as transformers has them, with their matrices as layers that are called."""
+"""Mixtures of experts of transformers, rewritten so that their matrices are layers that are called."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from hwaware.nn.layers import Keys
 
-#: Architectures whose experts and routers are Mixtral's, word for word: module, and what its classes' names start with.
+#: Architectures whose experts and routers are copies of Mixtral's: module, and prefix of its class names.
 _ARCHITECTURES = {"mixtral": "Mixtral", "minimax": "MiniMax", "qwen2_moe": "Qwen2Moe", "qwen3_moe": "Qwen3Moe",
                   "qwen3_next": "Qwen3Next"}  # fmt: skip
 
 
 class CallingRouter(nn.Module):
-    """A router, whose matrix is its part ``logits``."""
+    """A router whose matrix is the layer ``logits``."""
 
     layers = ("logits",)
     note = "transformers' Mixtral and others of the same form"
@@ -41,7 +41,7 @@ class CallingRouter(nn.Module):
 
 
 class CallingExperts(nn.Module):
-    """Experts, whose matrices are the parts ``gate_up_0``, ``down_0``, …: an expert is called with its own tokens."""
+    """Experts whose matrices are the layers ``gate_up_0``, ``down_0``, …; each expert is called with its own tokens."""
 
     layers = ("gate_up_0", "down_0", "…")
     note = "likewise; an expert without tokens is not called"
@@ -63,7 +63,7 @@ class CallingExperts(nn.Module):
         experts: Any = self
         output = torch.zeros_like(hidden_states)
         for index in top_k_index.unique().tolist():
-            if index == experts.num_experts:  # of padding
+            if index == experts.num_experts:  # padding
                 continue
             token, place = (top_k_index == index).nonzero(as_tuple=True)
             gate, up = self.get_submodule(f"gate_up_{index}")(hidden_states[token]).chunk(2, dim=-1)
@@ -73,7 +73,7 @@ class CallingExperts(nn.Module):
 
 
 def forms() -> Iterator[tuple[type[nn.Module], type[nn.Module]]]:
-    """The classes that are imported already, each with what it is rewritten to."""
+    """The classes that are already imported, with the classes that they are rewritten to."""
     for module, name in _ARCHITECTURES.items():
         if found := sys.modules.get(f"transformers.models.{module}.modeling_{module}"):
             yield getattr(found, f"{name}TopKRouter"), CallingRouter

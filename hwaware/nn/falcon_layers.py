@@ -1,4 +1,4 @@
-"""The analog form of Falcon's own linear layer. Imported only where its module already is."""
+"""The analog form of Falcon's linear layer. Imported only if its module already is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hwaware.nn.layers import AnalogLinear, register_analog
 
 @register_analog
 class AnalogFalconLinear(AnalogLinear, FalconLinear):
-    """Falcon's own :class:`torch.nn.Linear`, which rounds between product and bias."""
+    """Falcon's variant of :class:`torch.nn.Linear`, which rounds between product and bias."""
 
     digital_class = FalconLinear
 

@@ -11,14 +11,15 @@ from hwaware.hardware.encoding.scale import normalised
 
 
 def apply_stuck_cells(weight: Tensor, latent: Tensor, scale: Tensor, hardware: Hardware) -> Tensor:
-    """Realised weights with freshly drawn stuck cells; the other cells of a weight with one are taken as exact.
+    """Applies freshly drawn stuck cells to realised weights; the other cells of an affected weight are taken as exact.
 
-    Such a weight gets no gradient, except where cells hold digits or stand in parallel: the others can still be
-    written. In parallel it keeps its noise, too, and is moved by what its stuck cells change.
+    An affected weight gets no gradient unless cells hold digits or are in parallel, when its other cells can still be
+    written. With parallel cells it also keeps its noise, and is shifted by the change that its stuck cells cause.
 
     Args:
         weight, latent: realised and latent weights of the same shape.
         scale: weight scale, broadcastable to them.
+        hardware: the layer's hardware.
     """
     with torch.no_grad():
         device, encoding = hardware.device, hardware.encoding

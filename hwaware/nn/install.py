@@ -1,4 +1,4 @@
-"""Putting other things into a network for a while: a chip's weights and noise, a repair's digital part, eval mode."""
+"""Temporary changes of a network: a chip's weights and noise, the digital part of a repair, eval mode."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from hwaware.nn.reads import refusing_reads
 
 @dataclass(frozen=True)
 class Beside:
-    """What digital memory does beside a layer's cells: ``y ← gain·(y + branch x)``, of the digital input x.
+    """Digital computation beside a layer's cells: ``y ← gain·(y + branch x)``, with the digital input x.
 
     Attributes:
-        branch: in the shape of the layer's weight, or flattened from its second dimension on; None: nothing.
+        branch: a matrix in the shape of the layer's weight, or flattened from its second dimension on; None: no branch.
         gain: one number, or one per output channel; None: 1.
     """
 
@@ -28,7 +28,7 @@ class Beside:
     gain: Tensor | None = None
 
     def on_weight(self, weight: Tensor) -> Tensor:
-        """The same as part of the weights, which saves passes over the activations."""
+        """Applies it to the weights, which saves passes over the activations."""
         if self.branch is not None:
             weight = weight + self.branch.view_as(weight).to(weight.dtype)
         if self.gain is not None:
@@ -36,7 +36,7 @@ class Beside:
         return weight
 
     def on_output(self, layer: AnalogLayer, input: Tensor, output: Tensor) -> Tensor:
-        """The same on a layer's output without bias."""
+        """Applies it to a layer's output without bias."""
         if self.branch is not None:
             output = output + layer.apply_weight(input, self.branch.view(layer.rows_shape).to(input.dtype))
         if self.gain is not None:
@@ -47,7 +47,7 @@ class Beside:
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Within the context a model is in eval mode, without gradients; after it each module is in its own mode again."""
+    """Within the context a model is in eval mode, without gradients; on exit each module returns to its own mode."""
     training = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -63,7 +63,7 @@ def installed_weights(model: nn.Module, weight_of: Callable[[str, AnalogLayer], 
     """Within the context each analog layer multiplies with ``weight_of(name, layer)``; contexts may be nested.
 
     Raises:
-        UserError: from the network's first call, where it reads the weight of a layer that it does not call.
+        UserError: at the network's first call, if it reads the weight of a layer that it does not call.
     """
     with _installed(model, "_installed", weight_of), refusing_reads(model):
         yield
@@ -71,9 +71,9 @@ def installed_weights(model: nn.Module, weight_of: Callable[[str, AnalogLayer], 
 
 @contextmanager
 def installed_beside(model: nn.Module, beside_of: Callable[[str, AnalogLayer], Beside]) -> Iterator[None]:
-    """Within the context ``beside_of(name, layer)`` works beside each analog layer's cells.
+    """Within the context ``beside_of(name, layer)`` is applied beside the cells of each analog layer.
 
-    Where nothing is converted, that is the same as other weights; behind an ADC it is not.
+    Without converters this is the same as changing the weights; after an ADC it is not.
     """
 
     def weight(name: str, layer: AnalogLayer) -> Tensor | None:
@@ -88,7 +88,7 @@ def installed_beside(model: nn.Module, beside_of: Callable[[str, AnalogLayer], B
 
 @contextmanager
 def installed_output_noise(model: nn.Module, draws_of: Callable[[str, AnalogLayer], torch.Generator]) -> Iterator[None]:
-    """Within the context converters draw their output noise from ``draws_of(name, layer)``; else only in training."""
+    """Within the context converters draw output noise from ``draws_of(name, layer)``; otherwise only in training."""
 
     def draws(name: str, layer: AnalogLayer) -> torch.Generator | None:
         return draws_of(name, layer) if layer.converters is not None and layer.converters.output_noise else None
@@ -108,8 +108,8 @@ def installed_read_noise(model: nn.Module, noise_of: Callable[[str, AnalogLayer]
 def installed_digits(
     model: nn.Module, digits_of: Callable[[str, AnalogLayer], tuple[Tensor, Tensor] | None]
 ) -> Iterator[None]:
-    """Within the context layers have the digits of ``digits_of(name, layer)``, as
-    :meth:`hwaware.hardware.Hardware.digit_weights` gives them; None: exact ones."""
+    """Within the context layers use the digits of ``digits_of(name, layer)``, in the form of
+    :meth:`hwaware.hardware.Hardware.digit_weights`; None: exact digits."""
     with _installed(model, "_digits", digits_of):
         yield
 

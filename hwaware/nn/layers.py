@@ -1,10 +1,10 @@
-"""Analog layers: digital layers whose weight lives in conductances.
+"""Analog layers: digital layers whose weights are held by conductances.
 
 An analog layer is its digital class with another ``forward``: same parameters, ``state_dict`` keys and hooks. Its
-``weight`` parameter holds the *latent* weights, in the digital class's own form; :meth:`AnalogLayer.latent` gives them
-as cells hold them, a row for each output. What multiplies the input is, in this order of precedence, the weights that a
-chip has installed, the latents realised with training noise (in training mode, where noise is installed), or the exact
-effective weights.
+``weight`` parameter holds the *latent* weights in the layout of the digital class; :meth:`AnalogLayer.latent` gives
+them in the layout of the cells, one row per output. The input is multiplied by, in order of precedence: the weights
+installed by a chip; the latent weights realised with training noise (in training mode, if noise is installed); the
+exact effective weights.
 """
 
 from __future__ import annotations
@@ -27,45 +27,45 @@ from hwaware.nn.weights.fused import realise
 from hwaware.nn.weights.tables import ErrorTable, NoiseTable
 from hwaware.nn.wires import add_wire_drop
 
-#: Is shown the inputs of each part of a layer's rows, and what the part's columns sum up.
+#: Called with the inputs of each part of a layer's rows, and the column sums of each part.
 Observer = Callable[[Sequence[Tensor], Sequence[Tensor]], None]
 
 
 class ReadNoise(NamedTuple):
-    """Of cells in each product: the variance of the layer's weights, in their shape, and where it is drawn from."""
+    """Read noise drawn for each product: the variance of the layer's weights, in their shape, and the generator."""
 
     variance: Tensor
     draws: torch.Generator
 
 
 class LearnedRanges(NamedTuple):
-    """Logarithms of a layer's ranges while they train, each ``[1]``, or ``[n]`` for n arrays; None: not that one."""
+    """Logarithms of a layer's learned ranges, each ``[1]``, or ``[n]`` for n arrays; None: not learned."""
 
     x_log: Tensor | None
     y_log: Tensor | None
 
 
 class AnalogLayer(nn.Module):
-    """What all analog layers share; mixed into a digital class by :func:`hwaware.nn.convert`.
+    """Base class of analog layers, mixed into a digital class by :func:`hwaware.nn.convert`.
 
     Attributes:
-        hardware: what holds the weights.
-        groups: of a convolution; 1 otherwise.
-        noise: of the weights in training mode; None: exact.
-        error: expected of the weights, for the retention loss; None: off.
-        stuck_cells: whether training noise also draws the device's stuck cells.
-        repaired: share of the weights, those with the largest errors, that training noise leaves out.
-        ready: what :meth:`realise` gives in this training step, where it was computed with other layers' beforehand.
-        weight_error: ``Σ E[(ŵ - w_eff)²] / Σ w_eff²`` of the last training forward; None where ``error`` is.
-        ranges: that the arrays' converters span; kept by a layer that is made digital, and taken up again.
-        learned: that they span while they train, in place of ``ranges``; None: they do not.
-        observer: is shown what converters would convert, while their ranges are measured; they then are exact.
+        hardware: the layer's hardware.
+        groups: groups of a convolution; 1 otherwise.
+        noise: table of the weights' noise in training mode; None: exact weights.
+        error: table of the weights' expected error, for the retention loss; None: off.
+        stuck_cells: whether training noise includes the device's stuck cells.
+        repaired: fraction of the weights, those with the largest errors, that training noise leaves out.
+        ready: result of :meth:`realise` for this training step, if it was computed together with other layers'.
+        weight_error: ``Σ E[(ŵ - w_eff)²] / Σ w_eff²`` of the last training forward; None if ``error`` is None.
+        ranges: ranges of the converters. A layer that is made digital keeps them for the next conversion.
+        learned: learned ranges, used instead of ``ranges`` during training; None: ranges are not learned.
+        observer: called with the signals at the converters, which are exact meanwhile, to measure ranges.
     """
 
     digital_class: ClassVar[type[nn.Module]]
-    channel_dim: ClassVar[int]  #: of the output, from its end: a batch may lack
-    is_computed: ClassVar[bool] = False  #: whether the latents are computed from the parameter in every pass
-    note: ClassVar[str] = ""  #: what a user has to know of its form in cells
+    channel_dim: ClassVar[int]  #: channel dimension of the output, from its end (the batch may be missing)
+    is_computed: ClassVar[bool] = False  #: whether latent weights are computed from the parameter in every pass
+    note: ClassVar[str] = ""  #: what a user must know about its analog form
 
     weight: Tensor
     bias: Tensor | None
@@ -91,12 +91,12 @@ class AnalogLayer(nn.Module):
 
     @property
     def converters(self) -> Converters | None:
-        """About the arrays; None: inputs and outputs are exact."""
+        """Converters of the arrays; None: inputs and outputs are exact."""
         return self.hardware.crossbar.converters
 
     @property
     def tiling(self) -> Tiling:
-        """How the weights are cut into arrays."""
+        """How the weights are split over arrays."""
         return self.hardware.tiling(tuple(self.rows_shape), self.groups)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -114,11 +114,11 @@ class AnalogLayer(nn.Module):
         return self.with_bias(output)
 
     def apply_weight(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """What the layer computes with any other weights: same stride, padding and groups, any number of rows."""
+        """The layer's operation with other weights: same stride, padding and groups, any number of rows."""
         raise NotImplementedError
 
     def with_bias(self, output: Tensor) -> Tensor:
-        """An output of the layer's weights, and its bias."""
+        """Adds the bias to an output."""
         return output if self.bias is None else output + self.along_channels(self.bias, output).to(output.dtype)
 
     def without_bias(self, output: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ class AnalogLayer(nn.Module):
         return values.view(shape)
 
     def realised_weight(self) -> Tensor:
-        """The weights of one forward pass, of the latents' shape; fp32 unless a chip installed otherwise."""
+        """The weights of one forward pass, in the latents' shape; fp32 unless a chip installed another dtype."""
         if self._installed is not None:
             return self._installed
         noise, error = (self.noise, self.error) if self.training else (None, None)
@@ -148,60 +148,60 @@ class AnalogLayer(nn.Module):
             weight = apply_stuck_cells(weight, self.latent(), self.weight_scale(), self.hardware)
         if noise is not None and self.repaired:
             weight = repair_largest_errors(weight, written, self.latent(), self.hardware, self.repaired)
-        # Outside autocast the layer computes in its parameters' own precision, as the digital one does.
+        # Outside autocast the layer computes in the precision of its parameters, like the digital one.
         return weight if torch.is_autocast_enabled(weight.device.type) else weight.to(self.weight.dtype)
 
     def realise(self, noise: NoiseTable | None, error: ErrorTable | None) -> tuple[Tensor, Tensor | None]:
-        """:func:`hwaware.nn.weights.fused.realise` of the latents."""
+        """:func:`hwaware.nn.weights.fused.realise` of the latent weights."""
         if self.ready is not None and noise is not None:
             return self.ready
         return realise(self.latent(), self.hardware.encoding, noise, error)
 
-    # From the parameter to what cells hold, and back.
+    # Between the parameter and the layout of the cells.
 
     def as_rows(self, weight: Tensor) -> Tensor:
-        """A weight in the digital class's form as ``[C_out, C_in/groups, *kernel]``; elements are moved at most."""
+        """Rearranges a weight from the digital layout to ``[C_out, C_in/groups, *kernel]``; values are unchanged."""
         return weight
 
     def as_parameter(self, rows: Tensor) -> Tensor:
-        """The reverse, of any number of rows."""
+        """The inverse of :meth:`as_rows`, for any number of rows."""
         return rows
 
     def latent(self) -> Tensor:
-        """Latent weights as cells hold them, ``[C_out, C_in/groups, *kernel]``; differentiable in the parameter."""
+        """Latent weights in the layout of the cells, ``[C_out, C_in/groups, *kernel]``; differentiable."""
         weight: Any = self.weight
-        if hasattr(weight, "full_tensor"):  # FSDP2's shard, outside of forward; the scale is of all shards
+        if hasattr(weight, "full_tensor"):  # an FSDP2 shard outside forward; the scale needs all shards
             weight = weight.full_tensor()
         return self.as_rows(weight)
 
     @torch.no_grad()
     def hold(self, latent: Tensor) -> None:
-        """Sets the parameter so that :meth:`latent` is this."""
+        """Sets the parameter so that :meth:`latent` returns ``latent``."""
         self.weight.copy_(self.as_parameter(latent))
 
     def predistort(self) -> None:
-        """Makes the parameter, which is the digital layer's, that of a layer with the same effective weights."""
+        """Pre-distorts the digital layer's parameter so that the effective weights equal the digital weights."""
         self.set_effective_weight(self.latent().detach().clone())
 
     @torch.no_grad()
     def digital_weight(self) -> Tensor:
-        """What the digital layer's weight has to be for the same function."""
+        """The weight with which the digital layer has the same function."""
         return self.as_parameter(self.effective_weight())
 
     @torch.no_grad()
     def weight_scale(self) -> Tensor:
-        """Scale s of the latents in fp32: 0-dim, or ``[C_out, 1, …]`` per output channel."""
+        """Scale s of the latent weights, fp32: 0-dim, or ``[C_out, 1, …]`` per output channel."""
         return self.hardware.encoding.scaling.of(self.latent().detach())
 
     @torch.no_grad()
     def effective_weight(self) -> Tensor:
-        """Exact effective weights ``w_eff = s·sinh(rκu)/sinh(rκ)``, u as written, as cells hold them; the parameter's
-        dtype, detached."""
+        """Exact effective weights ``w_eff = s·sinh(rκu)/sinh(rκ)``, with u rounded to the format, in the layout of the
+        cells and the parameter's dtype; detached."""
         return self.hardware.encoding.effective(self.latent()).to(self.weight.dtype)
 
     @torch.no_grad()
     def exact_weight(self) -> Tensor:
-        """What the layer multiplies by where all cells are as wanted: the effective weights, through the wires."""
+        """The weights of the layer with exact cells: the effective weights, with wire resistance."""
         weight = self.effective_weight()
         if self.hardware.crossbar.wires is None:
             return weight
@@ -210,12 +210,12 @@ class AnalogLayer(nn.Module):
 
     @torch.no_grad()
     def set_effective_weight(self, weight: Tensor) -> None:
-        """Sets the latents so that the effective weights are ``weight``, or on the levels or codes next to it."""
-        self.hold(self.hardware.encoding.latent(weight.to(self.weight.dtype)))  # rounded as the parameter is
+        """Sets the latent weights so that the effective weights are ``weight``, rounded to the number format."""
+        self.hold(self.hardware.encoding.latent(weight.to(self.weight.dtype)))  # in the precision of the parameter
 
     @property
     def rows_shape(self) -> torch.Size:
-        """Shape of the weights as cells hold them; :func:`shape_in_cells` gives a digital layer's, too."""
+        """Shape of the weights in the layout of the cells; :func:`shape_in_cells` also takes digital layers."""
         return self.as_rows(self.weight).shape
 
     @property
@@ -235,14 +235,14 @@ class AnalogLinear(AnalogLayer, nn.Linear):
         return F.linear(input, weight, bias)
 
 
-#: Names of a part's weight and bias, and which slice of the weight's parameter it is; None: no bias, all of it.
+#: Names of a part's weight and bias, and its slice of the weight parameter; None: no bias, the whole parameter.
 Keys = tuple[str, str | None, int | None]
 
 
 class Part(nn.Module):
-    """A linear layer whose weight and bias are parameters of the module that it lies in, under names of their own.
+    """A linear layer whose weight and bias are parameters of the module that contains it.
 
-    Made by :mod:`hwaware.nn.rewriting`; has no parameters, so that the network's keys stay what they are.
+    :mod:`hwaware.nn.rewriting` creates it. It has no parameters of its own, so the network's keys stay the same.
     """
 
     whole: nn.Module
@@ -251,11 +251,11 @@ class Part(nn.Module):
     def __init__(self, whole: nn.Module, keys: Keys) -> None:
         super().__init__()
         self.keys = keys
-        self.__dict__["whole"] = whole  # not as a child
+        self.__dict__["whole"] = whole  # not as a child module
 
     @property
     def parameter(self) -> Tensor:
-        """That the weight is, or is a slice of."""
+        """The parameter that contains the weight."""
         return cast(Tensor, self.whole._parameters[self.keys[0]])
 
     @property
@@ -271,7 +271,7 @@ class Part(nn.Module):
 
 
 class AnalogPart(AnalogLayer, Part):
-    """A linear layer that is part of a module, on crossbars."""
+    """A linear layer that is part of another module, on crossbars."""
 
     digital_class = Part
     channel_dim = -1
@@ -317,7 +317,7 @@ class AnalogConv3d(AnalogLayer, nn.Conv3d):
 
 
 class AnalogConvTranspose(AnalogLayer):
-    """A transposed convolution. Its parameter has inputs first; in cells outputs are, as everywhere."""
+    """A transposed convolution. Its parameter has inputs first; in the layout of the cells, outputs are first."""
 
     note = "called without output_size"
 
@@ -376,12 +376,12 @@ for _one in (
 
 
 def weight_key(layer: Any) -> tuple[int, int | None]:
-    """What tells a layer's weight from others': of the parameter that it is, or is a slice of, and which slice."""
+    """Identity of a layer's weight: that of its parameter, and the slice of it."""
     return (id(layer.parameter), layer.keys[2]) if isinstance(layer, Part) else (id(layer.weight), None)
 
 
 def shape_in_cells(layer: Any) -> tuple[int, ...]:
-    """``[C_out, C_in/groups, *kernel]`` of a layer that is in cells, or could be."""
+    """The shape ``[C_out, C_in/groups, *kernel]`` of a layer that is or could be analog."""
     form = type(layer) if isinstance(layer, AnalogLayer) else ANALOG_CLASSES[type(layer)]
     return tuple(form.as_rows(layer, layer.weight).shape)
 

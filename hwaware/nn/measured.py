@@ -1,4 +1,4 @@
-"""What was measured for a network, and goes wherever its weights go: no weight, and no setting."""
+"""Measured quantities that belong to a network's weights (converter ranges, thresholds) and travel with them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import nn
 from hwaware.errors import UserError
 from hwaware.hardware import Ranges
 
-#: Numbers of a network as a whole. It keeps them in its ``config``, which transformers saves with it.
+#: Measured numbers of a whole network. It keeps them in its ``config``, which transformers saves with it.
 NUMBERS = ("null_threshold",)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """As plain types.
+    """Measured quantities of a network, as plain types.
 
     Attributes:
-        ranges: full scales of inputs and outputs of each layer with converters, by its name.
-        numbers: of :data:`NUMBERS` those that the network has; None where one is not measured yet.
+        ranges: full scales of inputs and outputs of each layer with converters, by name.
+        numbers: those of :data:`NUMBERS` that the network has; None: not measured yet.
     """
 
     ranges: Mapping[str, Any] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class Measured:
 
     @classmethod
     def of(cls, network: nn.Module) -> Measured:
-        """What goes with a network, analog or digital."""
+        """Collects the measured quantities of an analog or digital network."""
         found = {name: getattr(module, "ranges", None) for name, module in network.named_modules()}
         config: Any = getattr(network, "config", None)
         return cls(
@@ -38,18 +38,18 @@ class Measured:
         )
 
     def give(self, network: nn.Module) -> None:
-        """Gives it to another copy of the network, analog or digital.
+        """Sets them on another copy of the network, analog or digital.
 
         Raises:
-            UserError: it is another network's.
+            UserError: they belong to another network.
         """
         modules: dict[str, Any] = dict(network.named_modules())
         for name, limits in self.ranges.items():
             if name not in modules:
-                raise UserError(f"converters' ranges are of a layer '{name}', which the network does not have.")
+                raise UserError(f"there are ranges for layer '{name}', which the network does not have.")
             modules[name].ranges = Ranges.of(*limits)
         config: Any = getattr(network, "config", None)
         for name, value in self.numbers.items():
             if not hasattr(config, name):
-                raise UserError(f"'{name}' was measured for another network than {type(network).__name__}.")
+                raise UserError(f"'{name}' was measured for a network other than {type(network).__name__}.")
             setattr(config, name, value)

@@ -1,7 +1,7 @@
-"""peft's adapters and networks in cells; imported where peft is.
+"""Guards peft's adapters on converted networks; imported only if peft is.
 
-peft's adapters run beside a converted layer as beside a digital one. Merging, it would add to the *latent* weights,
-which are no weights where cells have a curve or levels: the outputs would be others.
+peft's adapters run beside an analog layer as they do beside a digital one. Merging would add them to the *latent*
+weights, which differ from the effective weights if cells have an I-V curve or levels: the outputs would change.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ def _refuse_merging(tuner: Any) -> None:
     for name, module in tuner.model.named_modules():
         if isinstance(module, BaseTunerLayer) and isinstance(module.get_base_layer(), AnalogLayer):
             raise UserError(
-                f"layer '{name}' is in cells, and peft would merge its adapter into the latent weights: leave it "
-                "beside them (it runs there), or merge first and convert then (to_digital goes back)."
+                f"layer '{name}' is analog, and peft would merge its adapter into the latent weights: keep it "
+                "unmerged (it runs beside the layer), or merge first and convert afterwards (to_digital goes back)."
             )
 
 
 def _guard(cls: type) -> None:
-    """Lets a tuner's merging ask first. A subclass's own check calls this one, or has one of its own."""
+    """Adds the check to a tuner's merging. A subclass's own check calls this one or gets its own guard."""
     check = cls._check_merge_allowed  # type: ignore[attr-defined]
 
     @functools.wraps(check)

@@ -1,6 +1,6 @@
-"""Networks that read a layer's weight themselves, instead of or beside calling the layer: no chip could act on that.
+"""Detects networks that read a layer's weight directly instead of calling the layer, which no chip can affect.
 
-Found in the first pass that a network makes with installed weights, and refused before its output is returned.
+They are found in the first forward pass with installed weights, and refused before the output is returned.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _PRODUCTS = frozenset(
 
 
 class _Reads(TorchFunctionMode):
-    """Which of some weights torch's functions were given.
+    """Records which of some weights are passed to torch functions.
 
     Attributes:
-        found: weights (by id) that any function was given, to look at or to compute with.
-        multiplied: those that a product was given, themselves or a view of them. A layer's own forward is none: in
-            installed weights it multiplies by these.
+        found: weights (by id) that were passed to any function.
+        multiplied: weights that were passed to a product, directly or as a view. The forward of an analog layer does
+            not count, since it multiplies by installed weights.
     """
 
     def __init__(self, weights: Iterable[Tensor]) -> None:
@@ -58,19 +58,20 @@ class _Reads(TorchFunctionMode):
 
 
 def _place(tensor: Tensor) -> int:
-    """Where a tensor's values lie; 0: nowhere."""
+    """Address of a tensor's values; 0: none."""
     try:
         return 0 if tensor.is_meta else tensor.untyped_storage().data_ptr()
-    except (NotImplementedError, RuntimeError):  # sparse, nested, functional: no weight of a layer's
+    except (NotImplementedError, RuntimeError):  # sparse, nested or functional tensors are not weights of layers
         return 0
 
 
 @contextmanager
 def refusing_reads(model: nn.Module) -> Iterator[None]:
-    """Within the context a converted network's first pass in eval mode is watched; later ones cost nothing.
+    """Within the context the first forward pass of a converted network in eval mode is checked; later ones cost
+    nothing.
 
     Raises:
-        UserError: from the network's call, if it read the weight of an analog layer that it did not call.
+        UserError: at the network's call, if it reads the weight of an analog layer without calling the layer.
     """
     forward, own = model.forward, model.__dict__.get("forward")
     if all(layer._watched for layer in analog_layers(model).values()) or hasattr(model, "_orig_mod"):  # compiled
@@ -104,14 +105,14 @@ def _watched(model: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs
     if read := [name for key, name in idle.items() if key in reads.found]:
         raise UserError(
             f"{in_words(layers, read)} {'was' if len(read) == 1 else 'were'} converted, but the network never calls "
-            f"{'it' if len(read) == 1 else 'them'}: it reads the weight itself, so that no chip could act on it. "
+            f"{'it' if len(read) == 1 else 'them'}: it reads the weight directly, which no chip can affect. "
             f"Call the layers, or keep them digital ({as_digital(read, layers)})."
         )
     installed = [names[0] for key, names in users.items() if key in reads.multiplied]
     if read := [name for name in installed if layers[name]._installed is not None]:
         raise UserError(
             f"{in_words(layers, read)} {'was' if len(read) == 1 else 'were'} converted, but the network also "
-            f"multiplies by the weight itself, past the layer, so that no chip could act on that. "
+            f"multiplies by the weight directly, which no chip can affect. "
             f"Call the layers, or keep them digital ({as_digital(read, layers)})."
         )
     if idle:
@@ -124,7 +125,7 @@ def _watched(model: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs
 def _tell_idle(layers: dict[str, AnalogLayer], idle: list[str]) -> None:
     cells = sum(layers[name].n_cells for name in idle)
     warnings.warn(
-        f"{in_words(layers, idle)} {'is' if len(idle) == 1 else 'are'} never called: {cells:,} cells that nothing uses "
-        f"are counted. Keep what is idle digital ({as_digital(idle, layers)}).",
+        f"{in_words(layers, idle)} {'is' if len(idle) == 1 else 'are'} never called: {cells:,} unused cells "
+        f"are counted. Keep unused layers digital ({as_digital(idle, layers)}).",
         stacklevel=4,
     )

@@ -1,4 +1,4 @@
-"""Torch's LSTM and GRU with their matrices as layers that are called."""
+"""torch's LSTM and GRU, rewritten so that their matrices are layers that are called."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from hwaware.nn.layers import AnalogLayer, Keys
 
 
 class _Calling(nn.RNNBase):
-    """What both share: layers ``ih_l0`` (of the input) and ``hh_l0`` (of the state), ….
+    """Base class with the layers ``ih_l0`` (input) and ``hh_l0`` (state), ….
 
-    The input's matrix is applied to a whole sequence at once, the state's step by step. In training both draw their
-    noise once a sequence, as cells are written once.
+    The input matrix is applied to the whole sequence at once, the state matrix in each time step. In training both draw
+    noise once per sequence, since cells are written once.
     """
 
     layers = ("ih_l0", "hh_l0", "…")
@@ -26,7 +26,7 @@ class _Calling(nn.RNNBase):
 
     @staticmethod
     def takes(recurrent: Any) -> bool:
-        """Whether a network can be written so: no projection of its state."""
+        """Whether a module can be rewritten: no projection of its state."""
         return not recurrent.proj_size
 
     @staticmethod
@@ -36,10 +36,10 @@ class _Calling(nn.RNNBase):
         return {name.removeprefix("weight_"): (name, name.replace("weight_", "bias_"), None) for name in names}
 
     def _run(self, input: Any, start: Sequence[Tensor | None]) -> tuple[Tensor, list[Tensor]]:
-        """The outputs, and each kind of state at the end ``[layers·directions, N, H]``, from those at the start."""
+        """The outputs and the final states ``[layers·directions, N, H]``, from the initial states."""
         if not isinstance(input, Tensor):
             raise UserError(
-                f"a {type(self).__bases__[-1].__name__} in cells takes no packed sequence: give a padded one."
+                f"a {type(self).__bases__[-1].__name__} in cells does not support packed sequences: use a padded one."
             )
         batched = input.ndim == 3
         x = input if batched else input.unsqueeze(1)
@@ -78,12 +78,12 @@ class _Calling(nn.RNNBase):
         return torch.stack(outputs[::-1] if backwards else outputs), states
 
     def _step(self, driven: Tensor, fed: Tensor, *states: Tensor) -> list[Tensor]:
-        """The next states, of what the input's matrix and the state's gave."""
+        """The next states, from the products of the input matrix and of the state matrix."""
         raise NotImplementedError
 
 
 class CallingLSTM(_Calling, nn.LSTM):
-    """:class:`torch.nn.LSTM`, without a projection of its state."""
+    """:class:`torch.nn.LSTM` without a projection of its state."""
 
     def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> Any:  # type: ignore[override]
         output, (h, c) = self._run(input, (None, None) if hx is None else hx)
@@ -110,12 +110,12 @@ class CallingGRU(_Calling, nn.GRU):
 
 @contextmanager
 def _written_once(layer: nn.Module) -> Iterator[None]:
-    """Within the context a layer multiplies with one and the same weights."""
+    """Within the context a layer multiplies by the same realised weights in every call."""
     if not isinstance(layer, AnalogLayer) or layer._installed is not None:
         yield
         return
     weight = layer.realised_weight()
-    # Of cells without a curve it is the parameter itself, which torch would register.
+    # For linear cells this may be the parameter itself, which torch would register.
     layer._installed = weight.view_as(weight)
     try:
         yield

@@ -12,16 +12,16 @@ from hwaware.hardware.encoding.scale import normalised
 def add_reference_noise(
     weight: Tensor, latent: Tensor, scale: Tensor, hardware: Hardware, groups: int, std: float
 ) -> Tensor:
-    """Realised weights with what freshly drawn reference cells change: one for each row of a crossbar, as on a chip.
+    """Adds the errors of freshly drawn reference cells, one for each row of a crossbar as on a chip.
 
-    A constant in the backward pass.
+    They are a constant in the backward pass.
 
     Args:
         weight, latent: realised and latent weights of the same shape.
         scale: weight scale, broadcastable to them.
-        hardware: whose mapping has a reference column.
-        groups: of a convolution; 1 otherwise.
-        std: of the window position, by such a cell's error.
+        hardware: hardware whose mapping has a reference column.
+        groups: groups of a convolution; 1 otherwise.
+        std: standard deviation of the window position caused by a reference cell.
     """
     with torch.no_grad():
         encoding, crossbar = hardware.encoding, hardware.crossbar

@@ -1,4 +1,4 @@
-"""What conversion refuses: all layers at once, by name, with what to do."""
+"""Checks before conversion: errors name all unsuitable layers at once, with a remedy."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from hwaware.hardware import Hardware, Placement
 from hwaware.hardware.placement import ancestry, matches
 from hwaware.nn.layers import ANALOG_CLASSES, Part, shape_in_cells, weight_key
 
-#: Weights of these are looked up, or scale element by element: no matrix product, so they stay digital.
+#: Modules whose weights are looked up or scale element by element: no matrix product, so they stay digital.
 ALWAYS_DIGITAL = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
 
-#: Layers of one kind that are named in a message; of more their number is told, and patterns match them all.
+#: Number of layers of one kind that a message names; the others are counted, and patterns match them all.
 _NAMED = 4
 
 _UNKNOWN = "has weights, but no analog form is known for that class"
-_COMPUTED = "computes its weight (weight_norm?), so that no cells can hold it"
-_FAST_PATH = "lies in a module whose fast path reads its weight without calling it, so that no chip could act on it"
+_COMPUTED = "computes its weight (weight_norm?), so cells can't hold it"
+_FAST_PATH = "lies in a module whose fast path reads its weight without calling it, which no chip can affect"
 
 
 def as_digital(names: Collection[str], among: Collection[str] = ()) -> str:
-    """What keeps layers digital in a recipe, for messages: by patterns where those match none of the others."""
+    """The recipe setting that keeps layers digital, for messages; uses patterns if they match no other layer."""
     all_names = set(names)
     names = [name for name in names if not all_names.intersection(list(ancestry(name))[:-1])]  # nor those inside
     found: dict[str, None] = {}
@@ -37,7 +37,7 @@ def as_digital(names: Collection[str], among: Collection[str] = ()) -> str:
 
 
 def _patterns(name: str) -> Iterator[str]:
-    """A name with its numbers replaced: all of them, all but the first, …."""
+    """Patterns from a name, with all its numbers replaced, all but the first, …."""
     parts = name.split(".")
     numbers = [at for at, part in enumerate(parts) if part.isdigit()]
     for kept in range(len(numbers)):
@@ -45,13 +45,13 @@ def _patterns(name: str) -> Iterator[str]:
 
 
 def _only(pattern: str, names: Collection[str], among: Collection[str]) -> bool:
-    """Whether a pattern matches several layers, and none but these."""
+    """Whether a pattern matches several of these layers and no others."""
     hits = {other for other in among if any(fnmatchcase(part, pattern) for part in ancestry(other))}
     return len(hits) > 1 and hits <= set(names)
 
 
 def in_words(modules: Mapping[str, nn.Module], names: Collection[str]) -> str:
-    """Layers by name and class."""
+    """Layers by name and class, for messages."""
     by_kind: dict[str, list[str]] = defaultdict(list)
     for name in names:
         module = modules[name]
@@ -65,12 +65,12 @@ def in_words(modules: Mapping[str, nn.Module], names: Collection[str]) -> str:
 
 
 def is_rewritten(module: nn.Module) -> bool:
-    """Whether a module calls parts in place of its own weights (:mod:`hwaware.nn.rewriting`)."""
+    """Whether a module calls layers instead of using its own weights (:mod:`hwaware.nn.rewriting`)."""
     return any(isinstance(child, Part) for child in module.children())
 
 
 def refuse_unfit(modules: Mapping[str, nn.Module], on: Mapping[str, Hardware | None]) -> None:
-    """Raises UserError for layers that are to be in cells, and can't."""
+    """Raises UserError for layers that should be analog but can't be."""
     found: dict[str, list[str]] = defaultdict(list)
     for name, module in modules.items():
         if on[name] is not None and (why := _unfit(name, module, modules)) is not None:
@@ -89,7 +89,7 @@ def refuse_unfit(modules: Mapping[str, nn.Module], on: Mapping[str, Hardware | N
 
 
 def _unfit(name: str, module: nn.Module, modules: Mapping[str, nn.Module]) -> str | None:
-    """Why a module can't be in cells; None: it can, or has nothing for them."""
+    """Why a module can't be analog; None: it can, or it has no weights for cells."""
     if type(module) in ANALOG_CLASSES:
         if "weight" not in module._parameters and not isinstance(module, Part):
             return _COMPUTED
@@ -98,26 +98,26 @@ def _unfit(name: str, module: nn.Module, modules: Mapping[str, nn.Module]) -> st
         return _FAST_PATH if reads else None
     weights = [value for key, value in module._parameters.items() if "weight" in key and value is not None]
     if isinstance(module, ALWAYS_DIGITAL) or all(weight.ndim < 2 for weight in weights):
-        if not isinstance(module, tuple(ANALOG_CLASSES)):  # a parametrised layer keeps its weight elsewhere
+        if not isinstance(module, tuple(ANALOG_CLASSES)):  # a parametrised layer stores its weight elsewhere
             return None
     return None if is_rewritten(module) else _UNKNOWN
 
 
 def refuse_idle(placement: Placement, modules: Mapping[str, nn.Module]) -> None:
-    """Raises UserError for a pattern that names hardware, but no layer which cells could hold."""
+    """Raises UserError for a pattern that sets hardware but matches no layer that could be analog."""
     able = [name for name, module in modules.items() if type(module) in ANALOG_CLASSES]
     for rule in placement.rules:
         for pattern in rule.match if rule.hardware is not None else ():
             if not (hits := set(matches(pattern, modules))) & set(able):
                 kind = type(modules[min(hits)]).__name__
                 raise UserError(
-                    f"hardware.layers: '{pattern}' matches nothing that cells could hold, but {kind}. "
+                    f"hardware.layers: '{pattern}' matches no layer that can be analog, only {kind}. "
                     f"{nearest(pattern, able)}"
                 )
 
 
 def refuse_ties(model: nn.Module, chosen: Mapping[str, nn.Module], on: Mapping[str, Hardware | None]) -> None:
-    """Raises UserError for a weight that is shared with a digital layer, or one on other hardware."""
+    """Raises UserError for a weight that is shared with a digital layer or a layer on other hardware."""
     owners: dict[tuple[int, int | None], list[tuple[str, str]]] = defaultdict(list)
     for name, module in model.named_modules():
         parts = {part.keys[0] for part in module.children() if isinstance(part, Part)}
@@ -130,21 +130,21 @@ def refuse_ties(model: nn.Module, chosen: Mapping[str, nn.Module], on: Mapping[s
         for owner, key in owners[weight_key(layer)]:
             if owner not in chosen or key != "weight":
                 raise UserError(
-                    f"the weight of layer '{name}' is tied to '{owner}.{key}', which stays digital, so that it cannot "
-                    f"live in cells: keep it digital ({as_digital([name])}), or untie them."
+                    f"the weight of layer '{name}' is tied to '{owner}.{key}', which stays digital, so cells can't "
+                    f"hold it: keep it digital ({as_digital([name])}), or untie them."
                 )
             if on[owner] != on[name]:
                 raise UserError(
-                    f"layers '{owner}' and '{name}' share one weight, but stand on different hardware: give both the "
+                    f"layers '{owner}' and '{name}' share one weight but have different hardware: give both the "
                     "same in hardware.layers."
                 )
 
 
 def refuse_arrays(chosen: Mapping[str, nn.Module], on: Mapping[str, Hardware | None]) -> None:
-    """Raises UserError for a layer that an array's size would cut into far too many arrays."""
+    """Raises UserError for a layer that would need far too many arrays."""
     for name, layer in chosen.items():
         hardware = on[name]
-        assert hardware is not None  # of what is chosen none is digital
+        assert hardware is not None  # no chosen layer is digital
         try:
             hardware.check_layer(shape_in_cells(layer), getattr(layer, "groups", 1))
         except UserError as error:

@@ -1,6 +1,6 @@
-"""Exact rewritings of modules that read their layers' weights, or keep weights of their own: so that they call layers.
+"""Exact rewriting of modules that use weights directly, so that they call layers instead.
 
-Parameters, keys and function stay what they are; :func:`restore` undoes everything.
+Parameters, keys and function stay the same; :func:`restore` undoes everything.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from hwaware.nn.experts import forms
 from hwaware.nn.layers import Part
 from hwaware.nn.recurrent import CallingGRU, CallingLSTM
 
-#: Modules of other libraries that call their layers where a switch says so: its name, what it has to be, and of what
-#: kind the module is (None: whatever has such a switch, and another value of it).
+#: Modules of other libraries that call their layers if a switch is set: its name, the required value, and the class of
+#: the module (None: any module with that switch and another value).
 _SWITCHES: tuple[tuple[str, Any, type[nn.Module] | None], ...] = (
-    ("qkv_bias_separate", True, None),  # timm's attention of BEiT, EVA and Swin V2, which adds the bias by itself
-    ("activation_relu_or_gelu", 0, nn.TransformerEncoderLayer),  # whose fast path reads all weights
-    ("use_nested_tensor", False, nn.TransformerEncoder),  # which none but the fast path takes
+    ("qkv_bias_separate", True, None),  # timm's attention of BEiT, EVA and Swin V2, which adds the bias separately
+    ("activation_relu_or_gelu", 0, nn.TransformerEncoderLayer),  # its fast path reads all weights directly
+    ("use_nested_tensor", False, nn.TransformerEncoder),  # only the fast path uses them
 )
 
-#: Modules that call parts in place of their own weights, by the class that they are rewritten from.
+#: Classes that call layers instead of using their own weights, by the class that they are rewritten from.
 CALLING: dict[type[nn.Module], Any] = {
     nn.MultiheadAttention: CallingAttention,
     nn.LSTM: CallingLSTM,
@@ -32,7 +32,7 @@ CALLING: dict[type[nn.Module], Any] = {
 
 
 def rewrite(model: nn.Module) -> list[nn.Module]:
-    """Rewrites all modules of a network that need it, in place, and returns them."""
+    """Rewrites all modules of a network that need it, in place; returns these modules."""
     found, calls = [], CALLING | dict(forms())
     for module in list(model.modules()):
         was: dict[str, Any] = {}
@@ -53,7 +53,7 @@ def rewrite(model: nn.Module) -> list[nn.Module]:
 
 
 def restore(modules: Iterable[nn.Module]) -> None:
-    """Undoes :func:`rewrite` of those among some modules that it rewrote."""
+    """Undoes :func:`rewrite` for those of ``modules`` that were rewritten."""
     for module in list(modules):
         was = module.__dict__.pop("_before_rewriting", {})
         if "__class__" in was:

@@ -1,7 +1,7 @@
 """Convolutions that standardise their weights in every pass (Qiao et al., arXiv 1903.10520; Brock et al., 2101.08692).
 
-Cells hold what multiplies the input, the standardised weights. The parameter stays what the digital layer standardises,
-so that finetuning goes on as it does there, and the plain network loads what comes out.
+Cells hold the standardised weights, which multiply the input. The parameter remains the digital layer's, before
+standardisation, so finetuning works as in the digital network, and the plain network can load the result.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from hwaware.nn.layers import AnalogLayer
 
 
 class Standardised(AnalogLayer):
-    """What such layers share: the latents are computed from the parameter, instead of being it.
+    """Base class of such layers: latent weights are computed from the parameter, and always pre-distorted.
 
-    They are always those of the digital layer's function. Where a number format rounds weights, cells hold the rounded
-    ones; the file for the plain network cannot, since that would standardise them again.
+    If a number format rounds weights, cells hold the rounded ones. The file for the plain network can't, because that
+    network standardises them again.
     """
 
     is_computed = True
@@ -34,7 +34,7 @@ class Standardised(AnalogLayer):
 
     @property
     def gains(self) -> Tensor | None:
-        """Standard deviations that channels get, ``[C_out]``; None: 1."""
+        """Standard deviations of the channels after standardisation, ``[C_out]``; None: 1."""
         layer: Any = self
         return None if "gain" not in self._parameters else (layer.gain * layer.scale).flatten()
 
@@ -46,7 +46,7 @@ class Standardised(AnalogLayer):
     @torch.no_grad()
     def hold(self, latent: Tensor) -> None:
         weight = self.hardware.encoding.unrounded(latent)
-        if self.gains is not None:  # to a deviation of 1, beside which eps is nothing
+        if self.gains is not None:  # to a standard deviation of 1, so that eps is negligible
             weight = weight / self.along_rows(torch.where(self.gains == 0, 1.0, self.gains))
         self.weight.copy_(weight)
 

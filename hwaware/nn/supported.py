@@ -1,4 +1,4 @@
-"""The layers that have a form in cells: ``python -m hwaware.nn.supported`` prints the table."""
+"""The layers that can be analog: ``python -m hwaware.nn.supported`` prints the table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hwaware.nn.layers import ANALOG_CLASSES, Part
 from hwaware.nn.refusals import ALWAYS_DIGITAL
 from hwaware.nn.rewriting import CALLING
 
-#: Where libraries have layers of their own, that have forms.
+#: Modules of libraries whose own layers have analog forms.
 _LIBRARIES = (
     "timm",
     "transformers.pytorch_utils",
@@ -26,12 +26,12 @@ _LIBRARIES = (
 
 @dataclass(frozen=True)
 class Supported:
-    """A layer's line.
+    """One row of the table.
 
     Attributes:
-        layer: its class, by the name that a user knows.
-        in_cells: what of it cells hold.
-        note: what else has to be known.
+        layer: the class, by its public name.
+        in_cells: the weights that cells hold.
+        note: restrictions.
     """
 
     layer: str
@@ -40,7 +40,7 @@ class Supported:
 
 
 def supported() -> list[Supported]:
-    """All layers that have a form in cells, those of installed libraries included, then what stays digital."""
+    """All layers that can be analog, those of installed libraries included, followed by those that stay digital."""
     for library in _LIBRARIES:
         try:
             import_module(library)
@@ -54,7 +54,7 @@ def supported() -> list[Supported]:
 
 def _in_cells() -> Iterator[Supported]:
     for digital, analog in ANALOG_CLASSES.items():
-        if digital not in (Part, NonDynamicallyQuantizableLinear):  # of attention and recurrent networks
+        if digital not in (Part, NonDynamicallyQuantizableLinear):  # parts of attention and recurrent modules
             yield Supported(_name(digital), "weight", analog.note)
     for digital, calling in (*CALLING.items(), *forms()):
         yield Supported(_name(digital), ", ".join(calling.layers), calling.note)
@@ -65,10 +65,10 @@ def _name(kind: type[nn.Module]) -> str:
 
 
 def table() -> str:
-    """The same in Markdown."""
+    """The table in Markdown."""
     lines = [
         "Training noise, retention loss, chips, costs and all repairs (VeRA+, DoRA, …) work on each.",
-        "Exact classes only: what a subclass does with its weight is unknown, so that it is refused by name.",
+        "Exact classes only: a subclass may use its weight in another way, so it is refused by name.",
         "",
         "| layer | in cells | note |",
         "| --- | --- | --- |",

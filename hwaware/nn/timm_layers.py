@@ -1,4 +1,4 @@
-"""Analog forms of timm's own layer classes. Imported only where timm already is."""
+"""Analog forms of timm's own layer classes. Imported only if timm already is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Analog forms of layer classes that all of transformers has. Imported only where its module already is."""
+"""Analog forms of layer classes that transformers models share. Imported only if their module already is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hwaware.nn.layers import AnalogLayer, register_analog
 
 @register_analog
 class AnalogConv1D(AnalogLayer, Conv1D):  # type: ignore[misc]  # whose attributes have no types
-    """GPT-2's linear layer, whose parameter is ``[in, out]``; in cells rows are outputs, as everywhere."""
+    """GPT-2's linear layer, whose parameter is ``[in, out]``; in the layout of the cells, outputs are first."""
 
     digital_class = Conv1D
     channel_dim = -1

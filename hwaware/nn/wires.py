@@ -1,4 +1,4 @@
-"""What the resistance of arrays' wires makes of exact weights."""
+"""The effect of wire resistance on exact weights."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from hwaware.hardware.encoding.scale import normalised
 def add_wire_drop(
     weight: Tensor, latent: Tensor, scale: Tensor, hardware: Hardware, groups: int, training: bool
 ) -> Tensor:
-    """Weights with what wires take off exact ones; a constant in the backward pass.
+    """Adds the change that wire resistance causes in exact weights; a constant in the backward pass.
 
     Args:
         weight, latent: realised and latent weights of the same shape.
         scale: weight scale, broadcastable to them.
-        hardware: whose crossbar has wires.
-        groups: of a convolution; 1 otherwise.
-        training: whether the first-order drop is enough, which is an order of magnitude cheaper.
+        hardware: hardware whose crossbar has wires.
+        groups: groups of a convolution; 1 otherwise.
+        training: whether to use the first-order drop, which is an order of magnitude cheaper.
     """
     wires, encoding = hardware.crossbar.wires, hardware.encoding
     assert wires is not None

@@ -1,1 +1,1 @@
-"""What was measured and what it cost: typed, written to and read from CSV files, without torch."""
+"""Measurements and costs: typed, written to and read from CSV files, without torch."""

@@ -1,4 +1,4 @@
-"""How well a fitted law describes the readings that it was fitted to, by age and state."""
+"""Agreement of a fitted law with the readings that it was fitted to, by age and state."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: Cells of a state, at least, and readings at a limit, at most, whose moments count in the goodness of fit.
+#: Fewest cells of a state, and largest fraction of readings at a limit, for its moments to count in the goodness of
+#: fit.
 _FEW, _CUT_OFF = 8, 0.05
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Cells of one target (or of neighbouring ones) at one age, as measured and as fitted; NaN: not measured.
+    """Measured and fitted moments of the cells of one target (or of neighbouring targets) at one age; NaN: not
+    measured.
 
     Attributes:
-        time_s: the age.
-        target_us: the target, or the mean of neighbouring ones, over all ages.
-        cells: how many were read.
-        measured_shift_us, fitted_shift_us: mean of conductance less target.
-        measured_std_us, fitted_std_us: its standard deviation, a single read's; at age 0 with the noise that repeats
-            then have.
-        cut_off: share of readings at a limit.
-        set_aside: share of readings that were set aside as outlying.
-        extrapolated: whether the age is outside those measured.
+        time_s: the age (s).
+        target_us: the target (µS), or the mean of neighbouring targets, over all ages.
+        cells: number of cells that were read.
+        measured_shift_us, fitted_shift_us: mean of conductance minus target (µS).
+        measured_std_us, fitted_std_us: its standard deviation (µS) for a single read; at age 0 it includes the noise of
+            repeated readings.
+        cut_off: fraction of readings at a limit.
+        set_aside: fraction of readings that were excluded as outliers.
+        extrapolated: whether the age is outside the measured ages.
     """
 
     time_s: float
@@ -41,9 +43,9 @@ class Agreement:
 
 
 def misfit(rows: Sequence[Agreement]) -> tuple[float, float]:
-    """Root mean square of measured less fitted means, and of standard deviations, in standard errors: 1 is perfect.
+    """Root mean square of measured minus fitted means, and of standard deviations, in standard errors: 1 is perfect.
 
-    States that are cut off are left out: their moments are no Gaussian's.
+    States with readings at a limit are left out, since their moments are not those of a Gaussian.
     """
     known = [one for one in rows if one.cells >= _FEW and one.cut_off <= _CUT_OFF and one.measured_std_us > 0]
     means = [(one.measured_shift_us - one.fitted_shift_us) / one.fitted_std_us * math.sqrt(one.cells) for one in known]

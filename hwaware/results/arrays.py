@@ -1,4 +1,4 @@
-"""What a network's arrays cost, layer by layer, as ``arrays.csv`` keeps it."""
+"""Array and operation counts of a network, layer by layer: the rows of ``arrays.csv``."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LayerArrays:
-    """What one layer's arrays are, and how often they are used in one inference.
+    """Arrays of one layer, and their operations in one inference.
 
     See :mod:`hwaware.hardware.crossbar.costs`.
 
     Attributes:
-        layer: its name; layers tied to each other go under the name of one, with the reads of all.
-        weights: that it has.
-        arrays: that hold it.
-        rows, columns: of each, in cells.
-        cells: in use, parallel ones and reference columns included.
-        utilisation_percent: of the arrays' cells.
-        parts: partial sums of each output, from as many arrays.
-        dacs, adcs: converters: rows that are driven, and currents that are converted, at each read.
-        positions: of its output in one inference.
-        reads: of all its arrays, one for each position and slice of the inputs' bits.
-        dac_conversions, adc_conversions, additions, cell_reads: in one inference.
+        layer: name of the layer; tied layers share one name, with the reads of all.
+        weights: number of weights.
+        arrays: number of arrays.
+        rows, columns: size of each array, in cells.
+        cells: cells in use, parallel cells and reference columns included.
+        utilisation_percent: cells in use, in percent of the arrays' cells.
+        parts: partial sums of each output, one per array.
+        dacs, adcs: converters: driven rows and converted currents in each read.
+        positions: output positions in one inference.
+        reads: reads in one inference, one for each position and slice of the inputs' bits.
+        dac_conversions, adc_conversions, additions, cell_reads: operations in one inference.
     """
 
     layer: str
@@ -45,14 +45,14 @@ class LayerArrays:
 
 @dataclass(frozen=True)
 class LayerEstimate:
-    """What constants make of these counts: a rough estimate, in columns of their own.
+    """A rough estimate of energy and time from these counts and a table of constants, in separate columns.
 
     See :mod:`hwaware.hardware.crossbar.constants`.
 
     Attributes:
-        constants: the table's name or file.
+        constants: name or file of the table of constants.
         estimated_dac_pj, estimated_adc_pj, estimated_cells_pj, estimated_additions_pj: energy (pJ) in one inference.
-        estimated_energy_pj: all of these.
+        estimated_energy_pj: total energy (pJ).
         estimated_latency_us: time (µs) of one inference.
     """
 

@@ -1,4 +1,4 @@
-"""What repairs cost, as ``costs.csv`` keeps it, to stand beside their accuracies."""
+"""Costs of repairs: the rows of ``costs.csv``, to compare with their accuracies."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from hwaware.results.row import RepairLabels, Row
 
 NAME = "costs.csv"
 
-#: What identifies a line.
+#: The fields that identify a line.
 KEY = tuple(field.name for field in fields(RepairLabels))
 
 
 @dataclass(frozen=True)
 class CostLine(RepairLabels):
-    """What one repair costs.
+    """Cost of one repair.
 
     Attributes:
-        sets: states that have to be stored, one for each drift level.
-        bytes_stored: parameters of all drift levels and samples kept, in digital memory.
-        extra_macs_percent: multiply-accumulates per inference, of those of the network.
-        images_kept, labels_kept: samples and labels that have to be kept in the field.
-        cell_reads, cell_writes: per calibration.
-        update_time_s, update_time_slow_s: of one calibration, with cells that are written fast, and slowly.
-        trainable_percent: parameters fitted, of the network's.
-        commit, version: of the source that counted.
+        sets: number of stored states, one for each drift level.
+        bytes_stored: bytes in digital memory: parameters of all drift levels, and stored samples.
+        extra_macs_percent: extra multiply-accumulates per inference, in percent of the network's.
+        images_kept, labels_kept: samples and labels that must be stored in the field.
+        cell_reads, cell_writes: cell operations per calibration.
+        update_time_s, update_time_slow_s: write time (s) of one calibration, for fast and for slow cells.
+        trainable_percent: fitted parameters, in percent of the network's.
+        commit, version: commit and version of the source that counted.
     """
 
     sets: int
@@ -50,17 +50,17 @@ Costs = Mapping[RepairLabels, CostLine]
 
 
 def by_repair(lines: Iterable[CostLine]) -> dict[RepairLabels, CostLine]:
-    """Lines by what they are of."""
+    """Lines by repair."""
     return {RepairLabels.of(line): line for line in lines}
 
 
 def cost_of(row: Row, costs: Costs) -> CostLine | None:
-    """The line for the repair that a row was measured with; None for none."""
+    """The line of the repair that a row was measured with; None if there is none."""
     return costs.get(RepairLabels.of(row))
 
 
 def write_costs(path: str | Path, lines: Iterable[CostLine]) -> Path:
-    """Replaces a ``costs.csv``, and returns its path."""
+    """Writes (or replaces) a ``costs.csv``; returns its path."""
     return write_items(path, CostLine, lines)
 
 
@@ -68,7 +68,7 @@ def read_costs(path: str | Path) -> dict[RepairLabels, CostLine]:
     """The lines of a ``costs.csv``.
 
     Raises:
-        UserError: the file has other columns, or a cell is no number; the message names file, line and column.
+        UserError: the file has other columns, or a cell is not a number; the message names file, line and column.
     """
     names, path = [field.name for field in fields(CostLine)], Path(path)
     with path.open(newline="", encoding="utf-8") as file:
@@ -80,12 +80,12 @@ def read_costs(path: str | Path) -> dict[RepairLabels, CostLine]:
 
 
 def costs_in(folder: Path) -> dict[RepairLabels, CostLine]:
-    """What a run's folder says of the costs of repairs; nothing without a ``costs.csv``."""
+    """The costs of repairs in a run's folder; empty without a ``costs.csv``."""
     return read_costs(folder / NAME) if (folder / NAME).exists() else {}
 
 
 def merge_lines(path: Path, sources: Iterable[Path], key: Iterable[str]) -> None:
-    """Adds the lines of CSV files of one header to another such file, in place of those with the same key."""
+    """Merges CSV files with the same header into another one; lines with the same key are replaced."""
     key = tuple(key)
     header: tuple[str, ...] = ()
     groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
@@ -107,7 +107,7 @@ def merge_lines(path: Path, sources: Iterable[Path], key: Iterable[str]) -> None
 
 
 def bytes_label(count: float) -> str:
-    """Bytes as people say them.
+    """Bytes with a readable unit.
 
     >>> [bytes_label(count) for count in (0, 692, 4153, 7_992_160)]
     ['0 B', '692 B', '4.15 kB', '7.99 MB']

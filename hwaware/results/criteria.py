@@ -1,4 +1,4 @@
-"""By what chips are judged: the loss that is small, the percentile that is reported, the yield that is asked."""
+"""Criteria for chips: the accepted accuracy loss, the reported percentile, the required yield."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from dataclasses import dataclass
 
 from hwaware.errors import UserError
 
-#: Points below base digital at which a chip no longer counts as good, and a network's life ends, by default.
+#: Default loss (points below base digital) beyond which a chip is not good, and the lifetime ends.
 LOSS_POINTS = 1.0
 
-#: Of one-sided bounds of a yield.
+#: Confidence of one-sided bounds of a yield.
 CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
 class Criteria:
-    """What is asked of chips.
+    """Criteria for chips.
 
     Attributes:
-        loss_points: points that a good chip may lie below base digital.
-        percentile: the chip that is reported beside the mean: so many percent of the chips are less accurate.
-        yield_percent: chips (percent) that have to be good; a network's life then ends where fewer are. None: it ends
-            where the mean over chips falls below that of a good chip.
+        loss_points: largest loss (points below base digital) of a good chip.
+        percentile: percentile over chips that is reported beside the mean.
+        yield_percent: required percentage of good chips; the lifetime ends when fewer are good. None: the lifetime ends
+            when the mean over chips loses more than ``loss_points``.
 
     Raises:
         UserError: a value is out of range.
@@ -42,12 +42,12 @@ class Criteria:
 
     @property
     def chips_of_percentile(self) -> int:
-        """Chips without which the percentile would lie beyond the worst one: one over its share."""
+        """Fewest chips for which the percentile is not beyond the worst chip."""
         return math.ceil(100 / self.percentile - 1e-9)
 
     @property
     def chips_of_yield(self) -> int | None:
-        """Good chips, and no other, that show the yield with 95 % confidence; None where no number does."""
+        """Number of chips that, if all are good, prove the yield with 95 % confidence; None if no number does."""
         if self.yield_percent is None or self.yield_percent == 100:
             return None
         return math.ceil(math.log(1 - CONFIDENCE) / math.log(self.yield_percent / 100) - 1e-9)
@@ -57,7 +57,7 @@ CRITERIA = Criteria()
 
 
 def sure_yield(good: int, of: int) -> float:
-    """The yield (percent) that so many good chips show with 95 % confidence (Clopper and Pearson's lower bound)."""
+    """Lower bound (percent) of the yield, with 95 % confidence (Clopper-Pearson), for ``good`` of ``of`` chips."""
     from scipy.special import betaincinv
 
     return 100 * float(betaincinv(good, of - good + 1, 1 - CONFIDENCE)) if good else 0.0

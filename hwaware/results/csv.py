@@ -1,4 +1,4 @@
-"""Results as CSV files that survive a crash and read back exactly: a line for each item, a column for each field."""
+"""Results as CSV files, written atomically and read back exactly: one line per item, one column per field."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hwaware.results.setting import params_of
 
 COLUMNS = tuple(field.name for field in fields(Row))
 
-#: What identifies a measurement: two rows that agree here are the same measurement made twice.
+#: The fields that identify a measurement: two rows that agree in them are repeats of the same measurement.
 IDENTITY = (
     "recipe", "model", "network", "dataset", "device", "device_params", "mapping",
     "method", "method_params", "age_s", "chip_seed", "metric", "n_samples", "seed",
@@ -27,19 +27,19 @@ IDENTITY = (
 
 
 def write_rows(path: str | Path, rows: Iterable[Row]) -> Path:
-    """Writes rows as CSV, one column per field of ``Row`` in its order, and returns the path.
+    """Writes rows as CSV, one column per field of ``Row`` in its order; returns the path.
 
-    The file is replaced as a whole: a reader, or a run killed half-way, sees the old rows or the new ones.
+    The file is replaced atomically: a reader, or a run that is killed meanwhile, sees either the old or the new rows.
     """
     return write_items(path, Row, rows)
 
 
 def read_rows(path: str | Path) -> list[Row]:
-    """Reads what ``write_rows`` wrote, every float to the last bit.
+    """Reads a file of :func:`write_rows`, with every float exact to the last bit.
 
     Raises:
         FileNotFoundError: there is no such file.
-        UserError: the file is not of that form; the message names file, line and column.
+        UserError: the file has another form; the message names file, line and column.
     """
     path = Path(path)
     if not path.is_file():
@@ -59,7 +59,7 @@ def read_rows(path: str | Path) -> list[Row]:
                     )
                 rows.append(_finite(parse(Row, cells, path, reader.line_num), path, reader.line_num))
         except (csv.Error, UnicodeDecodeError) as error:
-            line = reader.line_num + isinstance(error, UnicodeDecodeError)  # that line never reached the reader
+            line = reader.line_num + isinstance(error, UnicodeDecodeError)  # the reader never got that line
             raise UserError(f"{path}, line {line}: not a CSV file of rows ({error}).") from error
     return rows
 
@@ -72,7 +72,7 @@ def _finite(row: Row, path: Path, line: int) -> Row:
 
 
 def merge_rows(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:
-    """Old rows in their order, each replaced by its new measurement where there is one, then what is new."""
+    """Old rows in their order, replaced by new measurements where there are any, followed by the other new rows."""
     identity = attrgetter(*IDENTITY)
     merged = {identity(row): row for row in old}
     merged.update({identity(row): row for row in new})
@@ -80,13 +80,13 @@ def merge_rows(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:
 
 
 def write_items(path: str | Path, kind: type, items: Iterable[Any]) -> Path:
-    """Replaces a CSV file by one of items of a dataclass, a column for each of its fields, and returns its path."""
+    """Writes items of a dataclass to a CSV file, one column per field; returns its path."""
     names = tuple(field.name for field in fields(kind))
     return write_csv(path, names, map(attrgetter(*names), items))
 
 
 def write_csv(path: str | Path, header: Iterable[str], lines: Iterable[Iterable[Any]]) -> Path:
-    """Replaces a CSV file as a whole, and returns its path."""
+    """Writes a CSV file atomically; returns its path."""
     with replacing(path) as binary:
         file = io.TextIOWrapper(binary, newline="", encoding="utf-8")
         writer = csv.writer(file, lineterminator="\n")
@@ -97,10 +97,10 @@ def write_csv(path: str | Path, header: Iterable[str], lines: Iterable[Iterable[
 
 
 def parse(kind: type, cells: Sequence[str], path: Path, line: int) -> Any:
-    """The item of a dataclass that a line's cells, in the order of its fields, stand for.
+    """Builds an item of a dataclass from the cells of a line, in the order of its fields.
 
     Raises:
-        UserError: a cell is none of its field's type; the message names file, line and column.
+        UserError: a cell does not have its field's type; the message names file, line and column.
     """
     values = []
     for (name, read, what), cell in zip(_readers(kind), cells, strict=True):
@@ -113,7 +113,7 @@ def parse(kind: type, cells: Sequence[str], path: Path, line: int) -> Any:
 
 @cache
 def _readers(kind: type) -> tuple[tuple[str, Callable[[str], Any], str], ...]:
-    """Of each field of a dataclass its name, what reads it, and what it then is."""
+    """For each field of a dataclass: its name, its parser, and its type in words."""
     return tuple((field.name, *_reader(field.name, str(field.type))) for field in fields(kind))
 
 
@@ -124,12 +124,12 @@ def _reader(name: str, annotation: str) -> tuple[Callable[[str], Any], str]:
 
 
 def _json_object(text: str) -> str:
-    params_of(text)  # which refuses what is none
+    params_of(text)  # raises if it is not an object
     return text
 
 
 def _text(value: Any) -> str:
-    # repr is the shortest text that reads back as the same float; 3600 and 3600.0 must not differ in a diff.
+    # repr is the shortest text that reads back as the same float. 3600 and 3600.0 must not differ in a diff.
     return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 

@@ -1,4 +1,4 @@
-"""How much of the chips' differences lies between dies, and how much on one die that is written anew."""
+"""Variance over chips, split into the part between dies and the part between writings of one die."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from hwaware.results.setting import group_by, params_of
 
 @dataclass(frozen=True)
 class DieVariance:
-    """The parts of a result's variance over chips: a one-way analysis of variance with random dies.
+    """Components of a result's variance over chips: one-way analysis of variance with random dies.
 
     Attributes:
-        n_dies, n_chips: measured.
-        between: standard deviation (points) between dies, of what their own constants make of the accuracy.
-        within: standard deviation (points) on one die: of the same constants with other draws of the cells.
-        share: of the variance that is between dies, in percent; nan where chips do not differ at all.
-        share_low, share_high: its 95 % interval, exact for as many chips on each die and Gaussian accuracies.
+        n_dies, n_chips: number of measured dies and chips.
+        between: standard deviation (points) between dies, caused by their constants.
+        within: standard deviation (points) within a die, caused by other draws of its cells.
+        share: percentage of the variance that is between dies; NaN if chips do not differ.
+        share_low, share_high: its 95 % interval, exact for equally many chips per die and Gaussian accuracies.
     """
 
     n_dies: int
@@ -33,16 +33,16 @@ class DieVariance:
 
 
 def die_of_row(row: Row) -> int:
-    """The number of the die that a row's chip is; the chip's own where no two chips are one die."""
+    """The number of the die of a row's chip; the chip's seed if each chip is a die."""
     return row.chip_seed // (params_of(row.device_params).get("die_spread") or {}).get("chips_per_die", 1)
 
 
 def die_variance(rows: Iterable[Row]) -> DieVariance | None:
-    """The parts of one network's variance over chips, by one method at one age; None where rows cannot tell.
+    """Variance components of one network over chips, for one method and age; None if the rows do not determine them.
 
-    It takes two dies, and two chips of one (``die_spread.chips_per_die``). The parts are those whose expected mean
-    squares are what is found (the method of moments); one that would be negative is 0. Of several training seeds mean
-    squares are averaged, as they are of the same chips.
+    At least two dies are needed, and two chips of one die (``die_spread.chips_per_die``). Components are estimated by
+    the method of moments; a negative estimate becomes 0. Mean squares are averaged over training seeds, which share the
+    chips.
     """
     found = [part for same in group_by(rows, ["seed"]).values() if (part := _mean_squares(same))]
     if not found:
@@ -56,7 +56,7 @@ def die_variance(rows: Iterable[Row]) -> DieVariance | None:
 
 
 def _mean_squares(rows: Sequence[Row]) -> tuple[int, int, float, float, float] | None:
-    """Dies, chips, chips on a die (of unequal numbers, the one that stands for them), mean squares between and within.
+    """Dies, chips, chips per die (the effective number if they differ), mean squares between and within.
 
     S. R. Searle, G. Casella and C. E. McCulloch, Variance Components (1992), chapter 3.
     """
@@ -74,7 +74,7 @@ def _mean_squares(rows: Sequence[Row]) -> tuple[int, int, float, float, float] |
 
 
 def _share(between: float, within: float, size: float, freedom: tuple[int, int]) -> tuple[float, float, float]:
-    """Percent of the variance that is between dies, and its 95 % interval, by the F distribution."""
+    """Percentage of the variance between dies, and its 95 % interval, by the F distribution."""
     from scipy.special import fdtri
 
     if not within:

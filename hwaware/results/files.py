@@ -1,4 +1,4 @@
-"""Writing files so that a reader, or a crash half-way, sees the old content or the new one."""
+"""Atomic writing of files: a reader, or a crash meanwhile, sees either the old or the new content."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from hwaware.errors import UserError
 
 
 def is_hub_name(text: str) -> bool:
-    """Whether a name on the Hugging Face hub can be meant, ``NAME`` or ``USER/NAME``, and not a path alone."""
+    """Whether a text can be a name on the Hugging Face hub, ``NAME`` or ``USER/NAME``, rather than only a path."""
     return re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", text) is not None
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[BinaryIO]:
-    """A file to write to, which takes the place of ``path`` when the body ends without an exception."""
+    """A file to write to, which replaces ``path`` if the body ends without an exception."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Not mkstemp's, which are private: a result is a file like any other, with the rights that the umask leaves.
+    # Not mkstemp, whose files are private: results get the permissions of the umask, like any other file.
     temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
     try:
         with open(temporary, "xb") as file:
@@ -35,14 +35,16 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno and error.filename is None:  # a full disk says not of what
+        if (
+            isinstance(error, OSError) and error.errno and error.filename is None
+        ):  # the error of a full disk names no file
             error.filename = str(path)
         raise
 
 
 @contextmanager
 def new_folder(path: str | Path) -> Iterator[Path]:
-    """A folder to fill, which becomes ``path``, not there yet, when the body ends without an exception."""
+    """A folder to fill, which becomes the new folder ``path`` if the body ends without an exception."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}"
@@ -57,10 +59,10 @@ def new_folder(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_together(folder: str | Path) -> Iterator[Path]:
-    """A folder to fill with files, which move to ``folder``, one by one, when the body ends without an exception.
+    """A folder to fill with files, which move to ``folder`` one by one if the body ends without an exception.
 
     Raises:
-        UserError: a folder is where one of the files is to be; none has moved.
+        UserError: a folder has the path of one of the files; no file has moved.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,6 +76,6 @@ def replacing_together(folder: str | Path) -> Iterator[Path]:
 
 
 def refuse_folder(path: Path) -> None:
-    """Raises UserError where a file can't be written, since a folder is there."""
+    """Raises UserError if a file can't be written because its path is a folder."""
     if path.is_dir():
         raise UserError(f"'{path}' can't be written: it is a folder.")

@@ -1,6 +1,6 @@
-"""Which samples a network had right on each chip at each age, as ``hits.npz`` keeps them beside ``rows.csv``.
+"""The samples that a network classifies correctly on each chip at each age: ``hits.npz`` beside ``rows.csv``.
 
-With them a gain's interval is over samples as well as over chips: a table says how sure it is of other images, too.
+With hits, the interval of a gain covers samples as well as chips, so that it also holds for other images.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hwaware.results.summary import Gain, crossed_margin
 
 NAME = "hits.npz"
 
-#: Percent by which the mean of hits may differ from a row's value, which is computed in single precision.
+#: Tolerance (percent) between the mean of hits and a row's value, which is computed in single precision.
 _ROUNDED = 1e-3
 
 _identity = attrgetter(*IDENTITY)
@@ -36,8 +36,8 @@ class HitLine:
     """The hits behind one row.
 
     Attributes:
-        identity: of the row: its fields that :data:`~hwaware.results.csv.IDENTITY` names.
-        bits: one per sample, in the samples' order, packed into bytes ``[⌈n_samples/8⌉]``.
+        identity: the row's fields that :data:`~hwaware.results.csv.IDENTITY` names.
+        bits: one bit per sample, in the order of samples, packed into bytes ``[⌈n_samples/8⌉]``.
     """
 
     identity: tuple[str | float | int, ...]
@@ -45,14 +45,14 @@ class HitLine:
 
     @classmethod
     def of(cls, row: Row, hits: Sequence[bool] | np.ndarray) -> HitLine:
-        """The line of a row.
+        """Builds the line of a row.
 
         Args:
-            row: what was measured.
-            hits: ``[n_samples]``.
+            row: the measurement.
+            hits: which samples are hits, bool ``[n_samples]``.
 
         Raises:
-            UserError: these hits do not give the row's value.
+            UserError: the hits do not give the row's value.
         """
         line = cls(_identity(row), np.packbits(np.asarray(hits, dtype=bool)))
         if len(hits) != row.n_samples or line.differs_from(row):
@@ -63,7 +63,7 @@ class HitLine:
         return line
 
     def differs_from(self, row: Row) -> bool:
-        """Whether these hits cannot be those that a row's value was computed from."""
+        """Whether these hits contradict a row's value."""
         return abs(100 * int(np.unpackbits(self.bits).sum()) / row.n_samples - row.value) > _ROUNDED
 
 
@@ -72,8 +72,8 @@ class Hits:
     """The hits of an evaluation.
 
     Attributes:
-        samples: a digest that tells which samples they are of, in which order.
-        lines: one for each row of the metric that counts hits.
+        samples: a digest of the samples and their order.
+        lines: one line for each row of the metric that counts hits.
     """
 
     samples: str
@@ -88,7 +88,7 @@ class Hits:
         return all(_identity(row) in self._bits for row in rows)
 
     def of(self, rows: Iterable[Row]) -> dict[int, np.ndarray]:
-        """Hits, bool ``[n_samples]``, by chip of rows that differ in their chips alone."""
+        """Hits, bool ``[n_samples]``, by chip, for rows that differ only in their chips."""
         bits = {row.chip_seed: np.unpackbits(self._bits[_identity(row)], count=row.n_samples) for row in rows}
         return {chip: found.astype(bool) for chip, found in bits.items()}
 
@@ -105,19 +105,19 @@ def write_hits(path: str | Path, hits: Hits) -> Path:
 
 
 def read_hits(path: str | Path, rows: Iterable[Row]) -> Hits:
-    """Reads what :func:`write_hits` wrote.
+    """Reads a file of :func:`write_hits`.
 
     Args:
-        path: the file.
-        rows: those of the same evaluation.
+        path: path of the file.
+        rows: the rows of the same evaluation.
 
     Raises:
         FileNotFoundError: there is no such file.
-        UserError: the file is none of hits, or they are not those of these rows.
+        UserError: the file does not contain hits, or they do not belong to these rows.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no hits at '{path}': an evaluation writes them where evaluation.keep_hits is true.")
+        raise FileNotFoundError(f"no hits at '{path}': an evaluation writes them if evaluation.keep_hits is true.")
     try:
         with np.load(path, allow_pickle=False) as file:
             samples, identities, bits = str(file["samples"]), json.loads(str(file["lines"])), file["bits"]
@@ -144,22 +144,22 @@ def read_hits(path: str | Path, rows: Iterable[Row]) -> Hits:
 def gain_over_samples(
     rows: Sequence[Row], reference: Sequence[Row], hits: Hits, of_reference: Hits | None = None
 ) -> Gain | None:
-    """As :func:`~hwaware.results.summary.paired_gain`, its interval over chips and samples by crossed effects.
+    """:func:`~hwaware.results.summary.paired_gain` with an interval over chips and samples, by crossed effects.
 
     Args:
-        rows, reference: each one network by one method at one age and metric, of one training seed.
-        hits: of ``rows``.
-        of_reference: of ``reference``, where another evaluation measured that; None: the same one did.
+        rows, reference: rows of one network each, with one method, age, metric and training seed.
+        hits: the hits of ``rows``.
+        of_reference: the hits of ``reference`` if another evaluation measured it; None: those in ``hits``.
 
     Returns:
-        None where hits are not known of all rows, or there is no chip in common.
+        The gain; None if some hits are unknown, or there is no common chip.
 
     Raises:
-        UserError: the hits are of different samples, or the rows of several training seeds.
+        UserError: the hits belong to different samples, or the rows to several training seeds.
     """
     theirs = hits if of_reference is None else of_reference
     if hits.samples != theirs.samples:
-        raise UserError("the two files of hits are of different samples, which cannot be paired.")
+        raise UserError("the two files of hits belong to different samples, which can't be paired.")
     if len(seeds := {row.seed for row in (*rows, *reference)}) > 1:
         raise UserError(f"hits are paired within one training seed, not {', '.join(map(str, sorted(seeds)))}.")
     if not (hits.has(rows) and theirs.has(reference)):

@@ -1,4 +1,4 @@
-"""What planning measured and chose, as ``layers.csv`` and ``front.csv`` of a plan keep it."""
+"""Measurements and choices of a plan: the rows of ``layers.csv`` and ``front.csv``."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PlannedLayer:
-    """What a plan gives one layer.
+    """The plan for one layer.
 
     Attributes:
-        layer: its name; layers tied to each other go under the name of one.
-        weights: that it has.
-        parallel: cells in parallel for each of its cells; 0: it stays digital.
-        cells: that hold it.
-        damage_nats: with one cell, see :class:`hwaware.results.sensitivity.LayerSensitivity`.
-        planned_nats: that is left.
-        encoding: what differs from the hardware that was given, as a JSON object; empty: nothing.
-        arrays: that its cells lie in.
+        layer: name of the layer; tied layers share one name.
+        weights: number of weights.
+        parallel: parallel cells for each cell of a weight; 0: the layer stays digital.
+        cells: number of cells.
+        damage_nats: damage with one cell, see :class:`hwaware.results.sensitivity.LayerSensitivity`.
+        planned_nats: damage that remains with the plan.
+        encoding: settings that differ from the given hardware, as a JSON object; empty: none.
+        arrays: number of arrays.
     """
 
     layer: str
@@ -32,18 +32,18 @@ class PlannedLayer:
 
 @dataclass(frozen=True)
 class PlannedPoint:
-    """One placement that was weighed; accuracies in percent.
+    """One candidate placement; accuracies in percent.
 
     Attributes:
-        cells_ratio: cells, over those of all layers with one in each place.
-        digital_percent: weights that stay digital, of all.
-        nats: damage that is expected of all layers together.
-        predicted: accuracy that follows, by placements measured on planning chips.
-        measured: accuracy on validation chips, their mean.
-        std: over them; 0 for a single one.
-        yield_percent: of them that lose no more points than asked; NaN where none are asked.
+        cells_ratio: number of cells, relative to all layers without parallel cells.
+        digital_percent: percentage of weights that stay digital.
+        nats: expected damage of all layers together.
+        predicted: predicted accuracy, from placements measured on planning chips.
+        measured: mean accuracy on validation chips.
+        std: its standard deviation over chips; 0 for a single chip.
+        yield_percent: percentage of these chips that are good; NaN if no yield is required.
         exact: accuracy of the exact network.
-        chosen: whether it is the plan.
+        chosen: whether it is the chosen plan.
     """
 
     cells_ratio: float

@@ -1,4 +1,4 @@
-"""Which source a result was made by, by which command, and how long that took."""
+"""Provenance of a result: source version, command and duration."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ _COMMANDS: list[_Command] = []
 
 
 def begin_command(words: Sequence[str]) -> None:
-    """Notes what the command line is asked for, and when."""
+    """Records the arguments of the command line, and the time."""
     _COMMANDS[:] = [_Command(tuple(words))]
 
 
 def command_line() -> str:
-    """The command that runs, as it may be typed; empty in plain Python."""
+    """The running command, as it would be typed; empty in plain Python."""
     return shlex.join(("hwaware", *_COMMANDS[0].words)) if _COMMANDS else ""
 
 
 def elapsed_s() -> float | None:
-    """Since it began (s)."""
+    """Time (s) since the command began; None in plain Python."""
     return time.monotonic() - _COMMANDS[0].begun if _COMMANDS else None
 
 
 @cache
 def commit() -> str:
-    """Short hash of the source tree's commit, with ``+`` when it has uncommitted changes; empty outside a checkout.
+    """Short hash of the source tree's commit, with ``+`` for uncommitted changes; empty outside a checkout.
 
-    Read once: the command line does so when it starts, since a tree may change while a run trains.
+    It is read once, when the command line starts, since the tree may change during a run.
     """
 
     def git(*arguments: str) -> str:
@@ -48,7 +48,7 @@ def commit() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", Path(__file__).name)  # else the checkout is of something else
+        git("ls-files", "--error-unmatch", Path(__file__).name)  # otherwise the checkout is another project
         changed = git("status", "--porcelain", "--untracked-files=no")
         return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
@@ -57,7 +57,7 @@ def commit() -> str:
 
 @cache
 def processor() -> str:
-    """What this machine's processor is called."""
+    """The name of this machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

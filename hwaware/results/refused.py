@@ -1,4 +1,4 @@
-"""Repairs that were not installed, since they would do harm, as ``refused.csv`` keeps them."""
+"""Repairs that were not installed because they would do harm: the rows of ``refused.csv``."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from hwaware.results.row import Row
 
 NAME = "refused.csv"
 
-#: What a chip's repair at an age is known by, and a repair itself; see :class:`hwaware.results.row.Row`.
+#: The fields that identify a chip's repair at an age, and a repair; see :class:`hwaware.results.row.Row`.
 CASE = tuple(name for name in IDENTITY if name != "metric")
 OF = tuple(name for name in CASE if name not in ("chip_seed", "age_s"))
 
-#: The case of a line, or of a row.
+#: The identity of a line or a row.
 case_of = attrgetter(*CASE)
 
 
@@ -27,10 +27,10 @@ class Refusal:
     """One chip at one age on which a repair was not installed.
 
     Attributes:
-        chip_seed: of the chip.
-        age_s: its age (s).
-        error_before, error_after: of the network's last output on the stored samples, without the repair and with it:
-            its divergence from the exact network's (nats), as the task has it.
+        chip_seed: seed of the chip.
+        age_s: age (s) of the chip.
+        error_before, error_after: error of the network's last output on the stored samples, without and with the
+            repair: the task's divergence (nats) from the exact network.
     """
 
     chip_seed: int
@@ -41,7 +41,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class RefusedLine:
-    """The same with what it is of; see :class:`hwaware.results.row.Row`."""
+    """A refusal with the labels of its repair; see :class:`hwaware.results.row.Row`."""
 
     recipe: str
     model: str
@@ -61,40 +61,40 @@ class RefusedLine:
 
 
 def refused_lines(row: Row, refusals: Iterable[Refusal]) -> list[RefusedLine]:
-    """The lines of the repair that a row is of."""
+    """The lines for the repair of a row."""
     about = {name: getattr(row, name) for name in OF}
     ordered = sorted(refusals, key=lambda one: (one.chip_seed, one.age_s))
     return [RefusedLine(**about, **asdict(one)) for one in ordered]
 
 
 def merge_refused(old: Iterable[RefusedLine], rows: Iterable[Row], new: Iterable[RefusedLine]) -> list[RefusedLine]:
-    """Old lines, but of what was measured again the new ones, if any.
+    """Old lines, with those of repeated measurements replaced by new lines (if there are any).
 
     Args:
-        old: lines of before.
-        rows: what was measured now.
-        new: the lines of those.
+        old: the old lines.
+        rows: the new measurements.
+        new: the new lines.
     """
     again = set(map(case_of, rows))
     return [*(line for line in old if case_of(line) not in again), *new]
 
 
 def refused_in(folder: Path) -> list[RefusedLine]:
-    """What a run's folder says of repairs that were not installed; nothing without a ``refused.csv``."""
+    """The refused repairs in a run's folder; empty without a ``refused.csv``."""
     return read_refused(folder / NAME) if (folder / NAME).exists() else []
 
 
 def read_refused(path: str | Path) -> list[RefusedLine]:
-    """Reads what ``write_refused`` wrote, every float to the last bit.
+    """Reads a file of :func:`write_refused`, with every float exact to the last bit.
 
     Raises:
-        UserError: the file is not of that form; the message names file, line and column.
+        UserError: the file has another form; the message names file, line and column.
     """
     columns = [field.name for field in fields(RefusedLine)]
     with Path(path).open(newline="", encoding="utf-8") as file:
         reader = csv.reader(file)
         if next(reader, []) != columns:
-            raise UserError(f"{path}, line 1: no file of refused repairs, whose columns are {', '.join(columns)}.")
+            raise UserError(f"{path}, line 1: not a file of refused repairs, whose columns are {', '.join(columns)}.")
         lines = []
         for cells in reader:
             if len(cells) != len(columns):
@@ -104,5 +104,5 @@ def read_refused(path: str | Path) -> list[RefusedLine]:
 
 
 def write_refused(path: str | Path, lines: Iterable[RefusedLine]) -> Path:
-    """Writes them as CSV, and returns the path."""
+    """Writes refused repairs as CSV; returns the path."""
     return write_items(path, RefusedLine, lines)

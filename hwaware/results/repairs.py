@@ -1,11 +1,11 @@
-"""What repairs are called: a short name in rows, tables and figures, the class's in recipes; recipes take both."""
+"""Names of repairs: a short name in rows, tables and figures; the class name in recipes, which take both."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-#: Classes of :mod:`hwaware.compensation` by the short names that their rows have.
+#: Classes of :mod:`hwaware.compensation` by the short names in rows.
 REPAIRS = {
     "bn_adabs": "BnAdaBs",
     "bn_adabs_difference": "BnAdaBsDifference",
@@ -25,7 +25,7 @@ REPAIRS = {
     "vera_plus": "VeraPlus",
 }
 
-#: What is ours beside a published method goes by another name in tables: the method, and the setting that makes it so.
+#: Our variants of published methods, which have their own name in tables: the method, and the setting that differs.
 VARIANTS = {
     "vera_plus_constant": ("vera_plus", "constant", True),
     "rsa_error": ("rsa", "mask", "error"),
@@ -33,7 +33,7 @@ VARIANTS = {
 
 
 def both_names(method: str) -> str:
-    """A repair's short name, with its class.
+    """A repair's short name with its class name.
 
     >>> both_names("vera_plus")
     'vera_plus (VeraPlus)'
@@ -42,7 +42,7 @@ def both_names(method: str) -> str:
 
 
 def with_classes(methods: Any) -> Any:
-    """What a recipe names as ``methods``, with classes in place of short names.
+    """Replaces short names by class names in the ``methods`` of a recipe.
 
     >>> with_classes(["bn_stats", {"class_path": "rsa_error", "init_args": {"images": 10}}])
     ['BnStats', {'class_path': 'RandomSparseAdaptation', 'init_args': {'images': 10, 'mask': 'error'}}]
@@ -61,5 +61,5 @@ def with_classes(methods: Any) -> Any:
 
 
 def listed(methods: Iterable[str]) -> str:
-    """Repairs of rows, each once, by both names; nothing where there are none."""
+    """The repairs of rows, each once, with both names; empty if there are none."""
     return ", ".join(both_names(one) for one in dict.fromkeys(methods) if one != "none")

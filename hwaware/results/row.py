@@ -1,4 +1,4 @@
-"""One measurement, and what identifies the run, the repair and the network that it is of."""
+"""One measurement, and the labels that identify its run, repair and network."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
-#: What the metric of one class's accuracy begins with; its name follows.
+#: Prefix of the metric for the accuracy of one class; the name of the class follows.
 OF_CLASS = "class:"
 
 
 @dataclass(frozen=True)
 class RunLabels:
-    """What identifies a run in its rows.
+    """Labels that identify a run in its rows.
 
     Attributes:
         recipe, model, dataset: names.
         network: ``base``, ``base_uncorrected``, ``finetuned`` or the name of an ablation.
         seed: the training seed.
-        method, method_params: how the chip was repaired.
+        method, method_params: the repair of the chip, and its settings.
 
     Examples:
         >>> RunLabels(recipe="mine", model="resnet18", network="base", dataset="digits", seed=0).network
@@ -36,9 +36,9 @@ class RunLabels:
 
 @dataclass(frozen=True)
 class RepairLabels:
-    """What identifies a repair: one method for one network on one device, in one comparison.
+    """Labels that identify a repair: one method for one network on one device, in one comparison.
 
-    A comparison of another size (``n_samples``) may have other ages, and so another number of states to store.
+    A comparison with another ``n_samples`` may have other ages, and so another number of states to store.
     """
 
     model: str
@@ -52,7 +52,7 @@ class RepairLabels:
 
     @staticmethod
     def of(item: Any) -> RepairLabels:
-        """The labels of a row, or of what a repair costs."""
+        """The labels of a row or a cost line."""
         return RepairLabels(*_REPAIR(item))
 
 

@@ -1,4 +1,4 @@
-"""What each layer's cells cost a network, as ``sensitivity.csv`` keeps it."""
+"""Sensitivity of a network to the errors of each layer's cells: the rows of ``sensitivity.csv``."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from hwaware.errors import UserError, nearest_path
 
 @dataclass(frozen=True)
 class LayerSensitivity:
-    """What one layer costs when it alone is held in aged cells.
+    """Damage of one layer when only this layer is held in aged cells.
 
-    Damage is the Kullback-Leibler divergence (nats, mean over calibration samples) of the network's answers from the
-    exact network's. It is measured with several cells in parallel, few enough errors for the damages of layers to add.
+    Damage is the Kullback-Leibler divergence (nats, mean over calibration samples) of the network's outputs from the
+    exact network's. It is measured with several parallel cells, so that errors are small and damages of layers add up.
 
     Attributes:
-        rank: 1 is the layer that does most damage.
-        layer: its name; layers tied to each other go under the name of one.
-        weights: that it has.
-        cells: that hold it with one cell where there can be several in parallel.
-        age_s: of the chips (s).
-        parallel: cells in parallel that it was measured with.
-        weight_error: norm of the weights' error over that of the weights, with one cell; nan where all are zero.
-        bias_nats: damage of what cells are read as on average, which more cells don't take away.
-        noise_nats: that of their spread about it with one cell: what was measured, times ``parallel``.
-        noise_std: of that, over chips; 0 for a single one.
-        share_percent: of all layers' damage.
-        encoding: what differs from the hardware that was given, as a JSON object; empty: nothing.
+        rank: rank of the layer; 1 does the most damage.
+        layer: name of the layer; tied layers share one name.
+        weights: number of weights.
+        cells: number of cells without parallel cells.
+        age_s: age (s) of the chips.
+        parallel: number of parallel cells in the measurement.
+        weight_error: norm of the weights' error over the norm of the weights, with one cell; NaN if all are zero.
+        bias_nats: damage of the mean error, which parallel cells do not reduce.
+        noise_nats: damage of the spread with one cell: the measured value times ``parallel``.
+        noise_std: standard deviation of ``noise_nats`` over chips; 0 for a single chip.
+        share_percent: percentage of the damage of all layers.
+        encoding: settings that differ from the given hardware, as a JSON object; empty: none.
     """
 
     rank: int
@@ -49,15 +49,15 @@ class LayerSensitivity:
 
     @property
     def damage_nats(self) -> float:
-        """With one cell."""
+        """Total damage (nats) with one cell."""
         return self.bias_nats + self.noise_nats
 
 
 def read_sensitivity(path: str | Path) -> list[LayerSensitivity]:
-    """Reads ``sensitivity.csv``, whatever further columns it has.
+    """Reads ``sensitivity.csv``; further columns are ignored.
 
     Raises:
-        UserError: there is no such file, or it is of another form.
+        UserError: there is no such file, or it has another form.
     """
     path = Path(path)
     if not path.is_file():
@@ -68,7 +68,7 @@ def read_sensitivity(path: str | Path) -> list[LayerSensitivity]:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             for line in reader:
-                line = {"encoding": ""} | line  # of files from before there were several
+                line = {"encoding": ""} | line  # older files have no such column
                 found.append(
                     LayerSensitivity(
                         **{one.name: kinds[str(one.type)](line[one.name]) for one in fields(LayerSensitivity)}
@@ -84,5 +84,5 @@ def read_sensitivity(path: str | Path) -> list[LayerSensitivity]:
 
 
 def _number(cell: str) -> float:
-    """What is not known is an empty cell."""
+    """A number; an empty cell is NaN (unknown)."""
     return float(cell) if cell else math.nan

@@ -1,4 +1,4 @@
-"""What may share a table or figure, and what tells its lines apart."""
+"""Settings: which rows may share a table or figure, and what distinguishes its lines."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from hwaware.hardware.temperature import is_extrapolated
 
 Item = TypeVar("Item")
 
-#: What makes two lines of one table or figure.
+#: The fields that distinguish the lines of a table or figure.
 LINE = ("recipe", "network", "method", "method_params")
 
 
-@cache  # thousands of rows have the same few texts
+@cache  # thousands of rows share a few texts
 def params_of(text: str) -> Mapping[str, Any]:
-    """The parameters that a row's ``device_params`` or ``method_params`` names, read-only.
+    """The parameters in a row's ``device_params`` or ``method_params``, read-only.
 
     Raises:
-        ValueError: the text is no JSON object.
+        ValueError: the text is not a JSON object.
     """
     params = json.loads(text)
     if not isinstance(params, dict):
@@ -33,12 +33,12 @@ def params_of(text: str) -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class DeviceLabels:
-    """What holds a network, as results name it.
+    """The hardware of a network, as results name it.
 
     Attributes:
-        device: the name of the memory technology.
-        device_params: its parameters, and those of what else the network stands on, as a JSON object.
-        mapping: how a weight is laid into cells; empty for a device alone.
+        device: name of the memory technology.
+        device_params: parameters of device, encoding and crossbar, as a JSON object.
+        mapping: name of the mapping; empty for a device alone.
     """
 
     device: str
@@ -47,22 +47,22 @@ class DeviceLabels:
 
     @property
     def params(self) -> Mapping[str, Any]:
-        """What ``device_params`` says."""
+        """The parameters in ``device_params``."""
         return params_of(self.device_params)
 
     def extrapolates(self, age_s: float) -> bool:
-        """Whether no cell was read at so great an age (s), or at so small a one above 0, for the device's constants."""
+        """Whether an age (s) lies outside the ages at which the device's constants were measured."""
         at = self.params.get
         return is_extrapolated(age_s, at("measured_s"), at("temperature_c"), at("activation_energy_ev"))
 
 
 @dataclass(frozen=True)
 class Setting(DeviceLabels):
-    """What must be equal for two accuracies to stand in one table or figure.
+    """The fields that must be equal for two accuracies to share a table or figure.
 
     Attributes:
         model, dataset, metric: names.
-        n_samples: that the metric is of.
+        n_samples: number of samples of the metric.
     """
 
     model: str
@@ -81,7 +81,7 @@ _SETTING = attrgetter(*SETTING)
 
 
 def group_by(items: Iterable[Item], names: Sequence[str]) -> dict[Any, list[Item]]:
-    """Items by the values of the named fields (of several a tuple), in order of first appearance."""
+    """Items by the values of the named fields (a tuple for several), in order of first appearance."""
     key = attrgetter(*names)
     groups: dict[Any, list[Item]] = {}
     for item in items:

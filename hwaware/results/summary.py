@@ -24,18 +24,18 @@ class Summary:
     """One network on many chips at one age; accuracies in percent.
 
     Attributes:
-        n_chips: chips measured (per training seed; several seeds are pooled).
-        mean, std: over chips; the sample standard deviation, nan for a single chip.
-        low: the chip at the percentile that is asked for, linearly interpolated; nan of fewer chips than it takes.
-        worst: the least accurate chip. Of a metric that is an error it has the highest value, and ``low`` lies on that
-            side (:func:`~hwaware.results.metric.less_is_better`).
-        drift_free: the exact network placed on the chip.
-        base_digital: the digital network that was started from.
-        ratio_drift_free, ratio_base_digital: ``mean`` over either.
+        n_chips: number of chips (per training seed; several seeds are pooled).
+        mean, std: mean and sample standard deviation over chips; NaN for a single chip.
+        low: accuracy at the requested percentile, linearly interpolated; NaN if there are too few chips.
+        worst: accuracy of the worst chip. If the metric is an error, this is the highest value, and ``low`` lies on
+            that side (:func:`~hwaware.results.metric.less_is_better`).
+        drift_free: accuracy of the network placed on exact hardware.
+        base_digital: accuracy of the pretrained digital network.
+        ratio_drift_free, ratio_base_digital: ``mean`` over these two.
         normalised: A* = 1 - (err - err_base)/(err_chance - err_base), iso-accurate above 0.99
             (Rasch et al., "Hardware-aware training for large-scale and diverse deep learning inference workloads using
-            in-memory computing-based accelerators", arXiv 2302.08469); nan where chance is not known.
-        yield_percent: the share of good chips: at most ``loss_points`` worse than base digital.
+            in-memory computing-based accelerators", arXiv 2302.08469); NaN if the chance level is unknown.
+        yield_percent: percentage of good chips, at most ``loss_points`` below base digital.
     """
 
     recipe: str
@@ -64,7 +64,7 @@ class Summary:
 
     @property
     def shown_low(self) -> float:
-        """The chip that is shown beside the mean: that of the percentile or, of too few chips, the worst."""
+        """The accuracy that is shown beside the mean: the percentile or, with too few chips, the worst chip."""
         return self.worst if math.isnan(self.low) else self.low
 
     @property
@@ -84,9 +84,9 @@ def summarise(
     """One summary per setting, line and age, lines in order of appearance and ages ascending.
 
     Args:
-        rows: measurements, any mixture.
-        chance: value (percent) of each metric without any knowledge, for A*: see ``hwaware.metrics.chance``.
-        criteria: what a good chip is, and which percentile is asked for.
+        rows: measurements, in any mixture.
+        chance: chance level (percent) of each metric, for A*; see ``hwaware.metrics.chance``.
+        criteria: criteria of a good chip, and the requested percentile.
     """
     summaries = []
     for line in group_by(rows, SETTING + LINE).values():
@@ -136,11 +136,11 @@ class Gain:
     """Mean difference between two networks or methods on the same chips.
 
     Attributes:
-        n_pairs: chips (dies, where chips share them) that both were measured on, with every training seed.
-        mean: of the differences, in points.
-        margin: half the 95 % confidence interval over chips and, of three training seeds or more, over these; nan for
-            fewer than two chips, and for two seeds, of which nobody can tell how far others would lie.
-        by_seed: the mean of each training seed.
+        n_pairs: number of chips (or dies, if chips share them) that both were measured on, with every training seed.
+        mean: mean difference (points).
+        margin: half the 95 % confidence interval over chips and, with three or more training seeds, over seeds; NaN for
+            fewer than two chips, and for two seeds, which are too few for an interval over seeds.
+        by_seed: mean difference of each training seed.
     """
 
     n_pairs: int
@@ -150,10 +150,10 @@ class Gain:
 
 
 def paired_gain(rows: Iterable[Row], reference: Iterable[Row]) -> Gain | None:
-    """How much better ``rows`` are than ``reference``, chip by chip; None where they have no chip in common.
+    """Mean gain of ``rows`` over ``reference``, chip by chip; None if they have no common chip.
 
-    Each side is one network by one method at one age and metric; pairs have chip and training seed in common. Chips of
-    one die are not independent: theirs count as one pair, by its mean.
+    Each side is one network with one method, age and metric. Pairs share chip and training seed. Chips of one die are
+    not independent: they count as one pair, with their mean.
     """
     theirs = {(row.chip_seed, row.seed): row.value for row in reference}
     by_seed: dict[int, dict[int, list[float]]] = {}
@@ -170,13 +170,13 @@ def paired_gain(rows: Iterable[Row], reference: Iterable[Row]) -> Gain | None:
 
 
 def crossed_margin(table: Sequence[Sequence[float]] | np.ndarray) -> float:
-    """Half the 95 % confidence interval of a mean over two ways in which values differ, such as seeds and chips.
+    """Half the 95 % confidence interval of a mean over two crossed random factors, such as seeds and chips.
 
-    With ``a`` rows and ``b`` columns the variance of the mean is ``s²_rows/a + s²_columns/b - s²_rest/(ab)``: variances
-    of row means and of column means, and of what both leave. Degrees of freedom are Satterthwaite's; of a single row or
-    column it is Student's t. By simulation, with ten columns, such intervals hold the true mean in 93 to 97 % of cases
-    where there are one, three or more rows; of two rows that differ as columns do, or three times as much, in 93 and
-    90 %, and then they are wider than all that is measured.
+    With ``a`` rows and ``b`` columns the variance of the mean is ``s²_rows/a + s²_columns/b - s²_rest/(ab)``, with the
+    variances of row means, of column means and of the residuals. Degrees of freedom are Satterthwaite's; for a single
+    row or column this is Student's t. In simulations with ten columns, the intervals cover the true mean in 93 to 97 %
+    of cases for one, three or more rows. For two rows that differ as much as columns, or three times as much, coverage
+    is 93 and 90 %, and the intervals are wider than the whole range of the data.
 
     Args:
         table: values, ``[a][b]``.
@@ -193,7 +193,7 @@ def crossed_margin(table: Sequence[Sequence[float]] | np.ndarray) -> float:
         free = (len(of_rows) - 1) * (len(of_columns) - 1)
         rest = float(((values - of_rows[:, None] - of_columns + values.mean()) ** 2).sum())
         parts.append((-rest / free / values.size, free))
-    # What differs in both ways differs at least as much as in one: the difference of estimates may fall below.
+    # The total variance is at least as large as that of one factor; the difference of estimates may be smaller.
     variance = max(sum(part for part, _ in parts), *(part for part, _ in parts))
     if not variance:
         return 0.0
@@ -202,32 +202,32 @@ def crossed_margin(table: Sequence[Sequence[float]] | np.ndarray) -> float:
     return float(stdtrit(free_of_mean, 0.975)) * math.sqrt(variance)
 
 
-#: Of a 95 % interval.
+#: Standard deviations in half a 95 % interval.
 _Z = 1.959964
 
 
 def sampling_margin(percent: float, n_samples: int) -> float:
-    """Half the 95 % confidence interval (points) of an accuracy by the number of its samples alone (Wilson's).
+    """Half the 95 % confidence interval (points) of an accuracy due to the number of samples only (Wilson).
 
-    Exact for a share of hits. A mean of values between 0 and 1, such as F1, varies at most as much.
+    It holds for a fraction of hits. A mean of values between 0 and 1, such as F1, varies at most as much.
     """
     p, z2 = percent / 100, _Z**2
     return 100 * _Z * math.sqrt(p * (1 - p) / n_samples + z2 / (4 * n_samples**2)) / (1 + z2 / n_samples)
 
 
-#: Within this factor of one another two ages tell a lifetime, by interpolation in the logarithm of time.
+#: A lifetime is interpolated (in the logarithm of time) only between two ages within this factor of each other.
 NARROW = 2.0
 
 
 @dataclass(frozen=True)
 class Life:
-    """For how long one line keeps what is asked: of its mean accuracy, or of the share of good chips.
+    """Lifetime of one line: how long it meets the criterion for its mean accuracy or its yield.
 
     Attributes:
-        after_s: the last evaluated age (s) at which it still does; 0 where it does at none.
-        before_s: the first at which it no longer does; inf where it does at all.
-        at_s: the age between them at which it falls below, where they are within :data:`NARROW` of each other; else
-            None, since over a decade nobody knows.
+        after_s: last evaluated age (s) at which it is met; 0 if it is met at none.
+        before_s: first evaluated age (s) at which it is not met; inf if it is met at all.
+        at_s: interpolated age (s) at which it is first missed, if both are within a factor :data:`NARROW`; None
+            otherwise, since interpolation over a decade would be a guess.
     """
 
     after_s: float
@@ -236,16 +236,15 @@ class Life:
 
     @property
     def ends(self) -> bool:
-        """Whether it ends within the ages that were evaluated."""
+        """Whether it ends within the evaluated ages."""
         return self.before_s < math.inf
 
 
 def lifetime(rows: Iterable[Row], criteria: Criteria = CRITERIA) -> Life | None:
-    """Between which evaluated ages one line first misses what is asked.
+    """The evaluated ages between which one line first misses the criterion.
 
-    That is where its mean falls more than ``loss_points`` below base digital or, where a yield is asked, where fewer
-    chips are good. With fewer than two ages above 0 there is no course of time (a device without a law of time has only
-    one): None.
+    The criterion is a mean at most ``loss_points`` below base digital or, if a yield is required, enough good chips.
+    None with fewer than two ages above 0 (a device with a time-independent law has only one).
     """
     summaries = summarise(rows, criteria=criteria)
     if len(group_by(summaries, SETTING + LINE)) != 1:
@@ -268,27 +267,27 @@ def lifetime(rows: Iterable[Row], criteria: Criteria = CRITERIA) -> Life | None:
     return Life(summaries[-1].age_s, math.inf)
 
 
-#: Columns of a summary that say how chips' variance parts, where they share dies.
+#: Columns of a summary with the variance components, if chips share dies.
 _OF_DIES = ("std_between_dies", "std_within_die", "die_share_percent", "die_share_low", "die_share_high")
 
 
 def write_summary(
     path: str | Path, rows: Iterable[Row], chance: Mapping[str, float] | None = None, criteria: Criteria = CRITERIA
 ) -> Path:
-    """Writes what the rows amount to as CSV, a line per network and age, and returns the path.
+    """Writes a summary of rows as CSV, one line per network and age; returns the path.
 
-    Columns are the fields of ``Summary`` (``low`` is ``p5`` for the 5th percentile) and, the same for all ages of a
-    network, ``lifetime_s`` with ``lifetime_is``: ``at`` that age it misses what is asked; or ``after`` that age, and
-    before ``lifetime_before_s``, the next that was evaluated; or the lifetime is ``below`` the first of them, or
-    ``above`` the last. ``extrapolated`` is 1 where the device was not measured at that age. Where chips share dies,
-    further columns have what :class:`~hwaware.results.dies.DieVariance` says, ``std_between_dies`` to
-    ``die_share_high``. What is not known is an empty cell.
+    Columns are the fields of ``Summary`` (``low`` is named ``p5`` for the 5th percentile) and the lifetime, which is
+    the same for all ages of a network. ``lifetime_is`` says how to read ``lifetime_s``: the criterion is first missed
+    ``at`` that age; or ``after`` that age and before ``lifetime_before_s``, the next evaluated age; or the lifetime is
+    ``below`` the first or ``above`` the last evaluated age. ``extrapolated`` is 1 if the device was not measured at
+    that age. If chips share dies, the columns ``std_between_dies`` to ``die_share_high`` have the fields of
+    :class:`~hwaware.results.dies.DieVariance`. Unknown values are empty cells.
 
     Args:
-        path: the file, replaced as a whole.
-        rows: measurements, any mixture.
-        chance: see ``summarise``.
-        criteria: see ``lifetime``.
+        path: path of the file, which is replaced atomically.
+        rows: measurements, in any mixture.
+        chance: see :func:`summarise`.
+        criteria: see :func:`lifetime`.
     """
     lines, dies = [], []
     for line in group_by(rows, SETTING + LINE).values():
@@ -306,7 +305,7 @@ def write_summary(
 
 
 def _in_file(life: Life | None) -> tuple[float, str, float]:
-    """A lifetime as three columns have it."""
+    """A lifetime as the values of three columns."""
     if life is None:
         return math.nan, "", math.nan
     if not life.ends:
@@ -319,5 +318,5 @@ def _in_file(life: Life | None) -> tuple[float, str, float]:
 
 
 def known(value: Any) -> Any:
-    """A value as CSV files have it: what is not known, NaN, is an empty cell."""
+    """A value for a CSV file: NaN (unknown) becomes an empty cell."""
     return "" if isinstance(value, float) and math.isnan(value) else value

@@ -1,4 +1,4 @@
-"""When the parameters of repairs change, as ``timetable.csv`` keeps it."""
+"""Timetables of repairs: the rows of ``timetable.csv``, one per drift level."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ NAME = "timetable.csv"
 
 @dataclass(frozen=True)
 class LevelLine(RepairLabels):
-    """One drift level that a schedule planned for a repair.
+    """One drift level of a repair's schedule.
 
     Attributes:
-        start_s: age (s) from which its parameters are in use.
-        mean, std: accuracy (percent) over simulated chips at its start, with them.
-        reached: whether that meets the target.
-        target_percent: the target, of the drift-free accuracy.
-        drift_free: that accuracy (percent).
-        commit, version: of the source that planned.
+        start_s: age (s) from which its parameters are used.
+        mean, std: accuracy (percent) over simulated chips at ``start_s``, with these parameters.
+        reached: whether the target is reached.
+        target_percent: the target, in percent of the drift-free accuracy.
+        drift_free: drift-free accuracy (percent).
+        commit, version: commit and version of the source that planned.
     """
 
     start_s: float
@@ -36,5 +36,5 @@ class LevelLine(RepairLabels):
 
 
 def write_timetable(path: str | Path, lines: Iterable[LevelLine]) -> Path:
-    """Replaces a ``timetable.csv``, and returns its path."""
+    """Writes (or replaces) a ``timetable.csv``; returns its path."""
     return write_items(path, LevelLine, lines)

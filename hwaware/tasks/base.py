@@ -1,4 +1,4 @@
-"""What every hardware-aware task shares: a converted network, its training step, its checkpoints."""
+"""Base class of hardware-aware tasks: a converted network, its training step and its checkpoints."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ __all__ = ["HardwareAwareTask", "SchedulerCallable", "Scores"]
 
 
 class _BuiltOnceConstructed(ABCMeta):
-    """Builds a task's network when its constructor is done, and a subclass's fields are there."""
+    """Builds a task's network after its constructor, when the fields of subclasses are set."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         task = super().__call__(*args, **kwargs)
@@ -58,45 +58,45 @@ class _BuiltOnceConstructed(ABCMeta):
 
 
 class HardwareAwareTask(Judged, Optimised, Sharded, Taught, metaclass=_BuiltOnceConstructed):
-    """A network that is trained in the knowledge of the memory which is to hold it.
+    """A network with hardware-aware training.
 
-    A subclass says what the network is (:meth:`build_network`), what it answers to a batch (:meth:`predict`), what is
-    minimised (:meth:`task_loss`) and what is measured (:meth:`make_metrics`); where data are to be prepared for its
-    network, also how (:attr:`inputs`). This class converts, adds training noise, the retention loss and distillation,
-    optimises and scores. Validation and test run the exact effective weights: no noise, no drift.
+    A subclass defines the network (:meth:`build_network`), its output (:meth:`predict`), the loss (:meth:`task_loss`)
+    and the metrics (:meth:`make_metrics`). If the data must be prepared for its network, it also defines
+    :attr:`inputs`. This class converts the network, adds training noise, the retention loss and distillation, and
+    optimises and scores it. Validation and test use the exact effective weights: no noise, no drift.
 
     Args:
-        hardware: what is to hold each layer; None trains a plain digital network.
-        corrected: whether the network's weights are pre-distorted for the cell's non-linearity.
-        noise: training noise; None for none.
-        retention: retention loss; None for none.
-        bias: constrain the most important columns to favourable states, by :class:`~hwaware.callbacks.BiasColumns`,
-            which the commands add; None: not.
-        distillation: learn from the digital network that this one starts from; None: from labels alone. Repairs that
-            are trained by the loss do so too.
-        clip_alpha: clip each layer's weights at this many of their standard deviations after each step; None: never.
-        range_learning: let the ranges of converters train along with the weights; None: they stay as measured.
-        adapters: train low-rank adapters in digital memory beside the layers, and nothing else; None: none.
-        trainable: ``all`` parameters, or ``norms``: the scales and shifts of norms, and biases, while all weights stay.
-            Of a few hundred samples the former learns more by heart.
-        freeze: patterns of parameters or modules (``conv1``, ``blocks.[0-5].*``) that stay as they are, batch norms'
-            statistics included. In cells they drift like all others, and training noise acts on them.
-        lr_scale: by such a pattern, the factor of the optimiser's learning rate (``{head: 10}``).
-        layer_decay: each of the stacked blocks learns at this fraction of the rate of the one above it; None: alike.
-        freeze_bn_statistics: keep a pretrained network's batch-norm statistics while its affine parameters train.
-        optimizer: from parameters to an optimiser; None is SGD with learning rate 0.01 and momentum 0.9.
-        scheduler: see :data:`SchedulerCallable`; None keeps the learning rate.
+        hardware: hardware of the layers; None: train a plain digital network.
+        corrected: whether to pre-distort the network's weights for the sinh-shaped I-V curve of the cells.
+        noise: training noise; None: none.
+        retention: retention loss; None: none.
+        bias: constrain the most important columns to favourable states, with :class:`~hwaware.callbacks.BiasColumns`,
+            which the commands add; None: off.
+        distillation: distil from the digital network that this one starts from; None: labels only. Also holds for
+            repairs that are trained with the loss.
+        clip_alpha: clip each layer's weights at this many standard deviations after each step; None: never.
+        range_learning: learn the ranges of converters along with the weights; None: keep the measured ranges.
+        adapters: train only low-rank adapters in digital memory beside the layers; None: no adapters.
+        trainable: ``all`` parameters, or ``norms``: only the scales and shifts of norms, and biases. With a few hundred
+            samples, ``all`` overfits more.
+        freeze: patterns of parameters or modules (``conv1``, ``blocks.[0-5].*``) that are not trained, statistics of
+            batch norms included. In cells they drift like all others, and training noise acts on them.
+        lr_scale: factors on the learning rate, by pattern (``{head: 10}``).
+        layer_decay: factor on the learning rate from each stacked block to the one below it; None: one rate for all.
+        freeze_bn_statistics: keep the batch-norm statistics of a pretrained network; its affine parameters still train.
+        optimizer: function from parameters to an optimiser; None: SGD with learning rate 0.01 and momentum 0.9.
+        scheduler: see :data:`SchedulerCallable`; None: constant learning rate.
         weights_way: how a step computes the weights in cells, one of :data:`hwaware.training.WAYS`; None: ``together``
-            on a GPU, ``by_layer`` on a CPU. A run goes on as it began.
+            on a GPU, ``by_layer`` on a CPU. A resumed run keeps its choice.
     """
 
-    #: What was converted; None for a digital network.
+    #: Report of the conversion; None for a digital network.
     conversion: ConversionReport | None = None
     #: λ, resolved at the first step from the retention loss's share of the task loss.
     retention_weight: float | None = None
-    #: How samples of a training were prepared, where that is not as the network has it: plain types.
+    #: How training samples were prepared, as plain types, if it differs from the network's own preprocessing.
     preprocessing: Mapping[str, Any] = MappingProxyType({})
-    #: The converters' ranges, where they train.
+    #: The converters' ranges, if they are learned.
     range_parameters: RangeParameters | None
     #: The digital network's output for a batch, while training with distillation.
     _teach: Callable[[Any], Any] | None = None
@@ -146,7 +146,7 @@ class HardwareAwareTask(Judged, Optimised, Sharded, Taught, metaclass=_BuiltOnce
         self._step_weights = StepWeights()
 
     def configure_models(self) -> None:
-        """Builds the network and, for cells, converts it."""
+        """Builds the network and, with hardware, converts it."""
         self.network = self.build_network()
         if self.trainable == "norms":
             for parameter in self.network.parameters():
@@ -154,13 +154,13 @@ class HardwareAwareTask(Judged, Optimised, Sharded, Taught, metaclass=_BuiltOnce
         if self.adapters is not None:
             add_adapters(self.network, self.adapters.rank, self.adapters.gain, self.adapters.match)
         freeze(self.network, self.freeze_patterns, alone=self.range_learning is None)
-        scaled_rates(self.network, self.lr_scale)  # so that a wrong pattern is told now
+        scaled_rates(self.network, self.lr_scale)  # so that a wrong pattern is reported now
         if self.placement is None:
             return
         ages_s = self.noise.ages.ages_s if self.noise is not None and self.noise.kind == "device" else ()
         for hardware in self.placement.every:
             for age_s in (*ages_s, *(self.retention.ages_s if self.retention is not None else ())):
-                hardware.device.check_law(age_s)  # now, not at the step that draws it
+                hardware.device.check_law(age_s)  # now rather than at the step that draws it
             if self.bias is not None:
                 self.bias.check(hardware)
         self.conversion = self.convert(self.network, self.placement, self.corrected)
@@ -169,7 +169,9 @@ class HardwareAwareTask(Judged, Optimised, Sharded, Taught, metaclass=_BuiltOnce
         if not any(layer.weight.requires_grad for layer in analog_layers(self.network).values()):
             for field in ("retention", "bias", "clip_alpha"):
                 if getattr(self, field) is not None:
-                    raise UserError(f"{field} moves weights in cells, but freeze leaves none to move: set it to null.")
+                    raise UserError(
+                        f"{field} changes weights in cells, but freeze leaves none trainable: set it to null."
+                    )
 
     # Training.
 
@@ -181,27 +183,27 @@ class HardwareAwareTask(Judged, Optimised, Sharded, Taught, metaclass=_BuiltOnce
         return self
 
     def configure_callbacks(self) -> list[Callback]:
-        # Lightning asks before it sets callbacks up, which is where this one would look for a backbone.
+        # Lightning calls this before it sets up callbacks, when this one would look for a backbone.
         if any(isinstance(one, BackboneFinetuning) for one in self.trainer.callbacks) and not hasattr(self, "backbone"):
             raise UserError(
-                "BackboneFinetuning knows no backbone of this task: set model.freeze (patterns of layers) and "
-                "model.lr_scale; a second run with --model.weights goes on with all layers."
+                "BackboneFinetuning finds no backbone in this task: set model.freeze (patterns of layers) and "
+                "model.lr_scale; a second run with --model.weights continues with all layers."
             )
         return []
 
     def on_fit_start(self) -> None:
         if self.bias is not None and all(getattr(one, "bias", None) != self.bias for one in self.trainer.callbacks):
-            raise UserError("bias is set, but nothing projects: give the Trainer callbacks=[BiasColumns(task.bias)].")
+            raise UserError("bias is set, but its callback is missing: Trainer(callbacks=[BiasColumns(task.bias)]).")
         self._calibrate()
         if self.range_parameters is not None:
             self.range_parameters.start()
 
     def on_train_start(self) -> None:
-        self.train()  # Lightning leaves the modes that it finds
-        if self.retention is not None:  # here, because by now the weights are on their device
+        self.train()  # Lightning keeps the modes that it finds
+        if self.retention is not None:  # here, since the weights are on their torch device by now
             install_retention(self.network, self.retention)
         self._step_weights.choose(self.network, self.weights_way, self.is_sharded)
-        # no submodule: it is neither trained nor saved
+        # not a submodule: it is neither trained nor saved
         self._teach = self.teacher(self.device, self.device_mesh and self.device_mesh["data_parallel"])
 
     def on_train_end(self) -> None:
@@ -234,11 +236,11 @@ class HardwareAwareTask(Judged, Optimised, Sharded, Taught, metaclass=_BuiltOnce
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
         if self.clip_alpha is not None:
-            # Here, not in on_train_batch_end, which comes after checkpoints are written.
+            # Here rather than in on_train_batch_end, which runs after checkpoints are written.
             clip_weights_(self.network, self.clip_alpha)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        # The file's tensors are the network's own, and only one rank's are written.
+        # The tensors in the file are the network's own, and only one rank writes them.
         self._pool_statistics()
         if self.range_parameters is not None:
             self.range_parameters.write()
@@ -254,10 +256,10 @@ class HardwareAwareTask(Judged, Optimised, Sharded, Taught, metaclass=_BuiltOnce
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """Lightning's, of a run's ``.ckpt``; it needs what the task was made with, which the file does not hold.
+        """Loads a run's ``.ckpt`` with Lightning. The file does not contain the task's arguments: pass them as well.
 
         Raises:
-            UserError: that is missing, or is another network's or other hardware's than the run's.
+            UserError: arguments are missing, or belong to another network or other hardware than the run's.
         """
         try:
             return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
@@ -266,7 +268,7 @@ class HardwareAwareTask(Judged, Optimised, Sharded, Taught, metaclass=_BuiltOnce
                 raise
             reason = str(error).partition(" ")[2]
             raise UserError(
-                f"'{checkpoint_path}' does not hold the task's settings ({reason}): give them as well, as in "
+                f"'{checkpoint_path}' does not contain the task's settings ({reason}): pass them as well, as in "
                 f"{cls.__name__}.load_from_checkpoint(path, name=…, hardware=…); the run's config.yaml has them."
             ) from None
 

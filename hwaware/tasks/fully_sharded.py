@@ -1,4 +1,4 @@
-"""FSDP2 as a Trainer's strategy ``fsdp2``: the training state in shards, files and results as those of one process."""
+"""FSDP2 as the Trainer's strategy ``fsdp2``: a sharded training state, with the files and results of one process."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ NAME = "fsdp2"
 
 
 class FullySharded(ModelParallelStrategy):
-    """Parameters, gradients and the optimiser's state in shards over all processes.
+    """Shards parameters, gradients and the optimiser's state over all processes.
 
-    Checkpoints hold the whole state, under the keys and numbers of one process, so that any strategy goes on from them.
-    When a run is done, the task has a whole network again.
+    Checkpoints contain the whole state, with the keys of one process, so any strategy can resume from them. After a
+    run, the task has a whole network again.
     """
 
     lightning_restore_optimizer = True
@@ -38,7 +38,7 @@ class FullySharded(ModelParallelStrategy):
 
     @property
     def distributed_sampler_kwargs(self) -> dict[str, Any]:
-        # Lightning's asks for a device mesh, which is not there while data are tried before processes are.
+        # Lightning's version needs a device mesh, which does not exist while data are checked before processes start.
         return {"num_replicas": self.num_nodes * self.num_processes, "rank": self.global_rank}
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
@@ -49,7 +49,7 @@ class FullySharded(ModelParallelStrategy):
         return self._whole(super(ModelParallelStrategy, self).optimizer_state(optimizer))
 
     def _whole(self, state: dict[str, Any]) -> dict[str, Any]:
-        """With whole tensors, which the first process alone keeps; what is not sharded is the network's own."""
+        """The state with whole tensors, on the first process only; tensors that are not sharded are not copied."""
 
         def whole(value: Any) -> Any:
             if not isinstance(value, Tensor) or (one := gathered(value)) is value:
@@ -83,7 +83,7 @@ class FullySharded(ModelParallelStrategy):
 
     def teardown(self) -> None:
         task: Any = self.lightning_module
-        # All processes are here together only where nothing went wrong.
+        # Only without an error do all processes get here together.
         if task is not None and task.trainer.state.status == TrainerStatus.RUNNING:
             task.make_whole()
             self._reset_optimizers_and_schedulers()
@@ -91,7 +91,7 @@ class FullySharded(ModelParallelStrategy):
 
 
 class Shardable(Protocol):
-    """What is looked at of a task."""
+    """The attributes of a task that are checked."""
 
     network: nn.Module
     bias: MappingBias | None
@@ -99,7 +99,7 @@ class Shardable(Protocol):
 
 
 def refuse_unfit(trainer: Trainer, task: Shardable) -> None:
-    """Raises UserError where the Trainer's strategy can't shard this task, or shards it otherwise than as fsdp2."""
+    """Raises UserError if the Trainer's strategy can't shard this task, or shards it in another way than fsdp2."""
     refuse_other_sharding(trainer.strategy)
     if not isinstance(trainer.strategy, FullySharded):
         return
@@ -109,22 +109,22 @@ def refuse_unfit(trainer: Trainer, task: Shardable) -> None:
             "--trainer.strategy auto."
         )
     if task.bias is not None:
-        raise UserError("bias projects whole columns, of which fsdp2 has shards: --trainer.strategy ddp.")
+        raise UserError("bias projects whole columns, which fsdp2 shards: use --trainer.strategy ddp.")
     if task.range_learning is not None:
-        raise UserError("range_learning is not for fsdp2, under which layers change: --trainer.strategy ddp.")
+        raise UserError("range_learning does not work with fsdp2, which changes layers: use --trainer.strategy ddp.")
     if any(isinstance(one, WeightAveraging) for one in trainer.callbacks):
-        raise UserError("averaged weights (WeightAveraging, EMA) are not sharded: --trainer.strategy ddp.")
+        raise UserError("averaged weights (WeightAveraging, EMA) can't be sharded: use --trainer.strategy ddp.")
     refuse_shared_weights(task.network)
 
 
 def refuse_other_sharding(strategy: str | Strategy | None) -> None:
-    """Raises UserError for ways of sharding under which layers have no weights of their own."""
+    """Raises UserError for ways of sharding in which layers do not have their own weights."""
     word = strategy.lower().replace("_", "") if isinstance(strategy, str) else NAME
     named = word.startswith(("fsdp", "modelparallel")) and word != NAME
     other = isinstance(strategy, FSDPStrategy | ModelParallelStrategy) and not isinstance(strategy, FullySharded)
     if named or other:
         what = f"'{strategy}'" if named else type(strategy).__name__
-        raise UserError(f"trainer.strategy {what} is not for layers in memory cells: write fsdp2 (PyTorch's FSDP2).")
+        raise UserError(f"trainer.strategy {what} does not support analog layers: use fsdp2 (PyTorch's FSDP2).")
 
 
-StrategyRegistry.register(NAME, FullySharded, "FSDP2: training state in shards, files as of one process")
+StrategyRegistry.register(NAME, FullySharded, "FSDP2: sharded training state, files as of one process")

@@ -33,24 +33,24 @@ class ImageClassification(HardwareAwareTask):
     """Classifies images; a batch is ``(images [N, C, H, W], labels [N])``.
 
     Args:
-        name: the network's name in timm, or one of this package's (``resnet20_cifar``, …); or of one that a file here
-            registers in timm: ``own_network.small_digits``.
-        weights: file of pretrained weights, another trainer's checkpoint, or a folder's ``model.safetensors`` that this
-            package wrote.
-        weights_key: which weights of a checkpoint to take (``state_dict``, ``state_dict_ema``, …); None: averaged ones,
-            where there are some, else the usual.
-        pretrained: take the weights that timm has for this name.
-        num_classes: number of classes; None: as the network was trained. With another number than the weights have
-            the head is new: train it first, without hardware.
-        kwargs: the network's further arguments in timm: ``{in_chans: 1, img_size: 96, drop_path_rate: 0.1}``.
-        label_smoothing: share of the target that is spread over all classes.
-        class_weights: of the training loss: ``balanced`` (each class counts alike, however many training images it
-            has) or a weight by class, ``{cat: 5}``, others 1; also of repairs that are fitted to labels. Not of the
-            validation loss.
-        mixing: Mixup and CutMix of the images that the network is trained on; None for neither.
-        by_class: score each class too, and their mean, the balanced accuracy: where classes are of unequal size.
-        **options: the hardware, the noise, the optimiser, …: see :class:`~hwaware.tasks.HardwareAwareTask`. With
-            ``layer_decay`` biases, norms and positions get no weight decay, as in timm.
+        name: name of a network in timm or this package (``resnet20_cifar``, …), or of one that a file in the working
+            directory registers in timm: ``own_network.small_digits``.
+        weights: file of pretrained weights: a ``model.safetensors`` (or its folder), or a checkpoint of another
+            trainer.
+        weights_key: which weights of a checkpoint to load (``state_dict``, ``state_dict_ema``, …); None: averaged
+            weights if there are any, otherwise the usual ones.
+        pretrained: load timm's weights for this name.
+        num_classes: number of classes; None: the network's own number. If it differs from that of the weights, the head
+            is new: train it first, without hardware.
+        kwargs: further arguments of the network in timm: ``{in_chans: 1, img_size: 96, drop_path_rate: 0.1}``.
+        label_smoothing: fraction of the target that is spread over all classes.
+        class_weights: weights of the classes in the training loss, also for repairs that are fitted to labels:
+            ``balanced`` (inverse to the number of training images of a class), or by class, ``{cat: 5}``, with 1 for
+            all others. The validation loss is not weighted.
+        mixing: Mixup and CutMix of the training images; None: neither.
+        by_class: also score each class and their mean, the balanced accuracy, for classes of unequal size.
+        **options: hardware, noise, optimiser, …: see :class:`~hwaware.tasks.HardwareAwareTask`. With ``layer_decay``,
+            biases, norms and position embeddings get no weight decay, as in timm.
     """
 
     _inputs_are_judged = False
@@ -71,7 +71,7 @@ class ImageClassification(HardwareAwareTask):
     ) -> None:
         super().__init__(**options)
         if num_classes is not None and num_classes < 2:
-            raise UserError(f"num_classes={num_classes} must be at least 2; null is what the network was trained for.")
+            raise UserError(f"num_classes={num_classes} must be at least 2; null keeps the network's own number.")
         if not 0 <= label_smoothing < 1:
             raise UserError(f"label_smoothing={label_smoothing} must lie in [0, 1); 0.1 is usual.")
         name = registered(name)
@@ -83,7 +83,7 @@ class ImageClassification(HardwareAwareTask):
         check_class_weights(class_weights)
         if class_weights and self.distillation is not None and self.distillation.weight == 1:
             raise UserError(
-                "class_weights are of the loss by labels, which distillation.weight=1 leaves out: drop one."
+                "class_weights apply to the loss of labels, which distillation.weight=1 leaves out: drop one."
             )
         if isinstance(class_weights, dict):
             class_weights = {str(name): weight for name, weight in class_weights.items()}  # YAML reads 0 as a number
@@ -100,8 +100,8 @@ class ImageClassification(HardwareAwareTask):
 
     @property
     def num_classes(self) -> int:
-        """Of the network, once it is built."""
-        return self.network.num_classes  # type: ignore[return-value]  # timm's; torch's types know modules only
+        """Number of classes of the network, once it is built."""
+        return self.network.num_classes  # type: ignore[return-value]  # an attribute of timm's networks, which torch's types do not know
 
     @property
     def chance_percent(self) -> dict[str, float]:
@@ -113,7 +113,7 @@ class ImageClassification(HardwareAwareTask):
         return data_config(self.network, self.kwargs)
 
     @property
-    def inputs(self) -> ImageInputs:  # type: ignore[override]  # made of the network, not set
+    def inputs(self) -> ImageInputs:  # type: ignore[override]  # derived from the network, not set
         size = input_size_is(self.network)
         return ImageInputs(
             self.data_config,
@@ -127,7 +127,7 @@ class ImageClassification(HardwareAwareTask):
         )
 
     def build_network(self, weights: str | None = None) -> nn.Module:
-        own = weights is None  # to start from; another file is judged as it is
+        own = weights is None  # the weights to start from, not another file's
         network = build_model(
             self.name,
             weights=weights or self.weights,
@@ -139,7 +139,7 @@ class ImageClassification(HardwareAwareTask):
         )
         if own and self.distillation is not None and getattr(network, "head_is_new", False):
             raise UserError(
-                f"distillation: '{self.weights}' was trained for other than {network.num_classes} classes, so that "
+                f"distillation: '{self.weights}' was not trained for {network.num_classes} classes, so "
                 "there is no teacher; train the new head first, without hardware and without distillation."
             )
         return network
@@ -148,7 +148,7 @@ class ImageClassification(HardwareAwareTask):
         return network(batch[0])
 
     def task_loss(self, output: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
-        # Of labels, or of mixed targets.
+        # Targets are labels, or mixed targets.
         weight = None if self.class_weights is None else self._weights.to(output)
         return F.cross_entropy(output, batch[1], weight, label_smoothing=self.label_smoothing)
 
@@ -156,7 +156,7 @@ class ImageClassification(HardwareAwareTask):
         return F.cross_entropy(output, batch[1])
 
     def make_metrics(self, **options: Any) -> MetricCollection:
-        """Top-1, and top-5 where there are more than five classes."""
+        """Top-1 accuracy, and top-5 if there are more than five classes."""
         top = (1, 5) if self.num_classes > 5 else (1,)
         return MetricCollection(
             {f"top{k}": MulticlassAccuracy(self.num_classes, top_k=k, average="micro", **options) for k in top}
@@ -183,7 +183,7 @@ class ImageClassification(HardwareAwareTask):
             seen, usual = plain_config(data.inputs.data_config), plain_config(self.data_config)
             self.preprocessing = {key: value for key, value in seen.items() if value != usual[key]}
         alone = self.trainer.world_size == 1 and next(self.network.parameters()).dtype == torch.float32
-        if not isinstance(data, SampleData) or not alone or self.trainer.global_step:  # else at its end
+        if not isinstance(data, SampleData) or not alone or self.trainer.global_step:  # otherwise at its end
             return
         batches = data.judging_batches(min(IMAGES, data.n_val))
         with eval_mode(self.network):
@@ -199,7 +199,9 @@ class ImageClassification(HardwareAwareTask):
     def decays(self, name: str, parameter: nn.Parameter) -> bool:
         if self.layer_decay is None:
             return True
-        kept: set[str] = getattr(self.network, "no_weight_decay", set)()  # positions and class tokens, in transformers
+        kept: set[str] = getattr(
+            self.network, "no_weight_decay", set
+        )()  # position embeddings and class tokens in transformers
         return parameter.ndim > 1 and name not in kept
 
     def score(self, network: nn.Module, batches: Iterable[Any]) -> dict[str, float]:
@@ -217,13 +219,13 @@ class ImageClassification(HardwareAwareTask):
         return scores
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        if self._mix is not None:  # here, where the generators have just been seeded for the step
+        if self._mix is not None:  # here, since the generators have just been seeded for the step
             batch = self._mix(*batch)
         return super().training_step(batch, batch_idx)
 
     @cached_property
     def _weights(self) -> Tensor:
-        """Of each class, once the data are set up."""
+        """Weight of each class, once the data are set up."""
         assert self.class_weights is not None  # for the type checker
         names = self._class_names or [str(number) for number in range(self.num_classes)]
         return weights_of_classes(self.class_weights, names, self._class_counts)

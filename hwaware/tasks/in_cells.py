@@ -1,4 +1,4 @@
-"""A task whose network is held by memory cells: what holds each layer, its conversion, its converters' ranges."""
+"""A task whose network is held by memory cells: hardware of each layer, conversion, ranges of converters."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from hwaware.nn import ConversionReport, calibrate, convert, layers_with_convert
 from hwaware.nn.batches import split_batch
 from hwaware.tasks.network_task import NetworkTask
 
-#: Samples that run through a network at a time while its converters' ranges are measured.
+#: Batch size for measuring the ranges of converters.
 _CALIBRATION_BATCH = 64
 
 
 class InCells(NetworkTask):
-    """The network and its hardware; without hardware it is digital."""
+    """A network and its hardware; without hardware it is digital."""
 
     hardware: HardwareOptions | None
     corrected: bool
@@ -33,7 +33,7 @@ class InCells(NetworkTask):
         return convert(network, placement, corrected)
 
     def calibrate(self, network: nn.Module, datamodule: LightningDataModule | None) -> None:
-        """Measures what goes with a network beside its weights on validation samples, where it has none yet.
+        """Measures, on validation samples, the missing quantities that belong to a network beside its weights.
 
         Here: the ranges of a converted network's converters.
         """
@@ -54,5 +54,5 @@ class InCells(NetworkTask):
 
     @property
     def hardware_plain(self) -> dict[str, Any] | None:
-        """What holds the network, as plain types for file headers; None for a digital network."""
+        """The hardware of the network as plain types, for file headers; None for a digital network."""
         return None if self.placement is None else {**self.placement.plain(), "corrected": self.corrected}

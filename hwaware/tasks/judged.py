@@ -14,9 +14,9 @@ from hwaware.training.sharding import keep_gathered
 
 
 class Judged(InCells):
-    """Scores the network as it is without what training adds."""
+    """Scores the network without training noise."""
 
-    #: Of :meth:`make_metrics`.
+    #: Metrics from :meth:`make_metrics`.
     validation_metrics: MetricCollection | Metric
     test_metrics: MetricCollection | Metric
     freeze_bn_statistics: bool
@@ -54,10 +54,10 @@ class Judged(InCells):
         self.on_validation_end()
 
     def settle(self) -> None:
-        """Makes the network what it is to be judged by: no training noise, equal batch-norm statistics on all ranks."""
+        """Prepares the network for scoring: no training noise, the same batch-norm statistics on all ranks."""
         remove_noise(self.network)
         for layer in analog_layers(self.network).values():
-            layer.weight_error = None  # of the last step, whose graph it holds
+            layer.weight_error = None  # it holds the graph of the last step
         self._pool_statistics()
 
     @property

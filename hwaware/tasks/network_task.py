@@ -1,4 +1,4 @@
-"""What a task says of its network: the methods that a subclass has to write, and those that it may."""
+"""The network of a task: the methods that a subclass must define, and those that it may."""
 
 from __future__ import annotations
 
@@ -21,43 +21,43 @@ if TYPE_CHECKING:
 
 
 class NetworkTask(LightningModule, TakesSamples, ABC):
-    """A network, what it answers to a batch, what is minimised and what is measured."""
+    """A network, its output for a batch, its loss and its metrics."""
 
-    #: Bytes of a stored sample's label.
+    #: Bytes of a stored label.
     label_bytes: ClassVar[int] = 2
 
     network: nn.Module
     #: File of the trained weights that the network starts from; a subclass that has one sets it.
     weights: str | None = None
-    #: What any network (not only this task's) answers to the questions of batches; None: the task asks none.
+    #: Answers of any network (not only this task's) to the questions of batches; None: not a question-answering task.
     answered: Callable[[nn.Module, Iterable[Any]], Answers] | None = None
-    #: From what :meth:`predict` gave for a batch, and the batch: which samples are hits of the first metric, ``[N]``.
+    #: From the output of :meth:`predict` and its batch: which samples are hits of the first metric, ``[N]``.
     #: None: that metric does not count hits.
     hits: Callable[[Any, Any], Tensor] | None = None
 
-    # What a subclass says.
+    # A subclass must define these.
 
     @abstractmethod
     def build_network(self, weights: str | None = None) -> nn.Module:
-        """The digital network with the weights that it starts from, or with those of a file in the same form."""
+        """Builds the digital network with its initial weights, or with those of another file of the same form."""
 
     @abstractmethod
     def predict(self, network: nn.Module, batch: Any) -> Any:
-        """The output of any network (not only this task's) for a batch, whose labels are not looked at."""
+        """The output of any network (not only this task's) for a batch, without using its labels."""
 
     @abstractmethod
     def task_loss(self, output: Any, batch: Any) -> Tensor:
-        """The task's loss, a scalar, of what :meth:`predict` gave for a batch."""
+        """The task loss, a scalar, from the output of :meth:`predict` and its batch."""
 
     @abstractmethod
     def make_metrics(self, **options: Any) -> MetricCollection | Metric:
-        """New metrics of what :meth:`predict` gives and of the batch's second part, the labels; see :meth:`score`.
+        """New metrics of the output of :meth:`predict` and the labels, the second part of a batch; see :meth:`score`.
 
         Args:
-            options: of torchmetrics, for each metric.
+            options: options of torchmetrics, for each metric.
         """
 
-    # What a subclass may say as well.
+    # A subclass may define these.
 
     @property
     def network_name(self) -> str:
@@ -70,37 +70,37 @@ class NetworkTask(LightningModule, TakesSamples, ABC):
         return self.weights is not None
 
     def save_beside(self, folder: Path) -> None:
-        """Writes what a folder needs beside ``model.safetensors`` for the network's own library to load it."""
+        """Writes the files that the network's own library needs beside ``model.safetensors`` to load the folder."""
 
     def update_metrics(self, metrics: Any, output: Any, batch: Any) -> None:
-        """Shows metrics of :meth:`make_metrics` a batch and what a network gave for it."""
+        """Updates metrics of :meth:`make_metrics` with a network's output and its batch."""
         metrics.update(output, batch[1])
 
     def judged_loss(self, output: Any, batch: Any) -> Tensor:
-        """The loss that validation and test log: as :meth:`task_loss`, without what only eases training."""
+        """The loss that validation and test log: :meth:`task_loss` without terms that only help training."""
         return self.task_loss(output, batch)
 
     def conclude(self, stage: str, metrics: Any) -> None:
-        """Logs what the metrics of ``val`` or ``test`` found in all samples of all ranks, percent, and empties them."""
+        """Logs the metrics (percent) of ``val`` or ``test`` over all samples of all ranks, and resets them."""
         values = {f"{stage}/{name}": 100.0 * value for name, value in computed(metrics).items()}
-        self.log_dict(values, prog_bar=stage == "val", sync_dist=True)  # equal already: it spares Lightning's warning
+        self.log_dict(values, prog_bar=stage == "val", sync_dist=True)  # already equal; avoids Lightning's warning
         metrics.reset()
 
     def judge_inputs(self, network: nn.Module, batches: Iterable[Any], inputs: Any) -> None:
-        """Warns where a pretrained network seems to be shown samples otherwise than it was trained on them.
+        """Warns if samples seem to be prepared differently from those that a pretrained network was trained on.
 
         Args:
-            network: exact, in eval mode.
-            batches: that lie on its device.
-            inputs: that the data prepared them by; see :mod:`hwaware.data.contract`.
+            network: the exact network, in eval mode.
+            batches: batches on its torch device.
+            inputs: how the data were prepared; see :mod:`hwaware.data.contract`.
         """
 
     @torch.no_grad()
     def score(self, network: nn.Module, batches: Iterable[Any]) -> dict[str, float]:
-        """Metrics in percent of any network (not only this task's) over batches that lie on its device.
+        """Metrics (percent) of any network (not only this task's) over batches on its torch device.
 
-        Here: those of :meth:`make_metrics`, as shares in [0, 1] of which more is better. The first is judged by. Where
-        the task has :attr:`hits`, they come along.
+        Here: the metrics of :meth:`make_metrics`, which must be fractions in [0, 1] where higher is better. The first
+        one is the metric for decisions. If the task has :attr:`hits`, they are included.
         """
         # Ranks score different chips: nothing to be pooled.
         metrics = self.make_metrics(sync_on_compute=False).to(next(network.parameters()).device)
@@ -110,20 +110,20 @@ class NetworkTask(LightningModule, TakesSamples, ABC):
             self.update_metrics(metrics, output, batch)
             if self.hits is not None:
                 hits.append(self.hits(output, batch))
-        # In single precision they have some seven digits; the rest would be noise in results.
+        # Single precision has about seven digits; more would be noise in results.
         values = {name: round(100.0 * value.item(), 4) for name, value in computed(metrics).items()}
         return Scores(values, torch.cat(hits).cpu() if hits else None)
 
     def divergence(self, output: Any, exact: Any) -> Tensor:
-        """How far a network's output for a batch lies from the exact network's: a scalar, mean over samples.
+        """Divergence of a network's output from the exact network's output: a scalar, mean over samples.
 
-        Here: the Kullback-Leibler divergence (nats) of logits ``[N, C]``, or the mean of several such.
+        Here: the Kullback-Leibler divergence (nats) of logits ``[N, C]``, or the mean over several of them.
         """
         return distillation_loss(output, exact, temperature=1.0)
 
     @property
     def chance_percent(self) -> dict[str, float]:
-        """Value of each metric that a network without any knowledge has, where it is known; once samples are scored."""
+        """Chance level (percent) of each metric, where it is known; available once samples were scored."""
         return {}
 
     def forward(self, *inputs: Any) -> Any:

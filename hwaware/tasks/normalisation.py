@@ -1,4 +1,4 @@
-"""Whether a pretrained network was trained on images that were normalised otherwise than they are here."""
+"""Detects images that are normalised differently from those that a pretrained network was trained on."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from timm.data import (
 )
 from torch import Tensor
 
-#: Mean and standard deviation that nearly all of timm's weights were trained with: one or the other.
+#: The two pairs of mean and standard deviation that nearly all of timm's weights were trained with.
 _USUAL = (
     (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
     (IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD),
 )
 
-#: Images that it is judged by, and how much better (in points, and in standard errors) is worth a word.
+#: Number of images for the check, and the improvement (in points, and in standard errors) that gives a warning.
 IMAGES = 128
 _POINTS, _ERRORS = 5.0, 3.0
 
@@ -30,11 +30,11 @@ _POINTS, _ERRORS = 5.0, 3.0
 def better_normalised(
     predict: Callable[[Any], Tensor], batches: Iterable[Any], config: Mapping[str, Any]
 ) -> str | None:
-    """A word where the other one of the usual normalisations gives a far better accuracy; None: it does not.
+    """A warning if the other usual normalisation gives a far better accuracy; None otherwise.
 
     Args:
-        predict: from a batch to logits ``[N, C]``, of the exact network.
-        batches: of images and labels, as they are prepared now; the first :data:`IMAGES` images are used.
+        predict: function from a batch to logits ``[N, C]`` of the exact network.
+        batches: batches of images and labels, as they are prepared now; the first :data:`IMAGES` images are used.
         config: mean and std that they are prepared with.
     """
     hits: dict[int, list[Tensor]] = {}
@@ -61,8 +61,8 @@ def better_normalised(
     now, then = (100 * right.float().mean() for right in (own, found[best]))
     said_mean, said_std = (_said(values) for values in _USUAL[best])
     return (
-        f"the digital network is right on {now:.0f} % of {n} images as they are normalised, and on {then:.0f} % with "
-        f"data.mean {said_mean} and data.std {said_std}: were its weights trained so?"
+        f"the digital network is right on {now:.0f} % of {n} images as they are normalised now, but on {then:.0f} % "
+        f"with data.mean {said_mean} and data.std {said_std}: were its weights trained with these?"
     )
 
 

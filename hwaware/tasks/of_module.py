@@ -9,11 +9,11 @@ from hwaware.tasks.base import HardwareAwareTask
 
 
 def task_of(module: LightningModule) -> HardwareAwareTask:
-    """What a Trainer trains, as a task.
+    """The module of a Trainer, as a task of this package.
 
     Raises:
-        UserError: it is none.
+        UserError: it is not a task.
     """
     if not isinstance(module, HardwareAwareTask):
-        raise UserError(f"{type(module).__name__} is no task of hwaware.tasks, which this callback needs.")
+        raise UserError(f"{type(module).__name__} is not a task of hwaware.tasks, which this callback needs.")
     return module

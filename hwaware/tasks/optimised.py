@@ -14,8 +14,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from hwaware.tasks.network_task import NetworkTask
 from hwaware.training import RangeLearning, layer_depths, optimizer_in_groups, scaled_rates
 
-#: Called with the optimiser and the run's number of optimiser steps; stepped once per optimiser step. So any scheduler
-#: whose second argument is its length: ``CosineAnnealingLR``, ``PolynomialLR``, :class:`~hwaware.tasks.WarmupCosine`.
+#: Called with the optimiser and the run's number of optimiser steps; stepped once per optimiser step. Any scheduler
+#: fits whose second argument is its length: ``CosineAnnealingLR``, ``PolynomialLR``,
+#: :class:`~hwaware.tasks.WarmupCosine`.
 SchedulerCallable = Callable[[Optimizer, int], LRScheduler]
 
 
@@ -29,7 +30,7 @@ class Optimised(NetworkTask):
     scheduler_callable: SchedulerCallable | None
 
     def make_optimizer(self) -> Optimizer:
-        """A new optimiser over all parameters that ask for a gradient, in groups of the same rate."""
+        """A new optimiser over all trainable parameters, in groups of equal learning rate."""
         named = {name.removeprefix("network."): one for name, one in self.named_parameters() if one.requires_grad}
         by_depth = self.layer_rates() if self.layer_decay is not None else {}
         by_name = scaled_rates(self.network, self.lr_scale)
@@ -42,16 +43,16 @@ class Optimised(NetworkTask):
         )
 
     def layer_rates(self) -> dict[str, float]:
-        """The factor of each parameter's learning rate by its depth in the network, by name."""
+        """Factor on the learning rate of each parameter, by name, from its depth in the network."""
         decay = self.layer_decay or 1.0
         return {name: decay**depth for name, depth in layer_depths(self.network).items()}
 
     def decays(self, name: str, parameter: nn.Parameter) -> bool:
-        """Whether the optimiser's weight decay is for a parameter as well."""
+        """Whether a parameter gets the optimiser's weight decay."""
         return True
 
     def optimizer_of(self, parameters: Iterable[Any]) -> Optimizer:
-        """The recipe's optimiser for parameters, or groups of them."""
+        """The recipe's optimiser over parameters or parameter groups."""
         make = self.optimizer_callable or (lambda parameters: SGD(parameters, lr=0.01, momentum=0.9))
         return make(parameters)
 

@@ -27,37 +27,38 @@ if TYPE_CHECKING:
 
     from hwaware.metrics import Answers
 
-#: Of results' rows; the others of the official evaluation follow from them and the share of unanswerable questions.
+#: Metrics in result rows; the others of the official evaluation follow from them and the unanswerable share.
 METRICS = ("f1", "f1_has_ans", "em", "f1_must_answer")
 
-#: In place of the logits of padding: far below any real one, and finite in half precision.
+#: Replaces the logits of padding: far below any real logit, and finite in half precision.
 _NOWHERE = -1e4
 
 
 class QuestionAnswering(HardwareAwareTask):
-    """Marks the answer to a question in a paragraph, or says that it has none; for batches of SquadData.
+    """Extracts the answer to a question from a paragraph, or "no answer"; for batches of SquadData.
 
-    The threshold above which "no answer" is said is one with the best F1 on the validation questions, found for the
-    exact network. It stays with the network when that is put on chips and ages: a digital number, ``null_threshold`` in
-    the network's configuration and in the ``config.json`` of a run.
+    The "no answer" threshold maximises F1 on the validation questions for the exact network. The network keeps it on
+    chips and at all ages: it is a digital number, stored as ``null_threshold`` in the network's configuration and in
+    the ``config.json`` of a run.
 
     Args:
-        checkpoint: folder as ``save_pretrained`` writes it, or a name on the hub: of the network and its tokenizer. A
-            checkpoint without a head for question answering gets a new one: train that first, without hardware.
-        weights: file with all weights, in place of the checkpoint's: the ``model.safetensors`` of a run, or another
-            trainer's checkpoint.
-        weights_key: which weights of the latter to take; None: averaged ones, where there are some, else the usual.
-        name: of the network in results; None: the checkpoint's.
-        max_answer_tokens: longest answer.
-        config: entries of the checkpoint's configuration that are to differ, such as rates of dropout.
-        judged_by: the metric that settings and placements are chosen by; ``f1_must_answer`` for a reader that was never
-            taught to refuse.
-        predictions: folder that ``test`` and ``validate`` write answers to, in the official evaluation's files.
-        **options: the hardware, the noise, the optimiser, …: see :class:`~hwaware.tasks.HardwareAwareTask`. Biases and
-            norms get no weight decay.
+        checkpoint: network and tokenizer: a folder from ``save_pretrained``, or a name on the hub. A checkpoint without
+            a head for question answering gets a new one: train it first, without hardware.
+        weights: file with all weights, to replace those of the checkpoint: the ``model.safetensors`` of a run, or a
+            checkpoint of another trainer.
+        weights_key: which weights of such a checkpoint to load; None: averaged weights if there are any, otherwise the
+            usual ones.
+        name: name of the network in results; None: that of the checkpoint.
+        max_answer_tokens: longest answer, in tokens.
+        config: entries that replace those of the checkpoint's configuration, such as dropout rates.
+        judged_by: metric for choosing settings and placements; use ``f1_must_answer`` for a network that was not
+            trained on unanswerable questions.
+        predictions: folder for the answers of ``test`` and ``validate``, in the format of the official evaluation.
+        **options: hardware, noise, optimiser, …: see :class:`~hwaware.tasks.HardwareAwareTask`. Biases and norms get no
+            weight decay.
     """
 
-    label_bytes = 4  # where the answer begins and ends
+    label_bytes = 4  # start and end of the answer
 
     def __init__(
         self,
@@ -72,12 +73,14 @@ class QuestionAnswering(HardwareAwareTask):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        if checkpoint is None:  # as recipes have it that every user fills in
+        if checkpoint is None:  # as in recipes, where users fill it in
             raise UserError("model.checkpoint is missing: a folder with config, weights and tokenizer, or a hub name.")
         if max_answer_tokens < 1:
             raise UserError(f"max_answer_tokens={max_answer_tokens} must be at least 1; 30 is usual.")
         if judged_by not in METRICS:
-            raise UserError(f"judged_by='{judged_by}' is no metric of questions. {nearest(judged_by, METRICS)}")
+            raise UserError(
+                f"judged_by='{judged_by}' is not a question-answering metric. {nearest(judged_by, METRICS)}"
+            )
         self.judged_by = judged_by
         self.checkpoint, self.weights, self.weights_key, self.name = checkpoint, weights, weights_key, name
         self.max_answer_tokens, self.predictions = max_answer_tokens, predictions
@@ -96,25 +99,27 @@ class QuestionAnswering(HardwareAwareTask):
         windows = self.inputs.windows
         if not windows:
             return {}
-        asked = windows[max(windows)].questions  # of the test set, where it was read
+        asked = windows[max(windows)].questions  # those of the test set, if it was read
         return chance_of_questions(100.0 * sum(not question.answers for question in asked) / len(asked))
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
-        """The network's own."""
+        """The tokenizer of the network."""
         return build_tokenizer(self.checkpoint)
 
     @cached_property
-    def inputs(self) -> TextInputs:  # type: ignore[override]  # made of the network, not set
+    def inputs(self) -> TextInputs:  # type: ignore[override]  # derived from the network, not set
         return TextInputs(self.tokenizer, n_positions(self.network))
 
     def build_network(self, weights: str | None = None) -> nn.Module:
-        key = self.weights_key if weights is None else None  # another file is judged as it is
+        key = self.weights_key if weights is None else None  # the key is for the initial weights only
         network = build_reader(self.checkpoint, weights or self.weights, self.config, key)
         network_config = _config(network)
         network_config.null_threshold = getattr(network_config, "null_threshold", None)
         if self.distillation is not None and getattr(network, "head_is_new", False):
-            raise UserError(f"distillation: '{self.checkpoint}' has no trained head to learn from; give model.weights.")
+            raise UserError(
+                f"distillation: '{self.checkpoint}' has no trained head to distil from; give model.weights."
+            )
         return network
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -141,57 +146,57 @@ class QuestionAnswering(HardwareAwareTask):
 
     def on_test_start(self) -> None:
         super().on_test_start()
-        _config(self.network).null_threshold = None  # of weights that may have changed since
+        _config(self.network).null_threshold = None  # the weights may have changed since
         with self.trainer.precision_plugin.forward_context():
             self.calibrate(self.network, self.trainer.datamodule)
 
     def score(self, network: nn.Module, batches: Iterable[Any]) -> dict[str, float]:
         answers = self.answered(network, batches)
         threshold = _config(network).null_threshold
-        scores = answers.scores(0.0 if threshold is None else threshold)  # logits' own, where none was chosen
-        ordered = dict.fromkeys((self.judged_by, *METRICS))  # the first is judged by
+        scores = answers.scores(0.0 if threshold is None else threshold)  # 0 if no threshold was chosen
+        ordered = dict.fromkeys((self.judged_by, *METRICS))  # the first is the metric for decisions
         return {name: round(scores[name], 4) for name in ordered if name in scores}
 
     def calibrate(self, network: nn.Module, datamodule: LightningDataModule | None) -> None:
-        """Measures converters' ranges and the threshold of "no answer" on validation questions, where it has none."""
+        """Measures missing ranges of converters and a missing "no answer" threshold on validation questions."""
         super().calibrate(network, datamodule)
         if _config(network).null_threshold is not None:
             return
-        samples = samples_of(datamodule, 'the threshold of "no answer" is chosen on validation questions')
+        samples = samples_of(datamodule, 'the "no answer" threshold is chosen on validation questions')
         samples.setup("validate")
         device, training = next(network.parameters()).device, network.training
         batches = ([part.to(device) for part in batch] for batch in samples.every_sample("val"))
         found = [self.answered(network.eval(), batches).kept_threshold()]
         if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.broadcast_object_list(found)  # every rank's chips are judged alike
+            torch.distributed.broadcast_object_list(found)  # the same threshold on every rank
         _config(network).null_threshold = found[0]
         network.train(training)
 
     def _calibrate(self) -> None:
-        if layers_with_converters(self.network):  # the ranges alone: the threshold is of weights that are done
+        if layers_with_converters(self.network):  # only the ranges: the threshold needs the final weights
             super().calibrate(self.network, self.trainer.datamodule)
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
-        _config(self.network).null_threshold = None  # of the weights that training starts from
+        _config(self.network).null_threshold = None  # it belongs to the weights before training
 
     def convert(self, network: nn.Module, placement: Placement, corrected: bool = True) -> ConversionReport:
         report = super().convert(network, placement, corrected)
         if layers_with_converters(network):
-            _config(network).null_threshold = None  # it is another exact network
+            _config(network).null_threshold = None  # the exact network has changed
         return report
 
     def decays(self, name: str, parameter: nn.Parameter) -> bool:
         return parameter.ndim > 1
 
     def save_beside(self, folder: Path) -> None:
-        """Writes configuration and tokenizer, with which transformers loads the folder's ``model.safetensors``."""
+        """Writes configuration and tokenizer, so that transformers can load the folder."""
         _config(self.network).save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
     @torch.no_grad()
     def answered(self, network: nn.Module, batches: Iterable[Any]) -> Answers:
-        """What any network (not only this task's) answers to the questions of batches that lie on its device."""
+        """Answers of any network (not only this task's) to the questions of batches on its torch device."""
         # Ranks score different chips: nothing to be pooled.
         metric = self.make_metrics(n_best=1, sync_on_compute=False).to(next(network.parameters()).device)
         split = 0
@@ -201,24 +206,24 @@ class QuestionAnswering(HardwareAwareTask):
         return metric.answers(self.inputs.windows[split])
 
     def conclude(self, stage: str, metric: SquadAnswers) -> None:
-        """Logs the scores of all ranks' answers: validation's at the best threshold, test's at the network's own."""
+        """Logs the scores of all ranks' answers: for validation at the best threshold, for test at the network's."""
         windows = self.inputs.windows[SPLITS.index(stage)]
         answers = metric.answers(windows)
         own = _config(self.network).null_threshold if stage == "test" else None
         threshold = answers.best_threshold() if own is None else own
         scores = answers.scores(threshold)
         logged = {f"{stage}/{name}": value for name, value in (scores | {"null_threshold": threshold}).items()}
-        self.log_dict(logged, prog_bar=stage == "val", sync_dist=True)  # equal already: it spares Lightning's warning
+        self.log_dict(logged, prog_bar=stage == "val", sync_dist=True)  # already equal; avoids Lightning's warning
         if self.predictions is not None and self.trainer.state.fn != "fit" and self.trainer.is_global_zero:
             write_predictions(self.predictions, answers, metric.n_best(windows), threshold)
         metric.reset()
 
 
 def _config(network: nn.Module) -> Any:
-    """A network's configuration, which takes any entry, and has "null_threshold" of this package."""
+    """A network's configuration, to which this package adds the entry ``null_threshold``."""
     return network.config
 
 
 def _split_of(batch: Any) -> int:
-    """The number of the split that a batch is of."""
+    """The number of the split that a batch belongs to."""
     return int(batch[5][0, 0])

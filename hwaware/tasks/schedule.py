@@ -12,13 +12,13 @@ from hwaware.errors import UserError
 
 
 class WarmupCosine(LambdaLR):
-    """Linear warm-up, then half a cosine down to a share of the learning rate after the last step.
+    """Linear warm-up, then half a cosine down to a fraction of the learning rate after the last step.
 
     Args:
-        optimizer: whose learning rates are scaled.
-        total_steps: optimiser steps of the whole run; a task fills it in from its trainer.
-        warmup_steps: steps until the full rate; 0 starts with it.
-        final_fraction: share of the full rate that the rate has fallen to after the last step.
+        optimizer: the optimiser whose learning rates are scaled.
+        total_steps: optimiser steps of the whole run; a task takes them from its trainer.
+        warmup_steps: steps until the full rate; 0: no warm-up.
+        final_fraction: fraction of the full rate after the last step.
 
     >>> import torch
     >>> optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
@@ -43,12 +43,12 @@ class WarmupCosine(LambdaLR):
 
 
 class WarmupLinear(LambdaLR):
-    """Linear warm-up, then linearly down to zero after the last step, as BERT is finetuned.
+    """Linear warm-up, then linear decay to zero after the last step, as in the finetuning of BERT.
 
     Args:
-        optimizer: whose learning rates are scaled.
-        total_steps: optimiser steps of the whole run; a task fills it in from its trainer.
-        warmup_steps: steps until the full rate; 0 starts with it.
+        optimizer: the optimiser whose learning rates are scaled.
+        total_steps: optimiser steps of the whole run; a task takes them from its trainer.
+        warmup_steps: steps until the full rate; 0: no warm-up.
     """
 
     def __init__(self, optimizer: Optimizer, total_steps: int, warmup_steps: int = 0) -> None:
@@ -64,7 +64,7 @@ def _check(warmup_steps: int, final_fraction: float = 0.0) -> None:
 
 
 def _after_warmup(total_steps: int, warmup_steps: int, factor: Callable[[float], float]) -> Callable[[int], float]:
-    """Of the full rate at each step: rising, then a function of the share of the rest that is done."""
+    """Fraction of the full rate at each step: a linear rise, then a function of the progress after warm-up."""
 
     def at(step: int) -> float:
         if step < warmup_steps:

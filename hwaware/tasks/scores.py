@@ -1,4 +1,4 @@
-"""Metrics in percent, and which samples they count."""
+"""Metrics in percent, with the samples that are hits."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torchmetrics import Metric, MetricCollection
 
 
 class Scores(dict[str, float]):
-    """Metrics in percent by name.
+    """Metrics (percent) by name.
 
     Attributes:
-        hits: which samples are hits of the first of them, bool ``[n_samples]``; None: not known.
+        hits: which samples are hits of the first metric, bool ``[n_samples]``; None: not known.
     """
 
     def __init__(self, values: Mapping[str, float], hits: Tensor | None = None) -> None:
@@ -21,6 +21,6 @@ class Scores(dict[str, float]):
 
 
 def computed(metrics: MetricCollection | Metric) -> dict[str, Tensor]:
-    """The metrics' values by name; of a single one by that of its class."""
+    """The metrics' values by name; a single metric has the name of its class."""
     values = metrics.compute()
     return values if isinstance(values, dict) else {type(metrics).__name__: values}

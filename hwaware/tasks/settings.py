@@ -1,4 +1,4 @@
-"""Which settings of a task go together."""
+"""Checks of a task's settings."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ def check_settings(
     layer_decay: float | None,
     weights_way: str | None,
 ) -> None:
-    """Raises UserError for arguments of :class:`~hwaware.tasks.HardwareAwareTask` that are wrong or don't fit."""
+    """Raises UserError for arguments of :class:`~hwaware.tasks.HardwareAwareTask` that are wrong or contradictory."""
     moving = {"retention": retention, "bias": bias, "clip_alpha": clip_alpha}
     for field, value in {"noise": noise, **moving, "range_learning": range_learning}.items():
         if hardware is None and value is not None:
             raise UserError(
-                f"{field} is for a network in memory cells, but there is no hardware: set it, or drop {field}."
+                f"{field} needs a network in memory cells, but there is no hardware: set it, or drop {field}."
             )
     if clip_alpha is not None and not clip_alpha > 0:
         raise UserError(f"clip_alpha={clip_alpha} must be above 0 (2.5 is usual); null turns clipping off.")
     if bias is not None and clip_alpha is not None:
-        raise UserError("clip_alpha moves weights that bias has projected: set it to null; a fixed scale clips too.")
+        raise UserError("clip_alpha changes weights that bias has projected: set it to null; a fixed scale clips too.")
     if weights_way is not None and weights_way not in WAYS:
         raise UserError(f"weights_way '{weights_way}' is unknown. {nearest(weights_way, WAYS)}")
     if trainable not in ("all", "norms"):
         raise UserError(f"trainable '{trainable}' is unknown. {nearest(trainable, ('all', 'norms'))}")
     for field, value in moving.items():
         if trainable == "norms" and value is not None:
-            raise UserError(f"{field} moves weights, which trainable 'norms' leaves as they are: set it to null.")
+            raise UserError(f"{field} changes weights, which trainable 'norms' freezes: set it to null.")
         if adapters is not None and value is not None:
-            raise UserError(f"{field} moves weights, which adapters leave as they are: set it to null.")
+            raise UserError(f"{field} changes weights, which adapters freeze: set it to null.")
     if adapters is not None and trainable != "all":
-        raise UserError(f"trainable '{trainable}': beside adapters nothing is trained; leave one of the two out.")
+        raise UserError(f"trainable '{trainable}': with adapters, nothing else is trained; leave one of the two out.")
     check_rates(lr_scale, layer_decay)

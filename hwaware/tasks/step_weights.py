@@ -1,4 +1,4 @@
-"""How a run's training steps compute the weights in cells."""
+"""How the training steps of a run compute the weights in cells."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from hwaware.training import Way, WeightsTogether, choose_way
 
 
 class StepWeights:
-    """Computes the weights of each training step by one way, by which a run goes on as it began.
+    """Computes the weights of each training step in one way, which a resumed run keeps.
 
     Attributes:
-        way: of the run; None: before training.
+        way: the way of this run; None: before training.
     """
 
     def __init__(self) -> None:
@@ -21,12 +21,12 @@ class StepWeights:
         self._together: WeightsTogether | None = None
 
     def choose(self, network: nn.Module, wanted: Way | None, sharded: bool) -> None:
-        """As the recipe says, else as the run began, else as is best here.
+        """Chooses the way: that of the recipe, otherwise that of the resumed run, otherwise the fastest here.
 
         Args:
-            network: converted, on its device.
-            wanted: by the recipe.
-            sharded: whether the network's parameters lie in shards.
+            network: the converted network, on its torch device.
+            wanted: the way in the recipe.
+            sharded: whether the network is sharded.
 
         Raises:
             UserError: that way needs whole weights.
@@ -39,15 +39,17 @@ class StepWeights:
         began = self.way
         self.way = choose_way(network, wanted or began)
         if began is not None and self.way != began:
-            rank_zero_warn(f"weights_way: the run began '{began}' and goes on '{self.way}', so not bit for bit.")
+            rank_zero_warn(
+                f"weights_way: the run began with '{began}' and continues with '{self.way}'; not bit-identical."
+            )
         if self.way != "by_layer":
             self._together = WeightsTogether(network, self.way == "compiled")
 
     def compute(self) -> None:
-        """Computes a step's weights, where they are computed before the forward pass."""
+        """Computes a step's weights, if they are computed before the forward pass."""
         if self._together is not None:
             self._together()
 
     def end(self) -> None:
-        """Lets go of what training needed."""
+        """Releases everything that training needed."""
         self._together = None

@@ -1,4 +1,4 @@
-"""A task whose network learns from the digital one that it starts from."""
+"""A task whose network can be distilled from the digital network that it starts from."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from hwaware.training.sharding import shard
 
 
 class Taught(NetworkTask):
-    """The loss, with distillation where it is on."""
+    """The training loss, with or without distillation."""
 
     distillation: Distillation | None
 
     def loss_of(self, network: nn.Module, batch: Any, teach: Callable[[Any], Any] | None = None) -> Tensor:
-        """What any network is trained by on one batch: the task's loss, mixed with the distillation's.
+        """The training loss of a network on a batch: the task loss, mixed with the distillation loss.
 
         Args:
-            network: not only this task's.
-            batch: of training.
-            teach: see :meth:`teacher`; None leaves the distillation out.
+            network: any network, not only this task's.
+            batch: a training batch.
+            teach: see :meth:`teacher`; None: no distillation.
         """
         output = self.predict(network, batch)
         loss = self.task_loss(output, batch)
@@ -38,11 +38,11 @@ class Taught(NetworkTask):
         return (1 - a) * loss + a * distillation_loss(output, taught, self.distillation.temperature)
 
     def teacher(self, device: torch.device, mesh: DeviceMesh | None = None) -> Callable[[Any], Any] | None:
-        """What the digital network that this one starts from says to a batch; None without distillation.
+        """A function from a batch to the output of the initial digital network; None without distillation.
 
         Args:
-            device: where it runs.
-            mesh: of the processes that it is sharded over, and that call it together; None: it is whole.
+            device: torch device that it runs on.
+            mesh: mesh of the processes that it is sharded over, which must call it together; None: not sharded.
         """
         if self.distillation is None:
             return None

@@ -1,4 +1,4 @@
-"""What training adds: device noise, retention loss, distillation, mixed images, clipping, layer-wise rates, bias."""
+"""Training methods: device noise, retention loss, distillation, Mixup, clipping, layer-wise rates, biased training."""
 
 from hwaware.training.adapters import Adapters
 from hwaware.training.ages import AgeDistribution

@@ -1,4 +1,4 @@
-"""Finetuning by adapters in digital memory: what they are."""
+"""Settings of finetuning with adapters in digital memory."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from hwaware.errors import UserError
 
 @dataclass(frozen=True)
 class Adapters:
-    """LoRA beside layers whose weights stay as they are (AHWA-LoRA, arXiv 2411.17367): :mod:`hwaware.nn.adapters`.
+    """LoRA adapters beside frozen layers (AHWA-LoRA, arXiv 2411.17367); see :mod:`hwaware.nn.adapters`.
 
     Attributes:
-        rank: of the adapters.
-        alpha: what they compute is multiplied by ``alpha/rank``.
-        match: patterns on the names of the layers that get one; linear layers, and convolutions without groups.
+        rank: rank of the adapters.
+        alpha: scaling; the adapters' output is multiplied by ``alpha/rank``.
+        match: patterns on the names of the layers with adapters: linear layers, and convolutions without groups.
     """
 
     rank: int = 8
@@ -28,9 +28,9 @@ class Adapters:
         if not 0 < self.alpha < float("inf"):
             raise UserError(f"adapters alpha={self.alpha} must be above 0; 16 is usual.")
         if not self.match:
-            raise UserError("adapters match is empty; give a pattern on layers' names, such as '*'.")
+            raise UserError("adapters match is empty; give a pattern on layer names, such as '*'.")
 
     @property
     def gain(self) -> float:
-        """What the adapters' output is multiplied by."""
+        """Factor on the adapters' output."""
         return self.alpha / self.rank

@@ -1,4 +1,4 @@
-"""Which ages a network meets while it is trained."""
+"""Distribution of chip ages in training."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class AgeDistribution:
     """A distribution of chip ages, one draw per training step.
 
     Attributes:
-        kind: ``fixed`` (the one age given), ``log_uniform`` (between the two given) or ``list`` (one of those given,
-            each as likely).
-        ages_s: those ages in s.
+        kind: ``fixed`` (one given age), ``log_uniform`` (between two given ages) or ``list`` (one of several given
+            ages, with equal probability).
+        ages_s: the ages (s).
 
     Examples:
         >>> AgeDistribution("list", (0, 3600, 86400)).ages_s
@@ -45,7 +45,7 @@ class AgeDistribution:
             raise UserError(f"a log_uniform age needs 0 < ages_s[0] < ages_s[1], not {list(self.ages_s)}.")
 
     def draw(self) -> float:
-        """One age in s, from torch's global generator."""
+        """Draws one age (s) from torch's global generator."""
         if self.kind == "log_uniform":
             low, high = (math.log(age) for age in self.ages_s)
             return math.exp(low + (high - low) * torch.rand(()).item())

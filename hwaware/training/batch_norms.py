@@ -1,4 +1,4 @@
-"""Batch norms' running statistics, the same on all ranks."""
+"""Synchronises the running statistics of batch norms over ranks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def synchronise_batch_norms(network: nn.Module) -> None:
     for module in batch_norms(network):
         if module.running_mean is None or module.running_var is None:
             continue
-        # In double precision: the variance is a small difference of large numbers where the mean is large.
+        # In double precision: for a large mean, the variance is a small difference of large numbers.
         mean, var = module.running_mean.double(), module.running_var.double()
         pooled = torch.stack([mean, var + mean**2])
         torch.distributed.all_reduce(pooled)

@@ -1,9 +1,9 @@
-"""Mapping-aware biased training: important columns take only weights whose cells are in states that vary little.
+"""Mapping-aware biased training: important columns use only weights whose cells are in states with little variation.
 
 After S. Diware et al., "Mapping-aware Biased Training for Accurate Memristor-based Neural Networks", AICAS 2023
-(10.1109/AICAS57966.2023.10168661): a column of a crossbar is as important as the loss is sensitive to its weights, and
-the weights of the most important columns are projected to the nearest ones that avoid some states of some bit slices.
-The details that the paper leaves open (ties, rounding of the share, how gradients are summed) are a reconstruction.
+(10.1109/AICAS57966.2023.10168661). The importance of a crossbar column is the sensitivity of the loss to its weights.
+The weights of the most important columns are projected to the nearest ones that avoid some states of some bit slices.
+Details that the paper leaves open (ties, rounding of the percentage, summation of gradients) are a reconstruction.
 """
 
 from __future__ import annotations
@@ -24,16 +24,19 @@ from hwaware.nn import analog_layers, owning_layers
 
 @dataclass(frozen=True)
 class MappingBias:
-    """Settings of the bias.
+    """Settings of biased training.
 
     Attributes:
-        percent: share (m, in %) of each layer's columns that is constrained, the most important ones; 0: none.
-        banned: unfavourable states by slice, of which 0 is the most significant. By default state 2 there (the bits
-            10, the paper's Config-3): small non-negative weights, which go to just below zero, or far above.
-        rows: of a crossbar; an output channel with more weights is several columns.
-        each: ``epoch``: columns are chosen and projected at the end of every epoch, as the paper has it; ``step``: they
-            are chosen at the end of the first one, and kept projected after every step from then on. What recovers
-            within an epoch is lost at its end, and ever more columns have been projected once.
+        percent: percentage m of each layer's columns that is constrained, the most important ones; 0: none.
+        banned: unfavourable states by slice; slice 0 is the most significant. The default is state 2 of slice 0 (bits
+            10, the paper's Config-3): small non-negative weights move to just below zero, or far above.
+        rows: rows of a crossbar; an output channel with more weights has several columns.
+        each: ``epoch``: choose and project columns at the end of every epoch, as in the paper; ``step``: choose them at
+            the end of the first epoch, then project them after every step. With ``epoch``, recovery within an epoch is
+            lost at its end, and more and more columns get projected.
+
+    Raises:
+        UserError: a value is out of range.
     """
 
     percent: float = 20.0
@@ -54,19 +57,19 @@ class MappingBias:
             raise UserError(f"bias each '{self.each}' is unknown. {nearest(self.each, ('step', 'epoch'))}")
 
     def check(self, hardware: Hardware) -> None:
-        """Raises UserError for hardware whose cells have no such states."""
+        """Raises UserError for hardware whose cells do not have these states."""
         encoding = hardware.encoding
         codes = _slices(encoding)
         if encoding.scaling.fixed is None:
             raise UserError(
-                f"bias needs scale fixed, not '{encoding.scale}': where the largest weight sets it, moving that one "
-                "would move the codes of all others."
+                f"bias needs scale fixed, not '{encoding.scale}': if the largest weight sets the scale, changing it "
+                "would change the codes of all others."
             )
         allowed_codes(self.banned, codes)
 
 
 def _slices(encoding: Encoding) -> Codes:
-    """How its codes are cut; raises UserError where cells hold no digits."""
+    """The codes of an encoding; raises UserError if cells hold no digits."""
     if not isinstance(encoding.format, Codes):
         raise UserError(
             f"bias bans states of bit slices, but the mapping '{encoding.mapping}' has none: set mapping "
@@ -76,7 +79,7 @@ def _slices(encoding: Encoding) -> Codes:
 
 
 def allowed_codes(banned: Mapping[int, Sequence[int]], slices: Codes) -> Tensor:
-    """The codes none of whose cells is in a banned state, ascending, int64.
+    """The codes without a cell in a banned state, ascending, int64.
 
     Raises:
         UserError: there is no such slice or state, or a slice has no state left.
@@ -97,12 +100,12 @@ def allowed_codes(banned: Mapping[int, Sequence[int]], slices: Codes) -> Tensor:
 
 
 def project(codes: Tensor, banned: Mapping[int, Sequence[int]], slices: Codes) -> Tensor:
-    """The nearest allowed code ``u'`` (least ``|u' - u|``) of each code ``u``; of two that are as near, the lower one.
+    """The nearest allowed code ``u'`` (smallest ``|u' - u|``) of each code ``u``; in a tie, the lower one.
 
     Args:
-        codes: shifted codes, int64, of any shape.
+        codes: shifted codes, int64, any shape.
         banned: see :class:`MappingBias`.
-        slices: how codes are cut.
+        slices: how codes are split into slices.
     """
     allowed, every = allowed_codes(banned, slices), torch.arange(2**slices.bits)
     above = torch.searchsorted(allowed, every)
@@ -112,12 +115,14 @@ def project(codes: Tensor, banned: Mapping[int, Sequence[int]], slices: Codes) -
 
 
 def important_columns(sensitivity: Tensor, percent: float, rows: int) -> Tensor:
-    """Which of a layer's columns are the most important, booleans ``[C_out, columns per channel]``.
+    """Mask of a layer's most important columns, bool ``[C_out, columns per channel]``.
 
     Args:
-        sensitivity: of each weight, ``[C_out, …]``, 0 or more; a column's importance is the sum over its weights.
-        percent: share of the columns, rounded up to whole ones. Of equally important ones the first count.
-        rows: of a crossbar: an output channel's weights are cut into columns of so many, the last one shorter.
+        sensitivity: sensitivity of each weight, ``[C_out, …]``, 0 or more; a column's importance is the sum over its
+            weights.
+        percent: percentage of the columns, rounded up to whole columns. In a tie, the first ones are chosen.
+        rows: rows of a crossbar. The weights of an output channel are split into columns of this length; the last one
+            may be shorter.
     """
     flat = sensitivity.flatten(1)
     columns = nn.functional.pad(flat, (0, -flat.shape[1] % rows)).unflatten(1, (-1, rows)).sum(-1)
@@ -128,41 +133,41 @@ def important_columns(sensitivity: Tensor, percent: float, rows: int) -> Tensor:
 
 
 def add_sensitivity(sums: dict[str, Tensor], model: nn.Module) -> None:
-    """Adds the ``|dL/dw|`` of a step to the sums by layer; call before the optimiser's step, on every rank.
+    """Adds the ``|dL/dw|`` of a step to the sums of each layer; call before the optimiser's step, on every rank.
 
-    A weight that several layers share counts once, and one without a gradient not at all. Gradients are those of the
-    whole step (micro-batches summed up, averaged over ranks), so that all ranks have the same sums.
+    A weight that several layers share counts once; a weight without a gradient does not count. Gradients are those of
+    the whole step (summed over micro-batches, averaged over ranks), so all ranks have the same sums.
     """
     for name, layer in owning_layers(model).items():
         if layer.is_computed:
             raise UserError(
-                f"bias moves latent weights, but layer '{name}' ({layer.digital_class.__name__}) standardises them in "
-                "every pass: drop bias, or keep such layers digital."
+                f"bias changes latent weights, but layer '{name}' ({layer.digital_class.__name__}) standardises them "
+                "in every pass: drop bias, or keep such layers digital."
             )
         if layer.weight.grad is not None:
-            # A step that is skipped for its overflow, in half precision, must not decide alone.
+            # A step that is skipped after an overflow in half precision must not dominate.
             size = layer.as_rows(layer.weight.grad.detach()).float().abs().nan_to_num_(0.0, 0.0)
             sums[name] = sums[name].to(size.device).add_(size) if name in sums else size
 
 
 def choose_columns(sums: Mapping[str, Tensor], bias: MappingBias) -> dict[str, Tensor]:
-    """:func:`important_columns` of every layer with a sum of :func:`add_sensitivity`; others do not train."""
+    """:func:`important_columns` of every layer with a sum from :func:`add_sensitivity`; others are not trained."""
     return {name: important_columns(size, bias.percent, bias.rows) for name, size in sums.items()}
 
 
 @torch.no_grad()
 def project_columns_(model: nn.Module, columns: Mapping[str, Tensor], bias: MappingBias) -> float:
-    """Moves the latent weights of chosen columns to where no cell is in a banned state, in place.
+    """Projects the latent weights of chosen columns so that no cell is in a banned state, in place.
 
-    Weights that are written without banned states stay as they are.
+    Weights without banned states do not change.
 
     Args:
-        model: converted for an encoding with bit slices.
-        columns: of :func:`choose_columns`.
-        bias: of which states.
+        model: a network that was converted for an encoding with bit slices.
+        columns: the output of :func:`choose_columns`.
+        bias: settings, with the banned states.
 
     Returns:
-        The share of these layers' weights that was moved.
+        The fraction of these layers' weights that changed.
     """
     layers, changed, total = analog_layers(model), 0, 0
     for name, chosen in columns.items():

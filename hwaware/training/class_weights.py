@@ -1,4 +1,4 @@
-"""Weights of classes in the loss, where classes are of unequal size."""
+"""Weights of classes in the loss, for classes of unequal size."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from hwaware.errors import UserError, nearest
 
 BALANCED = "balanced"
 
-#: What a recipe says: by how many training images classes have, or by class; the others weigh 1.
+#: The setting in a recipe: ``balanced``, or weights by class, with 1 for all others.
 ClassWeights = Literal["balanced"] | dict[str, float]
 
 
 def check_class_weights(given: ClassWeights | None) -> None:
-    """Raises UserError for weights that can't be, whatever the classes are."""
+    """Raises UserError for weights that are invalid for any classes."""
     if not isinstance(given, Mapping):
         return
     if not given:
         raise UserError("class_weights is empty: give {class: weight}, 'balanced', or null for none.")
     for name, weight in given.items():
         if not 0 <= weight < math.inf:
-            raise UserError(f"class_weights {name}={weight} must be 0 or more; 1 is what other classes have.")
+            raise UserError(f"class_weights {name}={weight} must be 0 or more; other classes have 1.")
     if not any(given.values()) and len(given) > 1:
         raise UserError("class_weights are all 0: no image would count.")
 
@@ -33,16 +33,16 @@ def check_class_weights(given: ClassWeights | None) -> None:
 def weights_of_classes(given: ClassWeights, names: Sequence[str], counts: Sequence[int]) -> Tensor:
     """The weight of each class, ``[C]``.
 
-    ``balanced`` is ``N / (K·n_c)``, of N images in K classes, n_c in this one: each class counts alike, and the mean
-    over images is 1 (as scikit-learn has it). Classes without a training image have 1.
+    ``balanced`` is ``N / (K·n_c)`` for N images in K classes, n_c of them in this class: all classes count alike, and
+    the mean over images is 1 (as in scikit-learn). Classes without training images have weight 1.
 
     Args:
-        given: of the recipe.
-        names: of the classes.
-        counts: of their training images; empty where nobody said.
+        given: the setting in the recipe.
+        names: names of the classes.
+        counts: number of training images of each class; empty if unknown.
 
     Raises:
-        UserError: a class is none of these, or nobody said how many images classes have.
+        UserError: a class is unknown, or ``balanced`` is set and the counts are unknown.
     """
     if isinstance(given, Mapping):
         if unknown := [name for name in given if name not in names]:

@@ -11,10 +11,17 @@ from hwaware.nn import owning_layers
 
 @torch.no_grad()
 def clip_weights_(model: nn.Module, alpha: float) -> None:
-    """Clips each analog layer's latent weights to ±α of their standard deviation, in place.
+    """Clips each analog layer's latent weights to ±α standard deviations, in place.
 
-    As Joshi et al. (2020) do, with α of 2 to 2.5. The range shrinks, so that the same conductance error is a smaller
-    weight error. Call after each optimiser step. Weights that are not trained (``requires_grad`` is false) stay.
+    As in Joshi et al. (2020), with α from 2 to 2.5. The range shrinks, so the same conductance error is a smaller
+    weight error. Call it after each optimiser step. Frozen weights (``requires_grad=False``) are not clipped.
+
+    Args:
+        model: a converted network.
+        alpha: α, in standard deviations.
+
+    Raises:
+        UserError: α is not above 0.
 
     Examples:
         >>> import hwaware, torch
@@ -31,5 +38,5 @@ def clip_weights_(model: nn.Module, alpha: float) -> None:
         if not weight.requires_grad:
             continue
         limit = alpha * weight.std(correction=0)
-        if limit > 0:  # all alike: there is no outlier
+        if limit > 0:  # 0 if all weights are equal: there is no outlier
             weight.clamp_(-limit, limit)

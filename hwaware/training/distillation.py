@@ -1,4 +1,4 @@
-"""Knowledge distillation: a network learns what the exact digital one says, not the labels alone."""
+"""Knowledge distillation: a network learns the outputs of the exact digital network, not only labels."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from hwaware.errors import UserError
 class Distillation:
     """Settings of the distillation loss ``(1 - a)·L + a·T²·KL(teacher ‖ student)``, softmaxes at temperature T.
 
-    Hinton et al., arXiv 1503.02531; for ReRAM with T = 2 by G. Charan et al., JXCDC 2020
+    Hinton et al., arXiv 1503.02531; used for ReRAM with T = 2 by G. Charan et al., JXCDC 2020
     (10.1109/JXCDC.2020.2987605), who do not state the weight.
 
     Attributes:
-        temperature: T.
-        weight: a, the share of the distillation in the loss; 1 leaves the labels out.
+        temperature: temperature T.
+        weight: weight a of the distillation in the loss; 1 ignores the labels.
     """
 
     temperature: float = 2.0
@@ -37,11 +37,11 @@ class Distillation:
 def distillation_loss(
     student: Tensor | Sequence[Tensor], teacher: Tensor | Sequence[Tensor], temperature: float
 ) -> Tensor:
-    """``T²·KL(softmax(teacher/T) ‖ softmax(student/T))``, averaged over samples, and over several outputs.
+    """``T²·KL(softmax(teacher/T) ‖ softmax(student/T))``, averaged over samples and over outputs.
 
     Args:
-        student, teacher: logits ``[N, C]``, or several such (start and end of an answer).
-        temperature: T.
+        student, teacher: logits ``[N, C]``, or several of them (start and end of an answer).
+        temperature: temperature T.
 
     Returns:
         A scalar in single precision.

@@ -1,4 +1,4 @@
-"""Which of a network's parameters train, and how fast: by patterns on their names."""
+"""Trainable parameters and their learning rates, by patterns on their names."""
 
 from __future__ import annotations
 
@@ -14,39 +14,40 @@ from hwaware.hardware.placement import matches
 
 
 def check_rates(lr_scale: Mapping[str, float] | None, layer_decay: float | None) -> None:
-    """Raises UserError for factors of learning rates that are none."""
+    """Raises UserError for invalid factors on learning rates."""
     for pattern, factor in (lr_scale or {}).items():
         if not (factor > 0 and math.isfinite(factor)):
-            raise UserError(f"lr_scale '{pattern}': {factor} must be above 0; model.freeze is what stops a layer.")
+            raise UserError(f"lr_scale '{pattern}': {factor} must be above 0; use model.freeze to freeze a layer.")
     if layer_decay is not None and not 0 < layer_decay <= 1:
         raise UserError(f"layer_decay={layer_decay} must lie in (0, 1]; 0.8 … 0.95 is usual, null turns it off.")
 
 
 def freeze(network: nn.Module, patterns: Sequence[str], alone: bool = True) -> None:
-    """Takes parameters out of training.
+    """Freezes parameters.
 
     Args:
-        network: whose.
-        patterns: shell patterns on names of parameters or modules; one that matches a module covers all inside it.
-        alone: whether nothing but the network trains.
+        network: the network; changed in place.
+        patterns: shell patterns on names of parameters or modules; a pattern that matches a module covers everything
+            inside it.
+        alone: whether nothing but the network is trained.
 
     Raises:
         UserError: a pattern matches nothing, or nothing is left to train.
     """
-    parameters = dict(network.named_parameters(remove_duplicate=False))  # either name of a tied one
+    parameters = dict(network.named_parameters(remove_duplicate=False))  # both names of a tied parameter
     for pattern in patterns:
         for name in matches(pattern, parameters, "model.freeze"):
             parameters[name].requires_grad_(False)
     if alone and not any(parameter.requires_grad for parameter in parameters.values()):
-        raise UserError(f"model.freeze: {', '.join(patterns)} leaves nothing to train; leave a layer out of it.")
+        raise UserError(f"model.freeze: {', '.join(patterns)} leaves nothing to train; remove a pattern.")
 
 
 def scaled_rates(network: nn.Module, lr_scale: Mapping[str, float]) -> dict[str, float]:
-    """The factor of each parameter's learning rate by its name; others have no entry.
+    """Factors on the learning rates of parameters, by name; only for parameters that a pattern matches.
 
     Args:
-        network: whose.
-        lr_scale: factors by patterns, as those of :func:`freeze`.
+        network: the network.
+        lr_scale: factors by pattern; see :func:`freeze`.
 
     Raises:
         UserError: a pattern matches nothing, or two give a parameter different factors.
@@ -71,13 +72,13 @@ def optimizer_in_groups(
     rates: Mapping[str, float],
     decays: Callable[[str, nn.Parameter], bool],
 ) -> Optimizer:
-    """An optimiser whose groups learn at their share of its rate.
+    """An optimiser with parameter groups for different learning rates and weight decay.
 
     Args:
-        make: from parameters, or groups of them, to an optimiser.
+        make: function from parameters or parameter groups to an optimiser.
         named: parameters by name.
-        rates: factor of each one's learning rate by name.
-        decays: whether one gets the optimiser's weight decay, or none.
+        rates: factors on the learning rate, by name.
+        decays: whether a parameter gets the optimiser's weight decay.
     """
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in named.items():

@@ -1,4 +1,4 @@
-"""Layer-wise learning rates: the nearer a layer is to the input, the less it changes (ULMFiT, arXiv 1801.06146)."""
+"""Layer-wise learning-rate decay: layers nearer to the input get lower rates (ULMFiT, arXiv 1801.06146)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from torch import nn
 
 
 def layer_depths(model: nn.Module) -> dict[str, int]:
-    """How many of the network's stacked blocks come after each parameter, by the parameter's name.
+    """Number of the network's stacked blocks that come after each parameter, by parameter name.
 
-    The blocks are those of the longest ``ModuleList``, with all lists beside it that are as long (an encoder and a
-    decoder count alike). What comes before the first one, and embeddings wherever they are defined, lies a block
-    deeper; all else, the head above all, is at depth 0.
+    The blocks are those of the longest ``ModuleList``, and of all lists beside it of the same length (an encoder and a
+    decoder count alike). Parameters before the first block, and embeddings wherever they are defined, are one block
+    deeper. All others, such as the head, have depth 0.
     """
     lists = {name: module for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
     n = max(map(len, lists.values()), default=0)
@@ -22,8 +22,6 @@ def layer_depths(model: nn.Module) -> dict[str, int]:
             seen = True
             depths[name] = n - int(name.removeprefix(stack).partition(".")[0])
         else:
-            early = not seen or any(
-                word in name for word in ("embed", "relative")
-            )  # DeBERTa has some behind its blocks
+            early = not seen or any(word in name for word in ("embed", "relative"))  # DeBERTa has some after its blocks
             depths[name] = n + 1 if stacks and early else 0
     return depths

@@ -1,4 +1,4 @@
-"""Mixup and CutMix: training on mixtures of two images, whose targets are mixed alike."""
+"""Mixup and CutMix: training on mixtures of two images, with targets mixed in the same proportion."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from hwaware.errors import UserError
 
 @dataclass(frozen=True)
 class Mixing:
-    """Settings of Mixup (Zhang et al., arXiv 1710.09412) and CutMix (Yun et al., arXiv 1905.04899), by timm's own.
+    """Settings of Mixup (Zhang et al., arXiv 1710.09412) and CutMix (Yun et al., arXiv 1905.04899), as in timm.
 
-    Each batch is mixed with itself in reverse order, by one or the other (half of the batches each, where both are on),
-    in a proportion drawn from Beta(α, α).
+    Each batch is mixed with itself in reverse order, in a proportion drawn from Beta(α, α). If both are on, each is
+    used for half of the batches.
 
     Attributes:
         mixup_alpha: α of Mixup; 0 turns it off.
@@ -30,11 +30,12 @@ class Mixing:
             if not 0 <= getattr(self, field) < math.inf:
                 raise UserError(f"mixing {field}={getattr(self, field)} must be 0 (off) or more; 0.8 to 1 is usual.")
         if self.mixup_alpha == self.cutmix_alpha == 0:
-            raise UserError("mixing mixup_alpha and cutmix_alpha are both 0: to mix nothing, set mixing null.")
+            raise UserError("mixing mixup_alpha and cutmix_alpha are both 0: set mixing null to turn mixing off.")
 
     def mixer(self, num_classes: int) -> Mixup:
-        """From images ``[N, C, H, W]``, which it overwrites, and labels to images and targets ``[N, num_classes]``.
+        """A function from images ``[N, C, H, W]`` and labels ``[N]`` to mixed images and targets ``[N, num_classes]``.
 
-        N must be even. Draws from numpy's global generator. Does not smooth: smoothing mixed targets is the same.
+        It overwrites the images. N must be even. It draws from numpy's global generator, and does not smooth labels:
+        the loss smooths the mixed targets, which is equivalent.
         """
         return Mixup(self.mixup_alpha, self.cutmix_alpha, label_smoothing=0.0, num_classes=num_classes)

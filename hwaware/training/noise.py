@@ -1,4 +1,4 @@
-"""Noise on the weights in the forward pass of a training step."""
+"""Training noise: noise on the weights in the forward pass of a training step."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from hwaware.nn import analog_layers
 from hwaware.nn.weights.tables import NoiseTable, positions
 from hwaware.training.ages import AgeDistribution
 
-#: Positions at which the device's statistics are tabulated: odd, so that u = 0, where the statistics of a differential
+#: Positions at which the device's statistics are tabulated; odd, so that u = 0, where the statistics of a differential
 #: pair have a kink, is one of them. The spacing (0.001) is far below the cell's spread over the window (about 0.015).
 TABLE_SIZE = 2049
 
-#: Ages per decade at which that is done for ages that are drawn from a continuum.
+#: Tabulated ages per decade, for ages that are drawn from a continuum.
 _AGES_PER_DECADE = 4
 
 _KINDS = ("none", "gaussian", "device")
@@ -28,18 +28,18 @@ _KINDS = ("none", "gaussian", "device")
 
 @dataclass(frozen=True)
 class TrainingNoise:
-    """What is added to the effective weights in each forward pass of training; a constant in the backward pass.
+    """Noise on the effective weights in each forward pass of training; a constant in the backward pass.
 
     Attributes:
-        kind: ``device``: a Gaussian with the mean and standard deviation that the device's cells have at an age drawn
-            for each step; ``gaussian``: zero mean, the same standard deviation for every weight (Joshi et al. 2020, the
-            common baseline); ``none``.
+        kind: ``device``: a Gaussian with the mean and standard deviation of the device's cells at an age drawn in each
+            step; ``gaussian``: zero mean and one standard deviation for all weights (Joshi et al. 2020, the common
+            baseline); ``none``.
         std: for ``gaussian``, the standard deviation as a fraction of the weight scale: of the layer's (or channel's)
-            ``max|w|``, unless the device has a fixed one.
-        ages: for ``device``, the ages to draw from.
-        repaired: for ``device``, the share of each layer's weights, those with the largest errors, that are exact: what
-            :class:`~hwaware.compensation.RandomSparseAdaptation` with ``mask: error`` gives every chip back, and so
-            what the network need not learn to bear.
+            ``max|w|``, or of a fixed scale.
+        ages: for ``device``, the distribution of ages.
+        repaired: for ``device``, the fraction of each layer's weights, those with the largest errors, that stay exact.
+            :class:`~hwaware.compensation.RandomSparseAdaptation` with ``mask: error`` restores these on every chip, so
+            the network need not become robust to their errors.
 
     Examples:
         >>> TrainingNoise().kind, TrainingNoise(kind="gaussian", std=0.04).std
@@ -64,16 +64,16 @@ class TrainingNoise:
 
 @lru_cache(maxsize=1024)
 def noise_table(hardware: Hardware, age_s: float) -> NoiseTable:
-    """What programming, drift and one read at an age (s) do to a weight."""
+    """Table of the noise on a weight from programming, drift and one read at an age (s)."""
     encoding, device = hardware.encoding, hardware.device
     mean, std = encoding.moments(device, positions(TABLE_SIZE), age_s, reference_noise=False)
     return NoiseTable(mean, std, encoding.reference_std(device, age_s))
 
 
 def _noise_table_between(hardware: Hardware, age_s: float, ages: AgeDistribution) -> NoiseTable:
-    """:func:`noise_table`, interpolated in the logarithm of the age: a table a step would cost more than its use.
+    """:func:`noise_table`, interpolated in the logarithm of the age, since a new table per step would be too slow.
 
-    Off by about a thousandth of the standard deviation (CMO ReRAM, four ages a decade).
+    The error is about a thousandth of the standard deviation (CMO ReRAM, four ages per decade).
     """
     low_s, high_s = ages.ages_s
     position = math.floor(_AGES_PER_DECADE * math.log10(age_s / low_s))
@@ -90,12 +90,19 @@ def _gaussian_table(std: float) -> NoiseTable:
 
 
 def install_noise(model: nn.Module, noise: TrainingNoise) -> float | None:
-    """Lets the model's analog layers draw noise in training mode; call once per step, after seeding.
+    """Makes the model's analog layers draw noise in training mode; call once per step, after seeding.
 
-    Each forward of each layer then draws anew, from torch's global generator.
+    Each forward pass of each layer draws new noise from torch's global generator.
+
+    Args:
+        model: a converted network.
+        noise: settings of the noise.
 
     Returns:
-        The age in s drawn for this step; None where the noise has none.
+        The age (s) drawn for this step; None if the noise has no age.
+
+    Raises:
+        UserError: the network has no analog layer.
 
     Examples:
         >>> import hwaware, torch
@@ -107,11 +114,11 @@ def install_noise(model: nn.Module, noise: TrainingNoise) -> float | None:
         False
     """
     if not (layers := analog_layers(model)):
-        raise UserError("the network has no analog layer to put noise on: convert(model, hardware) first.")
+        raise UserError("the network has no analog layer to add noise to: call convert(model, hardware) first.")
     age_s = noise.ages.draw() if noise.kind == "device" else None
     tables: dict[
         tuple[Hardware, torch.device], NoiseTable | None
-    ] = {}  # one for layers alike: a copy costs a GPU's time
+    ] = {}  # one for all equal layers: copies cost time on a GPU
     for layer in layers.values():
         key, device = (layer.hardware, layer.weight.device), layer.hardware.device
         if key not in tables:

@@ -1,4 +1,4 @@
-"""Converters' ranges that train along with the weights."""
+"""Ranges of converters that are learned along with the weights."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from hwaware.nn.layers import LearnedRanges
 
 @dataclass(frozen=True)
 class RangeLearning:
-    """How the ranges of converters learn, from the percentiles that were measured on.
+    """Settings for learning the ranges of converters, starting from the measured percentiles.
 
-    A range's gradient weighs what it cuts off against what it rounds (LSQ, arXiv 1902.08153; see
+    The gradient of a range balances clipping against rounding (LSQ, arXiv 1902.08153; see
     :mod:`hwaware.nn.conversion`).
 
     Attributes:
-        rate: factor of the optimiser's learning rate. Logarithms learn, so that it is a relative rate.
-        decay: weight of the sum of the ranges' logarithms in the loss, a pull towards 0 as on the input ranges of IBM's
-            aihwkit.
+        rate: factor on the optimiser's learning rate. The logarithms of ranges are learned, so it is a relative rate.
+        decay: weight of the sum of the ranges' logarithms in the loss, which shrinks ranges like the input-range decay
+            of IBM's aihwkit.
     """
 
     rate: float = 1.0
@@ -38,18 +38,18 @@ class RangeLearning:
 
 
 class RangeParameters(nn.Module):
-    """Logarithms of the ranges of a converted network's converters: of inputs with a DAC, and outputs with an ADC.
+    """Logarithms of the ranges of a converted network: of inputs with a DAC, and of outputs with an ADC.
 
-    They are no part of the network, whose keys stay those of the digital one.
+    They are not part of the network, so its keys stay those of the digital network.
 
     Raises:
-        UserError: there is nothing whose range could learn.
+        UserError: there is no range to learn.
     """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.logs = nn.ParameterDict()
-        self._layers: dict[str, AnalogLayer] = {}  # not as a child
+        self._layers: dict[str, AnalogLayer] = {}  # not as child modules
         for name, (layer, converters) in layers_with_converters(network).items():
             arrays = len(layer.tiling.parts) if converters.per_array else 1
             bits = {"x": converters.dac_bits, "y": converters.adc_bits}
@@ -58,7 +58,7 @@ class RangeParameters(nn.Module):
             self._layers[name] = layer
         if not self.logs:
             raise UserError(
-                "range_learning is for converters with dac_bits or adc_bits, and no layer has one: set "
+                "range_learning needs converters with dac_bits or adc_bits, but no layer has one: set "
                 "hardware.crossbar.converters, or range_learning null."
             )
 
@@ -68,9 +68,9 @@ class RangeParameters(nn.Module):
 
     @torch.no_grad()
     def start(self) -> None:
-        """Takes up the ranges that were measured, where there are none from a checkpoint, and gives them to layers."""
+        """Starts from the measured ranges, unless a checkpoint had some, and installs them in the layers."""
         for name, layer in self._layers.items():
-            assert layer.ranges is not None  # they were measured before
+            assert layer.ranges is not None  # measured before
             for log, limit in zip(self._of(name), layer.ranges, strict=True):
                 if log is not None and log.isnan().any():
                     log.copy_(torch.tensor(limit).log())
@@ -78,7 +78,7 @@ class RangeParameters(nn.Module):
 
     @torch.no_grad()
     def write(self) -> None:
-        """Makes what was learned the layers' ranges."""
+        """Writes the learned ranges into the layers."""
         for name, layer in self._layers.items():
             if layer.learned is None or layer.ranges is None:
                 continue
@@ -89,7 +89,7 @@ class RangeParameters(nn.Module):
             layer.ranges = Ranges(*found)
 
     def stop(self) -> None:
-        """Ends the learning."""
+        """Ends learning."""
         self.write()
         for layer in self._layers.values():
             layer.learned = None
@@ -100,5 +100,5 @@ class RangeParameters(nn.Module):
 
 
 def _key(name: str, which: str) -> str:
-    """Of a layer's range: a name that parameters may have, which takes no dots."""
+    """A parameter name for a layer's range, without dots."""
     return f"{name}/{which}".replace(".", "/")

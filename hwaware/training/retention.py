@@ -1,4 +1,4 @@
-"""Retention loss: the weight error that drift will cause, as a differentiable regulariser."""
+"""Retention loss: the expected weight error from drift, as a differentiable regulariser."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RetentionLoss:
 
     Attributes:
         ages_s: ages (s) over which the expected error is averaged.
-        share: weight λ of the loss, as its share of the task loss at the first training step.
+        share: sets the weight λ: the retention loss as a fraction of the task loss at the first training step.
 
     Examples:
         >>> RetentionLoss(ages_s=(3600, 86400), share=0.02).ages_s
@@ -43,9 +43,9 @@ class RetentionLoss:
 
 @lru_cache(maxsize=256)
 def error_table(hardware: Hardware, ages_s: tuple[float, ...]) -> ErrorTable:
-    """``E[((ŵ - w_eff)/s)²]``, the mean over ages (s).
+    """Table of ``E[((ŵ - w_eff)/s)²]``, averaged over ages (s).
 
-    Programming error and drift, exact through the cell's curve; no read noise, no stuck cells.
+    It includes programming error and drift, exactly through the I-V curve, but no read noise and no stuck cells.
     """
 
     def expected(u: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ def error_table(hardware: Hardware, ages_s: tuple[float, ...]) -> ErrorTable:
 
 
 def install_retention(model: nn.Module, loss: RetentionLoss) -> None:
-    """Lets the training forward of each analog layer compute its expected error; call once, before training.
+    """Makes the training forward pass of each analog layer compute its expected error; call once, before training.
 
     Examples:
         >>> import hwaware, torch
@@ -84,13 +84,13 @@ def remove_retention(model: nn.Module) -> None:
 def retention_loss(model: nn.Module) -> Tensor:
     """Mean over the analog layers of ``Σ E[(ŵ - w_eff)²] / Σ w_eff²``, dimensionless, differentiable in the latents.
 
-    Over those that are trained, where some are frozen: what can't change would only add to what λ is chosen by.
+    If some layers are frozen, only the others count, since a constant would only distort the choice of λ.
 
     After "ReRAM-aware Model Finetuning addressing I-V Non-linearity and Retention Errors" (arXiv 2606.17471), whose
     equations are not public: the form is a reconstruction. The gradient also reaches the scale ``s = max|w|``, so that
-    outliers, which set the range, are pulled in even where drift does not depend on the state.
+    outliers, which set the range, shrink even if drift does not depend on the state.
 
-    Uses what each layer's last training forward computed on its way, and takes it: a second call computes anew.
+    It consumes the errors that each layer's last training forward pass computed; a second call computes them again.
 
     Examples:
         >>> import hwaware, torch
@@ -110,20 +110,20 @@ def retention_loss(model: nn.Module) -> Tensor:
             raise UserError(
                 f"layer '{name}' has no retention loss installed: call install_retention(model, ...) first."
             )
-        error, layer.weight_error = layer.weight_error, None  # not kept: it holds this step's graph
+        error, layer.weight_error = layer.weight_error, None  # not kept, since it holds this step's graph
         if name not in counted:
             continue
         if error is None or (torch.is_grad_enabled() and layer.weight.requires_grad and not error.requires_grad):
-            # Not computed in this step's forward, or under reentrant activation checkpointing, which forgets gradients.
+            # Not computed in this step's forward pass, or lost by reentrant activation checkpointing.
             _, error = layer.realise(noise=None, error=layer.error)
-        errors.append(error)  # type: ignore[arg-type]  # realise gives one where it has a table
+        errors.append(error)  # type: ignore[arg-type]  # with a table, realise returns an error
     return torch.stack(errors).mean()
 
 
 def weight_for_share(share: float, task_loss: Tensor, penalty: Tensor) -> float:
-    """λ with which the penalty is this share of the task loss, over all ranks."""
+    """The weight λ at which the penalty is this fraction of the task loss, averaged over all ranks."""
     losses = torch.stack([task_loss.detach().float(), penalty.detach().float()])
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(losses)  # every rank must weigh alike
+        torch.distributed.all_reduce(losses)  # λ must be the same on every rank
     task, retention = losses.tolist()
     return share * task / retention if retention > 0 else 0.0

@@ -1,7 +1,7 @@
-"""A network's parameters in shards on several processes: FSDP2, :func:`torch.distributed.fsdp.fully_shard`.
+"""Shards a network's parameters over several processes: FSDP2, :func:`torch.distributed.fsdp.fully_shard`.
 
-A unit's parameters are gathered when its forward runs and are plain tensors there, so that a layer's scale is the whole
-layer's. Outside of it they are DTensors, of which each process holds some rows.
+The parameters of a unit are gathered for its forward pass and are plain tensors there, so a layer's scale is that of
+the whole layer. Outside they are DTensors, and each process holds some rows.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from hwaware.nn import Measured
 
 
 def units(network: nn.Module) -> dict[str, nn.Module]:
-    """The modules whose parameters are gathered at a time, by name, outer ones first: the network and its blocks.
+    """The modules whose parameters are gathered together, by name, outer ones first: the network and its blocks.
 
-    Blocks are the members of module lists and sequentials whose members are all of one class and have parts of their
-    own: a transformer's layers. Each takes the parameters that no unit within it has.
+    Blocks are the members of module lists and sequentials whose members all have one class and submodules, such as a
+    transformer's layers. A unit has the parameters that no inner unit has.
     """
     found = {"": network}
     for name, module in network.named_modules():
@@ -38,7 +38,7 @@ def units(network: nn.Module) -> dict[str, nn.Module]:
 
 
 def refuse_shared_weights(network: nn.Module) -> None:
-    """Raises UserError for a parameter that layers in several units share: each would have its own gradient of it."""
+    """Raises UserError for a parameter that layers in several units share, which would get separate gradients."""
     names = {id(module): name for name, module in units(network).items()}
     modules = dict(network.named_modules(remove_duplicate=False))
     first: dict[int, tuple[str, int]] = {}
@@ -52,20 +52,20 @@ def refuse_shared_weights(network: nn.Module) -> None:
                 one, two = (f"'{names[key]}'" if names[key] else "the rest" for key in (others_unit, unit))
                 raise UserError(
                     f"layers '{other}' and '{name}' share one weight, but fsdp2 shards them apart (in {one} and {two} "
-                    "of the network): untie them, or --trainer.strategy ddp."
+                    "of the network): untie them, or use --trainer.strategy ddp."
                 )
 
 
 def _outwards(name: str, modules: dict[str, nn.Module]) -> Iterator[nn.Module]:
-    """A module and those that it lies in, the network last."""
+    """A module and all modules that contain it, the network last."""
     yield from (modules[one] for one in reversed(list(ancestry(name))) if one)
     yield modules[""]
 
 
 def shard(network: nn.Module, mesh: DeviceMesh) -> nn.Module:
-    """Shards a network in place over a mesh of one dimension; returns its structure, for :func:`whole_copy`.
+    """Shards a network in place over a one-dimensional mesh; returns its structure, for :func:`whole_copy`.
 
-    The optimiser is to be made afterwards.
+    Create the optimiser afterwards.
 
     Raises:
         UserError: see :func:`refuse_shared_weights`.
@@ -74,19 +74,19 @@ def shard(network: nn.Module, mesh: DeviceMesh) -> nn.Module:
     on_meta = {
         id(one): nn.Parameter(torch.empty_like(one, device="meta"), one.requires_grad) for one in network.parameters()
     }
-    structure = copy.deepcopy(network, on_meta)  # which takes these for copied already
+    structure = copy.deepcopy(network, on_meta)  # which treats these as copied already
     for unit in reversed(units(network).values()):
         fully_shard(unit, mesh=mesh)
     return structure
 
 
 def gathered(tensor: Tensor) -> Tensor:
-    """The whole of a sharded tensor, differentiable; any other as it is. For all processes."""
+    """The whole tensor of a sharded one, differentiable; other tensors unchanged. All processes must call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def sharded_like(whole: Tensor, other: Tensor) -> Tensor:
-    """This process's shard of a tensor that all have, where ``other`` is sharded and of the same shape."""
+    """This process's shard of a tensor that all processes have, if ``other`` (of the same shape) is sharded."""
     if not isinstance(other, DTensor) or whole.shape != other.shape:
         return whole
     whole = whole.to(other.device)
@@ -95,11 +95,11 @@ def sharded_like(whole: Tensor, other: Tensor) -> Tensor:
 
 @torch.no_grad()
 def whole_copy(network: nn.Module, structure: nn.Module) -> nn.Module:
-    """A copy of a sharded network as it was before, with the weights of now, on the CPU. For all processes.
+    """A whole copy of a sharded network with its current weights, on the CPU. All processes must call this.
 
     Args:
-        network: of :func:`shard`.
-        structure: what that returned.
+        network: the network that was sharded by :func:`shard`.
+        structure: the structure that :func:`shard` returned.
     """
     weights = dict(network.named_parameters())
     made = {
@@ -115,9 +115,9 @@ def whole_copy(network: nn.Module, structure: nn.Module) -> nn.Module:
 
 
 def keep_gathered(network: nn.Module, gather: bool) -> None:
-    """Gathers all of a sharded network until it is called with False, so that processes need not run in step.
+    """Keeps a sharded network gathered until it is called with False, so that processes need not run in lockstep.
 
-    In validation one may have a batch more than another, which would wait for it forever. For all processes.
+    In validation one process may have a batch more than another, and would wait forever. All processes must call this.
     """
     for module in network.modules():
         if isinstance(module, FSDPModule):

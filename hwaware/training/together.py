@@ -1,4 +1,4 @@
-"""All layers' weights of a training step at once, where that pays."""
+"""Computes the weights of all layers at once in a training step, where that is faster."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from hwaware.nn import analog_layers, owning_layers
 from hwaware.nn.layers import AnalogLayer
 from hwaware.nn.weights.together import Together, is_supported
 
-#: How a training step computes the weights in cells: each layer's as it comes, in blocks that stay in the processor's
-#: cache; all layers' before the forward pass, with few launches on a GPU; the same by ``torch.compile``.
+#: How a training step computes the weights in cells. ``by_layer``: in each layer's forward pass, in blocks that stay in
+#: the cache; ``together``: for all layers before the forward pass, with few launches on a GPU; ``compiled``: the same
+#: with ``torch.compile``.
 Way = Literal["by_layer", "together", "compiled"]
 WAYS: tuple[Way, ...] = get_args(Way)
 
 
 class WeightsTogether:
-    """Realises the weights of a network's analog layers at once, layers on like hardware by the same calls.
+    """Computes the realised weights of all analog layers at once; layers on the same hardware share calls.
 
-    Call it in each step once noise and retention loss are installed, before the forward pass. The noise is then that
-    of the step: a layer that is called twice in it has the same noise in both. Layers that it does not know (see
-    :func:`hwaware.nn.weights.together.is_supported`) do without.
+    Call it in each step after noise and retention loss are installed, before the forward pass. The noise is then drawn
+    once per step: a layer that is called twice has the same noise in both calls. Unsupported layers (see
+    :func:`hwaware.nn.weights.together.is_supported`) compute their own weights.
 
     Args:
-        model: converted, on its device.
-        compiled: whether by ``torch.compile``.
+        model: the converted network, on its torch device.
+        compiled: whether to use ``torch.compile``.
     """
 
     def __init__(self, model: nn.Module, compiled: bool = False) -> None:
@@ -48,7 +49,7 @@ class WeightsTogether:
 
     def _grouped(self) -> list[tuple[list[AnalogLayer], Together]]:
         groups: dict[tuple[Hardware, torch.device], list[AnalogLayer]] = {}
-        owning = owning_layers(self._model)  # tied layers realise their own
+        owning = owning_layers(self._model)  # tied layers compute their own
         for name, layer in analog_layers(self._model).items():
             if name in owning and is_supported(layer.hardware.encoding, layer.noise, layer.error):
                 groups.setdefault((layer.hardware, layer.weight.device), []).append(layer)
@@ -59,14 +60,14 @@ class WeightsTogether:
 
 
 def choose_way(model: nn.Module, wanted: Way | None) -> Way:
-    """How a model's weights are best computed in training.
+    """Chooses how a model's weights are computed in training.
 
     Args:
-        model: converted, on its device.
-        wanted: None: together on a GPU, by layer on a CPU; compiled only where asked for.
+        model: the converted network, on its torch device.
+        wanted: the way to use; None: ``together`` on a GPU, ``by_layer`` on a CPU.
 
     Returns:
-        That; with a warning ``together`` instead of ``compiled`` where there is no compiler, or it fails.
+        The way. If ``compiled`` is wanted but the compiler is missing or fails: ``together``, with a warning.
     """
     layers = list(analog_layers(model).values())
     if wanted is None or not layers:
@@ -74,13 +75,13 @@ def choose_way(model: nn.Module, wanted: Way | None) -> Way:
     if wanted == "compiled":
         try:
             probe(layers[0].weight.device)
-        except Exception as error:  # whatever the compiler raises: there are many kinds
+        except Exception as error:  # compilers raise many kinds of errors
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            rank_zero_warn(f"the weights are not computed by compiled functions ({reason}), but by plain ones.")
+            rank_zero_warn(f"torch.compile is not available ({reason}): the weights are computed by plain functions.")
             return "together"
     return wanted
 
 
 def probe(device: torch.device) -> None:
-    """Compiles something small; raises whatever the compiler raises where it cannot."""
+    """Compiles a small function; raises the compiler's error if that fails."""
     torch.compile(lambda x: x.sin().sum(), fullgraph=True)(torch.ones(64, device=device))

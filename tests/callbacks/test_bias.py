@@ -74,7 +74,7 @@ def test_a_share_of_the_columns_is_constrained_and_logged(tmp_path):
 def test_a_plain_trainer_is_told_of_the_missing_callback():
     task = ImageClassification("tiny_test_net", hardware=HARDWARE, bias=MappingBias())
     plain = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False, "accelerator": "cpu"}
-    with pytest.raises(UserError, match=r"bias is set, but nothing projects: give the Trainer .*BiasColumns"):
+    with pytest.raises(UserError, match=r"bias is set, but its callback is missing: Trainer.*BiasColumns"):
         Trainer(max_epochs=1, **plain).fit(task, datamodule=ImageData(source="digits", batch_size=256))
     with pytest.raises(UserError, match=r"needs a task of hwaware\.tasks and a LightningDataModule"):
         Trainer(max_epochs=1, callbacks=[BiasColumns(MappingBias())], **plain).fit(task, [])
@@ -199,7 +199,7 @@ def test_two_processes_choose_the_same_columns(tmp_path):
             (f"{ENCODING}.mapping", "offset", f"{ENCODING}.scale", "tensor", f"{ENCODING}.format", "continuous"),
             "the mapping 'offset' has none",
         ),
-        (("--model.hardware", "null"), "bias is for a network in memory cells, but there is no hardware"),
+        (("--model.hardware", "null"), "bias needs a network in memory cells, but there is no hardware"),
         (("--model.bias.percent", "120"), "bias percent=120.0 must lie in [0, 100]"),
         (("--model.bias.banned", "{0: [0, 1, 2, 3]}"), "slice 0 has no state left"),
         (("--model.bias.banned", "{0: 2}"), "model.bias"),

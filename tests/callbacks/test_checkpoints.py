@@ -151,4 +151,4 @@ def test_the_best_can_only_be_kept_between_steps(tmp_path, capsys):
     )
     assert main(fit(tmp_path, *SUMMED, *best, "--trainer.val_check_interval", 4)) == 2
     error = capsys.readouterr().err
-    assert "checkpoint.monitor 'val/top1': validation after every 4 batches is not between optimiser steps" in error
+    assert "checkpoint.monitor 'val/top1': validation every 4 batches is not between optimiser steps" in error

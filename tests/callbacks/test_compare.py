@@ -177,7 +177,7 @@ def test_rows_of_other_weights_are_refused(tmp_path, capsys, compared):
     assert "has rows of another network: 'base' had other weights there" in capsys.readouterr().err
     rows.with_suffix(".json").unlink()
     assert main(again) == 2
-    assert "which says what weights its rows are of" in capsys.readouterr().err
+    assert "which identifies the weights of its rows" in capsys.readouterr().err
 
 
 def test_a_network_with_digital_layers_is_another_one(tmp_path, capsys, killed):
@@ -231,7 +231,7 @@ def test_a_schedule_gives_a_timetable(tmp_path):
             "rsa: images=100000, but there are only",
         ),
         ("[{class_path: LnAffine}]", "no layer norm"),
-        ("[{class_path: NullThreshold}]", 'threshold: TinyNet has no threshold of "no answer"'),
+        ("[{class_path: NullThreshold}]", 'threshold: TinyNet has no "no answer" threshold'),
         ("[{class_path: Dorra}]", "Did you mean 'Dora'?"),
         ("[{class_path: Dora, init_args: {rnk: 2}}]", "Did you mean 'rank'?"),
     ],
@@ -250,12 +250,12 @@ def test_a_chip_just_written_is_not_repaired(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("extra", "reason"),
     [
-        (["--evaluation.methods", METHODS], "dora learns from validation samples"),
-        (["--evaluation.methods", "[{class_path: BnFinetune}]"], "bn_finetune learns from validation samples"),
-        (["--evaluation.methods", "[{class_path: NullThreshold}]"], "threshold learns from validation samples"),
+        (["--evaluation.methods", METHODS], "dora is fitted on validation samples"),
+        (["--evaluation.methods", "[{class_path: BnFinetune}]"], "bn_finetune is fitted on validation samples"),
+        (["--evaluation.methods", "[{class_path: NullThreshold}]"], "threshold is fitted on validation samples"),
         (
             ["--evaluation.methods", "[{class_path: ChannelAffine}]", "--evaluation.schedule.target_percent", "99"],
-            "a schedule learns from validation samples",
+            "a schedule is fitted on validation samples",
         ),
     ],
 )

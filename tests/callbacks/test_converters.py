@@ -108,7 +108,7 @@ def test_a_task_calibrates_only_what_has_no_ranges_and_needs_data():
     ("options", "reason"),
     [
         ([f"{KEY}.dac_bits", "0"], "dac_bits=0 must be a whole number in [2, 16]"),
-        ([f"{KEY}.input_kappa", "2.0"], "input_kappa=2.0 is the cell's curve, and the encoding has"),
+        ([f"{KEY}.input_kappa", "2.0"], "input_kappa=2.0 is the cell's I-V curve, which the encoding has"),
         ([f"{KEY}.percentil", "99"], "converters.percentil"),
     ],
 )

@@ -176,12 +176,12 @@ def test_validation_images_and_chips_for_choosing(tmp_path):
     ("arguments", "reason"),
     [
         (["--weights", "a", "--ckpt_path", "b"], "exclude each other"),
-        (["--evaluation.networks", "[finetuned]"], "no network to age"),
+        (["--evaluation.networks", "[finetuned]"], "no network to evaluate"),
         (["--evaluation.n_chips", "0"], "n_chips=0"),
         (["--evaluation.ages_s", "[0.5]"], "0.5"),
         (
             NO_DEVICE,
-            "no hardware to age",
+            "no hardware to evaluate",
         ),
     ],
 )

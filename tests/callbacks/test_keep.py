@@ -82,7 +82,7 @@ def test_norms_and_biases_alone_move(tmp_path):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--model.trainable", "norms"], "retention moves weights, which trainable 'norms' leaves as they are"),
+        (["--model.trainable", "norms"], "retention changes weights, which trainable 'norms' freezes"),
         (["--model.trainable", "normz"], "norm"),
     ],
 )

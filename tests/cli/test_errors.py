@@ -66,7 +66,7 @@ CASES = {
     "mapping": (["--model.hardware.encoding.mapping", "diferential"], "Did you mean 'differential'?"),
     "class": (["--model", "ImageClasification"], "Did you mean 'ImageClassification'?"),
     "optimiser": (["--model.optimizer", "torch.optim.SDG"], "Did you mean 'SGD'?"),
-    "network to age": (["--evaluation.networks", "[bse]"], "Did you mean 'base'?"),
+    "network to evaluate": (["--evaluation.networks", "[bse]"], "Did you mean 'base'?"),
     # keys
     "prefix of a key": (
         ["--trainer.max_epoch", "1"],
@@ -158,10 +158,10 @@ CASES = {
     "no number of a device": (["--model.hardware.device.g_min_us", "low"], "g_min_us of device 'reram_cmo': 'low'"),
     "no seed": (["--seed_everything", "-1"], "seed_everything=-1"),
     "nothing matched": (["--model.hardware.layers", "[{{match: [], digital: true}}]"], "match is empty"),
-    "nothing in cells": (["--model.hardware.others_digital", "true"], "no layer is in cells"),
+    "nothing in cells": (["--model.hardware.others_digital", "true"], "no layer is analog"),
     "digital and not": (
         ["--model.hardware.layers", "[{{match: '*', digital: true, device: {{name: pcm}}}}]"],
-        "is digital, and so",
+        "is digital, so it",
     ),
     "validating on what is fitted": (
         ["--data.train_rows", "[0,500]", "--data.val_rows", "[400,600]"],
@@ -190,7 +190,7 @@ CASES = {
     "pattern": (["--model.hardware.layers", "[{{match: head*, digital: true}}]"], "'head*' matches no layer"),
     "two patterns": (
         ["--model.hardware.layers", "[{{match: conv*, digital: true}}, {{match: conv1, encoding: {{kappa: 1}}}}]"],
-        "layer 'conv1' is matched by 'conv*' and by 'conv1', which say different things",
+        "layer 'conv1' is matched by 'conv*' and by 'conv1', which set different hardware",
     ),
     "accelerator": (["--trainer.accelerator", "mps"], "MPS"),
     "keys of a list": (
@@ -216,14 +216,14 @@ CASES = {
     ),
     # files
     "missing weights": (["--model.weights", "nowhere.safetensors"], "nowhere.safetensors"),
-    "other weights": (["--model.name", "resnet20_cifar"], "does not hold weights of resnet20_cifar"),
+    "other weights": (["--model.name", "resnet20_cifar"], "does not contain the weights of resnet20_cifar"),
     "cut weights": (["--model.weights", "{files}/cut.safetensors"], "cut short"),
-    "unsafe weights": (["--model.weights", "{files}/unsafe.pth"], "cannot be loaded safely"),
+    "unsafe weights": (["--model.weights", "{files}/unsafe.pth"], "can't be loaded safely"),
     "NaN weight": (["--model.weights", "{files}/nan.safetensors"], "NaN"),
     "no weights": (["--model.weights", "null"], "no pretrained network"),
     "missing checkpoint": (["--ckpt_path", "nowhere.ckpt"], "no checkpoint 'nowhere.ckpt'"),
     "nothing to resume": (["--ckpt_path", "last"], "nothing to resume"),
-    "weights as checkpoint": (["--ckpt_path", "{files}/nan.safetensors"], "no checkpoint of a run"),
+    "weights as checkpoint": (["--ckpt_path", "{files}/nan.safetensors"], "not the checkpoint of a run"),
     # data
     "missing data": (["--data.source", "null", "--data.path", "nowhere"], "there is no data folder 'nowhere'"),
     "empty data": (["--data.source", "null", "--data.path", "{files}/empty"], "no images in"),

@@ -61,7 +61,7 @@ def test_constants_are_named_and_what_they_give_is_an_estimate(tmp_path, capsys)
     ("options", "reason"),
     [
         (NO_DEVICE, "there is no hardware to count"),
-        (["--constants", "isaac"], "constants: converters have no dac_bits"),
+        (["--constants", "isaac"], "constants: the converters have no dac_bits"),
         (["--constants", "isac"], "constants 'isac' are unknown. Did you mean 'isaac'?"),
         (["--constants", "none.yaml"], "there is no file of constants 'none.yaml'"),
         ([f"{CROSSBAR}.rows", "0"], "rows=0 must be a whole number of at least 1"),

@@ -30,7 +30,7 @@ def test_list_names_every_preset_with_its_source(capsys):
 def test_show_gives_constants_that_read_back(name, capsys, tmp_path):
     assert main(["device", "show", name]) == 0
     text, table = capsys.readouterr()  # redirected, it is a device file
-    assert f"{name}: a working cell's conductance" in table and "10 years" in table and " ± " in table
+    assert f"{name}: conductance (µS) of a cell by its target" in table and "10 years" in table and " ± " in table
     (tmp_path / "copy.yaml").write_text(yaml.safe_dump({**yaml.safe_load(text), "name": name}))
     assert load_device(str(tmp_path / "copy.yaml")) == load_device(name)
 

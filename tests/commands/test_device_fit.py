@@ -69,7 +69,7 @@ def test_the_device_file_says_what_it_rests_on(folder):
         "All beyond is extrapolated",
         "log_time: ",
         "power_law_decay: not fitted: it needs 4 targets; there are 3",
-        "Read noise can't be told from drift",
+        "Read noise can't be separated from drift",
         "Not measured but assumed: kappa (κ of the I-V curve), g_min_us, g_max_us (the window: lowest and",
         "Formula (g in µS, t in s): σ_prog = programming_std_slope·g + programming_std_offset_us; mean drift = ",
         "No cell was read twice at time_s=0",
@@ -128,7 +128,7 @@ def test_nothing_to_draw_is_refused(tmp_path, capsys):
     command = ["drift", "--config", FINETUNE, "--trainer.default_root_dir", str(tmp_path)]
     assert main([*command, "--evaluation.draw_constants", "true", "--model.pretrained", "false"]) == 2
     err = capsys.readouterr().err
-    assert "evaluation.draw_constants: device 'reram_cmo' does not say how far its constants are open" in err
+    assert "evaluation.draw_constants: device 'reram_cmo' does not state the error of its constants" in err
     assert not list(tmp_path.iterdir())
 
 

@@ -130,7 +130,7 @@ def test_layers_take_alternatives_that_suit_them(tmp_path, capsys):
     others = ("--alternatives", "[{headroom_us: [2, 2]}]", "--sensitivity", folder / "sensitivity.csv")
     refused = _arguments("plan", tmp_path, *HEADROOM, "--cells", 0.9, *others, *few)
     assert main([str(part) for part in refused]) == 2
-    assert "it has not the alternative" in capsys.readouterr().err
+    assert "it lacks the alternative" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -151,19 +151,19 @@ def test_a_target(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ([], "give a budget (--cells 1.25) or a target (--points 1), one of the two"),
-        (["--cells", "1.25", "--points", "1"], "one of the two"),
+        ([], "give either a budget (--cells 1.25) or a target (--points 1)"),
+        (["--cells", "1.25", "--points", "1"], "give either a budget"),
         (["--points", "0"], "points=0.0 must lie in (0, 100)"),
         (["--cells", "-1"], "cells=-1.0 must be above 0"),
-        (["--cells", "0.5"], "cells=0.5 is too few for one cell in each place: give 1 or more"),
+        (["--cells", "0.5"], "cells=0.5 is too few even without parallel cells: give 1 or more"),
         (["--cells", "0.5", "--digital_percent", "10"], "give 0.9 or more, or keep more of the weights digital"),
         (["--cells", "1.25", "--digital_percent", "101"], "digital_percent=101.0 must lie in [0, 100]"),
         (["--cells", "1.25", "--validation_samples", "0"], "validation_samples=0 must be at least 1"),
         (["--cells", "1.25", "--validation_chips", "10000000000"], "chips=10000000000 must be at most 1,000,000"),
         (["--cells", "1.25", "--samples", "1000000"], "1000000 calibration images were asked for"),
         (["--cells", "1.25", "--max_parallel", "0"], "max_parallel=0 must be at least 1"),
-        (["--cells", "1.25", "--alternatives", "[{parallel: 2}]"], "parallel is what the plan shares out"),
-        (["--cells", "1.25", "--alternatives", "[{}]"], "one of them says nothing"),
+        (["--cells", "1.25", "--alternatives", "[{parallel: 2}]"], "parallel is chosen by the plan"),
+        (["--cells", "1.25", "--alternatives", "[{}]"], "one of them is empty"),
         (["--cells", "1.25", "--alternatives", "[{mappin: offset}]"], "mappin"),
         (["--cells", "1.25", "--alternatives", "[{headroom_us: [60, 60]}]"], "nothing is left for weights"),
         (["--cells", "1.25", "--years", "-1"], "age_s=-31536000.0"),
@@ -212,7 +212,7 @@ def test_another_device_is_said(tmp_path):
 
 
 def test_another_encoding_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"planned with encoding\.mapping differential, and the recipe has offset"):
+    with pytest.raises(UserError, match=r"planned with encoding\.mapping differential, but the recipe has offset"):
         HardwareOptions({"name": "reram_cmo"}, EncodingOptions(mapping="offset"), plan=_file(tmp_path))
 
 
@@ -227,11 +227,11 @@ def test_another_network_is_refused(tmp_path, capsys):
     [
         ({"layers": [{"match": ["conv1"], "encoding": {"paralel": 4}}]}, "unexpected keyword argument 'paralel'"),
         ({"layers": [{"match": ["conv1"], "digitall": True}]}, "unexpected keyword argument 'digitall'"),
-        ({"layers": [{"match": 3}]}, "entry 1: match=3 must be a list of layers' names"),
-        ({"layers": [{"match": ["conv1"], "encoding": 4}]}, "encoding=4 is no table of words and values"),
-        ({"layers": [{"match": ["conv1"], "device": 3}]}, "device=3 is no table"),
+        ({"layers": [{"match": 3}]}, "entry 1: match=3 must be a list of layer names"),
+        ({"layers": [{"match": ["conv1"], "encoding": 4}]}, "encoding=4 is not a table of keys and values"),
+        ({"layers": [{"match": ["conv1"], "device": 3}]}, "device=3 is not a table"),
         ({"layers": [{"match": ["conv1"], "digital": "yes"}]}, "digital='yes' must be true or false"),
-        ({"layers": {"conv1": 4}}, "layers is not of the form that hwaware plan has"),
+        ({"layers": {"conv1": 4}}, "layers does not have the form that hwaware plan writes"),
         ({"extra": 1}, "has no 'extra'"),
     ],
 )
@@ -249,5 +249,5 @@ def test_files_that_are_none(tmp_path):
     (tmp_path / "bad.yaml").write_text("network: [\n")
     with pytest.raises(UserError, match="is not YAML"):
         HardwareOptions({"name": "reram_cmo"}, plan=str(tmp_path / "bad.yaml"))
-    with pytest.raises(UserError, match=r"and so does hardware\.others_digital: drop one"):
+    with pytest.raises(UserError, match=r"and hardware\.others_digital both set the hardware of layers: drop one"):
         HardwareOptions({"name": "reram_cmo"}, others_digital=True, plan=_file(tmp_path))

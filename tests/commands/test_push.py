@@ -176,7 +176,7 @@ def test_rows_are_not_passed_off_as_an_earlier_checkpoints(finished, tmp_path, c
     """The last one is here of two steps before the end, which rows are of."""
     checkpoint = finished / "checkpoints" / "last.ckpt"
     run("push", "--config", finished / "config.yaml", "--ckpt_path", checkpoint, "--out", tmp_path / "handed")
-    told = f"'{finished / 'rows.csv'}' is of the run's model.safetensors, not of 'last.ckpt', which differs"
+    told = f"'{finished / 'rows.csv'}' belongs to the run's model.safetensors, not to 'last.ckpt', which differs"
     assert told in capsys.readouterr().out
     assert "Not measured" in (tmp_path / "handed" / "README.md").read_text()
 
@@ -226,9 +226,9 @@ def test_push_uploads_the_folder(finished, monkeypatch, capsys):
         ([], "give --repo USER/NAME"),
         (["--weights", "null", "--out", "a"], "give --weights"),
         (["--ckpt_path", "a.ckpt", "--out", "a"], "exclude each other"),
-        (["--repo", "someone/tiny/1"], "'someone/tiny/1' is no name of a repository"),
+        (["--repo", "someone/tiny/1"], "'someone/tiny/1' is not a repository name"),
         (["--repo", "someone/tiny"], "no token of the Hugging Face hub"),
-        (["--out", "{finished}"], "is there already"),
+        (["--out", "{finished}"], "exists already"),
         (["--out", "a", "--rows", "nowhere.csv"], "no file of rows 'nowhere.csv'"),
         (["--out", "a", "--weights", "{plain}"], "was not finetuned for hardware"),
         (["--out", "a", "--weights", "{finished}/checkpoints"], "has no model.safetensors"),

@@ -58,7 +58,7 @@ def test_a_copy_is_named_as_its_recipe_and_taken_by_any_of_its_names(elsewhere):
     [
         (["copy", "quickstrat"], "there is no recipe 'quickstrat'. Did you mean 'quickstart'?"),
         (["copy", "compare/cifar10_dorra"], "Did you mean 'compare/cifar10_dora'?"),
-        (["copy", "quickstart"], "'quickstart.yaml' is there already: give another --out, or remove it."),
+        (["copy", "quickstart"], "'quickstart.yaml' exists already: give another --out, or remove it."),
         (["copy", "quickstart", "--out", "mine.txt"], "--out 'mine.txt' must end in .yaml."),
         (["copy", "quickstart", "--out", "folder.yaml"], "'folder.yaml' can't be written: it is a folder."),
         (["copy"], "the following arguments are required: name"),

@@ -180,8 +180,8 @@ def test_a_failing_job_is_named_and_others_run(capsys):
     command = ["study", "mine", "--inputs.start", "start.txt"]
     assert main(command) == 2
     error = capsys.readouterr().err
-    assert "1 of 4 jobs failed; the first says why in runs/studies/mine/second/log.txt" in error
-    assert "Not started, since they need such a one: third" in error and len(error.splitlines()) == 1
+    assert "1 of 4 jobs failed; see runs/studies/mine/second/log.txt for the first one" in error
+    assert "Not started, since they depend on it: third" in error and len(error.splitlines()) == 1
     assert "nowhere.txt" in Path("runs/studies/mine/second/log.txt").read_text()
     assert not Path("runs/studies/mine/third").exists() and Path("runs/studies/mine/alone/y.txt").is_file()
     assert not (folder / "end.txt").exists()
@@ -204,11 +204,11 @@ def test_what_another_command_made_is_not_taken_for_this_one(capsys):
     assert main(command) == 0
     _study({**CHAIN, "jobs": {**CHAIN["jobs"], "alone": _step("${inputs.start}", seconds=0.1)}})
     assert main(command) == 2
-    assert "'runs/studies/mine/alone' is of another command" in capsys.readouterr().err
+    assert "'runs/studies/mine/alone' belongs to another command" in capsys.readouterr().err
     _study(CHAIN)
     Path("other.txt").write_text("x")
     assert main([*command[:-1], "other.txt"]) == 2
-    assert "'runs/studies/mine/first' is of another command" in capsys.readouterr().err
+    assert "'runs/studies/mine/first' belongs to another command" in capsys.readouterr().err
 
 
 def test_runs_of_another_study_are_an_input(capsys):
@@ -233,7 +233,7 @@ def test_plots_are_drawn_when_all_jobs_are_done(capsys):
     _study({**study, "plots": ["python step.py nowhere.txt ${study}/p.txt 0"]})
     capsys.readouterr()
     assert main(["study", "mine"]) == 2
-    assert "plots.txt says why" in capsys.readouterr().err
+    assert "plots.txt" in capsys.readouterr().err
 
 
 def test_settings_seeds_and_what_all_jobs_share():
@@ -265,14 +265,14 @@ jobs:
         ({"jobs": {"a": {"command": "fitt --config a.yaml"}}}, "there is no command 'fitt'. Did you mean 'fit'?"),
         ({"jobs": {"a": {"command": "python no.py"}}}, "there is no script 'no.py'"),
         ({"jobs": {"a": {"command": "fit 'x"}}}, "is no command"),
-        ({"jobs": {"a b": _step("x")}}, "'a b' is no name of a job"),
-        ({"jobs": {"a": {**_step("x"), "seeds": 3}}}, "seeds 3 is no list of whole numbers"),
+        ({"jobs": {"a b": _step("x")}}, "'a b' is not a valid name of a job"),
+        ({"jobs": {"a": {**_step("x"), "seeds": 3}}}, "seeds 3 is not a list of whole numbers"),
         ({"jobs": {"a": {**_step("x"), "seeds": [1]}, "a_1": _step("x")}}, "two jobs are called 'a_1'"),
         ({"jobs": {"a": _step("${jobs.b}/y"), "bb": _step("x")}}, "job 'a' needs a job 'b' that is not among"),
-        ({"jobs": {"a": _step("${jobs.b}"), "b": _step("${jobs.a}")}}, "need one another in a circle: a, b"),
+        ({"jobs": {"a": _step("${jobs.b}"), "b": _step("${jobs.a}")}}, "depend on each other in a cycle: a, b"),
         ({"jobs": {"a": _step("${jobs.a}")}}, "in a circle: a"),
         ({"jobs": {"a": _step("${inputs.strat}")}}, "an input 'strat' that is not among the study's. Did"),
-        ({"jobs": {"a": _step("${weights}")}}, "'${weights}' means nothing here"),
+        ({"jobs": {"a": _step("${weights}")}}, "'${weights}' is unknown"),
         ({"files": {"a": "${jobs.nobody}/a"}}, "files needs a job 'nobody'"),
         ({"chance": {"classes": "ten"}}, "is neither {classes: NUMBER} nor {no_answer: PERCENT}"),
     ],

@@ -82,6 +82,6 @@ def test_what_conversion_says_of_arrays():
 
 def test_a_layer_of_too_many_arrays_is_refused_and_named():
     model = nn.Sequential(nn.Linear(1000, 4), nn.Linear(1500, 1000, device="meta"))
-    with pytest.raises(UserError, match=r"layer '1': crossbar: rows=1 and columns=2 cut it into 1,500,000 arrays"):
+    with pytest.raises(UserError, match=r"layer '1': crossbar: rows=1 and columns=2 split it into 1,500,000 arrays"):
         convert(model, load_hardware("reram_cmo", mapping="differential", rows=1, columns=2))
     assert type(model[0]) is nn.Linear  # nothing has changed

@@ -129,7 +129,7 @@ def test_a_digest_of_samples_does_not_ask_how_many_are_in_a_batch():
 
 
 def test_hits_that_nobody_would_have_are_refused():
-    with pytest.raises(UserError, match="keep_hits: what is resumed has no hits"):
+    with pytest.raises(UserError, match="keep_hits: the resumed rows have no hits"):
         _kept(resume="rows.partial.csv")
     task, _ = _task_and_data()
     settings = EvaluationSettings(placements=(task.placement,), keep_hits=True)

@@ -106,7 +106,7 @@ def test_of_a_median_odd_numbers_are_worth_having():
 
 
 def test_too_small_a_budget_names_what_is_needed():
-    with pytest.raises(UserError, match=r"cells=0.9 is too few for one cell in each place: give 1 or more"):
+    with pytest.raises(UserError, match=r"cells=0.9 is too few even without parallel cells: give 1 or more"):
         allocate(LAYERS, 0.9)
     with pytest.raises(UserError, match=r"give 0.991 or more"):
         allocate(LAYERS, 0.9, {"small"})

@@ -86,7 +86,10 @@ def test_weights_without_their_adapters_or_with_anothers_are_refused(finished, t
     copied = tmp_path / "model.safetensors"
     shutil.copy(finished / "model.safetensors", copied)
     arguments = [str(word) for word in ("drift", *common(), "--weights", copied)]
-    for reason in ("there are no adapters '", f"'{tmp_path / 'adapters.safetensors'}' is not of the weights beside it"):
+    for reason in (
+        "there is no file '",
+        f"'{tmp_path / 'adapters.safetensors'}' does not belong to the weights beside it",
+    ):
         capsys.readouterr()
         assert main([*arguments, "--trainer.default_root_dir", str(tmp_path / "runs")]) == 2
         assert capsys.readouterr().err.startswith(f"hwaware: {reason}")
@@ -97,8 +100,8 @@ def test_weights_without_their_adapters_or_with_anothers_are_refused(finished, t
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (LORA[:4], "retention moves weights, which adapters leave as they are: set it to null."),
-        ((*LORA, "--model.trainable", "norms"), "trainable 'norms': beside adapters nothing is trained"),
+        (LORA[:4], "retention changes weights, which adapters freeze: set it to null."),
+        ((*LORA, "--model.trainable", "norms"), "trainable 'norms': with adapters, nothing else is trained"),
         ((*LORA, "--model.adapters.rank", 0), "adapters rank=0 must be at least 1; 8 is usual."),
         ((*LORA, "--model.adapters.match", "[conv9]"), "adapters.match: 'conv9' matches no layer. Did you mean 'conv"),
     ],

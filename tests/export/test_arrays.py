@@ -170,7 +170,7 @@ def test_the_example_says_what_it_does_not_compute(tmp_path, mapping, settings):
 
 def test_ranges_are_needed(tmp_path):
     model = _converted(load_hardware("reram_cmo", kappa=None, converters=Converters(adc_bits=8)))
-    with pytest.raises(UserError, match=r"^layer 'linear' has converters, but no ranges: calibrate"):
+    with pytest.raises(UserError, match=r"^layer 'linear' has converters but no ranges: call calibrate"):
         _written(tmp_path, model)
     assert not any(tmp_path.iterdir())
 

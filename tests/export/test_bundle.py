@@ -94,7 +94,7 @@ def test_tied_weights_and_second_names_are_held_once(tmp_path):
     bundle.install(other)
     assert other.c.weight is other.a.weight
     torch.testing.assert_close(other.a.weight, model.a.weight)
-    with pytest.raises(UserError, match="no analog layer: convert"):
+    with pytest.raises(UserError, match="no analog layer: call convert"):
         write_bundle(tmp_path / "other", Tied(), "tied")
 
 
@@ -250,11 +250,11 @@ class Plain(OwnParts):
             {},
             "setting what of repair 'tests.export.test_bundle.Unkept' is of the type Tensor",
         ),
-        (Plain(3), {}, f"repair '{__name__}.Plain' is not built again by its own settings"),
+        (Plain(3), {}, f"repair '{__name__}.Plain' can't be rebuilt from its own settings"),
         (
             OwnParts(),
             {"gain": torch.tensor([1e6])},
-            "own_parts: 'gain' reaches 1e[+]06, which half precision can't keep",
+            "own_parts: 'gain' reaches 1e[+]06, which half precision can't represent",
         ),
     ],
 )
@@ -268,9 +268,9 @@ def test_bundles_that_are_not(tmp_path):
     device = load_hardware("reram_cmo")
     model = _converted(device)
     folder = write_bundle(tmp_path / "bundle", model, "net")
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="exists already"):
         write_bundle(folder, model, "net")
-    with pytest.raises(UserError, match="is no bundle"):
+    with pytest.raises(UserError, match="is not a bundle"):
         read_bundle(tmp_path)
     with pytest.raises(UserError, match=r"the bundle: 'conv' matches no layer"):
         read_bundle(folder).install(nn.Sequential(nn.Linear(3, 3)))
@@ -299,8 +299,8 @@ def test_bundles_that_are_not(tmp_path):
 @pytest.mark.parametrize(
     ("file", "value", "said"),
     [
-        ("conductances", torch.inf, "has targets that are no conductances"),
-        ("conductances", -1.0, "has targets that are no conductances"),
+        ("conductances", torch.inf, "has targets that are not conductances"),
+        ("conductances", -1.0, "has targets that are not conductances"),
         ("digital", torch.nan, "that is not finite"),
     ],
 )
@@ -334,7 +334,7 @@ def test_the_command_exports_what_it_reads_back(tmp_path, capsys):
     ]  # fmt: skip
     assert not (tmp_path / "runs").exists()
     assert main([str(argument) for argument in arguments]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
 
 
 def test_bad_input(tmp_path, capsys):

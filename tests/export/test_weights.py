@@ -113,7 +113,7 @@ def test_another_trainers_checkpoint_is_plain_weights_too(tmp_path):
         ("base", make(weights=str(tmp_path / "theirs.ckpt")).network),
     ):
         assert kind == "base" and network.conv1.weight.equal(state["conv1.weight"])
-    with pytest.raises(UserError, match=r"no checkpoint of a run .*given as --weights or --model.weights"):
+    with pytest.raises(UserError, match=r"not the checkpoint of a run .*as --weights or --model.weights"):
         read_checkpoint(tmp_path / "theirs.ckpt")
 
 
@@ -137,12 +137,12 @@ class Unsafe:
 
 def test_lightnings_own_way_of_loading_a_checkpoint(finished):
     file = finished / "checkpoints" / "last.ckpt"
-    with pytest.raises(UserError, match=r"does not hold the task's settings \(missing .*'name'\): give them"):
+    with pytest.raises(UserError, match=r"does not contain the task's settings \(missing .*'name'\): pass them"):
         ImageClassification.load_from_checkpoint(file)
     held = options("reram_cmo", mapping="differential")
     task = ImageClassification.load_from_checkpoint(file, name="tiny_test_net", num_classes=10, hardware=held)
     assert task.network.conv1.weight.equal(trained(finished).network.conv1.weight)
-    with pytest.raises(UserError, match="checkpoint is of another hardware"):
+    with pytest.raises(UserError, match="checkpoint belongs to another hardware"):
         ImageClassification.load_from_checkpoint(file, name="tiny_test_net", num_classes=10)
 
 
@@ -156,10 +156,10 @@ def test_wrong_files_are_told_apart(tmp_path, finished):
     for name, reason in {
         "none.ckpt": "there is no checkpoint",
         "cut.ckpt": "cut short",
-        "unsafe.ckpt": "cannot be loaded safely",
-        "other.ckpt": "does not hold a state_dict",
+        "unsafe.ckpt": "can't be loaded safely",
+        "other.ckpt": "does not contain a state_dict",
         "cut.safetensors": "cut short",
-        "none.safetensors": "there is no weights file",
+        "none.safetensors": "there is no weight file",
     }.items():
         with pytest.raises(UserError, match=reason) as error:
             load_weights(task, tmp_path / name)
@@ -169,7 +169,7 @@ def test_wrong_files_are_told_apart(tmp_path, finished):
 def test_weights_of_another_network(finished):
     task = ImageClassification("resnet20_cifar")
     for file in (finished / "model.safetensors", finished / "checkpoints" / "last.ckpt"):
-        with pytest.raises(UserError, match="tiny_test_net, the recipe's network is resnet20_cifar"):
+        with pytest.raises(UserError, match="tiny_test_net; the recipe's network is resnet20_cifar"):
             load_weights(task, file)
 
 
@@ -184,7 +184,7 @@ def test_a_checkpoint_that_lacks_a_part(part, finished, tmp_path):
     checkpoint = torch.load(finished / "checkpoints" / "last.ckpt", weights_only=True)
     del checkpoint[part]
     torch.save(checkpoint, tmp_path / "less.ckpt")
-    with pytest.raises(UserError, match=f"has no '{part}'|is no checkpoint of a run"):
+    with pytest.raises(UserError, match=f"has no '{part}'|is not the checkpoint of a run"):
         read_checkpoint(tmp_path / "less.ckpt", to_resume=True)
     if part in ("loops", "optimizer_states", "lr_schedulers", "global_step", "callbacks"):  # the network is there
         read_checkpoint(tmp_path / "less.ckpt")
@@ -203,7 +203,7 @@ def test_a_checkpoint_with_nothing_in_a_part(damage, finished, tmp_path):
 def test_a_checkpoint_with_something_else_in_it(damage, finished, tmp_path):
     checkpoint = torch.load(finished / "checkpoints" / "last.ckpt", weights_only=True)
     torch.save({**checkpoint, **damage}, tmp_path / "other.ckpt")
-    with pytest.raises(UserError, match=r"has no '|does not say what it is of"):
+    with pytest.raises(UserError, match=r"has no '|does not name its network"):
         read_checkpoint(tmp_path / "other.ckpt")
 
 
@@ -212,5 +212,5 @@ def test_weights_are_no_checkpoint_whatever_torch_makes_of_the_file(tmp_path, mo
     save_file({"weight": torch.zeros(2)}, tmp_path / "model.safetensors")
     for load in (lambda *_, **__: {"weight": torch.zeros(2)}, lambda *_, **__: pickle.loads(b"no")):
         monkeypatch.setattr(torch, "load", load)
-        with pytest.raises(UserError, match="is no checkpoint of a run of this package"):
+        with pytest.raises(UserError, match="is not the checkpoint of a run of this package"):
             read_checkpoint(tmp_path / "model.safetensors")

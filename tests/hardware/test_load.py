@@ -116,9 +116,9 @@ def test_the_words_of_recipes_are_those_of_files_and_python(tmp_path):
     [
         ("{kapa: 1}", "the encoding has no 'kapa'. Did you mean 'kappa'"),
         ("{kappa: wide}", "kappa of the encoding: 'wide' is not a number"),
-        ("{format: wide}", "encoding.format 'wide' is no table of words and values"),
+        ("{format: wide}", "encoding.format 'wide' is not a table of keys and values"),
         ("{mapping: nowhere.MINE}", "mapping 'nowhere.MINE' can't be imported: No module named 'nowhere'"),
-        ("[1]", "encoding is no table of words and values"),
+        ("[1]", "encoding is not a table of keys and values"),
     ],
 )
 def test_a_device_file_with_a_wrong_encoding(tmp_path, encoding, reason):

@@ -58,7 +58,7 @@ def test_constants_of_the_device():
     ],
 )
 def test_words_that_are_no_longer_the_devices_are_told_their_place(word, place):
-    with pytest.raises(UserError, match=f"'{word}' is no constant of a device: give it as {place}."):
+    with pytest.raises(UserError, match=f"'{word}' is not a constant of a device: give it as {place}."):
         HardwareOptions({**CMO, word: 1})
     with pytest.raises(UserError, match=place):
         HardwareOptions(CMO, layers=[LayerOptions("a", device={word: 1})])
@@ -87,7 +87,7 @@ def test_number_formats():
         ({"levls": 15}, "encoding.format has no 'levls'. Did you mean 'levels'"),
         ({"levels": 15, "bits": 8}, "levels and bits exclude each other"),
         ({"bits": 8}, "is for the mapping 'bit_sliced', not 'differential': give levels, or the format continuous"),
-        (15, r"encoding.format 15 is no table of words and values: give \{levels: 15\}"),
+        (15, r"encoding.format 15 is not a table of keys and values: give \{levels: 15\}"),
     ):
         with pytest.raises(UserError, match=reason):
             _default(format=form)
@@ -107,7 +107,7 @@ def test_crossbars():
     exact = LayerOptions(match="head", crossbar=CrossbarOptions(converters="exact"))
     rules = HardwareOptions(CMO, crossbar=CrossbarOptions(converters=converters), layers=[exact]).placement.rules
     assert rules[0].hardware == load_hardware("reram_cmo")
-    with pytest.raises(UserError, match=r"input_kappa=2.0 is the cell's curve, .* set encoding.kappa linear"):
+    with pytest.raises(UserError, match=r"input_kappa=2.0 is the cell's I-V curve, .* set encoding.kappa linear"):
         HardwareOptions(CMO, crossbar=CrossbarOptions(converters=Converters(adc_bits=8, input_kappa=2.0)))
 
 
@@ -137,12 +137,12 @@ def test_layers_differ_from_what_is_said_of_all():
 def test_others_may_stay_digital():
     only = HardwareOptions(CMO, layers=[LayerOptions("blocks.*")], others_digital=True)
     assert only.placement == Placement(None, (Rule(("blocks.*",), load_hardware("reram_cmo")),))
-    with pytest.raises(UserError, match="no layer is in cells"):
+    with pytest.raises(UserError, match="no layer is analog"):
         HardwareOptions(CMO, others_digital=True)
 
 
 def test_what_is_digital_stands_on_nothing_and_what_matches_nothing_is_refused():
-    with pytest.raises(UserError, match=r"hardware.layers: head is digital, and so has no encoding: leave one out"):
+    with pytest.raises(UserError, match=r"hardware.layers: head is digital, so it has no encoding: leave one out"):
         LayerOptions("head", digital=True, encoding=EncodingOptions(kappa=1.0))
     for match in ("", [], ["head", ""]):
         with pytest.raises(UserError, match=r"hardware.layers: match is empty; give a pattern .*'blocks.\*'"):
@@ -168,7 +168,7 @@ def test_the_most_sensitive_layers_stay_digital(ranking):
     [
         (b"rank,layer\n1,a\n\nfirst,b\n", "line 4: rank 'first' is not a whole number"),
         (b"layer,rank\na,1\nb\n", "line 3: rank '' is not a whole number"),
-        (b"rank,layer\n1,a\n2\n", "line 3: its layer is empty"),
+        (b"rank,layer\n1,a\n2\n", "line 3: the layer is empty"),
         ("rank,layer\n1,é".encode() + b"\xff\n", "line 2, column 4: byte 0xff is not UTF-8"),
     ],
 )

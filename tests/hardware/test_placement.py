@@ -28,7 +28,7 @@ def test_the_default_is_for_all_that_no_rule_names():
 def test_every_hardware_once_the_default_first():
     rules = (Rule(("stem",), B), Rule(("head",), None), Rule(("blocks",), A))
     assert Placement(A, rules).every == (A, B) and Placement(None, rules).every == (B, A)
-    with pytest.raises(UserError, match=r"no layer is in cells: all of hardware.layers are digital"):
+    with pytest.raises(UserError, match=r"no layer is analog: all of hardware.layers are digital"):
         Placement(None, (Rule(("head",), None),))
 
 
@@ -54,7 +54,7 @@ def test_two_rules_for_one_layer_must_agree(second):
 def test_what_is_digital_whatever_rules_say():
     """So that what is put aside by its sensitivity may lie in what a rule names."""
     assert _assigned(Placement(A, (Rule(("blocks",), B),), digital=("*.1",))) == [A, B, None, A]
-    with pytest.raises(UserError, match=r"'blocks\.1' is matched by 'blocks' and by '\*\.1', which say different"):
+    with pytest.raises(UserError, match=r"'blocks\.1' is matched by 'blocks' and by '\*\.1', which set different"):
         _assigned(Placement(A, (Rule(("blocks",), B), Rule(("*.1",), None))))
     with pytest.raises(UserError, match=r"hardware.keep_digital: 'bloks' matches no layer. Did you mean 'blocks'"):
         _assigned(Placement(A, digital=("bloks",)))

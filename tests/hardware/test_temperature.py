@@ -88,8 +88,14 @@ def test_recipes_set_it_and_rows_say_it():
         ({**HOT, "temperature_c": -300.0}, "temperature_c=-300.0 must be above -273.15"),
         ({**HOT, "activation_energy_ev": 0.0}, "activation_energy_ev=0.0 must be above 0"),
         ({**HOT, "activation_energy_ev": math.nan}, "is not a finite number"),
-        ({"temperature_c": 900.0, "activation_energy_ev": 5.0}, "ages would be off by more than a factor of 1e[+]12"),
-        ({"temperature_c": -270.0, "activation_energy_ev": 0.6}, "ages would be off by more than a factor of 1e[+]12"),
+        (
+            {"temperature_c": 900.0, "activation_energy_ev": 5.0},
+            "accelerated or slowed by more than a factor of 1e[+]12",
+        ),
+        (
+            {"temperature_c": -270.0, "activation_energy_ev": 0.6},
+            "accelerated or slowed by more than a factor of 1e[+]12",
+        ),
     ],
 )
 def test_what_cannot_be(options, reason):

@@ -146,7 +146,7 @@ def test_files_that_cannot_be_read(tmp_path, state):
         file.write_bytes(b"")
         said(file, "cut short")
     torch.save([1, 2], tmp_path / "w.pth")
-    said(tmp_path / "w.pth", "does not hold a state_dict")
+    said(tmp_path / "w.pth", "does not contain a state_dict")
     torch.save({"hwaware": {}, "state_dict": state}, tmp_path / "run.ckpt")
     said(tmp_path / "run.ckpt", "model.safetensors, or this file as --ckpt_path")
 
@@ -163,7 +163,7 @@ class Touch:
 
 def test_a_pickle_runs_nothing(tmp_path):
     torch.save({"w": Touch(str(tmp_path / "ran"))}, tmp_path / "w.pth")
-    with pytest.raises(UserError, match="cannot be loaded safely"):
+    with pytest.raises(UserError, match="can't be loaded safely"):
         build_model(NAME, weights=str(tmp_path / "w.pth"))
     assert not (tmp_path / "ran").exists()
 

@@ -42,7 +42,7 @@ def test_what_a_module_registers(here):
             "resnt18.tv_in1k",
             "unknown network 'resnt18.tv_in1k': there is no resnt18.py here, and none in timm. Did you",
         ),
-        ("needy.net", "network 'needy.net': needy needs the module 'no_such_package', which is missing."),
+        ("needy.net", "network 'needy.net': needy needs the module 'no_such_package', which is not installed."),
     ],
 )
 def test_mistakes(here, name, reason):

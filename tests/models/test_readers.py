@@ -116,7 +116,7 @@ def test_weights_that_are_not_finite(copied, value):
 def test_damaged_weights(copied):
     file = copied / "model.safetensors"
     file.write_bytes(file.read_bytes()[:5000])
-    with pytest.raises(UserError, match=f"'{copied}' is no checkpoint for question answering: ") as error:
+    with pytest.raises(UserError, match=f"'{copied}' is not a checkpoint for question answering: ") as error:
         quietly(copied)
     assert len(str(error.value).splitlines()) == 1
 
@@ -128,17 +128,17 @@ def test_weights_of_another_network(copied, tmp_path):
 
 
 def test_a_folder_that_is_no_checkpoint(tmp_path, copied):
-    with pytest.raises(UserError, match=f"'{tmp_path}' is no checkpoint for question answering: "):
+    with pytest.raises(UserError, match=f"'{tmp_path}' is not a checkpoint for question answering: "):
         build_reader(str(tmp_path))
     (copied / "config.json").write_text("{")
-    with pytest.raises(UserError, match="is no checkpoint for question answering: "):
+    with pytest.raises(UserError, match="is not a checkpoint for question answering: "):
         build_reader(str(copied))
 
 
 def test_a_network_that_answers_no_questions(tmp_path):
     config = ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
     ViTModel(config).save_pretrained(tmp_path)
-    with pytest.raises(UserError, match=f"'{tmp_path}' is no checkpoint for question answering: .*ViTConfig"):
+    with pytest.raises(UserError, match=f"'{tmp_path}' is not a checkpoint for question answering: .*ViTConfig"):
         build_reader(str(tmp_path))
 
 
@@ -171,7 +171,7 @@ def test_a_slow_tokenizer_is_refused(tmp_path):
     (tmp_path / "merges.txt").write_text("#version: 0.2\n")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "ctrl", "vocab_size": 3}))
     with pytest.raises(
-        UserError, match=r"the tokenizer of '.*' \(CTRLTokenizer\) is a slow one, .* \(tokenizer.json\)"
+        UserError, match=r"the tokenizer of '.*' \(CTRLTokenizer\) is a slow tokenizer, .* \(tokenizer.json\)"
     ):
         build_tokenizer(str(tmp_path))
 
@@ -179,7 +179,7 @@ def test_a_slow_tokenizer_is_refused(tmp_path):
 def test_a_checkpoint_without_a_tokenizer(copied):
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (copied / name).unlink()
-    with pytest.raises(UserError, match=f"'{copied}' has no vocabulary of a tokenizer: save tokenizer.json beside it"):
+    with pytest.raises(UserError, match=f"'{copied}' has no tokenizer vocabulary: save tokenizer.json beside it"):
         build_tokenizer(str(copied))
 
 

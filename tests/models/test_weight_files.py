@@ -57,7 +57,9 @@ def timms(raw, averaged):
 
 
 def test_averaged_weights_are_taken_and_that_is_said(tmp_path, raw, averaged):
-    with pytest.warns(UserWarning, match=r"as state_dict, state_dict_ema: state_dict_ema \(averaged .* is taken"):
+    with pytest.warns(
+        UserWarning, match=r"the weights state_dict, state_dict_ema: state_dict_ema \(averaged .* is used"
+    ):
         assert same(load(tmp_path, timms(raw, averaged)), averaged)
     assert same(load(tmp_path, timms(raw, averaged), weights_key="state_dict"), raw)
 
@@ -144,7 +146,7 @@ class Module(LightningModule):
 
 
 def test_another_object_is_named_and_not_made(tmp_path, raw):
-    with pytest.raises(UserError, match=r"holds Python objects beside tensors \(.*Module\)") as error:
+    with pytest.raises(UserError, match=r"contains Python objects besides tensors \(.*Module\)") as error:
         load(tmp_path, {"state_dict": raw, "model": Module()})
     assert len(str(error.value).splitlines()) == 2
 
@@ -153,7 +155,7 @@ def test_weights_for_another_input_size_and_in_older_names(tmp_path):
     """By timm's own function for the network; of those that need none nothing is said."""
     torch.manual_seed(0)
     small = timm.create_model("vit_tiny_patch16_224", img_size=96, depth=1)
-    with pytest.warns(UserWarning, match="adapted to vit_tiny_patch16_224 as timm does it"):
+    with pytest.warns(UserWarning, match="adapted to vit_tiny_patch16_224 by timm"):
         model = load(tmp_path, {"model": small.state_dict()}, name="vit_tiny_patch16_224", depth=1)
     assert model.pos_embed.shape == (1, 197, 192) and torch.equal(model.cls_token, small.cls_token)
     new = small_swin().state_dict()

@@ -143,9 +143,7 @@ def test_pefts_own_run_beside_the_cells_and_are_not_merged_into_latents(images):
     weights = {name: layer.weight.clone() for name, layer in analog_layers(after).items()}
     for one, name in ((before, "first"), (after, "first")):
         for merge in (one.merge_and_unload, one.merge_adapter):
-            with pytest.raises(
-                UserError, match=rf"^layer '.*{name}' is in cells, and peft would merge its adapter into"
-            ):
+            with pytest.raises(UserError, match=rf"^layer '.*{name}' is analog, and peft would merge its adapter into"):
                 merge()
     assert all(torch.equal(layer.weight, weights[name]) for name, layer in analog_layers(after).items())
     with torch.no_grad():
@@ -170,7 +168,7 @@ def test_bad_input():
     with pytest.raises(UserError, match=r"^adapters\.match: 'grouped' matches no layer"):
         add_adapters(Net(), 2, 1.0, ("grouped",))
     state = adapter_state(adapted())
-    with pytest.raises(UserError, match=r"^adapters are of a layer 'first', which the network does not have.$"):
+    with pytest.raises(UserError, match=r"^there is an adapter for layer 'first', which the network does not have.$"):
         split_adapters(nn.Sequential(nn.Linear(2, 2)), state, 1.0)
     other = Net()
     other.first = nn.Conv2d(3, 9, 3)

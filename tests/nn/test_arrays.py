@@ -180,7 +180,7 @@ def test_inputs_come_bit_by_bit(at_a_time):
     torch.testing.assert_close(grad, layer.weight.sum(0) * inside, atol=1e-5, rtol=1e-5)
     with pytest.raises(UserError, match=r"dac_slice_bits=8 must be a whole number from 1 to 7"):
         Converters(dac_bits=8, dac_slice_bits=8)
-    with pytest.raises(UserError, match=r"dac_slice_bits=1 is of dac_bits"):
+    with pytest.raises(UserError, match=r"dac_slice_bits=1 needs dac_bits"):
         Converters(adc_bits=8, dac_slice_bits=1)
 
 

@@ -197,7 +197,7 @@ def test_what_a_fixed_scale_clips_is_reported():
         model.weight.copy_(torch.tensor([[2.5, -2.5, -2.0, 1.0]]))
     report = convert(nn.Sequential(model), device)
     assert report.n_clipped == report.layers[0].n_clipped == 2
-    assert "2 weights lay beyond the fixed scale of ±2 and are clipped" in str(report)
+    assert "2 weights outside the fixed scale of ±2 were clipped" in str(report)
     assert "clipped" not in str(convert(nn.Sequential(nn.Linear(4, 1)), device))
     assert convert(nn.Sequential(nn.Linear(4, 1, device="meta")), device).n_clipped == 0
 

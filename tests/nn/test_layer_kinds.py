@@ -122,9 +122,7 @@ def test_a_bundle_gives_it_back(kind, tmp_path):
 
 def test_no_bundle_gives_back_standardised_weights_of_levels(tmp_path):
     _, model, _ = _made("std", levels=15)
-    with pytest.raises(
-        UserError, match=r"layer 'layer' \(StdConv2d\) standardises its weights in every pass, so that no"
-    ):
+    with pytest.raises(UserError, match=r"layer 'layer' \(StdConv2d\) standardises its weights in every pass, so a"):
         write_bundle(tmp_path / "bundle", model, "kinds")
 
 

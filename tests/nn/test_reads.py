@@ -94,7 +94,7 @@ def test_an_idle_layer_is_told_once_and_no_error():
     model = Reading(lambda layer, x: x).eval()
     convert(model, DEVICE)
     chip = Chip.program(model, CHIP_SEED_START)
-    with pytest.warns(UserWarning, match=r"6 more|never called: 432 cells that nothing uses.*'read.\*'"), chip.at(1.0):
+    with pytest.warns(UserWarning, match=r"6 more|never called: 432 unused cells.*'read.\*'"), chip.at(1.0):
         model(torch.randn(2, 6))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

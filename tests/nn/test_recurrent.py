@@ -117,5 +117,5 @@ def test_what_has_no_form_is_told():
         convert(nn.Sequential(nn.Linear(2, 2), nn.LSTM(4, 4, proj_size=2)), DEVICE)
     _, model = _made(nn.LSTM)
     packed = nn.utils.rnn.pack_padded_sequence(torch.randn(T, N, C), torch.tensor([5, 3, 2]))
-    with pytest.raises(UserError, match="LSTM in cells takes no packed sequence"):
+    with pytest.raises(UserError, match="LSTM in cells does not support packed sequences"):
         model(packed)

@@ -71,7 +71,7 @@ def test_a_network_is_converted_once_and_as_a_whole():
 def test_hardware_of_what_cells_cannot_hold_is_refused():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
     offset = load_hardware("reram_cmo", mapping="offset")
-    with pytest.raises(UserError, match=r"'1' matches nothing that cells could hold, but BatchNorm2d. .*: 0"):
+    with pytest.raises(UserError, match=r"'1' matches no layer that can be analog, only BatchNorm2d. .*: 0"):
         convert(model, Placement(DEVICE, (Rule(("1",), offset),)))
     assert type(model[0]) is nn.Conv2d
     convert(model, Placement(DEVICE, (Rule(("1", "2"), None),)))
@@ -100,7 +100,7 @@ def test_a_tie_across_hardware_is_refused():
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4))
     model[2].weight = model[0].weight
     other = load_hardware("reram_cmo", temperature_c=85, activation_energy_ev=1.1)
-    with pytest.raises(UserError, match=r"layers '2' and '0' share one weight, but stand on different hardware: give"):
+    with pytest.raises(UserError, match=r"layers '2' and '0' share one weight but have different hardware: give"):
         convert(model, Placement(DEVICE, (Rule(("2",), other),)))
     assert type(model[0]) is nn.Linear  # nothing half done
     report = convert(model, Placement(DEVICE, (Rule(("0", "2"), other),)))

@@ -87,7 +87,7 @@ def test_a_gain_pairs_chips_and_samples(measure):
 
 def test_other_samples_and_other_seeds_cannot_be_paired(measure):
     (rows, hits), (others, theirs) = measure(TABLE), measure(TABLE, samples="those", network="finetuned")
-    with pytest.raises(UserError, match="of different samples"):
+    with pytest.raises(UserError, match="to different samples"):
         gain_over_samples(others, rows, theirs, hits)
     others, theirs = measure(TABLE, seed=1, network="finetuned")
     with pytest.raises(UserError, match="within one training seed, not 0, 1"):

@@ -46,7 +46,7 @@ def test_what_is_measured_again_is_refused_again_or_no_more(lines):
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
-        ("recipe,", "recipes,", "line 1: no file of refused repairs, whose columns are recipe, model"),
+        ("recipe,", "recipes,", "line 1: not a file of refused repairs, whose columns are recipe, model"),
         (",inf", "", "line 4: 14 columns instead of 15"),
         (",inf", ",much", "line 4, column 'error_after': 'much' is not a number"),
     ],

@@ -89,10 +89,10 @@ def test_a_sharded_run_that_is_killed_and_resumed_ends_as_that_of_ddp(weights, t
 
 REFUSED = {
     "one process": (["--trainer.strategy", "fsdp2"], "'fsdp2' shards over processes, but there is one"),
-    "FSDP1": (["--trainer.strategy", "fsdp", "--trainer.devices", "2"], "'fsdp' is not for layers in memory cells"),
+    "FSDP1": (["--trainer.strategy", "fsdp", "--trainer.devices", "2"], "'fsdp' does not support analog layers"),
     "Lightning's": (
         ["--trainer.strategy", "{class_path: lightning.pytorch.strategies.ModelParallelStrategy}"],
-        "trainer.strategy ModelParallelStrategy is not for layers in memory cells: write fsdp2",
+        "trainer.strategy ModelParallelStrategy does not support analog layers: use fsdp2",
     ),
     "averages": (
         ["--trainer.strategy", "fsdp2", "--trainer.devices", "2", "--trainer.callbacks", "EMAWeightAveraging"],
@@ -114,7 +114,7 @@ def test_refused(case, weights, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", ["fsdp", "fsdp_cpu_offload", "ModelParallelStrategy", "model_parallel"])
 def test_other_names_for_sharding_are_refused(name):
-    with pytest.raises(UserError, match="write fsdp2"):
+    with pytest.raises(UserError, match="use fsdp2"):
         refuse_other_sharding(name)
     for other in ("fsdp2", "ddp", "auto", None):
         refuse_other_sharding(other)

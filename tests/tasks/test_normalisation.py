@@ -34,7 +34,7 @@ def test_a_word_where_weights_were_trained_with_the_other(hardware):
     """The tiny network was trained with mean = std = 0.5."""
     assert said(make(hardware=hardware)) == []
     (word,) = said(make(hardware=hardware), **FAR)
-    assert "with data.mean 0.5 and data.std 0.5: were its weights trained so?" in word
+    assert "with data.mean 0.5 and data.std 0.5: were its weights trained with these?" in word
     assert "of 128 images as they are normalised" in word
 
 

@@ -168,8 +168,8 @@ def test_the_default_optimiser_takes_the_groups(untaught):
         ({"max_answer_tokens": 0}, "max_answer_tokens=0 must be at least 1"),
         ({"layer_decay": 0.0}, r"layer_decay=0.0 must lie in \(0, 1\]"),
         ({"layer_decay": 1.5}, r"layer_decay=1.5 must lie in \(0, 1\]"),
-        ({"noise": TrainingNoise("device")}, "noise is for a network in memory cells"),
-        ({"distillation": Distillation()}, "distillation: '.*model' has no trained head to learn from"),
+        ({"noise": TrainingNoise("device")}, "noise needs a network in memory cells"),
+        ({"distillation": Distillation()}, "distillation: '.*model' has no trained head to distil from"),
     ],
 )
 def test_wrong_settings(untaught, options, reason):
@@ -238,7 +238,7 @@ def test_calibration_needs_data_and_leaves_the_mode_alone(taught, data):
     task, again = taught(), taught()
     for one in (task, again):
         one.network.config.null_threshold = None
-    with pytest.raises(UserError, match='the threshold of "no answer" is chosen on validation questions: give a data'):
+    with pytest.raises(UserError, match='the "no answer" threshold is chosen on validation questions: give a data'):
         task.calibrate(task.network, None)
     task.network.train()
     task.calibrate(task.network, data)

@@ -111,12 +111,12 @@ def test_digital_training_logs_no_hardware():
 @pytest.mark.parametrize("field", ["noise", "retention", "bias", "clip_alpha"])
 def test_hardware_settings_without_a_device_are_refused(field):
     value = {"noise": OLD, "retention": RetentionLoss(), "bias": MappingBias(), "clip_alpha": 2.0}[field]
-    with pytest.raises(UserError, match=f"{field} is for a network in memory cells"):
+    with pytest.raises(UserError, match=f"{field} needs a network in memory cells"):
         make(**{field: value})
 
 
 def test_clipping_does_not_go_with_a_bias():
-    with pytest.raises(UserError, match="clip_alpha moves weights that bias has projected"):
+    with pytest.raises(UserError, match="clip_alpha changes weights that bias has projected"):
         make(hardware=CMO, bias=MappingBias(), clip_alpha=2.0)
 
 
@@ -248,7 +248,7 @@ def test_linear_cells_by_name():
 
 @pytest.mark.filterwarnings("ignore:.*new, untrained head")
 def test_a_teacher_with_other_classes_is_refused():
-    with pytest.raises(UserError, match=r"distillation: '.*' was trained for other than 3 classes"):
+    with pytest.raises(UserError, match=r"distillation: '.*' was not trained for 3 classes"):
         make(hardware=CMO, distillation=Distillation(), num_classes=3)
 
 
@@ -338,7 +338,7 @@ def test_repairs_learn_from_the_digital_network_too():
 
 
 def test_the_way_to_compute_weights_is_kept_and_a_change_is_told():
-    told = r"weights_way: the run began 'together' and goes on 'by_layer', so not bit for bit"
+    told = r"weights_way: the run began with 'together' and continues with 'by_layer'; not bit-identical"
     with pytest.raises(UserError, match="weights_way 'togehter' is unknown"):
         make(hardware=CMO, weights_way="togehter")
     task = make(hardware=CMO, noise=OLD, retention=RetentionLoss(), weights_way="together")

@@ -102,14 +102,14 @@ def test_decay_and_pattern_multiply():
     ("wrong", "reason"),
     [
         ({"freeze": ["convl"]}, "model.freeze: 'convl' matches no layer. Did you mean 'conv"),
-        ({"freeze": ["*"]}, "model.freeze: * leaves nothing to train; leave a layer out of it."),
+        ({"freeze": ["*"]}, "model.freeze: * leaves nothing to train; remove a pattern."),
         ({"lr_scale": {"lin": 2.0}}, "model.lr_scale: 'lin' matches no layer. Did you mean 'linear"),
-        ({"lr_scale": {"linear": 0.0}}, "lr_scale 'linear': 0.0 must be above 0; model.freeze is what stops a layer."),
+        ({"lr_scale": {"linear": 0.0}}, "lr_scale 'linear': 0.0 must be above 0; use model.freeze to freeze a layer."),
         ({"lr_scale": {"conv*": 2.0, "conv1": 3.0}}, "'conv1.weight' is matched by 'conv*' and by 'conv1', with"),
         ({"layer_decay": 1.5}, "layer_decay=1.5 must lie in (0, 1]"),
         (
             {"hardware": CMO, "freeze": ["conv*", "linear"], "retention": RetentionLoss()},
-            "retention moves weights in cells, but freeze leaves none to move: set it to null.",
+            "retention changes weights in cells, but freeze leaves none trainable: set it to null.",
         ),
     ],
 )
@@ -120,5 +120,5 @@ def test_mistakes(wrong, reason):
 
 def test_a_callback_that_looks_for_a_backbone_is_told_what_to_do_instead():
     task = make(hardware=CMO)
-    with pytest.raises(UserError, match=r"BackboneFinetuning knows no backbone of this task: set model\.freeze"):
+    with pytest.raises(UserError, match=r"BackboneFinetuning finds no backbone in this task: set model\.freeze"):
         fit(task, BackboneFinetuning(unfreeze_backbone_at_epoch=1))

@@ -98,7 +98,7 @@ def test_bad_input():
         RangeLearning(rate=0.0)
     with pytest.raises(UserError, match=r"decay=-1 must be 0 or more"):
         RangeLearning(decay=-1)
-    with pytest.raises(UserError, match="range_learning is for converters with dac_bits or adc_bits"):
+    with pytest.raises(UserError, match="range_learning needs converters with dac_bits or adc_bits"):
         make(hardware=HardwareOptions({"name": "reram_cmo"}), range_learning=RangeLearning())
-    with pytest.raises(UserError, match="range_learning is for a network in memory cells"):
+    with pytest.raises(UserError, match="range_learning needs a network in memory cells"):
         make(hardware=None, range_learning=RangeLearning())

@@ -87,7 +87,9 @@ def test_without_a_compiler_training_goes_on(monkeypatch):
         raise RuntimeError("no C++ compiler\nhere")
 
     monkeypatch.setattr(together, "probe", fail)
-    with pytest.warns(UserWarning, match=r"not computed by compiled functions \(no C\+\+ compiler\), but by plain"):
+    with pytest.warns(
+        UserWarning, match=r"torch.compile is not available \(no C\+\+ compiler\): the weights are computed by plain"
+    ):
         assert choose_way(converted(), "compiled") == "together"
 
 

@@ -1,4 +1,4 @@
-"""Batch-norm statistics of the drifted network: no training, no extra operation."""
+"""Batch-norm statistics of the drifted network: no training, no extra operations."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from hwaware.compensation.norms import STATISTICS, batch_norms, installed_statis
 from hwaware.compensation.training import fresh_chips
 from hwaware.errors import UserError
 
-#: Stored images that run through the chip at a time; large enough that the spread between batches hardly counts.
+#: Stored images per forward pass; large enough that the variance between batches is negligible.
 _BATCH = 200
 
 
 class _Statistics:
-    """What both have in common: they act on batch norms' running mean and variance."""
+    """Base class: the state is the running mean and variance of batch norms."""
 
     name: ClassVar[str]
 
     def check(self, model: nn.Module) -> None:
         if not batch_norms(model):
-            raise UserError(f"{self.name}: the network has no batch norm with statistics of its own; take ln_affine.")
+            raise UserError(f"{self.name}: the network has no batch norm with running statistics; use ln_affine.")
 
     def installed(self, model: nn.Module, state: State) -> AbstractContextManager[None]:
         return installed_statistics(model, state)
@@ -39,7 +39,7 @@ class BnStats(_Statistics, OfflineCompensation):
     """Running mean and variance measured offline on fresh chips of each drift level, in half precision.
 
     Attributes:
-        batches: training batches to measure with, each on a chip of its own.
+        batches: number of training batches to measure on, each with its own chip.
     """
 
     name: ClassVar[str] = "bn_stats"
@@ -68,13 +68,13 @@ class BnStats(_Statistics, OfflineCompensation):
 
 @dataclass(frozen=True)
 class BnAdaBs(_Statistics, InFieldCompensation):
-    """AdaBS: running mean and variance measured on the chip itself, on stored images without labels.
+    """AdaBS: running mean and variance measured on the chip, with stored images and no labels.
 
-    V. Joshi et al., Nature Communications 11, 2473 (2020), who keep 2,600 images of CIFAR-10. Averaging over batches in
-    place of a tuned momentum is a reconstruction.
+    V. Joshi et al., Nature Communications 11, 2473 (2020), who store 2,600 images of CIFAR-10. Averaging over batches
+    instead of tuning a momentum is a reconstruction.
 
     Attributes:
-        images: stored images.
+        images: number of stored images.
     """
 
     name: ClassVar[str] = "bn_adabs"
@@ -85,7 +85,7 @@ class BnAdaBs(_Statistics, InFieldCompensation):
     images: int = 2600
 
     def __post_init__(self) -> None:
-        check_settings(self, images=2)  # one has no variance
+        check_settings(self, images=2)  # the variance needs two
 
     @torch.no_grad()
     def fit(self, chip: Chip, age_s: float, data: FitData) -> State:
@@ -107,15 +107,15 @@ class BnAdaBs(_Statistics, InFieldCompensation):
 
 @dataclass(frozen=True)
 class BnAdaBsDifference(BnAdaBs):
-    """AdaBS by differences: a network's own statistics, changed by what drift changed on the stored images.
+    """AdaBS by differences: the network's own statistics, corrected by the change that drift causes on stored images.
 
-    Means are ``own + chip - exact``, variances ``own · chip/exact``, of the same images on the chip and on the exact
-    network. So statistics that were learned from augmented images stay so, where :class:`BnAdaBs` replaces them with
-    those of plain ones. Ours.
+    Means are ``own + chip - exact`` and variances ``own · chip/exact``, with the same images on the chip and on the
+    exact network. So statistics of augmented training images are kept, while :class:`BnAdaBs` replaces them with those
+    of plain images. Our own variant.
     """
 
     name: ClassVar[str] = "bn_adabs_difference"
-    stored: ClassVar[int] = 2  # the exact network's, too
+    stored: ClassVar[int] = 2  # also those of the exact network
 
     @torch.no_grad()
     def fit(self, chip: Chip, age_s: float, data: FitData) -> State:
@@ -130,7 +130,7 @@ class BnAdaBsDifference(BnAdaBs):
 
 
 def _moved(key: str, own: Tensor, aged: Tensor, exact: Tensor) -> Tensor:
-    """A statistic after drift: the mean by the difference, the variance by the ratio; in half precision."""
+    """The corrected statistic: a mean by the difference, a variance by the ratio; in half precision."""
     if key.endswith("/running_mean"):
         found = own + aged - exact
     else:

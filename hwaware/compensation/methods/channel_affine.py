@@ -1,4 +1,4 @@
-"""A scale and a shift for each output channel: the honest cheap baseline."""
+"""A scale and a shift for each output channel: a simple and cheap baseline."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class ChannelAffine(OfflineCompensation):
     """``y ← (1 + gain)·y + shift`` after each analog layer, trained offline for each drift level.
 
     Attributes:
-        bits: stored bits of a value.
-        steps, lr: of the training.
+        bits: bits of a stored value.
+        steps, lr: optimiser steps and learning rate.
     """
 
     name: ClassVar[str] = "channel_affine"

@@ -1,7 +1,7 @@
-"""DoRA calibration: layer by layer, on a handful of unlabelled images, towards the features of the digital network.
+"""DoRA calibration: layer by layer, on a few unlabelled images, with the features of the digital network as target.
 
-W. Dong et al., arXiv 2504.03763, on DoRA (Liu et al., arXiv 2402.09353). The full text is not public: optimiser, steps
-and the place of the features (before batch norm) are reconstructions.
+W. Dong et al., arXiv 2504.03763, based on DoRA (Liu et al., arXiv 2402.09353). The full text is not public: the
+optimiser, the steps and the position of the features (before batch norm) are reconstructions.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from hwaware.compensation.costs import HALF_BYTES, SRAM_WRITE_S, Cost, NetworkSi
 from hwaware.compensation.norms import stored_half
 from hwaware.nn import AnalogLayer, Beside, analog_layers, installed_beside
 
-#: Inputs laid out at a time, for the memory's sake.
+#: Unfolded inputs per pass, to limit memory.
 _ELEMENTS = 2**25
 
-#: Samples times output positions below which a layer is not fitted: ten class tokens don't tell what a head of a
-#: thousand classes should do.
+#: Samples times output positions below which a layer is not fitted: ten class tokens do not determine a head with a
+#: thousand classes.
 LEAST_POSITIONS = 32
 
 
@@ -33,23 +33,23 @@ LEAST_POSITIONS = 32
 class Dora(InFieldCompensation):
     """``W' = m·(W + BA)/‖W + BA‖`` in each analog layer, one norm per output channel; deployed as a scale, B and A.
 
-    W are the weights read from the chip at calibration. A layer is fitted to the digital network's output, from the
-    inputs that the calibrated layers before it give, and then left alone; so is a layer of which the samples show fewer
-    than :data:`LEAST_POSITIONS` positions. The magnitude of each channel has a closed form, whatever BA is: the norm
-    times ``out·target / out·out`` over samples and positions. So BA alone takes steps.
+    W are the weights read from the chip at calibration. Each layer is fitted once to the digital network's output, with
+    the outputs of the calibrated layers before it as input. A layer with fewer than :data:`LEAST_POSITIONS` samples
+    times positions is not fitted. For any BA, the best magnitude of each channel has a closed form: the norm times
+    ``out·target / out·out`` over samples and positions. So only BA is optimised.
 
     Attributes:
-        images: calibration samples.
+        images: number of calibration samples.
         rank: rows of A.
-        steps, lr: of Adam, per layer; of BA.
-        seed: of A.
+        steps, lr: steps and learning rate of Adam for BA, per layer.
+        seed: seed of A.
     """
 
     name: ClassVar[str] = "dora"
     magnitude: ClassVar[bool] = True
     normalised: ClassVar[bool] = True
 
-    #: Whether layers are fitted from the digital network's features, in place of the calibrated chip's.
+    #: Whether layers are fitted with the digital network's features as input, instead of the calibrated chip's.
     from_teacher: ClassVar[bool] = False
 
     images: int = 10
@@ -67,7 +67,7 @@ class Dora(InFieldCompensation):
 
         def record(name: str, layer: AnalogLayer, x: Tensor, y: Tensor) -> Tensor:
             inputs = x.clone() if self.from_teacher else x[:0]
-            taught.setdefault(name, []).append((inputs, y.clone()))  # an activation may follow in place
+            taught.setdefault(name, []).append((inputs, y.clone()))  # an in-place activation may follow
             return y
 
         model, state = chip.model, {}
@@ -80,9 +80,9 @@ class Dora(InFieldCompensation):
                 inputs, target = taught[name].pop(0)
                 if name in few:
                     return y
-                if f"{name}/scale" not in state:  # a module that is used twice is fitted at its first use
+                if f"{name}/scale" not in state:  # a reused module is fitted at its first use
                     if self.from_teacher:
-                        x_fit, y_fit = inputs, layer.forward(inputs)  # no hook, which would fit again
+                        x_fit, y_fit = inputs, layer.forward(inputs)  # without the hook, which would fit again
                     else:
                         x_fit, y_fit = x, y
                     for what, value in self._fit_layer(layer, x_fit, y_fit, target).items():
@@ -103,12 +103,12 @@ class Dora(InFieldCompensation):
         groups = layer.groups
         weight = layer.realised_weight().detach().float()
         w = weight.flatten(1).unflatten(0, (groups, -1))
-        # The squared error depends on the images through these alone, so that a step costs the same for any number.
+        # The squared error depends on the images only through these moments, so a step costs the same for any number.
         xx, tx, tt = _second_moments(layer, x, target)
         if layer.converters is None:
             wxx = w @ xx
             wxxw, wtx = (wxx * w).sum(-1), (w * tx).sum(-1)
-        else:  # what comes out of an ADC is not W x
+        else:  # the output of an ADC is not exactly W x
             _, wxx, _ = _second_moments(layer, x, y)
             out, wanted = (_by_group(layer, layer.without_bias(v.float()), groups) for v in (y, target))
             wxxw, wtx = out.square().sum(-1), (out * wanted).sum(-1)
@@ -120,13 +120,13 @@ class Dora(InFieldCompensation):
         read = _norms(weight)
 
         def products() -> tuple[Tensor, Tensor]:
-            """``out·out`` and ``out·target`` of each channel, before it is scaled."""
+            """``out·out`` and ``out·target`` of each channel, before scaling."""
             rows, by_group = a.flatten(1), b.unflatten(0, (groups, -1))
             branch = 2 * wxx @ rows.T + by_group @ (rows @ xx @ rows.T)
             return wxxw + (by_group * branch).sum(-1), wtx + (by_group * (tx @ rows.T)).sum(-1)
 
         def scale(out_out: Tensor, out_target: Tensor) -> Tensor:
-            if self.magnitude:  # the best one; a channel that gives nothing stays
+            if self.magnitude:  # the best scale; 1 for a channel without output
                 best = out_target / out_out.clamp(min=1e-30)
                 return torch.where(out_out > 1e-12 * tt, best, torch.ones_like(best))
             if not self.normalised:
@@ -139,7 +139,7 @@ class Dora(InFieldCompensation):
             for _ in range(self.steps):
                 out_out, out_target = products()
                 by_channel = scale(out_out, out_target)
-                # Relative to the target, so that one learning rate does for all layers.
+                # Relative to the target, so that one learning rate suits all layers.
                 loss = (by_channel.square() * out_out - 2 * by_channel * out_target).sum() / tt
                 optimizer.zero_grad()
                 loss.backward()
@@ -147,22 +147,22 @@ class Dora(InFieldCompensation):
                 schedule.step()
         with torch.no_grad():
             stored = {"scale": scale(*products()).flatten(), "a": a, "b": b}
-            # A channel that is nearly dead asks for more than half precision has.
+            # An almost dead channel may need a larger scale than half precision can hold.
             return {what: stored_half(value.detach()) for what, value in stored.items()}
 
     def installed(self, model: nn.Module, state: State) -> AbstractContextManager[None]:
-        # Deployed beside the cells; as part of the weights it is the same function in fewer passes over activations.
+        # Deployed beside the cells. Merged into the weights it is the same function with fewer passes over activations.
         return installed_beside(model, lambda name, layer: _beside(state, name))
 
     def cost(self, size: NetworkSize, levels: int) -> Cost:
         layers = [one for one in size.layers.values() if one.positions * self.images >= LEAST_POSITIONS]
         fitted = sum(self.rank * (layer.in_channels * layer.kernel + layer.out_channels) for layer in layers)
         scales = sum(layer.out_channels for layer in layers)
-        values = fitted + scales * self.normalised  # the norm has to be stored, whether its magnitude is fitted or not
+        values = fitted + scales * self.normalised  # the norm must be stored even if the magnitude is not fitted
         fitted += scales * self.magnitude
         macs = sum(layer.positions * self.rank * layer.groups * layer.in_channels * layer.kernel for layer in layers)
         macs += sum(layer.outputs * (self.rank + self.normalised) for layer in layers)
-        # The digital network's features for the images, or the weights that give them.
+        # The digital network's features of the images, or the weights that produce them.
         features = self.images * sum(layer.outputs + layer.inputs * self.from_teacher for layer in layers)
         teacher = min(features, sum(layer.weights for layer in size.layers.values()))
         return Cost(
@@ -177,7 +177,7 @@ class Dora(InFieldCompensation):
 
 @dataclass(frozen=True)
 class DoraMagnitude(Dora):
-    """The magnitude alone: a scale for each output channel."""
+    """Only the magnitude of DoRA: a scale for each output channel."""
 
     name: ClassVar[str] = "dora_magnitude"
     rank: int = 0
@@ -185,10 +185,11 @@ class DoraMagnitude(Dora):
 
 @dataclass(frozen=True)
 class DoraLowRank(Dora):
-    """The low-rank part alone: magnitudes stay those that were read.
+    """Only the low-rank part of DoRA: the magnitudes that were read stay.
 
-    Fitted from the digital network's features: from the chip's, which drift has shrunk, it would restore the mean of
-    each channel and not its spread, and that compounds from layer to layer. So is :class:`Lora`.
+    Fitted with the digital network's features as input, like :class:`Lora`. With the chip's features, which drift has
+    shrunk, the fit would restore the mean of each channel but not its spread, and the error would grow from layer to
+    layer.
     """
 
     name: ClassVar[str] = "dora_lowrank"
@@ -198,7 +199,7 @@ class DoraLowRank(Dora):
 
 @dataclass(frozen=True)
 class Lora(Dora):
-    """LoRA, ``W' = W + BA``, calibrated in the same way."""
+    """LoRA, ``W' = W + BA``, calibrated in the same way as :class:`DoraLowRank`."""
 
     name: ClassVar[str] = "lora"
     from_teacher: ClassVar[bool] = True
@@ -208,13 +209,13 @@ class Lora(Dora):
 
 @torch.no_grad()
 def _second_moments(layer: AnalogLayer, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums over samples and positions: of what each weight is multiplied with, ``[groups, n, n]``, of targets with it,
-    ``[groups, C_out/groups, n]``, and of the targets' squares; the bias taken off the targets."""
+    """Second moments over samples and positions: of unfolded inputs ``[groups, n, n]``, of targets and inputs
+    ``[groups, C_out/groups, n]``, and of targets; the bias is subtracted from the targets."""
     outputs, rows, *kernel = layer.rows_shape
     groups, n = layer.groups, math.prod((rows, *kernel))
     xx, tx = x.new_zeros(groups, n, n, dtype=torch.float32), x.new_zeros(groups, outputs // groups, n).float()
     tt = xx.new_zeros(())
-    # A weight that picks each input in turn lays them out with the layer's own stride and padding.
+    # A one-hot weight unfolds the inputs with the layer's own stride and padding.
     pick = torch.eye(n, device=x.device).view(n, rows, *kernel).repeat(groups, *[1] * (1 + len(kernel)))
     size = max(1, _ELEMENTS * len(x) // (n * groups * (target.numel() // outputs)))
     for part, wanted in zip(x.split(size), target.split(size), strict=True):
@@ -233,7 +234,7 @@ def _by_group(layer: AnalogLayer, values: Tensor, groups: int) -> Tensor:
 
 
 def _norms(weight: Tensor) -> Tensor:
-    """L2 norm of each output channel's weights."""
+    """L2 norm of the weights of each output channel."""
     return weight.flatten(1).norm(dim=1)
 
 
@@ -243,14 +244,14 @@ def _product(weight: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 
 def _positions(model: nn.Module, name: str, uses: list[tuple[Tensor, Tensor]]) -> int:
-    """Samples times output positions that a layer was seen at."""
+    """Samples times output positions of a layer, over all its uses."""
     return sum(y.numel() for _, y in uses) // analog_layers(model)[name].rows_shape[0]
 
 
 def _beside(state: State, name: str) -> Beside:
-    """``m·(W + BA)/‖W + BA‖`` of a layer, its fraction stored as a scale per output channel.
+    """The branch of a layer: ``m·(W + BA)/‖W + BA‖``, with the fraction stored as a scale per output channel.
 
-    Nothing of a layer that was not fitted.
+    Empty for a layer that was not fitted.
     """
     if f"{name}/scale" not in state:
         return Beside()

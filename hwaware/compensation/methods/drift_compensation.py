@@ -1,6 +1,6 @@
-"""Global and per-column drift compensation: what a known input gives now, against what it gave right after writing.
+"""Global and per-column drift compensation: the output for a known input now, relative to just after writing.
 
-As in IBM's aihwkit, with one tile per layer: a scale corrects a decay, not a shift that all cells have in common.
+As in IBM's aihwkit, with one tile per layer. A scale corrects a decay, but not a shift common to all cells.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from hwaware.compensation.base import FitData, InFieldCompensation, State
 from hwaware.compensation.costs import HALF_BYTES, SRAM_WRITE_S, Cost, NetworkSize
 from hwaware.nn import Beside, analog_layers, installed_beside
 
-#: A tile that has lost all of its current is not scaled up without bound.
+#: Lower bound of the current, so that the scale of a dead tile stays finite.
 _LEAST = 1e-4
 
 
 @dataclass(frozen=True)
 class GlobalDriftCompensation(InFieldCompensation):
-    """One digital scale per layer: ``mean|ŵ|`` right after writing over that at calibration, both read one-hot."""
+    """One digital scale per layer: ``mean|ŵ|`` just after writing over ``mean|ŵ|`` at calibration, read one-hot."""
 
     name: ClassVar[str] = "gdc"
 

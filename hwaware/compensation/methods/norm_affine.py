@@ -1,4 +1,4 @@
-"""Scales and shifts of normalisation layers, trained for the drifted network."""
+"""Training of the scales and shifts of normalisation layers for the drifted network."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from hwaware.errors import UserError
 
 @dataclass(frozen=True)
 class BnFinetune(InFieldCompensation):
-    """Batch norms' scales and shifts trained on the chip, on stored images with their labels.
+    """Scales and shifts of batch norms, trained on the chip with stored, labelled images.
 
-    After A. Bhattacharjee et al. (2023): five epochs at a learning rate of 0.01, a fifth of it after every two. Number
-    of images, batch size and momentum are reconstructions.
+    After A. Bhattacharjee et al. (2023): five epochs with a learning rate of 0.01, divided by five after every second
+    epoch. The number of images, the batch size and the momentum are reconstructions.
 
     Attributes:
-        images: stored images and labels.
-        epochs, lr: of SGD with momentum 0.9.
-        batch_size: of the training.
+        images: number of stored, labelled images.
+        epochs, lr: epochs and learning rate of SGD with momentum 0.9.
+        batch_size: batch size of the training.
     """
 
     name: ClassVar[str] = "bn_finetune"
@@ -45,7 +45,7 @@ class BnFinetune(InFieldCompensation):
 
     def check(self, model: nn.Module) -> None:
         if not affine_batch_norms(model):
-            raise UserError("bn_finetune: the network has no batch norm with a scale and shift; take ln_affine.")
+            raise UserError("bn_finetune: the network has no batch norm with a scale and shift; use ln_affine.")
 
     @torch.enable_grad()
     def fit(self, chip: Chip, age_s: float, data: FitData) -> State:
@@ -80,13 +80,13 @@ class BnFinetune(InFieldCompensation):
 
 @dataclass(frozen=True)
 class LnAffine(OfflineCompensation):
-    """Layer norms' scales and shifts, trained offline for each drift level: for networks without batch norm.
+    """Scales and shifts of layer norms, trained offline for each drift level, for networks without batch norm.
 
-    Stored as differences from the network's own.
+    They are stored as differences from the network's own values.
 
     Attributes:
-        bits: stored bits of a value.
-        steps, lr: of the training.
+        bits: bits of a stored value.
+        steps, lr: optimiser steps and learning rate.
     """
 
     name: ClassVar[str] = "ln_affine"
@@ -101,7 +101,7 @@ class LnAffine(OfflineCompensation):
 
     def check(self, model: nn.Module) -> None:
         if not layer_norms(model):
-            raise UserError("ln_affine: the network has no layer norm with a scale and shift; take channel_affine.")
+            raise UserError("ln_affine: the network has no layer norm with a scale and shift; use channel_affine.")
 
     def fit(self, model: nn.Module, ages_s: tuple[float, float], data: FitData, seed: int, start: State) -> State:
         fresh = {name: torch.zeros_like(value) for name, value in affine_state(layer_norms(model)).items()}

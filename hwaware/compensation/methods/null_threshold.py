@@ -1,4 +1,4 @@
-"""A reader's threshold of "no answer" for each drift level: a number in digital memory, no operation."""
+"""The "no answer" threshold of a question-answering network, one value per drift level; no extra operations."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from hwaware.errors import UserError
 
 @dataclass(frozen=True)
 class NullThreshold(OfflineCompensation):
-    """``network.config.null_threshold``, above which "no answer" is said, in half precision.
+    """``network.config.null_threshold``, the score above which the network answers "no answer"; in half precision.
 
-    The one with the best F1 of what fresh chips of a drift level answer together: drift moves a chip's scores towards
-    "no answer", while the network's own threshold is that of the exact weights. It may be infinite: where every
-    question is best answered, or (minus) none is. A schedule judges its levels by the same validation questions.
+    The threshold maximises F1 over the answers of several fresh chips of a drift level. Drift moves a chip's scores
+    towards "no answer", while the network's own threshold was chosen for exact weights. The threshold may be infinite,
+    if it is best to answer every question or (minus infinity) none. A schedule judges its levels by the same validation
+    questions.
 
     Attributes:
-        chips: that answer, each at an age of its own.
-        questions: validation questions that each chip answers, the same ones, at most: whole ones of so many windows.
+        chips: number of chips, each at its own age.
+        questions: largest number of validation questions that each chip answers; all chips answer the same ones.
     """
 
     name: ClassVar[str] = "threshold"
@@ -41,13 +42,13 @@ class NullThreshold(OfflineCompensation):
     def check(self, model: nn.Module) -> None:
         if not hasattr(getattr(model, "config", None), "null_threshold"):
             raise UserError(
-                f'threshold: {type(model).__name__} has no threshold of "no answer" (config.null_threshold), which '
-                "networks that answer questions have; take channel_affine."
+                f'threshold: {type(model).__name__} has no "no answer" threshold (config.null_threshold), which '
+                "question-answering networks have; use channel_affine."
             )
 
     @torch.no_grad()
     def fit(self, model: nn.Module, ages_s: tuple[float, float], data: FitData, seed: int, start: State) -> State:
-        from hwaware.metrics import Answers  # which imports torchmetrics
+        from hwaware.metrics import Answers  # imports torchmetrics
 
         if data.answered is None:
             raise UserError("threshold: there are no validation questions to fit on (FitData.answered).")
@@ -56,11 +57,11 @@ class NullThreshold(OfflineCompensation):
             with chip.at(age_s, purpose="fitting"):
                 found.append(data.answered(model, self.questions))
         threshold = torch.tensor(Answers.pooled(found).kept_threshold())
-        return {"null_threshold": threshold.half().float()}  # as it is stored
+        return {"null_threshold": threshold.half().float()}  # rounded as it is stored
 
     @contextmanager
     def installed(self, model: nn.Module, state: State) -> Iterator[None]:
-        config: Any = model.config  # of transformers, with a field of ours
+        config: Any = model.config  # the config of transformers, with a field that we add
         own, config.null_threshold = config.null_threshold, state["null_threshold"].item()
         try:
             yield

@@ -1,7 +1,7 @@
-"""Sparse adaptation: a small share of the weights is kept once more in digital memory, and trained there.
+"""Random sparse adaptation (RSA): a small fraction of the weights is corrected by trained values in digital memory.
 
-G. Charan et al., JXCDC 2020 (10.1109/JXCDC.2020.2987605), who pick weights at random. Optimiser and the number of
-images are reconstructions. Picking those that the chip has most wrong is ours.
+G. Charan et al., JXCDC 2020 (10.1109/JXCDC.2020.2987605), who pick weights at random. The optimiser and the number of
+images are reconstructions. Picking the weights with the largest errors is our own variant.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ _MASKS = ("random", "importance", "error")
 
 @dataclass(frozen=True)
 class RandomSparseAdaptation(InFieldCompensation):
-    """``ŵ + M ⊙ S``: S, where the mask M is 1, is trained on the chip by the task loss on stored, labelled images.
+    """``ŵ + M ⊙ S``: where the mask M is 1, S is trained on the chip with the task loss on stored, labelled images.
 
     Attributes:
-        share: of each layer's weights that M picks.
-        mask: ``random``; by ``importance``, drawn in proportion to the squared weight; or by ``error``: the chip is
-            read once, the weights that it has most wrong are picked, and S starts as what they lack, so that they are
-            right before anything is trained. All devices and encodings of this package can be read so, row by row:
-            of cells in parallel, their mean or median, and of digits each, are what a weight is made of.
-        images: stored images and labels; any number that there are to validate on.
-        epochs: of training; 0, with ``error`` alone, leaves the weights right as they are, and needs no images.
-        lr: of Adam, relative to the layer's largest weight; falls along half a cosine.
-        batch_size: of the training.
+        share: fraction of each layer's weights that M picks.
+        mask: how M is chosen: at ``random``; by ``importance``, with probability proportional to the squared weight; or
+            by ``error``: the chip is read once, the weights with the largest errors are picked, and S starts as their
+            error, so that they are exact before training. Every device and encoding of this package can be read row
+            by row in this way.
+        images: number of stored, labelled images, at most as many as there are validation images.
+        epochs: epochs of training. 0 needs no images and is for ``error`` only: the corrected weights stay as read.
+        lr: learning rate of Adam, relative to the layer's largest weight; decays along half a cosine.
+        batch_size: batch size of the training.
     """
 
     name: ClassVar[str] = "rsa"
@@ -63,7 +63,7 @@ class RandomSparseAdaptation(InFieldCompensation):
 
     @torch.enable_grad()
     def fit(self, chip: Chip, age_s: float, data: FitData) -> State:
-        draw = torch.Generator().manual_seed(chip.seed)  # the mask is part of the chip
+        draw = torch.Generator().manual_seed(chip.seed)  # each chip has its own mask
         where, values, scales = {}, {}, {}
         for name, layer in analog_layers(chip.model).items():
             scales[name] = layer.latent().detach().abs().max().float().clamp(min=1e-30)
@@ -88,7 +88,7 @@ class RandomSparseAdaptation(InFieldCompensation):
         values: dict[str, Tensor],
         scales: Mapping[str, Tensor],
     ) -> None:
-        """Trains the values, by the task loss."""
+        """Trains the values with the task loss."""
         optimizer = torch.optim.Adam(values.values(), lr=self.lr)
         steps = self.epochs * -(-self.images // self.batch_size)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
@@ -135,7 +135,7 @@ class RandomSparseAdaptation(InFieldCompensation):
     def _picked(self, layer: AnalogLayer, draw: torch.Generator) -> Tensor:
         weight = layer.effective_weight().flatten().float().cpu()
         chance = weight.square() + 1e-12 if self.mask == "importance" else torch.ones_like(weight)
-        # The largest of log(chance) + Gumbel noise: a draw in proportion, without replacement, of any number.
+        # Top-k of log(probability) + Gumbel noise: a weighted draw without replacement.
         uniform = torch.rand(weight.shape, generator=draw).clamp(1e-30, 1 - 1e-7)
         keys = chance.log() - (-uniform.log()).log()
         return keys.topk(self._count(len(weight))).indices.sort().values.to(layer.weight.device)
@@ -143,7 +143,7 @@ class RandomSparseAdaptation(InFieldCompensation):
 
 @torch.no_grad()
 def _lacking(chip: Chip, name: str, age_s: float) -> Tensor:
-    """What a layer's weights, as the chip is read at an age (s), lack of those before they were rounded; flat, fp32."""
+    """The unrounded effective weights minus the weights read from the chip at an age (s); flat, fp32."""
     target = chip.targets[name]
     wanted = target.hardware.encoding.unrounded(target.latent)
     return (wanted - chip.weight_at(name, age_s, purpose="calibration").float()).flatten()

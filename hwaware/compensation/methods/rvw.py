@@ -1,4 +1,4 @@
-"""Read, verify, write: the baseline that does rewrite cells, those of the largest weights."""
+"""Read-verify-write: the baseline that rewrites cells, those of the largest weights."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from hwaware.hardware.draws import stream
 from hwaware.hardware.encoding.scale import normalised
 from hwaware.nn import AnalogLayer, analog_layers, installed_weights
 
-#: Age (s) of a cell when the read that verifies it is done.
+#: Age (s) of a cell at its verifying read.
 _VERIFIED_S = 1.0
 
 
 @dataclass(frozen=True)
 class ReadVerifyWrite(InFieldCompensation):
-    """The cells of each layer's largest weights are written anew until they read as they should.
+    """The cells of each layer's largest weights are rewritten until they read within a tolerance.
 
-    A cell that is rewritten has no drift behind it: its error is that of writing, within the tolerance where it was
-    reached, but for the noise of the reads that verify it, a second after each write. Once verified, it has no read
-    noise, like any cell just written. Where cells are read against a reference column, they are verified against that
-    as it is now, drift and all. Stuck cells stay. Ranking by ``|w|`` needs no reading; each of the chosen cells is read
-    before every write and after the last.
+    A rewritten cell has no drift. Its error is the programming error, within the tolerance if that was reached, up to
+    the noise of the verifying reads one second after each write. Once verified, it has no read noise, like any cell
+    just written. Cells that are read against a reference column are verified against that column as it is now, drift
+    included. Stuck cells stay stuck. Ranking by ``|w|`` needs no reads; each chosen cell is read before every write and
+    after the last.
 
     Attributes:
-        share: of each layer's weights.
-        tolerance: what is accepted, as a share of the conductance window.
-        max_writes: after which a cell is left as it is.
+        share: fraction of each layer's weights.
+        tolerance: largest accepted error, as a fraction of the conductance window.
+        max_writes: number of writes after which a cell is left as it is.
     """
 
     name: ClassVar[str] = "rvw"
@@ -61,21 +61,21 @@ class ReadVerifyWrite(InFieldCompensation):
             scale = target.scale.cpu().expand_as(target.latent).flatten()[where]
             state[f"{name}/where"] = where.to(target.latent.device)
             state[f"{name}/values"] = (values * scale).to(target.latent)
-            # A layer that is tied to another has the other's cells.
+            # A layer whose weight is tied to another shares its cells.
             own = target.owner == name
             state[f"{name}/counts"] = torch.tensor([writes, reads]) * own
         return state
 
     def _rewrite(self, chip: Chip, name: str, where: Tensor, age_s: float) -> tuple[Tensor, int, int]:
-        """Normalised weights after writing, and how many writes and reads that took."""
+        """Normalised weights after writing, and the number of writes and reads."""
         target = chip.targets[name]
         hardware, device, die = target.hardware, target.hardware.device, chip.die(name)
         u = normalised(target.latent.float(), target.scale).cpu().flatten()[where]
         encoding = hardware.encoding
-        now = replace(encoding, mean_target_ages_s=())  # what is written now is read now, before it drifts
+        now = replace(encoding, mean_target_ages_s=())  # rewritten cells are read before they drift
         wanted = [g for g in now.encode(device, now.window_position(u)) for _ in range(encoding.parallel)]
         found, stuck = chip.conductances_at(name, age_s, purpose="calibration"), chip.stuck_cells(name)
-        later = chip.conductances_at(name, age_s)  # what cells that are left alone are read as, when the network runs
+        later = chip.conductances_at(name, age_s)  # conductances of the other cells when the network runs
         reference = chip.reference_at(name, age_s, purpose="calibration")
         if reference is not None:
             moved = reference.flatten()[where] - encoding.reference_us(device)
@@ -85,7 +85,7 @@ class ReadVerifyWrite(InFieldCompensation):
         cells, writes, reads = [], 0, 0
         for goal, before, then, fixed in zip(wanted, found, later, stuck, strict=True):
             g, fixed = before.flatten()[where], fixed.flatten()[where]
-            read = g  # with the noise of that reading
+            read = g  # includes the noise of that read
             reads += len(g)
             written = torch.zeros_like(fixed)
             for _ in range(self.max_writes):
@@ -112,7 +112,7 @@ class ReadVerifyWrite(InFieldCompensation):
         return installed_weights(model, rewritten)
 
     def cost(self, size: NetworkSize, levels: int) -> Cost:
-        layers = [layer for layer in size.layers.values() if layer.cells]  # tied layers once
+        layers = [layer for layer in size.layers.values() if layer.cells]  # tied layers count once
         picked = [(max(1, round(self.share * layer.weights)), layer) for layer in layers]
         targets = sum(number * layer.cells_per_weight * HALF_BYTES for number, layer in picked)
         addresses = sum(address_bytes(number, layer.weights) for number, layer in picked)

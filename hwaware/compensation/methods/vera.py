@@ -1,6 +1,6 @@
-"""VeRA+: two small vectors per layer and drift level around frozen projections that all layers and levels share.
+"""VeRA+: two small vectors per layer and drift level, around frozen projections shared by all layers and levels.
 
-W. Dong et al., arXiv 2603.26016, on VeRA (Kopiczko et al., arXiv 2310.11454). The full text is not public: rank,
+W. Dong et al., arXiv 2603.26016, based on VeRA (Kopiczko et al., arXiv 2310.11454). The full text is not public: rank,
 kernels and training are reconstructions.
 """
 
@@ -32,24 +32,25 @@ _ALTERNATIONS = 20
 class VeraPlus(OfflineCompensation):
     """``y ← y + b ⊙ B(d ⊙ A x)`` beside each analog layer.
 
-    A and B are random, frozen, and shared: a layer takes the first channels of the largest. A convolution's A has the
-    layer's stride and sees the centre of its kernel only, or all of it with ``full_kernel``.
+    A and B are random, frozen and shared: each layer uses the first channels of the matrices of the largest layer. The
+    A of a convolution has the layer's stride and covers the centre of the kernel, or all of it with ``full_kernel``.
 
-    ``constant`` adds one row to A, ``1/√n`` for each of a weight's n inputs over the whole kernel (so that its norm is
-    1), and one column of ones to B. It costs no storage and few operations (a sum over channels, then over the kernel),
-    and holds what random rows cannot: a drift that moves every conductance alike shifts every weight of a one-cell
-    mapping by the same amount, which is exactly a multiple of ones ⊗ ones.
+    ``constant`` adds one constant row to A, ``1/√n`` for each of the n inputs of an output over the whole kernel (unit
+    norm), and one column of ones to B. It needs no storage and few operations (a sum over channels, then over the
+    kernel). It represents what random rows cannot: a drift that moves all conductances alike shifts every weight of a
+    one-cell mapping by the same amount, a multiple of ones ⊗ ones. The constant row is our own addition.
 
-    A level's training starts from the best of three by the task loss: nothing (b = 0, d = 0.1, as in VeRA), the level
-    before, and the vectors that undo the mean error of the weights by the devices' laws.
+    Training of a level starts from the best of three candidates by the task loss: no branch (b = 0, d = 0.1, as in
+    VeRA), the vectors of the previous level, and the vectors that cancel the mean error of the weights by the devices'
+    laws.
 
     Attributes:
-        rank: random rows of A.
-        constant: whether there is a constant row beside them.
-        full_kernel: whether the random rows see the whole kernel.
-        bits: stored bits of the vectors' values.
-        steps, lr: of the training.
-        projection_seed: of A and B.
+        rank: number of random rows of A.
+        constant: whether to add a constant row.
+        full_kernel: whether the random rows cover the whole kernel.
+        bits: bits of a stored value of the vectors.
+        steps, lr: optimiser steps and learning rate.
+        projection_seed: seed of A and B.
     """
 
     name: ClassVar[str] = "vera_plus"
@@ -68,7 +69,7 @@ class VeraPlus(OfflineCompensation):
 
     @property
     def rows(self) -> int:
-        """Rows of A, the constant one included."""
+        """Rows of A, the constant row included."""
         return self.rank + self.constant
 
     def fit(self, model: nn.Module, ages_s: tuple[float, float], data: FitData, seed: int, start: State) -> State:
@@ -82,9 +83,9 @@ class VeraPlus(OfflineCompensation):
 
     @torch.no_grad()
     def _against_mean_error(self, model: nn.Module, age_s: float) -> State:
-        """Vectors that undo the mean error of the weights as far as the branch can, by alternating least squares.
+        """Vectors that cancel the mean error of the weights as well as the branch can, by alternating least squares.
 
-        Training finds them hardly ever where drift has broken the network, nor in few steps where they are large.
+        Training rarely finds them if drift has broken the network, and needs many steps if they are large.
         """
         state: State = {}
         projections = self._projections(model)
@@ -102,14 +103,14 @@ class VeraPlus(OfflineCompensation):
                     break
                 basis = b[:, None] * up
                 d = torch.linalg.pinv(gram * (basis.T @ basis), hermitian=True) @ -(products * basis).sum(0)
-            # Large vectors would hardly move in training: its steps are as long for all.
+            # Large vectors would hardly change in training, since Adam's steps have the same size for all.
             size = b.square().mean().sqrt().clamp(min=1.0)
             state |= {f"{name}/b": (b / size).float(), f"{name}/d": (d * size).float()}
         return state
 
     @contextmanager
     def installed(self, model: nn.Module, state: State) -> Iterator[None]:
-        # Part of the layer's weight where it can be, which saves its passes over the activations: the same function.
+        # Merged into the layer's weight where possible: the same function with fewer passes over the activations.
         projections = self._projections(model)
         vectors = {name: quantised(value, self.bits) for name, value in state.items()}
 
@@ -134,7 +135,7 @@ class VeraPlus(OfflineCompensation):
         kernel, groups = down.shape[2:], layer.groups
         if self.full_kernel or not kernel or groups > 1:
             return layer.apply_weight(x, down.repeat(groups, *[1] * (down.ndim - 1)))
-        # First over channels, then over the kernel: several times as fast as a convolution with so few outputs.
+        # First over channels, then over the kernel: several times faster than a convolution with so few outputs.
         centre = _centre(kernel)
         rows = down[(..., *centre)]
         mixed = (rows @ x.flatten(2)).unflatten(2, x.shape[2:])
@@ -153,7 +154,7 @@ class VeraPlus(OfflineCompensation):
         return torch.cat(parts, dim=1)
 
     def _projections(self, model: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
-        """For each layer its A, in the shape of a weight with so many rows, and its B ``[C_out, rows]``."""
+        """For each layer its A, in the shape of a weight with ``rows`` outputs, and its B ``[C_out, rows]``."""
         shared = self.shared(model)
         found = {}
         for name, layer in analog_layers(model).items():
@@ -161,10 +162,10 @@ class VeraPlus(OfflineCompensation):
             down = layer.weight.new_zeros(self.rows, columns, *kernel)
             up = layer.weight.new_ones(rows, self.rows)
             if self.full_kernel and kernel:
-                axes: list[Any] = [0] * (shared["a"].ndim - 2 - len(kernel))  # fewer than the largest
+                axes: list[Any] = [0] * (shared["a"].ndim - 2 - len(kernel))  # fewer kernel axes than the largest layer
                 a = shared["a"][(..., *axes)]
                 down[: self.rank] = a[(slice(None), slice(columns), *map(slice, kernel))]
-            else:  # the centre alone, written as a kernel, so that padding and stride are the layer's own
+            else:  # only the centre, as a full kernel, so that padding and stride are those of the layer
                 down[(slice(self.rank), ..., *_centre(kernel))] = shared["a"].flatten(2)[:, :columns, 0]
             if self.constant:
                 down[-1] = 1 / math.sqrt(down[-1].numel())
@@ -199,19 +200,19 @@ class VeraPlus(OfflineCompensation):
     def _macs(self, layer: LayerSize) -> int:
         taps = layer.in_channels * (layer.kernel if self.full_kernel else 1)
         down = layer.positions * layer.groups * self.rank * taps
-        if self.constant:  # over channels at every input position, then over the kernel: additions, counted as if more
+        if self.constant:  # sums over channels, then over the kernel; counted as MACs
             down += layer.inputs + layer.positions * layer.groups * layer.kernel
         scaled = layer.positions * layer.groups * self.rows
         return down + scaled + layer.outputs * (self.rows + 1)
 
 
 def _centre(kernel: Sequence[int]) -> list[Any]:
-    """The index of a kernel's middle."""
+    """The index of the centre of a kernel."""
     return [size // 2 for size in kernel]
 
 
 def _taps(padded: Tensor, layer: AnalogConv2d, axis: int) -> Iterator[Tensor]:
-    """What each position of a convolution's kernel meets along an axis (2 or 3) of its padded input."""
+    """The inputs of each tap of a convolution's kernel, along an axis (2 or 3) of its padded input."""
     kernel, stride, dilation = (of[axis - 2] for of in (layer.kernel_size, layer.stride, layer.dilation))
     reach = padded.shape[axis] - dilation * (kernel - 1)
     for tap in range(kernel):
@@ -220,7 +221,7 @@ def _taps(padded: Tensor, layer: AnalogConv2d, axis: int) -> Iterator[Tensor]:
 
 
 class _Learn(torch.autograd.Function):
-    """Passes a layer's output on, and in backward gives b and d their gradients.
+    """Passes a layer's output through; the backward pass computes the gradients of b and d.
 
     With ``G = Σ g ⊗ Ax`` over samples and positions, g the output's gradient: ``∂b = Σ_r B·d·G``, ``∂d = Σ_o b·B·G``,
     thin products, where differentiating the layer's weight would cost as much as its forward pass.
@@ -230,7 +231,7 @@ class _Learn(torch.autograd.Function):
     def forward(ctx: Any, y: Tensor, hidden: Tensor, b: Tensor, d: Tensor, up: Tensor, layer: AnalogLayer) -> Tensor:
         ctx.save_for_backward(hidden, b, d, up)
         ctx.groups, ctx.channel_dim = layer.groups, layer.channel_dim
-        ctx.mark_dirty(y)  # a view could not be changed in place by the activation that follows
+        ctx.mark_dirty(y)  # an in-place activation may follow, which a view would not allow
         return y
 
     @staticmethod

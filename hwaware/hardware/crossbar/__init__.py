@@ -1,4 +1,4 @@
-"""Arrays of cells, their wires, and the converters about them."""
+"""Arrays of cells, their wires and their converters."""
 
 from hwaware.hardware.crossbar.converters import Converters, Ranges
 from hwaware.hardware.crossbar.crossbar import Crossbar

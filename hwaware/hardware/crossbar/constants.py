@@ -1,12 +1,13 @@
-"""Energy and time of what arrays do, as a table of constants: a rough estimate of an inference's.
+"""A rough estimate of the energy and time of one inference, from a table of constants.
 
-Of the arrays alone: an inference's energy is that of its conversions, cell reads and additions. Buffers, wires between
-arrays, digital layers and leakage are not in it. Layers follow one another, and so do the reads of a layer, in all of
-its arrays at once: a read takes as long as the array's, or as its ADCs take for their columns, whichever is longer.
+The estimate covers the arrays only. The energy is that of conversions, cell reads and additions; buffers, wires between
+arrays, digital layers and leakage are not included. Layers run one after the other, and so do the reads of one layer.
+One read uses all arrays of the layer at once. It takes the array's read time or the time that an ADC needs for its
+columns, whichever is longer.
 
-A conversion takes an ADC twice the energy with each bit (R. H. Walden, IEEE Journal on Selected Areas in
-Communications 17, 539-550, 1999: a converter's figure of merit), and a DAC energy in proportion to its bits, as where
-each is a pulse; a slice of an input's bits is as many, its sign a polarity.
+The energy of an ADC conversion doubles with each bit (R. H. Walden, IEEE Journal on Selected Areas in Communications
+17, 539-550, 1999: figure of merit of converters). The energy of a DAC conversion is proportional to its bits, as if
+each bit were a pulse. A slice of the input has the bits of the slice; the sign is a polarity and costs nothing.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ _PRESETS = resources.files("hwaware.hardware.crossbar") / "presets"
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of one layer in one inference; see the module.
+    """Energy and time of one layer in one inference; see the module.
 
     Attributes:
-        dac_pj, adc_pj, cells_pj, additions_pj: energy (pJ) of conversions, reads of cells, and additions.
+        dac_pj, adc_pj, cells_pj, additions_pj: energy (pJ) of the conversions, cell reads and additions.
         latency_us: time (µs).
     """
 
@@ -43,25 +44,28 @@ class Estimate:
 
     @property
     def energy_pj(self) -> float:
-        """All of it (pJ)."""
+        """Total energy (pJ)."""
         return self.dac_pj + self.adc_pj + self.cells_pj + self.additions_pj
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArrayConstants:
-    """What arrays and converters of one technology take; see the module.
+    """Energy and time constants of the arrays and converters of one technology; see the module.
 
     Attributes:
-        source: that the constants are from, in words.
-        adc_energy_pj: of one conversion (pJ) of ``adc_bits`` bits.
-        adc_bits: that it is stated for.
-        adc_time_ns: of one conversion (ns), whatever its bits.
-        columns_per_adc: currents of an array that one ADC converts, one after the other.
-        dac_energy_pj: of one conversion (pJ) of ``dac_bits`` bits, driving the row included.
-        dac_bits: that it is stated for.
-        array_read_time_ns: of an array (ns).
-        cell_read_energy_fj: of a cell (fJ) in one read.
-        addition_energy_pj: of one addition (pJ) of what was converted, its shift included.
+        source: where the constants come from, in words.
+        adc_energy_pj: energy (pJ) of one ADC conversion of ``adc_bits`` bits.
+        adc_bits: the resolution that ``adc_energy_pj`` is stated for.
+        adc_time_ns: time (ns) of one ADC conversion, whatever its bits.
+        columns_per_adc: column currents that share one ADC, converted one after the other.
+        dac_energy_pj: energy (pJ) of one DAC conversion of ``dac_bits`` bits, driving the row included.
+        dac_bits: the resolution that ``dac_energy_pj`` is stated for.
+        array_read_time_ns: time (ns) of one array read.
+        cell_read_energy_fj: energy (fJ) of one cell in one read.
+        addition_energy_pj: energy (pJ) of one digital addition, its shift included.
+
+    Raises:
+        UserError: a value is out of range.
     """
 
     adc_energy_pj: float
@@ -85,14 +89,14 @@ class ArrayConstants:
                 raise UserError(f"{field.name}={value} must be a finite number of 0 or more.")
 
     def estimate(self, costs: ArrayCosts, converters: Converters | None) -> Estimate:
-        """What a layer takes.
+        """Estimates the energy and time of one layer.
 
         Args:
-            costs: of the layer on these converters.
-            converters: at its arrays.
+            costs: operation counts of the layer with these converters.
+            converters: the converters of its arrays.
 
         Raises:
-            UserError: a converter has no bits.
+            UserError: a converter has no resolution (bits).
         """
         dac_bits, adc_bits = _bits_of(converters)
         adc_ns = min(self.columns_per_adc, costs.adcs_per_array) * self.adc_time_ns
@@ -106,17 +110,17 @@ class ArrayConstants:
 
 
 def check_bits(converters: Converters | None) -> None:
-    """Raises UserError where one of the converters has no bits, so that its energy can't be estimated."""
+    """Raises UserError if a converter has no resolution (bits), so that its energy can't be estimated."""
     _bits_of(converters)
 
 
 def _bits_of(converters: Converters | None) -> tuple[int, int]:
-    """Of one conversion of DACs and ADCs."""
+    """Bits of one DAC conversion and of one ADC conversion."""
     dac_bits, adc_bits = (None, None) if converters is None else (converters.dac_bits, converters.adc_bits)
     for name, bits in {"dac_bits": dac_bits, "adc_bits": adc_bits}.items():
         if bits is None:
             raise UserError(
-                f"constants: converters have no {name}, and an exact one takes no energy that is known: give "
+                f"constants: the converters have no {name}, and the energy of an exact converter is unknown: give "
                 f"--model.hardware.crossbar.converters.{name} 8, or leave constants out."
             )
     assert converters is not None and dac_bits is not None and adc_bits is not None  # for the type checker
@@ -124,18 +128,18 @@ def _bits_of(converters: Converters | None) -> tuple[int, int]:
 
 
 def constants_names() -> list[str]:
-    """Names of the tables that come with the package."""
+    """Names of the tables of constants that come with the package."""
     return sorted(one.name.removesuffix(".yaml") for one in _PRESETS.iterdir() if one.name.endswith(".yaml"))
 
 
 def load_constants(name: str) -> ArrayConstants:
-    """A table of constants, by its name or by the path of a YAML file of the same form.
+    """Loads a table of constants, by its name or from a YAML file of the same form.
 
     Args:
         name: one of :func:`constants_names`, or a path that ends in ``.yaml``.
 
     Raises:
-        UserError: there is none, a key is unknown or missing, or a value can't be.
+        UserError: there is no such table, a key is unknown or missing, or a value is invalid.
     """
     if name in constants_names():
         text = (_PRESETS / f"{name}.yaml").read_text(encoding="utf-8")
@@ -149,11 +153,11 @@ def load_constants(name: str) -> ArrayConstants:
     what = f"file of constants '{name}'"
     values = parse_yaml(text, what)
     if not isinstance(values, dict):
-        raise UserError(f"{what} is no table of constants and values.")
+        raise UserError(f"{what} is not a table of constants and values.")
     known, kinds = [field.name for field in fields(ArrayConstants)], get_type_hints(ArrayConstants)
     for key in values:
         if key not in known:
-            raise UserError(f"{what} has an unknown '{key}'. {nearest(str(key), known)}")
+            raise UserError(f"{what} has an unknown key '{key}'. {nearest(str(key), known)}")
     if lacking := [key for key in known if key not in values and key != "source"]:
         raise UserError(f"{what} lacks {', '.join(lacking)}.")
     try:

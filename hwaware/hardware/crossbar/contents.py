@@ -1,6 +1,6 @@
-"""What each row and each column of a layer's arrays holds: the reverse of where its weights lie.
+"""What each row and each column of a layer's arrays holds: the inverse of :mod:`.places`.
 
-Rows that lie side by side are the same; so the tables grow as an array's edges, not as its cells.
+The tables have one entry for each row and column, so they grow with an array's edges, not with its cells.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from hwaware.hardware.crossbar.tiling import Tiling
 
 
 class Contents(NamedTuple):
-    """Of a layer's arrays, as whole numbers (int32); -1 where there is nothing.
+    """Contents of a layer's arrays, int32; -1 marks an unused row or column.
 
-    A cell is where a row and a column of the same group cross, and where any row crosses a reference column.
+    A cell in use lies where a row and a column of the same group cross, and where any row crosses a reference column.
 
     Attributes:
-        rows: ``[arrays, rows, 2]``: the layer's input channel that drives it, and the tap of the kernel.
-        columns: ``[arrays, columns, 3]``: the layer's output, which of a weight's cells, and which of those in
-            parallel. A reference column has no output (-1), and the number after a weight's last cell.
+        rows: ``[arrays, rows, 2]``: the input channel that drives the row, and the tap of the kernel.
+        columns: ``[arrays, columns, 3]``: the layer's output, the index of the cell in its weight, and the index among
+            parallel cells. A reference column has output -1 and, as cell index, the number of cells per weight.
     """
 
     rows: Tensor
@@ -29,22 +29,22 @@ class Contents(NamedTuple):
 
 
 def counts(tiling: Tiling) -> tuple[int, int, int, int]:
-    """Arrays of a layer: by blocks of groups, parts of the rows, outputs side by side, and where one's columns run on.
+    """Number of arrays along each axis: blocks of groups, row parts, outputs side by side, continued columns.
 
-    They are numbered in this order, the last one first.
+    Arrays are numbered with the last axis running fastest.
     """
     wide = -(-(tiling.weight_columns + tiling.reference_columns) // tiling.columns)
     return -(-tiling.groups // tiling.groups_per_array), len(tiling.parts), tiling.sides, wide
 
 
 def contents(tiling: Tiling, parallel: int) -> Contents:
-    """What the rows and columns in use hold; of arrays that use fewer than others, nothing beyond.
+    """Contents of all rows and columns in use; arrays that use fewer are padded with -1.
 
-    Where an array has fewer columns than one output needs, they run on in the next one.
+    Where an array has fewer columns than one output needs, the columns continue in the next array.
 
     Args:
-        tiling: of the layer.
-        parallel: cells that stand for each cell of a weight.
+        tiling: the layer's tiling.
+        parallel: parallel cells for each cell of a weight.
     """
     number = counts(tiling)
     slots = min(tiling.groups_per_array, tiling.groups)

@@ -1,17 +1,17 @@
-"""What a layer's arrays are, and how often they and their converters are used in one inference.
+"""Counts of a layer's arrays and converters, and of their operations in one inference.
 
-A layer is *read* once for each position of its output, and each slice of its inputs' bits (``dac_slice_bits``): all of
-its arrays at once. At each read
+A layer is *read* once for each position of its output and each slice of its inputs' bits (``dac_slice_bits``). One read
+uses all arrays of the layer at once. At each read
 
-* each row in use is driven by a DAC, those of padding included, and those of a transposed convolution that meet no
-  input. A layer's rows are driven in all of its arrays side by side;
-* each current that an array gives is converted by an ADC. All columns of an output in an array give one current, also
-  those of a pair, of cells in parallel, and what reference columns take off; but digits of ``bit_sliced`` one each.
-  Of a median of cells in parallel it is counted as if the middle ones were known.
+* each row in use is driven by one DAC, also for padding and for the zeros of a transposed convolution. A row that
+  several arrays share side by side is driven in each of them;
+* each output current of an array is converted by one ADC. All columns of an output in an array give one current: those
+  of a pair, of parallel cells and of the subtracted reference. Digits of ``bit_sliced`` give one current each. For a
+  median of parallel cells, only the middle ones are counted.
 
-What is converted of an output, of its parts in several arrays, digits and slices of inputs, is shifted and added: n
-conversions take n - 1 additions. A layer that is called several times has the reads of all its calls. All is counted
-whether or not converters have bits.
+The converted values of an output (parts in several arrays, digits, input slices) are shifted and added: n conversions
+take n - 1 additions. A layer that is called several times has the reads of all its calls. Conversions are counted
+whether or not the converters have a resolution.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from hwaware.hardware.hardware import Hardware
 
 @dataclass(frozen=True)
 class ArrayCosts:
-    """Of one layer.
+    """Array and operation counts of one layer.
 
     Attributes:
-        arrays: that hold it.
-        rows, columns: of each, in cells.
-        cells: in use, parallel ones and reference columns included.
-        parts: arrays that the inputs of one output lie in: partial sums.
-        dacs: converters at rows in use.
-        adcs: conversions of one read; as many converters where each current has one.
-        adcs_per_array: of these in its fullest array.
-        outputs: of one read.
-        positions: of the output in one inference.
-        input_slices: reads of each position.
+        arrays: arrays that hold the layer.
+        rows, columns: size of each array, in cells.
+        cells: cells in use, parallel cells and reference columns included.
+        parts: arrays that the inputs of one output are split over, each giving a partial sum.
+        dacs: DACs at rows in use.
+        adcs: ADC conversions in one read; also the number of ADCs if each current has its own.
+        adcs_per_array: the same for the fullest array.
+        outputs: outputs of one read.
+        positions: output positions in one inference.
+        input_slices: reads for each position.
     """
 
     arrays: int
@@ -54,12 +54,12 @@ class ArrayCosts:
 
     @property
     def utilisation_percent(self) -> float:
-        """Cells in use, of those of its arrays."""
+        """Cells in use over all cells of the layer's arrays (%)."""
         return 100 * self.cells / (self.arrays * self.rows * self.columns)
 
     @property
     def reads(self) -> int:
-        """In one inference."""
+        """Reads in one inference."""
         return self.positions * self.input_slices
 
     @property
@@ -72,7 +72,7 @@ class ArrayCosts:
 
     @property
     def additions(self) -> int:
-        """Of what was converted."""
+        """Additions of converted values in one inference."""
         return self.adc_conversions - self.positions * self.outputs
 
     @property
@@ -81,13 +81,13 @@ class ArrayCosts:
 
 
 def array_costs(hardware: Hardware, weight: tuple[int, ...], groups: int, positions: int) -> ArrayCosts:
-    """What one layer costs.
+    """Counts the arrays and operations of one layer.
 
     Args:
-        hardware: that holds it.
-        weight: the shape of its weight.
-        groups: of a convolution; 1 otherwise.
-        positions: of its output in one inference.
+        hardware: the layer's hardware.
+        weight: shape of its weight, ``(C_out, C_in/groups, *kernel)``.
+        groups: groups of a convolution; 1 otherwise.
+        positions: output positions in one inference.
     """
     tiling, converters = hardware.tiling(weight, groups), hardware.crossbar.converters
     currents = _currents(tiling, hardware.encoding)
@@ -109,7 +109,7 @@ def array_costs(hardware: Hardware, weight: tuple[int, ...], groups: int, positi
 
 
 def _currents(tiling: Tiling, encoding: Encoding) -> list[int]:
-    """Currents of one output's columns, in each of the arrays that these need."""
+    """Output currents of one output's columns, in each of the arrays that they occupy."""
     columns_per_current = encoding.parallel if isinstance(encoding.format, Codes) else tiling.weight_columns
     found: list[set[int]] = [set() for _ in range(tiling.wide)]
     for column in range(tiling.weight_columns):

@@ -1,4 +1,4 @@
-"""Which cell of which array holds what, and the arrays of a layer as matrices of conductances."""
+"""Where each weight lies in a layer's arrays, and the arrays as matrices of conductances."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from hwaware.hardware.crossbar.tiling import Tiling
 
 
 class Places(NamedTuple):
-    """Where a layer's weights lie; whole numbers that broadcast to ``[groups, outputs, rows]``.
+    """Places of a layer's weights, as integers that broadcast to ``[groups, outputs, rows]``.
 
-    Reference columns are an array's first columns. Then come its outputs', each of which has one for each of its
-    weights' cells.
+    The first columns of an array are its reference columns. The columns of its outputs follow: for each output one
+    column per cell of a weight.
 
     Attributes:
-        array: which of the layer's arrays.
-        row: of the array.
-        column: the first of the output's columns.
+        array: index of the array.
+        row: row in the array.
+        column: first of the output's columns in the array.
     """
 
     array: Tensor
@@ -29,9 +29,9 @@ class Places(NamedTuple):
 
 
 def places(tiling: Tiling) -> Places:
-    """Where the weights of a layer lie that fits into arrays (``tiling.fits``).
+    """Places of the weights of a layer whose outputs fit into arrays (``tiling.fits``).
 
-    The arrays of a group are counted by parts of its rows, and within one by outputs side by side.
+    The arrays of a group are numbered by row part, then by outputs side by side.
     """
     n_rows = torch.tensor([part.n_rows for part in tiling.parts])
     part = torch.arange(len(n_rows)).repeat_interleave(n_rows)
@@ -49,13 +49,17 @@ def places(tiling: Tiling) -> Places:
 def changed(
     tiling: Tiling, cells: Sequence[Tensor], reference: Sequence[Tensor], change: Callable[[Tensor], Tensor]
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """What a change of whole arrays makes of a layer's conductances.
+    """Applies a function of whole arrays to a layer's conductances.
 
     Args:
-        tiling: of the layer.
-        cells: conductances (µS) of the weight's shape, one for each cell of a weight.
-        reference: those of reference cells ``[groups, sides, rows]``, one for each reference column of an array.
-        change: of conductances ``[arrays, rows, columns]`` to as many; 0 where no cell is.
+        tiling: the layer's tiling.
+        cells: conductances (µS), one tensor of the weight's shape for each cell of a weight.
+        reference: conductances (µS) of reference cells, ``[groups, sides, rows]`` for each reference column of an
+            array.
+        change: function from conductances ``[arrays, rows, columns]`` to the same shape; unused cells have 0 µS.
+
+    Returns:
+        The changed ``cells`` and ``reference``.
     """
     found = places(tiling)
     rows, columns = (int(one.max()) + 1 for one in (found.row, found.column + tiling.weight_columns - 1))
@@ -63,7 +67,7 @@ def changed(
     form = (tiling.groups, tiling.outputs, -1)
     for index, g in enumerate(cells):
         arrays[found.array, found.row, found.column + index] = g.reshape(form)
-    firsts = slice(None, None, tiling.outputs_per_array)  # an output of each array side by side
+    firsts = slice(None, None, tiling.outputs_per_array)  # the first output of each array side by side
     at = found.array[:, firsts], found.row
     for index, g in enumerate(reference):
         arrays[(*at, index)] = g

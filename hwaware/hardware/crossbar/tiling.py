@@ -1,10 +1,10 @@
-"""How a layer's weights are cut into arrays of a size.
+"""How a layer's weights are split over arrays of a given size.
 
-A layer's matrix has a row for each input that an output depends on (input channels, then the kernel's taps, as in the
-layer's weight) and a column for each output. Its rows are cut at whole channels, into parts as even as they can be;
-where an array has fewer rows than the kernel has taps, each channel's taps are cut. All parts of an output are read on
-their own, and added in digital memory. Groups of a convolution that are small lie in one array along its diagonal:
-nothing is where the rows of one cross the columns of another.
+A layer's matrix has one row for each input that an output depends on (input channels, then the kernel's taps, as in the
+layer's weight) and one column for each output. The rows are split at whole channels, into parts as even as possible. If
+an array has fewer rows than the kernel has taps, the taps of each channel are split. The parts of an output are read
+separately and added digitally. Small groups of a convolution share an array along its diagonal; the cells where the
+rows of one group cross the columns of another are unused.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from functools import cached_property
 
 @dataclass(frozen=True)
 class RowPart:
-    """The inputs of an output that lie in one array.
+    """The inputs of an output that one array holds.
 
     Attributes:
-        channels: input channels of a group, the first and one past the last.
-        taps: of each of their kernels, likewise.
+        channels: input channels of a group, ``[first, last + 1)``.
+        taps: taps of their kernels, ``[first, last + 1)``.
     """
 
     channels: tuple[int, int]
@@ -37,13 +37,13 @@ class Tiling:
     """The arrays of one layer.
 
     Attributes:
-        rows, columns: cells of an array.
-        groups: of the layer.
-        outputs: of a group.
+        rows, columns: size of an array, in cells.
+        groups: groups of the layer.
+        outputs: outputs of a group.
         channels: input channels of a group.
-        taps: of a kernel; 1 for linear layers.
-        weight_columns: columns that hold one output's weights.
-        reference_columns: columns of each array that all others are read against.
+        taps: taps of a kernel; 1 for linear layers.
+        weight_columns: columns that hold the weights of one output.
+        reference_columns: reference columns of each array, which all others are read against.
     """
 
     rows: int
@@ -57,7 +57,7 @@ class Tiling:
 
     @cached_property
     def parts(self) -> tuple[RowPart, ...]:
-        """Of a group's rows, in order."""
+        """The parts that a group's rows are split into, in order."""
         if self.rows >= self.taps:
             return tuple(RowPart(part, (0, self.taps)) for part in _even(self.channels, self.rows // self.taps))
         cuts = _even(self.taps, self.rows)
@@ -65,19 +65,19 @@ class Tiling:
 
     @property
     def n_parts(self) -> int:
-        """How many these are, which are not made for it."""
+        """Number of :attr:`parts`, without building them."""
         if self.rows >= self.taps:
             return -(-self.channels // (self.rows // self.taps))
         return self.channels * -(-self.taps // self.rows)
 
     @property
     def n_rows(self) -> int:
-        """Of a group, those of all parts together."""
+        """Rows of a group, over all parts."""
         return self.channels * self.taps
 
     @property
     def outputs_per_array(self) -> int:
-        """Outputs side by side in an array; at least 1, whose columns then need several arrays."""
+        """Outputs side by side in an array; at least 1, even if the columns of that one need several arrays."""
         return max(1, (self.columns - self.reference_columns) // self.weight_columns)
 
     @property
@@ -94,12 +94,12 @@ class Tiling:
 
     @property
     def fits(self) -> bool:
-        """Whether one output's columns fit into an array."""
+        """Whether the columns of one output fit into an array."""
         return self.weight_columns + self.reference_columns <= self.columns
 
     @property
     def wide(self) -> int:
-        """Arrays that one output's columns need; 1 where they fit."""
+        """Arrays that the columns of one output need; 1 if they fit."""
         return -(-(self.weight_columns + self.reference_columns) // self.columns)
 
     @property
@@ -114,19 +114,19 @@ class Tiling:
 
     @property
     def utilisation(self) -> float:
-        """Share of the arrays' cells that is in use."""
+        """Fraction of the arrays' cells that are in use."""
         return self.n_cells / (self.n_arrays * self.rows * self.columns)
 
 
 def tiling(
     rows: int, columns: int, weight: Sequence[int], groups: int, weight_columns: int, reference_columns: int
 ) -> Tiling:
-    """Cuts a layer's weight ``[C_out, C_in/groups, *kernel]``.
+    """Splits a layer's weight ``[C_out, C_in/groups, *kernel]`` over arrays.
 
     Args:
-        rows, columns: cells of an array.
-        weight: the weight's shape.
-        groups: of a convolution; 1 otherwise.
+        rows, columns: size of an array, in cells.
+        weight: shape of the weight.
+        groups: groups of a convolution; 1 otherwise.
         weight_columns, reference_columns: see :class:`Tiling`.
     """
     outputs, channels, *kernel = weight
@@ -135,7 +135,7 @@ def tiling(
 
 
 def _even(length: int, most: int) -> list[tuple[int, int]]:
-    """Cuts a length into as few pieces of at most so many as there can be, as even as they can be."""
+    """Splits a length into the fewest pieces of at most ``most``, as even as possible."""
     pieces = -(-length // most)
     size = -(-length // max(pieces, 1))
     return [(start, min(start + size, length)) for start in range(0, length, size)]

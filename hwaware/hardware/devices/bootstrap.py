@@ -1,4 +1,4 @@
-"""How far readings leave a device's constants open: those of fits to cells drawn with replacement."""
+"""Uncertainty of a device's constants: the constants of fits to cells drawn with replacement (bootstrap)."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from hwaware.hardware.draws import hashed
 if TYPE_CHECKING:
     from hwaware.hardware.devices.device import Device
 
-#: A field, and places in nested lists: ``std_us[0][3]``.
+#: An index into a field that is a nested list: ``std_us[0][3]``.
 _PLACE = re.compile(r"\[(\d+)\]")
 
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Constants of one law, as each of several fits to drawn cells found them.
+    """Constants of one law from several fits, each to another draw of the cells.
 
     Attributes:
-        names: fields of the law, with places in lists: ``std_us[0][3]``.
-        values: of each fit, a value for each name.
+        names: fields of the law, with indices for lists: ``std_us[0][3]``.
+        values: for each fit, one value per name.
 
     Raises:
-        UserError: there is no name or only one fit, or a value is missing or not finite.
+        UserError: there are no names or fewer than two fits, or a value is missing or not finite.
     """
 
     names: tuple[str, ...]
@@ -34,7 +34,7 @@ class Bootstrap:
 
     def __post_init__(self) -> None:
         if not self.names or len(set(self.names)) < len(self.names):
-            raise UserError(f"bootstrap.names={list(self.names)} must be constants, each once.")
+            raise UserError(f"bootstrap.names={list(self.names)} must name at least one constant, each once.")
         if len(self.values) < 2:
             raise UserError(f"bootstrap.values has {len(self.values)} fits: at least 2 are needed.")
         for number, one in enumerate(self.values):
@@ -46,7 +46,7 @@ class Bootstrap:
 
     @classmethod
     def of(cls, devices: list[Device]) -> Bootstrap | None:
-        """What differs between devices of one law; None where nothing does."""
+        """Collects the constants that differ between devices of one law; None if none differ."""
         every = [dict(_numbers(device)) for device in devices]
         names = tuple(name for name in every[0] if len({one[name] for one in every}) > 1)
         if not names:
@@ -54,7 +54,7 @@ class Bootstrap:
         return cls(names, tuple(tuple(float(f"{one[name]:.6g}") for name in names) for one in every))
 
     def without(self, given: set[str]) -> Bootstrap | None:
-        """Without the constants of these fields, which are not open; None where nothing is left."""
+        """Drops the constants of these fields, which are known exactly; None if nothing is left."""
         kept = [place for place, name in enumerate(self.names) if _PLACE.sub("", name) not in given]
         if not kept:
             return None
@@ -62,7 +62,7 @@ class Bootstrap:
         return Bootstrap(names, tuple(values))  # type: ignore[arg-type] # the first is of names
 
     def check(self, device: Device) -> None:
-        """Raises UserError where a name is no number of a device, or a fit's constants are none that it can have."""
+        """Raises UserError if a name is not a numeric constant of the device, or a fit's constants are invalid."""
         known = dict(_numbers(device))
         for name in self.names:
             if name not in known:
@@ -74,7 +74,7 @@ class Bootstrap:
                 raise UserError(f"bootstrap.values[{number}]: {error}") from None
 
     def device(self, device: Device, number: int) -> Device:
-        """A device with the constants of one of the fits."""
+        """The device with the constants of fit ``number``."""
         changed: dict[str, Any] = {}
         for name, value in zip(self.names, self.values[number], strict=True):
             field, places = _PLACE.sub("", name), [int(place) for place in _PLACE.findall(name)]
@@ -83,9 +83,9 @@ class Bootstrap:
 
 
 def device_of_chip(device: Device, seed: int) -> Device:
-    """A device with the constants that one chip draws: those of one of the fits, the same for all its cells.
+    """The device with the constants that one chip draws: those of one fit, the same for all its cells.
 
-    What a chip draws follows from its seed and the device's name alone.
+    The draw depends only on the chip's seed and the device's name.
     """
     if device.bootstrap is None:
         return device
@@ -93,7 +93,7 @@ def device_of_chip(device: Device, seed: int) -> Device:
 
 
 def _numbers(device: Device) -> list[tuple[str, float]]:
-    """All numbers of a device by their names."""
+    """All numeric constants of a device, by name."""
     found: list[tuple[str, float]] = []
 
     def add(name: str, value: Any) -> None:
@@ -110,7 +110,7 @@ def _numbers(device: Device) -> list[tuple[str, float]]:
 
 
 def _put(value: Any, places: list[int], new: float) -> Any:
-    """A value, or a tuple with it at a place."""
+    """Replaces a value, or one element of nested tuples."""
     if not places:
         return new
     first, *rest = places

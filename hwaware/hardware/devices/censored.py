@@ -11,10 +11,10 @@ SMALLEST_VARIANCE = 1e-24  # µS²; keeps the square root's gradient finite
 
 
 def std_of(variance: Tensor) -> Tensor:
-    """The square root; 0 where there is no variance, or rounding makes it negative.
+    """The square root of a variance; 0 where the variance is 0 or, by rounding, negative.
 
-    The gradient is 0 there, too: torch's own is infinite, and becomes NaN by what it is multiplied with (``clamp_min``
-    lets it pass before torch 2.14).
+    The gradient is also 0 there. Torch's own gradient is infinite and turns into NaN in products (``clamp_min`` lets it
+    pass before torch 2.14).
     """
     some = variance > 0
     return torch.where(some, variance, 1.0).sqrt() * some
@@ -34,8 +34,8 @@ def censored_moments(mean: Tensor, std: Tensor, low: float, high: float | None) 
     Returns:
         The two moments in the broadcast shape, differentiable in ``mean`` and ``std``.
     """
-    std = std.clamp_min(1e-12)  # a cell without spread is the limit, not a division by zero
-    # Everything relative to the mean: squares of conductances would cost half the digits.
+    std = std.clamp_min(1e-12)  # a cell without spread is a limit; avoids division by zero
+    # Computed relative to the mean: squares of conductances would lose half the digits.
     a = low - mean
     cdf_a, pdf_a = torch.special.ndtr(a / std), _normal_pdf(a / std)
     first = a * cdf_a + std * pdf_a
@@ -48,18 +48,18 @@ def censored_moments(mean: Tensor, std: Tensor, low: float, high: float | None) 
         second = second + b * b * above - std * b * pdf_b
         inside = inside - above
     second = second + std * std * inside
-    # The floor keeps the square root's gradient finite for a cell that sits wholly on the clamp.
+    # The floor keeps the gradient of the square root finite for a cell whose whole distribution is clamped.
     return mean + first, (second - first * first).clamp_min(SMALLEST_VARIANCE).sqrt()
 
 
 def censored_exponential(
     mean: Tensor, std: Tensor, low: float | Tensor, high: float | Tensor | None, rate: float
 ) -> Tensor:
-    """``E exp(rate·clamp(X, low, high))`` for ``X ~ N(mean, std²)``: what a sinh makes of a clamped cell.
+    """``E exp(rate·clamp(X, low, high))`` for ``X ~ N(mean, std²)``: the expected sinh of a clamped cell needs it.
 
     Args:
         mean, std, low, high: see :func:`censored_moments`.
-        rate: in one over their unit; of either sign.
+        rate: in the inverse of their unit; positive or negative.
     """
     std = std.clamp_min(1e-12)
     a = (low - mean) / std

@@ -22,34 +22,38 @@ from hwaware.system.names import check_name
 
 CLAMPS = ("window", "zero")
 
-#: Of the quadrature over each Gaussian that a cell draws.
+#: Nodes of the quadrature over each Gaussian that a cell draws.
 _NODES = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class Device(ABC):
-    """One memory technology: what its cells conduct when written, later, and when read.
+    """One memory technology: the conductance of its cells after writing, after ageing, and when read.
 
-    A subclass is one family of laws (how a cell errs when written, drifts and is read) with its constants as fields; a
-    preset is a YAML file that names the family and gives the constants. How weights are held by cells is not the
-    device's: see :class:`hwaware.hardware.Encoding`.
+    A subclass is one family of laws (programming error, drift and read noise) with its constants as fields. A preset is
+    a YAML file that names the family and gives the constants. How cells hold weights is not part of the device: see
+    :class:`hwaware.hardware.Encoding`.
 
     Attributes:
         name: the preset's name in results.
         source: where the constants come from.
         g_min_us, g_max_us: the conductance window in µS.
-        clamp: what a cell can hold: the programming ``window``, or anything above ``zero``.
+        clamp: the range that a cell can hold: the programming ``window``, or anything above ``zero``.
         stuck_on, stuck_off: probability that a cell is stuck at g_max / at g_min.
-        temperature_c, activation_energy_ev: at which temperature (°C) chips age, and how much faster drift is there
-            (:mod:`hwaware.hardware.temperature`); None: at the one that the law is stated for. Ages are real
-            ones everywhere; reading is as noisy as at that age, not at the equivalent one.
-        measured_s, measured_us: first and last age above 0 (s), and lowest and highest target (µS), at which cells were
-            read for the constants; None: not stated. What lies outside is marked as extrapolated.
-        die_spread: by how much dies differ (:class:`~hwaware.hardware.devices.die_spread.DieSpread`); None: not at
-            all. Chips draw by it; the device's own statistics are those of a die in the middle.
-        assumed: constants, also of the encoding, and what else was not measured beside the others; None: not stated.
-        bootstrap: how far readings leave the constants open; None: not stated. A chip may draw from it
-            (:func:`~hwaware.hardware.devices.bootstrap.device_of_chip`); the device's own statistics don't have it.
+        temperature_c, activation_energy_ev: temperature (°C) at which chips age, and activation energy (eV) of drift
+            (:mod:`hwaware.hardware.temperature`); None: the temperature that the law is stated for. All ages are real
+            ages. Read noise is that of the real age, not of the equivalent one.
+        measured_s, measured_us: first and last age above 0 (s), and lowest and highest target (µS), of the
+            measurements behind the constants; None: not stated. Values outside are marked as extrapolated.
+        die_spread: spread between dies (:class:`~hwaware.hardware.devices.die_spread.DieSpread`); None: all dies are
+            alike. Chips draw from it; the device's own statistics are those of an average die.
+        assumed: constants (also of the encoding) and other properties that were assumed, not measured; None: not
+            stated.
+        bootstrap: uncertainty of the constants; None: not stated. A chip may draw from it
+            (:func:`~hwaware.hardware.devices.bootstrap.device_of_chip`); the device's own statistics do not include it.
+
+    Raises:
+        UserError: a constant is out of range.
 
     Examples:
         >>> import hwaware, torch
@@ -79,7 +83,7 @@ class Device(ABC):
 
     @property
     def youngest_s(self) -> float:
-        """The youngest age (s) above 0 that the law covers, at the temperature that it is stated for."""
+        """The youngest age (s) above 0 that the law covers, at the law's own temperature."""
         return 0.0
 
     def __post_init__(self) -> None:
@@ -87,7 +91,7 @@ class Device(ABC):
         for one in fields(self):
             if isinstance(whole := getattr(self, one.name), list | dict | set):
                 kind = type(whole).__name__
-                raise UserError(f"{one.name} of device '{self.name}' is a {kind}, which can change: make it a tuple.")
+                raise UserError(f"{one.name} of device '{self.name}' is a {kind}, which is mutable: make it a tuple.")
             for value in _flat(whole):
                 if isinstance(value, float) and not math.isfinite(value):
                     raise UserError(f"{one.name}={value} of device '{self.name}' is not a finite number.")
@@ -114,7 +118,7 @@ class Device(ABC):
     def _check_die_spread(self) -> None:
         if self.die_spread is None:
             return
-        if not self.die_spread.given():  # the same device, with or without
+        if not self.die_spread.given():  # an empty spread is the same device as none
             object.__setattr__(self, "die_spread", None)
             return
         try:
@@ -122,39 +126,39 @@ class Device(ABC):
         except UserError as error:
             raise UserError(f"device '{self.name}': {error}") from None
 
-    # The family's laws. Conductances in and out are in µS; what does not depend on the state may be a float. Ages of
-    # drift are those at the temperature that the law is stated for (equivalent_age_s).
+    # The family's laws. Conductances are in µS; a result that does not depend on the state may be a float. Ages of
+    # drift are equivalent ages, at the temperature that the law is stated for (equivalent_age_s).
 
     @abstractmethod
     def programming_std_us(self, g_us: Tensor) -> Tensor | float:
-        """Standard deviation of the programming error of a cell with target ``g_us``."""
+        """Standard deviation (µS) of the programming error of a cell with target ``g_us`` (µS)."""
 
     @abstractmethod
     def drift_mean_us(self, g_us: Tensor, age_s: float) -> Tensor | float:
-        """Mean change of a cell's conductance at an age (s) above 0."""
+        """Mean change (µS) of a cell's conductance at an age (s) above 0."""
 
     @abstractmethod
     def drift_std_us(self, g_us: Tensor, age_s: float) -> Tensor | float:
-        """Standard deviation of that change between cells."""
+        """Standard deviation (µS) of that change between cells."""
 
     def programmed_us(self, target_us: Tensor, draw: Callable[[], Tensor]) -> Tensor:
-        """Conductances just after writing, before the clamp; ``target_us`` itself where writing is exact.
+        """Conductances (µS) just after writing, before the clamp; ``target_us`` itself if writing is exact.
 
         Args:
-            target_us: what was to be written.
-            draw: gives the cells' standard Gaussians; called at most once.
+            target_us: target conductances (µS), any shape.
+            draw: gives one standard Gaussian per cell; called at most once.
         """
         std = self.programming_std_us(target_us)
         return draw().mul_(std).add_(target_us) if isinstance(std, Tensor) or std else target_us
 
     def drifted_us(self, g_us: Tensor, target_us: Tensor, age_s: float, draw: Callable[[], Tensor]) -> Tensor:
-        """Conductances at an age (s) above 0, of cells that were programmed to ``g_us``, which may be overwritten.
+        """Conductances (µS), before the clamp, of cells at an age above 0.
 
         Args:
-            g_us: with the programming error.
-            target_us: without it.
-            age_s: the age.
-            draw: gives the cells' own standard Gaussians, the same at every age; called at most once.
+            g_us: conductances (µS) just after writing, programming error included; may be overwritten.
+            target_us: target conductances (µS).
+            age_s: age (s) above 0.
+            draw: gives each cell's standard Gaussian, the same at every age; called at most once.
         """
         std = self.drift_std_us(target_us, age_s)
         if isinstance(std, Tensor) or std:
@@ -162,13 +166,13 @@ class Device(ABC):
         return g_us.add_(self.drift_mean_us(target_us, age_s))
 
     def read_std_us(self, g_us: Tensor, age_s: float, target_us: Tensor) -> Tensor | float:
-        """Standard deviation of read noise for a cell with a target that conducts ``g_us`` at an age (s) above 0."""
+        """Standard deviation (µS) of the read noise of cells that conduct ``g_us`` at an age (s) above 0."""
         return 0.0
 
-    # What follows from them. Ages are real ones.
+    # Derived from the laws. Ages are real ages.
 
     def check_age(self, age_s: float) -> None:
-        """Raises UserError for an age that the law does not cover, be it on the coldest die alone."""
+        """Raises UserError for an age that the law does not cover, even if only on the coldest die."""
         if not 0 <= age_s < math.inf:
             raise UserError(f"age_s={age_s} is not an age: it must be 0 (just written) or more seconds.")
         equivalent_s, on = self._least_equivalent_s(age_s), ""
@@ -181,7 +185,7 @@ class Device(ABC):
             )
 
     def check_law(self, age_s: float) -> None:
-        """Raises UserError where the law does not cover an age, or gives no finite conductances at it."""
+        """Raises UserError if the law does not cover an age, or gives conductances there that are not finite."""
         targets = torch.linspace(self.g_min_us, self.g_max_us, 5, dtype=torch.float64)
         mean, std = self.cell_moments(targets, age_s)
         wrong = ~(mean + std).isfinite()
@@ -192,23 +196,23 @@ class Device(ABC):
             )
 
     def equivalent_age_s(self, age_s: float) -> float:
-        """The age at the law's own temperature after which cells have drifted as much as after this one."""
+        """The age (s) at the law's own temperature that causes the same drift as this age at ``temperature_c``."""
         return age_s * acceleration(self.temperature_c, self.activation_energy_ev)
 
     def _least_equivalent_s(self, age_s: float) -> float:
-        """That age of the coldest die."""
+        """The equivalent age (s) on the coldest die."""
         if self.die_spread is None or self.temperature_c is None or not self.die_spread.temperature_k:
             return self.equivalent_age_s(age_s)
         coldest_c = self.temperature_c - CUT_OFF * self.die_spread.temperature_k
         return age_s * acceleration(coldest_c, self.activation_energy_ev)
 
     def extrapolates(self, age_s: float) -> bool:
-        """Whether no cell was read at so great an age, or at so small a one above 0, for the law's constants."""
+        """Whether an age (s) lies outside the ages at which the law's constants were measured."""
         return is_extrapolated(age_s, self.measured_s, self.temperature_c, self.activation_energy_ev)
 
     @property
     def unmeasured_us(self) -> tuple[tuple[float, float], ...]:
-        """The parts of the window (µS) that lie outside the targets that were measured."""
+        """The parts of the window (µS) outside the measured targets."""
         low, high = self.measured_us or (self.g_min_us, self.g_max_us)
         parts = ((self.g_min_us, min(low, self.g_max_us)), (max(high, self.g_min_us), self.g_max_us))
         return tuple((start, end) for start, end in parts if start < end)
@@ -220,40 +224,46 @@ class Device(ABC):
 
     @property
     def limits_us(self) -> tuple[float, float | None]:
-        """Lowest and highest conductance that a cell can hold, by the clamp."""
+        """Lowest and highest conductance (µS) that a cell can hold, by the clamp; None: no upper limit."""
         return (self.g_min_us, self.g_max_us) if self.clamp == "window" else (0.0, None)
 
     def given(self) -> dict[str, Any]:
-        """Every field as plain types, but those that are None by default and as they are: what is not set."""
+        """All fields as plain types, without optional fields that are not set."""
         values = {one: getattr(self, one.name) for one in fields(self)}
         found = {one.name: value for one, value in values.items() if value is not None or one.default is not None}
         found |= {} if self.die_spread is None else {"die_spread": self.die_spread.given()}
         return found | ({} if self.bootstrap is None else {"bootstrap": asdict(self.bootstrap)})
 
     def params(self) -> dict[str, Any]:
-        """What is :meth:`given` but name, source and bootstrap (for results)."""
+        """The same as :meth:`given` without name, source and bootstrap, for results."""
         return {key: value for key, value in self.given().items() if key not in ("name", "source", "bootstrap")}
 
     def cell_moments(self, g_us: Tensor, age_s: float, read_noise: bool = True) -> tuple[Tensor, Tensor]:
-        """Closed-form mean and standard deviation (µS) of a clamped, working cell.
+        """Closed-form mean and standard deviation (µS) of a clamped cell that is not stuck.
 
         Args:
-            g_us: target conductances, any shape; float64 is advisable.
-            age_s: age in s; 0 is the programming error alone.
-            read_noise: whether a single read's noise is included (never at age 0). It depends on the state, and is
-                taken at the mean state, which is exact to second order in σ/g.
+            g_us: target conductances (µS), any shape; float64 is advisable.
+            age_s: age (s); at 0 there is only the programming error.
+            read_noise: whether to include the noise of a single read (never at age 0). It depends on the state; the
+                mean state is used, which is exact to second order in σ/g.
+
+        Returns:
+            Mean and standard deviation, in the shape of ``g_us``.
+
+        Raises:
+            UserError: the law does not cover the age.
         """
         self.check_age(age_s)
         return censored_moments(*self.free_moments(g_us, age_s, read_noise), *self.limits_us)
 
     def cell_exponential(self, g_us: Tensor, age_s: float, rate: float, read_noise: bool = True) -> Tensor:
-        """``E exp(rate·(G - g))`` of a clamped, working cell that conducts G where its target is g.
+        """``E exp(rate·(G - g))`` of a clamped cell that is not stuck, with conductance G and target g.
 
-        In closed form where a cell's change is a Gaussian before the clamp; by quadrature over what it draws otherwise.
+        In closed form if the change of a cell is Gaussian before the clamp, otherwise by quadrature over its draws.
 
         Args:
             g_us, age_s, read_noise: see :meth:`cell_moments`.
-            rate: in 1/µS, of either sign.
+            rate: in 1/µS, positive or negative.
         """
         self.check_age(age_s)
         if self.is_gaussian:
@@ -274,7 +284,7 @@ class Device(ABC):
 
     @property
     def is_gaussian(self) -> bool:
-        """Whether a cell's change is a Gaussian before the clamp."""
+        """Whether the change of a cell is Gaussian before the clamp."""
         own = type(self)
         return own.programmed_us is Device.programmed_us and own.drifted_us is Device.drifted_us
 
@@ -285,20 +295,21 @@ class Device(ABC):
     def median_moments(
         self, g_us: Tensor, age_s: float, shrink: float, read_noise: bool = True
     ) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation (µS) of the median of several such cells with one target.
+        """Mean and standard deviation (µS) of the median of several cells with the same target.
 
-        Exact, but for the shape of a median's density, where a cell's change is a Gaussian before the clamp.
+        If the change of a cell is Gaussian before the clamp, the result is exact except for the shape of the median's
+        density.
 
         Args:
             g_us, age_s, read_noise: see :meth:`cell_moments`.
-            shrink: standard deviation of the median of as many standard Gaussians.
+            shrink: standard deviation of the median of that many standard Gaussians.
         """
         self.check_age(age_s)
         mean, std = self.free_moments(g_us, age_s, read_noise)
         return censored_moments(mean, std * shrink, *self.limits_us)
 
     def free_moments(self, g_us: Tensor, age_s: float, read_noise: bool = True) -> tuple[Tensor, Tensor]:
-        """The same before the clamp: what a censored likelihood is made of."""
+        """The same before the clamp, for a censored likelihood."""
         mean, variance = g_us, g_us.new_zeros(()) + self.programming_std_us(g_us) ** 2
         if age_s > 0:
             drift_age_s = self.equivalent_age_s(age_s)
@@ -312,7 +323,7 @@ class Device(ABC):
 
 @lru_cache(maxsize=1)
 def _gauss_hermite() -> tuple[Tensor, Tensor]:
-    """Nodes and weights of the expectation over a standard Gaussian; of even number, so that no node is zero."""
+    """Gauss-Hermite nodes and weights for a standard Gaussian; their number is even, so no node is zero."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
     return torch.from_numpy(nodes), torch.from_numpy(weights / weights.sum())
 

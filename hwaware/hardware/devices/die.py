@@ -1,4 +1,4 @@
-"""One die's own device: what its cells do where dies differ."""
+"""The device as realised on one die, if dies differ."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from hwaware.hardware.temperature import acceleration
 
 @dataclass(frozen=True, kw_only=True)
 class Die:
-    """A device as one die has it: the device's law, with what :class:`DieSpread` lets the die draw.
+    """A device as one die has it: the device's law with the constants that the die drew (:class:`DieSpread`).
 
-    It is what chips are made of. Weights are written for the device itself, since nobody knows a die beforehand: a
-    target outside the die's window becomes the nearest end of it, and what cells conduct is read back by the device's
-    window. Training, and what a plan predicts, go by the device, too.
+    Chips are made of dies. Weights are encoded for the device itself, because a die is not known in advance: a target
+    outside the die's window is clipped to it, and conductances are decoded with the device's window. Training and the
+    predictions of a plan also use the device.
 
     Attributes:
         device: the memory technology.
-        drift_mean, drift_std, programming: factors. That of programming is of a cell's whole error. A cell's change by
-            drift is the law's mean change times the first, plus how much it is off that mean times the second, whatever
-            the law.
-        g_min_us, g_max_us: the die's window (µS). States that laws go by are in µS, and so do not change with it.
-        temperature_c: of the die.
+        drift_mean, drift_std, programming: factors. ``programming`` scales the whole programming error of a cell.
+            ``drift_mean`` scales the law's mean change, ``drift_std`` a cell's deviation from that mean, for any law.
+        g_min_us, g_max_us: the die's window (µS). Laws depend on conductances in µS, so the window does not change
+            them.
+        temperature_c: temperature of the die (°C).
     """
 
     device: Device
@@ -52,12 +52,12 @@ class Die:
 
     @property
     def limits_us(self) -> tuple[float, float | None]:
-        """Lowest and highest conductance that a cell can hold, by the clamp."""
+        """Lowest and highest conductance (µS) that a cell can hold, by the clamp; None: no upper limit."""
         own = self._has_own_window and self.device.clamp == "window"
         return (self.g_min_us, self.g_max_us) if own else self.device.limits_us
 
     def equivalent_age_s(self, age_s: float) -> float:
-        """The age at the law's own temperature after which cells have drifted as much as after this one."""
+        """The age (s) at the law's own temperature that causes the same drift as this age on the die."""
         if self.temperature_c == self.device.temperature_c:
             return self.device.equivalent_age_s(age_s)
         return age_s * acceleration(self.temperature_c, self.device.activation_energy_ev)
@@ -88,16 +88,16 @@ class Die:
         return (self.g_min_us, self.g_max_us) != (self.device.g_min_us, self.device.g_max_us)
 
     def _within(self, target_us: Tensor) -> Tensor:
-        """What targets become that the die's window does not have."""
+        """Targets (µS) clipped to the die's window."""
         return target_us.clamp(self.g_min_us, self.g_max_us) if self._has_own_window else target_us
 
 
 @lru_cache(maxsize=256)
 def die_of(device: Device, chip_seed: int) -> Die:
-    """What a chip has of a device: the device as it is, where that states no spread between dies.
+    """Draws the die that a chip is made on; the device unchanged if it states no spread between dies.
 
-    Each constant is drawn from a stream of its own, keyed by the number of the die (``chip_seed // chips_per_die``),
-    so that devices on one chip are all off in the same direction.
+    Each constant has its own random stream, keyed by the number of the die (``chip_seed // chips_per_die``). So all
+    devices on one chip deviate in the same direction.
     """
     spread, temperature_c = device.die_spread or DieSpread(), device.temperature_c
     key = f"{chip_seed // spread.chips_per_die}/die"
@@ -119,7 +119,7 @@ def die_of(device: Device, chip_seed: int) -> Die:
 
 
 def _cut_off_gaussian(key: str, most: float) -> float:
-    """One standard Gaussian, given that it lies within ``most`` of 0."""
+    """One draw from a standard Gaussian truncated at ±``most``."""
     below = torch.special.ndtr(torch.tensor(-most, dtype=torch.float64))
     uniform = torch.rand((), dtype=torch.float64, generator=stream(key))
     return float(torch.special.ndtri(below + uniform * (1 - 2 * below)))

@@ -1,4 +1,4 @@
-"""By how much a device's constants differ from one die to the next."""
+"""Spread of a device's constants from one die to the next."""
 
 from __future__ import annotations
 
@@ -9,32 +9,33 @@ from typing import Any
 from hwaware.errors import UserError
 from hwaware.hardware.temperature import acceleration
 
-#: Standard deviations at which draws are cut off.
+#: Standard deviations at which draws are truncated.
 CUT_OFF = 3.0
 
-#: The largest share: from a third on draws are cut off nearer, so that no factor is below 0, and here at two.
+#: The largest share. From one third on, draws are truncated earlier so that no factor is below 0; here at two σ.
 MOST_SHARE = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class DieSpread:
-    """Standard deviations between dies, of what all cells of a die have in common.
+    """Standard deviations between dies of the constants that all cells of a die share.
 
-    A constant of a die is the device's times a factor (of the temperature: plus a difference), a Gaussian about 1 that
-    is cut off on both sides, at three standard deviations or where it would be 0, whichever is nearer
-    (:func:`reach`). So means over dies are the device's constants; the standard deviation is 1.4 % below the stated
-    one, and for a share of 0.5 it is 12 % below. Factors of different constants are independent.
+    A constant of a die is the device's constant times a factor (for the temperature: plus a difference). The factor is
+    a Gaussian about 1, truncated on both sides at three standard deviations or where it reaches 0, whichever is nearer
+    (:func:`reach`). So the mean over dies is the device's constant. Truncation reduces the standard deviation by 1.4 %,
+    and by 12 % for a share of 0.5. Factors of different constants are independent.
 
     Attributes:
-        drift_mean: of the mean change by drift, as a share of it.
-        drift_std: of the spread of that change between the cells of a die, as a share of it.
-        window: of either end of the conductance window, as a share of it.
-        programming: of the programming error, as a share of it.
-        temperature_k: of the temperature, in K; needs the device's ``temperature_c``.
-        chips_per_die: chips of so many consecutive seeds are one die, written anew: cells draw again, the die does not.
+        drift_mean: relative standard deviation of the mean drift.
+        drift_std: relative standard deviation of the spread of drift between the cells of a die.
+        window: relative standard deviation of either end of the conductance window.
+        programming: relative standard deviation of the programming error.
+        temperature_k: standard deviation of the temperature (K); needs the device's ``temperature_c``.
+        chips_per_die: number of consecutive chip seeds that share a die. Each is the same die written again: the cells
+            draw anew, the die does not.
 
     Raises:
-        UserError: a value can't be.
+        UserError: a value is out of range.
     """
 
     drift_mean: float = 0.0
@@ -54,15 +55,15 @@ class DieSpread:
             raise UserError(f"die_spread.chips_per_die={self.chips_per_die} must be a whole number of at least 1.")
 
     def given(self) -> dict[str, Any]:
-        """What is not as by default, as plain types."""
+        """The values that differ from their defaults, as plain types."""
         return {one.name: value for one in fields(self) if (value := getattr(self, one.name)) != one.default}
 
     def check(self, g_min_us: float, g_max_us: float, at: tuple[float | None, float | None]) -> None:
-        """Raises UserError where some die would have no window, or a temperature that can't be.
+        """Raises UserError if some die would have an empty window or an impossible temperature.
 
         Args:
             g_min_us, g_max_us: the device's window (µS).
-            at: its temperature (°C) and activation energy (eV).
+            at: the device's temperature (°C) and activation energy (eV).
         """
         off = self.window * reach(self.window)
         low, high = g_min_us * (1 + off), g_max_us * (1 - off)
@@ -87,5 +88,5 @@ class DieSpread:
 
 
 def reach(share: float) -> float:
-    """Standard deviations at which a factor with that share is cut off, above and below 1."""
+    """Number of standard deviations at which a factor with this relative spread is truncated, on both sides of 1."""
     return min(CUT_OFF, 1 / share) if share else CUT_OFF

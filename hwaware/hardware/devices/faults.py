@@ -1,4 +1,4 @@
-"""Stuck cells: some conduct fully whatever was written (stuck on), some hardly at all (stuck off)."""
+"""Stuck cells: some stay at g_max (stuck on) and some at g_min (stuck off), whatever is written."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def stick(g_us: Tensor, uniform: Tensor, stuck_on: float, stuck_off: float, g_min_us: float, g_max_us: float) -> Tensor:
-    """Conductances (µS) with each cell stuck on at g_max or off at g_min by its own ``uniform`` ∈ [0, 1) draw.
+    """Sets stuck cells to g_max or g_min (µS), by each cell's own draw ``uniform`` ∈ [0, 1).
 
     The same draws give the same stuck cells at every age.
     """
@@ -15,5 +15,5 @@ def stick(g_us: Tensor, uniform: Tensor, stuck_on: float, stuck_off: float, g_mi
 
 
 def is_stuck(uniform: Tensor, stuck_on: float, stuck_off: float) -> Tensor:
-    """Which of the cells :func:`stick` changes."""
+    """Mask of the cells that :func:`stick` changes."""
     return (uniform < stuck_on) | (uniform >= 1 - stuck_off)

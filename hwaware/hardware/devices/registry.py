@@ -1,10 +1,10 @@
 """Presets: a device is a YAML file that names a family of laws and gives its constants.
 
-A family of one's own is a frozen dataclass derived from :class:`~hwaware.hardware.devices.Device`, in any module that
-can be imported (the working directory's too): ``module.Class`` is its name, as the ``law`` of a device file, or, where
-its constants have defaults, as a device by itself.
+A custom family is a frozen dataclass derived from :class:`~hwaware.hardware.devices.Device`, in any module that can be
+imported (also from the working directory). Its name is ``module.Class``. Use it as the ``law`` of a device file or, if
+all its constants have defaults, as a device by itself.
 
-A file may also say by ``encoding`` how its source holds weights; a recipe starts from that.
+A file may also state, under ``encoding``, how its source encodes weights. Recipes use that as the default.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ LAWS: dict[str, type[Device]] = {
     "state_variation": StateVariation,
 }
 
-#: The key of a device file that says how its source holds weights.
+#: The key of a device file for the encoding that its source uses.
 ENCODING = "encoding"
 
-#: Words of an encoding, which older device files have among the constants, and where they belong.
+#: Keys of the encoding that older device files have among the constants, and their new place.
 _MOVED = {word: f"{ENCODING}: {{{word}: …}}" for word in ("mapping", "scale", "kappa", "range_fraction")} | {
     word: f"{ENCODING}: {{format: {{{word}: …}}}}" for word in ("levels", "bits", "slice_bits", "fraction_bits")
 }
@@ -55,18 +55,18 @@ _PRESETS = resources.files("hwaware.hardware.devices") / "presets"
 
 
 class DeviceFile(NamedTuple):
-    """What a device file says.
+    """The contents of a device file.
 
     Attributes:
-        constants: of the device, its ``name`` and ``law`` among them.
-        encoding: words of its source's encoding; empty where it says none.
+        constants: constants of the device, with its ``name`` and ``law``.
+        encoding: settings of the encoding; empty if the file has none.
     """
 
     constants: dict[str, Any]
     encoding: dict[str, Any]
 
     def device(self, given: Mapping[str, Any]) -> Device:
-        """The device, some constants of which are given otherwise: these are no longer open (``bootstrap``).
+        """Builds the device; constants in ``given`` replace the file's, and are then exact (not in ``bootstrap``).
 
         Raises:
             UserError: see :func:`device_from_dict`.
@@ -88,11 +88,11 @@ def device_names() -> list[str]:
 
 
 def load_device(name: str, **constants: Any) -> Device:
-    """A device by the name of a preset, by the path of a YAML file of the same form, or by its class.
+    """Loads a device: a preset, a YAML file of the same form, or a class.
 
     Args:
         name: one of :func:`device_names`, a path that ends in ``.yaml``, or ``module.Class``.
-        constants: to set otherwise, e.g. ``clamp="zero"``, ``temperature_c=85``.
+        constants: constants that replace those of the file, e.g. ``clamp="zero"``, ``temperature_c=85``.
 
     Raises:
         UserError: the name, the law or a constant is unknown, or a value is out of range.
@@ -106,10 +106,10 @@ def load_device(name: str, **constants: Any) -> Device:
 
 
 def read_device_file(name: str) -> DeviceFile:
-    """What the file of a device says, by the names of :func:`load_device`.
+    """Reads a device file, by the names of :func:`load_device`.
 
     Raises:
-        UserError: there is none, or it is no device file.
+        UserError: there is no such file, or it is not a device file.
     """
     if name in device_names():
         text, name_in_results = (_PRESETS / f"{name}.yaml").read_text(), name
@@ -124,39 +124,39 @@ def read_device_file(name: str) -> DeviceFile:
         raise UserError(f"device '{name}' is unknown. {nearest(name, device_names())} A path must end in .yaml.")
     values = parse_yaml(text, f"device file '{name}'")
     if not isinstance(values, dict):
-        raise UserError(f"device file '{name}' is no table of parameters and values.")
+        raise UserError(f"device file '{name}' is not a table of parameters and values.")
     for word, place in _MOVED.items():
         if word in values:
-            raise UserError(f"device file '{name}': {word} is no constant of a device; write {place}.")
+            raise UserError(f"device file '{name}': '{word}' is not a constant of a device; write {place}.")
     if _is_class_path(values.get("law")):
         _import_law(values["law"])
     encoding = values.pop(ENCODING, None) or {}
     if not isinstance(encoding, dict):
-        raise UserError(f"device file '{name}': {ENCODING} is no table of words and values.")
+        raise UserError(f"device file '{name}': {ENCODING} is not a table of keys and values.")
     return DeviceFile({"name": name_in_results, **values}, encoding)
 
 
 def device_to_dict(device: Device) -> dict[str, Any]:
-    """A device's law and all its parameters as plain types: what its YAML file would hold."""
+    """A device's law and parameters as plain types, in the form of a device file."""
     return {"law": next(name for name, law in _laws().items() if law is type(device)), **device.given()}
 
 
 def device_file(device: Device, encoding: Mapping[str, Any] | None = None) -> str:
-    """The text of a device file that reads back as this device, with the words of an encoding where there are any."""
+    """The text of a device file that reads back as this device, with the settings of an encoding if given."""
     values = device_to_dict(device) | ({ENCODING: dict(encoding)} if encoding else {})
     bootstrap = {key: values.pop(key) for key in ("bootstrap",) if key in values}
     text = yaml.safe_dump(_plain(values), sort_keys=False, allow_unicode=True, width=1000)
-    if bootstrap:  # the last, a fit a line
+    if bootstrap:  # last, one fit per line
         text += yaml.safe_dump(_plain(bootstrap), sort_keys=False, width=10_000, default_flow_style=None)
     return text
 
 
 def device_from_dict(values: Mapping[str, Any]) -> Device:
-    """A device from what :func:`device_to_dict` or a device file gives.
+    """Builds a device from the output of :func:`device_to_dict` or the contents of a device file.
 
     Raises:
-        UserError: the law or a field is unknown, or a value is missing or out of range. A law of one's own is known
-            once its module was imported, which this does not do, since a downloaded file may name any.
+        UserError: the law or a field is unknown, or a value is missing or out of range. A custom law must have been
+            imported before. This function never imports one, because a downloaded file could name any module.
     """
     values, laws = dict(values), _laws()
     name, named = values.get("name"), values.pop("law", None)
@@ -177,7 +177,7 @@ def device_from_dict(values: Mapping[str, Any]) -> Device:
 
 
 def typed(value: Any, kind: Any, what: str) -> Any:
-    """A value as its field has it. YAML reads '1e-6' as text; a number it is. Lists become tuples."""
+    """Converts a value to the type of its field: text such as '1e-6' to a number, lists to tuples."""
     if get_origin(kind) in (Union, UnionType):
         return _one_of(value, get_args(kind), what)
     if get_origin(kind) is Literal:
@@ -205,7 +205,7 @@ def typed(value: Any, kind: Any, what: str) -> Any:
 
 
 def _one_of(value: Any, kinds: Sequence[Any], what: str) -> Any:
-    """A value as the first of several types has it; as it is where it is of one of them."""
+    """Converts a value to the first type that fits; unchanged if it already has one of the types."""
     if type(value) in kinds:
         return value
     first: UserError | None = None
@@ -215,17 +215,17 @@ def _one_of(value: Any, kinds: Sequence[Any], what: str) -> Any:
                 return typed(value, kind, what)
             except UserError as error:
                 first = first or error
-    assert first is not None  # a union of None alone there is none
+    assert first is not None  # there is no union of None alone
     raise first
 
 
 def _of_dataclass(value: Any, kind: Any, what: str) -> Any:
-    """A table of words and values as a dataclass."""
+    """Builds a dataclass from a table of keys and values."""
     if isinstance(value, kind):
         return value
     known, kinds = {field.name: field for field in fields(kind)}, get_type_hints(kind)
     if not isinstance(value, Mapping):
-        raise UserError(f"{what}: {value!r} is no table of words and values, such as {{{min(known)}: …}}.")
+        raise UserError(f"{what}: {value!r} is not a table of keys and values, such as {{{min(known)}: …}}.")
     for key in value:
         if key not in known:
             raise UserError(f"{what} has no '{key}'. {nearest(key, known)}")
@@ -243,14 +243,14 @@ def _number(value: Any, what: str) -> float:
 
 
 def _plain(values: Any) -> Any:
-    """Tuples as lists, which YAML writes without tags."""
+    """Converts tuples to lists, which YAML writes without tags."""
     if isinstance(values, dict):
         return {key: _plain(value) for key, value in values.items()}
     return list(map(_plain, values)) if isinstance(values, list | tuple) else values
 
 
 def _laws() -> dict[str, type[Device]]:
-    """This package's laws, and those of other modules that were imported, as ``module.Class``."""
+    """The laws of this package, and imported custom laws as ``module.Class``."""
     found, classes = dict(LAWS), Device.__subclasses__()
     while classes:
         cls = classes.pop()
@@ -274,6 +274,6 @@ def _import_law(path: str) -> None:
         there = [key for key, one in vars(imported).items() if isinstance(one, type) and issubclass(one, Device)]
         raise UserError(f"device '{path}': module '{module}' has no '{name}'. {nearest(name, set(there) - {'Device'})}")
     if not (isinstance(found, type) and issubclass(found, Device)):
-        raise UserError(f"'{path}' is no device: it must be a class derived from hwaware.hardware.Device.")
+        raise UserError(f"'{path}' is not a device: it must be a class derived from hwaware.hardware.Device.")
     if found.__abstractmethods__:
-        raise UserError(f"device '{path}' does not say {', '.join(sorted(found.__abstractmethods__))}.")
+        raise UserError(f"device '{path}' does not define {', '.join(sorted(found.__abstractmethods__))}.")

@@ -1,4 +1,4 @@
-"""How weights are held by cells: mapping, scale, number format, I-V curve."""
+"""How cells hold weights: mapping, scale, number format, I-V curve."""
 
 from hwaware.hardware.encoding.encoding import Encoding
 from hwaware.hardware.encoding.formats import Codes, Continuous, Levels, NumberFormat, number_format

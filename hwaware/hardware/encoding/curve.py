@@ -21,30 +21,30 @@ def effective(u: Tensor, curve: float) -> Tensor:
 
 
 def latent(u_effective: Tensor, curve: float) -> Tensor:
-    """Latent normalised weight whose effective one is given: ``f⁻¹``, an asinh."""
+    """Latent normalised weight for a given effective one: ``f⁻¹``, an asinh."""
     return torch.asinh(u_effective * math.sinh(curve)) / curve if curve else u_effective
 
 
 def realised(v: Tensor, kappa: float | None, range_fraction: float) -> Tensor:
-    """What a cell at window position ``v`` contributes, over the scale: ``sinh(κv) / sinh(rκ)``; linear: ``v/r``."""
+    """Normalised weight realised by a cell at window position ``v``: ``sinh(κv) / sinh(rκ)``; linear cell: ``v/r``."""
     if kappa is None:
         return v / range_fraction
-    # torch.sinh is not vectorised (18 ns a value on a CPU, this 2). What cancels about 0 is 1e-7/(rκ) of the scale.
+    # torch.sinh is not vectorised (18 ns per value on a CPU, this: 2 ns). Cancellation near 0 costs 1e-7/(rκ) of s.
     growth = (v * kappa).exp_()
     return growth.sub_(growth.reciprocal()).mul_(0.5 / math.sinh(range_fraction * kappa))
 
 
 def bent_input(x: Tensor, x_max: float | Tensor, curve: float) -> Tensor:
-    """What an input counts for where the current is a sinh of the voltage: ``sinh(rκ·x/x_max)·x_max/(rκ)``.
+    """Effective input if the current is a sinh of the voltage: ``sinh(rκ·x/x_max)·x_max/(rκ)``.
 
-    The other place for the curve: of unit slope about 0, and with ``curve`` = rκ of the voltage range.
+    This is the second place for the curve. The slope at 0 is 1, and ``curve`` is rκ of the voltage range.
     """
     growth = (x * (curve / x_max)).exp()  # torch.sinh is slow, see above
     return (growth - growth.reciprocal()) * (0.5 * x_max / curve)
 
 
 def realised_slope(v: Tensor, kappa: float | None, range_fraction: float) -> Tensor:
-    """Derivative of :func:`realised` in ``v``: how much an error of the window position is amplified."""
+    """Derivative of :func:`realised` with respect to ``v``: the amplification of errors of the window position."""
     if kappa is None:
         return torch.full_like(v, 1 / range_fraction)
     return torch.cosh(v * kappa) * (kappa / math.sinh(range_fraction * kappa))

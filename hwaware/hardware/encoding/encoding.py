@@ -1,4 +1,4 @@
-"""How a weight is held by memory cells, and read back from them."""
+"""How memory cells hold a weight, and how it is read back."""
 
 from __future__ import annotations
 
@@ -27,46 +27,46 @@ from hwaware.hardware.encoding.mapping import (
 from hwaware.hardware.encoding.parallel import COMBINATIONS, merged, remaining_std
 from hwaware.hardware.encoding.scale import SCALE_NAMES, SCALES, FixedScale, Scale, normalised
 
-#: Most cells in parallel: beyond, errors that all cells have in common are all that is left.
+#: Most cells in parallel; with more, only the errors that all cells share would be left.
 MOST_PARALLEL = 4096
 
-#: Least variance of ``ŵ/s``, which keeps the square root's gradient finite.
+#: Smallest variance of ``ŵ/s``; keeps the gradient of the square root finite.
 _SMALLEST_ERROR = 1e-24
 
-#: Words that results lack where they have their defaults.
+#: Settings that results leave out at their defaults.
 _LATER = ("headroom_us", "parallel", "combine", "mean_target_ages_s")
 
-#: Curvatures rκ that the weight transform keeps its precision for, in single precision.
+#: Range of curvatures rκ for which the weight transform is accurate in single precision.
 CURVES = (0.01, 10.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
-    """How a weight is held by cells.
+    """How cells hold a weight.
 
-    A weight w has the normalised value ``u = w/s``, which a number format may round. Its window position ``v = r·u`` is
-    held by the conductances of one or more cells, as the mapping says. What they conduct is read back as ``v̂``, and
-    counts as the weight ``s·sinh(κv̂)/sinh(rκ)``.
+    A weight w has the normalised value ``u = w/s``, which a number format may round. The mapping turns its window
+    position ``v = r·u`` into the conductances of one or more cells. These are read back as ``v̂``, which realises the
+    weight ``ŵ = s·sinh(κv̂)/sinh(rκ)``.
 
     Attributes:
         mapping: ``offset``, ``offset_reference``, ``differential``, ``differential_symmetric``, ``bit_sliced``, or the
-            ``module.NAME`` of one's own (:func:`hwaware.hardware.encoding.import_mapping`).
-        scale: what shares one scale ``s = max|w|``: a whole ``tensor``, or each output ``channel``; or ``fixed``, by
-            the fractional bits of the format.
-        kappa: non-linearity κ = V_read/V_0 of the cell's current; None is a linear cell.
-        range_fraction: share r ∈ (0, 1] of the conductance window that weights may use.
-        format: which values weights are written as. Where none is given: 8 bits in slices of 2 with the mapping
-            ``bit_sliced``, continuous with any other.
-        headroom_us: what of the device's window (µS), below and above, no target lies in; cells may still drift into
-            it. So the drift that a pair's cells have in common cancels, which the window's end would cut off.
-        parallel: K, cells that stand for each cell of a weight, with errors of their own; reference cells likewise.
-        combine: what K cells are read as: their ``mean``, or their ``median``.
-        mean_target_ages_s: ages (s) at which, on average over them, what weights are expected to be read as is what is
-            wanted; conductances are chosen by it (:mod:`hwaware.hardware.encoding.targets`). Empty: cells are to
-            conduct what weights stand for.
+            ``module.NAME`` of a custom mapping (:func:`hwaware.hardware.encoding.import_mapping`).
+        scale: the weights that share one scale ``s = max|w|``: a whole ``tensor`` or each output ``channel``; or
+            ``fixed``, set by the fractional bits of the format.
+        kappa: non-linearity κ = V_read/V_0 of the cell's I-V curve; None: a linear cell.
+        range_fraction: fraction r ∈ (0, 1] of the conductance window that weights use.
+        format: number format of the weights. Default: 8 bits in slices of 2 for the mapping ``bit_sliced``, continuous
+            for all others.
+        headroom_us: margins (µS) at the lower and upper end of the device's window that contain no targets. Cells may
+            drift into them, so that the common drift of a pair cancels instead of being clipped.
+        parallel: K, the number of cells in parallel for each cell of a weight, each with its own errors; also for
+            reference cells.
+        combine: how K cells are read: as their ``mean`` or their ``median``.
+        mean_target_ages_s: ages (s) over which the expected weight equals the wanted one on average; targets are
+            chosen for this (:mod:`hwaware.hardware.encoding.targets`). Empty: targets are not corrected for drift.
 
     Raises:
-        UserError: a value can't be, or does not go with another.
+        UserError: a value is out of range, or does not go with another.
 
     Examples:
         >>> import torch
@@ -93,13 +93,13 @@ class Encoding:
         self._check_format()
         self._check_scale()
         if self.kappa is not None and not 0 < self.kappa < math.inf:
-            raise UserError(f"kappa={self.kappa} is not a non-linearity: it must be above 0 (2.0 is usual).")
+            raise UserError(f"kappa={self.kappa} must be above 0 (2.0 is usual).")
         if not 0 < self.range_fraction <= 1:
             raise UserError(f"range_fraction={self.range_fraction} must lie in (0, 1]; 1.0 uses the whole window.")
         if self.kappa is not None and not CURVES[0] <= self.curve <= CURVES[1]:
             raise UserError(
                 f"kappa={self.kappa} times range_fraction={self.range_fraction} must lie in {list(CURVES)}. "
-                "A cell without a curve has kappa linear (null in a device file)."
+                "Set kappa linear (null in a device file) for a linear cell."
             )
         self.format.check(self.range_fraction)
         self._check_cells()
@@ -120,7 +120,7 @@ class Encoding:
             raise UserError("combine median with parallel=2 is their mean: give 3 cells or more, or combine mean.")
         if ages_s and not isinstance(self.format, Continuous):
             raise UserError(
-                f"mean_target_ages_s={list(ages_s)} moves conductances off the steps of format "
+                f"mean_target_ages_s={list(ages_s)} moves targets off the grid of format "
                 f"{format_words(self.format)}: leave it out, or give the format continuous."
             )
 
@@ -144,7 +144,7 @@ class Encoding:
             )
         if self.kappa is not None:
             raise UserError(
-                f"kappa={self.kappa} is the curve of a whole weight's position, which digits do not have: set kappa "
+                f"kappa={self.kappa} acts on the position of a whole weight, not on single digits: set kappa "
                 "linear (null in a device file) with the mapping 'bit_sliced'."
             )
 
@@ -164,16 +164,16 @@ class Encoding:
         elif fraction_bits is None:
             raise UserError("scale 'fixed' needs fraction_bits in the format (6 of 8 bits are usual), which set it.")
 
-    # What it is.
+    # Properties.
 
     @property
     def layout(self) -> Mapping:
-        """The mapping's functions."""
+        """The mapping."""
         return bit_sliced(self.format) if isinstance(self.format, Codes) else mapping_of(self.mapping)
 
     @property
     def scaling(self) -> Scale:
-        """The scale's policy."""
+        """The scale policy."""
         if isinstance(self.format, Codes) and self.format.scale is not None:
             return FixedScale(self.format.scale)
         return SCALES[self.scale]
@@ -185,11 +185,11 @@ class Encoding:
 
     @property
     def steps(self) -> int:
-        """Steps of the format's grid between zero and the largest weight; 0 where weights are continuous."""
+        """Grid steps of the format between zero and the largest weight; 0 for continuous weights."""
         return self.format.steps(self.range_fraction)
 
     def plain(self) -> dict[str, Any]:
-        """All of it as plain types, in the form that recipes have it in."""
+        """All settings as plain types, in the form of a recipe."""
         return {
             "mapping": self.mapping,
             "scale": self.scale,
@@ -203,14 +203,14 @@ class Encoding:
         }
 
     def params(self) -> dict[str, Any]:
-        """The same as results have it: flat, without the mapping, which has a column of its own.
+        """The settings as results store them: flat, without the mapping, which has its own column.
 
-        What came later than the first results is there where it is not as usual.
+        Settings that were added after the first results appear only if they differ from the default.
         """
         plain = self.plain()
         usual = {one.name: one.default for one in fields(self)}
         later = {key: plain[key] for key in _LATER if getattr(self, key) != usual[key]}
-        # Levels of cells are another way of giving those of weights.
+        # Levels of cells are another way to state levels of weights.
         form = {"levels": self.format.levels} if isinstance(self.format, Levels) else plain["format"]
         return {key: plain[key] for key in ("scale", "kappa", "range_fraction")} | form | later
 
@@ -222,18 +222,18 @@ class Encoding:
     # From weights to window positions.
 
     def written(self, u: Tensor) -> Tensor:
-        """Normalised latent weights ``u ∈ [-1, 1]`` as they can be written.
+        """Rounds normalised latent weights ``u ∈ [-1, 1]`` to the number format.
 
-        With a fixed scale u may lie beyond, and is clipped.
+        With a fixed scale, u may lie outside and is clipped.
         """
         return quantise(u, self.steps, self.format.is_fixed_point) if self.steps else u
 
     def window_position(self, u: Tensor) -> Tensor:
-        """Window positions ``v`` that normalised latent weights ``u ∈ [-1, 1]`` are written to."""
+        """Window positions ``v`` of normalised latent weights ``u ∈ [-1, 1]``, rounded to the number format."""
         return self.written(u) * self.range_fraction
 
     def effective(self, latent: Tensor) -> Tensor:
-        """Exact effective weights ``s·sinh(rκu)/sinh(rκ)``, u as written; fp32, detached."""
+        """Exact effective weights ``s·sinh(rκu)/sinh(rκ)``, with u rounded to the format; fp32, detached."""
         latent = latent.detach()
         if not self.curve and not self.steps:
             return latent.to(torch.float32, copy=True)
@@ -241,7 +241,7 @@ class Encoding:
         return curve.effective(self.written(normalised(latent.float(), s)), self.curve) * s
 
     def unrounded(self, latent: Tensor) -> Tensor:
-        """The same before the format rounds them."""
+        """The same without rounding to the number format."""
         latent = latent.detach()
         if not self.curve:
             return latent.to(torch.float32, copy=True)
@@ -249,16 +249,16 @@ class Encoding:
         return curve.effective(normalised(latent.float(), s), self.curve) * s
 
     def latent(self, weight: Tensor) -> Tensor:
-        """Latent weights whose effective ones are ``weight``, or as near as the format has them; fp32."""
+        """Latent weights for the effective weights ``weight``, or for the nearest in the number format; fp32."""
         if self.format.is_fixed_point:
             return weight if self.scaling.fixed is not None else self._lift_largest(weight)
         s = self.scaling.of(weight)
         return curve.latent(normalised(weight.float(), s), self.curve) * s
 
     def _lift_largest(self, weight: Tensor) -> Tensor:
-        """Where ``s = max|w|`` is positive, it has no code, and the next one below is to be what it is now.
+        """Rescales so that the next code below +s keeps its value, since a positive ``s = max|w|`` has no code.
 
-        So the effective weights of a network, stored and converted again, are what they were.
+        So effective weights that are stored and converted again stay the same.
         """
         rows = weight.flatten(1) if self.scaling.per_channel else weight.flatten()[None]
         low, high = torch.aminmax(rows, dim=1, keepdim=True)
@@ -271,13 +271,13 @@ class Encoding:
         return bool(self.curve) or self.format.is_fixed_point
 
     def clipped(self, weight: Tensor) -> int:
-        """How many weights lie beyond a fixed scale."""
+        """Number of weights outside a fixed scale."""
         return 0 if self.scaling.fixed is None else int((weight.abs() > self.scaling.fixed).sum())
 
     # From window positions to conductances, and back.
 
     def check_device(self, device: Device) -> None:
-        """Raises UserError where a device's window is too narrow for the headroom, or its law not for an age."""
+        """Raises UserError if a device's window is too narrow for the headroom, or its law does not cover an age."""
         low, high = self.headroom_us
         width = device.g_max_us - device.g_min_us
         if low + high >= width:
@@ -289,7 +289,7 @@ class Encoding:
             device.check_law(age_s)
 
     def window_us(self, device: Device) -> tuple[float, float]:
-        """The part of a device's window (µS) that targets lie in: all of it but the headroom."""
+        """The part of a device's window (µS) that contains the targets: the window without the headroom."""
         low, high = self.headroom_us
         return device.g_min_us + low, device.g_max_us - high
 
@@ -300,46 +300,46 @@ class Encoding:
 
     @property
     def cells_per_weight(self) -> int:
-        """Memory cells for one weight, parallel ones included, without the reference's."""
+        """Memory cells for one weight, parallel cells included, reference cells not."""
         return self.layout.cells_per_weight * self.parallel
 
     def encode(self, device: Device, v: Tensor) -> tuple[Tensor, ...]:
-        """Target conductances (µS) of window positions, one tensor of their shape for each cell of a weight.
+        """Target conductances (µS) of window positions ``v``: one tensor of the same shape per cell of a weight.
 
-        Cells in parallel have the same target, which is given once.
+        Parallel cells share a target, which is returned once.
         """
         if self.mean_target_ages_s:
             v = targets.looked_up(_mean_targets(self, device), v)
         return self.layout.encode(v, *self.window_us(device))
 
     def position(self, device: Device, targets_us: tuple[Tensor, ...]) -> Tensor:
-        """Window positions that target conductances (µS) stand for: the reverse of :meth:`encode`."""
+        """Window positions of target conductances (µS): the inverse of :meth:`encode`."""
         v = self.decode(device, targets_us)
         if not self.mean_target_ages_s:
             return v
         return targets.reverse_looked_up(_mean_targets(self, device), v).to(v)
 
     def written_positions(self, device: Device) -> Tensor | None:
-        """Positions that are written for even ones of [-1, 1], float64, linear in between; None where they are those.
+        """Table of the positions to write for evenly spaced positions on [-1, 1], float64; None if they are the same.
 
-        They differ with ``mean_target_ages_s`` alone.
+        They differ only with ``mean_target_ages_s``. Values in between are interpolated linearly.
         """
         return _mean_targets(self, device) if self.mean_target_ages_s else None
 
     def merged(self, cells: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """What cells in parallel are read as together.
+        """Combines parallel cells.
 
         Args:
-            cells: what each conducts: first all that stand for a weight's first cell, then all for its second, ….
+            cells: conductances (µS): first all parallel cells of a weight's first cell, then those of its second, ….
         """
         return merged(cells, self.parallel, self.combine)
 
     def decode(self, device: Device, cells: tuple[Tensor, ...]) -> Tensor:
-        """Window positions from what cells conduct (µS), parallel ones :meth:`merged`; then the reference's, if any."""
+        """Window positions from the conductances (µS) of :meth:`merged` cells; the reference's come last, if any."""
         return self.layout.decode(cells, *self.window_us(device))
 
     def realised(self, v: Tensor) -> Tensor:
-        """Normalised weights that window positions count as: ``sinh(κv)/sinh(rκ)``. May overwrite ``v``."""
+        """Normalised weights of window positions: ``sinh(κv)/sinh(rκ)``. May overwrite ``v``."""
         return curve.realised(v, self.kappa, self.range_fraction)
 
     def moments(
@@ -347,16 +347,16 @@ class Encoding:
     ) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of ``(ŵ - w_eff)/s`` for normalised latent weights ``u ∈ [-1, 1]``.
 
-        ``w_eff`` is what is written. Exact through the cell's curve, but for the shape of a median's density;
-        differentiable in ``u``, but not where cells hold digits.
+        ``w_eff`` is the effective weight after rounding. The moments are exact through the sinh curve, except for the
+        shape of a median's density. They are differentiable in ``u`` unless cells hold digits.
 
         Args:
             device: the physics of a cell.
             u: any shape; float64 is advisable.
             age_s: age (s).
-            read_noise: whether a single read's noise is included (never at age 0).
-            reference_noise: whether the spread of reference cells is, which a row of a crossbar has in common; what
-                they are on average always is.
+            read_noise: whether to include the noise of a single read (never at age 0).
+            reference_noise: whether to include the spread of the reference cells, which all weights of a row share.
+                Their mean is always included.
         """
         u = u.detach() if self.format.is_fixed_point else u
         v = self.window_position(u)
@@ -364,13 +364,15 @@ class Encoding:
         return mean - curve.effective(v / self.range_fraction, self.curve), variance.clamp(min=_SMALLEST_ERROR).sqrt()
 
     def mean_error(self, device: Device, u: Tensor, age_s: float) -> Tensor:
-        """The first of :meth:`moments`, without read noise, of any number of weights: looked up, linear in between."""
+        """The mean of :meth:`moments` without read noise, by linear interpolation in a table; for many weights."""
         even = torch.linspace(-1, 1, targets.SIZE, dtype=torch.float64)
         mean, _ = self.moments(device, even, age_s, read_noise=False)
-        return targets.looked_up(mean.to(u.device), self.written(u))  # between codes there is nothing
+        return targets.looked_up(
+            mean.to(u.device), self.written(u)
+        )  # rounded, since there are no weights between codes
 
     def reference_std(self, device: Device, age_s: float) -> float:
-        """Standard deviation of window positions by a reference cell's error at an age (s); 0 without reference."""
+        """Standard deviation of window positions from a reference cell's error at an age (s); 0 without reference."""
         if not self.layout.reference:
             return 0.0
         low, high = self.window_us(device)
@@ -385,11 +387,11 @@ class Encoding:
         read_noise: bool,
         reference_noise: bool = True,
     ) -> tuple[Tensor, Tensor]:
-        """Mean and variance of ``ŵ/s`` for working cells with these targets.
+        """Mean and variance of ``ŵ/s`` for cells with these targets that are not stuck.
 
-        ``ŵ/s`` is a sinh of the position v̂ that they are read as, which is linear in what each of them conducts, and
-        they are independent: with ``M(p) = E exp(pκv̂)``, a product over cells, the mean is
-        ``(M(1) - M(-1)) / (2 sinh rκ)``, and of the square ``(M(2) + M(-2) - 2) / (4 sinh² rκ)``.
+        ``ŵ/s`` is a sinh of the position v̂, which is linear in the conductances of independent cells. With
+        ``M(p) = E exp(pκv̂)``, a product over cells, the mean is ``(M(1) - M(-1)) / (2 sinh rκ)`` and the mean square
+        is ``(M(2) + M(-2) - 2) / (4 sinh² rκ)``.
         """
         if self.kappa is None:
             mean, std = self._position_moments(device, cells, age_s, read_noise, reference_noise)
@@ -415,7 +417,7 @@ class Encoding:
         return mean, square - mean.square()
 
     def _cell_exponential(self, device: Device, g_us: Tensor, age_s: float, rate: float, read_noise: bool) -> Tensor:
-        """``E exp(rate·(G - g)/width)`` of what cells in parallel with one target are read as."""
+        """``E exp(rate·(G - g)/width)`` of parallel cells with one target, combined."""
         low, high = self.window_us(device)
         rate = rate / (high - low)
         if self.combine == "mean" or self.parallel == 1:
@@ -424,11 +426,11 @@ class Encoding:
         return (rate * (mean - g_us) + (rate * std).square() / 2).exp()
 
     def _against(self, device: Device, cells: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Targets of a weight's own cells, and of those that they are read against."""
+        """Targets of a weight's cells, followed by the target of the reference cells if there are any."""
         return (*cells, torch.full_like(cells[0], self.reference_us(device))) if self.layout.reference else cells
 
     def _read_moments(self, device: Device, g_us: Tensor, age_s: float, read_noise: bool) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation (µS) of what cells in parallel with one target are read as."""
+        """Mean and standard deviation (µS) of parallel cells with one target, combined."""
         shrink = remaining_std(self.parallel, self.combine)
         if self.combine == "median":
             return device.median_moments(g_us, age_s, shrink, read_noise)
@@ -438,7 +440,7 @@ class Encoding:
     def _position_moments(
         self, device: Device, cells: tuple[Tensor, ...], age_s: float, read_noise: bool, reference_noise: bool
     ) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the window position that working cells with these targets are read as."""
+        """Mean and standard deviation of the decoded window position, for cells that are not stuck."""
         moments = [self._read_moments(device, g, age_s, read_noise) for g in self._against(device, cells)]
         mean = self.decode(device, tuple(mean for mean, _ in moments))
         spreading = moments if reference_noise else moments[: self.layout.cells_per_weight]
@@ -454,8 +456,7 @@ class Encoding:
     def with_slope(self, of_u: Callable[[Tensor], Tensor], u: Tensor) -> tuple[Tensor, Tensor]:
         """Values of a function of u, and its derivative.
 
-        Codes have no derivative: half the difference between a code's two neighbours, over the distance of two codes,
-        stands for it.
+        Codes have no derivative. The central difference between a code's two neighbours is used instead.
         """
         if self.format.is_fixed_point:
             step = 1 / self.steps
@@ -469,7 +470,7 @@ class Encoding:
 
 @lru_cache(maxsize=64)
 def _mean_targets(encoding: Encoding, device: Device) -> Tensor:
-    """For even window positions those to write, so that on average over the ages they are read as wanted."""
+    """Table of the window positions to write, so that on average over the ages the wanted ones are read."""
     ages_s = encoding.mean_target_ages_s
 
     def expected(v: Tensor) -> Tensor:

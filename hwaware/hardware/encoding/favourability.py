@@ -1,4 +1,4 @@
-"""Which states of a cell are the most immune to variation, by the error of their current."""
+"""Ranking of the states of a cell by their immunity to variation, measured by the error current."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class StateError(NamedTuple):
     Attributes:
         state: the digit.
         conductance_us: its target (µS).
-        error_us: root mean square of what the conductance is off by (µS), which is the error current over the voltage.
+        error_us: root mean square error of the conductance (µS), i.e. the error current over the voltage.
     """
 
     state: int
@@ -27,13 +27,13 @@ class StateError(NamedTuple):
 def states_by_error_current(device: Device, codes: Codes, age_s: float = 0.0) -> tuple[StateError, ...]:
     """The states of cells that hold digits of codes, the most favourable first.
 
-    By the error *current*, as S. Diware et al., AICAS 2023 (10.1109/AICAS57966.2023.10168661), rank them: a state that
-    varies by a larger share, but conducts less, may do less harm. Equal ones rank as they conduct.
+    States are ranked by the error *current*, as in S. Diware et al., AICAS 2023 (10.1109/AICAS57966.2023.10168661): a
+    state with a larger relative variation but a lower conductance may do less harm. Ties are ranked by conductance.
 
     Args:
-        device: whose cells they are.
-        codes: how digits are cut.
-        age_s: at which cells are read; 0 is the programming error alone.
+        device: the memory technology.
+        codes: the number format.
+        age_s: age (s) at which cells are read; at 0 there is only the programming error.
 
     Raises:
         UserError: the device's law does not cover the age.

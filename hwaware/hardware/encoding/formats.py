@@ -1,7 +1,7 @@
-"""Number formats: which of the values between -s and s a weight can be written as.
+"""Number formats: the values between -s and s that a weight can take.
 
-Latent weights stay continuous, and the gradient passes as if there were no grid (straight-through; Bengio et al.,
-arXiv 1308.3432).
+Latent weights stay continuous. The gradient ignores the rounding (straight-through estimator; Bengio et al., arXiv
+1308.3432).
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from torch import Tensor
 
 from hwaware.errors import UserError, nearest
 
-#: Bits of a weight: each code is a position of its own in the table that training noise is read from.
+#: Most bits of a weight: the table of training noise has one entry per code.
 _MOST_BITS = 11
 
-#: How far r may be off a level, in levels: as many digits as people type.
+#: Tolerance between r and a level, in levels: as many digits as people type.
 _TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
 class NumberFormat(ABC):
-    """One way of rounding weights.
+    """Base class of number formats.
 
     Attributes:
-        is_fixed_point: whether these are codes of fixed-point numbers, which lack the largest value.
+        is_fixed_point: whether values are two's complement codes, which lack the largest value +1.
     """
 
     is_fixed_point: ClassVar[bool]
 
     @abstractmethod
     def steps(self, range_fraction: float) -> int:
-        """Steps of the grid between zero and the largest weight, which lies at the window position r; 0: no grid."""
+        """Grid steps between zero and the largest weight, at the window position r; 0 without a grid."""
 
     @abstractmethod
     def check(self, range_fraction: float) -> None:
-        """Raises UserError where the largest weight lies on no step of the grid."""
+        """Raises UserError if the largest weight is not on the grid."""
 
     @abstractmethod
     def __str__(self) -> str: ...
@@ -64,14 +64,17 @@ class Continuous(NumberFormat):
 class Levels(NumberFormat):
     """L evenly spaced window positions, ``v_k = -1 + 2k/(L - 1)``, both ends of the window included.
 
-    L is odd, so that zero is one of them: a weight of zero stays zero. It counts levels of a *weight*, not of a cell:
-    one cell (``offset``) has a state for each; in ``differential`` each cell of the pair has ``(L + 1)/2``, of which
-    idle is one; in ``differential_symmetric`` each has L. Weights of b bits have L = 2^b - 1.
+    L is odd, so that zero is a level: a weight of zero stays zero. L counts the levels of a *weight*, not the states of
+    a cell. With ``offset``, the cell needs L states; with ``differential``, each cell of the pair needs ``(L + 1)/2``,
+    the idle state included; with ``differential_symmetric``, each needs L. Weights of b bits have L = 2^b - 1.
 
     Attributes:
-        levels: L; 0 until an encoding's mapping says how many the cells' levels make.
-        cell_levels: of a cell, where they were given instead: 8 for cells of 3 bits, which make 15 in ``differential``.
-            Another way of saying the same: it does not tell two formats apart.
+        levels: L; 0 if ``cell_levels`` is given and the mapping is not known yet.
+        cell_levels: states of a cell, as an alternative to ``levels``: 8 for 3-bit cells, which give 15 levels in
+            ``differential``. It is not compared: two formats with the same ``levels`` are equal.
+
+    Raises:
+        UserError: a number is out of range.
     """
 
     is_fixed_point: ClassVar[bool] = False
@@ -98,7 +101,7 @@ class Levels(NumberFormat):
         if abs(range_fraction * half - round(range_fraction * half)) > _TOLERANCE:
             nearest_one = max(1, round(range_fraction * half)) / half
             raise UserError(
-                f"range_fraction={range_fraction} is none of the {self.levels} levels, so that the largest weight "
+                f"range_fraction={range_fraction} is not one of the {self.levels} levels, so the largest weight "
                 f"could not be written: the nearest is {nearest_one:.7g}."
             )
 
@@ -108,18 +111,22 @@ class Levels(NumberFormat):
 
 @dataclass(frozen=True)
 class Codes(NumberFormat):
-    """Fixed-point codes, cut into digits each of which is the state of one cell, the most significant first.
+    """Fixed-point codes, split into digits that are each the state of one cell, the most significant first.
 
-    A weight of b bits is an integer q ∈ [-2^(b-1), 2^(b-1) - 1] at the window position ``q / 2^(b-1)``: there is no +1,
-    so that weights are clipped at ``s·(1 - 2^(1 - b))``; where ``s = max|w|``, that takes one code off a largest weight
-    that is positive. Cells hold the *shifted* code ``q + 2^(b-1)``, which is never negative; what that adds to every
-    column is the same for all, and is subtracted digitally. Its digits to the base ``2^slice_bits`` go to one cell
-    each, as in ISAAC (Shafiee et al., ISCA 2016) and PUMA (Ankit et al., ASPLOS 2019).
+    A weight of b bits is an integer q ∈ [-2^(b-1), 2^(b-1) - 1] at the window position ``q / 2^(b-1)``. There is no +1,
+    so weights are clipped at ``s·(1 - 2^(1 - b))``; with ``s = max|w|``, a positive largest weight loses one code.
+    Cells hold the *shifted* code ``q + 2^(b-1)``, which is never negative. The shift adds the same amount to every
+    column and is subtracted digitally. Each digit to the base ``2^slice_bits`` is held by one cell, as in ISAAC
+    (Shafiee et al., ISCA 2016) and PUMA (Ankit et al., ASPLOS 2019).
 
     Attributes:
-        bits: of a weight.
-        slice_bits: of a cell.
-        fraction_bits: of ``bits``, for the scale ``fixed`` alone, which they set: ``s = 2^(bits - 1 - fraction_bits)``.
+        bits: bits of a weight.
+        slice_bits: bits of a cell.
+        fraction_bits: fractional bits of the ``bits``; they set the scale ``fixed``: ``s = 2^(bits - 1 -
+            fraction_bits)``.
+
+    Raises:
+        UserError: a number is out of range, or ``slice_bits`` does not divide ``bits``.
     """
 
     is_fixed_point: ClassVar[bool] = True
@@ -148,12 +155,12 @@ class Codes(NumberFormat):
 
     @property
     def zero(self) -> int:
-        """The zero of the shifted code, and the codes between the window positions -1 and 0."""
+        """The shifted code of zero, which is also the number of codes below zero."""
         return 2 ** (self.bits - 1)
 
     @property
     def scale(self) -> float | None:
-        """The scale s that the fractional bits set; None without them."""
+        """The scale s set by the fractional bits; None without them."""
         return None if self.fraction_bits is None else 2.0 ** (self.bits - 1 - self.fraction_bits)
 
     @property
@@ -183,21 +190,21 @@ class Codes(NumberFormat):
         return f"{self.bits} bits in {self.slice_bits}-bit slices"
 
 
-#: Formats by the words of a recipe that tell them.
+#: Formats by the keys that identify them in a recipe.
 _KINDS: tuple[type[Levels] | type[Codes], ...] = (Levels, Codes)
 
 
 def number_format(words: Mapping[str, Any]) -> NumberFormat:
-    """A format from the words of a recipe: ``{}``, ``{levels: 15}``, ``{cell_levels: 8}``, ``{bits: 8}``.
+    """Builds a format from the settings of a recipe: ``{}``, ``{levels: 15}``, ``{cell_levels: 8}``, ``{bits: 8}``.
 
     Raises:
-        UserError: a word is unknown, words do not go together, or a value can't be.
+        UserError: a key is unknown, keys do not go together, or a value is out of range.
     """
     if not words:
         return Continuous()
     if not isinstance(words, Mapping):
         raise UserError(
-            f"encoding.format {words!r} is no table of words and values: give {{levels: 15}} or "
+            f"encoding.format {words!r} is not a table of keys and values: give {{levels: 15}} or "
             "{bits: 8, slice_bits: 2}."
         )
     known = {field.name: kind for kind in _KINDS for field in fields(kind)}
@@ -214,16 +221,16 @@ def number_format(words: Mapping[str, Any]) -> NumberFormat:
 
 
 def format_words(form: NumberFormat) -> dict[str, int]:
-    """The reverse of :func:`number_format`: levels of a cell where those were given."""
+    """The inverse of :func:`number_format`."""
     if isinstance(form, Levels) and form.cell_levels is not None:
         return {"cell_levels": form.cell_levels}
     return {name: value for name, value in asdict(form).items() if value is not None}
 
 
 def quantise(u: Tensor, steps: int, fixed_point: bool = False) -> Tensor:
-    """The nearest of the ``2·steps + 1`` values on [-1, 1] for each u; the gradient is that of ``u``.
+    """Rounds u to the nearest of ``2·steps + 1`` values on [-1, 1]; the gradient ignores the rounding.
 
-    With ``fixed_point`` those of codes, which lack the largest; values beyond are clipped.
+    With ``fixed_point``, the largest value is missing, and larger values are clipped.
     """
     levels = (u.detach() * steps).round_()
     levels = (levels.clamp_(-steps, steps - 1) if fixed_point else levels).div_(steps)

@@ -1,8 +1,7 @@
-"""Mappings: how a weight's position in the conductance window is held by memory cells.
+"""Mappings: how memory cells hold a weight's position in the conductance window.
 
-A window position ``v ∈ [-1, 1]`` uses the full window at ``|v| = 1``; it is never rescaled to the values that happen to
-occur. Encoding gives the target conductances (µS); decoding reads a position back from the conductances that the cells
-really have.
+A window position ``v ∈ [-1, 1]`` uses the full window at ``|v| = 1``. It is never rescaled to the values that occur in
+a tensor. Encoding gives target conductances (µS); decoding computes a position from the actual conductances.
 """
 
 from __future__ import annotations
@@ -24,13 +23,16 @@ class Mapping:
     """One way of holding a signed number in unsigned conductances.
 
     Attributes:
-        name: in recipes and results; of one's own it is known by its path, ``module.NAME``.
+        name: name in recipes and results; custom mappings are known by their path, ``module.NAME``.
         cells_per_weight: memory cells for one weight.
         encode: ``(v, g_min_us, g_max_us) -> (g_us, ...)``, one tensor of v's shape per cell.
-        decode: ``((g_us, ...), g_min_us, g_max_us) -> v``; after a weight's own cells the reference's, if there is one.
-            Linear in the conductances.
-        gains: by how much v grows when one of these conductances grows by the whole window.
-        reference: whether each crossbar has a column of cells at mid-window, which is subtracted from all others.
+        decode: ``((g_us, ...), g_min_us, g_max_us) -> v``, linear in the conductances. The reference's conductance, if
+            there is one, comes after those of the weight's own cells.
+        gains: for each of these conductances, the change of v when it grows by the whole window.
+        reference: whether each crossbar has a column of cells at mid-window that is subtracted from all others.
+
+    Raises:
+        UserError: the number of gains is wrong.
     """
 
     name: str
@@ -82,30 +84,30 @@ MAPPINGS = {
     for mapping in (
         # One cell, symmetric about mid-window.
         Mapping("offset", 1, _encode_offset, _decode_offset, (2,)),
-        # The same, read against a column of mid-window cells, which drift too; exact where they are not given.
+        # The same, read against a column of mid-window cells, which drift too; an exact reference if none is given.
         Mapping("offset_reference", 1, _encode_offset, _decode_offset_reference, (2, -2), reference=True),
-        # A pair of which one cell idles at g_min.
+        # A pair, one cell of which idles at g_min.
         Mapping("differential", 2, _encode_differential, _decode_pair, (1, -1)),
         # A pair with a constant sum, both about mid-window.
         Mapping("differential_symmetric", 2, _encode_differential_symmetric, _decode_pair, (1, -1)),
     )
 }
 
-#: The mapping whose cells hold the digits of a code; it has parameters, and so is made by :func:`bit_sliced`.
+#: The mapping whose cells hold the digits of a code; it has parameters, so :func:`bit_sliced` builds it.
 BIT_SLICED = "bit_sliced"
 
-#: Mappings of this package by name.
+#: Names of this package's mappings.
 MAPPING_NAMES = (*MAPPINGS, BIT_SLICED)
 
-#: Those of other modules that were imported, by ``module.NAME``.
+#: Imported custom mappings, by ``module.NAME``.
 _OWN: dict[str, Mapping] = {}
 
 
 def mapping_of(name: str) -> Mapping:
-    """A mapping by its name: one of :data:`MAPPINGS`, or one of one's own that :func:`import_mapping` found.
+    """Looks up a mapping: one of :data:`MAPPINGS`, or a custom one that :func:`import_mapping` has imported.
 
     Raises:
-        UserError: there is none.
+        UserError: the name is unknown.
     """
     known = {**MAPPINGS, **_OWN}
     if name not in known:
@@ -115,9 +117,9 @@ def mapping_of(name: str) -> Mapping:
 
 
 def import_mapping(path: str) -> Mapping:
-    """A mapping of one's own, by ``module.NAME``; encodings know it by that path from then on.
+    """Imports a custom mapping by its path ``module.NAME``; encodings can use that path from then on.
 
-    Only for what a user names: a downloaded file may name anything, and is never followed.
+    Only for paths that a user gives: a downloaded file could name any module, so its paths are never imported.
 
     Raises:
         UserError: there is no such module, or it has no such mapping.
@@ -125,7 +127,7 @@ def import_mapping(path: str) -> Mapping:
     module, _, name = path.rpartition(".")
     try:
         imported = import_module(module)
-    except (ImportError, TypeError, ValueError) as error:  # the latter two: a path that names no module
+    except (ImportError, TypeError, ValueError) as error:  # the last two: the path names no module
         raise UserError(f"mapping '{path}' can't be imported: {error}.") from None
     found = getattr(imported, name, None)
     if not isinstance(found, Mapping):
@@ -136,16 +138,16 @@ def import_mapping(path: str) -> Mapping:
 
 
 def cell_levels(mapping: Mapping, levels: int) -> int:
-    """States of a cell that even levels of a weight over the whole window need."""
+    """States of a cell that are needed for ``levels`` evenly spaced levels of a weight over the whole window."""
     cells = mapping.encode(torch.linspace(-1, 1, levels, dtype=torch.float64), 0.0, 1.0)
     return max(len(g.mul(1e9).round().unique()) for g in cells)
 
 
 def levels_of_cells(mapping: Mapping, states: int) -> int:
-    """Levels of a weight whose cells have so many states.
+    """Levels of a weight whose cells have ``states`` states.
 
     Raises:
-        UserError: no odd number of levels, of which zero is one, needs just these.
+        UserError: no odd number of levels (so that zero is a level) needs exactly that many states.
     """
     makes = {levels: cell_levels(mapping, levels) for levels in (states, 2 * states - 1) if levels % 2}
     for levels, needed in makes.items():
@@ -153,18 +155,18 @@ def levels_of_cells(mapping: Mapping, states: int) -> int:
             return levels
     others = [one for one in (states - 1, states + 1) if one >= 3 and cell_levels(mapping, one) == one]
     raise UserError(
-        f"cell_levels={states}: with the mapping '{mapping.name}' no weight of zero is among what such cells hold"
+        f"cell_levels={states}: with the mapping '{mapping.name}' such cells can't hold a weight of zero"
         + (f"; give {' or '.join(map(str, others))}, or a pair with an idle cell (differential)." if others else ".")
     )
 
 
 @lru_cache
 def bit_sliced(codes: Codes) -> Mapping:
-    """One cell for each digit of a weight's shifted code, the most significant first; states are even over the window.
+    """One cell per digit of a weight's shifted code, most significant first; states are evenly spaced in the window.
 
-    Digits are read as they conduct, ``d̂ = (n_states - 1)·(g - g_min)/(g_max - g_min)``, shifted and added, and the
-    shift of the code is taken off: ``v̂ = (Σ n_states^k·d̂_k - zero)/zero``. A window position is held as the nearest
-    that a code has, so that encoding has no derivative.
+    Digits are read in proportion to the conductance, ``d̂ = (n_states - 1)·(g - g_min)/(g_max - g_min)``, shifted and
+    added, and the shift of the code is subtracted: ``v̂ = (Σ n_states^k·d̂_k - zero)/zero``. Encoding rounds a window
+    position to the nearest code, so it has no derivative.
     """
     highest = codes.n_states - 1
     gains = tuple(codes.n_states**k * highest / codes.zero for k in reversed(range(codes.n_slices)))

@@ -1,8 +1,8 @@
-"""Cells in parallel: each cell of a weight is there K times, with errors of its own, and the K are read as one.
+"""Parallel cells: each cell of a weight is present K times, with independent errors, and the K cells are read as one.
 
-Their currents add up (``mean``), as in multi-memristive synapses (Boybat et al., Nature Communications 9, 2514, 2018);
-or the middle one counts (``median``), which a few stuck cells can't move. A median is no sum of currents: something has
-to read the K cells one by one.
+With ``mean`` their currents add up, as in multi-memristive synapses (Boybat et al., Nature Communications 9, 2514,
+2018). With ``median`` the middle one counts, so a few stuck cells have no effect. A median is not a sum of currents:
+the K cells must be read one by one.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ COMBINATIONS = ("mean", "median")
 
 
 def merged(cells: Sequence[Tensor], parallel: int, combine: str) -> tuple[Tensor, ...]:
-    """What each ``parallel`` consecutive cells are read as together.
+    """Combines each ``parallel`` consecutive cells into one value.
 
     Args:
-        cells: conductances of one shape: all that stand for a weight's first cell, then all for its second, ….
+        cells: conductances (µS) of one shape: first all parallel cells of a weight's first cell, then of its second, ….
         parallel: K. The median of an even number is the mean of the middle two.
         combine: one of :data:`COMBINATIONS`.
     """
@@ -44,16 +44,16 @@ def _median(cells: Sequence[Tensor]) -> Tensor:
 
 
 def remaining_std(parallel: int, combine: str) -> float:
-    """Standard deviation of what K independent Gaussians of unit variance are read as."""
+    """Standard deviation of the combination of K independent standard Gaussians."""
     return _median_std(parallel) if combine == "median" else 1 / math.sqrt(parallel)
 
 
 @lru_cache
 def _median_std(n: int) -> float:
-    """Of the median of n standard Gaussians, by its density.
+    """Standard deviation of the median of n standard Gaussians, by its density.
 
-    With m = n//2 the density at z of the middle one (n odd) is ``∝ Φ^m·(1 - Φ)^m·φ``; of the mean of the middle two,
-    z ∓ t (n even), ``∝ ∫ Φ(z - t)^(m-1)·(1 - Φ(z + t))^(m-1)·φ(z - t)·φ(z + t) dt``.
+    With m = n//2, the density of the middle value (n odd) at z is ``∝ Φ^m·(1 - Φ)^m·φ``. The density of the mean of the
+    middle two values z ∓ t (n even) is ``∝ ∫ Φ(z - t)^(m-1)·(1 - Φ(z + t))^(m-1)·φ(z - t)·φ(z + t) dt``.
     """
     z, m = torch.linspace(-8, 8, 1601, dtype=torch.float64), n // 2
 

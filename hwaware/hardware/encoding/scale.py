@@ -1,4 +1,4 @@
-"""What sets the scale s that weights are normalised by: ``u = w/s``."""
+"""Scale policies: the scale s that normalises weights, ``u = w/s``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 
 
 class Scale(Protocol):
-    """One policy.
+    """One scale policy.
 
     Attributes:
-        name: in recipes and results.
-        per_channel: whether each output channel has a scale of its own.
+        name: name in recipes and results.
+        per_channel: whether each output channel has its own scale.
     """
 
     name: ClassVar[str]
@@ -22,11 +22,11 @@ class Scale(Protocol):
 
     @property
     def fixed(self) -> float | None:
-        """s, where it is the same whatever the weights are; None where they set it."""
+        """s if it does not depend on the weights; None otherwise."""
         ...
 
     def of(self, weight: Tensor) -> Tensor:
-        """s in fp32 for weights ``[C_out, …]``: 0-dim, or ``[C_out, 1, …]`` per channel.
+        """The scale s of weights ``[C_out, …]``, fp32: 0-dim, or ``[C_out, 1, …]`` per channel.
 
         Differentiable: ties share the gradient.
         """
@@ -47,7 +47,7 @@ class TensorScale:
 
 @dataclass(frozen=True)
 class ChannelScale:
-    """``s = max|w|`` of each output channel; 0 for a channel of zeros, whose cells then are read as zeros."""
+    """``s = max|w|`` of each output channel; 0 for a channel of zeros, whose weights are then read as zeros."""
 
     name: ClassVar[str] = "channel"
     per_channel: ClassVar[bool] = True
@@ -59,10 +59,10 @@ class ChannelScale:
 
 @dataclass(frozen=True)
 class FixedScale:
-    """The same s for all layers; weights beyond it are clipped.
+    """The same s for all layers; larger weights are clipped.
 
     Attributes:
-        fixed: s.
+        fixed: the scale s.
     """
 
     name: ClassVar[str] = "fixed"
@@ -74,12 +74,12 @@ class FixedScale:
         return torch.full((), self.fixed, dtype=torch.float32, device=weight.device)
 
 
-#: Policies that the weights set, by name.
+#: Policies that depend on the weights, by name.
 SCALES: dict[str, Scale] = {scale.name: scale for scale in (TensorScale(), ChannelScale())}
 
 SCALE_NAMES = (*SCALES, FixedScale.name)
 
 
 def normalised(weight: Tensor, scale: Tensor) -> Tensor:
-    """``u = w/s``, in the precision of the two; 0 where s is 0. Lets a NaN pass, so that it can be seen."""
+    """``u = w/s`` in the precision of the inputs; 0 where s is 0. NaN is passed on, so that it is noticed."""
     return weight / torch.where(scale == 0, torch.ones_like(scale), scale)

@@ -1,9 +1,9 @@
-"""Mean targets: conductances chosen so that what cells are *expected* to be read as is the weight that is wanted.
+"""Mean targets: target conductances chosen so that the *expected* weight equals the wanted one.
 
-A cell that idles at the window's end can only err upwards, and drift has a mean: what a weight is read as is biased. A
-target that is off by as much the other way takes the bias away, at one age, or on average over several. So does
-optimised weight programming (Mackin et al., Nature Communications 13, 3765, 2022), which has to search for it; here the
-expected value is in closed form.
+A cell that idles at the end of the window can only err upwards, and drift has a mean, so the weight that is read is
+biased. Shifting the target the other way removes the bias at one age, or on average over several. Optimised weight
+programming (Mackin et al., Nature Communications 13, 3765, 2022) searches for such targets; here the expected value has
+a closed form.
 """
 
 from __future__ import annotations
@@ -13,26 +13,27 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-#: Window positions at which expected values are tabulated: odd, so that the kink of a differential pair is one of them.
+#: Window positions in the table of expected values; odd, so that the kink of a differential pair at 0 is one of them.
 SIZE = 4097
 
 
 def inverse(expected: Callable[[Tensor], Tensor], wanted: Callable[[Tensor], Tensor]) -> Tensor:
-    """Window positions to write, so that positions are read as wanted, float64 ``[SIZE]``, for even positions.
+    """Table of the window positions to write so that the wanted values are read on average.
 
     Args:
-        expected: what a position is read as on average.
-        wanted: what it is to be read as.
+        expected: the expected value that is read for each written position.
+        wanted: the value that should be read for each position.
 
     Returns:
-        For each of :data:`SIZE` even positions of [-1, 1] the one to write; the nearest end where none is far enough.
+        Positions to write, float64 ``[SIZE]``, for :data:`SIZE` evenly spaced positions on [-1, 1]. The nearest end of
+        the window where the wanted value can't be reached.
     """
     v = torch.linspace(-1, 1, SIZE, dtype=torch.float64)
     return _where(expected(v), wanted(v))
 
 
 def looked_up(table: Tensor, v: Tensor) -> Tensor:
-    """A function of even positions of [-1, 1], such as :func:`inverse`, at any; linear in between.
+    """Interpolates a table over evenly spaced positions on [-1, 1], such as :func:`inverse`, linearly at ``v``.
 
     Differentiable in ``v``.
     """
@@ -44,14 +45,14 @@ def looked_up(table: Tensor, v: Tensor) -> Tensor:
 
 
 def reverse_looked_up(table: Tensor, written: Tensor) -> Tensor:
-    """The positions for which a table of :func:`inverse` has those that were written, float64."""
+    """Inverts :func:`looked_up`: the positions for which ``written`` was looked up in a table of :func:`inverse`."""
     return _where(table, written.double())
 
 
 def _where(values: Tensor, goal: Tensor) -> Tensor:
-    """Where a tabulated function of even positions of [-1, 1] has a value; the nearest end where it nowhere has."""
+    """Positions at which a tabulated function on [-1, 1] takes the values of ``goal``, or the nearest end."""
     v = torch.linspace(-1, 1, SIZE, dtype=torch.float64)
-    rising = values.cummax(0).values  # it does anyhow, but where noise is as large as the window
+    rising = values.cummax(0).values  # already monotone unless noise is as large as the window
     above = torch.searchsorted(rising, goal.contiguous()).clamp(1, SIZE - 1)
     low, high = rising[above - 1], rising[above]
     share = ((goal - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)

@@ -142,7 +142,7 @@ def test_a_bundle_keeps_it(scorer, tmp_path, threshold):
 def test_networks_and_data_without_questions_are_refused(scorer, data):
     plain = nn.Sequential(nn.Linear(4, 4))
     convert(plain, OFFSET)
-    reason = 'threshold: Sequential has no threshold of "no answer" (config.null_threshold), which networks'
+    reason = 'threshold: Sequential has no "no answer" threshold (config.null_threshold), which question'
     with pytest.raises(UserError) as refused:
         Repair(NullThreshold(), plain, [1e8], data, seed=0)
     assert str(refused.value).startswith(reason)

@@ -143,7 +143,7 @@ def test_keys_are_those_of_the_digital_network_and_ranges_come_along():
     assert torch.equal(back(x), model(x))
     Measured(ranges=ranges).give(digital)
     assert Measured.of(digital).ranges == ranges
-    with pytest.raises(UserError, match="are of a layer 'other', which the network does not have"):
+    with pytest.raises(UserError, match="for layer 'other', which the network does not have"):
         Measured(ranges={"other": (1.0, 1.0)}).give(digital)
 
 
@@ -199,7 +199,7 @@ def test_a_layer_of_zeros_has_a_range():
         ({"adc_bits": 8, "input_kappa": -1.0}, "input_kappa=-1.0 times input_range=1.0 must lie in"),
         ({"output_noise": -0.1}, "output_noise=-0.1 must be 0 or more"),
         ({"output_noise": math.nan}, "output_noise=nan must be 0 or more"),
-        ({"dac_bits": 8, "input_kappa": 2.0, "input_range": 0.5}, "a narrow input_range costs nothing"),
+        ({"dac_bits": 8, "input_kappa": 2.0, "input_range": 0.5}, "a narrow input_range has no cost"),
     ],
 )
 def test_settings_that_cannot_be(settings, reason):
@@ -209,7 +209,9 @@ def test_settings_that_cannot_be(settings, reason):
 
 def test_one_curve_only_and_no_forward_without_ranges():
     converters = Converters(adc_bits=8, input_kappa=2.0)
-    with pytest.raises(UserError, match=r"input_kappa=2.0 is the cell's curve, and the encoding has kappa=2.0 as well"):
+    with pytest.raises(
+        UserError, match=r"input_kappa=2.0 is the cell's I-V curve, which the encoding has as kappa=2.0"
+    ):
         _with(converters, load_hardware("reram_cmo"))
     convert(model := _network(), _with(converters))
     with pytest.raises(UserError, match="has converters, but no ranges"):

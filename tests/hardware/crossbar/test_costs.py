@@ -106,7 +106,7 @@ def test_a_read_takes_as_long_as_its_slowest_part():
 def test_exact_converters_have_no_energy(converters):
     costs = _costs((4, 10), positions=1)
     missing = "adc_bits" if converters is not None and converters.dac_bits else "dac_bits"
-    with pytest.raises(UserError, match=f"constants: converters have no {missing}"):
+    with pytest.raises(UserError, match=f"constants: the converters have no {missing}"):
         ROUND.estimate(costs, converters)
 
 
@@ -126,7 +126,7 @@ def test_a_file_of_ones_own(tmp_path):
     path.write_text(yaml.safe_dump(values))
     assert load_constants(str(path)) == ROUND
     for change, reason in (
-        ({"adc_enrgy_pj": 1}, "has an unknown 'adc_enrgy_pj'. Did you mean 'adc_energy_pj'?"),
+        ({"adc_enrgy_pj": 1}, "has an unknown key 'adc_enrgy_pj'. Did you mean 'adc_energy_pj'?"),
         ({"adc_energy_pj": -1}, "adc_energy_pj=-1.0 must be a finite number of 0 or more"),
         ({"adc_time_ns": float("inf")}, "adc_time_ns=inf must be a finite number"),
         ({"columns_per_adc": 0}, "columns_per_adc=0 must be at least 1"),
@@ -141,7 +141,7 @@ def test_a_file_of_ones_own(tmp_path):
     with pytest.raises(UserError, match="lacks adc_energy_pj, adc_time_ns"):
         load_constants(str(path))
     path.write_text("[1, 2]\n")
-    with pytest.raises(UserError, match="is no table"):
+    with pytest.raises(UserError, match="is not a table"):
         load_constants(str(path))
 
 
@@ -164,7 +164,7 @@ def test_an_array_that_is_far_too_small_is_refused_before_anything_is_made():
     weight = (10**6, 10**9)
     with pytest.raises(UserError) as error:
         hardware.check_layer(weight, 1)
-    assert "rows=1 and columns=2 cut it into 1,000,000,000,000,000 arrays, more than 1,000,000" in str(error.value)
+    assert "rows=1 and columns=2 split it into 1,000,000,000,000,000 arrays, more than 1,000,000" in str(error.value)
     assert "parts" not in vars(hardware.tiling(weight, 1))
     hardware.check_layer((1000, 1000), 1)
     with pytest.raises(UserError, match=r"1,001,000 arrays.*give rows=2 and columns=4 or more"):

@@ -92,11 +92,14 @@ def test_a_constant_that_is_set_otherwise_is_not_drawn(file):
         ),
         ({"names": ["drift_std_slope_us"], "values": [[0.1], [".inf"]]}, "bootstrap.values[1]=[inf] must be 1 finite"),
         ({"names": ["drift_std_slope_us"], "values": [[0.1]]}, "bootstrap.values has 1 fits: at least 2"),
-        ({"names": [], "values": [[], []]}, "bootstrap.names=[] must be constants, each once"),
-        ({"names": ["drift_std_slope_us"] * 2, "values": [[0.1, 0.1]] * 2}, "must be constants, each once"),
+        ({"names": [], "values": [[], []]}, "bootstrap.names=[] must name at least one constant, each once"),
+        (
+            {"names": ["drift_std_slope_us"] * 2, "values": [[0.1, 0.1]] * 2},
+            "must name at least one constant, each once",
+        ),
         ({"names": ["drift_std_slope_us"], "value": [[0.1], [0.2]]}, "has no 'value'. Did you mean 'values'?"),
         ({"names": ["drift_std_slope_us"]}, "bootstrap of device 'mine' lacks 'values'"),
-        ([1, 2], "is no table of words and values"),
+        ([1, 2], "is not a table of keys and values"),
         ({"names": ["drift_std_slope_us"], "values": [["a"], [1]]}, "'a' is not a number"),
     ],
 )

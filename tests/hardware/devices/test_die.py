@@ -139,7 +139,7 @@ def test_files_have_it_where_it_is_set(tmp_path):
         ({"temperature_k": 5}, "die_spread.temperature_k=5.0 needs temperature_c and activation_energy_ev"),
         ({"temperature_k": -5}, "die_spread.temperature_k=-5.0 must be 0 K or more"),
         ({"chips_per_die": 0}, "die_spread.chips_per_die=0 must be a whole number of at least 1"),
-        (0.1, "die_spread of device 'reram_cmo': 0.1 is no table of words and values"),
+        (0.1, "die_spread of device 'reram_cmo': 0.1 is not a table of keys and values"),
     ],
 )
 def test_what_can_not_be(spread, reason):

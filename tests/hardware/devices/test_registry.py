@@ -140,5 +140,5 @@ def test_words_numbers_and_pairs_of_an_own_law():
 
 def test_a_law_with_a_list_is_refused_where_it_is_made():
     values = {key: value for key, value in device_to_dict(load_device("reram_cmo")).items() if key != "law"}
-    with pytest.raises(UserError, match=r"^words of device 'reram_cmo' is a list, which can change: make it a tuple"):
+    with pytest.raises(UserError, match=r"^words of device 'reram_cmo' is a list, which is mutable: make it a tuple"):
         Typed(**values | {"words": ["Ta"]})

@@ -38,7 +38,7 @@ def test_a_device_file_s_levels_of_a_weight_give_way():
 @pytest.mark.parametrize(
     ("mapping", "words", "reason"),
     [
-        ("offset", {"cell_levels": 8}, "no weight of zero is among .*; give 7 or 9, or a pair with an idle cell"),
+        ("offset", {"cell_levels": 8}, "such cells .* hold a weight of zero; give 7 or 9, or a pair with an idle cell"),
         ("differential", {"cell_levels": 1}, "cell_levels=1 must be a whole number of at least 2 .8 for 3 bits"),
         ("differential", {"cell_levels": 8, "levels": 15}, "exclude each other: levels of a weight, or of a cell"),
         ("differential", {"cell_level": 8}, "has no 'cell_level'. .*'cell_levels'"),

@@ -78,7 +78,7 @@ def test_effective_weights_convert_back_to_themselves(kappa, range_fraction):
 
 def test_a_narrower_range_uses_fewer_levels():
     assert load_hardware("reram_cmo", levels=15, range_fraction=0.5714286).encoding.steps == 4
-    with pytest.raises(UserError, match=r"range_fraction=0.5 is none of the 15 levels.* nearest is 0.571"):
+    with pytest.raises(UserError, match=r"range_fraction=0.5 is not one of the 15 levels.* nearest is 0.571"):
         load_hardware("reram_cmo", levels=15, range_fraction=0.5)
 
 

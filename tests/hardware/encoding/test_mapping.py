@@ -43,7 +43,7 @@ def test_never_rescaled_to_the_values_that_occur():
         ({"scale": "chanel"}, "Did you mean 'channel'"),
         ({"clamp": "windw"}, "Did you mean 'window'"),
         ({"g_min_us": 90.0}, "g_min_us=90.0 must be at least 0 and below g_max_us=88.199997"),
-        ({"kappa": 0.0}, "kappa=0.0 is not a non-linearity"),
+        ({"kappa": 0.0}, "kappa=0.0 must be above 0"),
         ({"range_fraction": 0.0}, r"range_fraction=0.0 must lie in \(0, 1\]"),
         ({"range_fraction": 1.5}, r"range_fraction=1.5 must lie in \(0, 1\]"),
         ({"drift_std_slope_us": -1.0}, "drift_std_slope_us=-1.0"),

@@ -68,7 +68,7 @@ def test_training_knows_of_it():
 
 
 def test_bad_input():
-    with pytest.raises(UserError, match="moves conductances off the steps of format"):
+    with pytest.raises(UserError, match="moves targets off the grid of format"):
         load_hardware("reram_cmo", levels=15, mean_target_ages_s=(HOUR_S,))
     with pytest.raises(UserError, match=r"age_s=0\.5"):
         load_hardware("reram_cmo", mean_target_ages_s=(0.5,))

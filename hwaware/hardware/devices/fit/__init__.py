@@ -1,4 +1,4 @@
-"""Own measurements: from repeated conductance readings, or a table of states, to a device file."""
+"""Fits a device to measurements: repeated conductance readings, or a table of states."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ __all__ = ["Estimate", "Fit", "Readings", "fit_device", "read_measurements"]
 
 
 def read_measurements(path: str | Path, start: str | None = None) -> Readings:
-    """Readings from a CSV file: of cells, or a table of states that stands for some.
+    """Reads a CSV file with readings of cells, or with a table of states, which is converted to readings.
 
     Args:
-        path: of the file.
-        start: when all cells were written, where ages are dates and times of ISO 8601; see
+        path: path of the file.
+        start: when all cells were written (ISO 8601), if ages are dates and times; see
             :func:`~hwaware.hardware.devices.fit.readings.read_readings`.
 
     Raises:
-        UserError: of :func:`~hwaware.hardware.devices.fit.readings.read_readings` and
+        UserError: see :func:`~hwaware.hardware.devices.fit.readings.read_readings` and
             :func:`~hwaware.hardware.devices.fit.state_table.read_state_table`.
     """
     table = read_csv(path, {*readings.QUANTITIES, *state_table.QUANTITIES})

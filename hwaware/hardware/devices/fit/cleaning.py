@@ -1,4 +1,4 @@
-"""What is set aside before a law is fitted: stuck cells and outliers; and the limits at which readings are cut off."""
+"""Cleaning of readings before a law is fitted: stuck cells, outliers, and the limits at which readings are censored."""
 
 from __future__ import annotations
 
@@ -10,43 +10,43 @@ from scipy.stats import rankdata
 from hwaware.errors import UserError
 from hwaware.hardware.devices.fit.readings import Readings
 
-#: A cell is stuck at an end of the window if all its readings, age 0 among them, are within this share of the window of
-#: it (or beyond), while its target is in the other half.
+#: A cell is stuck at an end of the window if all its readings, including age 0, are beyond that end or within this
+#: fraction of the window from it, while its target is in the other half.
 STUCK_WITHIN = 0.05
 
-#: An outlier lies so many interquartile ranges beyond the quartiles (Tukey's fences); of a Gaussian that is 6 σ.
+#: An outlier lies this many interquartile ranges beyond the quartiles (Tukey's fences); 6 σ for a Gaussian.
 OUTLIER_IQR = 4.0
 
-#: Readings of a state that are too few to tell an outlier by.
+#: Fewest readings of a state for detecting outliers.
 _FEW = 8
 
-#: Cells that must share a reading before it counts as a limit, and how many readings beyond it there may be for each
-#: one at it.
+#: Fewest cells that share a reading for it to count as a limit, and largest ratio of readings beyond it to readings at
+#: it.
 _AT_LIMIT, _BEYOND_LIMIT = 3, 0.2
 
-#: Share of the readings at one age up to which outlying ones are rare.
+#: Fraction of the readings at one age up to which outliers are rare.
 RARE = 0.005
 
-#: More distinct targets, and ages, are taken together: neighbours by a sixteenth of the range, and by a sixtieth of
-#: the logarithmic one.
+#: Most distinct targets and ages. If there are more, neighbours are grouped: targets by sixteenths of the range, ages
+#: by sixtieths of the logarithmic range.
 MOST_STATES, MOST_AGES = 16, 60
 
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What the laws are fitted to, and what was set aside.
+    """The readings for fitting laws, and the readings that were excluded.
 
     Attributes:
-        readings: without stuck cells and what is set aside.
-        stuck_on, stuck_off: stuck cells, and the cells that could have shown it.
-        aside: outlying readings that are not the cell's own behaviour, and those of dead cells.
-        departed: outlying readings that are: the cell stays there. They are among ``readings``.
-        dead: cells that were outlying when just written, and in most of their readings.
-        limits_us: lowest and highest value where several cells share it and hardly a reading is beyond, as a clamp or
-            an instrument makes them.
-        clamp: what a cell can hold (see :class:`~hwaware.hardware.devices.Device`).
-        noise_us: read noise of each of ``readings`` at age 0, which laws have none of, by the differences of repeats
-            then, and 0 at other ages; None: no cell was read twice then.
+        readings: readings without stuck cells and excluded readings.
+        stuck_on, stuck_off: number of stuck cells, and of cells that could have shown it.
+        aside: excluded readings: outliers that do not show the cell's state, and readings of dead cells.
+        departed: outliers that do show it, since the cell stays there. They are part of ``readings``.
+        dead: cells that were outliers just after writing and in most of their readings.
+        limits_us: lowest and highest value (µS) at which readings are censored by a clamp or an instrument: several
+            cells share it, and hardly any reading is beyond it. None: no limit.
+        clamp: the range that a cell can hold (see :class:`~hwaware.hardware.devices.Device`).
+        noise_us: read noise (µS) of each of ``readings`` at age 0, from the differences of repeated readings, since
+            laws have no read noise at age 0; 0 at other ages. None: no cell was read twice at age 0.
     """
 
     readings: Readings
@@ -60,7 +60,8 @@ class Cleaned:
     noise_us: np.ndarray | None
 
     def most_at_an_age(self, part: Readings) -> tuple[float, float, tuple[str, ...]]:
-        """The age (s) at which most readings belong to ``part``, ``aside`` or ``departed``, their share, and cells."""
+        """The age (s) with the largest fraction of readings in ``part`` (``aside`` or ``departed``), that fraction, and
+        the cells."""
         every = np.concatenate([self.readings.time_s, self.aside.time_s])
         age_s, index = np.unique(grouped_ages(np.concatenate([every, part.time_s])), return_inverse=True)
         share = np.bincount(index[len(every) :], minlength=len(age_s)) / np.bincount(index[: len(every)])
@@ -69,10 +70,10 @@ class Cleaned:
 
 
 def clean(readings: Readings) -> Cleaned:
-    """Sets stuck cells aside, and outlying readings that are not the cell's own behaviour.
+    """Excludes stuck cells, and outliers that do not show the state of their cell.
 
     Raises:
-        UserError: most cells conduct little where they should much, or the other way round.
+        UserError: most cells read low where the target is high, or the other way round.
     """
     low_us, high_us = readings.window_us
     width = high_us - low_us
@@ -112,7 +113,7 @@ def clean(readings: Readings) -> Cleaned:
 
 
 def bins(values: np.ndarray, most: int, log: bool = False) -> np.ndarray:
-    """An index per value: distinct values have their own where they are at most so many, else they share evenly."""
+    """A bin index per value: one bin per distinct value if there are at most ``most``, otherwise even bins."""
     distinct, index = np.unique(values, return_inverse=True)
     if len(distinct) <= most:
         return index
@@ -122,7 +123,7 @@ def bins(values: np.ndarray, most: int, log: bool = False) -> np.ndarray:
 
 
 def states(readings: Readings) -> tuple[np.ndarray, np.ndarray]:
-    """For each reading the index of its target's bin and of its age's; age 0 is the first, where there is one."""
+    """For each reading, the bin index of its target and of its age; age 0 is the first bin, if it exists."""
     age = np.zeros(len(readings), dtype=int)
     older = readings.time_s > 0
     if older.any():
@@ -131,7 +132,7 @@ def states(readings: Readings) -> tuple[np.ndarray, np.ndarray]:
 
 
 def grouped_ages(time_s: np.ndarray) -> np.ndarray:
-    """Ages (s) as laws are evaluated at: the readings' own, or geometric means of neighbours where there are many."""
+    """Ages (s) for evaluating laws: those of the readings, or geometric means of neighbours if there are many."""
     if len(np.unique(time_s)) <= MOST_AGES:
         return time_s
     found = time_s.copy()
@@ -140,17 +141,18 @@ def grouped_ages(time_s: np.ndarray) -> np.ndarray:
     low, high = np.full(group.max() + 1, np.inf), np.zeros(group.max() + 1)
     np.minimum.at(low, group, time_s[older])
     np.maximum.at(high, group, time_s[older])
-    # Rounding must not lead out of the group: below the youngest age a law may cover none.
+    # Rounding must not leave the group: below the youngest age a law may be undefined.
     mean = np.exp(np.bincount(group, np.log(time_s[older])) / np.bincount(group))
     found[older] = np.clip(mean, low, high)[group]
     return found
 
 
 def outliers(readings: Readings) -> tuple[np.ndarray, np.ndarray]:
-    """Which readings lie far from their state's others, as conductances and as logarithms; and how far (µS).
+    """Outliers among the readings of a state, and their distances (µS) from the state's median.
 
-    Both, so that neither a lognormal's long tail nor a cell near 0 µS passes for an error. Where many readings are cut
-    off at one value, the range of the other states of that age serves, halved. How far is from the median.
+    An outlier must be one both in conductance and in its logarithm, so that neither the long tail of a lognormal nor a
+    cell near 0 µS counts. If many readings are censored at one value, half the range of the other states of that age is
+    used.
     """
     target, age = states(readings)
     state = target * (age.max() + 1) + age
@@ -194,19 +196,19 @@ def _refuse_unwritten(readings: Readings, stuck: int) -> None:
 
 
 def _dead(readings: Readings, outlying: np.ndarray) -> np.ndarray:
-    """By cell: those outlying when just written, and in most of their readings."""
+    """For each cell, whether it is an outlier just after writing and in most of its readings."""
     n = len(readings.cells)
     share = np.bincount(readings.cell, outlying, minlength=n) / np.maximum(np.bincount(readings.cell, minlength=n), 1)
     return (share > 0.5) & (np.bincount(readings.cell, outlying & (readings.time_s == 0), minlength=n) > 0)
 
 
 def _strays(readings: Readings, outlying: np.ndarray, distance_us: np.ndarray) -> np.ndarray:
-    """Which outlying readings are not where the cell is.
+    """Which outliers do not show the state of their cell (strays).
 
-    No repeat is nearer than half as far as the state's others; or the cell comes back: a reading at a later age is not
-    outlying and less than half as far from them. Of a last visit with one reading nobody knows: it is a stray where
-    such are rare at that age, or as rare as strays elsewhere, and where it is more than the window's width above all
-    that is not outlying, as no state of these cells is.
+    A reading is a stray if no repeat is within half its distance from the state's median, or if the cell comes back: a
+    reading at a later age is not an outlier and less than half as far away. A last visit with a single reading is
+    ambiguous. It is a stray if such readings are rare at that age (or as rare as strays elsewhere), or if it is more
+    than the window's width above all other readings, where these cells have no state.
     """
     n, repeats = int(readings.visit[-1]) + 1, np.bincount(readings.visit)
     first = np.unique(readings.visit, return_index=True)[1]
@@ -231,7 +233,7 @@ def _strays(readings: Readings, outlying: np.ndarray, distance_us: np.ndarray) -
 
 
 def _to_a_repeat_us(readings: Readings) -> np.ndarray:
-    """How far each reading is from its visit's nearest other one; infinite where there is none."""
+    """Distance (µS) of each reading to the nearest other one of its visit; infinite without another."""
     order = np.lexsort((readings.conductance_us, readings.visit))
     gap = np.where(np.diff(readings.visit[order]) == 0, np.diff(readings.conductance_us[order]), np.inf)
     found = np.empty(len(order))
@@ -247,20 +249,20 @@ def _extremes(readings: Readings) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _limits(readings: Readings) -> tuple[float | None, float | None]:
-    """The outermost values that several cells share, more than share the next inward, with hardly a reading beyond."""
+    """The outermost values that several cells share, and more than the next value inward, with few readings beyond."""
     found: list[float | None] = []
     for sign in (1, -1):
         value, index, at = np.unique(sign * readings.conductance_us, return_inverse=True, return_counts=True)
         pairs = np.unique(np.stack([index, readings.cell]), axis=1)
         cells = np.bincount(pairs[0], minlength=len(value))
-        # What an instrument of few digits reads is shared as well, but piles up nowhere.
+        # Readings of an instrument with few digits are shared too, but do not pile up anywhere.
         shared = (cells >= _AT_LIMIT) & (at > np.append(at[1:], 0)) & (np.cumsum(at) - at <= _BEYOND_LIMIT * at)
         found.append(float(sign * value[shared.argmax()]) if shared.any() else None)
     return found[0], found[1]
 
 
 def _noise_when_new_us(readings: Readings, limits: tuple[float | None, float | None]) -> np.ndarray | None:
-    """See :attr:`Cleaned.noise_us`: by state, or of all together where repeats are few."""
+    """See :attr:`Cleaned.noise_us`: for each state, or for all states together if there are few repeats."""
     count = np.bincount(readings.visit)
     mean = np.bincount(readings.visit, readings.conductance_us) / count
     squares = np.bincount(readings.visit, (readings.conductance_us - mean[readings.visit]) ** 2)

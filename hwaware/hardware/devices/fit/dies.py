@@ -1,4 +1,4 @@
-"""By how much dies differ, from readings that name the die of each cell."""
+"""Spread between dies, from readings that name the die of each cell."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import torch
 from hwaware.hardware.devices.device import Device
 from hwaware.hardware.devices.fit.cleaning import Cleaned, grouped_ages
 
-#: Dies, and cells of each, below which nothing is estimated.
+#: Fewest dies, and fewest cells per die, for an estimate.
 FEWEST_DIES, FEWEST_CELLS = 3, 10
 
-#: A state counts where its mean is so many standard deviations from the limits: what is cut off tells less of its die.
+#: A state counts if its mean is this many standard deviations away from the limits, since censored readings say little.
 _FROM_LIMITS = 3.0
 
-#: Standard error of a die's factor beyond which readings say nothing of it.
+#: Largest standard error of a die's factor for an estimate.
 _UNTOLD = 0.5
 
 
@@ -27,11 +27,11 @@ class Between:
     """The spread of one constant between dies.
 
     Attributes:
-        constant: its name in :class:`~hwaware.hardware.devices.die_spread.DieSpread`.
-        share: standard deviation over mean; NaN where readings do not tell it.
-        low, high: its 95 % interval, by the χ² distribution of the variance of what was found on each die.
-        of_die: by the index of a die, how far it is off the mean of all as a share of it, less the part of such
-            differences that cells alone explain.
+        constant: name in :class:`~hwaware.hardware.devices.die_spread.DieSpread`.
+        share: standard deviation over mean; NaN if the readings do not determine it.
+        low, high: its 95 % interval, from the χ² distribution of the variance over dies.
+        of_die: for each die, its relative deviation from the mean of all, shrunk by the part that the variation between
+            cells explains.
     """
 
     constant: str
@@ -43,7 +43,7 @@ class Between:
 
 @dataclass(frozen=True)
 class _Moments:
-    """A law's standard deviations and mean change (µS) of each reading that counts; its cell and its weight."""
+    """A law's standard deviations and mean change (µS) for each reading that counts, with its cell and weight."""
 
     shift: np.ndarray
     new: np.ndarray
@@ -56,7 +56,7 @@ class _Moments:
 
     @property
     def variance(self) -> np.ndarray:
-        """Of all together."""
+        """Total variance (µS²)."""
         return self.programming**2 + self.drift**2 + self.read**2
 
     def take(self, kept: np.ndarray) -> _Moments:
@@ -67,13 +67,13 @@ class _Moments:
 def between_dies(cleaned: Cleaned, device: Device) -> tuple[Between, ...]:
     """The spreads of drift mean, drift spread and programming error between dies; empty without enough dies.
 
-    On each die the factors that its readings want of a law that was fitted to all of them are found by moments; their
-    errors are those of clusters, since a cell's readings go together. A one-way model with random dies then says how
-    much of the factors' variance those errors do not explain (the method of moments).
+    For each die, factors on the law that was fitted to all dies are estimated by moments. Their standard errors are
+    clustered by cell, since a cell's readings are correlated. A one-way model with random dies then gives the variance
+    of the factors that these errors do not explain (method of moments).
 
     Args:
         cleaned: the readings.
-        device: the law, with constants of all dies together.
+        device: the law, fitted to all dies together.
     """
     if cleaned.readings.die is None:
         return ()
@@ -94,9 +94,9 @@ def between_dies(cleaned: Cleaned, device: Device) -> tuple[Between, ...]:
 
 
 def as_on_one_die(cleaned: Cleaned, device: Device, drift_mean: Between) -> Cleaned:
-    """The readings less what the mean drift of their die is off that of all; those at a limit stay.
+    """Subtracts the deviation of each die's mean drift from the readings; readings at a limit stay.
 
-    So the spread of drift that is fitted to them is that between the cells of a die.
+    So the fitted spread of drift is that between the cells of a die.
     """
     readings = cleaned.readings
     assert readings.die is not None  # or there is no spread between dies
@@ -110,7 +110,7 @@ def as_on_one_die(cleaned: Cleaned, device: Device, drift_mean: Between) -> Clea
 
 
 def _drift_mean_us(cleaned: Cleaned, device: Device) -> np.ndarray:
-    """By the law, of each reading; 0 at age 0."""
+    """Mean drift (µS) of each reading by the law; 0 at age 0."""
     readings, found = cleaned.readings, np.zeros(len(cleaned.readings))
     ages = grouped_ages(readings.time_s)
     for age_s in np.unique(ages[ages > 0]):
@@ -120,7 +120,7 @@ def _drift_mean_us(cleaned: Cleaned, device: Device) -> np.ndarray:
 
 
 def _moments(cleaned: Cleaned, device: Device) -> _Moments:
-    """Of the readings of states far enough from the limits."""
+    """Moments for the readings of states that are far enough from the limits."""
     readings = cleaned.readings
     target = torch.from_numpy(readings.target_us)
     ages = grouped_ages(readings.time_s)
@@ -145,7 +145,7 @@ def _moments(cleaned: Cleaned, device: Device) -> _Moments:
 
 
 def _factors(one: _Moments) -> Iterator[tuple[str, tuple[float, float]]]:
-    """What a die's readings want each constant to be multiplied with, and the standard error of that."""
+    """The factor on each constant that fits a die's readings, and its standard error."""
     new, old = one.take(one.new & (one.programming > 0)), one.take(~one.new)
     written = 1.0
     if len(new.shift):
@@ -175,7 +175,7 @@ def _ratio(over: np.ndarray, under: np.ndarray, weight: np.ndarray, cell: np.nda
 
 
 def _root(square: float, error: float) -> tuple[float, float]:
-    """A factor by its square, and its standard error."""
+    """A factor and its standard error, from its square."""
     factor = math.sqrt(max(square, 0.0))
     return factor, error / (2 * factor) if factor else math.inf
 

@@ -1,4 +1,4 @@
-"""Constants by maximum likelihood, their intervals, and the choice of a form by the likelihood of cells held out."""
+"""Maximum-likelihood fits, confidence intervals, and choice of a form by the likelihood of held-out cells."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ from hwaware.hardware.devices.fit.readings import Readings
 from hwaware.hardware.devices.fit.search import gradient_and_information, inner, outer, scoring, search, values_of
 from hwaware.hardware.devices.registry import LAWS
 
-#: Parts that the cells are dealt into; each is held out once.
+#: Number of folds of cells; each is held out once.
 FOLDS = 5
 
-#: Seeds the dealing of cells into folds: the same file gives the same fit.
+#: Seed for assigning cells to folds: the same file gives the same fit.
 FOLD_SEED = 30_001
 
-#: Fits to cells drawn with replacement, whose spread gives the intervals; and the seed of the draws.
+#: Number of bootstrap fits, whose spread gives the intervals, and the seed of their draws.
 BOOTSTRAP_DRAWS, BOOTSTRAP_SEED = 80, 30_002
 
-#: A form with fewer constants is preferred if it is behind the best one by no more than so many standard errors.
+#: A form with fewer constants is preferred if it is behind the best one by at most this many standard errors.
 TOLERATED_ERRORS = 2.0
 
-#: Nats that one cell may add to that standard error at most: a few cells that a form fails on badly must not excuse it.
+#: Bound (nats) on one cell's part in that standard error, so that a few badly fitted cells do not excuse a form.
 _MOST_IN_ERROR = 3.0
 
-#: Cells (just written, and later) without which nothing is fitted.
+#: Fewest cells (at age 0, and later) for a fit.
 FEWEST_CELLS = 20
 
 _Z_95 = 1.959964
 
-#: Normalised information below which a direction of constants is not determined.
+#: Normalised information below which a direction in the space of constants is not identifiable.
 _UNDETERMINED = 1e-10
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """One constant with its 95 % interval; NaN ends where the readings don't tell it from the others."""
+    """One constant with its 95 % interval; NaN ends if it is not identifiable."""
 
     name: str
     value: float
@@ -63,11 +63,11 @@ class Tried:
     """A form that was considered.
 
     Attributes:
-        name: the form's.
-        n_constants: that it has, read noise aside.
-        held_out: log-likelihood per cell of the cells held out; NaN where it was not fitted.
-        behind, behind_error: how much less than the best form, and the standard error of that over cells, each
-            cell's part in the error bounded.
+        name: name of the form.
+        n_constants: number of its constants, without read noise.
+        held_out: log-likelihood per held-out cell; NaN if it was not fitted.
+        behind, behind_error: difference to the best form, and its standard error over cells, with each cell's part
+            bounded.
         reason: why it was not fitted.
     """
 
@@ -81,17 +81,17 @@ class Tried:
 
 @dataclass(frozen=True)
 class Fit:
-    """What a file of readings says about a memory technology.
+    """The result of a fit.
 
     Attributes:
         device: the chosen form with its constants.
-        cleaned: what it was fitted to, and what was set aside.
-        estimates: the fitted constants, read noise, stuck rates and spreads between dies last.
-        derived: the law's other numbers, which follow from those.
-        tried: all forms, the likeliest first.
-        chosen: the name of the one taken.
-        notes: what the readings cannot tell.
-        formula: of the chosen form.
+        cleaned: the readings that it was fitted to, and those that were excluded.
+        estimates: the fitted constants; read noise, stuck rates and spreads between dies come last.
+        derived: further numbers of the law, which follow from the estimates.
+        tried: all forms, best first.
+        chosen: name of the chosen form.
+        notes: what the readings do not determine.
+        formula: formula of the chosen form.
     """
 
     device: Device
@@ -105,22 +105,26 @@ class Fit:
 
 
 def fit_device(readings: Readings, name: str, source: str = "") -> Fit:
-    """The form, and its constants, that readings of cells are likeliest under.
+    """Fits all forms of laws to readings of cells, and chooses one.
 
-    Every form is fitted by maximum likelihood of the single readings, cut off at their limits; a cell's readings share
-    the weight of their visit. Which path a cell takes between ages is not asked. Read noise is fitted first, to the
-    differences of repeats. Of the forms whose held-out likelihood is within two standard errors of the best one's,
-    the one with the fewest constants is taken. Intervals are 1.96 standard deviations of fits to cells drawn with
-    replacement (a bootstrap over cells, since a cell's readings go together). Where readings name dies, the spreads
-    between them follow (:func:`~hwaware.hardware.devices.fit.dies.between_dies`), those that differ from 0 for sure.
+    Each form is fitted by maximum likelihood of the single readings, censored at their limits; the readings of one
+    visit share its weight. The path of a cell between ages is not modelled. Read noise is fitted first, to the
+    differences of repeated readings. Among the forms whose held-out likelihood is within two standard errors of the
+    best, the one with the fewest constants is chosen. Intervals are 1.96 standard deviations of fits to cells drawn
+    with replacement (a bootstrap over cells, since a cell's readings are correlated). If readings name dies, the
+    spreads between dies that differ significantly from 0 are added
+    (:func:`~hwaware.hardware.devices.fit.dies.between_dies`).
 
     Args:
-        readings: of :func:`~hwaware.hardware.devices.fit.read_measurements`.
-        name: of the device.
-        source: of its constants.
+        readings: readings from :func:`~hwaware.hardware.devices.fit.read_measurements`.
+        name: name of the device.
+        source: source of its constants, in words.
+
+    Returns:
+        The chosen device, with estimates, intervals and notes.
 
     Raises:
-        UserError: too few cells, ages or targets; the message names what they can't tell.
+        UserError: there are too few cells, ages or targets; the message names what is not identifiable.
     """
     _check_enough(readings)
     cleaned = clean(readings)
@@ -131,7 +135,7 @@ def fit_device(readings: Readings, name: str, source: str = "") -> Fit:
         "g_min_us": readings.window_us[0],
         "g_max_us": readings.window_us[1],
         "clamp": cleaned.clamp,
-        # A table of cells just written says of no later age.
+        # A table of cells just after writing contains no later age.
         "measured_s": tuple(float(readings.ages_s[end]) if len(readings.ages_s) else 0.0 for end in (0, -1)),
         "measured_us": readings.window_us,
     }
@@ -154,7 +158,7 @@ def fit_device(readings: Readings, name: str, source: str = "") -> Fit:
         found = problem.fit(form, read, starts=[found])
     drawn = problem.drawn(form, {**found, **read})
     estimates = problem.intervals(form, {**found, **read}, drawn)
-    # What a table of states does not tell is among what is assumed.
+    # Properties that a table of states does not contain are assumed.
     notes = [] if readings.n_states else _lacking_repeats(form, problem.repeats is not None, cleaned)
     notes += _departures(cleaned)
     stuck = {
@@ -164,7 +168,7 @@ def fit_device(readings: Readings, name: str, source: str = "") -> Fit:
     estimates += () if readings.n_states else tuple(stuck.values())
     unknown = [one.name for one in estimates if math.isnan(one.low)]
     if unknown:
-        notes.append(f"not identifiable from these readings: {', '.join(unknown)} (another value would do as well).")
+        notes.append(f"not identifiable from these readings: {', '.join(unknown)} (other values fit as well).")
     rounded = {name: float(f"{value:.7g}") for name, value in {**found, **read}.items()}
     rates = {name: float(f"{one.value:.4g}") for name, one in stuck.items()}
     device = problem.device(form, rounded, **rates, assumed=_assumed(form, problem.repeats is not None, readings))
@@ -181,7 +185,7 @@ def fit_device(readings: Readings, name: str, source: str = "") -> Fit:
 
 
 class _Problem:
-    """The readings of one fit, as likelihoods take them: all, and without each of the folds."""
+    """The readings of one fit as likelihoods: all readings, and all but each fold."""
 
     def __init__(self, cleaned: Cleaned, common: Mapping[str, Any]) -> None:
         self.common, self.readings = common, cleaned.readings
@@ -202,7 +206,7 @@ class _Problem:
     def fit_read(
         self, form: Form, times: np.ndarray | None = None, start: Mapping[str, float] | None = None
     ) -> dict[str, float]:
-        """Constants of read noise, with each cell counted so many times; 0 where no cell was read twice."""
+        """Constants of read noise, with a weight for each cell; 0 if no cell was read twice."""
         if not form.read or self.repeats is None:
             return {one.name: max(0.0, one.low) for one in form.read}
         repeats = self.repeats if times is None else self.repeats.reweighted(times)
@@ -220,7 +224,7 @@ class _Problem:
         sample: Sample | None = None,
         starts: Sequence[Mapping[str, float]] = (),
     ) -> dict[str, float]:
-        """Constants of programming and drift: of the search from each start, the likeliest."""
+        """Constants of programming and drift: the best of the searches from all starts."""
         sample = self.sample if sample is None else sample
         usual = {one.name: one.start for one in form.constants}
         starts = starts or [{**usual, **other} for other in form.starts]
@@ -232,9 +236,9 @@ class _Problem:
         return max(found, key=lambda values: sample.log_likelihood(device(values)).sum())
 
     def held_out(self, form: Form, read: Mapping[str, float], start: Mapping[str, float]) -> np.ndarray:
-        """Log-likelihood of each cell by constants of programming and drift that were fitted without it.
+        """Log-likelihood of each cell under constants of programming and drift that were fitted without it.
 
-        Read noise, the cleaning and the limits are those of all cells.
+        Read noise, cleaning and limits are those of all cells.
         """
         total = np.zeros(self.n)
         for train, held in self.folds:
@@ -250,7 +254,7 @@ class _Problem:
         for draw in range(BOOTSTRAP_DRAWS):
             times = np.bincount(rng.choice(cells, len(cells)), minlength=self.n).astype(float)
             read = self.fit_read(form, times, values)
-            # Where a law has kinks, a search from the fit alone would stay on its side of them.
+            # A search only from the fit could not cross the kinks that some laws have.
             other = {**values, **form.starts[draw % len(form.starts)]}
             starts = [values, other] if len(form.starts) > 1 else [values]
             every.append({**self.fit(form, read, self.sample.reweighted(times), starts), **read})
@@ -259,7 +263,7 @@ class _Problem:
     def intervals(
         self, form: Form, values: Mapping[str, float], drawn: Sequence[Mapping[str, float]]
     ) -> tuple[Estimate, ...]:
-        """95 % intervals by the spread of drawn fits; NaN where others can stand in."""
+        """95 % intervals from the spread of bootstrap fits; NaN for constants that are not identifiable."""
         unknown = self.undetermined(form, values)
         estimates = []
         for one in self.constants(form):
@@ -271,11 +275,11 @@ class _Problem:
         return tuple(estimates)
 
     def constants(self, form: Form) -> tuple[Constant, ...]:
-        """Those that the readings can have a say in: without repeats not read noise's."""
+        """The constants that the readings can determine; without repeats, not those of read noise."""
         return form.constants + (form.read if self.repeats is not None else ())
 
     def undetermined(self, form: Form, values: Mapping[str, float]) -> set[str]:
-        """Constants of programming and drift that can change together and leave every mean and spread as it is."""
+        """Constants of programming and drift that can change together without changing any mean or spread."""
         sizes = np.array([one.size for one in form.constants])
         z = np.array([inner(one, values[one.name]) for one in form.constants]) / sizes
 
@@ -292,7 +296,7 @@ class _Problem:
 
 
 def _compare(fitted: Mapping[str, tuple]) -> tuple[str, list[Tried]]:
-    """The form with the fewest constants among those as good as the best, and all of them, the likeliest first."""
+    """The form with the fewest constants among those as good as the best, and all forms, best first."""
     totals = {name: held.mean() for name, (_, _, _, held) in fitted.items()}
     order = sorted(totals, key=lambda name: totals[name], reverse=True)
     best = fitted[order[0]][3]
@@ -306,24 +310,24 @@ def _compare(fitted: Mapping[str, tuple]) -> tuple[str, list[Tried]]:
 
 
 def _lacking_repeats(form: Form, repeats: bool, cleaned: Cleaned) -> list[str]:
-    """What is noise of reading and can't be told from the rest, or has no place in the law."""
+    """Notes on read noise that can't be separated from other spread, or that the law lacks."""
     notes = []
     if form.read and not repeats:
         notes.append(
-            "read noise can't be told from drift: no cell was read twice at one age above 0. The spread has both."
+            "read noise can't be separated from drift: no cell was read twice at one age above 0. The spread has both."
         )
     elif not form.read and repeats:
-        notes.append(f"the law {form.law} has no read noise of its own: the spread has it.")
+        notes.append(f"the law {form.law} has no read noise: the fitted spread includes it.")
     if cleaned.noise_us is None:
         notes.append(
-            "no cell was read twice at time_s=0: those readings count as what was programmed, so they must be verify "
-            "values or averages; the noise of a single read would count as programming error."
+            "no cell was read twice at time_s=0: those readings count as the programmed conductances, so they must be "
+            "verify values or averages; the noise of a single read would count as programming error."
         )
     return notes
 
 
 def _assumed(form: Form, repeats: bool, readings: Readings) -> tuple[str, ...]:
-    """What no reading of conductances says, or these don't."""
+    """Constants that readings of conductances, or these readings, do not determine."""
     read = () if repeats else tuple(one.name.partition("[")[0] for one in form.read) or ("read_noise",)
     time = ("read_time_s",) if "read_time_s" in (field.name for field in fields(LAWS[form.law])) else ()
     of_law = (*dict.fromkeys((*read, *time)), *form.assumed)
@@ -331,7 +335,7 @@ def _assumed(form: Form, repeats: bool, readings: Readings) -> tuple[str, ...]:
 
 
 def _departures(cleaned: Cleaned) -> list[str]:
-    """That outlying readings are more than rare at some age."""
+    """Notes on ages at which outliers are not rare."""
     found = []
     for part, what in (
         (cleaned.aside, "were set aside: the law says nothing of them"),
@@ -345,33 +349,35 @@ def _departures(cleaned: Cleaned) -> list[str]:
 
 
 def _die_spread(between: Sequence[Between], n_dies: int) -> tuple[DieSpread | None, list[str]]:
-    """What a device file has of spreads between dies, and what is to be said of them."""
+    """The spread between dies for the device file, and notes on it."""
     if not between:
         needed = f"it takes {FEWEST_DIES} dies with {FEWEST_CELLS_OF_DIE} cells just written and later"
-        return None, [f"by how much dies differ is not estimated: {needed} ({n_dies} are named)."]
+        return None, [f"the spread between dies is not estimated: {needed} ({n_dies} are named)."]
     told: dict[str, Any] = {one.constant: float(f"{min(one.share, MOST_SHARE):.3g}") for one in between if one.low > 0}
     notes = [
         "a die's window and temperature are not estimated: set die_spread.window and die_spread.temperature_k by hand.",
     ]
     if "drift_mean" in told:
         notes.append(
-            "constants are those of a die in the middle: readings count less what their die's mean drift is off that "
-            "of all dies, in the tables and figures, too."
+            "the constants are those of an average die: the deviation of each die's mean drift is subtracted from its "
+            "readings, also in the tables and figures."
         )
     for one in between:
         if math.isnan(one.share):
-            notes.append(f"die_spread.{one.constant} can't be told: too few readings a die, or the law has none of it.")
+            notes.append(
+                f"die_spread.{one.constant} is unknown: too few readings per die, or the law does not have it."
+            )
         elif not one.low > 0:
             notes.append(
-                f"die_spread.{one.constant} is left out: cells alone explain how dies differ (at most {one.high:.2g})."
+                f"die_spread.{one.constant} is left out: variation between cells explains it (at most {one.high:.2g})."
             )
         elif one.share > MOST_SHARE:
-            notes.append(f"die_spread.{one.constant} is {one.share:.2g}; the file has the most there can be.")
+            notes.append(f"die_spread.{one.constant} is {one.share:.2g}; the file has the largest allowed value.")
     return (DieSpread(**told) if told else None), notes
 
 
 def _derived(form: Form, values: Mapping[str, float]) -> dict[str, float]:
-    """The law's numbers that follow from those that were fitted, or from what was measured."""
+    """Numbers of the law that follow from the fitted constants or the measurement."""
     numbers: dict[str, float] = {}
     for field, value in form.fields(dict(values)).items():
         if isinstance(value, tuple) and all(isinstance(one, float) for one in value):
@@ -382,7 +388,7 @@ def _derived(form: Form, values: Mapping[str, float]) -> dict[str, float]:
 
 
 def _rate(name: str, stuck: int, of: int) -> Estimate:
-    """A share with Wilson's interval."""
+    """A rate with Wilson's interval."""
     if not of:
         return Estimate(name, 0.0, 0.0, 1.0, "1")
     share, z2 = stuck / of, _Z_95**2
@@ -391,7 +397,7 @@ def _rate(name: str, stuck: int, of: int) -> Estimate:
 
 
 def _unfit(form: Form, readings: Readings) -> str:
-    """Why a form can't be fitted to readings; empty where it can."""
+    """Why a form can't be fitted to readings; empty if it can."""
     targets, ages = len(np.unique(readings.target_us)), readings.ages_s
     if len(ages) and ages[0] < form.youngest_s:
         return f"it does not cover {ages[0]:g} s"

@@ -1,4 +1,4 @@
-"""The functional forms that a fit chooses among: the package's laws, with the constants that readings can tell."""
+"""The forms that a fit chooses from: the package's laws, with the constants that readings can determine."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Constant:
     """One constant that is fitted.
 
     Attributes:
-        name: the law's field, with a place where the field is a list: ``exponent_mean[0]``.
-        start: where the search begins.
-        size: the magnitude that it is searched in steps of.
-        low, high: what it can be.
-        log: whether the search goes over its logarithm.
+        name: field of the law, with an index for lists: ``exponent_mean[0]``.
+        start: initial value of the search.
+        size: scale of the search steps.
+        low, high: bounds.
+        log: whether its logarithm is searched.
     """
 
     name: str
@@ -37,19 +37,19 @@ class Constant:
 
 @dataclass(frozen=True)
 class Form:
-    """One law and how its constants are found.
+    """One form of a law, and how its constants are found.
 
     Attributes:
-        name: in reports; the law's own, where it has one form.
-        law: its name in device files.
-        constants: of programming and drift.
-        read: of read noise; empty where the law has none.
-        starts: other starts for some of the constants, by name; the likeliest end is taken.
-        build: from all constants by name to the law's remaining fields.
-        needs_targets, needs_ages: distinct targets, and ages above 0, without which the constants can't be told apart.
-        youngest_s: the youngest age above 0 that the law covers.
-        formula: the law with its constants by name.
-        assumed: constants of the law that the readings say nothing of, besides those of read noise.
+        name: name in reports; that of the law, if it has only one form.
+        law: name of the law in device files.
+        constants: constants of programming and drift.
+        read: constants of read noise; empty if the law has none.
+        starts: further starting points for some constants, by name; the best result is used.
+        build: function from all constants by name to the remaining fields of the law.
+        needs_targets, needs_ages: fewest distinct targets, and ages above 0, for identifiable constants.
+        youngest_s: the youngest age (s) above 0 that the law covers.
+        formula: the law in terms of its constants.
+        assumed: constants of the law that readings do not determine, besides those of read noise.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Form:
         return self.build(lists)
 
 
-#: Units of what neither ends in one nor is a plain number.
+#: Units of constants whose name does not end in the unit.
 _UNITS = {
     "drift_mean_slope_us": "µS per ln s",
     "drift_std_slope_us": "µS per ln s",
@@ -103,7 +103,7 @@ def unit_of(name: str) -> str:
 
 
 def forms(cleaned: Cleaned) -> tuple[Form, ...]:
-    """All forms, with starts from the readings' own spread."""
+    """All forms, with starting points from the spread of the readings."""
     readings = cleaned.readings
     high_us = readings.window_us[1]
     new = readings.time_s == 0
@@ -186,7 +186,7 @@ def _state_log_time(
 
 
 def _without_slopes(degree: int, readings: Readings, spread_0: float) -> Form:
-    """What one age above 0 tells of such a law, or none: no drift from then on."""
+    """The form without slopes, for at most one age above 0: no further drift."""
     assumed = ["drift_mean_slope_of_x", "drift_std_slope_of_x"]
     offsets = ("drift_mean_offset_of_x", "drift_std_offset_of_x")
     fitted = [_polynomial("programming_std_of_x", degree, spread_0, spread_0)]
@@ -219,11 +219,11 @@ def _power_law_decay(readings: Readings, high_us: float, spread_0: float) -> For
     exponent = max(fallen / math.log1p(readings.ages_s[-1] / 20), 1e-3)
 
     def build(fields: dict[str, Any]) -> dict[str, Any]:
-        # Beyond the lowest state that was read the exponent stays what it is there.
+        # Below the lowest state that was read, the exponent is constant.
         for field in ("exponent_mean", "exponent_std"):
             slope, constant, low = fields[field]
             fields[field] = (slope, constant, low, max(low, constant, constant + slope * lowest))
-        # The relative read noise is that of the lowest state as well.
+        # The relative read noise is also that of the lowest state.
         if "read_scale" in fields:
             fields["read_max"] = fields["read_scale"] / math.exp(fields["read_power"] * lowest)
         return {**fields, "clamp": "zero"}
@@ -242,7 +242,7 @@ def _power_law_decay(readings: Readings, high_us: float, spread_0: float) -> For
             Constant("start_s", 10.0, 1.0, 1e-3, 1e6, log=True),
         ),
         (Constant("read_scale", 0.01, 0.01, 0.0, 0.5), Constant("read_power", 0.5, 0.5, 0.0, 2.0)),
-        # Where the lowest exponent begins is a kink, which a search does not find from the wrong side.
+        # The lowest exponent begins at a kink, which a search can't find from the wrong side.
         ({}, *(_kinked(exponent, mean, std) for mean in (0.15, 0.4) for std in (0.15, 0.4))),
         build,
         needs_targets=4,
@@ -255,7 +255,7 @@ def _power_law_decay(readings: Readings, high_us: float, spread_0: float) -> For
 
 
 def _kinked(exponent: float, mean_at: float, std_at: float) -> dict[str, float]:
-    """Exponents that are lowest from the given states x on, and rise below them."""
+    """Exponents that are lowest above the given states x, and rise below them."""
     found: dict[str, float] = {}
     for field, low, at in (("exponent_mean", exponent, mean_at), ("exponent_std", exponent / 5, std_at)):
         slope = -exponent / 4
@@ -286,6 +286,6 @@ def _measured_relaxation(readings: Readings, high_us: float, spread: float) -> F
 
 
 def _spread(values: np.ndarray) -> float:
-    """A Gaussian's standard deviation by the interquartile range."""
+    """Standard deviation of a Gaussian, from the interquartile range."""
     low, high = np.quantile(values, (0.25, 0.75))
     return float(high - low) / 1.349

@@ -1,4 +1,4 @@
-"""CSV files as instruments and spreadsheets write them: encodings, lines before the header, units in column names."""
+"""CSV files from instruments and spreadsheets: encodings, lines before the header, units in column names."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pathlib import Path
 from hwaware.errors import UserError, nearest_path
 from hwaware.system.reading import refuse_special
 
-#: Units that a column's name may end in, as factors to µS and s.
+#: Units at the end of column names, with factors to µS and s.
 SIEMENS = {"us": 1.0, "ns": 1e-3, "ms": 1e3, "s": 1e6}
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "min": 60.0, "h": 3600.0, "d": 86400.0}
-#: Of resistances, as factors to MΩ, whose inverse is µS. Milliohm would look like it in lower case.
+#: Units of resistances, with factors to MΩ, whose inverse is µS. In lower case, milliohm would look like megohm.
 OHMS = {"ohm": 1e-6, "ohms": 1e-6, "kohm": 1e-3, "kohms": 1e-3, "MOhm": 1.0, "Mohm": 1.0}
 
 _NAMED = 5
@@ -27,10 +27,10 @@ class LabCsv:
     """A CSV file's header and rows.
 
     Attributes:
-        path: of the file.
-        before: its lines before the header.
+        path: path of the file.
+        before: lines before the header.
         header: names of the columns.
-        body: line numbers and fields of the rows that are not empty.
+        body: line numbers and fields of non-empty rows.
     """
 
     path: Path
@@ -45,7 +45,7 @@ class LabCsv:
             UserError: a row has fewer or more.
         """
         for line, row in self.body:
-            # What is empty beyond the header's end is a comma at the end of the line.
+            # An empty field beyond the header is a comma at the end of the line.
             row = row[: len(self.header)] + tuple(field for field in row[len(self.header) :] if field)
             if len(row) != len(self.header):
                 raise UserError(f"'{self.path}' line {line} has {len(row)} fields; the header has {len(self.header)}.")
@@ -53,10 +53,10 @@ class LabCsv:
 
 
 def read_csv(path: str | Path, quantities: Collection[str]) -> LabCsv:
-    """A file in UTF-8, UTF-16 or Latin-1, whose header is the first line that names three of the quantities.
+    """Reads a file in UTF-8, UTF-16 or Latin-1. The header is the first line that names three of the quantities.
 
     Raises:
-        UserError: it can't be read, or its fields are separated by other than commas.
+        UserError: the file can't be read, or its fields are not separated by commas.
     """
     path = Path(path)
     try:
@@ -93,18 +93,18 @@ def quantity_and_unit(name: str) -> tuple[str, str]:
 
 
 def as_word(name: str) -> str:
-    """A name in lower case, with underscores for what separates its words."""
+    """A name in lower case, with underscores between its words."""
     return re.sub(r"[\s.-]+", "_", name.strip().lower())
 
 
 def named(noun: str, every: Sequence[object]) -> str:
-    """The first few of them, and how many more there are: ``cells a, b and 3 more``."""
+    """Names the first few items and counts the rest: ``cells a, b and 3 more``."""
     more = f" and {len(every) - _NAMED} more" if len(every) > _NAMED else ""
     return f"{noun}{'s' * (len(every) > 1)} {', '.join(map(str, every[:_NAMED]))}{more}"
 
 
 def _decoded(data: bytes) -> str:
-    """UTF-8, UTF-16 where it says so, else Latin-1, in which instruments write µ and Ω's kin."""
+    """Decodes UTF-8, UTF-16 with a byte order mark, or otherwise Latin-1, which instruments use for µ."""
     if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         return data.decode("utf-16")
     try:
@@ -114,6 +114,6 @@ def _decoded(data: bytes) -> str:
 
 
 def _known(row: Sequence[str], quantities: Collection[str]) -> set[str]:
-    """The quantities that a line names, if it is a header, by whatever its fields are separated."""
+    """The quantities that a line names if it is a header, for any separator."""
     fields = [field for one in row for field in re.split(r"[;\t]", one)]
     return {name for one in fields for name in (quantity_and_unit(one)[0], as_word(one)) if name in quantities}

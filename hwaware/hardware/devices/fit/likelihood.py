@@ -1,4 +1,4 @@
-"""How likely readings are under a device's law, each by itself: cut off at limits, whatever path a cell takes."""
+"""Likelihood of single readings under a device's law, censored at limits and independent of the cells' paths."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from hwaware.hardware.devices.laws.power_law import MirroredPowerLaw
 
 @dataclass(frozen=True)
 class Sample:
-    """Readings as a likelihood takes them: one element per reading, but for ``ages`` and ``states``.
+    """Readings in the form for a likelihood: one element per reading, except ``ages`` and ``noise``.
 
     Attributes:
         y, log_y: conductances (µS), and their logarithms.
         cell: index of the cell.
-        weight: one over the readings of its visit.
-        ages: of each distinct age (s) the targets (µS) read then; a *state* is one such target, numbered through.
+        weight: one over the number of readings of its visit.
+        ages: for each distinct age (s), the targets (µS) that were read; a *state* here is one such target and age.
         state: index of the reading's state.
-        at_low, at_high: where readings are at a limit.
-        floor: the smallest spread (µS) that is told from none.
-        noise: of each state, the read noise (µS) that a law has none of (:attr:`Cleaned.noise_us`).
+        at_low, at_high: whether a reading is at a limit.
+        floor: the smallest spread (µS) that differs from none.
+        noise: for each state, the read noise (µS) that laws lack at age 0 (:attr:`Cleaned.noise_us`).
     """
 
     y: np.ndarray
@@ -73,7 +73,7 @@ class Sample:
         return replace(self, weight=self.weight * times[self.cell])
 
     def log_likelihood(self, device: Device) -> np.ndarray:
-        """Of each reading: a density (1/µS) inside the limits, a probability at them; times its weight."""
+        """Weighted log-likelihood of each reading: of a density (1/µS) inside the limits, of a probability at them."""
         parts = [self._gaussian(*kind) for kind in self.kinds(device)]
         value = parts[0] if len(parts) == 1 else np.logaddexp(*parts) - math.log(2)
         if isinstance(device, LognormalSpread):
@@ -81,9 +81,9 @@ class Sample:
         return value * self.weight
 
     def kinds(self, device: Device) -> list[tuple[np.ndarray, np.ndarray, bool]]:
-        """Mean and spread of each state before the clamp, and whether they are those of the logarithm.
+        """Mean and standard deviation of each state before the clamp, and whether they are those of the logarithm.
 
-        Once, or for each of two equally likely kinds of cells.
+        One entry, or one for each of two equally likely kinds of cells.
         """
         if isinstance(device, LognormalSpread):
             mean = torch.cat([targets for _, targets in self.ages]).clamp_min(1e-9).log().numpy()
@@ -108,7 +108,8 @@ class Sample:
         ]
 
     def score(self, device: Device) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """For each kind and state the likelihood's slope by mean and by spread, and the weight of readings inside."""
+        """For each kind and state: derivatives of the log-likelihood by mean and by spread, and weight of readings
+        inside the limits."""
         kinds = self.kinds(device)
         parts = [self._gaussian(*kind) for kind in kinds]
         total = np.logaddexp.reduce(parts, axis=0)
@@ -139,17 +140,17 @@ class Sample:
 
 @dataclass(frozen=True)
 class Repeats:
-    """What readings of a cell at one age differ by: read noise alone.
+    """Differences of repeated readings of a cell at one age, which are read noise only.
 
     Attributes:
-        mean: conductance (µS) of the visit's neighbours in target and age, as a root mean square.
-        squares: sum of their squared differences to it (µS²).
-        freedom: readings less one.
+        mean: conductance (µS), as a root mean square over visits with similar target and age.
+        squares: sum of squared differences of the readings to their mean (µS²).
+        freedom: number of readings minus one.
         cell: index of the cell.
-        target: µS.
-        ages: of each age (s) above 0 the visits made then.
-        floor: the smallest spread (µS) that is told from none.
-        weight: how often a visit counts.
+        target: target (µS).
+        ages: for each age (s) above 0, its visits.
+        floor: the smallest spread (µS) that differs from none.
+        weight: weight of each visit.
     """
 
     mean: torch.Tensor
@@ -163,7 +164,7 @@ class Repeats:
 
     @classmethod
     def of(cls, cleaned: Cleaned) -> Repeats | None:
-        """None where no cell was read twice at an age above 0, far enough from the limits not to be cut off."""
+        """Collects the repeats; None if no cell was read twice at an age above 0, far enough from the limits."""
         readings = cleaned.readings
         count = np.bincount(readings.visit)
         mean = np.bincount(readings.visit, readings.conductance_us) / count
@@ -177,17 +178,17 @@ class Repeats:
         state = target * (age.max() + 1) + age
 
         def by_state(values: np.ndarray) -> np.ndarray:
-            """Of each visit's state, the sum over the visits that count."""
+            """For each visit, the sum over the visits of its state that count."""
             return np.bincount(state, values * several)[state]
 
         noise = np.sqrt(by_state(squares) / np.maximum(by_state(freedom), 1))
         low, high = cleaned.limits_us
-        # By the mean, which says nothing of the differences, so that none is favoured.
+        # By the mean, which does not depend on the differences, so that the choice is unbiased.
         several = several & (mean > (-math.inf if low is None else low + 6 * noise))
         several &= mean < (math.inf if high is None else high - 6 * noise)
         if not several.any():
             return None
-        # The state that noise goes by is that of the visit's neighbours: its own mean has the noise in it.
+        # Noise depends on the state of neighbouring visits, since a visit's own mean contains the noise.
         square = mean**2 - squares / np.maximum(freedom * count, 1)
         mean = np.sqrt(np.maximum(by_state(square) / np.maximum(by_state(np.ones(len(mean))), 1), 1e-12))
         visits = np.flatnonzero(several)
@@ -208,7 +209,7 @@ class Repeats:
         return replace(self, weight=self.weight * times[self.cell])
 
     def log_likelihood(self, device: Device) -> np.ndarray:
-        """Of each visit, up to a constant."""
+        """Log-likelihood of each visit, up to a constant."""
         std = np.empty(len(self.squares))
         for age_s, visits in self.ages:
             std[visits] = device.read_std_us(self.mean[visits], age_s, self.target[visits])
@@ -217,6 +218,6 @@ class Repeats:
 
 
 def _unique_pairs(first: np.ndarray, second: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
-    """Distinct pairs, ascending by the first, and the index of each element's pair."""
+    """Distinct pairs, ascending by the first element, and the index of each element's pair."""
     pairs, index = np.unique(np.stack([first, second], axis=1), axis=0, return_inverse=True)
     return (pairs[:, 0], pairs[:, 1]), index.reshape(-1)

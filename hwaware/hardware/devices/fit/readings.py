@@ -1,6 +1,6 @@
-"""The CSV of repeated conductance readings.
+"""The CSV file of repeated conductance readings.
 
-Its columns are ``cell,target_us,time_s,conductance_us`` and, with repeats, ``reading``; of several dies, ``die``.
+Its columns are ``cell,target_us,time_s,conductance_us`` and optionally ``reading`` (for repeats) and ``die``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from hwaware.hardware.devices.fit.stamps import STAMPS, STARTS, ages_s, is_stamp
 
 _UNITS = {"target": ("us", SIEMENS), "time": ("s", SECONDS), "conductance": ("us", SIEMENS)}
 
-#: What else columns are called, where none has the quantity's own name.
+#: Other usual names of columns, if no column has the quantity's own.
 _ALSO = {
     "cell": ("cell_id", "cell_no", "cell_index", "cell_number", "device", "device_id", "dut"),
     "target": ("target_g", "g_target", "target_conductance", "g_set", "setpoint", "target_r", "r_target"),
@@ -38,31 +38,31 @@ _ALSO = {
 }
 _CALLED = {also: quantity for quantity, names in _ALSO.items() for also in names}
 
-#: What a header names.
+#: Quantities that a header may name.
 QUANTITIES = ("cell", "target", "time", "conductance", "resistance", *STAMPS, *_CALLED)
 
-#: What is assumed where nobody read cells that were just written.
+#: The assumption if no cell was read just after writing.
 PROGRAMMING_ERROR = "programming_error"
 
-#: How near to a thousandth, a thousand times (a millionth, …) of its target a reading looks like one in another unit.
+#: Tolerance within which a reading of a thousandth, a thousand times (a millionth, …) its target suggests another unit.
 _NEAR = 1.3
 
 
 @dataclass(frozen=True)
 class Readings:
-    """Conductance readings, one element per row of the file that has one, by cell, time and reading.
+    """Conductance readings, one element per row with a reading, sorted by cell, time and reading.
 
     Attributes:
-        cells: names of the cells; of several dies, ``DIE/CELL``.
-        cell: index into them.
-        target_us, time_s, conductance_us: what was to be written, the age (0: just written), and what was read.
-        visit: readings of a cell at one age share it; numbered from 0.
-        left_out: rows without a time or a conductance.
-        said: what else was made of the file, in sentences.
-        dies: names of the dies; empty where the file names none.
-        die: index into them of each cell.
-        n_states: rows of a table of states that the readings stand for; 0: they were read.
-        assumed: what such a table does not tell, as a device has it (``assumed``).
+        cells: names of the cells; with several dies, ``DIE/CELL``.
+        cell: index into ``cells``.
+        target_us, time_s, conductance_us: target (µS), age (s; 0: just written) and measured conductance (µS).
+        visit: index that the readings of a cell at one age share; numbered from 0.
+        left_out: number of rows without a time or a conductance.
+        said: further notes on the file, in sentences.
+        dies: names of the dies; empty if the file names none.
+        die: index into ``dies`` for each cell.
+        n_states: number of rows of the table of states that the readings were made from; 0: they were measured.
+        assumed: properties that such a table lacks, in the form of a device's ``assumed``.
     """
 
     cells: tuple[str, ...]
@@ -83,27 +83,27 @@ class Readings:
 
     @property
     def n_cells(self) -> int:
-        """Cells that have a reading here."""
+        """Number of cells with a reading."""
         return len(np.unique(self.cell))
 
     @property
     def described(self) -> str:
-        """How many there are, and of what."""
+        """Number of cells, or of states and ages, in words."""
         return f"{self.n_states} states and ages" if self.n_states else f"{self.n_cells} cells"
 
     @property
     def new_is_assumed(self) -> bool:
-        """Whether the readings at age 0 are no measurement."""
+        """Whether the readings at age 0 are assumed, not measured."""
         return PROGRAMMING_ERROR in self.assumed
 
     @property
     def window_us(self) -> tuple[float, float]:
-        """The lowest and the highest target."""
+        """The lowest and the highest target (µS)."""
         return float(self.target_us.min()), float(self.target_us.max())
 
     @property
     def ages_s(self) -> np.ndarray:
-        """Distinct ages above 0, ascending."""
+        """Distinct ages (s) above 0, ascending."""
         return np.unique(self.time_s[self.time_s > 0])
 
     def take(self, kept: np.ndarray) -> Readings:
@@ -114,23 +114,22 @@ class Readings:
 
 
 def read_readings(table: LabCsv, start: str | None = None) -> Readings:
-    """Readings from a CSV file, in any order.
+    """Reads readings from a CSV file, in any order.
 
-    Columns are named with their units, in any case and in brackets or not, some by other usual names (``G (µS)``);
-    others than µS and s are converted (``conductance_ns``, ``Time [h]``), and resistances are inverted
+    Column names include units, in any case and with or without brackets; other usual names are accepted
+    (``G (µS)``). Units other than µS and s are converted (``conductance_ns``, ``Time [h]``), and resistances are inverted
     (``resistance_kohm``). Ages may be dates and times of ISO 8601 (``timestamp``), which count from the start. A column
     ``die`` names the die of each cell; cells of different dies may have the same name. Other columns, and lines before
-    the header, are passed by. A row whose time
-    or conductance is empty is a reading that was not taken.
+    the header, are ignored. A row with an empty time or conductance is a reading that was not taken.
 
     Args:
         table: the file.
-        start: when all cells were written, where ages are dates and times. None: by a column (``written_at``), else by
-            a line before the header, else each cell at its first time.
+        start: when all cells were written, if ages are dates and times. None: from a column (``written_at``), otherwise
+            from a line before the header, otherwise the first time of each cell.
 
     Raises:
-        UserError: a column is missing or has no known unit, a value is no number or out of range, a cell has two
-            targets, a reading is there twice, or some rows look like another unit.
+        UserError: a column is missing or has no known unit, a value is not a number or out of range, a cell has two
+            targets, a reading is duplicated, or some rows seem to have another unit.
     """
     path = table.path
     columns, said = _columns(table)
@@ -143,7 +142,7 @@ def read_readings(table: LabCsv, start: str | None = None) -> Readings:
             left_out += 1
             continue
         if not fields.get("die", "-"):
-            raise UserError(f"'{path}' line {line}: its die is empty; name one in each row, or leave the column out.")
+            raise UserError(f"'{path}' line {line}: the die is empty; name one in each row, or leave the column out.")
         names.append(_cell(row, columns))
         die_of_cell[names[-1]] = fields.get("die", "")
         lines.append(line)
@@ -171,7 +170,7 @@ def _cell(row: Sequence[str], columns: Mapping[str, tuple[int, float]]) -> str:
 def _ages(
     table: LabCsv, columns: dict[str, tuple[int, float]], start: str | None
 ) -> tuple[list[float | None], tuple[str, ...]]:
-    """The age (s) of each row, None where it has none; and what is to be said of where they count from."""
+    """The age (s) of each row, None if it has none; and notes on the start of ages."""
     path, (place, factor) = table.path, columns["time"]
     if not math.isnan(factor):
         if start is not None:
@@ -198,7 +197,7 @@ def _ages(
 
 
 def _columns(table: LabCsv) -> tuple[dict[str, tuple[int, float]], tuple[str, ...]]:
-    """Of each quantity, the column and the factor to µS or s, below 0 for a resistance; and what is to be said.
+    """For each quantity, the column and the factor to µS or s, negative for a resistance; and notes.
 
     Dates and times have the factor NaN.
     """
@@ -242,9 +241,9 @@ def _columns(table: LabCsv) -> tuple[dict[str, tuple[int, float]], tuple[str, ..
         raise UserError(f"'{path}': {'; '.join(wrong)}.")
     starts = STARTS if math.isnan(found["time"][1]) else ()
     passed = [name for name in ignored if name and as_word(name) not in starts]
-    said = [f"Columns that were passed by: {', '.join(passed)}."] * bool(passed)
+    said = [f"Columns that were ignored: {', '.join(passed)}."] * bool(passed)
     said += [f"Resistances that were inverted: {', '.join(inverted)}."] * bool(inverted)
-    # Without repeats every reading is the first.
+    # Without repeats, every reading is the first.
     return {"reading": (found["cell"][0], 0.0), **found}, tuple(said)
 
 
@@ -275,9 +274,9 @@ def _alike(quantity: str, names: Sequence[str]) -> str | None:
 
 
 def _is_stamped(table: LabCsv, place: int, quantity: str) -> bool:
-    """Whether a column has dates and times: by its name, or as ``time`` that has no unit."""
+    """Whether a column has dates and times: by its name, or ``time`` without a unit."""
     if as_word(table.header[place]) in STAMPS or quantity in STAMPS:
-        # An age in a known unit beside it is the time.
+        # If there is also an age in a known unit, that is the time.
         return not any(name == "time" and unit in SECONDS for name, unit in _named_as_usual(table.header))
     texts = (row[place] for _, row in table.body if place < len(row) and row[place])
     return quantity == "time" and is_stamp(next(texts, ""))
@@ -294,8 +293,8 @@ def _value(path: Path, line: int, quantity: str, text: str, factor: float) -> fl
         raise UserError(f"'{path}' line {line}: {quantity} '{text}' is not a number.")
     if quantity == "conductance" and value <= 0:
         raise UserError(
-            f"'{path}' line {line}: conductance '{text}' must be above 0; a reading below what the instrument resolves "
-            "is given as the lowest that it does."
+            f"'{path}' line {line}: conductance '{text}' must be above 0; give a reading below the resolution of the "
+            "instrument as the lowest value that it resolves."
         )
     if value < 0:
         hint = "; 0 is just written" if quantity == "time" else ""
@@ -325,15 +324,15 @@ def _sorted(
     if len(twice):
         first, second = sorted((lines[twice[0]], lines[twice[0] + 1]))
         raise UserError(
-            f"'{path}' has a reading twice, in lines {first} and {second}: cell {cells[cell[twice[0]]]} at "
-            f"{time[twice[0]]:g} s. A column 'reading' tells repeats at one time apart."
+            f"'{path}' has a duplicate reading in lines {first} and {second}: cell {cells[cell[twice[0]]]} at "
+            f"{time[twice[0]]:g} s. Use a column 'reading' for repeats at one time."
         )
     moved = np.flatnonzero(same_cell & (target[1:] != target[:-1]))
     if len(moved):
         one = moved[0]
         raise UserError(
             f"'{path}' line {max(lines[one], lines[one + 1])}: cell {cells[cell[one]]} has the targets {target[one]:g} "
-            f"and {target[one + 1]:g} µS; each writing of a cell needs a name of its own."
+            f"and {target[one + 1]:g} µS; each writing of a cell needs its own name."
         )
     _refuse_mixed_units(path, cell, target, conductance, lines)
     visit = np.concatenate([[0], np.cumsum(~same_visit)])
@@ -343,11 +342,11 @@ def _sorted(
 def _refuse_mixed_units(
     path: Path, cell: np.ndarray, target: np.ndarray, conductance: np.ndarray, lines: np.ndarray
 ) -> None:
-    """Raises for rows a thousand or a million times off their target: µS among nS, among mS, or among S.
+    """Raises UserError for rows a thousand or a million times off their target: µS among nS, mS or S.
 
-    What lies within the range of the targets a cell can read: with an on/off ratio near 1,000 one that is stuck on, or
-    has lost its filament, does. Beyond it, a high one is no cell's doing; a low one may be a cell that hardly conducts,
-    or the least that the instrument reads: neither follows the target.
+    A reading within the range of the targets is accepted: with an on/off ratio near 1,000, a cell that is stuck on or
+    has lost its filament reads so. Beyond that range, no cell reads so high. A low reading may be a cell that hardly
+    conducts or the resolution of the instrument; neither follows the target.
     """
     states = np.unique(target[target > 0])
     jumps = np.flatnonzero(states[1:] > 100 * states[:-1])
@@ -366,11 +365,11 @@ def _refuse_mixed_units(
     if len(states):
         usual = (conductance > states[0] / _NEAR) & (conductance < states[-1] * _NEAR)
         high, low = high & ~usual, low & ~usual
-    if len(np.unique(conductance[low])) < 2:  # as of the least that the instrument reads
+    if len(np.unique(conductance[low])) < 2:  # like the resolution of the instrument
         low[:] = False
     best = np.zeros(cell.max() + 1)
     np.maximum.at(best, cell, ratio)
-    if low.any() and target[low].max() < 2 * target[low].min():  # as of one leakage current
+    if low.any() and target[low].max() < 2 * target[low].min():  # like one leakage current
         low &= best[cell] > 0.5
     if (high | low).any():
         one = np.flatnonzero(high | low)[0]

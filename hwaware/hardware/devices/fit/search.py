@@ -1,4 +1,4 @@
-"""The search for constants: Fisher scoring for laws, and a general one for read noise."""
+"""Search for constants: Fisher scoring for laws, and a general optimiser for read noise."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from hwaware.hardware.devices.device import Device
 from hwaware.hardware.devices.fit.forms import Constant
 from hwaware.hardware.devices.fit.likelihood import Sample
 
-#: Of the search: it ends when a step gains less log-likelihood than this in all.
+#: The search ends when a step gains less total log-likelihood than this.
 _MOST_STEPS, _MOST_DAMPING, _LEAST_GAIN = 60, 1e12, 1e-3
 
 
 def inner(one: Constant, value: float) -> float:
-    """What is searched over, of a constant's value."""
+    """The search variable of a constant's value."""
     return math.log(value) if one.log else value
 
 
@@ -29,7 +29,7 @@ def outer(one: Constant, value: float) -> float:
 def search(
     constants: Sequence[Constant], total: Callable[[dict[str, float]], float], start: Mapping[str, float]
 ) -> dict[str, float]:
-    """Constants, few, with the greatest total."""
+    """Maximises a total over a few constants."""
     sizes = np.array([one.size for one in constants])
     bounds = [tuple(end / one.size if math.isfinite(end) else None for end in (one.low, one.high)) for one in constants]
 
@@ -50,7 +50,7 @@ def scoring(
 ) -> dict[str, float]:
     """Fisher scoring with Levenberg's damping, each step a bounded least-squares problem.
 
-    A mean and a spread per state are what the constants decide, so that only they are differentiated by each constant.
+    The constants determine one mean and one spread per state, so only these are differentiated by each constant.
     """
     sizes = np.array([one.size for one in constants])
     low = np.array([inner(one, one.low) for one in constants]) / sizes
@@ -83,7 +83,7 @@ def scoring(
 def gradient_and_information(
     sample: Sample, at: Callable[[np.ndarray], Device], z: np.ndarray, high: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The log-likelihood's slope by each constant, and the expected information of the readings inside the limits."""
+    """The gradient of the log-likelihood, and the expected information of the readings inside the limits."""
     here = at(z)
     kinds = sample.kinds(here)
     gradient, information = np.zeros(len(z)), np.zeros((len(z), len(z)))
@@ -103,7 +103,7 @@ def _slopes(
     high: np.ndarray,
     kinds: Sequence[tuple[np.ndarray, np.ndarray, bool]],
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Of each kind's means and spreads by each constant, as (constants, states)."""
+    """Derivatives of each kind's means and spreads by each constant, ``[constants, states]``."""
     found: list[tuple[list[np.ndarray], list[np.ndarray]]] = [([], []) for _ in kinds]
     for place in range(len(z)):
         step = 1e-5 * max(abs(z[place]), 1e-2)
@@ -117,12 +117,12 @@ def _slopes(
 
 
 def _bounded_step(root: np.ndarray, gradient: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """The step that the quadratic model with information ``root @ root.T`` wants, within bounds."""
+    """The best step within bounds for the quadratic model with information ``root @ root.T``."""
     aim = np.linalg.solve(root, gradient)
     step = np.linalg.solve(root.T, aim)
     if ((step >= low) & (step <= high)).all():
         return step
-    # lsq_linear wants room between the bounds.
+    # lsq_linear needs lower bounds below upper bounds.
     step = lsq_linear(root.T, aim, bounds=(np.minimum(low, -1e-15), np.maximum(high, 1e-15))).x
     return np.clip(step, low, high)
 

@@ -1,4 +1,4 @@
-"""Ages from dates and times: what an instrument stamps its readings with."""
+"""Ages from dates and times, for instruments that write timestamps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hwaware.errors import UserError
 
-#: Names of a column of dates and times, and of one that says when each cell was written.
+#: Names of a column of dates and times, and of a column with the time at which each cell was written.
 STAMPS = ("timestamp", "datetime", "date_time", "date")
 STARTS = ("start", "start_time", "written", "written_at", "programmed", "programmed_at")
 
@@ -19,28 +19,28 @@ _STATED = re.compile(r"\b(?:start|written|programmed)\b.*?(\d{4}-\d\d-\d\d[T ]\d
 
 
 def is_stamp(text: str) -> bool:
-    """Whether it is a date, or a date and time, of ISO 8601."""
+    """Whether a text is a date, or a date and time, of ISO 8601."""
     return "-" in text and _parsed(text) is not None
 
 
 def stamp(text: str, where: str) -> datetime:
-    """A date and time of ISO 8601.
+    """Parses a date and time of ISO 8601.
 
     Args:
-        text: what should be one.
-        where: it stands, for the message.
+        text: the text.
+        where: its place in the file, for the message.
 
     Raises:
-        UserError: it is none.
+        UserError: it is not a date and time.
     """
     if (found := _parsed(text)) is None or "-" not in text:
-        ages = " Ages in seconds are called time_s." if re.fullmatch(r"[\d.eE+]+", text) else ""
-        raise UserError(f"{where} '{text}' is no date and time of ISO 8601 ({_EXAMPLE}).{ages}")
+        ages = " Name a column of ages in seconds time_s." if re.fullmatch(r"[\d.eE+]+", text) else ""
+        raise UserError(f"{where} '{text}' is not a date and time of ISO 8601 ({_EXAMPLE}).{ages}")
     return found
 
 
 def stated_start(lines: Sequence[str]) -> str | None:
-    """What a line before the header says: when cells were written."""
+    """The time at which cells were written, from a line before the header."""
     found = (_STATED.search(line) for line in lines)
     return next((one[1].rstrip(",;.") for one in found if one), None)
 
@@ -55,14 +55,14 @@ def ages_s(
     """Ages (s) of readings.
 
     Args:
-        path: of the file, for messages.
-        lines: of the file.
-        cells: that were read.
-        stamps: when.
-        starts: when each reading's cell was written, or all; None: each at its first reading.
+        path: path of the file, for messages.
+        lines: line number of each reading.
+        cells: cell of each reading.
+        stamps: time of each reading.
+        starts: when the cell of each reading, or all cells, were written; None: each cell at its first reading.
 
     Raises:
-        UserError: a reading is older than its cell, or some times have a zone and others have none.
+        UserError: a reading is before its cell was written, or only some times have a time zone.
     """
     if starts is None:
         first: dict[str, datetime] = {}

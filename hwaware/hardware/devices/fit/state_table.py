@@ -1,4 +1,4 @@
-"""A table of states as papers print it, ``state,mean_us,std_us,age_s``, as readings that it stands for."""
+"""A table of states as in papers, ``state,mean_us,std_us,age_s``, converted to equivalent readings."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from hwaware.hardware.devices.fit.lab_csv import OHMS, SECONDS, SIEMENS, LabCsv,
 from hwaware.hardware.devices.fit.readings import PROGRAMMING_ERROR, Readings
 from hwaware.system.reading import seconds
 
-#: Cells that each row stands for where the table has no count, and at most: more would only take longer.
+#: Cells for each row of a table without counts, and the maximum: more would only take longer.
 CELLS, MOST_CELLS = 100, 400
 
-#: What a reading is at least (µS): a Gaussian of the table's moments may lie below 0.
+#: Smallest reading (µS), since a Gaussian with the table's moments may be negative.
 _FLOOR_US = 1e-3
 
 _MEANS = ("mean", "mean_conductance", "conductance_mean", "average", "avg", "mean_g", "g_mean")
@@ -28,13 +28,13 @@ _STDS = (
 _STATES = ("state", "target", "level")
 _AGES = ("age", "time", "t", "delay")
 _COUNTS = ("cells", "n", "n_cells", "count")
-#: What a header names.
+#: Quantities that a header may name.
 QUANTITIES = (*_MEANS, *_STDS, *_STATES, *_AGES, *_COUNTS)
 
 
 @dataclass(frozen=True)
 class _Row:
-    """A row of the table: what a state conducts at an age, by so many cells; 0: not said."""
+    """A row of the table: moments of a state at an age, and the number of cells; 0: not stated."""
 
     line: int
     state: str
@@ -46,27 +46,27 @@ class _Row:
 
 
 def is_state_table(table: LabCsv) -> bool:
-    """Whether it has means and standard deviations."""
+    """Whether a table has means and standard deviations."""
     names = {one for name in table.header for one in (quantity_and_unit(name)[0], as_word(name))}
     return bool(names & set(_MEANS)) and bool(names & set(_STDS))
 
 
 def read_state_table(table: LabCsv) -> Readings:
-    """Readings with just the moments of the table: Gaussians' quantiles, by cells that keep their rank at all ages.
+    """Readings with exactly the moments of the table: Gaussian quantiles of cells that keep their rank at all ages.
 
-    Columns: a state, by its target with a unit (``target_us``, ``state (µS)``) or by any name (it then has the mean of
-    its first age as target), ``mean_us`` and ``std_us`` with units, the age (``age_s``, or ``age`` in words:
-    ``1 day``), and the count of cells (``n``). Without ages all is just written. Without the age 0, what was written is
+    Columns: a state, by its target with a unit (``target_us``, ``state (µS)``) or by any name (its target is then the
+    mean at its first age); ``mean_us`` and ``std_us`` with units; the age (``age_s``, or ``age`` in words: ``1 day``);
+    and the number of cells (``n``). Without ages, all rows are at age 0. Without the age 0, the programming error is
     assumed to have the spread of the first age.
 
     Raises:
-        UserError: a column is missing, has no unit that is known or is there twice, a value can't be, or a state is
-            there twice at one age.
+        UserError: a column is missing, duplicated or has no known unit; a value is invalid; or a state is there twice
+            at one age.
     """
     columns, passed = _columns(table)
     rows = [_row(table, columns, line, fields) for line, fields in table.rows()]
     if not rows:
-        raise UserError(f"'{table.path}' has no state.")
+        raise UserError(f"'{table.path}' has no states.")
     _refuse_twice(table, rows)
     targets_us = _targets_us(rows)
     assumed, said = _assumed(rows), _said(rows, "age" in columns)
@@ -87,7 +87,7 @@ def read_state_table(table: LabCsv) -> Readings:
     cell, target_us, time_s, conductance_us = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.lexsort((time_s, cell))
     names = tuple(f"{state}/{place}" for state, count in cells.items() for place in range(count))
-    said += [f"Columns that were passed by: {', '.join(passed)}."] * bool(passed)
+    said += [f"Columns that were ignored: {', '.join(passed)}."] * bool(passed)
     return Readings(
         names,
         cell[order],
@@ -102,9 +102,9 @@ def read_state_table(table: LabCsv) -> Readings:
 
 
 def _columns(table: LabCsv) -> tuple[dict[str, tuple[int, float]], list[str]]:
-    """Of ``state``, ``target``, ``mean``, ``std``, ``age`` and ``cells`` the column and its factor; and the others.
+    """Column and factor of ``state``, ``target``, ``mean``, ``std``, ``age`` and ``cells``; and the other columns.
 
-    The factor is NaN where a column has no unit.
+    The factor is NaN if a column has no unit.
     """
     found: dict[str, tuple[int, float]] = {}
     passed, wrong = [], []
@@ -181,7 +181,7 @@ def _refuse_twice(table: LabCsv, rows: Sequence[_Row]) -> None:
     for row in rows:
         if (first := lines.setdefault((row.state, row.age_s), row.line)) != row.line:
             raise UserError(
-                f"'{table.path}' has a state twice, in lines {first} and {row.line}: {row.state} at {row.age_s:g} s."
+                f"'{table.path}' has a duplicate state in lines {first} and {row.line}: {row.state} at {row.age_s:g} s."
             )
         if (other := targets.setdefault(row.state, row)).target_us != row.target_us:
             raise UserError(
@@ -191,7 +191,7 @@ def _refuse_twice(table: LabCsv, rows: Sequence[_Row]) -> None:
 
 
 def _targets_us(rows: Sequence[_Row]) -> dict[str, float]:
-    """Of each state the target, or the mean at its first age."""
+    """The target (µS) of each state, or the mean at its first age."""
     first: dict[str, _Row] = {}
     for row in rows:
         first[row.state] = min(first.get(row.state, row), row, key=lambda one: one.age_s)
@@ -199,7 +199,7 @@ def _targets_us(rows: Sequence[_Row]) -> dict[str, float]:
 
 
 def _assumed(rows: Sequence[_Row]) -> tuple[str, ...]:
-    """What a table of states does not tell of a device, whatever law is fitted to it."""
+    """Properties of a device that a table of states does not contain, for any law."""
     programming = (PROGRAMMING_ERROR,) * (min(row.age_s for row in rows) > 0)
     targets = ("target_us",) * any(row.target_us is None for row in rows)
     return (*programming, *targets, "clamp", "stuck_on", "stuck_off")
@@ -207,21 +207,21 @@ def _assumed(rows: Sequence[_Row]) -> tuple[str, ...]:
 
 def _said(rows: Sequence[_Row], has_ages: bool) -> list[str]:
     """How rows count, in sentences."""
-    found = ["Each row counts as readings of a Gaussian with its moments, by cells that keep their rank at all ages."]
+    found = ["Each row counts as Gaussian readings with its moments, of cells that keep their rank at all ages."]
     if not has_ages:
-        found.append("Without a column of ages all rows count as just written.")
+        found.append("Without a column of ages, all rows count as just written.")
     ages = {row.age_s for row in rows}
     few = [row.state for row in rows if len({one.age_s for one in rows if one.state == row.state}) < len(ages)]
     if states := list(dict.fromkeys(few)):
-        found.append(f"Of {named('state', states)} ages are missing: the others' law holds for them.")
+        found.append(f"Ages are missing for {named('state', states)}: the law of the others is used there.")
     if not all(row.cells for row in rows):
-        found.append(f"{CELLS} cells count behind each row without a count: intervals are as wide as that makes them.")
+        found.append(f"{CELLS} cells are assumed for each row without a count, which sets the width of intervals.")
     if any(row.cells == MOST_CELLS for row in rows):
-        found.append(f"At most {MOST_CELLS} cells count behind each row: intervals are no narrower than that.")
+        found.append(f"At most {MOST_CELLS} cells are assumed for each row: intervals are not narrower than that.")
     return found
 
 
 def _scores(n: int) -> np.ndarray:
-    """Quantiles of a standard Gaussian, of mean 0 and standard deviation 1 just so."""
+    """Quantiles of a standard Gaussian, with mean 0 and standard deviation exactly 1."""
     scores = ndtri((np.arange(n) + 0.5) / n)
     return scores / scores.std()

@@ -1,4 +1,4 @@
-"""A spread that is there from the first moment and stays: cells that are off by a random factor."""
+"""A time-independent lognormal variation of the conductances."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from hwaware.errors import UserError
 from hwaware.hardware.devices.censored import SMALLEST_VARIANCE
 from hwaware.hardware.devices.device import Device
 
-_LEAST_US, _BEYOND_US = 1e-12, 1e30  # below, a cell counts as 0 µS; above, there is none
+_LEAST_US, _BEYOND_US = 1e-12, 1e30  # below the first, a cell counts as 0 µS; the second stands for infinity
 
 
 @dataclass(frozen=True, kw_only=True)
 class LognormalSpread(Device):
-    """``g' = g·e^θ``, ``θ ~ N(0, log_std²)``: a programming error that no later drift adds to.
+    """``g' = g·e^θ``, ``θ ~ N(0, log_std²)``: a programming error, without later drift.
 
     The convention of ReRAM variation studies (L. Chen et al., DATE 2017, for weights: ``w' = w·e^θ``), which G. Charan
     et al., JXCDC 2020 (10.1109/JXCDC.2020.2987605), train against.
@@ -53,7 +53,7 @@ class LognormalSpread(Device):
         self.check_age(age_s)
         low_us, high_us = self.limits_us
         std, g = max(self.log_std, 1e-9), g_us.clamp_min(_LEAST_US)
-        # Of the factor, clamp(e^θ, low/g, high/g): a cell at 0 µS has one too.
+        # Moments of the factor, clamp(e^θ, low/g, high/g), which a cell at 0 µS has as well.
         low, high = (low_us or _LEAST_US**2) / g, (high_us or _BEYOND_US) / g
         bottom, top = low.log() / std, high.log() / std
         first, second = (
@@ -71,4 +71,4 @@ class LognormalSpread(Device):
     ) -> tuple[Tensor, Tensor]:
         return replace(self, log_std=self.log_std * shrink).cell_moments(
             g_us, age_s, read_noise
-        )  # of θ: e^θ is monotone
+        )  # the median of θ, since e^θ is monotone

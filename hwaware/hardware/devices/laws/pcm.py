@@ -21,8 +21,9 @@ class PowerLawDecay(Device):
     Form and constants of ``pcm``: Joshi et al., Nature Communications 11 (2020), 10.1038/s41467-020-16108-9, as in
     IBM's aihwkit. With ``x`` the target over g_max: ``σ_prog = p2·x² + p1·x + p0`` (µS, not below 0), ``μ_ν`` and
     ``σ_ν`` linear in ``ln x`` between bounds, read noise
-    ``|g|·min(q/x^0.65, q_max)·sqrt(ln((t + t0 + t_read)/(2 t_read)))``. There x is what was programmed, here the
-    target, which has moments in closed form: idle cells differ, by 0.02 µS.
+    ``|g|·min(q/x^0.65, q_max)·sqrt(ln((t + t0 + t_read)/(2 t_read)))``. aihwkit uses
+    the programmed value for x. The target is used here, which gives moments in closed form; idle cells differ by
+    0.02 µS.
 
     Attributes:
         programming_std_us_of_x: p0, p1, p2.
@@ -43,8 +44,8 @@ class PowerLawDecay(Device):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.clamp != "zero":  # whose read noise would be cut, with moments that have no closed form
-            raise UserError(f"clamp '{self.clamp}' of device '{self.name}' is not for this law: its cells take 'zero'.")
+        if self.clamp != "zero":  # a window would clip the read noise, and the moments would have no closed form
+            raise UserError(f"clamp '{self.clamp}' of device '{self.name}' does not go with this law: it needs 'zero'.")
         for field, length in (("programming_std_us_of_x", 3), ("exponent_mean", 4), ("exponent_std", 4)):
             if len(getattr(self, field)) != length:
                 raise UserError(f"{field}={list(getattr(self, field))} of device '{self.name}' needs {length} numbers.")
@@ -85,7 +86,7 @@ class PowerLawDecay(Device):
         return g_us.abs() * self._relative_read_std(target_us, age_s)
 
     def cell_moments(self, g_us: Tensor, age_s: float, read_noise: bool = True) -> tuple[Tensor, Tensor]:
-        # Three independent factors: what was programmed, decay, and reading, which cannot turn a cell's sign.
+        # Three independent factors: programming, decay and reading. Reading can't change the sign.
         self.check_age(age_s)
         mean, std = censored_moments(g_us, self.programming_std_us(g_us).clamp_min(1e-12), *self.limits_us)
         if age_s == 0:

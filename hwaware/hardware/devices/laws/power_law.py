@@ -21,7 +21,8 @@ class MirroredPowerLaw(Device):
 
     Attributes:
         exponent: v.
-        programming_std_offset_us, programming_std_slope: the programming error's spread, constant and over the target.
+        programming_std_offset_us, programming_std_slope: standard deviation of the programming error: constant part
+            (µS), and part proportional to the target.
     """
 
     exponent: float
@@ -51,7 +52,7 @@ class MirroredPowerLaw(Device):
         return g_us.mul_(draw().sign_().mul_(self._log_growth(age_s)).exp_())
 
     def cell_moments(self, g_us: Tensor, age_s: float, read_noise: bool = True) -> tuple[Tensor, Tensor]:
-        # Two clamped Gaussians, as likely as one another.
+        # A mixture of two equally likely clamped Gaussians.
         self.check_age(age_s)
         std = self.programming_std_us(g_us)
         growth = self.growth(age_s) if age_s > 0 else 1.0
@@ -66,10 +67,12 @@ class MirroredPowerLaw(Device):
     def median_moments(
         self, g_us: Tensor, age_s: float, shrink: float, read_noise: bool = True
     ) -> tuple[Tensor, Tensor]:
-        return self.cell_moments(g_us, age_s, read_noise)  # most have risen or most have fallen: it is one of either
+        return self.cell_moments(
+            g_us, age_s, read_noise
+        )  # the median is one of the cells that rose, or one of those that fell
 
     def growth(self, age_s: float) -> float:
-        """The factor by which one half of the cells have risen at an age (s), and the other half have fallen."""
+        """The factor by which half of the cells have risen, and the other half have fallen, at an age (s)."""
         return math.exp(self._log_growth(self.equivalent_age_s(age_s)))
 
     def _log_growth(self, age_s: float) -> float:

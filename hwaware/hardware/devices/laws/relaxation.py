@@ -16,19 +16,19 @@ from hwaware.hardware.devices.device import Device
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredRelaxation(Device):
-    """A spread about the target that is a polynomial of the state at each measured time; the mean stays.
+    """A spread about the target that is a polynomial of the state at each measured time; the mean does not drift.
 
     Form and constants of ``reram_wan2022``: Wan et al., Nature 608 (2022), 10.1038/s41586-022-04992-8, as fitted in
-    IBM's aihwkit: ``σ(g) = Σ c_i (g/g_max)^i`` µS at 1 s, 1 day and 2 days. What was programmed has the first of them.
-    Here σ is linear in the logarithm of time between measurements; beyond the last, it goes on with the mean slope from
-    the first to the last (between the last two the fit is noisier than the change): an extrapolation of ours.
+    IBM's aihwkit: ``σ(g) = Σ c_i (g/g_max)^i`` µS at 1 s, 1 day and 2 days. The first is the programming error.
+    Here σ is linear in the logarithm of time between measurements. Beyond the last one it is extrapolated, by us, with
+    the mean slope from the first to the last measurement (between the last two, the fit is noisier than the change).
 
-    A cell keeps what it was programmed to: later spread adds to it, by a path of the cell's own.
+    The programming error of a cell stays: the later spread adds to it, along the cell's own path.
 
     Attributes:
-        times_s: of the measurements (s), ascending.
-        std_us: for each of them, the coefficients c_0 … of σ (µS).
-        fitted_g_max_us: g_max (µS) of the measurement; for another window σ and g scale with it.
+        times_s: times of the measurements (s), ascending.
+        std_us: for each time, the coefficients c_0 … of σ (µS).
+        fitted_g_max_us: g_max (µS) of the measurement; for another window, σ and g scale with g_max.
     """
 
     times_s: tuple[float, ...]
@@ -39,8 +39,8 @@ class MeasuredRelaxation(Device):
         super().__post_init__()
         if len(self.times_s) < 2 or len(self.times_s) != len(self.std_us):
             raise UserError(
-                f"times_s={list(self.times_s)} of device '{self.name}' are {len(self.times_s)}, and std_us has "
-                f"{len(self.std_us)} lists: give one for each of at least 2 times."
+                f"times_s={list(self.times_s)} of device '{self.name}' has {len(self.times_s)} times and std_us has "
+                f"{len(self.std_us)} lists: give at least 2 times, and one list for each."
             )
         if self.times_s[0] <= 0 or any(a >= b for a, b in pairwise(self.times_s)):
             raise UserError(f"times_s={list(self.times_s)} of device '{self.name}' must be above 0 and ascend.")
@@ -66,7 +66,7 @@ class MeasuredRelaxation(Device):
         else:
             low, high, share = 0, last, (log_age - times[0]) / (times[last] - times[0])
         std = torch.lerp(self._measured(g_us, low), self._measured(g_us, high), share)
-        # The programmed spread is part of it.
+        # The measured spread includes the programming error.
         return std_of(std.square() - self._measured(g_us, 0).square())
 
     def _measured(self, g_us: Tensor, place: int) -> Tensor:

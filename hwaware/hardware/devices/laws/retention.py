@@ -1,4 +1,4 @@
-"""Families of retention laws in which a cell's change is a Gaussian."""
+"""Families of retention laws in which the change of a cell is Gaussian."""
 
 from __future__ import annotations
 
@@ -73,18 +73,18 @@ class LogTimeDrift(Device):
         if not self.read_coefficient_us:
             return 0.0
         bandwidth = math.sqrt(math.log((age_s + self.read_time_s) / (2 * self.read_time_s)))
-        # Below 1 µS the fitted logarithm would turn negative.
+        # Below 1 µS the fitted logarithm is negative.
         return g_us.clamp_min(1.0).log10_().mul_(self.read_coefficient_us * bandwidth)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RelativeDrift(Device):
-    """A relaxation that is Gaussian with a spread proportional to the target, and then stays.
+    """Time-independent Gaussian drift with a standard deviation proportional to the target.
 
     "G_r = G_t + N(0, (relative_drift·G_t)²)", the drift model of DoRA calibration (arXiv 2504.03763).
 
     Attributes:
-        relative_drift: σ over the target conductance, 0.1 for "10 %".
+        relative_drift: σ relative to the target conductance; 0.1 for "10 %".
     """
 
     relative_drift: float

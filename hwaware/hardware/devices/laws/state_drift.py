@@ -18,17 +18,17 @@ class StateLogTimeDrift(Device):
 
     With ``x = g/fitted_g_max_us`` and polynomials ``p(x) = Σ p_i x^i`` (µS; t in s, natural logarithm):
     ``σ_prog = programming(x)``, ``μ = mean_offset(x) + mean_slope(x)·ln t``,
-    ``σ = std_offset(x) + std_slope(x)·ln t``, ``σ_read = read(x)``; spreads are not below 0. A form of ours for
-    measurements of one's own: IBM's CMO law (arXiv 2502.04524) with constants that depend on the state.
+    ``σ = std_offset(x) + std_slope(x)·ln t``, ``σ_read = read(x)``; standard deviations are clipped at 0. A
+    form of our own for fits to measurements: IBM's CMO law (arXiv 2502.04524) with state-dependent constants.
 
     A device file writes each polynomial as a list, lowest power first: ``drift_mean_slope_of_x: [-0.02, -0.3]``.
 
     Attributes:
-        programming_std_of_x, read_std_of_x: of the programming error and of a single read.
-        drift_mean_offset_of_x, drift_mean_slope_of_x: of the mean change.
-        drift_std_offset_of_x, drift_std_slope_of_x: of its spread between cells.
+        programming_std_of_x, read_std_of_x: standard deviations of the programming error and of a single read.
+        drift_mean_offset_of_x, drift_mean_slope_of_x: mean change.
+        drift_std_offset_of_x, drift_std_slope_of_x: standard deviation of the change between cells.
         fitted_g_max_us: the conductance (µS) at x = 1.
-        min_age_s: the shortest age above 0 that the law is for.
+        min_age_s: the youngest age (s) above 0 that the law covers.
     """
 
     programming_std_of_x: tuple[float, ...]

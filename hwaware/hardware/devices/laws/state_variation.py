@@ -1,4 +1,4 @@
-"""A variation of each state of its own, which is there from the first moment and stays."""
+"""A time-independent variation with its own standard deviation for each state."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from hwaware.hardware.devices.device import Device
 
 @dataclass(frozen=True, kw_only=True)
 class StateVariation(Device):
-    """``g' = g·(1 + severity·σ(g)·z)``, ``z ~ N(0, 1)``: a programming error that no later drift adds to.
+    """``g' = g·(1 + severity·σ(g)·z)``, ``z ~ N(0, 1)``: a programming error, without later drift.
 
-    Which states are immune to variation is what S. Diware et al., AICAS 2023 (10.1109/AICAS57966.2023.10168661), choose
-    weights by.
+    S. Diware et al., AICAS 2023 (10.1109/AICAS57966.2023.10168661), map weights to the states that are most immune to
+    this variation.
 
     Attributes:
         state_std: σ of the states, evenly spaced over the window from g_min to g_max; linear in g between them.
-        severity: by which all of them are multiplied.
+        severity: factor on all of them.
     """
 
     state_std: tuple[float, ...]
@@ -37,7 +37,9 @@ class StateVariation(Device):
                 "more, one for each state."
             )
         if not self.severity >= 0:
-            raise UserError(f"severity={self.severity} of device '{self.name}' must be 0 or more; 1 is as stated.")
+            raise UserError(
+                f"severity={self.severity} of device '{self.name}' must be 0 or more; 1 uses state_std as it is."
+            )
 
     def programming_std_us(self, g_us: Tensor) -> Tensor:
         last = len(self.state_std) - 1

@@ -67,9 +67,9 @@ def test_a_device_file_has_what_is_sure_and_the_notes_the_rest(tmp_path, monkeyp
     estimates = {one.name: one for one in fit.estimates}
     assert estimates["die_spread.drift_mean"].low > 0 == estimates["die_spread.programming"].low
     said = " ".join(fit.notes)
-    assert "die_spread.programming is left out: cells alone explain how dies differ (at most 0." in said
+    assert "die_spread.programming is left out: variation between cells explains it (at most 0." in said
     assert "a die's window and temperature are not estimated" in said
-    assert "constants are those of a die in the middle" in said
+    assert "constants are those of an average die" in said
     # The spread between cells is that of one die, not of all dies together.
     true = load_device("reram_cmo")
     assert fit.device.drift_std_slope_us < 1.12 * true.drift_std_slope_us
@@ -88,7 +88,7 @@ def test_cells_of_different_dies_may_have_one_name(tmp_path):
     assert found.cells == ("A/1", "A/2", "B/1") and found.dies == ("A", "B") and found.die.tolist() == [0, 0, 1]
     assert found.take(found.time_s == 0).die.tolist() == [0, 0, 1] and not found.said
     (tmp_path / "b.csv").write_text("die,cell,target_us,time_s,conductance_us\nA,1,10,0,10\n,1,20,0,20\n")
-    with pytest.raises(UserError, match="line 3: its die is empty; name one in each row"):
+    with pytest.raises(UserError, match="line 3: the die is empty; name one in each row"):
         read_measurements(tmp_path / "b.csv")
     (tmp_path / "c.csv").write_text("cell,target_us,time_s,conductance_us\nA/1,10,0,10\n")
     assert read_measurements(tmp_path / "c.csv").die is None

@@ -199,7 +199,7 @@ def test_a_law_that_depends_on_the_state(tmp_path, monkeypatch):
     fit = fit_device(_readings(tmp_path, simulate_readings(true, 400, TIMES_S, _targets(true, 8), seed=2)), "mine")
     assert fit.chosen == "state_log_time, degree 1"
     drift, new = fit.notes
-    assert "read noise can't be told from drift: no cell was read twice at one age above 0" in drift
+    assert "read noise can't be separated from drift: no cell was read twice at one age above 0" in drift
     assert "no cell was read twice at time_s=0" in new
     inside = [one.low <= _true(true, one.name) <= one.high for one in fit.estimates if "read" not in one.name]
     assert len(inside) == 12 and sum(inside) >= 10

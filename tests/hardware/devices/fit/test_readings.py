@@ -51,7 +51,7 @@ def test_other_units_are_converted(tmp_path):
         (HEADER + "1,10,0,-3\n", "line 2: conductance '-3' must be above 0"),
         (HEADER + "1,10,-1,3\n", "line 2: time '-1' must not be below 0; 0 is just written"),
         (HEADER + "1,-10,1,3\n", "line 2: target '-10' must not be below 0"),
-        (HEADER + "1,10,5,9\n2,10,5,9\n1,10,5.0,8\n", "reading twice, in lines 2 and 4: cell 1 at 5 s"),
+        (HEADER + "1,10,5,9\n2,10,5,9\n1,10,5.0,8\n", "duplicate reading in lines 2 and 4: cell 1 at 5 s"),
         (HEADER + "1,10,0,9\n1,20,5,9\n", "line 3: cell 1 has the targets 10 and 20 µS"),
     ],
 )
@@ -144,7 +144,7 @@ def _inverted(text):
         (LAB.replace("cell,", ",cell,").replace("a,", "0,a,").replace("b,", "1,b,"), "utf-8", ()),
         (
             LAB.replace("_us\n", "_us,wafer\n").replace("11\n", "11,w\n").replace("19\n", "19,w\n"),
-            *("utf-8", ("Columns that were passed by: wafer.",)),
+            *("utf-8", ("Columns that were ignored: wafer.",)),
         ),
         (_inverted(LAB), "utf-8", ("Resistances that were inverted: Target (kΩ), resistance_kohm.",)),
     ],
@@ -210,7 +210,7 @@ def test_a_first_reading_that_failed_begins_a_cell_s_time(tmp_path):
             "line 4: timestamp '31.01.2026 10:30' is no",
         ),
         (STAMPED, "2026-01-31T10:00", "line 2: '2026-01-31T09:30:00' is before the start, 2026-01-31T10:00:00"),
-        (STAMPED, "noon", "start 'noon' is no date and time of ISO 8601 .2026-01-31T09:30:00"),
+        (STAMPED, "noon", "start 'noon' is not a date and time of ISO 8601 .2026-01-31T09:30:00"),
         (
             STAMPED.replace("T09:31:00", "T09:31:00Z"),
             None,
