@@ -1,9 +1,9 @@
 """The table of tests/test_habits.py: what was tried, whether it held before and holds now; results/habits/README.md.
 
-    python scripts/habits.py [COMMIT]
+    python scripts/habits.py [--new]
 
-COMMIT is what "before" means; by default the last one before issue 24 was worked on. The same tests are run with its
-package, in a copy that is removed again. A row of results/habits/habits.csv is one case.
+"Before" is the last commit before issue 24 was worked on. The same tests are run with its package, in a copy that is
+removed again. A row of results/habits/habits.csv is one case; --new tries those that it lacks and keeps the others.
 """
 
 from __future__ import annotations
@@ -25,15 +25,24 @@ BEFORE = "c8932f1"
 _HEAD = """# What users bring: habits that are not issue 24's own
 
 Each line is one case of tests/test_habits.py: files, networks and habits of the kinds that issue 24 names (its part's
-number first), made up anew. *Before* is commit {before}, the last one before the issue was worked on; *now* is commit
-{now}. The same tests were run on both: `python scripts/habits.py` makes this page and habits.csv.
+number first), made up anew. *Before* is commit {before}, the last one before the issue was worked on; *now* is the
+commit in the last column. The same tests were run on both: `python scripts/habits.py` makes this page and habits.csv.
 
 {found}
 """
 
 
 def main(arguments: Sequence[str]) -> None:
-    before = arguments[0] if arguments else BEFORE
+    sys.path.insert(0, str(ROOT))
+    from tests.test_habits import HABITS
+
+    head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True)
+    now, before, file = head.stdout.strip(), BEFORE, FOLDER / "habits.csv"
+    kept = {}
+    if "--new" in arguments:
+        with file.open(newline="", encoding="utf-8") as rows:
+            kept = {row["tried"]: row for row in csv.DictReader(rows)}
+    tried = [name for name, (_, words, _) in HABITS.items() if words not in kept]
     with tempfile.TemporaryDirectory() as scratch:
         archive = subprocess.run(
             ["git", "archive", before, "hwaware"], cwd=ROOT, check=True, capture_output=True
@@ -42,33 +51,31 @@ def main(arguments: Sequence[str]) -> None:
         for name in ("tests", "scripts", "recipes", "examples"):
             shutil.copytree(ROOT / name, Path(scratch, name))
         shutil.copy(ROOT / "pyproject.toml", scratch)
-        held = outcomes(Path(scratch))
-    holds = outcomes(ROOT)
-    sys.path.insert(0, str(ROOT))
-    from tests.test_habits import HABITS
-
+        held = outcomes(Path(scratch), tried)
+    holds = outcomes(ROOT, tried)
     lines = [
-        {"part": part, "tried": tried, "before": held.get(name, "no"), "now": holds.get(name, "no")}
-        for name, (part, tried, _) in sorted(HABITS.items(), key=lambda one: one[1][0])
+        kept.get(words)
+        or {"part": part, "tried": words, "before": held.get(name, "no"), "now": holds.get(name, "no"), "commit": now}
+        for name, (part, words, _) in sorted(HABITS.items(), key=lambda one: one[1][0])
     ]
     FOLDER.mkdir(parents=True, exist_ok=True)
-    with (FOLDER / "habits.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
+    with file.open("w", newline="", encoding="utf-8") as rows:
+        table = csv.DictWriter(rows, list(lines[0]), lineterminator="\n")
         table.writeheader()
         table.writerows(lines)
     count = {when: sum(line[when] == "yes" for line in lines) for when in ("before", "now")}
     found = f"{count['before']} of {len(lines)} held before, {count['now']} hold now."
-    now = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True)
-    page = _HEAD.format(before=before, now=now.stdout.strip(), found=found)
-    page += "\n| part | tried | held before | holds now |\n| ---: | --- | --- | --- |\n"
-    page += "".join(f"| {line['part']} | {line['tried']} | {line['before']} | {line['now']} |\n" for line in lines)
+    page = _HEAD.format(before=before, found=found)
+    page += "\n| part | tried | held before | holds now | tried at |\n| ---: | --- | --- | --- | --- |\n"
+    page += "".join(f"| {' | '.join(map(str, line.values()))} |\n" for line in lines)
     (FOLDER / "README.md").write_text(page, encoding="utf-8")
     print(found, FOLDER / "README.md", sep="\n")
 
 
-def outcomes(root: Path) -> dict[str, str]:
-    """Of each case ``yes`` or ``no``, with the package in a folder."""
-    command = [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", "-rA", "-q", "tests/test_habits.py"]
+def outcomes(root: Path, names: Sequence[str]) -> dict[str, str]:
+    """Of each of some cases ``yes`` or ``no``, with the package in a folder."""
+    cases = [f"tests/test_habits.py::test_habit[{name}]" for name in names]
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", "-rA", "-q", *cases]
     environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     printed = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True).stdout
     marks = re.findall(r"^(PASSED|FAILED) \S*test_habit\[(\w+)\]", printed, flags=re.MULTILINE)

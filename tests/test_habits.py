@@ -445,6 +445,90 @@ def _law(folder):
     assert given["lot"] == "A7" and given["wafer"] == 3 and math.isfinite(given["relative_drift"])
 
 
+@habit(4, "a head whose weight is the embedding's, read by F.linear")
+def _read_past(folder):
+    import hwaware
+    from hwaware.chip import Chip
+
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Linear(6, 6)
+
+        def forward(self, x):
+            return nn.functional.linear(x, self.body.weight)
+
+    with pytest.raises(UserError, match="body"):
+        model = Tied()
+        hwaware.convert(model, load_hardware("reram_cmo"))
+        with torch.no_grad(), Chip.program(model.eval(), 5).at(3600.0):
+            model(torch.ones(2, 6))
+
+
+@habit(9, "a device file that is edited once a task has read it")
+def _edited(folder):
+    from hwaware.hardware.devices import device_file, load_device
+    from hwaware.hardware.options import HardwareOptions
+
+    file = folder / "mine.yaml"
+    file.write_text(device_file(load_device("pcm")))
+    options = HardwareOptions(device={"name": str(file)})
+    first = options.placement
+    file.write_text(device_file(load_device("reram_cmo")))
+    assert options.placement == first
+
+
+@habit(20, "columns as DIN 1313 writes them: G / µS, t / h")
+def _din(folder):
+    rows = "1,10,0,10.5\n2,20,0,20.5\n2,20,1,18\n"
+    _readings(folder, "DUT,Target (µS),t / h,G / µS\n" + rows)
+
+
+@habit(20, "a table of states without units: all that is missing at once")
+def _no_units(folder):
+    from hwaware.hardware.devices.fit import read_measurements
+
+    (folder / "table.csv").write_text("level,average,sd\n1,10,1\n2,20,1\n")
+    with pytest.raises(UserError, match="mean_us.*std_us"):
+        read_measurements(folder / "table.csv")
+
+
+@habit(22, "mean and standard deviation of one's own, by recipe")
+def _normalised(folder):
+    found = _seen(folder, Image.fromarray(BYTES), "png")
+    own = _opened(folder, mean=[0.5] * 3, std=[0.25] * 3)
+    _near(next(iter(own.test_dataloader()))[0][0, 0].numpy(), (found - 0.5) / 0.25)
+
+
+@habit(26, "a function that makes a network, in a file that lies here, and is not registered: what to put above it")
+def _own_network(folder):
+    from hwaware.cli.here import modules_here
+    from hwaware.tasks import ImageClassification
+
+    (folder / "habit_net.py").write_text(
+        "from torch import nn\n\n\ndef narrow(num_classes=2, **more):\n    return nn.Linear(4, num_classes)\n"
+    )
+    with modules_here({"name": "habit_net.narrow"}), pytest.raises(UserError, match="register_model"):
+        ImageClassification("habit_net.narrow", num_classes=3)
+
+
+@habit(29, "yield at 97.5 % and the 10th percentile, by option")
+def _yield(folder):
+    from tests.command_line import PRETRAIN
+
+    options = ["--evaluation.yield", "97.5", "--evaluation.percentile", "10", "--print_config"]
+    assert main(["drift", "--config", PRETRAIN, *options]) == 0
+
+
+@habit(31, "a path mistyped: the name beside it is offered")
+def _mistyped(folder):
+    from hwaware.models import build_model
+
+    (folder / "best_weights.pt").touch()
+    with pytest.raises(UserError, match="best_weights"):
+        build_model("tiny_test_net", weights=str(folder / "bestweights.pt"), num_classes=10)
+
+
 @pytest.mark.parametrize("name", HABITS)
 def test_habit(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 
 import timm
@@ -30,6 +31,8 @@ def registered(name: str) -> str:
         hint = nearest(name, timm.list_models())
         raise UserError(f"unknown network '{name}': there is no {module}.py here, and none in timm. {hint}") from None
     if not timm.is_model(own):
+        there = hasattr(sys.modules[module], own)
         hint = nearest(own, timm.list_models(module=module.rpartition(".")[2]))
+        hint = "Put @timm.models.register_model above it." if there else hint
         raise UserError(f"network '{name}': {module} registers no network '{own}' in timm. {hint}".rstrip())
     return own

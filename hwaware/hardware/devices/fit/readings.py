@@ -29,7 +29,7 @@ _UNITS = {"target": ("us", SIEMENS), "time": ("s", SECONDS), "conductance": ("us
 
 #: Other usual names of columns, if no column has the quantity's own.
 _ALSO = {
-    "cell": ("cell_id", "cell_no", "cell_index", "cell_number", "device", "device_id", "dut"),
+    "cell": ("cell_id", "cell_no", "cell_index", "cell_number", "device", "device_id", "dut", "sample", "sample_id"),
     "target": ("target_g", "g_target", "target_conductance", "g_set", "setpoint", "target_r", "r_target"),
     "time": ("t", "age", "delay", "elapsed", "elapsed_time", "time_elapsed", "retention_time"),
     "conductance": ("g", "cond", "g_read", "g_meas", "g_measured", "measured_conductance", "read_conductance"),
