@@ -1,4 +1,4 @@
-"""All layers' weights of a training step at once, where that pays."""
+"""How a training step computes the weights in cells: layer by layer or all at once, by plain or compiled functions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from hwaware.nn.layers import AnalogLayer
 from hwaware.nn.weights.together import Together, is_supported
 
 #: How a training step computes the weights in cells: each layer's as it comes, in blocks that stay in the processor's
-#: cache; all layers' before the forward pass, with few launches on a GPU; the same by ``torch.compile``.
+#: cache; all layers' before the forward pass, with few launches on a GPU; by ``torch.compile``, on a CPU each layer's
+#: as it comes, on a GPU all layers'.
 Way = Literal["by_layer", "together", "compiled"]
 WAYS: tuple[Way, ...] = get_args(Way)
 
@@ -66,21 +67,44 @@ def choose_way(model: nn.Module, wanted: Way | None) -> Way:
         wanted: None: together on a GPU, by layer on a CPU; compiled only where asked for.
 
     Returns:
-        That; with a warning ``together`` instead of ``compiled`` where there is no compiler, or it fails.
+        That. Where there is no compiler, or it fails, a warning, and the same by plain functions instead of
+        ``compiled``: ``together`` on a GPU, ``by_layer`` on a CPU.
     """
     layers = list(analog_layers(model).values())
     if wanted is None or not layers:
         return "together" if layers and layers[0].weight.is_cuda else "by_layer"
     if wanted == "compiled":
+        device = layers[0].weight.device
         try:
-            probe(layers[0].weight.device)
+            probe(device)
         except Exception as error:  # whatever the compiler raises: there are many kinds
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             rank_zero_warn(f"the weights are not computed by compiled functions ({reason}), but by plain ones.")
-            return "together"
+            return "by_layer" if device.type == "cpu" else "together"
     return wanted
 
 
 def probe(device: torch.device) -> None:
     """Compiles something small; raises whatever the compiler raises where it cannot."""
     torch.compile(lambda x: x.sin().sum(), fullgraph=True)(torch.ones(64, device=device))
+
+
+def install_way(model: nn.Module, way: Way) -> WeightsTogether | None:
+    """Has a model's weights in cells computed in a way that :func:`choose_way` gave; call once, before training.
+
+    Returns:
+        What each step has to call, see :class:`WeightsTogether`; None: nothing.
+    """
+    layers = analog_layers(model).values()
+    on_cpu = all(layer.weight.device.type == "cpu" for layer in layers)
+    for layer in layers:
+        layer.is_compiled = way == "compiled" and on_cpu
+    if way == "by_layer" or (way == "compiled" and on_cpu):
+        return None
+    return WeightsTogether(model, compiled=way == "compiled")
+
+
+def remove_way(model: nn.Module) -> None:
+    """Undoes :func:`install_way`."""
+    for layer in analog_layers(model).values():
+        layer.is_compiled = False
