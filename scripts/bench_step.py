@@ -43,7 +43,16 @@ from hwaware.nn import convert
 from hwaware.nn.weights import gaussian
 from hwaware.results.csv import write_csv
 from hwaware.results.provenance import commit, processor
-from hwaware.training import RetentionLoss, TrainingNoise, install_noise, install_retention, retention_loss
+from hwaware.training import (
+    WAYS,
+    RetentionLoss,
+    TrainingNoise,
+    Way,
+    install_noise,
+    install_retention,
+    install_way,
+    retention_loss,
+)
 from hwaware.training import noise as training_noise
 
 NOISE = TrainingNoise(kind="device")  # its default ages are log-uniform from 1 s to 10 years
@@ -111,7 +120,7 @@ REPEATS = {
 }
 
 
-def make_step(workload: str, analog: bool) -> Callable[[], None]:
+def make_step(workload: str, analog: bool, way: Way = "by_layer") -> Callable[[], None]:
     """A training step of its own model; the same start and data for both."""
     torch.manual_seed(0)
     model, x, loss_of = WORKLOADS[workload]()
@@ -119,11 +128,14 @@ def make_step(workload: str, analog: bool) -> Callable[[], None]:
     if analog:
         convert(model, load_hardware("reram_cmo", mapping="differential", scale="tensor", kappa=2.0))
         install_retention(model, RETENTION)
+        at_once = install_way(model, way)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
 
     def step() -> None:
         if analog:
             install_noise(model, NOISE)
+            if at_once is not None:
+                at_once()
         loss = loss_of(model(x))
         if analog:
             loss = loss + RETENTION_WEIGHT * retention_loss(model)
@@ -134,13 +146,13 @@ def make_step(workload: str, analog: bool) -> Callable[[], None]:
     return step
 
 
-def peak_bytes(workload: str, analog: bool) -> int:
+def peak_bytes(workload: str, analog: bool, way: Way) -> int:
     """Most bytes alive at once, from building the model to the end of the last step."""
-    gaussian.pool.cache_clear()
+    gaussian.clear_pool()
     training_noise.noise_table.cache_clear()
     gc.collect()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
-        step = make_step(workload, analog)
+        step = make_step(workload, analog, way)
         for _ in range(MEMORY_STEPS):
             step()
     del step
@@ -158,9 +170,9 @@ def cpu_seconds(step: Callable[[], None]) -> float:
     return time.process_time() - start
 
 
-def measure(workload: str, repeats: int, console: Console) -> dict[str, str | float]:
-    memory = {analog: peak_bytes(workload, analog) for analog in (False, True)}
-    digital, analog = (make_step(workload, kind) for kind in (False, True))
+def measure(workload: str, repeats: int, way: Way, console: Console) -> dict[str, str | float]:
+    memory = {analog: peak_bytes(workload, analog, way) for analog in (False, True)}
+    digital, analog = (make_step(workload, kind, way) for kind in (False, True))
     for _ in range(3):
         digital(), analog()
     pairs = []
@@ -213,6 +225,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--workload", action="append", choices=list(WORKLOADS), help="default: all; may be repeated")
     parser.add_argument("--repeats", type=int, help=f"pairs of steps; default: {REPEATS}")
+    parser.add_argument("--way", choices=WAYS, default="by_layer", help="how the weights in cells are computed")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, help="CSV file to write, with commit and versions")
     args = parser.parse_args()
@@ -221,10 +234,10 @@ def main() -> None:
 
     rows = []
     for workload in args.workload or WORKLOADS:
-        rows.append(measure(workload, args.repeats or REPEATS[workload], console))
+        rows.append(measure(workload, args.repeats or REPEATS[workload], args.way, console))
     console.print(table_of(rows))
     if args.out:
-        about = {"threads": args.threads, "commit": commit(), "version": version("hwaware")}
+        about = {"way": args.way, "threads": args.threads, "commit": commit(), "version": version("hwaware")}
         about |= {
             "torch": torch.__version__,
             "python": platform.python_version(),

@@ -75,6 +75,15 @@ def test_with_mixed_and_augmented_images(tmp_path):
     assert_same_weights(*(folder / f"version_{number}" / "model.safetensors" for number in (0, 1)))
 
 
+def test_with_weights_of_compiled_functions(tmp_path):
+    common = [*COMMON, "--model.weights_way", "compiled", "--model.weights", pretrained_weights()]
+    common += ["--trainer.default_root_dir", tmp_path]
+    folder = tmp_path / "finetune"
+    run(*common)
+    run(*common, "--ckpt_path", folder / "version_0" / "checkpoints" / "last.ckpt")
+    assert_same_weights(*(folder / f"version_{number}" / "model.safetensors" for number in (0, 1)))
+
+
 def test_another_seed_ends_elsewhere(tmp_path, uninterrupted):
     # Else equal weights would prove nothing about the noise.
     run(

@@ -213,7 +213,7 @@ def _encode(steps: Tensor, kept: Tensor, half: int, code: Tensor) -> None:
 
 def _noise(x: Tensor, sizes: Sequence[int], draws: torch.Generator | None) -> Iterator[Tensor]:
     if draws is None:
-        return gaussian_blocks(sizes, x.device)
+        return (z.float() for z in gaussian_blocks(sizes, x.device))
     z = torch.randn(x.shape, generator=draws, device=x.device, dtype=torch.float32)
     return iter(_blocks(z.contiguous(memory_format=memory_format(x))))
 

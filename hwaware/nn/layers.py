@@ -23,7 +23,7 @@ from hwaware.nn.arrays import converted, with_read_noise
 from hwaware.nn.faults import apply_stuck_cells
 from hwaware.nn.reference import add_reference_noise
 from hwaware.nn.repaired import repair_largest_errors
-from hwaware.nn.weights.fused import realise
+from hwaware.nn.weights import compiled, fused
 from hwaware.nn.weights.tables import ErrorTable, NoiseTable
 from hwaware.nn.wires import add_wire_drop
 
@@ -55,6 +55,7 @@ class AnalogLayer(nn.Module):
         error: table of the weights' expected error, for the retention loss; None: off.
         stuck_cells: whether training noise includes the device's stuck cells.
         repaired: fraction of the weights, those with the largest errors, that training noise leaves out.
+        is_compiled: whether training weights are computed by compiled functions, on a CPU.
         ready: result of :meth:`realise` for this training step, if it was computed together with other layers'.
         weight_error: ``Σ E[(ŵ - w_eff)²] / Σ w_eff²`` of the last training forward; None if ``error`` is None.
         ranges: ranges of the converters. A layer that is made digital keeps them for the next conversion.
@@ -77,6 +78,7 @@ class AnalogLayer(nn.Module):
     weight_error: Tensor | None = None
     stuck_cells: bool = False
     repaired: float = 0.0
+    is_compiled: bool = False
     ready: tuple[Tensor, Tensor | None] | None = None
     ranges: Ranges | None = None
     learned: LearnedRanges | None = None
@@ -155,6 +157,7 @@ class AnalogLayer(nn.Module):
         """:func:`hwaware.nn.weights.fused.realise` of the latent weights."""
         if self.ready is not None and noise is not None:
             return self.ready
+        realise = compiled.realise if self.is_compiled else fused.realise
         return realise(self.latent(), self.hardware.encoding, noise, error)
 
     # Between the parameter and the layout of the cells.

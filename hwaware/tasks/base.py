@@ -209,7 +209,7 @@ class HardwareAwareTask(Judged, Optimised, Sharded, Taught, metaclass=_BuiltOnce
     def on_train_end(self) -> None:
         self.settle()
         remove_retention(self.network)
-        self._step_weights.end()
+        self._step_weights.end(self.network)
         self._teach = None
         if self.range_parameters is not None:
             self.range_parameters.stop()

@@ -6,7 +6,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import nn
 
 from hwaware.errors import UserError
-from hwaware.training import Way, WeightsTogether, choose_way
+from hwaware.training import Way, WeightsTogether, choose_way, install_way, remove_way
 
 
 class StepWeights:
@@ -42,14 +42,14 @@ class StepWeights:
             rank_zero_warn(
                 f"weights_way: the run began with '{began}' and continues with '{self.way}'; not bit-identical."
             )
-        if self.way != "by_layer":
-            self._together = WeightsTogether(network, self.way == "compiled")
+        self._together = install_way(network, self.way)
 
     def compute(self) -> None:
         """Computes a step's weights, if they are computed before the forward pass."""
         if self._together is not None:
             self._together()
 
-    def end(self) -> None:
+    def end(self, network: nn.Module) -> None:
         """Releases everything that training needed."""
+        remove_way(network)
         self._together = None

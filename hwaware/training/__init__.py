@@ -19,7 +19,7 @@ from hwaware.training.retention import (
     retention_loss,
     weight_for_share,
 )
-from hwaware.training.together import WAYS, Way, WeightsTogether, choose_way
+from hwaware.training.together import WAYS, Way, WeightsTogether, choose_way, install_way, remove_way
 
 __all__ = [
     "BALANCED",
@@ -45,10 +45,12 @@ __all__ = [
     "freeze",
     "install_noise",
     "install_retention",
+    "install_way",
     "layer_depths",
     "optimizer_in_groups",
     "remove_noise",
     "remove_retention",
+    "remove_way",
     "retention_loss",
     "scaled_rates",
     "synchronise_batch_norms",

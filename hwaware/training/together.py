@@ -1,4 +1,4 @@
-"""Computes the weights of all layers at once in a training step, where that is faster."""
+"""How a training step computes the weights in cells: layer by layer or all at once, by plain or compiled functions."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from hwaware.nn.layers import AnalogLayer
 from hwaware.nn.weights.together import Together, is_supported
 
 #: How a training step computes the weights in cells. ``by_layer``: in each layer's forward pass, in blocks that stay in
-#: the cache; ``together``: for all layers before the forward pass, with few launches on a GPU; ``compiled``: the same
-#: with ``torch.compile``.
+#: the cache; ``together``: for all layers before the forward pass, with few launches on a GPU; ``compiled``: by
+#: ``torch.compile``, on a CPU layer by layer, on a GPU for all layers.
 Way = Literal["by_layer", "together", "compiled"]
 WAYS: tuple[Way, ...] = get_args(Way)
 
@@ -67,21 +67,44 @@ def choose_way(model: nn.Module, wanted: Way | None) -> Way:
         wanted: the way to use; None: ``together`` on a GPU, ``by_layer`` on a CPU.
 
     Returns:
-        The way. If ``compiled`` is wanted but the compiler is missing or fails: ``together``, with a warning.
+        The way. If ``compiled`` is wanted but the compiler is missing or fails: ``together`` on a GPU, ``by_layer`` on a
+        CPU, with a warning.
     """
     layers = list(analog_layers(model).values())
     if wanted is None or not layers:
         return "together" if layers and layers[0].weight.is_cuda else "by_layer"
     if wanted == "compiled":
+        device = layers[0].weight.device
         try:
-            probe(layers[0].weight.device)
+            probe(device)
         except Exception as error:  # compilers raise many kinds of errors
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             rank_zero_warn(f"torch.compile is not available ({reason}): the weights are computed by plain functions.")
-            return "together"
+            return "by_layer" if device.type == "cpu" else "together"
     return wanted
 
 
 def probe(device: torch.device) -> None:
     """Compiles a small function; raises the compiler's error if that fails."""
     torch.compile(lambda x: x.sin().sum(), fullgraph=True)(torch.ones(64, device=device))
+
+
+def install_way(model: nn.Module, way: Way) -> WeightsTogether | None:
+    """Has a model's weights in cells computed in a way that :func:`choose_way` gave; call once, before training.
+
+    Returns:
+        What each step has to call, see :class:`WeightsTogether`; None: nothing.
+    """
+    layers = analog_layers(model).values()
+    on_cpu = all(layer.weight.device.type == "cpu" for layer in layers)
+    for layer in layers:
+        layer.is_compiled = way == "compiled" and on_cpu
+    if way == "by_layer" or (way == "compiled" and on_cpu):
+        return None
+    return WeightsTogether(model, compiled=way == "compiled")
+
+
+def remove_way(model: nn.Module) -> None:
+    """Undoes :func:`install_way`."""
+    for layer in analog_layers(model).values():
+        layer.is_compiled = False

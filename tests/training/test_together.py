@@ -8,7 +8,8 @@ from torch.utils.checkpoint import checkpoint
 
 import hwaware
 from hwaware.nn import analog_layers
-from hwaware.training import WeightsTogether, choose_way, remove_noise, together
+from hwaware.nn.weights import compiled
+from hwaware.training import WeightsTogether, choose_way, install_way, remove_noise, remove_way, together
 
 
 class Net(nn.Module):
@@ -80,6 +81,7 @@ def test_without_noise_nothing_of_the_step_is_left():
 
 def test_by_itself_it_is_by_layer_on_a_cpu():
     assert choose_way(converted(), None) == "by_layer" and choose_way(converted(), "together") == "together"
+    assert choose_way(Net(), "compiled") == "by_layer"  # nothing in cells
 
 
 def test_without_a_compiler_training_goes_on(monkeypatch):
@@ -90,7 +92,32 @@ def test_without_a_compiler_training_goes_on(monkeypatch):
     with pytest.warns(
         UserWarning, match=r"torch.compile is not available \(no C\+\+ compiler\): the weights are computed by plain"
     ):
-        assert choose_way(converted(), "compiled") == "together"
+        assert choose_way(converted(), "compiled") == "by_layer"
+
+
+@pytest.mark.parametrize("scale", ["tensor", "channel"])
+def test_compiled_on_a_cpu_it_trains_as_layer_by_layer(monkeypatch, scale):
+    """The functions themselves; tests/nn/weights/test_compiled.py has them compiled."""
+    monkeypatch.setattr(compiled, "_compiled", lambda: (compiled._forward, compiled._backward))
+    network = converted(scale)
+    assert install_way(network, "compiled") is None
+    with_noise = losses(network, together=False, noise=hwaware.TrainingNoise())
+    expected = losses(converted(scale), together=False)
+    network = converted(scale)
+    install_way(network, "compiled")
+    assert losses(network, together=False) == pytest.approx(expected, rel=5e-3)  # that looks f up
+    assert with_noise != pytest.approx(expected, rel=1e-3)
+    remove_way(network)
+    assert not any(layer.is_compiled for layer in analog_layers(network).values())
+
+
+@pytest.mark.slow
+@inductor.patch(compile_threads=1)
+def test_compiled_within_a_network_that_is_compiled_as_a_whole():
+    expected, network = losses(converted(), together=False), converted()
+    install_way(network, "compiled")
+    whole = torch.compile(network, backend="aot_eager")
+    assert losses(network, predict=whole.forward, together=False) == pytest.approx(expected, rel=5e-3)
 
 
 @pytest.mark.slow
@@ -98,7 +125,6 @@ def test_without_a_compiler_training_goes_on(monkeypatch):
 def test_compiled_it_trains_alike():
     """By the real compiler; and within a network that is compiled as a whole."""
     expected = losses(converted())
-    assert choose_way(converted(), "compiled") == "compiled"
     assert losses(converted(), compiled=True) == pytest.approx(expected, rel=1e-3)
     network = converted()
     assert losses(network, predict=torch.compile(network, backend="aot_eager").forward) == pytest.approx(

@@ -96,7 +96,7 @@ class _Realise(torch.autograd.Function):
             else:
                 _nearest(w_block, s, len(noise), x, index, code_steps)
                 torch.index_select(shifted, 0, index, out=values)
-                torch.addcmul(first, second, z, out=out.view(-1))
+                torch.addcmul(first, second, z if z.dtype is torch.float32 else x.copy_(z), out=out.view(-1))
                 if per_channel:
                     out.mul_(s)
             if error is not None:
@@ -304,7 +304,7 @@ def _effective(w: Tensor, s: Number, curve: float, out: Tensor) -> None:
         out.copy_(w)
         return
     t = (w * _inverse(s)).square_()
-    leading, *coefficients = _even_fit(curve)
+    leading, *coefficients = even_fit(curve)
     torch.mul(t, leading, out=out).add_(coefficients[0])
     for c in coefficients[1:]:
         out.mul_(t).add_(c)
@@ -378,7 +378,7 @@ def slope_table(size: int, curve: float, device: torch.device) -> Tensor:
 
 
 @lru_cache
-def _even_fit(curve: float) -> tuple[float, ...]:
+def even_fit(curve: float) -> tuple[float, ...]:
     """Coefficients of f(u)/u in powers of u², highest first, of the lowest degree that keeps to SINH_TOLERANCE."""
     t = (np.cos(np.linspace(0, np.pi, 1025)) + 1) / 2
     x = curve * np.sqrt(t)

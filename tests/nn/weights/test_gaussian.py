@@ -4,20 +4,22 @@ import pytest
 import torch
 
 from hwaware.nn.weights import gaussian
-from hwaware.nn.weights.gaussian import POOL_SIZE, fresh_gaussian, gaussian_blocks
+from hwaware.nn.weights.gaussian import CHUNK, LARGEST, SMALLEST, fresh_gaussian, gaussian_blocks
 
 CPU = torch.device("cpu")
 
 
 def draw(n: int, block: int = 32_768) -> torch.Tensor:
     sizes = [block] * (n // block) + ([n % block] if n % block else [])
-    return torch.cat(list(gaussian_blocks(sizes, CPU)))
+    return torch.cat(list(gaussian_blocks(sizes, CPU))).float()
 
 
 def test_pool_is_a_standard_gaussian():
-    z = gaussian.pool().double()
+    z = gaussian.pool(LARGEST).double()
     n = len(z)
     assert abs(z.mean()) < 1e-6 and abs(z.var() - 1) < 1e-6  # standardised, not merely sampled
+    chunks = z.view(-1, CHUNK)  # so is the ring of any layer
+    assert chunks.mean(1).abs().max() < 1e-5 and (chunks.var(1) - 1).abs().max() < 1e-4
     assert abs((z**3).mean()) < 5 * (15 / n) ** 0.5
     assert abs((z**4).mean() - 3) < 5 * (96 / n) ** 0.5
     # Kolmogorov-Smirnov against the normal law, 0.1 % level.
@@ -61,26 +63,41 @@ def test_seed_decides_and_the_generator_moves_on():
     assert not torch.equal(first, second)
 
 
-def test_no_value_repeats_within_a_layer_up_to_the_pool_size():
-    z = draw(POOL_SIZE, block=2**17)
-    assert torch.equal(z.sort().values, gaussian.pool().sort().values)  # one whole lap, wherever it starts
+@pytest.mark.parametrize("chunks", [8, 11, 64])
+def test_no_value_repeats_within_a_layer_up_to_the_largest_ring(chunks):
+    """One whole lap, wherever it starts: of a ring as large as the layer."""
+    n = chunks * CHUNK
+    assert torch.equal(draw(n, block=CHUNK).sort().values, gaussian.pool(n).float().sort().values)
 
 
-def test_the_full_lap_starts_anywhere():
-    assert len({draw(POOL_SIZE, block=2**17)[0].item() for _ in range(8)}) > 1
+def test_a_lap_starts_anywhere():
+    assert len({draw(LARGEST, block=2**17)[0].item() for _ in range(8)}) > 1
 
 
-@pytest.mark.parametrize("block", [32_768, POOL_SIZE + 1000, 2 * POOL_SIZE + 5])
+def test_the_pool_is_as_large_as_the_largest_layer_needs_and_what_is_drawn_does_not_depend_on_it():
+    gaussian.clear_pool()
+    torch.manual_seed(5)
+    small = draw(1000)
+    assert len(gaussian._pool) == SMALLEST
+    draw(9 * CHUNK - 3)
+    assert len(gaussian._pool) == 9 * CHUNK and gaussian._pool.dtype == torch.float16
+    draw(3 * LARGEST)
+    assert len(gaussian._pool) == LARGEST
+    torch.manual_seed(5)
+    assert torch.equal(draw(1000), small)
+
+
+@pytest.mark.parametrize("block", [32_768, LARGEST + 1000, 2 * LARGEST + 5])
 def test_layers_and_blocks_larger_than_the_pool(block):
-    n = 2 * POOL_SIZE + 5
+    n = 2 * LARGEST + 5
     z = draw(n, block)
     assert z.shape == (n,)
     assert abs(z.mean()) < 1e-3 and abs(z.var() - 1) < 1e-3
 
 
 def test_large_layer_does_not_repeat_the_first_lap_in_place():
-    z = draw(2 * POOL_SIZE)
-    assert abs(torch.corrcoef(z.view(2, -1))[0, 1]) < 5 / POOL_SIZE**0.5
+    z = draw(2 * LARGEST)
+    assert abs(torch.corrcoef(z.view(2, -1))[0, 1]) < 5 / LARGEST**0.5
 
 
 def test_fresh_draws_come_from_torch_and_the_switch_goes_back():
@@ -90,14 +107,14 @@ def test_fresh_draws_come_from_torch_and_the_switch_goes_back():
         torch.manual_seed(1)
         assert torch.equal(z, torch.randn(1000))
     pooled = draw(1000)
-    assert torch.isin(pooled, gaussian.pool()).all()
+    assert torch.isin(pooled, gaussian.pool(LARGEST).float()).all()
     with pytest.raises(RuntimeError), fresh_gaussian():
         raise RuntimeError
-    assert torch.isin(draw(1000), gaussian.pool()).all()
+    assert torch.isin(draw(1000), gaussian.pool(LARGEST).float()).all()
 
 
 def test_pool_made_in_inference_mode_serves_training():
-    gaussian.pool.cache_clear()
+    gaussian.clear_pool()
     with torch.inference_mode():
         draw(10)
-    assert not gaussian.pool().is_inference()
+    assert not gaussian.pool(10).is_inference()

@@ -117,7 +117,7 @@ def read_readings(table: LabCsv, start: str | None = None) -> Readings:
     """Reads readings from a CSV file, in any order.
 
     Column names include units, in any case and with or without brackets; other usual names are accepted
-    (``G (µS)``). Units other than µS and s are converted (``conductance_ns``, ``Time [h]``), and resistances are inverted
+    (``G (µS)``). Units other than µS and s are converted (``conductance_ns``, ``Time [h]``), and resistances inverted
     (``resistance_kohm``). Ages may be dates and times of ISO 8601 (``timestamp``), which count from the start. A column
     ``die`` names the die of each cell; cells of different dies may have the same name. Other columns, and lines before
     the header, are ignored. A row with an empty time or conductance is a reading that was not taken.

@@ -242,7 +242,7 @@ def test_columns_by_usual_names(tmp_path, header):
 def test_the_quantity_s_own_name_wins(tmp_path):
     found = _read(tmp_path, "device,cell,target_us,time_s,t,conductance_us,G (nS)\nx,a,10,60,7,9,8\n")
     assert found.cells == ("a",) and found.time_s[0] == 60 and found.conductance_us[0] == 9
-    assert "passed by: device, t, G (nS)" in found.said[0]
+    assert "ignored: device, t, G (nS)" in found.said[0]
 
 
 def test_resistance_by_its_letter(tmp_path):
@@ -271,5 +271,5 @@ def test_all_that_is_wrong_with_a_header_at_once(tmp_path):
 
 
 def test_time_stamps_that_are_numbers(tmp_path):
-    with pytest.raises(UserError, match="Ages in seconds are called time_s"):
+    with pytest.raises(UserError, match="Name a column of ages in seconds time_s"):
         _read(tmp_path, "cell,target_us,timestamp,conductance_us\na,10,60,9\n")
