@@ -67,8 +67,8 @@ def choose_way(model: nn.Module, wanted: Way | None) -> Way:
         wanted: the way to use; None: ``together`` on a GPU, ``by_layer`` on a CPU.
 
     Returns:
-        The way. If ``compiled`` is wanted but the compiler is missing or fails: ``together`` on a GPU, ``by_layer`` on a
-        CPU, with a warning.
+        The way. If ``compiled`` is wanted but the compiler is missing or fails: a warning, and ``together`` on a GPU or
+        ``by_layer`` on a CPU.
     """
     layers = list(analog_layers(model).values())
     if wanted is None or not layers:
