@@ -489,7 +489,7 @@ def _no_units(folder):
     from hwaware.hardware.devices.fit import read_measurements
 
     (folder / "table.csv").write_text("level,average,sd\n1,10,1\n2,20,1\n")
-    with pytest.raises(UserError, match="mean_us.*std_us"):
+    with pytest.raises(UserError, match=r"mean_us.*std_us"):
         read_measurements(folder / "table.csv")
 
 
