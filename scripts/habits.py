@@ -75,7 +75,8 @@ def main(arguments: Sequence[str]) -> None:
 def outcomes(root: Path, names: Sequence[str]) -> dict[str, str]:
     """Of each of some cases ``yes`` or ``no``, with the package in a folder."""
     cases = [f"tests/test_habits.py::test_habit[{name}]" for name in names]
-    command = [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", "-rA", "-q", *cases]
+    options = ["-n", "0", "-p", "no:cacheprovider", "--noconftest", "-rA", "-q"]  # its fixtures are of today's package
+    command = [sys.executable, "-m", "pytest", *options, *cases]
     environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     printed = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True).stdout
     marks = re.findall(r"^(PASSED|FAILED) \S*test_habit\[(\w+)\]", printed, flags=re.MULTILINE)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Commands that signals and disks end: what they say and leave, and whether they go on from there to the same result.
 
-    scripts/torture_ends.py                       # all commands: about twenty minutes on two cores
+    scripts/torture_ends.py                       # all commands: about half an hour on two cores
     scripts/torture_ends.py --command fit --rounds 1 --out ends.csv
 
 Each command works on a tiny network. It gets SIGTERM, Ctrl-C (SIGINT) or SIGKILL at a drawn moment; or, where this
@@ -119,6 +119,7 @@ def run(words: Sequence[str], folder: Path, output: Path, number: int = 0, after
     """The exit status of a command, None where it had to be killed; a signal is sent after some seconds."""
     output.write_text("")
     process = start(words, folder, output)
+    assert process.pid is not None  # it has started
     try:
         if number:
             process.join(after_s)
