@@ -1,4 +1,4 @@
-"""Errors that a user can cause, and how they are worded."""
+"""Errors caused by the user, and helpers for their messages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, get_args, get_origin
 
 
 class UserError(ValueError):
-    """Something the user gave is wrong; the message says what, in one or two lines.
+    """A mistake of the user; the message explains it in one or two lines, the reason first.
 
     The command line prints it without a traceback and exits with 2.
 
@@ -23,7 +23,7 @@ class UserError(ValueError):
     """
 
 
-#: What values of a type are called, one and several.
+#: Names of types in messages, singular and plural.
 _KINDS = {
     int: ("a whole number", "whole numbers"),
     float: ("a number", "numbers"),
@@ -36,7 +36,7 @@ _FEW = 15
 
 
 def nearest(name: str, options: Iterable[str]) -> str:
-    """A hint that names the closest of ``options``; all of them when none is close and they are few."""
+    """A hint that names the closest of ``options``, or all of them if none is close and they are few."""
     options = sorted(options)
     few = len(options) <= _FEW
     close = difflib.get_close_matches(str(name), options, n=1, cutoff=0.5 if few else 0.0)
@@ -46,7 +46,7 @@ def nearest(name: str, options: Iterable[str]) -> str:
 
 
 def nearest_yaml(path: Path) -> str:
-    """:func:`nearest` for a file that is not there, of the YAML files in its folder."""
+    """:func:`nearest` for a missing file, among the YAML files in its folder."""
     return nearest(path.name, (file.name for file in path.parent.glob("*.yaml")))
 
 
@@ -76,12 +76,12 @@ def nearest_path(path: str | Path) -> str:
 
 
 def in_words(kind: Any) -> str:
-    """What a value of a type is called: ``a whole number``, ``a list of numbers``."""
+    """The name of a type in messages: ``a whole number``, ``a list of numbers``."""
     return _called(kind)[0]
 
 
 def _called(kind: Any) -> tuple[str, str]:
-    """One and several."""
+    """The name of a type, singular and plural."""
     if (get_origin(kind) or kind) is not tuple:
         name = getattr(kind, "__name__", str(kind))
         return _KINDS.get(kind, (f"of the type {name}", f"values of the type {name}"))

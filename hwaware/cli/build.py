@@ -1,4 +1,4 @@
-"""From a configuration to what a command works on: trainer, task and data, as far as it names them."""
+"""Builds the objects of a command from a configuration: trainer, task and data."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Which classes a configuration may name: those that its keys ask for. Nothing is called before all are looked at.
+"""Checks that a configuration names only classes that its keys allow, before anything is called.
 
-jsonargparse checks a class against its key's type, but calls any function that stands in a class's place: one that
-runs a command, say. It also takes any function for a key of a callback or logger that asks for one, which would then be
-called with who knows what: such keys keep their defaults.
+jsonargparse checks a class against the type of its key, but calls any function that is given instead of a class, for
+example one that runs a command. It also accepts any function for a key of a callback or logger whose type is a function;
+such keys keep their defaults.
 """
 
 from __future__ import annotations

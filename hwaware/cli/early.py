@@ -1,7 +1,7 @@
-"""What is wrong in a command line, as far as that can be told before torch and Lightning are imported: typing errors.
+"""Detects typing errors in a command line before torch and Lightning are imported.
 
-Keys are looked for in the source of the classes that take them, names among files. What can't be told is left to the
-parser; so is everything that it words better.
+Keys are looked up in the source of the classes that take them, and names among files. Everything else is left to the
+parser, as are errors that it explains better.
 """
 
 from __future__ import annotations

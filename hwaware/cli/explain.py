@@ -1,7 +1,7 @@
-"""What is wrong in a command line that the parser refuses, in one line: the reason first.
+"""Explains in one line, reason first, why the parser refuses a command line.
 
-jsonargparse answers with a tree of all types that a value was tried as. It is not read here: what was given is looked
-through once more, key by key, for the first that is unknown or whose value is not of its type.
+jsonargparse answers with a tree of all types that it tried for a value. Here the given settings are checked again
+instead, key by key, for the first one that is unknown or has a value of the wrong type.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ def explain(parser: ArgumentParser, arguments: Sequence[str], error: ArgumentErr
     except UserError as problem:
         return str(problem)
     if words:
-        return f"'{words[0]}' belongs to no option; a recipe is given as --config RECIPE."
+        return f"'{words[0]}' belongs to no option; give a recipe as --config RECIPE."
     if settings.get("model") is None:
         return "there is no recipe: give --config RECIPE (recipes/*.yaml)."
     for key, action in keys_of(parser).items():
         if action.required and key not in settings:
-            return f"give --{key}: where to write." if key == "out" else _missing(key)
+            return f"give --{key}: the output path." if key == "out" else _missing(key)
     cause: BaseException = error  # nothing of the above: the innermost of the parser's own reasons
     while cause.__cause__ is not None:
         cause = cause.__cause__

@@ -1,4 +1,4 @@
-"""What a command line gives, recipes and options together, as one table of plain values."""
+"""The settings of a command line, recipes and options together, as one table of plain values."""
 
 from __future__ import annotations
 

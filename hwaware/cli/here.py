@@ -1,6 +1,6 @@
-"""Modules in the working directory: found only where a recipe, an option or one of themselves names them.
+"""Modules in the working directory, which are found only if a recipe, an option or another such module names them.
 
-Were the folder on ``sys.path``, any package that looks for an optional other one would run a file of that name.
+If the folder were on ``sys.path``, any package that looks for an optional dependency would run a file of that name.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a command's parser takes: its keys, and their types."""
+"""The keys of a command's parser, and their types."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``--ckpt_path last`` stands for: the latest checkpoint; to go on from, that of a run of the same settings."""
+"""The checkpoint that ``--ckpt_path last`` means: the latest one; for resuming, of a run with the same settings."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def latest_checkpoint(parser: StrictParser, config: Namespace, resumes: bool) ->
     told = _differences(found[-1], mine)
     more = f"; and {len(told) - _FEW} more" if len(told) > _FEW else ""
     raise UserError(
-        f"there is nothing to resume: '{found[-1]}' is of a run of other settings.\n"
-        f"{'; '.join(told[:_FEW])}{more}. Give it as --ckpt_path to go on from it all the same."
+        f"there is nothing to resume: '{found[-1]}' belongs to a run with other settings.\n"
+        f"{'; '.join(told[:_FEW])}{more}. Give it as --ckpt_path to resume from it anyway."
     )
 
 

@@ -14,7 +14,7 @@ from hwaware.errors import UserError, nearest
 from hwaware.results.provenance import begin_command, commit
 from hwaware.system.signals import Stopped, stopping
 
-#: Of an error in other packages' words.
+#: Longest part of another package's error message.
 _LONG = 300
 
 HELP = """\
@@ -25,19 +25,19 @@ From a pretrained network to its accuracy over ten years on a ReRAM chip.
 commands:
 {commands}
 
-  --config RECIPE      a YAML file; recipes/NAME.yaml, where that is not there, is the one that comes with hwaware
-                       (hwaware recipes lists them); may be given several times, the last one wins
+  --config RECIPE      a YAML file, or recipes/NAME.yaml for a recipe that comes with hwaware (hwaware recipes lists
+                       them); may be given several times, the last one wins
   --KEY VALUE          any key of the recipe, e.g. --model.hardware.encoding.mapping offset --trainer.max_steps 100
-  --print_config       the whole configuration, without running it
-  --debug              the traceback, where something goes wrong
-  --ckpt_path PATH     fit: resume a killed run, bit for bit; 'last' finds the recipe's latest
+  --print_config       print the whole configuration, without running it
+  --debug              show the traceback of an error
+  --ckpt_path PATH     fit: resume an interrupted run, bit for bit; 'last' finds the recipe's latest
   --weights FILE       drift, compare, sensitivity, plan, arrays, export, push, onnx: a run's model.safetensors, or any
                        plain file (timm, transformers); also a folder that has one, or hf-hub:USER/NAME
-  --out PATH           export, push, onnx: where to write
-  --repo USER/NAME     push: on the Hugging Face hub
-  --cells X            plan: budget, such as 1.25 times the cells; or --points P: a target, at most P points lost
-  --digital_percent D  plan: weights that may stay digital
-  --constants FILE     arrays: of energy and time, a YAML file, or isaac
+  --out PATH           export, push, onnx: output path
+  --repo USER/NAME     push: repository on the Hugging Face hub
+  --cells X            plan: budget, such as 1.25 times the cells; or --points P: target, a loss of at most P points
+  --digital_percent D  plan: percentage of weights that may stay digital
+  --constants FILE     arrays: constants of energy and time, a YAML file or isaac
 
 hwaware COMMAND --help lists a command's keys, hwaware fit --model.help ImageClassification those of a class.
 """
@@ -46,12 +46,11 @@ hwaware COMMAND --help lists a command's keys, hwaware fit --model.help ImageCla
 def main(args: list[str] | None = None) -> int:
     """Runs a command; returns the exit status.
 
-    0; 2 for a mistake in what was asked for; 1 for what went wrong otherwise, such as a full disk; 130 if
-    interrupted and 143 if ended by SIGTERM, as shells say of these signals.
-    Each is told in a line; ``--debug`` shows where it happened.
+    0: success; 2: a mistake of the user; 1: another error, such as a full disk; 130: interrupted; 143: ended by
+    SIGTERM, as in shells. An error is one line; ``--debug`` shows its traceback.
 
     Args:
-        args: command line arguments; None takes the process's own.
+        args: command-line arguments; None: those of the process.
     """
     arguments = sys.argv[1:] if args is None else list(args)
     if arguments == ["--version"]:

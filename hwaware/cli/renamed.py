@@ -1,4 +1,4 @@
-"""Keys of recipes that have new names. The old ones are refused, with the new ones."""
+"""Renamed keys of recipes. Old ones are refused with an error that gives the new ones."""
 
 from __future__ import annotations
 

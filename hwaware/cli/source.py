@@ -1,4 +1,4 @@
-"""What classes take, read from their source: to import them, and torch and Lightning with them, takes ten seconds."""
+"""Arguments of classes, read from their source, since importing them with torch and Lightning takes ten seconds."""
 
 from __future__ import annotations
 

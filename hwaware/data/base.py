@@ -1,4 +1,4 @@
-"""What all data modules share: three splits, each opened when it is needed, and their loaders."""
+"""Base class of data modules: three splits, each opened when it is needed, and their loaders."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ MAX_WORKERS = 1000
 class SampleData(LightningDataModule, Samples):
     """Training, validation and test samples; a batch is a list of tensors, the network's input first.
 
-    A data set of one's own says :attr:`dataset_name`, and opens a split in :meth:`dataset`.
+    A custom data set defines :attr:`dataset_name`, and opens a split in :meth:`dataset`.
 
     Args:
-        batch_size: samples per training step and device.
+        batch_size: samples per training step and process.
         eval_batch_size: samples per evaluation step.
-        num_workers: processes that load samples (0: none beside the main one).
-        seed: of order and augmentation; None is the run's (0 without a run).
+        num_workers: worker processes that load samples (0: the main process loads them).
+        seed: seed of order and augmentation; None: the run's seed (0 without a run).
 
     After ``setup``: ``n_train``, ``n_val``, ``n_test`` samples (0 for splits that were not needed).
     """
@@ -70,10 +70,10 @@ class SampleData(LightningDataModule, Samples):
 
     @abstractmethod
     def dataset(self, split: str) -> Dataset:
-        """Opens and checks ``train``, ``val`` or ``test``: any torch dataset; what is random in it is seeded."""
+        """Opens and checks ``train``, ``val`` or ``test``: any torch dataset; its random numbers are seeded."""
 
     def setup(self, stage: Literal["fit", "validate", "test", "predict"] | str | None = None) -> None:
-        """Open, check and (where small) prepare the splits that ``stage`` needs; None is all of them."""
+        """Opens, checks and (if small) prepares the splits that ``stage`` needs; None: all of them."""
         self._read_inputs()
         wanted = {"fit": ("train", "val"), "validate": ("val",), None: ("train", "val", "test")}.get(stage, ("test",))
         for split in wanted:
@@ -83,7 +83,7 @@ class SampleData(LightningDataModule, Samples):
                 self._datasets[split] = dataset if keyed else Seeded(dataset)
 
     def _read_inputs(self) -> None:
-        """Asks the Trainer's task, where there is one, how samples are to be prepared."""
+        """Gets the preparation of samples from the Trainer's task, if there is one."""
         task = self.trainer.lightning_module if self.trainer is not None else None
         if isinstance(task, TakesSamples) and task.inputs is not None:
             self.inputs = task.inputs
@@ -119,7 +119,7 @@ class SampleData(LightningDataModule, Samples):
         return self._eval_loader("val", **self._replicas())
 
     def test_dataloader(self) -> DataLoader:
-        """Every sample on every rank: evaluation gives ranks different chips, not different samples."""
+        """Every sample on every rank, since ranks evaluate different chips, not different samples."""
         return self.every_sample("test")
 
     def every_sample(self, split: str) -> DataLoader:
@@ -139,7 +139,7 @@ class SampleData(LightningDataModule, Samples):
             yield from loader
 
     def calibration_batch(self, n: int) -> list[Tensor]:
-        """The first ``n`` of the validation samples in a fixed order, prepared as for evaluation, with their labels."""
+        """The first ``n`` validation samples in a fixed order, prepared as for evaluation, with labels."""
         return self.collate([self._datasets["val"][int(index)] for index in self._calibration_order(n)])
 
     def judging_batches(self, n: int) -> Iterator[list[Tensor]]:
@@ -153,7 +153,7 @@ class SampleData(LightningDataModule, Samples):
     def _calibration_order(self, n: int) -> np.ndarray:
         n_val = n_samples(self._datasets["val"])
         if n > n_val:
-            raise UserError(f"{n} calibration {self.noun} were asked for, and there are {n_val} to validate on")
+            raise UserError(f"{n} calibration {self.noun} were requested, but there are {n_val} for validation")
         return np.random.RandomState(CALIBRATION_SEED).permutation(n_val)[:n]
 
     @property
@@ -170,7 +170,7 @@ class SampleData(LightningDataModule, Samples):
 
     @property
     def described(self) -> str:
-        """How many samples each split has that is set up, and of what."""
+        """The number and kind of samples of each split that is set up, in words."""
         words = {"train": "training", "val": "validation", "test": "test"}
         counts = [f"{self._counted(split)} {word}" for split, word in words.items() if split in self._datasets]
         return f"data: {', '.join(counts)} {self.noun} of {self.dataset_name}"

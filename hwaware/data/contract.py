@@ -1,7 +1,7 @@
-"""What tasks and data ask of each other, so that neither has to know the other's class.
+"""The interface between tasks and data, so that neither depends on the other's class.
 
-A task says how its network takes samples (:attr:`TakesSamples.inputs`); data prepare them so. A task, repairs and
-evaluations ask data for what :class:`Samples` names.
+A task defines how samples must be prepared for its network (:attr:`TakesSamples.inputs`), and data prepare them so.
+Tasks, repairs and evaluations use data through :class:`Samples`.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ MAX_CLASSES = 1_000_000
 
 @dataclass(frozen=True)
 class ImageInputs:
-    """How a network takes images.
+    """How images must be prepared for a network.
 
     Attributes:
-        data_config: input size, mean, std, crop, interpolation, as timm's ``resolve_model_data_config(model)`` has it.
-        num_classes: that its outputs stand for; None: the data's classes are not what it is asked for.
-        mixing: whether training mixes images in pairs, which takes batches of even size.
+        data_config: input size, mean, std, crop, interpolation, as from timm's ``resolve_model_data_config(model)``.
+        num_classes: number of classes of its outputs; None: the outputs are not the data's classes.
+        mixing: whether training mixes images in pairs, which needs batches of even size.
         size: whether the config's input size is one of several that the network takes (``usual``), the only one
             (``fixed``), or timm's default for a network that names none (``unknown``).
-        class_names: of the outputs, in their order; the data that are set up fill it in.
-        class_counts: training images of each class; the data fill it in where they open those.
-        evens_classes: whether the loss makes up for classes of unequal size.
-        weighed: classes that the loss has weights for.
+        class_names: class names in the order of outputs; the data fill it in at setup.
+        class_counts: number of training images of each class; the data fill it in when they open them.
+        evens_classes: whether the loss compensates for classes of unequal size.
+        weighed: classes for which the loss has weights.
         what, example: for messages.
     """
 
@@ -57,12 +57,12 @@ class ImageInputs:
 
 @dataclass(frozen=True)
 class TextInputs:
-    """How a network takes questions and paragraphs.
+    """How questions and paragraphs must be prepared for a network.
 
     Attributes:
-        tokenizer: the network's own.
-        max_positions: tokens that it has positions for; None: any number.
-        windows: by a split's number in batches, the texts behind positions; the data that are set up fill it in.
+        tokenizer: the network's tokenizer.
+        max_positions: number of position embeddings; None: any length.
+        windows: the texts behind token positions, by the number of a split in batches; the data fill it in at setup.
         what, example: for messages.
     """
 
@@ -75,7 +75,7 @@ class TextInputs:
 
 
 class TakesSamples:
-    """A task that says how its network takes samples."""
+    """A task that defines how samples must be prepared for its network."""
 
     inputs: ImageInputs | TextInputs | None = None
 
@@ -86,7 +86,7 @@ class Samples(ABC):
     @property
     @abstractmethod
     def dataset_name(self) -> str:
-        """The data's name in results."""
+        """Name of the data in results."""
 
     @property
     @abstractmethod
@@ -103,7 +103,7 @@ class Samples(ABC):
 
     @abstractmethod
     def n_scored(self, split: str) -> int:
-        """How many things a split's metrics count: its samples, or what several samples stand for."""
+        """Number of items that the metrics of a split count: its samples, or questions with several samples each."""
 
     @abstractmethod
     def calibration_batch(self, n: int) -> list[Tensor]:
@@ -115,19 +115,19 @@ class Samples(ABC):
 
     @abstractmethod
     def judging_batches(self, n: int) -> Iterator[list[Tensor]]:
-        """About ``n`` validation samples, always the same, in batches as evaluation has them: to judge by."""
+        """About ``n`` validation samples, always the same, in evaluation batches, for decisions."""
 
     @abstractmethod
     def fitting_batches(self, seed: int) -> Iterator[list[Tensor]]:
-        """Endless training batches, whole on every rank: of what is fitted to the device rather than trained."""
+        """Endless training batches, the same on every rank, for fitting repairs."""
 
 
 def samples_of(datamodule: LightningDataModule | None, why: str) -> Samples:
-    """The data module as what has samples to calibrate on.
+    """The data module as a source of calibration samples.
 
     Args:
-        datamodule: the run's; None: it has none.
-        why: samples are asked for, for the message.
+        datamodule: data module of the run; None: there is none.
+        why: why samples are needed, for the message.
 
     Raises:
         UserError: there is no data module, or it keeps no such samples.
@@ -135,7 +135,7 @@ def samples_of(datamodule: LightningDataModule | None, why: str) -> Samples:
     if datamodule is None:
         raise UserError(f"{why}: give a data module.")
     if not isinstance(datamodule, Samples):
-        raise UserError(f"{why}: {type(datamodule).__name__} has none, derive it from hwaware.data.SampleData.")
+        raise UserError(f"{why}: {type(datamodule).__name__} has none; derive it from hwaware.data.SampleData.")
     return datamodule
 
 

@@ -1,4 +1,4 @@
-"""Images in the files of MNIST and its kin (Fashion-MNIST): ``train-images-idx3-ubyte``, plain or as .gz."""
+"""Images in the file format of MNIST and Fashion-MNIST: ``train-images-idx3-ubyte``, plain or as .gz."""
 
 from __future__ import annotations
 

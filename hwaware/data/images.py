@@ -25,7 +25,7 @@ _UNEQUAL = 3
 
 
 class ImageData(SampleData):
-    """Training, validation and test images with the preprocessing that the network's own data config names.
+    """Training, validation and test images with the preprocessing of the network's data config.
 
     The data config (timm's ``resolve_model_data_config(model)``) and the number of classes are the Trainer's task's;
     without a Trainer set ``inputs`` before ``setup``: ``task.inputs``, or an :class:`~hwaware.data.ImageInputs`.
@@ -46,21 +46,22 @@ class ImageData(SampleData):
         num_workers: processes that load images (0: none beside the main one, best for small images).
         augment: none, crop, crop_flip or resized_crop_flip. Repairs that are fitted offline see it, too: networks of
             ImageNet take the last, those of CIFAR crop_flip, as they were trained (``hwaware/data/transforms.py``).
-        auto_augment: a policy in timm's words (``rand-m9-mstd0.5-inc1``, ``augmix-m5-w4``, ``original``).
-        color_jitter: brightness, contrast, saturation change by up to this share; most policies leave that out.
+        auto_augment: a policy in timm's notation (``rand-m9-mstd0.5-inc1``, ``augmix-m5-w4``, ``original``).
+        color_jitter: largest relative change of brightness, contrast and saturation; most policies ignore it.
         random_erasing: probability that a rectangle of an image is replaced by noise.
-        train_rows: [start, stop], the rows of the training set to fit on.
-        val_rows: [start, stop], the rows of the training set to validate on.
-        test_split: ``val`` to test on the validation set although there is a test set, whose answers are not public.
-        test_subset: this many test images, always the same and stratified by class; None is all of them.
-        num_classes: of data whose files do not name the classes and lack some.
-        mean, std: that images in [0, 1] are normalised by, of each channel or of all (default: what timm has for the
-            network's name; ports from TensorFlow want 0.5 and 0.5).
-        crop_pct, interpolation: of resizing and cropping (default: likewise).
-        image_size: side of what the network sees, or height and width (default: likewise).
-        balanced: train on as many images of each class, those of small ones several times; repairs that are fitted
-            offline do so too.
-        seed: of order and augmentation; None is the run's (0 without a run).
+        train_rows: rows [start, stop] of the training set for training.
+        val_rows: rows [start, stop] of the training set for validation.
+        test_split: ``val``: test on the validation set even if there is a test set, for test sets without public
+            labels.
+        test_subset: number of test images, always the same and stratified by class; None: all of them.
+        num_classes: number of classes, for files that do not name the classes and lack some.
+        mean, std: normalisation of images in [0, 1], for each channel or for all (default: timm's for the network's
+            name; ports from TensorFlow need 0.5 and 0.5).
+        crop_pct, interpolation: resizing and cropping (default: timm's).
+        image_size: side of the network's input, or height and width (default: timm's).
+        balanced: train on equally many images of each class, repeating those of small classes; also for repairs that
+            are fitted offline.
+        seed: seed of order and augmentation; None: the run's seed (0 without a run).
 
     Raises (in ``setup``, as UserError): no data, a single class, an image that cannot be decoded, classes that are not
         the network's, rows or subsets that are not there, unknown source or augmentation.
@@ -70,7 +71,7 @@ class ImageData(SampleData):
     """
 
     noun, needs = "images", ImageInputs
-    inputs: ImageInputs  # once set up
+    inputs: ImageInputs  # set at setup
 
     def __init__(
         self,
@@ -239,7 +240,7 @@ class ImageData(SampleData):
         if lacking and self._given_classes is None:
             more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
             rank_zero_warn(
-                f"no training image is of {', '.join(lacking[:5])}{more}: a network can't learn what it is not shown."
+                f"no training image is of {', '.join(lacking[:5])}{more}: the network can't learn such classes."
             )
 
     def _check_classes(self, images: Images, split: str) -> None:
@@ -263,7 +264,7 @@ class ImageData(SampleData):
         if labels.max() >= len(names):
             raise UserError(f"{where} has label {labels.max()}, and num_classes={len(names)}")
         if len(names) < 2 or (labels == labels[0]).all():
-            raise UserError(f"{where} has only one class ({names[labels[0]]}); there is nothing to tell apart")
+            raise UserError(f"{where} has only one class ({names[labels[0]]}); there is nothing to classify")
         outputs = self.inputs.num_classes
         if outputs is not None and len(names) != outputs:
             hint = "" if images.class_names else ", or data.num_classes if the images only lack some of them"

@@ -31,13 +31,13 @@ class Images(ABC):
 
     @abstractmethod
     def where(self, index: int) -> str:
-        """What a person would look for: file, or row of a file."""
+        """Where the image is stored: file, or row of a file."""
 
     def rgb(self, index: int) -> Image.Image:
         """The decoded image, 8-bit RGB (:func:`~hwaware.data.decoding.to_rgb`).
 
         Raises:
-            UserError: it cannot be decoded, or what its values mean is not known; names it.
+            UserError: it can't be decoded, or the meaning of its values is unknown; the message names the image.
         """
         try:
             return to_rgb(self.open(index))

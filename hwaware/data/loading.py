@@ -1,7 +1,7 @@
-"""Loaders that give the same samples in the same order and with the same augmentation, whatever happens.
+"""Loaders with reproducible order and augmentation.
 
-A training sample is fixed by (seed, epoch, index): not by the rank or worker that draws it, nor by what was drawn
-before. So a run that is killed and resumed sees what it would have seen.
+A training sample is determined by (seed, epoch, index), independent of rank, worker and earlier draws. So a resumed run
+sees the same samples as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def sample_key(seed: int, *what: int | str) -> int:
 
 @contextlib.contextmanager
 def seeded(key: int, numpy: bool = False) -> Iterator[None]:
-    """Run the body with torch's (CPU) and Python's generators seeded by ``key``; leave them as they were.
+    """Runs the body with torch's (CPU) and Python's generators seeded by ``key``; restores them afterwards.
 
-    Numpy's only if asked: few transforms draw from it, and saving its state costs as much as the others.
+    numpy's generator only if ``numpy`` is set: few transforms draw from it, and saving its state is slow.
     """
     states = torch.get_rng_state(), random.getstate()
     torch.default_generator.manual_seed(key)
@@ -54,7 +54,7 @@ def n_samples(dataset: Dataset) -> int:
 
 
 class KeyedDataset(Dataset):
-    """Training samples that are asked for by ``(index, key)``: the key decides all that is random in them."""
+    """Training samples indexed by ``(index, key)``; the key seeds all their random numbers."""
 
 
 class Seeded(KeyedDataset):
@@ -76,10 +76,10 @@ class Seeded(KeyedDataset):
 class ResumableSampler(DistributedSampler):
     """Shuffled (index, key) pairs of one rank; the key seeds the augmentation of that sample in that epoch.
 
-    All ranks get the same number of samples: what is left over is dropped, another remainder in each epoch.
+    All ranks get the same number of samples; the remainder is dropped, another one in each epoch.
 
     Attributes:
-        start_batch: batches of the epoch that the next iteration leaves out, since they were trained on already.
+        start_batch: number of batches that the next iteration skips, since they were already trained on.
     """
 
     def __init__(self, dataset: Dataset, batch_size: int, seed: int, num_replicas: int = 1, rank: int = 0) -> None:
@@ -140,9 +140,9 @@ class LabelledDataset(KeyedDataset):
 
 
 class BalancedSampler(ResumableSampler):
-    """As many samples of each class in an epoch, which is as long as without: of small classes several times each.
+    """Equally many samples of each class in an epoch of unchanged length; samples of small classes are repeated.
 
-    All of a class are taken before one is again; each time another key seeds the augmentation.
+    All samples of a class are used before one is repeated; each repetition has another key for the augmentation.
     """
 
     dataset: LabelledDataset

@@ -1,4 +1,4 @@
-"""What a recipe says of images' preprocessing, where that differs from what timm has for the network's name."""
+"""Preprocessing options of a recipe, where they differ from timm's for the network's name."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ _INTERPOLATIONS = tuple(mode.value for mode in InterpolationMode)
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What is to differ; None: as the network has it.
+    """Preprocessing that differs from the network's; None: the network's.
 
     Attributes:
-        mean, std: of each channel, or of all, of values in [0, 1].
-        crop_pct: share of the image's side that is kept: it is resized to the network's size over this.
-        interpolation: by its name in torchvision.
-        image_size: side of what the network sees, in pixels; or height and width.
+        mean, std: normalisation of values in [0, 1], for each channel or for all.
+        crop_pct: fraction of the image's side that is kept: images are resized to the network's size over this.
+        interpolation: name of the interpolation in torchvision.
+        image_size: side of the network's input in pixels, or height and width.
+
+    Raises:
+        UserError: a value is out of range.
     """
 
     mean: float | Sequence[float] | None = None
@@ -45,10 +48,12 @@ class Preprocessing:
             raise UserError(f"data.interpolation '{self.interpolation}' is unknown. {hint}")
         sizes = _many(self.image_size)
         if self.image_size is not None and (len(sizes) not in (1, 2) or min(sizes) < 1):
-            raise UserError(f"data.image_size={self.image_size} is no side in pixels, nor height and width; e.g. 224.")
+            raise UserError(
+                f"data.image_size={self.image_size} must be a side in pixels, or height and width; e.g. 224."
+            )
 
     def applied(self, inputs: ImageInputs) -> dict[str, Any]:
-        """The network's data config with what differs.
+        """The network's data config with these changes.
 
         Raises:
             UserError: values for another number of channels, images of a size that the network does not take, or a

@@ -1,4 +1,4 @@
-"""A question about a paragraph, and what files of questions say of it."""
+"""Questions about paragraphs, and their form in files."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Question:
     """A question about a paragraph.
 
     Attributes:
-        id: unique in its data set.
-        title: of the article that the paragraph is from.
+        id: identifier, unique in its data set.
+        title: title of the article that contains the paragraph.
         context: the paragraph.
         text: the question.
-        answers: texts that count as right; none where the paragraph does not answer the question. Those of nothing but
-            white space are none, and are left out.
-        starts: where they begin in the paragraph, in characters.
+        answers: correct answers; empty if the paragraph does not answer the question. Answers that are only white space
+            are dropped.
+        starts: start of each answer in the paragraph, in characters.
     """
 
     id: str
@@ -42,10 +42,10 @@ class Question:
             object.__setattr__(self, "answers", tuple(self.answers[place] for place in said))
 
     def span(self) -> tuple[int, int] | None:
-        """First and one-past-last character of the answer to learn: the one that most annotators gave, then the first.
+        """First and one-past-last character of the answer to learn: the most frequent one, in a tie the first.
 
-        Where the paragraph does not have it at its stated start, the nearest place that does counts. None: there is no
-        answer, or the paragraph does not contain it.
+        If it is not at its stated start in the paragraph, the nearest occurrence is used. None: there is no answer, or
+        the paragraph does not contain it.
         """
         if not self.answers:
             return None

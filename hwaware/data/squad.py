@@ -32,26 +32,26 @@ class SquadData(SampleData):
     A batch is ``[input_ids, attention_mask, token_type_ids (all [N, T]), start, end (both [N]), place [N, 2]]``. A
     place is a split's number and a window's, by which :attr:`windows` has the texts; T is the batch's longest window.
 
-    Splits: ``dev`` is for testing; validation uses articles of the training set that are set aside, never trained on.
-    By them the threshold of "no answer" is chosen, so that what is scored on them (``evaluation.split: val``) has
-    chosen it for itself. Evaluation goes by length: a limited number of batches has the shortest paragraphs alone.
+    Splits: ``dev`` is for testing. Validation uses articles of the training set that are set aside and never trained
+    on. The "no answer" threshold is chosen on them, so scores on them (``evaluation.split: val``) use a threshold that
+    was fitted to them. Evaluation is ordered by length: a limited number of batches only has the shortest paragraphs.
 
     Args:
-        path: folder with train and dev files, SQuAD's JSON (v1.1 or v2), a row a question as JSON or JSON lines, or the
-            hub's parquet; or a name on the hub (``rajpurkar/squad_v2``).
-        source: ``local`` or ``hub``; None: local where there is such a folder.
-        name: of the data set in the results (default: the folder's).
+        path: folder with train and dev files (SQuAD's JSON of v1.1 or v2, JSON or JSON lines with one question per row,
+            or parquet), or a name on the hub (``rajpurkar/squad_v2``).
+        source: ``local`` or ``hub``; None: local if there is such a folder.
+        name: name of the data set in results (default: name of the folder).
         max_length: tokens of a window.
         stride: tokens that consecutive windows of a long paragraph share.
-        batch_size: windows per training step and device.
+        batch_size: windows per training step and process.
         eval_batch_size: windows per evaluation step.
         num_workers: processes that load windows (0: none beside the main one, best for data in memory).
-        val_articles: titles of the training articles to set aside; None: a fixed tenth of them, or of the paragraphs
-            where all have one title, or none.
-        skip_articles: titles of training articles not to train on, such as those whose every question has an answer.
-        answerable_only: train on questions that have an answer alone, as SQuAD v1.1 has them.
-        test_subset: this many test questions, always the same, stratified by whether they have an answer; None: all.
-        seed: of order; None is the run's (0 without a run).
+        val_articles: titles of the training articles to set aside; None: a fixed tenth of them, or of the paragraphs if
+            all have one title or none.
+        skip_articles: titles of training articles not to train on, such as those without unanswerable questions.
+        answerable_only: train only on questions with an answer, as in SQuAD v1.1.
+        test_subset: number of test questions, always the same, stratified by answerability; None: all.
+        seed: seed of the order; None: the run's seed (0 without a run).
 
     Raises (in ``setup``, as UserError): no data, malformed files, an unknown article, windows too short for the stride.
     """
@@ -99,7 +99,7 @@ class SquadData(SampleData):
         super()._read_inputs()
         longest = self.inputs.max_positions
         if longest is not None and self.max_length > longest:
-            raise UserError(f"max_length={self.max_length} is above the {longest} positions that the network knows.")
+            raise UserError(f"max_length={self.max_length} is above the {longest} positions of the network.")
 
     def dataset(self, split: str) -> WindowDataset:
         number, questions = SPLITS.index(split), self._questions(split)
@@ -178,11 +178,11 @@ class SquadData(SampleData):
 
     @cached_property
     def _titles(self) -> list[str]:
-        """Of all training articles."""
+        """Titles of all training articles."""
         return sorted({one.title for one in self._stored("train")})
 
     def _whole_of(self, question: Question) -> str:
-        """What no split takes a part of: the question's article, or, where titles tell none apart, its paragraph."""
+        """The unit that splits keep whole: the question's article or, without distinct titles, its paragraph."""
         untitled = len(self._titles) == 1 and self.val_articles is None
         return question.context if untitled else question.title
 

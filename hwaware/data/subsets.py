@@ -1,4 +1,4 @@
-"""Which rows of a split are used: ranges, and stratified subsets that never change."""
+"""Selection of rows of a split: ranges, and fixed stratified subsets."""
 
 from __future__ import annotations
 

@@ -19,8 +19,8 @@ AUGMENTATIONS = ("none", "crop", "crop_flip", "resized_crop_flip")
 def eval_transform(data_config: Mapping[str, Any]) -> transforms.Compose:
     """PIL image → float32 (C, H, W) as the network's own data config says: resize, centre crop, normalise.
 
-    An image that has the network's input size already is not resampled where ``crop_pct`` is 1. For a network of one
-    channel it is made grey.
+    An image that already has the network's input size is not resampled if ``crop_pct`` is 1. For a network with one
+    channel it is converted to grey.
     """
     return transforms.Compose([*_channels(data_config), *create_transform(**data_config, is_training=False).transforms])
 

@@ -91,7 +91,7 @@ CASES = {
         "evaluation.device is no key.",
     ),
     "key below a value": (["--trainer.max_epochs.most", "1"], "trainer.max_epochs has no keys of its own"),
-    "recipe without --config": (["fit", "recipe.yaml"], "'recipe.yaml' belongs to no option; a recipe is given as"),
+    "recipe without --config": (["fit", "recipe.yaml"], "'recipe.yaml' belongs to no option; give a recipe as"),
     "option before the recipe": (["fit", "--confg", "recipe.yaml"], "confg is no key. Did you mean 'config'?"),
     "class without a name": (["--evaluation.methods", "[{{share: 0.1}}]"], "evaluation.methods: give the name of a cl"),
     # values

@@ -56,8 +56,8 @@ def chosen(capsys, *options: str) -> str:
 def test_of_another_run_it_is_refused_and_told_what_differs(runs, capsys, options, told):
     file = runs()
     error = chosen(capsys, *options)
-    assert f"'{file.relative_to(Path.cwd())}' is of a run of other settings.\n{told}" in error
-    assert error.rstrip().endswith("Give it as --ckpt_path to go on from it all the same.")
+    assert f"'{file.relative_to(Path.cwd())}' belongs to a run with other settings.\n{told}" in error
+    assert error.rstrip().endswith("Give it as --ckpt_path to resume from it anyway.")
 
 
 def test_what_makes_no_difference_to_the_steps_may_change(runs, capsys):

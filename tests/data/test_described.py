@@ -72,5 +72,5 @@ def test_a_named_class_without_a_training_image(tmp_path):
     images = [encoded(a) for a in pixels(12)]
     write_parquet(tmp_path / "train.parquet", images, [0, 1] * 6)
     write_parquet(tmp_path / "test.parquet", images, [0, 1, 2] * 4)
-    with pytest.warns(UserWarning, match="no training image is of cat: a network can't learn what it is not shown"):
+    with pytest.warns(UserWarning, match="no training image is of cat: the network can't learn such classes"):
         ready(path=str(tmp_path))

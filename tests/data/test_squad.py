@@ -339,7 +339,7 @@ def test_a_resumed_run_sees_what_it_would_have_seen(make, tokenizer, tmp_path):
 def test_windows_longer_than_the_network_knows(make, tokenizer, tmp_path):
     task = Task(tokenizer)
     task.inputs = TextInputs(tokenizer, max_positions=60)
-    with pytest.raises(UserError, match="max_length=64 is above the 60 positions that the network knows"):
+    with pytest.raises(UserError, match="max_length=64 is above the 60 positions of the network"):
         Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, max_steps=1).fit(
             task, datamodule=SquadData(make("validate").path, **OPTIONS)
         )

@@ -135,5 +135,5 @@ def test_hits_that_nobody_would_have_are_refused():
     settings = EvaluationSettings(placements=(task.placement,), keep_hits=True)
     settings.check_network(task)
     task.hits = None
-    with pytest.raises(UserError, match="keep_hits: ImageClassification has no hits by sample"):
+    with pytest.raises(UserError, match="keep_hits: ImageClassification has no hits for single samples"):
         settings.check_network(task)

@@ -110,7 +110,7 @@ def test_wrong_arguments(name, kwargs, reason):
         ({"std": 0.0}, "data.std=0.0 must lie in (0, 1], as pixels do."),
         ({"crop_pct": 87.5}, "data.crop_pct=87.5 must lie in (0, 1]; 0.875 and 1 are usual."),
         ({"interpolation": "bicubik"}, "data.interpolation 'bicubik' is unknown. Did you mean 'bicubic'?"),
-        ({"image_size": [1, 2, 3]}, "data.image_size=[1, 2, 3] is no side in pixels"),
+        ({"image_size": [1, 2, 3]}, "data.image_size=[1, 2, 3] must be a side in pixels"),
         ({"mean": [0.5, 0.5]}, "data.mean has 2 values, and the network 3 channels."),
         ({"image_size": 96}, "data.image_size=96: the network takes images of 32 × 32 alone; model.kwargs.img_size 96"),
     ],
