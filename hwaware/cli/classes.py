@@ -1,8 +1,8 @@
 """Checks that a configuration names only classes that its keys allow, before anything is called.
 
 jsonargparse checks a class against the type of its key, but calls any function that is given instead of a class, for
-example one that runs a command. It also accepts any function for a key of a callback or logger whose type is a function;
-such keys keep their defaults.
+example one that runs a command. It also accepts any function for a key of a callback or logger that asks for one; such
+keys keep their defaults.
 """
 
 from __future__ import annotations
