@@ -93,7 +93,7 @@ def test_what_is_cut_short_or_left_behind_is_found(tmp_path):
 def test_a_run_goes_on_as_it_says_or_as_its_files_ask(tmp_path):
     sweep = ends.Work(("sweep", "a.yaml", "--", "--x=1"), "a", "b", str)
     said = "hwaware: interrupted. The same command goes on with --ckpt_path a.ckpt\n"
-    assert ends.goes_on(fit, tmp_path, said, killed=False) == (
+    assert ends.goes_on(sweep, tmp_path, said, killed=False) == (
         "sweep",
         "a.yaml",
         "--ckpt_path",
