@@ -1,4 +1,4 @@
-"""A data set of one's own: images from wherever they come; splits, preprocessing and subsets are ImageData's.
+"""A custom data set: images from any source; splits, preprocessing and subsets come from ImageData.
 
 A network is trained on it; from this folder::
 
@@ -6,7 +6,8 @@ A network is trained on it; from this folder::
         --data own_data.StripesData --data.batch_size 50 \
         --model ImageClassification --model.name lenet5 --model.num_classes 2
 
-Samples that are no images derive from :class:`hwaware.data.SampleData`, which asks for a name and a torch dataset.
+For samples that are not images, derive from :class:`hwaware.data.SampleData`, which asks for a name and a torch
+dataset.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""An encoding of one's own: a weight as the mean of two cells, each read against a fixed current in the middle.
+"""A custom encoding: a weight as the mean of two cells, each read against a fixed current at mid-window.
 
 Its errors beside those of one cell, and of a pair; from this folder::
 
     python own_encoding.py
 
-In any recipe it is named as ``--model.hardware.encoding.mapping own_encoding.TWICE``.
+In any recipe, name it as ``--model.hardware.encoding.mapping own_encoding.TWICE``.
 """
 
 from __future__ import annotations

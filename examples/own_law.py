@@ -1,11 +1,11 @@
-"""A law of one's own: what the error and the drift of a cell are, by its target conductance and its age.
+"""A custom law: programming error and drift of a cell as functions of its target conductance and age.
 
 Its numbers, and what a chip makes of them; from this folder::
 
     hwaware device show own_law.Creep
     python own_law.py
 
-In any recipe it is named as ``--model.hardware.device.name own_law.Creep``.
+In any recipe, name it as ``--model.hardware.device.name own_law.Creep``.
 """
 
 from __future__ import annotations

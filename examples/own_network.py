@@ -1,4 +1,4 @@
-"""A network of one's own, by its name in timm: three layers for handwritten digits, in this file.
+"""A custom network, registered in timm by this file: three layers for handwritten digits.
 
 A digital network is trained, then finetuned for memory cells and aged on chips. From this folder::
 

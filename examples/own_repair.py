@@ -1,4 +1,4 @@
-"""A repair of one's own: what ageing takes from each channel's mean is added in digital, a set for each drift level.
+"""A custom repair: the shift of each channel's mean by ageing is corrected digitally, with one set per drift level.
 
 A network is trained and exported with it as a bundle, which another program reads back; from this folder::
 
@@ -30,11 +30,11 @@ from hwaware.compensation.seeds import fitting_chip
 
 @dataclass(frozen=True)
 class MeanShift(OfflineCompensation):
-    """``y ← y + shift`` after each analog layer: by how much the mean over simulated chips is off.
+    """``y ← y + shift`` after each analog layer: the deviation of the mean over simulated chips.
 
     Attributes:
-        images: stored ones that means are taken over.
-        chips: simulated ones.
+        images: number of stored images for the means.
+        chips: number of simulated chips.
     """
 
     name: ClassVar[str] = "mean_shift"

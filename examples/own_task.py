@@ -1,4 +1,4 @@
-"""A task of one's own: three yes-or-no questions about a handwritten digit (multi-label classification).
+"""A custom task: three yes-or-no questions about a handwritten digit (multi-label classification).
 
 A digital network is trained, then finetuned for memory cells and aged on chips. From this folder::
 

@@ -1,4 +1,4 @@
-"""A bundle read with json, numpy and safetensors alone: each layer's weights, and what its arrays compute.
+"""Reads a bundle with only json, numpy and safetensors: each layer's weights, and the products of its arrays.
 
 A network is exported, and read; from this folder::
 

@@ -50,7 +50,7 @@ def run(arguments: Sequence[str]) -> None:
     if failed:
         log = next(job.log(out) for job in study.jobs if job.name == failed[0])
         reason = said(log.read_text(errors="replace"))
-        where = f"{len(failed)} of {len(study.jobs)} jobs failed; see {log} for the first one"
+        where = f"{len(failed)} of {len(study.jobs)} jobs failed; the first one, in {log}"
         also = f" Not started, since they depend on it: {', '.join(unstarted)}." if unstarted else ""
         raise UserError(f"{where}: {reason}{also}" if reason else f"{where}.{also}")
     _finish(study, out, given)

@@ -96,7 +96,7 @@ def test_bad_input(arguments, reason, capsys):
         ("times_s: 5", "times_s of device 'mine': 5 is not a list of numbers"),
         ("times_s: [1, 1]", "must be above 0 and ascend"),
         ("times_s: [1, .nan]", "is not a finite number"),
-        ("std_us: [[1, 2]]", "times_s=[1.0, 100.0] of device 'mine' are 2, and std_us has 1 lists"),
+        ("std_us: [[1, 2]]", "times_s=[1.0, 100.0] of device 'mine' has 2 times and std_us has 1 lists"),
         ("g_max_us: [1, 2]", "g_max_us of device 'mine': [1, 2] is not a number"),
     ],
 )

@@ -180,7 +180,7 @@ def test_a_failing_job_is_named_and_others_run(capsys):
     command = ["study", "mine", "--inputs.start", "start.txt"]
     assert main(command) == 2
     error = capsys.readouterr().err
-    assert "1 of 4 jobs failed; see runs/studies/mine/second/log.txt for the first one" in error
+    assert "1 of 4 jobs failed; the first one, in runs/studies/mine/second/log.txt" in error
     assert "Not started, since they depend on it: third" in error and len(error.splitlines()) == 1
     assert "nowhere.txt" in Path("runs/studies/mine/second/log.txt").read_text()
     assert not Path("runs/studies/mine/third").exists() and Path("runs/studies/mine/alone/y.txt").is_file()
@@ -262,15 +262,15 @@ jobs:
         ({"jobs": {"a": {"comand": "fit"}}}, "job 'a': 'comand' means nothing here. Did you mean 'command'?"),
         ({"jobs": {"a": {"settings": {}}}}, "job 'a' needs a 'command'"),
         ({"jobs": {"a": {"command": "fit --config recipes/no.yaml"}}}, "there is no recipe 'recipes/no.yaml'"),
-        ({"jobs": {"a": {"command": "fitt --config a.yaml"}}}, "there is no command 'fitt'. Did you mean 'fit'?"),
+        ({"jobs": {"a": {"command": "fitt --config a.yaml"}}}, "there is not a command 'fitt'. Did you mean 'fit'?"),
         ({"jobs": {"a": {"command": "python no.py"}}}, "there is no script 'no.py'"),
-        ({"jobs": {"a": {"command": "fit 'x"}}}, "is no command"),
+        ({"jobs": {"a": {"command": "fit 'x"}}}, "is not a command"),
         ({"jobs": {"a b": _step("x")}}, "'a b' is not a valid name of a job"),
         ({"jobs": {"a": {**_step("x"), "seeds": 3}}}, "seeds 3 is not a list of whole numbers"),
         ({"jobs": {"a": {**_step("x"), "seeds": [1]}, "a_1": _step("x")}}, "two jobs are called 'a_1'"),
         ({"jobs": {"a": _step("${jobs.b}/y"), "bb": _step("x")}}, "job 'a' needs a job 'b' that is not among"),
         ({"jobs": {"a": _step("${jobs.b}"), "b": _step("${jobs.a}")}}, "depend on each other in a cycle: a, b"),
-        ({"jobs": {"a": _step("${jobs.a}")}}, "in a circle: a"),
+        ({"jobs": {"a": _step("${jobs.a}")}}, "in a cycle: a"),
         ({"jobs": {"a": _step("${inputs.strat}")}}, "an input 'strat' that is not among the study's. Did"),
         ({"jobs": {"a": _step("${weights}")}}, "'${weights}' is unknown"),
         ({"files": {"a": "${jobs.nobody}/a"}}, "files needs a job 'nobody'"),
