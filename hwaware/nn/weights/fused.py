@@ -96,7 +96,7 @@ class _Realise(torch.autograd.Function):
             else:
                 _nearest(w_block, s, len(noise), x, index, code_steps)
                 torch.index_select(shifted, 0, index, out=values)
-                torch.addcmul(first, second, z if z.dtype is torch.float32 else x.copy_(z), out=out.view(-1))
+                torch.addcmul(first, second, out.view(-1).copy_(z), out=out.view(-1))
                 if per_channel:
                     out.mul_(s)
             if error is not None:
@@ -330,7 +330,8 @@ def _scratch_of(thread: int, size: int) -> tuple[Tensor, ...]:
 def _new_scratch(size: int, device: torch.device) -> tuple[Tensor, ...]:
     values = torch.empty(size, dtype=torch.complex64, device=device)
     pairs = torch.view_as_real(values)
-    x, index = torch.empty(size, device=device), torch.empty(size, dtype=torch.int32, device=device)
+    x = torch.empty(size, device=device)
+    index = x.view(torch.int32)  # in the place of what it is rounded from
     return x, index, values, pairs[:, 0], pairs[:, 1]
 
 
