@@ -214,5 +214,5 @@ def test_one_curve_only_and_no_forward_without_ranges():
     ):
         _with(converters, load_hardware("reram_cmo"))
     convert(model := _network(), _with(converters))
-    with pytest.raises(UserError, match="has converters, but no ranges"):
+    with pytest.raises(UserError, match="has converters but no ranges"):
         model(torch.randn(1, 3, 8, 8))
