@@ -74,7 +74,7 @@ def _chunk(number: int) -> Tensor:
 
 
 def _keep_memory() -> None:
-    """Has glibc keep blocks of up to 10 MB, such as the largest of a ResNet18 or a BERT-base, from step to step rather than return them.
+    """Has glibc keep blocks of up to 10 MB from step to step: the largest weight of a ResNet18 or a BERT-base.
 
     It does so for blocks as large as one that was freed. Page faults on each layer's weights would cost more than the
     noise. (This block is not touched, so that it takes no memory.)
