@@ -445,7 +445,7 @@ def _law(folder):
     assert given["lot"] == "A7" and given["wafer"] == 3 and math.isfinite(given["relative_drift"])
 
 
-@habit(4, "a head whose weight is the embedding's, read by F.linear")
+@habit(4, "a layer whose weight the network reads itself, by F.linear")
 def _read_past(folder):
     import hwaware
     from hwaware.chip import Chip
