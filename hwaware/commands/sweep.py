@@ -51,7 +51,7 @@ def run(arguments: Sequence[str]) -> None:
     if failed:
         log = failed[0].log(out)
         reason = said(log.read_text(errors="replace")) if log.is_file() else ""
-        where = f"{len(failed)} of {len(points)} points failed; the first one, in {log}"
+        where = f"{len(failed)} of {len(points)} points failed; the first says why in {log}"
         raise UserError(f"{where}: {reason}" if reason else f"{where}.")
 
 

@@ -262,7 +262,7 @@ jobs:
         ({"jobs": {"a": {"comand": "fit"}}}, "job 'a': 'comand' means nothing here. Did you mean 'command'?"),
         ({"jobs": {"a": {"settings": {}}}}, "job 'a' needs a 'command'"),
         ({"jobs": {"a": {"command": "fit --config recipes/no.yaml"}}}, "there is no recipe 'recipes/no.yaml'"),
-        ({"jobs": {"a": {"command": "fitt --config a.yaml"}}}, "there is not a command 'fitt'. Did you mean 'fit'?"),
+        ({"jobs": {"a": {"command": "fitt --config a.yaml"}}}, "there is no command 'fitt'. Did you mean 'fit'?"),
         ({"jobs": {"a": {"command": "python no.py"}}}, "there is no script 'no.py'"),
         ({"jobs": {"a": {"command": "fit 'x"}}}, "is not a command"),
         ({"jobs": {"a b": _step("x")}}, "'a b' is not a valid name of a job"),
