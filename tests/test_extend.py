@@ -185,7 +185,7 @@ def test_the_console_script_finds_the_files_as_well(here):
         ("reram_cmo_acc0.3", "Did you mean 'reram_cmo_acc0.2'?"),
         ("half_law.Haf", "module 'half_law' has no 'Haf'. Did you mean 'Half'?"),
         ("nan_law.Creep", "law of device 'Creep' gives no finite conductance for a cell of 1 µS at age_s="),
-        ("half_law.Half", "does not say drift_mean_us, drift_std_us"),
+        ("half_law.Half", "does not define drift_mean_us, drift_std_us"),
     ],
 )
 def test_bad_devices(name, reason, here, capsys):

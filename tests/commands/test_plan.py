@@ -160,7 +160,7 @@ def test_a_target(tmp_path, capsys):
         (["--cells", "1.25", "--digital_percent", "101"], "digital_percent=101.0 must lie in [0, 100]"),
         (["--cells", "1.25", "--validation_samples", "0"], "validation_samples=0 must be at least 1"),
         (["--cells", "1.25", "--validation_chips", "10000000000"], "chips=10000000000 must be at most 1,000,000"),
-        (["--cells", "1.25", "--samples", "1000000"], "1000000 calibration images were asked for"),
+        (["--cells", "1.25", "--samples", "1000000"], "1000000 calibration images were requested"),
         (["--cells", "1.25", "--max_parallel", "0"], "max_parallel=0 must be at least 1"),
         (["--cells", "1.25", "--alternatives", "[{parallel: 2}]"], "parallel is chosen by the plan"),
         (["--cells", "1.25", "--alternatives", "[{}]"], "one of them is empty"),

@@ -52,7 +52,8 @@ def test_a_layers_damage_is_that_of_a_chip_in_which_the_others_are_exact(network
         layer._installed = Chip.program(wide, 7).weight_at(first.layer, AGE_S)
         moved = [probe.divergence(wide(batch), answer) for batch, answer in zip(probe.batches, exact, strict=True)]
     measured = torch.stack(moved).mean().item()
-    assert first.noise_nats == pytest.approx((measured - first.bias_nats) * first.parallel, rel=1e-3)
+    # A small difference of single-precision divergences, which processors round in their own ways.
+    assert first.noise_nats == pytest.approx((measured - first.bias_nats) * first.parallel, rel=1e-2)
 
 
 def test_what_is_measured_with_many_cells_is_what_one_cell_does_on_average(network, probe):
@@ -114,7 +115,7 @@ def test_the_command_ranks_and_a_recipe_keeps(tmp_path, capsys):
     [
         (["--chips", "0"], "chips=0 must be at least 1"),
         (["--chips", "10000000000"], "chips=10000000000 must be at most 1,000,000"),
-        (["--samples", "1000000"], "1000000 calibration images were asked for, and there are 143"),
+        (["--samples", "1000000"], "1000000 calibration images were requested, but there are 143"),
         (["--samples", "0"], "samples=0 must be at least 1"),
         (["--age_s", "-1"], "age_s=-1"),
         (NO_DEVICE, "there is no hardware to drift on: give one, e.g. --model.hardware.device.name reram_cmo"),

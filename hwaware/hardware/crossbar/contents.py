@@ -1,4 +1,4 @@
-"""What each row and each column of a layer's arrays holds: the inverse of :mod:`.places`.
+"""What each row and each column of a layer's arrays holds: the inverse of :mod:`hwaware.hardware.crossbar.places`.
 
 The tables have one entry for each row and column, so they grow with an array's edges, not with its cells.
 """
