@@ -72,7 +72,7 @@ def test_a_data_module_with_loaders_alone_can_be_scored_on():
 
 @pytest.mark.parametrize(
     ("datamodule", "reason"),
-    [(None, "^repairs are fitted: give a data module.$"), (Bare(), "^repairs are fitted: Bare has none, derive it")],
+    [(None, "^repairs are fitted: give a data module.$"), (Bare(), "^repairs are fitted: Bare has none; derive it")],
 )
 def test_data_without_samples_to_calibrate_on(datamodule, reason):
     with pytest.raises(UserError, match=reason):
