@@ -34,18 +34,18 @@ COMMANDS = {
         at_once=True,
     ),
     "recipes": Command(
-        "what there is to start from: recipes; recipes copy NAME [--out FILE] writes one to change",
+        "list the recipes; recipes copy NAME [--out FILE] writes one to start from",
         on_recipe=False,
         at_once=True,
     ),
     "fit": Command("pretrain a network, or finetune it for a memory technology, then age it on chips"),
     "validate": Command("metrics on the validation samples, exact weights", keeps_run=False),
     "test": Command("metrics on the test samples, exact weights", keeps_run=False),
-    "drift": Command("the same on simulated chips, from the first second to ten years"),
-    "compare": Command("the same for every way of repairing the chips, with what each costs"),
-    "sensitivity": Command("which layers do most damage in aged cells"),
-    "plan": Command("which layer gets which cells, for a budget of cells or an accuracy: placement.yaml"),
-    "arrays": Command("which arrays each layer takes, and its conversions; energy and latency as an estimate"),
+    "drift": Command("accuracy on simulated chips, from one second to ten years; only evaluates"),
+    "compare": Command("the same with each repair of the chips, and its cost"),
+    "sensitivity": Command("rank layers by the damage that they do in aged cells"),
+    "plan": Command("choose the cells of each layer, for a budget of cells or an accuracy: placement.yaml"),
+    "arrays": Command("count the arrays and conversions of each layer; estimate energy and latency"),
     "device": Command(
         "memory technologies: device list, show NAME, plot NAME; own ones: fit CSV --out YAML, simulate NAME",
         on_recipe=False,
@@ -57,7 +57,7 @@ COMMANDS = {
         "a grid of settings, one run each, as one table: sweep FILE [--jobs N] [-- --KEY VALUE ...]", on_recipe=False
     ),
     "study": Command(
-        "what is missing of an experiment (results/*/study.yaml): study FOLDER [--inputs.NAME PATH] [--dry]",
+        "run the missing jobs of an experiment (results/*/study.yaml): study FOLDER [--inputs.NAME PATH] [--dry]",
         on_recipe=False,
     ),
 }
