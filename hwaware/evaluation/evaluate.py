@@ -50,7 +50,7 @@ def evaluate(
         labels: labels that identify the run.
         ages_s: ages (s). For devices with a time-independent law, only age 0 and the largest one are evaluated.
         chip_seeds: seeds of the chips; with several ranks, each may give its own share.
-        repaired: repair of a chip before scoring, such as a :class:`hwaware.Repair`; None: no repair.
+        repaired: repair of a chip before scoring, such as a :class:`~hwaware.compensation.Repair`; None: no repair.
         exact: the output of :func:`score_drift_free`, if it is already known.
         drawn: whether each chip draws its devices' constants from their bootstrap uncertainty.
         on_score: called after each score with its rows and the output of ``score``.
