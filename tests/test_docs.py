@@ -159,7 +159,7 @@ def test_the_site_builds_without_a_warning_and_needs_no_network(tmp_path):
     assert "<math" in pages[tmp_path / "site" / "methods" / "encoding.html"]
     assert "class Creep" in re.sub(r"<[^>]+>", "", pages[tmp_path / "site" / "extend" / "law.html"])
     assert "survive_files" in pages[tmp_path / "site" / "tutorials" / "survive.html"]
-    assert "Writes a converted network into a chip" in pages[tmp_path / "site" / "api" / "index.html"]
+    assert "Programs a converted network into a chip" in pages[tmp_path / "site" / "api" / "index.html"]
 
 
 @pytest.mark.slow
