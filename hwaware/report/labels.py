@@ -142,15 +142,15 @@ def metric_label(metric: str) -> str:
 
 
 def sampling_label(metric: str, percent: float, n_samples: int) -> str:
-    """How sure a test set's number of samples makes an accuracy, in a sentence; empty for what is no share."""
+    """The sampling error of an accuracy on a test set, in a sentence; empty for metrics that are not a share."""
     hits = re.fullmatch(r"top\d+|em.*", metric) is not None
     if not hits and not metric.startswith("f1"):
         return ""
     margin = sampling_margin(percent, n_samples)
     at_most = "" if hits else "at most "
     return (
-        f"{percent:.2f} % of {n_samples:,} samples is sure to {at_most}± {margin:.2f} points (95 %); differences on "
-        "the same samples are surer."
+        f"{percent:.2f} % of {n_samples:,} samples has a sampling error of {at_most}± {margin:.2f} points (95 %); "
+        "differences on the same samples have less."
     )
 
 

@@ -42,4 +42,4 @@ def test_the_report_has_it_and_command_duration_and_sampling_error(tmp_path, row
     assert "The training" in text and 'alt="learning"' in text
     assert "<dt>command</dt><dd>hwaware fit --config &#39;my recipe.yaml&#39;</dd>" in text
     assert " s, from the start of the command to this page</dd>" in text
-    assert "91.73 % of 10,000 samples is sure to ± 0.54 points (95 %)" in text
+    assert "91.73 % of 10,000 samples has a sampling error of ± 0.54 points (95 %)" in text
