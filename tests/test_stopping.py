@@ -127,7 +127,8 @@ def test_both_of_two_processes_end_while_chips_age(tmp_path):
 
 
 @pytest.mark.parametrize("command", ["fit", "drift"])
-def test_ageing_goes_on_from_the_rows_that_are_there(tmp_path, command):
+def test_ageing_goes_on_from_the_rows_that_are_there(tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)  # where each process leaves its network
     networks = ("base", "finetuned") if command == "fit" else ("base",)
     options = (command, *common(*networks), "--evaluation.n_chips", 40, *IMPORTED)
     whole = tmp_path / "whole"
