@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import repeat
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +57,14 @@ class Target:
     latent: Tensor
     scale: Tensor
     groups: int = 1
+
+
+class _Aged(NamedTuple):
+    """What a layer multiplies with at an age."""
+
+    weight: Tensor
+    read_noise: ReadNoise | None = None
+    digits: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -156,24 +165,18 @@ class Chip:
         for device in self.devices:  # before anything is installed
             device.check_age(age_s)
 
+        layers = analog_layers(self.model).items()
+        aged = {name: self._aged(name, layer, age_s, purpose) for name, layer in layers}
+
         def output_draws(name: str, layer: AnalogLayer) -> torch.Generator:
             return stream(f"{self.seed}/{name}/output/{_reading(age_s, purpose)}", layer.weight.device)
 
-        weights = installed_weights(self.model, lambda name, layer: self.weight_at(name, age_s, purpose))
-
-        def read_noise(name: str, layer: AnalogLayer) -> ReadNoise | None:
-            if age_s == 0 or layer.hardware.crossbar.read_noise != "product":
-                return None
-            draws = stream(f"{self.seed}/{name}/products/{_reading(age_s, purpose)}", layer.weight.device)
-            return ReadNoise(self.read_variance_at(name, age_s).to(layer.weight.dtype), draws)
-
-        def digits(name: str, layer: AnalogLayer) -> tuple[Tensor, Tensor] | None:
-            if layer.converters is None or not isinstance(layer.hardware.encoding.format, Codes):
-                return None
-            return self.digits_at(name, age_s, purpose)
-
-        products, digits_ = installed_read_noise(self.model, read_noise), installed_digits(self.model, digits)
-        with weights, installed_output_noise(self.model, output_draws), products, digits_:
+        with (
+            installed_weights(self.model, lambda name, layer: aged[name].weight),
+            installed_output_noise(self.model, output_draws),
+            installed_read_noise(self.model, lambda name, layer: aged[name].read_noise),
+            installed_digits(self.model, lambda name, layer: aged[name].digits),
+        ):
             yield self.model
 
     @torch.no_grad()
@@ -186,15 +189,38 @@ class Chip:
         target = self.targets[name]
         hardware, encoding = target.hardware, target.hardware.encoding
         if hardware.crossbar.wires is not None:
-            weight = self.read_as(name, self.conductances_at(name, age_s, purpose), age_s, purpose)
-        else:
-            blocks = []
-            reference = self.reference_at(name, age_s, purpose)
-            references = repeat(()) if reference is None else ((part,) for part in reference.flatten().split(_BLOCK))
-            for cells, against in zip(self._aged_blocks(name, age_s, purpose), references, strict=False):
-                blocks.append(encoding.realised(hardware.decode((*encoding.merged(cells), *against))))
-            weight = torch.cat(blocks).view(target.latent.shape)
-        return weight.to(target.latent.device).mul_(target.scale).to(target.latent.dtype)
+            cells = self.conductances_at(name, age_s, purpose)
+            return self._weight(target, self.read_as(name, cells, age_s, purpose))
+        blocks = []
+        reference = self.reference_at(name, age_s, purpose)
+        references = repeat(()) if reference is None else ((part,) for part in reference.flatten().split(_BLOCK))
+        for cells, against in zip(self._aged_blocks(name, age_s, purpose), references, strict=False):
+            blocks.append(encoding.realised(hardware.decode((*encoding.merged(cells), *against))))
+        return self._weight(target, torch.cat(blocks).view(target.latent.shape))
+
+    @torch.no_grad()
+    def _aged(self, name: str, layer: AnalogLayer, age_s: float, purpose: str) -> _Aged:
+        """What a layer's products need at an age (s), from one ageing of its cells."""
+        target = self.targets[name]
+        hardware = target.hardware
+        has_read_noise = age_s > 0 and hardware.crossbar.read_noise == "product"
+        has_digits = layer.converters is not None and isinstance(hardware.encoding.format, Codes)
+        if not has_read_noise and not has_digits:
+            return _Aged(self.weight_at(name, age_s, purpose))  # block by block, in the cache
+        cells, against = self.conductances_at(name, age_s, purpose), self._reference_cells(name, age_s, purpose)
+        seen = self._seen(target, cells, against)
+        read_noise, digits = None, self._digits(target, seen[0]) if has_digits else None
+        if has_read_noise:
+            draws = stream(f"{self.seed}/{name}/products/{_reading(age_s, purpose)}", layer.weight.device)
+            variance = self._read_variance(name, cells, against, age_s)
+            read_noise = ReadNoise(variance.to(layer.weight.dtype), draws)
+        weight = self._weight(target, hardware.encoding.realised(hardware.decode_cells(*seen)))
+        return _Aged(weight, read_noise, digits)
+
+    @staticmethod
+    def _weight(target: Target, normalised: Tensor) -> Tensor:
+        """Weights from normalised ones, which may be overwritten."""
+        return normalised.to(target.latent.device).mul_(target.scale).to(target.latent.dtype)
 
     @torch.no_grad()
     def conductances_at(self, name: str, age_s: float, purpose: str = "evaluation") -> tuple[Tensor, ...]:
@@ -251,15 +277,16 @@ class Chip:
             age_s: age (s) of the reference cells.
             purpose: purpose of the reading.
         """
-        hardware = self.targets[name].hardware
-        return hardware.encoding.realised(hardware.decode_cells(*self._seen(name, cells, age_s, purpose)))
+        target = self.targets[name]
+        hardware = target.hardware
+        seen = self._seen(target, cells, self._reference_cells(name, age_s, purpose))
+        return hardware.encoding.realised(hardware.decode_cells(*seen))
 
+    @staticmethod
     def _seen(
-        self, name: str, cells: Sequence[Tensor], age_s: float, purpose: str
+        target: Target, cells: Sequence[Tensor], against: Sequence[Tensor]
     ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         """Effective conductances (µS) of a layer's cells and reference cells, with wire resistance."""
-        target = self.targets[name]
-        against = self._reference_cells(name, age_s, purpose)
         if (wires := target.hardware.crossbar.wires) is None:
             return cells, against
         tiling = target.hardware.tiling(tuple(target.latent.shape), target.groups)
@@ -268,8 +295,11 @@ class Chip:
     @torch.no_grad()
     def digits_at(self, name: str, age_s: float, purpose: str = "evaluation") -> tuple[Tensor, Tensor]:
         """Contributions of the digits of a layer's weights at an age (s); see :meth:`Hardware.digit_weights`."""
-        target = self.targets[name]
-        cells, _ = self._seen(name, self.conductances_at(name, age_s, purpose), age_s, purpose)
+        cells, against = self.conductances_at(name, age_s, purpose), self._reference_cells(name, age_s, purpose)
+        return self._digits(self.targets[name], self._seen(self.targets[name], cells, against)[0])
+
+    @staticmethod
+    def _digits(target: Target, cells: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         lower, shift = target.hardware.digit_weights(target.hardware.encoding.merged(cells), target.scale)
         return lower.to(target.latent.dtype), shift.to(target.latent.dtype)
 
@@ -279,12 +309,15 @@ class Chip:
 
         Reference cells count as if each column had its own.
         """
+        cells, against = self.conductances_at(name, age_s), self._reference_cells(name, age_s, "evaluation")
+        return self._read_variance(name, cells, against, age_s)
+
+    def _read_variance(self, name: str, cells: Sequence[Tensor], against: Sequence[Tensor], age_s: float) -> Tensor:
         target = self.targets[name]
         hardware, die, encoding = target.hardware, self.die(name), target.hardware.encoding
         shape = tuple(target.latent.shape)
         v = encoding.window_position(normalised(target.latent.float(), target.scale)).cpu()
         wanted = [g for g in hardware.encode(v) for _ in range(encoding.parallel)]
-        cells, against = self.conductances_at(name, age_s), self._reference_cells(name, age_s, "evaluation")
         variances = [_read_variance(die, *pair, age_s) for pair in zip(cells, wanted, strict=True)]
         targets = hardware.reference_targets(shape, target.groups, torch.device("cpu"))
         reference = [_read_variance(die, *pair, age_s) for pair in zip(against, targets, strict=True)]

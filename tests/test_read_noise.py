@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+import hwaware.chip as chip_module
 from hwaware.chip import Chip
 from hwaware.errors import UserError
-from hwaware.hardware import Converters, Ranges, load_hardware
+from hwaware.hardware import Converters, Ranges, Wires, load_hardware
 from hwaware.nn import convert
 
 MONTH_S = 2592000.0
@@ -54,3 +55,30 @@ def test_every_product_draws_its_own(converters):
 def test_bad_input():
     with pytest.raises(UserError, match=r"read_noise 'products' is unknown\. Did you mean 'product'"):
         load_hardware("pcm", read_noise="products")
+
+
+@pytest.mark.parametrize("read_noise", ["reading", "product"])
+@pytest.mark.parametrize("settings", [{"mapping": "bit_sliced"}, {"mapping": "offset_reference", "parallel": 2}])
+def test_cells_age_once_for_all_that_a_layer_needs(read_noise, settings, monkeypatch):
+    settings |= {"converters": Converters(adc_bits=8), "wires": Wires(segment_ohm=1.0), "kappa": None}
+    model = _network(read_noise, **settings)
+    model[0].ranges = Ranges(10.0, 20.0)
+    chip, layer, aged = Chip.program(model, seed=5), model[0], []
+    whole = chip_module._age
+
+    def counted(hardware, die, target_us, *rest):
+        aged.append(target_us.numel())
+        return whole(hardware, die, target_us, *rest)
+
+    monkeypatch.setattr(chip_module, "_age", counted)
+    with chip.at(MONTH_S):
+        assert sum(aged) == layer.n_cells
+        assert torch.equal(layer._installed, chip.weight_at("0", MONTH_S))
+        if read_noise == "product":
+            assert torch.equal(layer._read_noise.variance, chip.read_variance_at("0", MONTH_S))
+        if settings["mapping"] == "bit_sliced":
+            assert all(map(torch.equal, layer._digits, chip.digits_at("0", MONTH_S)))
+        assert (layer._read_noise is not None, layer._digits is not None) == (
+            read_noise == "product",
+            settings["mapping"] == "bit_sliced",
+        )
