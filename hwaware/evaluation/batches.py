@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from hwaware.data import Samples
 
-#: Largest size of decoded batches kept in memory; larger sets are read again for each chip and age.
+#: Largest size of decoded batches kept in memory; what is beyond it is kept in temporary files.
 CACHE_BYTES = 2**30
+
+#: Disk space that must stay free, as a multiple of what the temporary files take.
+_FREE_SHARE = 2
 
 
 class Batches:
-    """All batches of a split, on every rank, decoded once if they fit into memory.
+    """All batches of a split, on every rank, decoded once if they fit into memory and temporary files.
 
     Args:
         datamodule: the data, set up for the split.
@@ -38,27 +45,59 @@ class Batches:
         self.device = device
         #: Number of the items that metrics count: questions, which may have several windows, or images.
         self.n_samples = datamodule.n_scored(split) if isinstance(datamodule, Samples) else len(loader.dataset)
-        self._cache: list[Any] | None = None
+        self._kept: _Kept | None = None
         self._fits = True
 
     def __iter__(self) -> Iterator[Any]:
-        if self._cache is not None:
-            yield from (self._to_device(batch) for batch in self._cache)
+        if self._kept is not None:
+            yield from map(self._to_device, self._kept.batches)
             return
-        kept, size = [], 0
+        kept = _Kept()
         for batch in self.loader:
-            size += sum(part.nbytes for part in batch)
-            self._fits = self._fits and size <= CACHE_BYTES
-            if self._fits:
-                kept.append(batch)
-            else:
-                kept.clear()
+            if self._fits and not kept.add(batch):
+                self._fits, kept = False, _Kept()
+                rank_zero_info(
+                    f"{tempfile.gettempdir()} has no room for the decoded samples: they are decoded again for each "
+                    "chip and age. TMPDIR may name another folder."
+                )
             yield self._to_device(batch)
         if self._fits:
-            self._cache = kept
+            self._kept = kept
 
     def _to_device(self, batch: Any) -> Any:
         return [part.to(self.device, non_blocking=True) for part in batch]
+
+
+class _Kept:
+    """Decoded batches: in memory up to ``CACHE_BYTES``, then in files that are mapped into memory.
+
+    A file has no name any more once it is mapped, so that a killed run leaves none.
+    """
+
+    def __init__(self) -> None:
+        self.batches: list[Sequence[Tensor]] = []
+        self._size = self._on_disk = 0
+
+    def add(self, batch: Sequence[Tensor]) -> bool:
+        """Keeps a batch if there is room."""
+        size = sum(part.nbytes for part in batch)
+        self._size += size
+        if self._size > CACHE_BYTES:
+            self._on_disk += size
+            if shutil.disk_usage(tempfile.gettempdir()).free < size + _FREE_SHARE * self._on_disk:
+                return False
+            try:
+                batch = _mapped(batch)
+            except (OSError, RuntimeError):  # the latter is torch's, for a full disk
+                return False
+        self.batches.append(batch)
+        return True
+
+
+def _mapped(batch: Sequence[Tensor]) -> Sequence[Tensor]:
+    with tempfile.NamedTemporaryFile(prefix="hwaware-", suffix=".pt") as file:
+        torch.save([part.clone() for part in batch], file.name)  # a view would be saved with all that it is a view of
+        return torch.load(file.name, mmap=True, weights_only=True)
 
 
 def digest(batches: Iterable[Any]) -> str:
