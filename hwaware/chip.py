@@ -125,7 +125,7 @@ class Chip:
             if owners[name] != name:
                 targets[name] = targets[owners[name]]
                 continue
-            if not layer.weight.isfinite().all():
+            if not torch.stack(layer.weight.detach().aminmax()).isfinite().all():  # one pass; a NaN is both extremes
                 raise UserError(f"the weight of layer '{name}' has values that are not finite (NaN or infinite).")
             latent = layer.latent().detach().clone()
             targets[name] = Target(layer.hardware, name, latent, layer.weight_scale(), layer.groups)
