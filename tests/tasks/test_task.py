@@ -23,6 +23,7 @@ from hwaware.errors import UserError
 from hwaware.hardware import HardwareOptions
 from hwaware.models import build_model
 from hwaware.nn import analog_layers, effective_state_dict
+from hwaware.nn.weights.gaussian import clear_pool
 from hwaware.tasks import ImageClassification, WarmupCosine
 from hwaware.training import (
     AgeDistribution,
@@ -208,6 +209,7 @@ def test_gradient_accumulation_draws_new_noise_for_each_micro_batch():
 
 
 def test_bf16_mixed_precision_trains():
+    clear_pool()  # as in a new process
     task = make(hardware=CMO, noise=OLD, retention=RetentionLoss(), clip_alpha=2.5)
     before = task.network.conv1.weight.clone()
     fit(task, precision="bf16-mixed")

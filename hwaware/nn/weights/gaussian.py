@@ -53,7 +53,11 @@ def pool(size: int) -> Tensor:
         with torch.inference_mode(False):  # whatever mode the first caller is in
             if not len(_pool):
                 _keep_memory()
-            _pool = torch.cat([_pool, *(_chunk(k) for k in range(len(_pool) // CHUNK, size // CHUNK))])
+            grown = _pool.new_empty(size)  # not by cat(): on the CPU autocast has it fail
+            grown[: len(_pool)] = _pool
+            for k in range(len(_pool) // CHUNK, size // CHUNK):
+                grown[k * CHUNK : (k + 1) * CHUNK] = _chunk(k)
+            _pool = grown
     return _pool[:size]
 
 
@@ -107,7 +111,7 @@ def gaussian_blocks(sizes: Iterable[int], device: torch.device) -> Iterator[Tens
 
 def _over_the_end(values: Tensor, start: int, size: int) -> Tensor:
     """Values of a ring; they repeat only where a block alone is larger than that."""
-    parts, found = [values[start:]], values.new_empty(size)  # not by cat(): on the CPU autocast has it fail
+    parts, found = [values[start:]], values.new_empty(size)  # not by cat(), as above
     parts += [values] * -(-(size - len(parts[0])) // len(values))
     at = 0
     for part in parts:

@@ -118,3 +118,14 @@ def test_pool_made_in_inference_mode_serves_training():
     with torch.inference_mode():
         draw(10)
     assert not gaussian.pool(10).is_inference()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_pool_made_under_autocast_is_the_same(dtype):
+    gaussian.clear_pool()
+    expected = gaussian.pool(9 * CHUNK)
+    gaussian.clear_pool()
+    with torch.autocast("cpu", dtype=dtype):
+        for size in (1000, 2 * LARGEST + 5):  # grows, and goes over the end
+            assert [len(z) for z in gaussian.gaussian_blocks([size], CPU)] == [size]
+    assert torch.equal(gaussian.pool(9 * CHUNK), expected)
