@@ -108,7 +108,7 @@ def _typed(command: Sequence[str]) -> str:
 
 
 def _state(job: Job, out: Path) -> str:
-    return "done" if job.finished(out) else "begun" if job.going_on(out) else "missing"
+    return "done" if job.finished(out) else "begun" if job.resume_options(out) else "missing"
 
 
 def _run_jobs(study: Study, out: Path, given: Mapping[str, Path], at_once: int) -> tuple[list[str], list[str]]:

@@ -17,7 +17,7 @@ pytestmark = [
 ]
 
 
-def test_a_run_by_the_compiler_trains_and_going_on_by_another_way_is_told(tmp_path, capsys):
+def test_a_run_by_the_compiler_trains_and_resuming_another_way_is_told(tmp_path, capsys):
     recipe = ("fit", "--config", FINETUNE, "--model.weights", pretrained_weights(), "--evaluation.networks", "[]")
     recipe += ("--trainer.default_root_dir", tmp_path)
     with inductor.patch(compile_threads=1):  # more are processes that import torch
