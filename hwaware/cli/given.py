@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hwaware.cli.normalise import normalise
 from hwaware.cli.recipes import with_ancestors
-from hwaware.cli.spelled import spelled_out
 from hwaware.errors import UserError
 from hwaware.system.reading import NotYamlError, parse_yaml, read_yaml
 
@@ -44,7 +44,7 @@ def read_given(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
             value = left.pop(0)
         if key in _RECIPE:
             for path in with_ancestors(value):
-                _merge(settings, spelled_out(read_yaml(path, "recipe") or {}))
+                _merge(settings, normalise(read_yaml(path, "recipe") or {}))
         elif key not in _FLAGS and not key.endswith(".help"):
             _put(settings, key.split("."), _plain(key, value))
     return settings, words

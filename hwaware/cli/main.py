@@ -8,7 +8,7 @@ import traceback
 from typing import Any
 
 from hwaware.cli.here import modules_here
-from hwaware.cli.spelled import spelled_options
+from hwaware.cli.normalise import normalise_options
 from hwaware.commands import COMMANDS, listing, load
 from hwaware.errors import UserError, nearest
 from hwaware.results.provenance import begin_command, commit
@@ -81,7 +81,7 @@ def main(args: list[str] | None = None) -> int:
 def _run(name: str, *words: str) -> None:
     if name not in COMMANDS:
         raise UserError(f"there is no command '{name}'. {nearest(name, COMMANDS)}")
-    arguments = spelled_options(words)
+    arguments = normalise_options(words)
     if "torch" not in sys.modules and os.environ.get("LOCAL_RANK", "0") == "0":  # what follows takes seconds
         from hwaware.cli.early import check_early
 

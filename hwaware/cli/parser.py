@@ -17,8 +17,8 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 import hwaware.data  # noqa: F401 - so that recipes can name its classes without a path
 from hwaware.callbacks import DriftEvaluation, StepCheckpoint
+from hwaware.cli.normalise import normalise_recipe
 from hwaware.cli.recipes import RecipeFile, recipe_name
-from hwaware.cli.spelled import spelled_text
 from hwaware.commands import COMMANDS
 from hwaware.commands.packaged import BASED_ON
 from hwaware.errors import UserError
@@ -63,7 +63,7 @@ class StrictParser(LightningArgumentParser):
         return super().parse_args(args if args is None else list(map(_as_yaml, args)), *more, **kwargs)
 
     def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Namespace:
-        return super().parse_string(spelled_text(content), *args, **kwargs)
+        return super().parse_string(normalise_recipe(content), *args, **kwargs)
 
 
 def _as_yaml(word: str) -> str:

@@ -15,8 +15,8 @@ from lightning.pytorch import Trainer
 from hwaware.callbacks import DriftEvaluation, StepCheckpoint
 from hwaware.cli.early import check_early
 from hwaware.cli.main import main
+from hwaware.cli.normalise import normalise_options
 from hwaware.cli.source import find_class, strings_given_to
-from hwaware.cli.spelled import spelled_options
 from hwaware.compensation import Compensation
 from hwaware.errors import UserError
 from hwaware.hardware import EncodingOptions
@@ -47,7 +47,7 @@ CASES = {
 def test_typing_errors(case):
     arguments, reason = CASES[case]
     with pytest.raises(UserError) as error:
-        check_early("compare", spelled_options(["--config", FINETUNE, *arguments]))
+        check_early("compare", normalise_options(["--config", FINETUNE, *arguments]))
     assert reason in str(error.value) and str(error.value).count("\n") == 0
 
 
@@ -106,7 +106,7 @@ def test_what_is_not_known_is_left_to_the_parser():
         ["--model.hardware.device.name", "mine.yaml"],
         ["--evaluation.ages_s", "[0, 1d, 10y]"],
     ):
-        check_early("fit", spelled_options(["--config", FINETUNE, *arguments]))
+        check_early("fit", normalise_options(["--config", FINETUNE, *arguments]))
 
 
 def test_the_source_says_what_constructors_take():

@@ -18,7 +18,7 @@ from hwaware.system.reading import AGE, NotYamlError, parse_yaml, seconds
 _KEPT = {"evaluation": {"yield": "yield_percent"}}
 
 
-def spelled_out(value: Any, key: str = "") -> Any:
+def normalise(value: Any, key: str = "") -> Any:
     """Plain values: ages under keys that end in ``_s`` are seconds, paths begin at the root, repairs are classes.
 
     Raises:
@@ -28,9 +28,9 @@ def spelled_out(value: Any, key: str = "") -> Any:
         value = with_classes(value)
     if isinstance(value, dict):
         kept = _KEPT.get(key, {})
-        return {kept.get(name, name): spelled_out(one, str(name).removesuffix("+")) for name, one in value.items()}
+        return {kept.get(name, name): normalise(one, str(name).removesuffix("+")) for name, one in value.items()}
     if isinstance(value, list):
-        return [spelled_out(one, key) for one in value]
+        return [normalise(one, key) for one in value]
     if not isinstance(value, str):
         return value
     if key.endswith("_s") and AGE.fullmatch(value):
@@ -41,14 +41,14 @@ def spelled_out(value: Any, key: str = "") -> Any:
     return os.path.expanduser(value) if value.startswith("~/") or value == "~" else value
 
 
-def spelled_text(text: str) -> str:
+def normalise_recipe(text: str) -> str:
     """A recipe, likewise; as it is where nothing in it is to be changed."""
     content = parse_yaml(text, "recipe")
-    spelled = spelled_out(content)
-    return text if spelled == content else yaml.safe_dump(spelled, sort_keys=False, allow_unicode=True)
+    normalised = normalise(content)
+    return text if normalised == content else yaml.safe_dump(normalised, sort_keys=False, allow_unicode=True)
 
 
-def spelled_options(arguments: Sequence[str]) -> list[str]:
+def normalise_options(arguments: Sequence[str]) -> list[str]:
     """A command line, likewise."""
     found: list[str] = []
     key = ""
@@ -72,7 +72,7 @@ def _option(key: str, text: str) -> str:
         value = text
     if isinstance(value, str):
         value = text
-    spelled = spelled_out(value, key)
-    if spelled == value:
+    normalised = normalise(value, key)
+    if normalised == value:
         return text
-    return spelled if isinstance(spelled, str) else json.dumps(spelled)
+    return normalised if isinstance(normalised, str) else json.dumps(normalised)
