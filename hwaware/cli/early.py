@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Literal, Optional, Union
 
 from hwaware.cli.explain import check_value, unknown_key
-from hwaware.cli.given import read_given
 from hwaware.cli.renamed import moved
+from hwaware.cli.settings import read_settings
 from hwaware.cli.source import Found, find_class, parameters_of, strings_given_to
 from hwaware.commands import COMMANDS
 from hwaware.commands.quickstart import FINETUNE
@@ -63,7 +63,7 @@ def check_early(name: str, arguments: Sequence[str]) -> None:
 
 
 def _check_recipe(name: str, arguments: Sequence[str]) -> None:
-    settings, _ = read_given(arguments)
+    settings, _ = read_settings(arguments)
     own = parameters_of(f"hwaware.commands.{name}", "run")
     options = [one for one in own if one not in ("trainer", "task", "datamodule", "evaluation")]
     _check_top(settings, (*_COMMON, *options))

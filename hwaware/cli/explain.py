@@ -17,9 +17,9 @@ import yaml
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import import_object
 
-from hwaware.cli.given import read_given, refuse_joined
 from hwaware.cli.hints import classes_of, is_list, keys_of, makes, options_of, parser_of, type_of
 from hwaware.cli.renamed import moved
+from hwaware.cli.settings import read_settings, refuse_joined
 from hwaware.errors import UserError, in_words, nearest
 
 #: What of a table is said back whole.
@@ -40,7 +40,7 @@ def explain(parser: ArgumentParser, arguments: Sequence[str], error: ArgumentErr
         arguments: what follows the command's name.
         error: what the parser raised.
     """
-    settings, words = read_given(arguments)
+    settings, words = read_settings(arguments)
     try:
         _check_keys(parser, "", settings)
     except UserError as problem:

@@ -94,10 +94,10 @@ def _run(name: str, *words: str) -> None:
         return
     commit()  # of the code that runs, whatever becomes of the tree in the meantime
     from hwaware.cli.build import build
-    from hwaware.cli.given import read_given
     from hwaware.cli.parser import parse
+    from hwaware.cli.settings import read_settings
 
-    with modules_here(read_given(arguments)):
+    with modules_here(read_settings(arguments)):
         run = load(name)
         run(**build(run, *parse(name, run, arguments)))
 

@@ -20,7 +20,7 @@ _JOINED = re.compile(r"\{?([^\s:{}\[\],'\"]+):([^\s:{}\[\],/\\]+)\}?")
 _FLAGS = ("help", "h", "print_config")
 
 
-def read_given(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+def read_settings(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """The table, and the words that belong to no option.
 
     The later of two values wins, as in the parser. A class is a table of its arguments with its name as ``class_path``:
