@@ -22,7 +22,7 @@ from torch import nn
 
 from hwaware.chip import CHIP_SEED_START, Chip, drift_free
 from hwaware.cli.build import build
-from hwaware.cli.here import modules_here
+from hwaware.cli.local_modules import local_modules
 from hwaware.cli.parser import parse
 from hwaware.cli.settings import read_settings
 from hwaware.commands import load
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--age_s", type=float, default=315_360_000.0, help="of the chip")
     options, recipe = parser.parse_known_args()
 
-    with modules_here(read_settings(recipe)):
+    with local_modules(read_settings(recipe)):
         run = load("fit")
         built = build(run, *parse("fit", run, recipe))
     task, data = built["task"], built["datamodule"]

@@ -229,13 +229,13 @@ def _recipe(folder: Path) -> Path:
 
 def _read_recipe(path: Path) -> None:
     from hwaware.cli.build import build
-    from hwaware.cli.here import modules_here
+    from hwaware.cli.local_modules import local_modules
     from hwaware.cli.parser import parse
     from hwaware.cli.settings import read_settings
     from hwaware.commands import load
 
     arguments = ["--config", str(path)]
-    with modules_here(read_settings(arguments)):
+    with local_modules(read_settings(arguments)):
         run = load("fit")
         build(run, *parse("fit", run, arguments))
 

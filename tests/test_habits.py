@@ -502,13 +502,13 @@ def _normalised(folder):
 
 @habit(26, "a function that makes a network, in a file that lies here, and is not registered: what to put above it")
 def _own_network(folder):
-    from hwaware.cli.here import modules_here
+    from hwaware.cli.local_modules import local_modules
     from hwaware.tasks import ImageClassification
 
     (folder / "habit_net.py").write_text(
         "from torch import nn\n\n\ndef narrow(num_classes=2, **more):\n    return nn.Linear(4, num_classes)\n"
     )
-    with modules_here({"name": "habit_net.narrow"}), pytest.raises(UserError, match="register_model"):
+    with local_modules({"name": "habit_net.narrow"}), pytest.raises(UserError, match="register_model"):
         ImageClassification("habit_net.narrow", num_classes=3)
 
 

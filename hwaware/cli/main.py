@@ -7,7 +7,7 @@ import sys
 import traceback
 from typing import Any
 
-from hwaware.cli.here import modules_here
+from hwaware.cli.local_modules import local_modules
 from hwaware.cli.normalise import normalise_options
 from hwaware.commands import COMMANDS, listing, load
 from hwaware.errors import UserError, nearest
@@ -89,7 +89,7 @@ def _run(name: str, *words: str) -> None:
         if not COMMANDS[name].at_once:
             print(f"hwaware {name}: loading …", file=sys.stderr, flush=True)
     if not COMMANDS[name].on_recipe:
-        with modules_here(arguments):
+        with local_modules(arguments):
             load(name)(arguments)
         return
     commit()  # of the code that runs, whatever becomes of the tree in the meantime
@@ -97,7 +97,7 @@ def _run(name: str, *words: str) -> None:
     from hwaware.cli.parser import parse
     from hwaware.cli.settings import read_settings
 
-    with modules_here(read_settings(arguments)):
+    with local_modules(read_settings(arguments)):
         run = load(name)
         run(**build(run, *parse(name, run, arguments)))
 

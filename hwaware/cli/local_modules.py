@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 
-class ModulesHere(MetaPathFinder):
+class LocalModules(MetaPathFinder):
     """Finds some modules of a folder, and what modules of the folder import."""
 
     def __init__(self, folder: Path, names: set[str]) -> None:
@@ -37,7 +37,7 @@ class ModulesHere(MetaPathFinder):
 
 
 @contextmanager
-def modules_here(settings: Any) -> Iterator[None]:
+def local_modules(settings: Any) -> Iterator[None]:
     """Lets imports find the modules in the working directory that settings name: the first part of a dotted name.
 
     Args:
@@ -45,7 +45,7 @@ def modules_here(settings: Any) -> Iterator[None]:
     """
     folder = Path.cwd()
     names = {text.partition(".")[0] for text in _texts(settings) if _is_dotted(text) and not Path(text).exists()}
-    finder = ModulesHere(folder, {one for one in names if PathFinder.find_spec(one, [str(folder)])})
+    finder = LocalModules(folder, {one for one in names if PathFinder.find_spec(one, [str(folder)])})
     sys.meta_path.append(finder)
     try:
         yield
