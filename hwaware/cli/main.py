@@ -83,9 +83,9 @@ def _run(name: str, *words: str) -> None:
         raise UserError(f"there is no command '{name}'. {nearest(name, COMMANDS)}")
     arguments = normalise_options(words)
     if "torch" not in sys.modules and os.environ.get("LOCAL_RANK", "0") == "0":  # what follows takes seconds
-        from hwaware.cli.early import check_early
+        from hwaware.cli.precheck import precheck
 
-        check_early(name, arguments)
+        precheck(name, arguments)
         if not COMMANDS[name].at_once:
             print(f"hwaware {name}: loading …", file=sys.stderr, flush=True)
     if not COMMANDS[name].on_recipe:

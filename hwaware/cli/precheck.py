@@ -45,7 +45,7 @@ _PRESETS = _HARDWARE / "devices" / "presets"
 _CONSTANTS = _HARDWARE / "crossbar" / "presets"
 
 
-def check_early(name: str, arguments: Sequence[str]) -> None:
+def precheck(name: str, arguments: Sequence[str]) -> None:
     """Raises UserError for a typing error in a command line.
 
     Args:

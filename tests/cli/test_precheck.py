@@ -13,9 +13,9 @@ import yaml
 from lightning.pytorch import Trainer
 
 from hwaware.callbacks import DriftEvaluation, StepCheckpoint
-from hwaware.cli.early import check_early
 from hwaware.cli.main import main
 from hwaware.cli.normalise import normalise_options
+from hwaware.cli.precheck import precheck
 from hwaware.cli.source import find_class, strings_given_to
 from hwaware.compensation import Compensation
 from hwaware.errors import UserError
@@ -47,7 +47,7 @@ CASES = {
 def test_typing_errors(case):
     arguments, reason = CASES[case]
     with pytest.raises(UserError) as error:
-        check_early("compare", normalise_options(["--config", FINETUNE, *arguments]))
+        precheck("compare", normalise_options(["--config", FINETUNE, *arguments]))
     assert reason in str(error.value) and str(error.value).count("\n") == 0
 
 
@@ -87,14 +87,14 @@ def test_something_is_said_within_a_second():
 def test_recipes_have_none():
     for recipe in sorted([*ROOT.glob("recipes/**/*.yaml"), *ROOT.glob("tests/conf/*.yaml")]):
         if "method" not in (yaml.safe_load(recipe.read_text()) or {}):  # a sweep's file is no recipe
-            check_early("compare", ["--config", str(recipe)])
+            precheck("compare", ["--config", str(recipe)])
 
 
 def test_a_whole_configuration_has_none(tmp_path, capsys):
     assert main(["fit", "--config", FINETUNE, "--print_config"]) == 0
     (tmp_path / "config.yaml").write_text(capsys.readouterr().out)
-    check_early("fit", ["--config", str(tmp_path / "config.yaml")])
-    check_early("fit", ["--config", FINETUNE, "--model.help", "ImageClassification", "--nonsense"])
+    precheck("fit", ["--config", str(tmp_path / "config.yaml")])
+    precheck("fit", ["--config", FINETUNE, "--model.help", "ImageClassification", "--nonsense"])
 
 
 def test_what_is_not_known_is_left_to_the_parser():
@@ -106,7 +106,7 @@ def test_what_is_not_known_is_left_to_the_parser():
         ["--model.hardware.device.name", "mine.yaml"],
         ["--evaluation.ages_s", "[0, 1d, 10y]"],
     ):
-        check_early("fit", normalise_options(["--config", FINETUNE, *arguments]))
+        precheck("fit", normalise_options(["--config", FINETUNE, *arguments]))
 
 
 def test_the_source_says_what_constructors_take():
