@@ -381,7 +381,7 @@ def _ohms(folder):
     rows = "".join(f"{c},{1e6 / g:.9g},{t},{1e6 / r:.9g}\r\n" for c, g, t, r in
                    ((1, 10, 0, 10.5), (2, 20, 0, 20.5), (2, 20, 1, 18)))  # fmt: skip
     found = _readings(folder, "Cell,Target [Ω],Time [h],Resistance [Ω]\r\n" + rows, "utf-16")
-    assert "inverted" in " ".join(found.said)
+    assert "inverted" in " ".join(found.notes)
 
 
 @habit(20, "an instrument's twelve lines before the header, Latin-1, a column of remarks")
@@ -394,7 +394,7 @@ def _preamble(folder):
 @habit(20, "times of ISO 8601 in UTC, from each cell's first")
 def _stamps(folder):
     rows = "1,10,2025-03-30T00:59:59Z,10.5\n2,20,2025-03-30T01:00:00Z,20.5\n2,20,2025-03-30T02:00:00Z,18\n"
-    assert "first" in " ".join(_readings(folder, "cell,target_us,timestamp,conductance_us\n" + rows).said)
+    assert "first" in " ".join(_readings(folder, "cell,target_us,timestamp,conductance_us\n" + rows).notes)
 
 
 @habit(20, "a paper's table: mean and SD of four states after a day, no more")

@@ -40,8 +40,8 @@ def test_readings_have_the_moments_of_the_table(tmp_path):
     for target, age_s, mean, std in ((10, 0, 10, 0.5), (10, 3600, 9, 1), (50, 0, 50, 2)):
         values = found.conductance_us[(found.target_us == target) & (found.time_s == age_s)]
         assert (values.mean(), values.std()) == pytest.approx((mean, std))
-    assert any("Ages are missing for state high" in one for one in found.said)
-    assert any("100 cells are assumed for each row without a count" in one for one in found.said)
+    assert any("Ages are missing for state high" in one for one in found.notes)
+    assert any("100 cells are assumed for each row without a count" in one for one in found.notes)
 
 
 def test_a_law_is_found_again_in_its_own_table(tmp_path):
