@@ -185,7 +185,7 @@ class ImageClassification(HardwareAwareTask):
         alone = self.trainer.world_size == 1 and next(self.network.parameters()).dtype == torch.float32
         if not isinstance(data, SampleData) or not alone or self.trainer.global_step:  # otherwise at its end
             return
-        batches = data.judging_batches(min(IMAGES, data.n_val))
+        batches = data.validation_batches(min(IMAGES, data.n_val))
         with eval_mode(self.network):
             there = ([part.to(self.device) for part in batch] for batch in batches)
             self.judge_inputs(self.network, there, data.inputs)
