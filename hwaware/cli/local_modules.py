@@ -29,7 +29,7 @@ class LocalModules(MetaPathFinder):
         return PathFinder.find_spec(fullname, [str(self.folder)])
 
     def _asks(self) -> bool:
-        """Whether what imports lies in the folder itself."""
+        """Whether the importing file is in the folder itself."""
         frame = sys._getframe(2)
         while frame.f_back is not None and frame.f_code.co_filename.startswith("<frozen importlib"):
             frame = frame.f_back
@@ -38,7 +38,7 @@ class LocalModules(MetaPathFinder):
 
 @contextmanager
 def local_modules(settings: Any) -> Iterator[None]:
-    """Lets imports find the modules in the working directory that settings name: the first part of a dotted name.
+    """Lets imports find modules of the working directory: those that a dotted name in the settings begins with.
 
     Args:
         settings: tables, lists and values.

@@ -1,4 +1,4 @@
-"""What people write, in recipes and options alike: ages as ``10y``, the home folder as ``~``, repairs' short names,
+"""Normalises recipes and options: ages such as ``10y``, the home folder ``~``, short names of repairs, and
 ``evaluation.yield``."""
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from hwaware.errors import UserError
 from hwaware.results.repairs import with_classes
 from hwaware.system.reading import AGE, NotYamlError, parse_yaml, seconds
 
-#: Words that Python keeps to itself, and the argument's name.
+#: Python keywords, and the arguments that they stand for.
 _KEPT = {"evaluation": {"yield": "yield_percent"}}
 
 
 def normalise(value: Any, key: str = "") -> Any:
-    """Plain values: ages under keys that end in ``_s`` are seconds, paths begin at the root, repairs are classes.
+    """Plain values: ages under keys that end in ``_s`` in seconds, full paths, and repairs as classes.
 
     Raises:
-        UserError: there is something else than an age under such a key; it names the key.
+        UserError: such a key has another value than an age; the message names the key.
     """
     if key == "methods":
         value = with_classes(value)
@@ -42,14 +42,14 @@ def normalise(value: Any, key: str = "") -> Any:
 
 
 def normalise_recipe(text: str) -> str:
-    """A recipe, likewise; as it is where nothing in it is to be changed."""
+    """A recipe's text, normalised; the same text if nothing changes."""
     content = parse_yaml(text, "recipe")
     normalised = normalise(content)
     return text if normalised == content else yaml.safe_dump(normalised, sort_keys=False, allow_unicode=True)
 
 
 def normalise_options(arguments: Sequence[str]) -> list[str]:
-    """A command line, likewise."""
+    """A command line, normalised."""
     found: list[str] = []
     key = ""
     for word in arguments:

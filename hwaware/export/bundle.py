@@ -299,7 +299,7 @@ def _ranges(name: str, layer: Mapping[str, Any]) -> Ranges:
         each = limit if isinstance(limit, tuple) else (limit,)
         possible = (type(one) in (int, float) and 0 < one <= torch.finfo(torch.float32).max for one in each)
         if len(each) not in (1, n_parts) or not all(possible):
-            raise ValueError(f"layer '{name}': {limit!r} is no range, nor one for each of {n_parts} parts")
+            raise ValueError(f"layer '{name}': {limit!r} is neither a range nor one for each of {n_parts} parts")
     return found
 
 

@@ -39,7 +39,7 @@ def test_ages(text, expected):
 
 @pytest.mark.parametrize("text", ["1m", "10z", "soon", "", "1 2h", "-1d"])
 def test_no_ages(text):
-    with pytest.raises(UserError, match="is no age: give seconds, or a number with one of s, min, h, d, w, mo, y"):
+    with pytest.raises(UserError, match="is not an age: give seconds, or a number with one of s, min, h, d, w, mo, y"):
         seconds(text)
 
 
@@ -52,7 +52,7 @@ def test_only_under_keys_of_seconds(monkeypatch):
     }
     text = "a: 1e-3  # as it is\n"
     assert normalise_recipe(text) is text
-    with pytest.raises(UserError, match="ages_s: '10z' is no age"):
+    with pytest.raises(UserError, match="ages_s: '10z' is not an age"):
         normalise({"ages_s": ["10z"]})
     words = ["--evaluation.ages_s", "[0,1d]", "--a.ages_s+=10y", "--out=~/x", "~/y", "--name", "4s", "--lr", "1e-3"]
     expected = ["--evaluation.ages_s", "[0, 86400.0]", "--a.ages_s+=315360000.0", "--out=/home/me/x", "/home/me/y"]
@@ -91,4 +91,4 @@ def test_commands_without_a_recipe(tmp_path, monkeypatch, capsys):
     with (tmp_path / "r.csv").open() as file:
         assert {line["time_s"] for line in csv.DictReader(file)} == {"0", "3600", "86400"}
     assert main(["device", "simulate", "reram_cmo", "--out=~/s.csv", "--times", "1z"]) == 2
-    assert "'1z' is no age" in capsys.readouterr().err
+    assert "'1z' is not an age" in capsys.readouterr().err

@@ -26,11 +26,17 @@ from hwaware.tasks import HardwareAwareTask, ImageClassification
 from tests.command_line import FINETUNE, ROOT
 
 CASES = {
-    "key": (["--trainer.max_epoch", "3"], "trainer.max_epoch is no key. Did you mean 'trainer.max_epochs'?"),
-    "section": (["--trianer.max_epochs", "3"], "trianer is no key. Did you mean 'trainer'?"),
+    "key": (["--trainer.max_epoch", "3"], "trainer.max_epoch is not a key. Did you mean 'trainer.max_epochs'?"),
+    "section": (["--trianer.max_epochs", "3"], "trianer is not a key. Did you mean 'trainer'?"),
     "number": (["--trainer.max_epochs", "many"], "trainer.max_epochs: 'many' is not a whole number."),
-    "key of a class": (["--model.nois", "null"], "model.nois is no key of ImageClassification. Did you mean 'noise'?"),
-    "key further in": (["--model.hardware.encoding.maping", "offset"], "encoding.maping is no key of EncodingOptions."),
+    "key of a class": (
+        ["--model.nois", "null"],
+        "model.nois is not a key of ImageClassification. Did you mean 'noise'?",
+    ),
+    "key further in": (
+        ["--model.hardware.encoding.maping", "offset"],
+        "encoding.maping is not a key of EncodingOptions.",
+    ),
     "moved key": (["--model.device.mapping", "offset"], "model.device.mapping moved: write model.hardware.encoding."),
     "choice": (["--model.noise.kind", "devic"], "model.noise.kind: 'devic' is unknown. Did you mean 'device'?"),
     "class": (["--model", "ImageClasification"], "class 'ImageClasification'. Did you mean 'ImageClassification'?"),
@@ -38,8 +44,14 @@ CASES = {
     "mapping": (["--model.hardware.encoding.mapping", "diferential"], "'diferential' is unknown. Did you mean 'diffe"),
     "repair": (["--evaluation.methods", "[vera_pls]"], "no class 'vera_pls'. Did you mean 'vera_plus'?"),
     "repair's class": (["--evaluation.methods", "[{class_path: VeraPlsu}]"], "Did you mean 'VeraPlus'?"),
-    "repair's key": (["--evaluation.methods", "[{class_path: VeraPlus, rnk: 1}]"], "no key of VeraPlus. Did you mean"),
-    "in a list": (["--evaluation.hardware", "[{device: {name: pcm}, encoding: {map: offset}}]"], "no key of Encoding"),
+    "repair's key": (
+        ["--evaluation.methods", "[{class_path: VeraPlus, rnk: 1}]"],
+        "not a key of VeraPlus. Did you mean",
+    ),
+    "in a list": (
+        ["--evaluation.hardware", "[{device: {name: pcm}, encoding: {map: offset}}]"],
+        "not a key of Encoding",
+    ),
 }
 
 

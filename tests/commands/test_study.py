@@ -289,7 +289,7 @@ def test_two_jobs_of_one_name(capsys):
     _study("jobs:\n  a: {command: device list}\n  a: {command: device list}\n")
     assert main(["study", "mine"]) == 2
     error = capsys.readouterr().err
-    assert "'a' is there twice" in error and "line 2" in error and len(error.splitlines()) == 1
+    assert "'a' appears twice" in error and "line 2" in error and len(error.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
