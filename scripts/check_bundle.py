@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""Accuracy of a network, of its bundle as hwaware reads it, and as examples/read_bundle.py does, on the same samples.
+"""Accuracy of a network, and of its bundle as read by hwaware and by examples/read_bundle.py, on the same samples.
 
     hwaware export --config RECIPE … --out bundle
     python scripts/check_bundle.py bundle --samples 500 --config RECIPE …     # the same options, without --out
 
-The example's weights are put into the digital network, which knows neither cells nor converters. A chip is there twice
-as well: aged, with the network's own weights, and with those that were read back.
+The example's weights are put into the digital network, without cells or converters. An aged chip is evaluated twice as
+well: with the network's own weights, and with the weights that were read back.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files, networks and habits of issue 24's kinds that are not its own examples; each case is a row of results/habits.
+"""Files, networks and habits of users; each case is a row of results/habits.
 
 ``python scripts/habits.py`` makes the table of it. Cases use what has long been there, so that older commits can be
 asked as well.
@@ -27,7 +27,7 @@ from hwaware.errors import UserError
 from hwaware.hardware import load_hardware
 
 Case = Callable[[Path], None]
-#: Of each case the part of the issue, what was tried, and the check.
+#: For each case the number of its kind, its words, and the check.
 HABITS: dict[str, tuple[int, str, Case]] = {}
 
 RAMP = np.linspace(0, 1, 64).reshape(8, 8)
