@@ -1,16 +1,16 @@
 #!/usr/bin/env python
-"""What fitting repairs costs: a VeRA+ step, a DoRA calibration, and how much of a comparison goes into making chips.
+"""Costs of fitting repairs: a VeRA+ step, a DoRA calibration, and the share of a comparison that simulates chips.
 
     python scripts/bench_compensation.py [--repeats 15] [--out results/speed/bench_compensation.csv]
 
 ResNet-20 for CIFAR with random weights (time does not depend on them), `reram_cmo`, `differential`. Prints one JSON
 line:
 
-vera_step_ratio    one VeRA+ training step on a fresh chip (programming and ageing it, forward, backward, Adam) over one
-                   digital forward and the backward to its input, without weight gradients; batch 128
+vera_step_ratio    one VeRA+ training step on a fresh chip (programming, ageing, forward, backward, Adam), relative to
+                   one digital forward and backward pass without weight gradients; batch 128
 affine_step_ratio  the same for the channel affine
-dora_cpu_s         calibrating one chip with DoRA, rank 1, on ten images
-chip_share         programming and ageing, of the time to do so and to score one chip on 2,000 images
+dora_cpu_s         calibration of one chip with DoRA, rank 1, on ten images
+chip_share         share of programming and ageing in the time to program, age and score a chip on 2,000 images
 
 Medians of CPU time of one thread; the two steps of a ratio alternate in one process.
 """

@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""What converters and arrays add to a training step, and cutting layers into arrays to an evaluation: CPU time.
+"""CPU time that converters and arrays add to a training step, and arrays to an evaluation.
 
     scripts/bench_crossbars.py --out results/speed/bench_crossbars.csv        # five minutes on one quiet core
 
-A step is that of scripts/bench_step.py with everything on, alone (`alone`), with an 8-bit DAC and ADC and output noise
-about layers as a whole (`converters`), and about arrays of 256 rows (`arrays`): medians over interleaved runs of the
-ratio to the digital step. `evaluation` is the ratio of a forward pass in arrays of 256 rows to one of whole layers,
-both with converters and the exact weights.
+A step is that of scripts/bench_step.py with everything on: alone (`alone`), with an 8-bit DAC and ADC and output noise
+for whole layers (`converters`), and for arrays of 256 rows (`arrays`): medians over interleaved runs of the ratio to
+the digital step. `evaluation` is the ratio of a forward pass in arrays of 256 rows to one of whole layers, both with
+converters and the exact weights.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""CPU time to program and age one ResNet18 chip, and what the chip's forward pass costs beside the digital one.
+"""CPU time to program and age one ResNet18 chip, and of its forward pass relative to the digital one.
 
     python scripts/bench_drift.py [--repeats 7] [--out results/speed/bench_drift.csv]
 
 Prints one JSON line: ``age_cpu_s`` (programming, drift and one read of 11.7 M weights in 23.4 M cells: ``reram_cmo``,
-``differential``, ten years), ``draws_cpu_s`` (of which torch's generator needs for three Gaussians per cell),
+``differential``, ten years), ``draws_cpu_s`` (the part for torch to draw three Gaussians per cell),
 ``forward_ratio_cpu`` (chip / digital, interleaved). Medians of CPU time of all threads.
 """
 

@@ -1,13 +1,13 @@
 #!/usr/bin/env python
-"""On a GPU: what hardware-aware training adds to a step in time, memory and kernel launches; and what a chip costs.
+"""On a GPU: time, memory and kernel launches that hardware-aware training adds to a step, and the costs of a chip.
 
     scripts/bench_gpu.py [--repeats 30] [--out results/speed/bench_gpu.csv]
 
 A step is as in ``bench_step.py`` with everything on, in bf16 autocast, batch 128, 224 × 224 pixels; the weights are
-computed in each of the ways that training knows. Steps with and without alternate; times are of the wall clock, from
-one idle state of the GPU to the next, median over pairs.
-``launches_per_layer`` counts the kernels that a step with everything on launches beyond the digital one's, by layer in
-cells, forward and backward together. The chip is of a ResNet-50: programmed, and read at ten years.
+computed in each of the ways that training supports. Steps with and without alternate. Times are wall-clock times, from
+one idle state of the GPU to the next, as medians over pairs. ``launches_per_layer`` is the number of additional kernel
+launches of a step with everything on, per layer in cells, forward and backward together. The chip holds a ResNet-50; it
+is programmed, and read at ten years.
 
 Prints one JSON line per workload.
 """

@@ -1,13 +1,13 @@
 #!/usr/bin/env python
-"""A training step here and in IBM's aihwkit-lightning, both over the same step, digital: CPU time, in one process.
+"""CPU time of a training step here and in IBM's aihwkit-lightning, relative to the same digital step, in one process.
 
     pip install --no-deps aihwkit-lightning
     python scripts/bench_peers.py --out results/speed/bench_peers.csv        # six minutes on one quiet core
 
-`noise`: Gaussian noise on the weights alone (theirs: AddNormal, relative to each array's largest weight; ours: plain
-noise, one scale per tensor). `converters`: the same with an 8-bit DAC and ADC and output noise, with ranges of inputs
-that learn there and are calibrated here. `everything`: ours with device noise at a fresh age for each step, the sinh
-transform, and the retention loss (aihwkit-lightning has no such thing). Medians over interleaved runs.
+`noise`: Gaussian noise on the weights only (theirs: AddNormal, relative to each array's largest weight; ours: plain
+noise, one scale per tensor). `converters`: the same with an 8-bit DAC and ADC and output noise; input ranges are
+learned there and calibrated here. `everything`: ours with device noise at a new age for each step, the sinh transform,
+and the retention loss, which aihwkit-lightning lacks. Medians over interleaved runs.
 """
 
 from __future__ import annotations

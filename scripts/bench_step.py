@@ -1,21 +1,21 @@
 #!/usr/bin/env python
-"""What hardware-aware training adds to a training step: CPU time and peak memory, relative to the same step, digital.
+"""CPU time and peak memory of a hardware-aware training step, relative to the same digital step.
 
     scripts/bench_step.py                                    # all workloads, three to six minutes
     scripts/bench_step.py --workload linear768_b512 --repeats 200 --out results/speed/bench_step.csv
 
 A step is forward, loss, backward, optimiser (SGD, momentum 0.9) and zero_grad. "Everything on" is `reram_cmo` with the
-`differential` mapping, one scale per tensor, κ = 2; device noise at an age drawn anew for each step, log-uniform from
-one second to ten years (so that its table is new in every step, and counted); and the retention loss at one hour, one
+`differential` mapping, one scale per tensor, κ = 2; device noise at an age drawn for each step, log-uniform from one
+second to ten years (so that the table is computed in every step, and counted); and the retention loss at one hour, one
 year and ten years.
 
 Time: both steps alternate in one process; `ratio_cpu` is the median over pairs of the ratio of process CPU times (all
-threads; one thread by default, since a second one that spins while it waits counts as busy). On a machine that others
-use as well, the ratio of the tenth percentiles (`ratio_cpu_p10` in the table and CSV) is nearer to that of a quiet one.
-Memory: `ratio_mem` is the ratio of peak live bytes of torch's CPU allocator, by torch's memory profiler, from building
-the model to the end of the third step: parameters, gradients, momentum, activations, the noise's pool and tables.
+threads; one thread by default, since a second one that spins while it waits counts as busy). On a shared machine, the
+ratio of the tenth percentiles (`ratio_cpu_p10` in the table and CSV) is closer to that of a quiet one. Memory:
+`ratio_mem` is the ratio of peak live bytes of torch's CPU allocator, by torch's memory profiler, from building the
+model to the end of the third step: parameters, gradients, momentum, activations, the noise's pool and tables.
 
-Prints a table and then, last, one JSON line per workload.
+Prints a table, and then one JSON line per workload.
 """
 
 from __future__ import annotations

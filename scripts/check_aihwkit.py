@@ -1,14 +1,14 @@
 #!/usr/bin/env python
-"""Whole layers in arrays with DACs and ADCs, against IBM's aihwkit-lightning with the same weights, inputs and ranges.
+"""Compares layers in arrays with DACs and ADCs to IBM's aihwkit-lightning, with the same weights, inputs and ranges.
 
     pip install --no-deps aihwkit-lightning
     python scripts/check_aihwkit.py --out results/crossbar_agreement/aihwkit.csv
 
 Weights are exact (no sinh, no noise). Both cut a layer's rows into arrays, round inputs to 2^bits - 1 levels, and round
-what each array's columns sum up. `max_steps` is the largest difference of an output, and `differing` the share of
-outputs that differ by more than a hundredth, both in steps of the ADC. Where the sums of an array lie halfway between
-two levels, floating-point rounding decides which: such outputs differ by a whole step. `rms_rounding_steps` is by how
-much the converters move ours from the exact layer's.
+the column sums of each array. `max_steps` is the largest difference of an output, and `differing` the share of outputs
+that differ by more than a hundredth, both in steps of the ADC. Where the sum of an array is halfway between two levels,
+floating-point rounding decides: such outputs differ by a whole step. `rms_rounding_steps` is the difference of our
+outputs from those of the exact layer, due to the converters.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""Accuracy of a network, of its bundle as hwaware reads it, and as examples/read_bundle.py does, on the same samples.
+"""Accuracy of a network, and of its bundle as read by hwaware and by examples/read_bundle.py, on the same samples.
 
     hwaware export --config RECIPE … --out bundle
     python scripts/check_bundle.py bundle --samples 500 --config RECIPE …     # the same options, without --out
 
-The example's weights are put into the digital network, which knows neither cells nor converters. A chip is there twice
-as well: aged, with the network's own weights, and with those that were read back.
+The example's weights are put into the digital network, without cells or converters. An aged chip is evaluated twice as
+well: with the network's own weights, and with the weights that were read back.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from torch import nn
 
 from hwaware.chip import CHIP_SEED_START, Chip, drift_free
 from hwaware.cli.build import build
-from hwaware.cli.given import read_given
-from hwaware.cli.here import modules_here
+from hwaware.cli.local_modules import local_modules
 from hwaware.cli.parser import parse
+from hwaware.cli.settings import read_settings
 from hwaware.commands import load
 from hwaware.commands.steps import set_up_alone
 from hwaware.evaluation.batches import Batches
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--age_s", type=float, default=315_360_000.0, help="of the chip")
     options, recipe = parser.parse_known_args()
 
-    with modules_here(read_given(recipe)):
+    with local_modules(read_settings(recipe)):
         run = load("fit")
         built = build(run, *parse("fit", run, recipe))
     task, data = built["task"], built["datamodule"]

@@ -1,15 +1,15 @@
 #!/usr/bin/env python
-"""Errors of currents that wires bend, as hwaware corrects for them, against a nodal solution of the same arrays.
+"""Errors of hwaware's correction for wire resistance, against a nodal solution of the same arrays.
 
     python scripts/check_wires.py --out results/crossbar_wires        # about two minutes
 
-Writes ``nonnegative.csv`` (voltages as after a ReLU: a half of the rows at 0, the others half-normal) and
-``signed.csv`` (normal): arrays of Gaussian weights over their largest, in differential pairs side by side or, by the
-mapping ``offset``, a cell each; one array and 64 random inputs a line. Errors are shares: ``rms_…`` of the columns'
-currents (error over exact current, both rms), ``max_…`` (the largest error over the largest current), ``pairs_…`` of
-the differences of neighbouring columns (rms): of pairs they are what a network reads. ``…_uncorrected`` is without
-wires, ``…_training`` and ``…_evaluation`` as :class:`hwaware.hardware.crossbar.Wires` has them. ``times.csv`` has CPU
-times of one layer of 576 × 64 weights in three arrays of 256 rows.
+Writes ``nonnegative.csv`` (voltages as after a ReLU: half of the rows at 0, the others half-normal) and ``signed.csv``
+(normal). Arrays have Gaussian weights divided by their largest, in differential pairs side by side or, with the mapping
+``offset``, in a cell each. A line is one array with 64 random inputs. Errors are relative: ``rms_…`` of the columns'
+currents (error over exact current, both rms), ``max_…`` (largest error over largest current), ``pairs_…`` of the
+differences of neighbouring columns (rms), which a network reads from pairs. ``…_uncorrected`` is without wires,
+``…_training`` and ``…_evaluation`` as :class:`hwaware.hardware.crossbar.Wires` has them. ``times.csv`` has CPU times of
+one layer of 576 × 64 weights in three arrays of 256 rows.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A hook of mkdocs: LaTeX becomes MathML, which browsers draw themselves, so that a page needs no network."""
+"""A mkdocs hook that turns LaTeX into MathML, which browsers draw themselves, so that a page needs no network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A hook of mkdocs: pages that are made, not written: results of studies, the API of `__all__`, notebooks."""
+"""A mkdocs hook that generates pages: results of studies, the API of `__all__`, notebooks."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""An extension of griffe: Sphinx roles in docstrings, ``:func:`~hwaware.convert` ``, become links of the site.
+"""A griffe extension that turns Sphinx roles in docstrings, ``:func:`~hwaware.convert` ``, into links of the site.
 
-Only what the site documents becomes a link; that a role names something that is there, tests/test_references.py checks.
+Only documented names become links. tests/test_references.py checks that the names exist.
 """
 
 from __future__ import annotations

@@ -1,26 +1,26 @@
 #!/usr/bin/env python
-"""Result rows of a fixed set of small runs, to see whether a change of the code changes any result.
+"""Result rows of a fixed set of small runs, to check whether a code change alters results.
 
-    python scripts/golden_rows.py --check tests/golden/rows.csv       makes them anew and compares
+    python scripts/golden_rows.py --check tests/golden/rows.csv       computes them again and compares
     python scripts/golden_rows.py --check tests/golden/rows.csv --only 'drift_*'
-    python scripts/golden_rows.py --only resume                       makes this case's lines anew, keeps the others
+    python scripts/golden_rows.py --only resume                       computes this case's lines again, keeps the others
     python scripts/golden_rows.py                                     writes tests/golden/rows.csv and about.csv
 
 Needs no network and no GPU; two or three minutes on two cores. Everything runs in a temporary folder, through the
 command line and the few names of ``import hwaware``. The cases are in ``tests/golden/cases``.
 
-A line is ``case,key,value``: the key joins what identifies a number, the value is its text. ``device_params`` (JSON) is
-a line of its own, once a case; in a comparison it may have keys more, which are told, but none less.
+A line is ``case,key,value``: the key identifies a number, the value is its text. ``device_params`` (JSON) is a separate
+line, one per case. In a comparison it may have additional keys, which are reported, but none may be missing.
 
-Floating-point results are equal bit for bit on one kind of processor and one version of torch only, which ``about.csv``
-beside the rows names. Elsewhere the comparison says so and allows for rounding: 2 points for percentages (a few of the
-359 test images), 1 % for all other numbers, and hashes are left out.
+Floating-point results are equal bit for bit only on one kind of processor and one version of torch; ``about.csv``
+beside the rows names both. Elsewhere the comparison says so and allows for rounding: 2 points for percentages (a few of
+the 359 test images) and 1 % for all other numbers; hashes are left out.
 
-When a change is meant to alter results: commit it and check all cases, to see that only those differ which it concerns.
-Write these anew with ``--only``, on the processor and the torch that ``about.csv`` names, lest lines of two kinds be
-mixed, and see in ``git diff`` that no other lines changed. Commit the lines, and say in CHANGELOG.md what differs and
-why. A new case is written in the same way. ``about.csv`` then names the package's last commit, with a ``+`` if the
-package had changes that were not committed.
+If a change is meant to alter results, commit it and check all cases: only those that it concerns may differ. Write
+these with ``--only``, on the processor and torch version of ``about.csv``, so as not to mix two kinds of lines, and
+check in ``git diff`` that no other lines changed. Commit the lines, and say in CHANGELOG.md what differs and why. A new
+case is written in the same way. ``about.csv`` then names the package's last commit, with a ``+`` if the package had
+changes that were not committed.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The table of tests/test_habits.py: what was tried, whether it held before and holds now; results/habits/README.md.
+"""The table of tests/test_habits.py: each case, and whether it passed before and passes now; results/habits/README.md.
 
     python scripts/habits.py [--new]
 
-"Before" is the last commit before issue 24 was worked on. The same tests are run with its package, in a copy that is
-removed again. A row of results/habits/habits.csv is one case; --new tries those that it lacks and keeps the others.
+"Before" is the last commit before users' habits were worked on. The same tests run with its package, in a temporary
+copy. A row of results/habits/habits.csv is one case; --new runs the missing cases and keeps the others.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "results" / "habits"
 BEFORE = "c8932f1"
 
-_HEAD = """# What users bring: habits that are not issue 24's own
+_HEAD = """# Files, networks and habits of users
 
-Each line is one case of tests/test_habits.py: files, networks and habits of the kinds that issue 24 names (its part's
-number first), made up anew. *Before* is commit {before}, the last one before the issue was worked on; *now* is the
-commit in the last column. The same tests were run on both: `python scripts/habits.py` makes this page and habits.csv.
+Each line is one case of tests/test_habits.py: a file, network or habit of users; the first column numbers its kind.
+*Before* is commit {before}, the last one before such habits were worked on; *now* is the commit in the last column. The
+same tests ran on both: `python scripts/habits.py` makes this page and habits.csv.
 
 {found}
 """

@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""A tiny network that reads, and questions for it: for trying question answering where there is no network.
+"""A tiny reader and questions for it, to try question answering offline.
 
     python scripts/make_tiny_reader.py runs/tiny_reader
 
 Writes ``data/train.json`` and ``data/dev.json`` (SQuAD v2's format; invented places, sentences from templates, a third
 of the questions unanswerable), and ``model``: a BERT of 2 blocks, 64 wide, with random weights, without a head for
-question answering, and with its own WordPiece tokenizer. The same on every machine. The recipe squad2_tiny_digital.yaml
-trains it.
+question answering, and with its own WordPiece tokenizer. The output is the same on every machine. The recipe
+squad2_tiny_digital.yaml trains the network.
 """
 
 from __future__ import annotations

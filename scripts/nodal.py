@@ -1,7 +1,7 @@
 """Currents of a crossbar by nodal analysis: Kirchhoff's laws at both ends of every cell, solved by sparse LU.
 
-What :mod:`hwaware.hardware.crossbar.wires` approximates, of the same array and with nothing of its code. Fast enough up
-to 256 × 256 cells.
+This is the exact solution that :mod:`hwaware.hardware.crossbar.wires` approximates; it shares no code with it. Fast
+enough up to 256 × 256 cells.
 """
 
 from __future__ import annotations

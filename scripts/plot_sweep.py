@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""Accuracy against a parameter of the device, from rows that differ in it.
+"""Plots accuracy against a device parameter, from rows that differ in it.
 
     python scripts/plot_sweep.py results/biased_lenet5/rows.csv severity results/biased_lenet5/severity.png
 
-The parameter may also be range_fraction, for several κ, with and without correction of the cell's curve, the
-converters' input_range, for all ages, or their adc_bits, for several array sizes (rows without ADCs are left out).
---metric, --age-s, --networks and --percentile choose among rows (default: the first row's metric and age, all others);
---chance draws what a network without any knowledge has.
+The parameter may also be range_fraction, for several κ with and without correction for the I-V curve; the converters'
+input_range, for all ages; or their adc_bits, for several array sizes (rows without ADCs are left out). --metric,
+--age-s, --networks and --percentile select rows (default: the first row's metric and age, and everything else).
+--chance draws the chance level.
 """
 
 from __future__ import annotations

@@ -1,21 +1,27 @@
 #!/usr/bin/env python
-"""Regenerates the tables of README.md and of results' pages; --check says which are out of date, and exits with 1.
+"""Regenerates the tables of README.md and the results' pages; --check lists outdated ones and exits with 1.
 
     python scripts/readme_tables.py [--check] [FILE.md …]
 
-A table stands between `<!-- table: results/cifar10_resnet20/rows.csv mapping=offset metric=top1 kappa=2.0 -->` and
-`<!-- /table -->`. What is equated is a field of the rows, or a parameter of device or method (null: it has none; one
-in a table of them is `die_spread.drift_mean`);
-`networks=base,finetuned` chooses networks and their order, `against=NETWORK` the one that gains are counted over
-(base); `costs=results/…/costs.csv` adds what repairs cost; with `hits=results/…/hits.npz` gains have an interval over
-samples as well as over chips. `show=dies` shows how much of the chips' differences lies between dies instead, and
-`down=rows across=converters.adc_bits` one line for each value of a parameter and one column for each of another.
-`<!-- table: results/speed/bench_step.csv columns=workload,ratio_cpu -->` shows columns of any CSV file as they are,
-`<!-- table: results/census/census.csv count=status -->` how many lines have each value of one, and
-`<!-- table: results/headline.yaml -->` one line for each comparison that the YAML file lists, `few=` before its path
-(`<!-- table: few=results/headline.yaml -->`) one for those that are `in_readme`, in fewer columns, and
-`<!-- table: placements=results/placement.yaml -->` one for each placement. Paths are relative to the file's folder.
-`<!-- table: devices -->` lists the constants of all devices on the page once, which else stand under each table.
+A table is between `<!-- table: results/cifar10_resnet20/rows.csv mapping=offset metric=top1 kappa=2.0 -->` and
+`<!-- /table -->`. Each `KEY=VALUE` selects rows by a field, or a parameter of device or method (null: absent; nested:
+`die_spread.drift_mean`). Other keys:
+
+    networks=base,finetuned            networks and their order
+    against=NETWORK                    reference of gains (base)
+    costs=results/…/costs.csv          adds the costs of repairs
+    hits=results/…/hits.npz            intervals of gains over samples as well as over chips
+    show=dies                          how much of the differences of chips is between dies, instead of accuracies
+    down=rows across=converters.adc_bits    a line for each value of one parameter, a column for each of another
+
+Other tables, with paths relative to the file's folder:
+
+    <!-- table: results/speed/bench_step.csv columns=workload,ratio_cpu -->    columns of a CSV file, unchanged
+    <!-- table: results/census/census.csv count=status -->    how many lines have each value of a column
+    <!-- table: results/headline.yaml -->          a line for each comparison that the YAML file lists
+    <!-- table: few=results/headline.yaml -->      only those that are `in_readme`, in fewer columns
+    <!-- table: placements=results/placement.yaml -->    a line for each placement
+    <!-- table: devices -->    constants of all devices once for the page, instead of under each table
 """
 
 from __future__ import annotations

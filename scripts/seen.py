@@ -1,10 +1,9 @@
 #!/usr/bin/env python
-"""Writes results/seen.md: which samples the studies' networks, settings, repairs and figures have seen.
+"""Writes results/seen.md: the samples that networks, settings, repairs and figures of the studies have seen.
 
     python scripts/seen.py [--check]
 
-It reads the studies' jobs, their recipes and their rows; `--check` says whether the page is out of date, and exits
-with 1.
+It reads the studies' jobs, recipes and rows. `--check` says whether the page is outdated, and then exits with 1.
 """
 
 from __future__ import annotations

@@ -1,20 +1,20 @@
 #!/usr/bin/env python
-"""Hostile input, by the thousand: files of every kind that hwaware reads, mutated, each read as a command would.
+"""Thousands of hostile inputs: mutated files of every kind that hwaware reads, each read as a command would.
 
     scripts/torture.py                             # a hundred of each kind: about ten minutes
     scripts/torture.py --examples 10 --kind recipe --out torture.csv
 
-A file is mutated as bytes (cut, flipped, doubled, filled with what breaks parsers) and, where it is YAML or JSON, as a
-tree (a value replaced by a hostile one, a key removed or renamed). Each is then one of
+A file is mutated as bytes (cut, flipped, doubled, filled with input that breaks parsers) and, if it is YAML or JSON, as
+a tree (a value replaced by a hostile one, a key removed or renamed). Each is then one of
 
-    accepted      read, and taken for what it is
+    accepted      read, and accepted as valid
     refused       in one or two lines
     traceback     any other exception: a fault
     executed      a program that the file names was run: a fault
-    slow          more than two seconds of the processor, or twenty of waiting: a fault
+    slow          more than two seconds of CPU time, or twenty of waiting: a fault
     large         more than 1 GB: a fault
 
-Ends with status 1 where there was a fault, and says by what. The draws are hypothesis's own, seeded.
+Exits with status 1 if there was a fault, and names its file. Hypothesis makes the mutations, with a seed.
 """
 
 from __future__ import annotations
@@ -229,13 +229,13 @@ def _recipe(folder: Path) -> Path:
 
 def _read_recipe(path: Path) -> None:
     from hwaware.cli.build import build
-    from hwaware.cli.given import read_given
-    from hwaware.cli.here import modules_here
+    from hwaware.cli.local_modules import local_modules
     from hwaware.cli.parser import parse
+    from hwaware.cli.settings import read_settings
     from hwaware.commands import load
 
     arguments = ["--config", str(path)]
-    with modules_here(read_given(arguments)):
+    with local_modules(read_settings(arguments)):
         run = load("fit")
         build(run, *parse("fit", run, arguments))
 

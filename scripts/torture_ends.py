@@ -1,23 +1,24 @@
 #!/usr/bin/env python
-"""Commands that signals and disks end: what they say and leave, and whether they go on from there to the same result.
+"""Commands stopped by signals and full disks: what they print and leave, and whether they resume to the same result.
 
     scripts/torture_ends.py                       # all commands: about half an hour on two cores
     scripts/torture_ends.py --command fit --rounds 1 --out ends.csv
 
-Each command works on a tiny network. It gets SIGTERM, Ctrl-C (SIGINT) or SIGKILL at a drawn moment; or, where this
-process may mount such, it writes to a file system (tmpfs) of a drawn size, which fills up, or to one that is read-only.
-Then it goes on by the options that it names itself, after SIGKILL by those that its files call for, and its result is
-compared with that of a run that nothing ended, value for value.
+Each command works on a tiny network. It gets SIGTERM, Ctrl-C (SIGINT) or SIGKILL at a random moment. Or, if this
+process may mount one, it writes to a file system (tmpfs) of random size, which fills up, or to a read-only one. Then it
+resumes with the options that it printed, or after SIGKILL with the options that fit its files. Its result is compared
+with that of an uninterrupted run, value for value.
 
-    finished     before the signal came, or within the disk
+    finished     before the signal, or before the disk was full
     ended        with the status of the signal (143, 130), or with 1 and a line, without a traceback
-    told         of those, says how to go on, where there is something to go on from
-    whole        all files that it left can be read, and none is half written
-    same         went on, and ended with the same result
-    hung         lived a minute longer
-    traceback    had one, or another status
+    told         of those, printed how to resume, if there was something to resume from
+    whole        all its files can be read, and none is half written
+    same         resumed, and gave the same result
+    hung         still ran a minute later
+    traceback    had a traceback, or another status
 
-Ends with status 1 where one hung, had a traceback, left damaged files, did not say how to go on, or went on otherwise.
+Exits with status 1 if a command hung, had a traceback, left damaged files, did not say how to resume, or gave another
+result.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
 #!/usr/bin/env python
-"""Deaths in training, by the hundred: each run dies at some batches, goes on, and must end with the same weights.
+"""Hundreds of killed training runs: each is killed at some batches, resumes, and must end with the same weights.
 
     scripts/torture_resume.py                       # 160 deaths: about twenty minutes on two cores
     scripts/torture_resume.py --way accumulated --rounds 3 --out deaths.csv
 
-A tiny network on the digits is trained in some ways (checkpoints every few steps, gradients of three batches summed up,
-averaged weights, all layers' weights at once, checkpoints at the end of epochs, two processes). A run dies after one to
-three drawn batches, before or after a checkpoint of that step was written, as a killed process does: without a handler
-of the trainer. Then it is resumed by ``--ckpt_path last``. Its ``model.safetensors`` is compared with that of a run
-that did not die, bit for bit.
+A tiny network on the digits is trained in several ways (checkpoints every few steps, gradient accumulation over three
+batches, averaged weights, all layers' weights at once, checkpoints at the end of epochs, two processes). A run is
+killed at one to three random batches, before or after the checkpoint of that step is written, without running any
+handler. Then it resumes with ``--ckpt_path last``. Its ``model.safetensors`` is compared with that of an uninterrupted
+run, bit for bit.
 
-Ends with status 1 where one differs.
+Exits with status 1 if one differs.
 """
 
 from __future__ import annotations

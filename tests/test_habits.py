@@ -1,4 +1,4 @@
-"""Files, networks and habits of issue 24's kinds that are not its own examples; each case is a row of results/habits.
+"""Files, networks and habits of users; each case is a row of results/habits.
 
 ``python scripts/habits.py`` makes the table of it. Cases use what has long been there, so that older commits can be
 asked as well.
@@ -27,7 +27,7 @@ from hwaware.errors import UserError
 from hwaware.hardware import load_hardware
 
 Case = Callable[[Path], None]
-#: Of each case the part of the issue, what was tried, and the check.
+#: For each case the number of its kind, its words, and the check.
 HABITS: dict[str, tuple[int, str, Case]] = {}
 
 RAMP = np.linspace(0, 1, 64).reshape(8, 8)
@@ -381,7 +381,7 @@ def _ohms(folder):
     rows = "".join(f"{c},{1e6 / g:.9g},{t},{1e6 / r:.9g}\r\n" for c, g, t, r in
                    ((1, 10, 0, 10.5), (2, 20, 0, 20.5), (2, 20, 1, 18)))  # fmt: skip
     found = _readings(folder, "Cell,Target [Ω],Time [h],Resistance [Ω]\r\n" + rows, "utf-16")
-    assert "inverted" in " ".join(found.said)
+    assert "inverted" in " ".join(found.notes)
 
 
 @habit(20, "an instrument's twelve lines before the header, Latin-1, a column of remarks")
@@ -394,7 +394,7 @@ def _preamble(folder):
 @habit(20, "times of ISO 8601 in UTC, from each cell's first")
 def _stamps(folder):
     rows = "1,10,2025-03-30T00:59:59Z,10.5\n2,20,2025-03-30T01:00:00Z,20.5\n2,20,2025-03-30T02:00:00Z,18\n"
-    assert "first" in " ".join(_readings(folder, "cell,target_us,timestamp,conductance_us\n" + rows).said)
+    assert "first" in " ".join(_readings(folder, "cell,target_us,timestamp,conductance_us\n" + rows).notes)
 
 
 @habit(20, "a paper's table: mean and SD of four states after a day, no more")
@@ -502,13 +502,13 @@ def _normalised(folder):
 
 @habit(26, "a function that makes a network, in a file that lies here, and is not registered: what to put above it")
 def _own_network(folder):
-    from hwaware.cli.here import modules_here
+    from hwaware.cli.local_modules import local_modules
     from hwaware.tasks import ImageClassification
 
     (folder / "habit_net.py").write_text(
         "from torch import nn\n\n\ndef narrow(num_classes=2, **more):\n    return nn.Linear(4, num_classes)\n"
     )
-    with modules_here({"name": "habit_net.narrow"}), pytest.raises(UserError, match="register_model"):
+    with local_modules({"name": "habit_net.narrow"}), pytest.raises(UserError, match="register_model"):
         ImageClassification("habit_net.narrow", num_classes=3)
 
 

@@ -60,7 +60,7 @@ def signalled(
     return process.exitcode, said
 
 
-def going_on(said: str) -> list[str]:
+def resume_options(said: str) -> list[str]:
     """The options by which the command says that it goes on."""
     return re.findall(r"The same command goes on with (.*)", said)[-1].split()
 
@@ -103,7 +103,7 @@ def test_a_signal_leaves_a_checkpoint_of_the_step_under_way(tmp_path, processes,
     last = "runs/finetune/version_0/checkpoints/last.ckpt"
     assert done.stderr.endswith(f"hwaware: {told} The same command goes on with --ckpt_path {last}\n")
     assert torch.load(stopped / last, weights_only=True)["global_step"] == 4
-    done = run_process(*command, *IMPORTED, *going_on(done.stderr), cwd=stopped)
+    done = run_process(*command, *IMPORTED, *resume_options(done.stderr), cwd=stopped)
     assert done.returncode == 0, done.stderr
     assert_same(weights(stopped), weights(whole))
 
@@ -116,7 +116,7 @@ def test_both_of_two_processes_end_while_training(tmp_path, number, all_of_them)
     command = ("fit", *common(), *TWO, *IMPORTED, "--trainer.max_epochs", 1000, "--data.num_workers", 1)
     status, said = signalled(command, tmp_path, number, checkpoint.is_file, all_of_them)
     assert status == 128 + number
-    assert going_on(said) == ["--ckpt_path", str(checkpoint.relative_to(tmp_path))]
+    assert resume_options(said) == ["--ckpt_path", str(checkpoint.relative_to(tmp_path))]
 
 
 def test_both_of_two_processes_end_while_chips_age(tmp_path):
@@ -136,10 +136,10 @@ def test_ageing_goes_on_from_the_rows_that_are_there(tmp_path, monkeypatch, comm
     rows = tmp_path / "runs" / "finetune" / "version_0" / "rows.partial.csv"
     status, said = signalled(options, tmp_path, signal.SIGTERM, rows.is_file)
     assert status == 143 and not rows.with_name("rows.csv").exists()
-    assert str(rows.relative_to(tmp_path)) in going_on(said)
+    assert str(rows.relative_to(tmp_path)) in resume_options(said)
     known = {(row.network, row.chip_seed, row.age_s, row.metric) for row in read_rows(rows)}
     write_rows(rows, [replace(row, value=-1.0) for row in read_rows(rows)])  # so that what is taken over shows
-    done = run_process(*options, *going_on(said), cwd=tmp_path)
+    done = run_process(*options, *resume_options(said), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = measured(tmp_path / "runs" / "finetune" / "version_1" / "rows.csv")
     expected = measured(whole / "finetune" / "version_0" / "rows.csv")

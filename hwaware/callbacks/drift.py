@@ -13,11 +13,11 @@ from torch import nn
 from hwaware.compensation import Compensation, Schedule
 from hwaware.errors import UserError, nearest
 from hwaware.evaluation.evaluate import DEFAULT_AGES_S
-from hwaware.evaluation.leave import leave
 from hwaware.evaluation.networks import evaluate_networks
 from hwaware.evaluation.resume import PartialRows
 from hwaware.evaluation.run import Run
 from hwaware.evaluation.settings import EvaluationSettings
+from hwaware.evaluation.write_results import write_results
 from hwaware.hardware import HardwareOptions, Placement
 from hwaware.nn import merge_adapters, to_digital
 from hwaware.nn.adapters import adapter_state, split_adapters
@@ -197,7 +197,7 @@ class DriftEvaluation(Callback):
         settings = self.settings(task)
         found = evaluate_networks(run, task, datamodule, networks, base, settings)
         finetuned = {} if trained is None or self.finetuned_as not in networks else {self.finetuned_as: trained}
-        leave(run, task, found, settings, [*networks.values()][-1], self.criteria, finetuned)
+        write_results(run, task, found, settings, [*networks.values()][-1], self.criteria, finetuned)
         return found.rows
 
 

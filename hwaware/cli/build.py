@@ -28,15 +28,15 @@ from hwaware.cli.parser import StrictParser, unused_sections
 from hwaware.errors import UserError
 from hwaware.tasks.fully_sharded import refuse_other_sharding
 
-#: Of one machine, at most: far more than any has, and few enough for it to survive processes on its cores instead.
+#: Most devices of one machine: more than any machine has, and few enough that it survives as many processes.
 MAX_DEVICES = 1000
 
 
 def build(run: Callable[..., Any], parser: StrictParser, config: Namespace) -> dict[str, Any]:
-    """What a command's function is called with.
+    """The arguments of a command's function.
 
     Raises:
-        UserError: for a class that a key does not ask for, or a setting that a constructor refuses.
+        UserError: a class is not of its key's type, or a constructor refuses a setting.
     """
     seeding = SeedEachStep(config.seed_everything)  # first, since Lightning would raise for a seed that it refuses
     seed_everything(config.seed_everything, workers=True, verbose=False)
@@ -54,11 +54,11 @@ def build(run: Callable[..., Any], parser: StrictParser, config: Namespace) -> d
 
 
 def _instantiate(parser: StrictParser, config: Namespace) -> dict[str, Any]:
-    """The configuration with objects in place of classes' names; the trainer's settings stay settings."""
+    """The configuration with objects instead of class names; the trainer's settings remain settings."""
     failures: list[Exception] = []
 
     def remembering(class_type: type, *args: Any, **kwargs: Any) -> Any:
-        # jsonargparse wraps what a constructor raises in its own words; the first instantiator sees it as it is.
+        # jsonargparse replaces a constructor's error by its own; the first instantiator sees the original.
         kwargs.pop("applied_instantiation_links", None)
         try:
             return class_type(*args, **kwargs)
@@ -98,10 +98,10 @@ def _trainer(settings: Namespace, own: list[Any]) -> Trainer:
     if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
         plugins.append(WholeCheckpoints())
     _check_devices(settings.devices)
-    refuse_other_sharding(settings.strategy)  # before Lightning, which would have it on GPUs
+    refuse_other_sharding(settings.strategy)  # before Lightning, which would require GPUs
     log = logging.getLogger("lightning.pytorch")
     level = log.level
-    log.setLevel(logging.WARNING)  # its advertisements would stand before what went wrong
+    log.setLevel(logging.WARNING)  # its advertisements would precede the error
     try:
         trainer = Trainer(**{**vars(settings), "callbacks": callbacks, "plugins": plugins})
     except (MisconfigurationException, ValueError, TypeError) as error:  # Lightning's words for a wrong setting
@@ -123,10 +123,10 @@ def _check_devices(devices: Any) -> None:
 
 
 class OwnSigterm(_SignalConnector):
-    """Lightning's handling of signals, without that of SIGTERM: :mod:`hwaware.system.signals` has its own.
+    """Lightning's signal handling without SIGTERM, which :mod:`hwaware.system.signals` handles.
 
-    Lightning's ends a run with status 0; and its handler waits for all processes, forever where these are in the midst
-    of something else that they have to do together.
+    Lightning's handler ends a run with status 0. It also waits for all processes: forever, if they are in another
+    collective operation.
     """
 
     def _sigterm_notifier_fn(self, signum: Any, frame: Any) -> None:

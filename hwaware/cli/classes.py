@@ -18,15 +18,15 @@ from hwaware.errors import UserError
 
 
 def check_classes(parser: ArgumentParser, config: Namespace, prefix: str = "") -> None:
-    """Raises UserError for a class that its key does not ask for, or a function that does not say that it makes one.
+    """Raises UserError for a class that is not of its key's type, or a function whose annotation returns none.
 
     Args:
-        parser: of a command, or of a class's arguments.
-        config: what it parsed.
-        prefix: what stands before its keys, with a dot.
+        parser: parser of a command, or of a class's arguments.
+        config: the configuration that it parsed.
+        prefix: prefix of its keys, with a dot.
     """
     for key, action in keys_of(parser).items():
-        if key in config and type_of(action) is not None:  # else what holds keys that follow
+        if key in config and type_of(action) is not None:  # otherwise a section, whose keys follow
             if not (callable(config[key]) and config[key] is action.default):
                 _check(prefix + key, type_of(action), config[key])
 
@@ -51,7 +51,9 @@ def _check(key: str, hint: Any, value: Any) -> None:
             _check(f"{key}.{part}", inner[0], one)
     elif callable(value) and not any(True for _ in classes_of(options)):
         name = f"{value.__module__}.{value.__qualname__}"
-        raise UserError(f"{key}: '{name}' is a function: a recipe names classes; derive one that calls it.")
+        raise UserError(
+            f"{key}: '{name}' is a function, not a class. A recipe names classes: write a class that calls it."
+        )
 
 
 def _check_class(key: str, options: list[Any], value: Namespace) -> None:
@@ -60,11 +62,15 @@ def _check_class(key: str, options: list[Any], value: Namespace) -> None:
     base = next((one for one, later in bases.items() if makes(made, one, later)), None)
     if base is None:
         wanted = " or ".join(one.__name__ for one in bases)
-        asked = f"is no {wanted}: give the name of such a class" if bases else "stands where no class is asked for"
-        raise UserError(f"{key}: '{value.class_path}' {asked}.")
+        problem = (
+            f"is not a subclass of {wanted}: give the name of one"
+            if bases
+            else "is a class, which this key doesn't take"
+        )
+        raise UserError(f"{key}: '{value.class_path}' {problem}.")
     for part in ("init_args", "dict_kwargs"):
         if not isinstance(value.get(part), Namespace | Mapping | None):
-            raise UserError(f"{key}.{part}: {value[part]!r} is no table of keys.")
+            raise UserError(f"{key}.{part}: {value[part]!r} is not a table of keys.")
     arguments = value.get("init_args")
     if isinstance(arguments, Namespace):
         check_classes(parser_of(made, bases[base]), arguments, f"{key}.")

@@ -17,18 +17,18 @@ import yaml
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import import_object
 
-from hwaware.cli.given import read_given, refuse_joined
 from hwaware.cli.hints import classes_of, is_list, keys_of, makes, options_of, parser_of, type_of
 from hwaware.cli.renamed import moved
+from hwaware.cli.settings import read_settings, refuse_joined
 from hwaware.errors import UserError, in_words, nearest
 
-#: What of a table is said back whole.
+#: Longest text of a table that a message repeats in full.
 _LONG = 60
 
-#: What tables of a key hold, by what the key ends in.
+#: Contents of a table, by the end of its key.
 _TABLES = {
     "encoding.format": "a table, such as {levels: 15}",
-    "class_weights": "a weight by class, by its name (or its number, where the data have no names): {cat: 1, dog: 4}",
+    "class_weights": "a weight for each class name (or number, if the data have no names): {cat: 1, dog: 4}",
 }
 
 
@@ -36,17 +36,17 @@ def explain(parser: ArgumentParser, arguments: Sequence[str], error: ArgumentErr
     """One line for a command line that a command's parser refused.
 
     Args:
-        parser: the command's.
-        arguments: what follows the command's name.
-        error: what the parser raised.
+        parser: the command's parser.
+        arguments: the arguments after the command's name.
+        error: the parser's error.
     """
-    settings, words = read_given(arguments)
+    settings, words = read_settings(arguments)
     try:
         _check_keys(parser, "", settings)
     except UserError as problem:
         return str(problem)
     if words:
-        return f"'{words[0]}' belongs to no option; give a recipe as --config RECIPE."
+        return f"'{words[0]}' does not belong to an option; give a recipe as --config RECIPE."
     if settings.get("model") is None:
         return "there is no recipe: give --config RECIPE (recipes/*.yaml)."
     for key, action in keys_of(parser).items():
@@ -59,7 +59,7 @@ def explain(parser: ArgumentParser, arguments: Sequence[str], error: ArgumentErr
 
 
 def subclasses(cls: type[Any]) -> list[type]:
-    """All classes derived from one, whose modules were imported."""
+    """All imported classes that derive from a class."""
     return [one for sub in cls.__subclasses__() for one in (sub, *subclasses(sub))]
 
 
@@ -67,23 +67,23 @@ def subclasses(cls: type[Any]) -> list[type]:
 
 
 def _check_keys(parser: ArgumentParser, prefix: str, settings: Mapping[str, Any], owner: Any = None) -> None:
-    """Raises UserError for a key that the parser lacks, or its value.
+    """Raises UserError for an unknown key, or a value of the wrong type.
 
     Args:
-        parser: of a command, or of a class's arguments.
-        prefix: what stands before the parser's keys, with a dot.
-        settings: tables of its keys.
-        owner: the class.
+        parser: parser of a command, or of a class's arguments.
+        prefix: prefix of the parser's keys, with a dot.
+        settings: values of its keys.
+        owner: the class; None: a command.
     """
     actions = keys_of(parser)
     for key, value in _entries(settings, actions):
         if key not in actions:
-            # Not those that are linked to another: they have no option.
+            # Keys that are linked to another key have no option.
             known = [one for one, action in actions.items() if f"--{one}" in action.option_strings]
             raise UserError(moved(prefix + key, value) or unknown_key(prefix, key, known, owner and owner.__name__))
         if own := [prefix + one for one in actions if one.startswith(f"{key}.")]:
             shown = "null" if value is None else f"'{value}'"
-            raise UserError(f"{prefix}{key}: {shown} is no table of keys. It has {own[0]} and others.")
+            raise UserError(f"{prefix}{key}: {shown} is not a table of keys. It has {own[0]} and others.")
         if value is None and actions[key].required and owner is not None:
             raise UserError(_missing(prefix + key))
         check_value(prefix + key, type_of(actions[key]), value)
@@ -93,7 +93,7 @@ def _check_keys(parser: ArgumentParser, prefix: str, settings: Mapping[str, Any]
 
 
 def _entries(settings: Mapping[str, Any], known: Iterable[str], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Keys and values as a parser has them, whose keys may have dots."""
+    """Keys and values; as in a parser, a key may contain dots."""
     for part, value in settings.items():
         key = prefix + part
         if isinstance(value, dict) and any(one.startswith(f"{key}.") for one in known):
@@ -103,34 +103,34 @@ def _entries(settings: Mapping[str, Any], known: Iterable[str], prefix: str = ""
 
 
 def unknown_key(prefix: str, key: str, known: Iterable[str], owner: str | None = None) -> str:
-    """What is said of a key that is not among those known.
+    """The error message for an unknown key.
 
     Args:
-        prefix: what stands before it, with a dot.
-        key: it.
-        known: keys that may stand there.
-        owner: the class whose arguments they are; None: they are the command's.
+        prefix: prefix of the key, with a dot.
+        key: the key.
+        known: valid keys.
+        owner: class whose arguments they are; None: they are the command's.
     """
     section, _, last = key.rpartition(".")
     siblings = [one for one in known if one.rpartition(".")[0] == section]
     names = [one.rpartition(".")[2] for one in siblings]
     if owner is not None:
-        return f"{prefix}{key} is no key of {owner}. {nearest(last, names)}"
+        return f"{prefix}{key} is not a key of {owner}. {nearest(last, names)}"
     if not section or not siblings:
-        return f"{key} is no key. {nearest(key, siblings or {one.split('.')[0] for one in known})}"
-    hint = nearest(last, names).replace("mean '", f"mean '{section}.")  # what stands before all of them tells nothing
-    return f"{key} is no key. {hint}"
+        return f"{key} is not a key. {nearest(key, siblings or {one.split('.')[0] for one in known})}"
+    hint = nearest(last, names).replace("mean '", f"mean '{section}.")  # not before each name of a list
+    return f"{key} is not a key. {hint}"
 
 
 def _missing(key: str) -> str:
-    return f"{key}: missing; set it in the recipe, or give --{key}."
+    return f"{key} is missing: set it in the recipe, or give --{key}."
 
 
 # Values.
 
 
 def check_value(key: str, hint: Any, value: Any) -> None:
-    """Raises UserError for a value that is not of the type that a key has."""
+    """Raises UserError for a value that is not of its key's type."""
     options = list(options_of(hint))
     classes, lists = list(classes_of(options)), [one for one in options if is_list(one)]
     if isinstance(value, list) and lists:
@@ -144,17 +144,17 @@ def check_value(key: str, hint: Any, value: Any) -> None:
                 check_value(f"{key}.{part}", kind, one)
         if any(True for one in lists for _ in classes_of(options_of((*get_args(one), Any)[0]))):
             raise UserError(f"{key} is a list: write [{_flow(value)}].")
-        raise UserError(f"{key} has no keys of its own: give it a value.")
+        raise UserError(f"{key} takes a value, not a table of keys.")
     elif value is None and hint not in (None, Any) and NoneType not in get_args(hint):
-        raise UserError(f"{key}: null is no value of it; leave the key out for its default.")
+        raise UserError(f"{key}: null is not allowed; leave the key out for its default.")
     elif value is not None and not _accepts(hint, value):
-        if isinstance(value, str) and any(_found(value, base) for base, _ in classes):  # a class whose arguments lack
+        if isinstance(value, str) and any(_found(value, base) for base, _ in classes):  # a class without its arguments
             return _check_class(key, classes, {"class_path": value})
         raise UserError(f"{key}: {_wrong(key, value, options)}")
 
 
 def _accepts(hint: Any, value: Any) -> bool:
-    """Whether the parser takes a value for a type."""
+    """Whether the parser accepts a value for a type."""
     if hint is None:
         return True
     one = ArgumentParser(exit_on_error=False)
@@ -167,7 +167,7 @@ def _accepts(hint: Any, value: Any) -> bool:
 
 
 def _wrong(key: str, value: Any, options: Sequence[Any]) -> str:
-    """Why a word or number is not of any of some types: by the first of them."""
+    """Why a word or number has none of some types, by the first of them."""
     if isinstance(value, str) and any(get_origin(one) is dict or is_dataclass(one) for one in options):
         refuse_joined(value, key)
     words = {str(word) for option in options if get_origin(option) is Literal for word in get_args(option)}
@@ -177,10 +177,10 @@ def _wrong(key: str, value: Any, options: Sequence[Any]) -> str:
         return f"'{value}' is unknown. {nearest(value, words)}{or_else}"
     first = next(iter(options), None)
     if is_list(first):
-        return f"'{value}' is no list; write [{value}]."
+        return f"'{value}' is not a list; write [{value}]."
     if get_origin(first) is dict:
         wanted = f"give it as {key}.name {value}" if key.endswith("device") else f"write {key}.KEY {value}"
-        return f"'{value}' is no table of keys; {wanted}."
+        return f"'{value}' is not a table of keys; {wanted}."
     if not (classes := list(classes_of([first]))):
         return f"'{value}' is not {in_words(first)}."
     cls = classes[0][0]
@@ -190,12 +190,12 @@ def _wrong(key: str, value: Any, options: Sequence[Any]) -> str:
         few = needed or given
         keys = " and ".join(few) if len(few) <= 2 else f"some of its keys, such as {few[0]}"
         named = [f"it as {name} {value}" for name in (f"{key}.name", f"{key}.device.name") if _first(name, given)]
-        return f"'{value}' is no table of keys; give {named[0] if named else keys}."
+        return f"'{value}' is not a table of keys; give {named[0] if named else keys}."
     return _no_class(str(value), [cls])
 
 
 def _example(key: str, option: Any) -> str:
-    """What else than a word a value may be."""
+    """What a value may be besides a word."""
     if get_origin(option) is dict:
         return next((example for end, example in _TABLES.items() if key.endswith(end)), "a table of keys")
     if is_dataclass(option):
@@ -204,7 +204,7 @@ def _example(key: str, option: Any) -> str:
 
 
 def _flow(table: Any) -> str:
-    """A table or value as it is typed; its middle only hinted at where it is long."""
+    """A table or value as typed on a command line; ``{…}`` if it is long."""
     text = " ".join(yaml.safe_dump(table, default_flow_style=True, sort_keys=False, allow_unicode=True).split())
     return text if len(text) <= _LONG else "{…}"
 
@@ -218,15 +218,15 @@ def _first(name: str, given: Sequence[str]) -> bool:
 
 
 def _check_class(key: str, classes: Sequence[tuple[type, int]], settings: Mapping[str, Any]) -> None:
-    """Raises UserError for arguments that a class lacks; of several, of the one that takes most of them."""
+    """Raises UserError for arguments that a class does not take; of several classes, the one that takes most."""
     name = settings.get("class_path")
     if not isinstance(name, str | None):
-        raise UserError(f"{key}.class_path: {_flow(name)} is no name of a class.")
+        raise UserError(f"{key}.class_path: {_flow(name)} is not the name of a class.")
     found = [(_found(name, base), later) if name else (base, later) for base, later in classes]
     bases = [base for base, _ in classes]
     if all(cls is not None and not makes(cls, base, later) for (cls, later), base in zip(found, bases, strict=True)):
-        hint = "derive it from that class" if isinstance(found[0][0], type) else "give the name of such a class"
-        raise UserError(f"{key}: '{name}' is no {bases[0].__name__}: {hint}.")
+        hint = "derive it from that class" if isinstance(found[0][0], type) else "give the name of one"
+        raise UserError(f"{key}: '{name}' is not a subclass of {bases[0].__name__}: {hint}.")
     parsers = [(cls, parser_of(cls, later)) for cls, later in found if cls is not None and not isabstract(cls)]
     if not parsers:
         raise UserError(f"{key}: {_no_class(name, bases)}")
@@ -235,7 +235,7 @@ def _check_class(key: str, classes: Sequence[tuple[type, int]], settings: Mappin
 
 
 def _found(name: str, base: type) -> Any:
-    """A class by its path, or by the name that it has below a base class; None where there is none."""
+    """A class by its path, or a subclass of a base class by its name; None if there is none."""
     if "." not in name:
         return next((one for one in (base, *subclasses(base)) if one.__name__ == name), None)
     try:

@@ -11,7 +11,7 @@ from jsonargparse import ArgumentParser
 
 
 def keys_of(parser: ArgumentParser) -> dict[str, Action]:
-    """What a parser takes by what it is called, without the ways to ask for help."""
+    """A parser's actions by key, without those that print help."""
     return {one.dest: one for one in parser._actions if one.dest.rpartition(".")[2] not in ("help", "print_config")}
 
 
@@ -39,7 +39,7 @@ def is_function(hint: Any) -> bool:
 
 
 def classes_of(options: Iterable[Any]) -> Iterator[tuple[type, int]]:
-    """Classes that a value may be made of, and how many of their arguments come later, from who calls them."""
+    """Classes that a value may be built from, and how many of their arguments the caller gives later."""
     for one in options:
         if is_function(one):
             given, made = get_args(one) or ((), Any)
@@ -50,7 +50,7 @@ def classes_of(options: Iterable[Any]) -> Iterator[tuple[type, int]]:
 
 
 def parser_of(cls: Any, later: int) -> ArgumentParser:
-    """Of what a class takes, what it only passes on to its base class included."""
+    """A parser of a class's arguments, including those that it passes on to its base class."""
     parser = ArgumentParser(exit_on_error=False)
     add = parser.add_class_arguments if isinstance(cls, type) else parser.add_function_arguments
     add(cls, fail_untyped=False, skip={later} if later else None)
@@ -58,16 +58,16 @@ def parser_of(cls: Any, later: int) -> ArgumentParser:
 
 
 def makes(found: Any, base: type, later: int) -> bool:
-    """Whether a class is derived from another; or a function says that it returns one that is, and is called now.
+    """Whether a class derives from another, or a function that is called now returns such a class.
 
     Args:
         found: class or function.
-        base: what is wanted.
-        later: arguments that come later: with a function and arguments in a class's place, they would not.
+        base: the required class.
+        later: number of arguments that are given later; a function in a class's place would not get them.
     """
     if not isinstance(found, type) and not later:
         try:
             found = get_type_hints(found).get("return")
-        except (TypeError, NameError):  # what has no annotations, or some that name nothing
+        except (TypeError, NameError):  # without annotations, or with unknown names in them
             return False
     return isinstance(found, type) and issubclass(found, base)

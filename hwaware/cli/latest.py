@@ -1,4 +1,4 @@
-"""The checkpoint that ``--ckpt_path last`` means: the latest one; for resuming, of a run with the same settings."""
+"""The checkpoint of ``--ckpt_path last``: the latest one; for resuming, the latest of a run with the same settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hwaware.cli.parser import StrictParser, runs_folder
 from hwaware.errors import UserError
 from hwaware.system.reading import parse_yaml, read_yaml
 
-#: What decides on a run's steps but for how many there are: of another, a checkpoint means something else.
+#: Settings that determine a run's steps, except for their number. With others, a checkpoint means something else.
 _DECIDING = (
     "seed_everything",
     "model",
@@ -22,7 +22,7 @@ _DECIDING = (
         for name in ("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "precision")
     ),
 )
-#: What makes no difference to them.
+#: Settings that do not change the steps.
 _INDIFFERENT = ("num_workers",)
 _FEW = 3
 
@@ -31,12 +31,12 @@ def latest_checkpoint(parser: StrictParser, config: Namespace, resumes: bool) ->
     """The latest checkpoint of the recipe's runs.
 
     Args:
-        parser: of the command.
-        config: what it parsed.
-        resumes: the command goes on with the run; else it only takes the network.
+        parser: parser of the command.
+        config: the configuration that it parsed.
+        resumes: whether the command resumes the run; otherwise it only takes the network.
 
     Raises:
-        UserError: there is none; or, to go on with, none of the same settings and seed.
+        UserError: there is none; or, for resuming, none with the same settings and seed.
     """
     folder = runs_folder(config)
     found = sorted(folder.glob("version_*/checkpoints/last*.ckpt"), key=lambda path: path.stat().st_mtime)
@@ -57,7 +57,7 @@ def latest_checkpoint(parser: StrictParser, config: Namespace, resumes: bool) ->
 
 
 def _differences(checkpoint: Path, mine: Any) -> list[str]:
-    """In which settings a checkpoint's run differs, in words; none where its folder does not say."""
+    """The settings in which a checkpoint's run differs, in words; none if its folder does not record them."""
     file = checkpoint.parent.parent / "config.yaml"
     if not file.is_file():
         return []
@@ -79,11 +79,11 @@ def _compared(key: str, theirs: Any, mine: Any) -> Iterator[str]:
         for number, pair in enumerate(zip(theirs, mine, strict=True)):
             yield from _compared(f"{key}.{number}", *pair)
     elif theirs != mine and not _same_file(theirs, mine):
-        yield f"{key.replace('.init_args', '')}: {theirs} there, {mine} here"
+        yield f"{key.replace('.init_args', '')}: {theirs} in that run, {mine} now"
 
 
 def _same_file(theirs: Any, mine: Any) -> bool:
-    """Whether two paths are of files that say the same: a run keeps copies of devices' and plans' files."""
+    """Whether two files have the same content: a run keeps copies of device and plan files."""
     if not isinstance(theirs, str) or not isinstance(mine, str):
         return False
     files = Path(theirs), Path(mine)

@@ -7,8 +7,8 @@ import sys
 import traceback
 from typing import Any
 
-from hwaware.cli.here import modules_here
-from hwaware.cli.spelled import spelled_options
+from hwaware.cli.local_modules import local_modules
+from hwaware.cli.normalise import normalise_options
 from hwaware.commands import COMMANDS, listing, load
 from hwaware.errors import UserError, nearest
 from hwaware.results.provenance import begin_command, commit
@@ -72,7 +72,9 @@ def main(args: list[str] | None = None) -> int:
             status, reason = _in_words(error)
             if debug:
                 traceback.print_exception(error)
-            if not isinstance(error, Stopped) or os.environ.get("LOCAL_RANK", "0") == "0":  # of several, one says it
+            if (
+                not isinstance(error, Stopped) or os.environ.get("LOCAL_RANK", "0") == "0"
+            ):  # of several ranks, one reports it
                 print("hwaware:", reason, *getattr(error, "__notes__", ()), file=sys.stderr)
             return status
     return 0
@@ -81,23 +83,23 @@ def main(args: list[str] | None = None) -> int:
 def _run(name: str, *words: str) -> None:
     if name not in COMMANDS:
         raise UserError(f"there is no command '{name}'. {nearest(name, COMMANDS)}")
-    arguments = spelled_options(words)
-    if "torch" not in sys.modules and os.environ.get("LOCAL_RANK", "0") == "0":  # what follows takes seconds
-        from hwaware.cli.early import check_early
+    arguments = normalise_options(words)
+    if "torch" not in sys.modules and os.environ.get("LOCAL_RANK", "0") == "0":  # to import it takes seconds
+        from hwaware.cli.precheck import precheck
 
-        check_early(name, arguments)
+        precheck(name, arguments)
         if not COMMANDS[name].at_once:
             print(f"hwaware {name}: loading …", file=sys.stderr, flush=True)
     if not COMMANDS[name].on_recipe:
-        with modules_here(arguments):
+        with local_modules(arguments):
             load(name)(arguments)
         return
-    commit()  # of the code that runs, whatever becomes of the tree in the meantime
+    commit()  # of the code that runs: the working tree may change during the run
     from hwaware.cli.build import build
-    from hwaware.cli.given import read_given
     from hwaware.cli.parser import parse
+    from hwaware.cli.settings import read_settings
 
-    with modules_here(read_given(arguments)):
+    with local_modules(read_settings(arguments)):
         run = load(name)
         run(**build(run, *parse(name, run, arguments)))
 
@@ -108,7 +110,7 @@ def _in_words(error: BaseException) -> tuple[int, str]:
         return 2, str(error)
     if isinstance(error, Stopped):
         return _status(error.code), str(error)
-    if isinstance(error, KeyboardInterrupt):  # where it is no process of its own
+    if isinstance(error, KeyboardInterrupt):  # where the command is not a process of its own
         return 130, "interrupted."
     if isinstance(error, OSError) and error.strerror:
         where = f": '{str(error.filename)[:_LONG]}'" if error.filename else ""

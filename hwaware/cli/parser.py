@@ -17,8 +17,8 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 import hwaware.data  # noqa: F401 - so that recipes can name its classes without a path
 from hwaware.callbacks import DriftEvaluation, StepCheckpoint
+from hwaware.cli.normalise import normalise_recipe
 from hwaware.cli.recipes import RecipeFile, recipe_name
-from hwaware.cli.spelled import spelled_text
 from hwaware.commands import COMMANDS
 from hwaware.commands.packaged import BASED_ON
 from hwaware.errors import UserError
@@ -38,10 +38,10 @@ warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 #: trainer's callbacks.
 BUILT = ("trainer", "task", "datamodule", "evaluation")
 
-#: One checkpoint, replaced every so often, is what resuming needs.
+#: Resuming needs one checkpoint, which is replaced now and then.
 _RESUMABLE = {"save_last": True, "save_top_k": 0, "every_n_train_steps": 100}
 
-#: Of the help's parts, in place of the classes' own first lines.
+#: Titles of the help's sections, instead of the classes' first lines.
 _TITLES = {
     "model": "The network and its training; --model.help ImageClassification (or QuestionAnswering) lists its keys",
     "data": "The data; --data.help ImageData (or SquadData) lists its keys",
@@ -54,7 +54,7 @@ _CSV_LOGGER = "lightning.pytorch.loggers.CSVLogger"
 
 
 class StrictParser(LightningArgumentParser):
-    """Takes no prefixes for keys; nor do the parsers that it makes for what is inside a class, with defaults only."""
+    """Accepts no prefixes of keys; nor do the parsers of class arguments that it makes with default options."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "allow_abbrev": False})
@@ -63,11 +63,11 @@ class StrictParser(LightningArgumentParser):
         return super().parse_args(args if args is None else list(map(_as_yaml, args)), *more, **kwargs)
 
     def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Namespace:
-        return super().parse_string(spelled_text(content), *args, **kwargs)
+        return super().parse_string(normalise_recipe(content), *args, **kwargs)
 
 
 def _as_yaml(word: str) -> str:
-    """A table or list in Python's words in YAML's: jsonargparse hands a key within a key on as Python prints it."""
+    """A table or list in Python syntax as YAML: jsonargparse passes nested keys on as Python prints them."""
     option, equals, value = word.partition("=")
     if not option.startswith("--") or not equals:
         return word
@@ -78,21 +78,23 @@ def _as_yaml(word: str) -> str:
 
 
 def make_parser(name: str, run: Callable[..., Any]) -> StrictParser:
-    """The parser of a command. It reads every section of a recipe, also those that the command has no use for.
+    """The parser of a command. It reads every section of a recipe, including those that the command does not use.
 
     Args:
-        name: of the command.
-        run: its function, whose parameters say which sections are built, and what other options there are.
+        name: name of the command.
+        run: its function, whose parameters determine which sections are built, and the other options.
     """
     wanted = signature(run).parameters
     usage = f"hwaware {name} --config RECIPE [--KEY VALUE ...]"
     about = f"{COMMANDS[name].help}."
     parser = StrictParser(prog=f"hwaware {name}", usage=usage, description=about, exit_on_error=False)
-    parser.add_argument("-c", "--config", action=RecipeFile, help="recipe; the last of several wins")
-    parser.add_argument("--seed_everything", type=int, default=0, help="seed of all that is drawn")
-    parser.add_argument(f"--{BASED_ON}", type=str | None, default=None, help="in a recipe: the one it builds on")
+    parser.add_argument("-c", "--config", action=RecipeFile, help="recipe; if there are several, the last one wins")
+    parser.add_argument("--seed_everything", type=int, default=0, help="seed of all random numbers")
+    parser.add_argument(
+        f"--{BASED_ON}", type=str | None, default=None, help="in a recipe: the recipe that it builds on"
+    )
     parser.add_argument("--recipe", type=str | None, default=None, help="the run's name (default: the recipe's)")
-    # In the order of the help: what the command is for first, Lightning's many keys last.
+    # In the order of the help: the command's own options first, Lightning's many keys last.
     parser.add_function_arguments(run, skip={one for one in BUILT if one in wanted})
     parser.add_lightning_class_args(HardwareAwareTask, "model", subclass_mode=True)
     if "datamodule" in wanted:
@@ -105,7 +107,7 @@ def make_parser(name: str, run: Callable[..., Any]) -> StrictParser:
         parser.set_defaults({f"checkpoint.{key}": value for key, value in _RESUMABLE.items()})
         parser.link_arguments("recipe", "evaluation.recipe", compute_fn=lambda name: name or "run")
         parser.link_arguments("seed_everything", "evaluation.seed", compute_fn=int)
-        # What nobody can set is no matter of the help.
+        # Linked keys can't be set, so the help leaves them out.
         parser._action_groups.remove(parser._links_group)  # type: ignore[attr-defined]
     for section, title in _TITLES.items():
         if section in (groups := parser.groups or {}):
@@ -116,16 +118,16 @@ def make_parser(name: str, run: Callable[..., Any]) -> StrictParser:
 
 
 def unused_sections(run: Callable[..., Any]) -> list[str]:
-    """Sections of a recipe that a command reads, but looks no further into."""
+    """Sections of a recipe that a command accepts, but does not use."""
     needed = {"trainer": "trainer", "evaluation": "trainer", "checkpoint": "trainer", "data": "datamodule"}
     return [section for section, parameter in needed.items() if parameter not in signature(run).parameters]
 
 
 def parse(name: str, run: Callable[..., Any], arguments: Sequence[str]) -> tuple[StrictParser, Namespace]:
-    """The parser of a command, and the configuration that a command line stands for.
+    """The parser of a command, and the configuration of a command line.
 
     Raises:
-        UserError: for anything in it that the parser refuses.
+        UserError: the parser refuses something in it.
     """
     parser = make_parser(name, run)
     try:
@@ -146,7 +148,7 @@ def parse(name: str, run: Callable[..., Any], arguments: Sequence[str]) -> tuple
 
 
 def _choose_loggers(config: Namespace, keeps_run: bool) -> None:
-    """Makes a CSVLogger the first logger, whose folder is the run's; none where nothing is to be written."""
+    """Makes a CSVLogger in the run's folder the first logger; no logger if nothing is written."""
     chosen = config.trainer.logger
     if chosen is False or (chosen in (None, True) and not keeps_run):
         config.trainer.logger = False
@@ -161,12 +163,12 @@ def _choose_loggers(config: Namespace, keeps_run: bool) -> None:
 
 
 def runs_folder(config: Namespace) -> Path:
-    """Where the recipe's runs are."""
+    """Folder of the recipe's runs."""
     trainer = config.trainer or Namespace()
     if isinstance(trainer.get("logger"), list):
         options = trainer.logger[0].init_args
         return Path(options.save_dir, options.name)
-    return Path(_folder(config), config.recipe)  # what writes no run reads those that fit wrote
+    return Path(_folder(config), config.recipe)  # a command without a run of its own reads those of fit
 
 
 def _folder(config: Namespace) -> str:

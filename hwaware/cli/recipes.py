@@ -13,9 +13,9 @@ from hwaware.system.reading import read_yaml
 
 
 def with_ancestors(path: str | Path) -> list[Path]:
-    """A recipe and all that it builds on, the most general first.
+    """A recipe and all recipes that it builds on, the most general first.
 
-    Of both, ``recipes/…`` may be a packaged one: see :func:`hwaware.commands.packaged.found_recipe`.
+    A path ``recipes/…`` may be a packaged recipe: see :func:`hwaware.commands.packaged.found_recipe`.
 
     Raises:
         UserError: a file is missing or not YAML, or recipes build on one another in a circle.
@@ -33,7 +33,7 @@ def with_ancestors(path: str | Path) -> list[Path]:
         chain.append(following)
         content = read_yaml(following, "recipe") or {}
         if not isinstance(content, dict):
-            raise UserError(f"recipe '{following}' is no table of keys and values.")
+            raise UserError(f"recipe '{following}' is not a table of keys and values.")
         parent = content.get(BASED_ON)
         if not isinstance(parent, str | None):
             raise UserError(f"recipe '{chain[-1]}': {BASED_ON} {parent!r} is not the path of a recipe.")
@@ -48,9 +48,9 @@ class RecipeFile(ActionConfigFile):
     def apply_config(parser: Any, cfg: Any, dest: str, value: str) -> None:
         for path in with_ancestors(value):
             ActionConfigFile.apply_config(parser, cfg, dest, str(path))
-        cfg[BASED_ON] = None  # done; a saved configuration stands alone
+        cfg[BASED_ON] = None  # done: a saved configuration is complete
 
 
 def recipe_name(paths: list[Any]) -> str:
-    """What a run is called: the last recipe's file name."""
+    """A run's name: the last recipe's file name."""
     return Path(str(paths[-1])).stem if paths else "run"

@@ -1,4 +1,4 @@
-"""Renamed keys of recipes. Old ones are refused with an error that gives the new ones."""
+"""Renamed keys of recipes. An error for an old key gives the new one."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 _FORMAT = "model.hardware.encoding.format"
 
-#: The keys of a code, which are one now.
+#: Old keys of a code, which are now one key.
 _CODES = tuple(f"model.device.overrides.{key}" for key in ("bits", "slice_bits", "fraction_bits"))
 
-#: From an old key to what is written in its place; ``%s`` stands for its value.
+#: What replaces each old key; ``%s`` stands for its value.
 _MOVED = {
     "model.device": "model.hardware",
     "model.device.name": "model.hardware.device.name",
@@ -31,16 +31,16 @@ _MOVED = {
     "evaluation.devices": "evaluation.hardware [{device: {name: NAME}, encoding: {mapping: MAPPING}}]",
 }
 
-#: Old keys all of whose own keys are those of the new one.
+#: Old tables whose keys are the same in the new table.
 _TABLES = ("model.device.overrides", "model.converters", "model.keep_digital")
 
 
 def moved(key: str, value: Any = None) -> str | None:
-    """What to write instead of a key that the parser lacks, in one line; None for one that it never had.
+    """What to write instead of an old key, in one line; None if the key never existed.
 
     Args:
-        key: with its sections, without ``init_args``.
-        value: what it is set to. A table stands for the keys in it.
+        key: key with its sections, without ``init_args``.
+        value: its value. A table stands for the keys in it.
     """
     if not _is_old(key):
         return None
@@ -63,7 +63,7 @@ def _entries(key: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _code(given: Mapping[str, Any]) -> str:
-    """The words of a code: what was given of it, and the usual bits, which the slices must divide."""
+    """The text of a code: the given values, else the usual ones; slices divide the bits."""
     words = {"bits": 8, "slice_bits": 2} | {key: "..." if one is None else one for key, one in given.items()}
     if "slice_bits" not in given and str(words["bits"]).endswith(tuple("13579")):
         words["slice_bits"] = 1

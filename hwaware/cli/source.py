@@ -16,8 +16,8 @@ class Found:
 
     Attributes:
         module, name: where it is.
-        takes: what its constructor takes: the annotation, and the module that has it.
-        more: whether it may take others, which its source does not tell.
+        takes: for each argument of its constructor the annotation, and the module that has it.
+        more: whether it may take other arguments, which its source does not tell.
     """
 
     module: str
@@ -28,7 +28,7 @@ class Found:
 
 @cache
 def find_class(module: str, name: str) -> Found | None:
-    """A class that a module defines, or imports from another; None where that can't be told."""
+    """A class that a module defines, or imports from another; None if it is not found."""
     place = _defined(module, name)
     if place is None:
         return None
@@ -52,13 +52,13 @@ def find_class(module: str, name: str) -> Found | None:
 
 
 def parameters_of(module: str, function: str) -> list[str]:
-    """The names of what a module's function takes."""
+    """Names of the parameters of a module's function."""
     found = [one for one in _statements(module) if isinstance(one, ast.FunctionDef) and one.name == function]
     return [one.arg for each in found for one in (*each.args.args, *each.args.kwonlyargs)]
 
 
 def strings_given_to(module: str, function: str) -> list[str]:
-    """The texts that stand first in a module's calls of a function."""
+    """The texts that are the first argument in a module's calls of a function."""
     tree = _tree(module)
     calls = [one for one in ast.walk(tree) if isinstance(one, ast.Call)] if tree is not None else []
     first = [one.args[0] for one in calls if ast.unparse(one.func) == function and one.args]
@@ -75,7 +75,7 @@ def _is_dataclass(definition: ast.ClassDef) -> bool:
 
 
 def _defined(module: str, name: str) -> tuple[str, ast.ClassDef] | None:
-    """The module that defines what a module has under a name, and its definition."""
+    """The module that defines a class in a module's namespace, and its definition."""
     for one in _statements(module):
         if isinstance(one, ast.ClassDef) and one.name == name:
             return module, one
@@ -87,7 +87,7 @@ def _defined(module: str, name: str) -> tuple[str, ast.ClassDef] | None:
 
 
 def _statements(module: str) -> Iterator[ast.stmt]:
-    """Of a module, with what it imports for type checkers."""
+    """Statements of a module, with its imports for type checkers."""
     tree = _tree(module)
     for one in tree.body if tree is not None else ():
         yield from one.body if isinstance(one, ast.If) else (one,)

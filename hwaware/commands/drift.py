@@ -5,7 +5,7 @@ from __future__ import annotations
 from lightning.pytorch import LightningDataModule, Trainer
 
 from hwaware.callbacks import DriftEvaluation
-from hwaware.commands.going_on import says_how_to_go_on
+from hwaware.commands.resume_hint import resume_hint
 from hwaware.commands.steps import set_up, tear_down, the_one, write_record
 from hwaware.errors import UserError
 from hwaware.evaluation.run import Run
@@ -35,7 +35,7 @@ def run(
         ckpt_path: a run's ``.ckpt`` to evaluate instead; ``last`` is the recipe's latest.
     """
     file, launcher = the_one(weights, ckpt_path), trainer.strategy.launcher
-    with with_launched(trainer), says_how_to_go_on(trainer, evaluation):
+    with with_launched(trainer), resume_hint(trainer, evaluation):
         if launcher is None:
             return _drift(trainer, task, datamodule, evaluation, file)
         return launcher.launch(_drift, trainer, task, datamodule, evaluation, file, trainer=trainer)

@@ -6,7 +6,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Timer
 
 from hwaware.callbacks import DriftEvaluation
-from hwaware.commands.going_on import says_how_to_go_on
+from hwaware.commands.resume_hint import resume_hint
 from hwaware.commands.steps import say_data, try_data
 from hwaware.errors import UserError
 from hwaware.system.signals import with_launched
@@ -41,7 +41,7 @@ def run(
     if judged:
         _check_evaluation(task, datamodule, evaluation)
     say_data(datamodule)
-    with with_launched(trainer), says_how_to_go_on(trainer, evaluation, ckpt_path):
+    with with_launched(trainer), resume_hint(trainer, evaluation, ckpt_path):
         trainer.fit(task, datamodule=datamodule, ckpt_path=ckpt_path)
 
 

@@ -113,7 +113,7 @@ def fit_remarks(fit: Fit, rows: Sequence[Agreement]) -> list[str]:
     if fit.derived:
         numbers = ", ".join(f"{name} = {value:.4g}" for name, value in fit.derived.items())
         remarks.append(f"Set by the form, from what was fitted or measured: {numbers}.")
-    return remarks + list(cleaned.readings.said) + [one[:1].upper() + one[1:] for one in fit.notes]
+    return remarks + list(cleaned.readings.notes) + [one[:1].upper() + one[1:] for one in fit.notes]
 
 
 def _header(fit: Fit, rows: Sequence[Agreement], measured_in: str) -> str:

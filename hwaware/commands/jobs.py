@@ -90,10 +90,10 @@ class Job:
     def check(self, out: Path, recorded: Sequence[str]) -> None:
         """Raises UserError if its folder has results of another command, or an unfinished run of one."""
         known = self._record(out).get("command", list(recorded))
-        if known != list(recorded) and (self.finished(out) or self.going_on(out)):
+        if known != list(recorded) and (self.finished(out) or self.resume_options(out)):
             raise UserError(f"'{out / self.name}' belongs to another command: give another --out, or remove it.")
 
-    def going_on(self, out: Path) -> tuple[str, ...]:
+    def resume_options(self, out: Path) -> tuple[str, ...]:
         """Arguments by which an interrupted command continues: from a checkpoint, or from partial rows."""
         if self.words[0] not in ("fit", "drift", "compare") or self.finished(out):
             return ()
@@ -111,7 +111,7 @@ class Job:
             out: folder of the study's runs.
             resolve: replaces all references in a text.
         """
-        words = [*map(resolve, self.words), *self.going_on(out)]
+        words = [*map(resolve, self.words), *self.resume_options(out)]
         if words[0] == "python":
             return [sys.executable, *words[1:]]
         if "out" not in _references(self.words):

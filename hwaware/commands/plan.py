@@ -112,13 +112,15 @@ def run(
     write_record(trainer, task, datamodule)
     try:
         found = make_plan(Run.of(trainer), task, datamodule, network, placement, settings)
-        leave(Run.of(trainer), task, datamodule, placement.default or placement.every[0], found)
+        write_plan(Run.of(trainer), task, datamodule, placement.default or placement.every[0], found)
     finally:
         tear_down(trainer, task)
     return found
 
 
-def leave(run: Run, task: HardwareAwareTask, datamodule: LightningDataModule, default: Hardware, found: Plan) -> None:
+def write_plan(
+    run: Run, task: HardwareAwareTask, datamodule: LightningDataModule, default: Hardware, found: Plan
+) -> None:
     """Prints a plan, and writes placement, tables and figure to the run's folder."""
     Console().print(_layer_table(found, task.network_name), _front_table(found, task.network_name))
     folder = run.folder

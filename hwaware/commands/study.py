@@ -108,7 +108,7 @@ def _typed(command: Sequence[str]) -> str:
 
 
 def _state(job: Job, out: Path) -> str:
-    return "done" if job.finished(out) else "begun" if job.going_on(out) else "missing"
+    return "done" if job.finished(out) else "begun" if job.resume_options(out) else "missing"
 
 
 def _run_jobs(study: Study, out: Path, given: Mapping[str, Path], at_once: int) -> tuple[list[str], list[str]]:
@@ -132,7 +132,7 @@ def _collect(study: Study, out: Path) -> None:
     # Slow imports, which a dry run does not need.
     from hwaware.metrics.chance import chance_of_classes, chance_of_questions
     from hwaware.report.html import write_report
-    from hwaware.report.run_folder import write_results
+    from hwaware.report.run_folder import write_rows_and_plots
     from hwaware.results.costs import KEY, costs_in, merge_lines
     from hwaware.results.costs import NAME as COSTS
     from hwaware.results.csv import merge_rows, read_rows
@@ -162,7 +162,7 @@ def _collect(study: Study, out: Path) -> None:
     elif "no_answer" in study.chance:
         chance = chance_of_questions(study.chance["no_answer"])
     costs = costs_in(study.folder)
-    report = write_report(study.folder, write_results(rows, study.folder, costs, chance), costs=costs)
+    report = write_report(study.folder, write_rows_and_plots(rows, study.folder, costs, chance), costs=costs)
     print(f"{len(rows)} rows: {target}", f"report: {report}", sep="\n")
 
 

@@ -142,7 +142,7 @@ class SampleData(LightningDataModule, Samples):
         """The first ``n`` validation samples in a fixed order, prepared as for evaluation, with labels."""
         return self.collate([self._datasets["val"][int(index)] for index in self._calibration_order(n)])
 
-    def judging_batches(self, n: int) -> Iterator[list[Tensor]]:
+    def validation_batches(self, n: int) -> Iterator[list[Tensor]]:
         yield from self._in_batches("val", np.sort(self._calibration_order(n)))
 
     def _in_batches(self, split: str, indices: Sequence[int] | np.ndarray) -> Iterator[list[Tensor]]:

@@ -114,7 +114,7 @@ class Samples(ABC):
         """
 
     @abstractmethod
-    def judging_batches(self, n: int) -> Iterator[list[Tensor]]:
+    def validation_batches(self, n: int) -> Iterator[list[Tensor]]:
         """About ``n`` validation samples, always the same, in evaluation batches, for decisions."""
 
     @abstractmethod

@@ -133,7 +133,7 @@ class SquadData(SampleData):
         ends = windows.start[index], windows.end[index]
         return [torch.from_numpy(np.asarray(part, dtype=np.int64)) for part in (ids, mask, types, *ends, samples)]
 
-    def judging_batches(self, n: int) -> Iterator[list[Tensor]]:
+    def validation_batches(self, n: int) -> Iterator[list[Tensor]]:
         # Whole questions: one of which the answer's window is missing would always count as wrong.
         windows = self.windows[SPLITS.index("val")]
         questions = np.random.RandomState(CALIBRATION_SEED).permutation(np.unique(windows.question))

@@ -69,7 +69,7 @@ def fit_data(
 
     @cache
     def validation(n: int) -> list[Any]:
-        return list(map(there, samples.judging_batches(min(n, samples.n_val))))
+        return list(map(there, samples.validation_batches(min(n, samples.n_val))))
 
     def accuracy(network: nn.Module) -> float:
         with run.precision():

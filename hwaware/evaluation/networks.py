@@ -92,7 +92,7 @@ def evaluate_networks(
         if network is base:
             base_digital = score(base)
             with run.precision():
-                task.judge_inputs(base, batches, getattr(datamodule, "inputs", None))
+                task.check_inputs(base, batches, getattr(datamodule, "inputs", None))
         network.cpu()
     data = fit_data(run, task, datamodule) if settings.methods else None
     partial = PartialRows(run.folder, settings, task, datamodule, networks)

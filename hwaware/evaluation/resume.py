@@ -64,7 +64,7 @@ class PartialRows:
         )
         if theirs and not ours & theirs:
             there, here = (", ".join(sorted(f"{name} {mapping}" for name, mapping in some)) for some in (theirs, ours))
-            raise UserError(f"'{resume}' has rows of another device: {there} there, {here} here.")
+            raise UserError(f"'{resume}' has rows of another device: {there} in that run, {here} now.")
         self._refused: dict[tuple[Any, ...], RefusedLine] = {}
         self._weights = {name: _fingerprint(network) for name, network in (networks or {}).items()}
         if resume:
@@ -101,7 +101,7 @@ class PartialRows:
                 if row.drift_free != drift_free.get(row.metric):
                     raise UserError(
                         f"'{self._resume}' has rows of another network: '{row.network}' has {row.drift_free} % "
-                        f"drift-free {row.metric} there, {drift_free.get(row.metric)} % here."
+                        f"drift-free {row.metric} in that run, {drift_free.get(row.metric)} % now."
                     )
                 found[row.chip_seed, row.age_s, row.metric] = row
         wanted = {seed: [(seed, *what) for what in product(ages_s, base_digital)] for seed in chip_seeds}
@@ -140,7 +140,7 @@ class PartialRows:
                     raise self._other_run(name, getattr(row, name), mine)
 
     def _other_run(self, name: str, theirs: Any, mine: Any) -> UserError:
-        return UserError(f"'{self._resume}' has rows of another run: {name} is {theirs} there, {mine} here.")
+        return UserError(f"'{self._resume}' has rows of another run: {name} is {theirs} in that run, {mine} now.")
 
     def _refuse_other_weights(self, file: Path) -> None:
         try:

@@ -34,8 +34,8 @@ class Layer(NamedTuple):
         return math.prod(self.shape[2:])
 
 
-def laid_out(layer: Layer, cells: Sequence[Tensor]) -> tuple[list[int], Tensor, Contents]:
-    """Lays a layer out in arrays: their numbers, target conductances and contents.
+def to_arrays(layer: Layer, cells: Sequence[Tensor]) -> tuple[list[int], Tensor, Contents]:
+    """A layer's cells as arrays: their numbers, target conductances and contents.
 
     Args:
         layer: the layer.
@@ -56,8 +56,8 @@ def laid_out(layer: Layer, cells: Sequence[Tensor]) -> tuple[list[int], Tensor, 
     return list(counts(tiling)), arrays, held
 
 
-def taken_up(layer: Layer, number: Sequence[int], arrays: Tensor, held: Contents) -> tuple[Tensor, ...]:
-    """Target conductances (µS), one tensor of the weight's shape per cell of a weight: the inverse of :func:`laid_out`.
+def from_arrays(layer: Layer, number: Sequence[int], arrays: Tensor, held: Contents) -> tuple[Tensor, ...]:
+    """Target conductances (µS), one tensor of the weight's shape per cell of a weight. The inverse of ``to_arrays``.
 
     The layer may be split in any way, as long as the arrays contain each cell once.
 

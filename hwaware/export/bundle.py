@@ -56,7 +56,7 @@ from torch import Tensor, nn
 from hwaware.chip import Chip
 from hwaware.errors import UserError, nearest_path
 from hwaware.export import older_bundles
-from hwaware.export.arrays import Layer, laid_out, taken_up
+from hwaware.export.arrays import Layer, from_arrays, to_arrays
 from hwaware.export.repairs import PlannedRepair, for_json, read_repair, stored_repair
 from hwaware.hardware import Hardware, Placement, Ranges, Rule, hardware_from_flat, hardware_from_plain
 from hwaware.hardware.crossbar.contents import Contents
@@ -192,7 +192,7 @@ def write_bundle(
         hardware = target.hardware
         form = Layer(hardware, tuple(latent.shape), target.groups)
         cells = hardware.encode(hardware.encoding.window_position(normalised(latent, scale)))
-        number, conductances[name], held = laid_out(form, cells)
+        number, conductances[name], held = to_arrays(form, cells)
         places |= {f"{name}/rows": held.rows, f"{name}/columns": held.columns}
         about = {"hardware": used.setdefault(hardware, len(used)), "shape": list(form.shape), "groups": form.groups}
         layers[name] = {**about, "scale": f"{name}/scale", "key": name, "arrays": number, **own}
@@ -284,7 +284,7 @@ def _targets(
             return older_bundles.targets(layer, conductances, hardware.encoding.layout.cells_per_weight)
         key, about = layer["key"], Layer(hardware, tuple(layer["shape"]), layer["groups"])
         held = Contents(places[f"{key}/rows"], places[f"{key}/columns"])
-        return taken_up(about, layer["arrays"], conductances[key], held)
+        return from_arrays(about, layer["arrays"], conductances[key], held)
     except ValueError as error:
         raise ValueError(f"layer '{name}': {error}") from None
 
@@ -299,7 +299,7 @@ def _ranges(name: str, layer: Mapping[str, Any]) -> Ranges:
         each = limit if isinstance(limit, tuple) else (limit,)
         possible = (type(one) in (int, float) and 0 < one <= torch.finfo(torch.float32).max for one in each)
         if len(each) not in (1, n_parts) or not all(possible):
-            raise ValueError(f"layer '{name}': {limit!r} is no range, nor one for each of {n_parts} parts")
+            raise ValueError(f"layer '{name}': {limit!r} is neither a range nor one for each of {n_parts} parts")
     return found
 
 

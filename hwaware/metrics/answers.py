@@ -1,4 +1,4 @@
-"""From the logits of windows to answers of questions."""
+"""Answers to questions from the logits of windows."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 class WindowSpans(NamedTuple):
-    """The best spans of windows, each window once, in their order.
+    """The best spans of windows, in window order, each window once.
 
     Attributes:
-        index: ``[F]``.
+        index: numbers of the windows ``[F]``.
         null: scores of "there is no answer" ``[F]``.
-        scores: of spans ``[F, n_best]``, best first; -inf where there is none.
-        starts, ends: their tokens ``[F, n_best]`` in the window without padding, inclusive.
+        scores: scores of spans ``[F, n_best]``, best first; -inf if there are fewer spans.
+        starts, ends: first and last token of spans ``[F, n_best]`` in the window without padding, inclusive.
     """
 
     index: np.ndarray  # type: ignore[assignment]  # hides tuple.index, which nobody calls
@@ -35,20 +35,20 @@ class WindowSpans(NamedTuple):
 
 
 class SquadAnswers(Metric):
-    """Answers to the questions of which at least one window was seen.
+    """Answers to the questions with at least one seen window.
 
-    Windows of a question may lie in different batches and on different ranks, and one that a sampler repeats counts
-    once. Ranks that are synchronised must call :meth:`answers` together; after that :meth:`n_best` is local.
+    Windows of a question may be in different batches and on different ranks. A window that a sampler repeats counts
+    once. Synchronised ranks must call :meth:`answers` together; then :meth:`n_best` is local.
 
     Args:
         max_answer_tokens: tokens of the longest answer.
-        n_best: spans kept of a window, and answers of a question.
+        n_best: number of spans kept per window, and of answers per question.
         kwargs: see :class:`torchmetrics.Metric`; with ``sync_on_compute=False`` each rank answers for itself.
     """
 
     full_state_update = False
 
-    # a batch's each until ranks are synchronised; then all in one
+    # one per batch until ranks are synchronised, then one of all
     index: list[Tensor]
     null: list[Tensor]
     scores: list[Tensor]
@@ -62,12 +62,12 @@ class SquadAnswers(Metric):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
     def update(self, index: Tensor, start_logits: Tensor, end_logits: Tensor, windows: Windows) -> None:
-        """Takes in a batch.
+        """Adds a batch.
 
         Args:
-            index: which windows ``[N]``.
-            start_logits, end_logits: ``[N, T]`` of the windows, padded at the end.
-            windows: all of the split.
+            index: numbers of the windows ``[N]``.
+            start_logits, end_logits: logits ``[N, T]`` of the windows, padded at the end.
+            windows: all windows of the split.
         """
         rows = index.cpu().numpy()
 
@@ -84,12 +84,12 @@ class SquadAnswers(Metric):
         self.ends.append(ends)
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
-        """Gathers what all ranks have."""
-        self._fill()  # torchmetrics would send one number of its own type, which cannot be gathered
+        """Gathers the states of all ranks."""
+        self._fill()  # torchmetrics would send an empty state as one number, which can't be gathered
         super().sync(*args, **kwargs)
 
     def compute(self) -> WindowSpans:
-        """What is known of each window that was seen."""
+        """The best spans of each seen window."""
         self._fill()
         states = [dim_zero_cat(getattr(self, name)).cpu().numpy() for name in WindowSpans._fields]
         _, once = np.unique(states[0], return_index=True)
@@ -103,7 +103,7 @@ class SquadAnswers(Metric):
         """
         spans, questions = self.compute(), windows.questions
         of = windows.question[spans.index]
-        order = np.lexsort((-spans.scores[:, 0], of))  # stable: of equal ones the first window's
+        order = np.lexsort((-spans.scores[:, 0], of))  # stable: the first window wins a tie
         seen, begin = np.unique(of[order], return_index=True)
         texts = [
             _text(windows, spans, window, 0) if spans.scores[window, 0] > -np.inf else "" for window in order[begin]
@@ -114,10 +114,10 @@ class SquadAnswers(Metric):
         return Answers.of([one.id for one in asked], texts, null_odds, [one.answers for one in asked])
 
     def n_best(self, windows: Windows) -> dict[str, list[dict[str, str | float]]]:
-        """The best answers to each question by its id, "there is none" (an empty text) always among them.
+        """The best answers to each question by its id, always including "there is none" (an empty text).
 
-        Each has a ``text``, a ``score`` in logits, and as ``probability`` the softmax of the scores. A text that
-        several spans give counts once, with the best of their scores.
+        Each has a ``text``, a ``score`` in logits, and a ``probability``, the softmax of the scores. A text of several
+        spans counts once, with their best score.
         """
         spans, found = self.compute(), dict[str, list[dict[str, str | float]]]()
         of = windows.question[spans.index]
@@ -134,7 +134,7 @@ class SquadAnswers(Metric):
         return found
 
     def _fill(self) -> None:
-        """Gives states that no batch has reached their shapes and types."""
+        """Gives empty states their shapes and types."""
         if isinstance(self.index, list) and not self.index:
             scores = torch.empty(0, self.n_best_size, device=self.device)
             tokens = scores.long()

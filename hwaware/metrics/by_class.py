@@ -1,4 +1,4 @@
-"""Accuracy by class, and their mean: what a network is worth where classes are of unequal size."""
+"""Accuracy by class and their mean (balanced accuracy), for classes of unequal size."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from hwaware.results.row import OF_CLASS
 
 
 def accuracy_by_class(hits: Tensor, labels: Tensor, names: Sequence[str]) -> dict[str, float]:
-    """Percent of each class's samples that are right, and ``balanced``, the mean of these; of classes with samples.
+    """Accuracy (percent) of each class, and ``balanced``, their mean; classes without samples are left out.
 
     Args:
         hits: whether each sample is right, bool ``[N]``.
-        labels: its class, ``[N]``.
-        names: of the classes.
+        labels: the class of each sample, ``[N]``.
+        names: names of the classes.
     """
     totals = torch.bincount(labels, minlength=len(names))
     right = torch.bincount(labels[hits], minlength=len(names))

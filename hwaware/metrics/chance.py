@@ -1,4 +1,4 @@
-"""What a network without any knowledge reaches: the zero of normalised accuracies."""
+"""Chance levels, the zero of normalised accuracies."""
 
 
 def chance_of_classes(n_classes: int) -> dict[str, float]:

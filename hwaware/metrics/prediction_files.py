@@ -1,4 +1,4 @@
-"""Answers as the files that the official evaluation of SQuAD v2 reads."""
+"""Answers in the files that the official evaluation of SQuAD v2 reads."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from hwaware.results.files import replacing
 def write_predictions(
     folder: str | Path, answers: Answers, n_best: Mapping[str, Sequence[Mapping[str, Any]]], threshold: float
 ) -> None:
-    """Writes ``predictions.json``, ``nbest_predictions.json`` and ``null_odds.json``, each by the questions' ids.
+    """Writes ``predictions.json``, ``nbest_predictions.json`` and ``null_odds.json``, each by question id.
 
     Args:
-        folder: made where it is not there.
-        answers: of all questions.
+        folder: output folder; it is created if it is missing.
+        answers: answers to all questions.
         n_best: see :meth:`hwaware.metrics.answers.SquadAnswers.n_best`.
-        threshold: null odds above it say that a question has no answer, which is predicted as an empty text.
+        threshold: null odds above it mean no answer, which is predicted as an empty text.
     """
     contents = {
         "predictions": answers.predictions(threshold),

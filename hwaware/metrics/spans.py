@@ -16,14 +16,14 @@ def best_spans(
 
     Args:
         start, end: logits ``[N, T]``.
-        first, last: positions ``[N]`` that a span may begin and end at, both inclusive.
+        first, last: positions ``[N]`` of the first and last token that a span may have, inclusive.
         max_answer_tokens: tokens of the longest span.
-        n_best: spans per row.
+        n_best: number of spans per row.
 
     Returns:
-        Scores (single precision), starts and ends (inclusive) ``[N, n_best]``, best first; of equal ones the one that
-        starts, then ends, first. Where there are fewer spans, the scores of the rest are -inf and their positions mean
-        nothing.
+        Scores (single precision), starts and ends (inclusive) ``[N, n_best]``, best first. Of tied spans the one that
+        starts, then ends, first comes first. If there are fewer spans, the remaining scores are -inf and their
+        positions have no meaning.
     """
     length = start.shape[1]
     after = torch.arange(max_answer_tokens, device=start.device)
@@ -33,7 +33,7 @@ def best_spans(
     scores = start.float()[:, :, None] + padded.unfold(1, max_answer_tokens, 1)
     inside = (starts >= first[:, None, None]) & (ends <= last[:, None, None])
     scores = scores.masked_fill(~inside, -math.inf).flatten(1)
-    # Half precision has many ties, which topk breaks differently from device to device.
+    # Half precision has many ties, which topk breaks differently on different devices.
     scores, flat = (found[:, :n_best] for found in scores.sort(dim=1, descending=True, stable=True))
     missing = (0, n_best - scores.shape[1])
     scores, flat = F.pad(scores, missing, value=-math.inf), F.pad(flat, missing)

@@ -20,28 +20,28 @@ _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def exact_match(prediction: str, answers: Sequence[str]) -> float:
-    """1 where the text equals one of the gold answers but for case, punctuation, articles and white space, else 0.
+    """1 if the text equals a gold answer except for case, punctuation, articles and white space, else 0.
 
     Args:
-        prediction: ``""``: the question is said to have no answer.
-        answers: gold answers; of those nothing is left of, none counts. Without any, ``""`` is right.
+        prediction: predicted text; ``""``: no answer.
+        answers: gold answers. Those of which normalisation leaves nothing do not count. Without any, ``""`` is right.
     """
     return _scored(prediction, tuple(answers))[0]
 
 
 def f1(prediction: str, answers: Sequence[str]) -> float:
-    """F1 in [0, 1] of the text's words against the gold answer that fits best; see :func:`exact_match`."""
+    """F1 in [0, 1] of the text's words against the best-matching gold answer; see :func:`exact_match`."""
     return _scored(prediction, tuple(answers))[1]
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What a network answers to questions, in the order of the data, and how good each answer is.
+    """A network's answers to questions, in the order of the data, and their scores.
 
     Attributes:
-        ids: of the questions.
-        texts: the best answer other than "there is none".
-        em, f1: of that text, in [0, 1].
+        ids: ids of the questions.
+        texts: the best answer to each question other than "there is none".
+        em, f1: exact match and F1 of that text, in [0, 1].
         null_odds: score of "there is no answer" minus that of the text, in logits.
         has_answer: whether the question can be answered.
     """
@@ -58,13 +58,13 @@ class Answers:
         if len(set(lengths.values())) != 1:
             raise UserError(f"answers must be given for the same questions, not {lengths}.")
         if not self.ids:
-            raise UserError("no question was answered, so that there is nothing to score.")
+            raise UserError("no question was answered: there is nothing to score.")
 
     @classmethod
     def of(
         cls, ids: Sequence[str], texts: Sequence[str], null_odds: np.ndarray, gold: Sequence[Sequence[str]]
     ) -> Answers:
-        """Texts scored against the gold answers of each question; one without any cannot be answered."""
+        """Texts scored against the gold answers of each question. A question without gold answers has no answer."""
         scored = [_scored(text, tuple(answers)) for text, answers in zip(texts, gold, strict=True)]
         em, f1 = np.array(scored, dtype=np.float64).reshape(-1, 2).T
         has_answer = np.array([bool(answers) for answers in gold], dtype=bool)
@@ -72,17 +72,17 @@ class Answers:
 
     @classmethod
     def pooled(cls, parts: Iterable[Answers]) -> Answers:
-        """Several networks' answers as if they were one's: to choose one threshold for all of them."""
+        """The answers of several networks as one set, to choose one threshold for all of them."""
         columns = [[getattr(part, field) for field in cls.__dataclass_fields__] for part in parts]
         ids, texts, *numbers = zip(*columns, strict=True)
         return cls(tuple(chain(*ids)), tuple(chain(*texts)), *map(np.concatenate, numbers))
 
     def scores(self, threshold: float) -> dict[str, float]:
         """``f1`` and ``em`` in percent, of all questions and of those with (``_has_ans``) and without (``_no_ans``) an
-        answer, where there are such; null odds above the threshold say that there is none.
+        answer, if there are any. Null odds above the threshold mean no answer.
 
-        ``f1_must_answer`` is of those with an answer, when the network has to give one: what it knows, whatever it
-        thinks of "there is none". No threshold is in it.
+        ``f1_must_answer`` is the F1 of the questions with an answer when the network has to give one. It depends on no
+        threshold.
         """
         refused = self.null_odds > threshold
         everything = np.full_like(self.has_answer, True)
@@ -92,30 +92,30 @@ class Answers:
             for metric, raw in (("f1", self.f1), ("em", self.em)):
                 chosen = np.where(refused, ~self.has_answer, raw)[rows].tolist()
                 if chosen:
-                    # summed one by one as the official evaluation does, to agree in the last digit
+                    # summed one by one, as in the official evaluation, to agree in the last digit
                     values[metric + group] = 100.0 * sum(chosen) / len(chosen)
         if self.has_answer.any():
             values["f1_must_answer"] = 100.0 * float(self.f1[self.has_answer].mean())
         return values
 
     def best_threshold(self) -> float:
-        """The threshold with the best F1 as the official evaluation finds it; infinite where every question has an
-        answer, and 0 where refusing all of them is best.
+        """The threshold with the best F1, as the official evaluation finds it. It is infinite if every question has an
+        answer, and 0 if refusing all of them is best.
 
-        It is put after one question even where others have the same null odds, so that of tied ones
-        :meth:`scores` may fall short of :meth:`best_f1`.
+        It may separate questions with the same null odds, so that :meth:`scores` may be below :meth:`best_f1` after a
+        tie.
         """
         if self.has_answer.all():
             return math.inf
         order, totals = self._sweep()
-        best = int(np.argmax(totals))  # the first of equal ones
+        best = int(np.argmax(totals))  # the first of tied ones
         return float(self.null_odds[order[best - 1]]) if best else 0.0
 
     def kept_threshold(self) -> float:
-        """The threshold to keep for other questions: as good, and halfway between two questions' null odds.
+        """A threshold for other questions: as good, but halfway between two questions' null odds.
 
-        On one of them, as the official evaluation has it, the last digit of a logit would decide that question. It is
-        infinite where every question is best answered, and minus infinite where none is.
+        The official threshold equals one question's null odds, so that the last digit of a logit decides that question.
+        Infinite if it is best to answer every question, minus infinite if none.
         """
         order, totals = self._sweep()
         odds, best = self.null_odds[order], int(np.argmax(totals))
@@ -124,25 +124,25 @@ class Answers:
         return float(odds[best - 1] + odds[best]) / 2 if best else -math.inf
 
     def best_f1(self) -> float:
-        """The F1 in percent that the official evaluation gives at :meth:`best_threshold`."""
+        """The F1 (percent) that the official evaluation gives at :meth:`best_threshold`."""
         return 100.0 * float(self._sweep()[1].max()) / len(self.ids)
 
     def predictions(self, threshold: float) -> dict[str, str]:
-        """The text given to each question, by its id; empty where it is said to have no answer."""
+        """The predicted text of each question by its id; empty for no answer."""
         refused = self.null_odds > threshold
         return {id: "" if no else text for id, text, no in zip(self.ids, self.texts, refused, strict=True)}
 
     def _sweep(self) -> tuple[np.ndarray, np.ndarray]:
-        """Questions in the order in which a rising threshold accepts them, and the sum of F1 after each number of
-        accepted ones, ``[0 … n]``."""
+        """Questions in the order in which a rising threshold accepts them, and the sum of F1 for each number of
+        accepted questions, ``[0 … n]``."""
         order = np.argsort(self.null_odds, kind="stable")
-        # The official sweep takes any text for wrong, even one of which normalisation leaves nothing.
+        # The official sweep counts any text as wrong, even one that normalisation leaves empty.
         lost = np.array([-1.0 if text else 0.0 for text in self.texts])
         gains = np.where(self.has_answer, self.f1, lost)[order]
         return order, np.cumsum(np.concatenate([[np.count_nonzero(~self.has_answer)], gains]))
 
 
-@lru_cache(maxsize=2**17)  # chips mostly repeat one another's answers
+@lru_cache(maxsize=2**17)  # chips mostly give the same answers
 def _scored(prediction: str, answers: tuple[str, ...]) -> tuple[float, float]:
     """EM and F1."""
     said = _words(prediction)
@@ -162,5 +162,5 @@ def _overlap(said: tuple[str, ...], gold: tuple[str, ...]) -> float:
 
 @lru_cache(maxsize=2**17)
 def _words(text: str) -> tuple[str, ...]:
-    """The normalised text's."""
+    """The words of the normalised text."""
     return tuple(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())

@@ -20,7 +20,7 @@ class CallingRouter(nn.Module):
     """A router whose matrix is the layer ``logits``."""
 
     layers = ("logits",)
-    note = "transformers' Mixtral and others of the same form"
+    note = "routers of Mixtral, MiniMax, Qwen2-MoE, Qwen3-MoE and Qwen3-Next"
 
     @staticmethod
     def takes(router: Any) -> bool:
@@ -44,7 +44,7 @@ class CallingExperts(nn.Module):
     """Experts whose matrices are the layers ``gate_up_0``, ``down_0``, …; each expert is called with its own tokens."""
 
     layers = ("gate_up_0", "down_0", "…")
-    note = "likewise; an expert without tokens is not called"
+    note = "experts of Mixtral, MiniMax, Qwen2-MoE, Qwen3-MoE and Qwen3-Next; an expert without tokens is not called"
 
     @staticmethod
     def takes(experts: Any) -> bool:

@@ -22,7 +22,7 @@ class _Calling(nn.RNNBase):
     """
 
     layers = ("ih_l0", "hh_l0", "…")
-    note = "without proj_size and packed sequences; DoRA leaves hh alone, of which it sees the first step"
+    note = "without proj_size and packed sequences; DoRA does not fit hh, because it sees only the first step"
 
     @staticmethod
     def takes(recurrent: Any) -> bool:

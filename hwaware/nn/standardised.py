@@ -24,8 +24,8 @@ class Standardised(AnalogLayer):
 
     is_computed = True
     note = (
-        "standardised; always compensated for the I-V curve; not with bias; model.safetensors has them before they are "
-        "rounded to levels or codes"
+        "standardised weights; always compensated for the I-V curve; not with model.bias; model.safetensors has the "
+        "weights before they are rounded to levels or codes"
     )
 
     eps: float

@@ -37,7 +37,7 @@ def print_tables(rows: Sequence[Row], criteria: Criteria = CRITERIA, hits: Hits 
             print(f"{device}: {assumed_label(assumed)}")
 
 
-def write_results(
+def write_rows_and_plots(
     rows: Sequence[Row],
     folder: Path,
     costs: Costs,

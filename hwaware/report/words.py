@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hwaware.report.drawing import sentence
 from hwaware.report.labels import line_labels, marked_age, metric_label, points_label
 from hwaware.results.costs import Costs, bytes_label, cost_of
-from hwaware.results.criteria import CRITERIA, Criteria, sure_yield
+from hwaware.results.criteria import CRITERIA, Criteria, yield_lower_bound
 from hwaware.results.metric import less_is_better
 from hwaware.results.row import Row
 from hwaware.results.setting import LINE, Setting, group_by
@@ -148,7 +148,7 @@ def _yield(end: Summary, criteria: Criteria) -> str:
     asked = f"{criteria.yield_percent:g} %"
     if end.yield_percent < criteria.yield_percent:
         return f", which misses the yield of {asked}"
-    sure, needed = sure_yield(end.n_good, end.n_chips), criteria.chips_of_yield
+    sure, needed = yield_lower_bound(end.n_good, end.n_chips), criteria.chips_of_yield
     if sure >= criteria.yield_percent:
         return f", which shows the yield of {asked}"
     takes = "" if needed is None else f": {asked} takes {needed:,} chips, all good"

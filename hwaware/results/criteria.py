@@ -56,7 +56,7 @@ class Criteria:
 CRITERIA = Criteria()
 
 
-def sure_yield(good: int, of: int) -> float:
+def yield_lower_bound(good: int, of: int) -> float:
     """Lower bound (percent) of the yield, with 95 % confidence (Clopper-Pearson), for ``good`` of ``of`` chips."""
     from scipy.special import betaincinv
 

@@ -1,1 +1,1 @@
-"""What lies outside: files that are read within limits, names that may become files, the hub, and signals."""
+"""The outside world: reading files within limits, names that become file names, the Hugging Face hub, and signals."""

@@ -1,4 +1,4 @@
-"""Names that users give to runs, networks, devices and data: they become file names, and cells of tables."""
+"""Names that users give to runs, networks, devices and data. They become file names and table cells."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import re
 
 from hwaware.errors import UserError
 
-#: Starts with a letter, digit or underscore: a spreadsheet takes "=", "+", "-" or "@" there for a formula, a shell "-"
-#: for an option. Nothing that leads to another folder, or means something in Markdown.
+#: The first character is a letter, digit or underscore: a spreadsheet takes "=", "+", "-" or "@" for a formula, a shell
+#: "-" for an option. No character may lead to another folder or have a meaning in Markdown.
 _NAME = re.compile(r"\w[\w .,:+()&=@%-]{0,99}")
 
 
 def check_name(name: str, what: str) -> str:
-    """The name.
+    """Returns a valid name.
 
     Args:
-        name: to check.
-        what: it is of, for the message.
+        name: name to check.
+        what: what it names, for the message.
 
     Raises:
-        UserError: it has none of the characters that names have, or too many.
+        UserError: the name has other characters, or too many.
     """
     if _NAME.fullmatch(name):
         return name
     shown = name if len(name) <= 40 else f"{name[:40]}…"
     suggested = re.sub(r"[^\w .,:+()&=@%-]+", "_", name).lstrip(" .,:+()&=@%-")[:100] or "run"
     raise UserError(
-        f"{what} {shown!r} can't be a name: up to 100 letters, digits and ' _.,:+()&=@%-', the first a letter or "
-        f"digit. '{suggested}' would do."
+        f"{what} {shown!r} is not a valid name. A name has up to 100 letters, digits and ' _.,:+()&=@%-', and starts "
+        f"with a letter or digit, such as '{suggested}'."
     )

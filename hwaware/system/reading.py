@@ -1,4 +1,4 @@
-"""Reading what a user gives as text, YAML or JSON: within limits, and with one line for what is wrong."""
+"""Reads text, YAML and JSON that users give: within limits, and with a one-line error."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ import yaml
 
 from hwaware.errors import UserError
 
-#: Of a file of settings. Hundreds of layers, each with its own cells, are a hundredth of that.
+#: Largest file of settings. One with hundreds of layers, each with its own cells, is a hundredth of that.
 MAX_BYTES = 16 << 20
-#: Values in it, those that YAML's aliases stand for counted each time.
+#: Most values in it; those of a YAML alias count each time.
 MAX_VALUES = 1_000_000
 MAX_DEPTH = 100
-_BRACKETS = 10 * MAX_DEPTH  # open at once, some of them perhaps in texts
-#: Units of time in seconds; of a month 30 days, as ages are labelled.
+_BRACKETS = 10 * MAX_DEPTH  # open at once; some may be in texts
+#: Units of time in seconds. A month has 30 days, as in labels of ages.
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 604_800, "mo": 2_592_000, "y": 31_536_000}
 _NAMES = {
     **{"sec": "s", "second": "s", "minute": "min", "hour": "h", "day": "d", "week": "w", "month": "mo"},
     **{"yr": "y", "year": "y"},
 }
-#: A number and a word behind it.
+#: A number and a unit.
 AGE = re.compile(r"\s*(\d+(?:\.\d*)?(?:e[+-]?\d+)?|\.\d+)\s*([a-z]+)\s*", flags=re.IGNORECASE)
 
 
-#: Texts of the files that were read, by their paths: a run keeps what it was built from.
+#: Texts of the files that were read, by path: a run keeps the files that it was built from.
 _LAST_READ: dict[str, str] = {}
 
 
 class NotYamlError(UserError):
-    """The text is not YAML at all."""
+    """The text is not YAML."""
 
 
 class SettingsLoader(yaml.SafeLoader):
-    """Plain tables, lists and values; refuses a key that is there twice, and numbers with colons."""
+    """Plain tables, lists and values. Refuses duplicate keys, and numbers with colons."""
 
 
 def _mapping(loader: SettingsLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     names = [key.value for key, _ in node.value]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise yaml.MarkedYAMLError(problem=f"'{twice}' is there twice", problem_mark=node.start_mark)
+        raise yaml.MarkedYAMLError(problem=f"'{twice}' appears twice", problem_mark=node.start_mark)
     loader.flatten_mapping(node)
     return loader.construct_mapping(node, deep=True)
 
@@ -57,7 +57,7 @@ def _number(construct: Callable[[yaml.SafeLoader, yaml.ScalarNode], Any]) -> Cal
     def checked(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Any:
         if ":" in node.value:
             line = node.start_mark.line + 1
-            raise UserError(f"line {line}: '{node.value}' is no number; a text like that stands in quotes.")
+            raise UserError(f"line {line}: '{node.value}' is not a number; put quotes around a text like that.")
         return construct(loader, node)
 
     return checked
@@ -69,26 +69,26 @@ SettingsLoader.add_constructor("tag:yaml.org,2002:float", _number(yaml.SafeLoade
 
 
 def refuse_special(path: str | Path, what: str) -> None:
-    """Raises UserError for a folder, pipe or device in a file's place: to read one may take forever; OSError for none.
+    """Raises UserError for a folder, pipe or device, which may take forever to read, and OSError for a missing file.
 
     Args:
-        path: of the file.
-        what: it is, for messages.
+        path: path of the file.
+        what: kind of file, for messages.
     """
     if not stat.S_ISREG(os.stat(path).st_mode):
-        raise UserError(f"{what} '{path}' is {'a folder' if Path(path).is_dir() else 'no ordinary file'}.")
+        raise UserError(f"{what} '{path}' is {'a folder' if Path(path).is_dir() else 'not a regular file'}.")
 
 
 def read_text(path: str | Path, what: str, max_bytes: int = MAX_BYTES) -> str:
-    """A file's text, UTF-8; a byte-order mark is left out.
+    """A file's text, which must be UTF-8, without a byte-order mark.
 
     Args:
-        path: of the file.
-        what: it is, for messages: ``device file``.
-        max_bytes: it may have.
+        path: path of the file.
+        what: kind of file, for messages, such as ``device file``.
+        max_bytes: largest size.
 
     Raises:
-        UserError: there is no such file, it is none (a folder, a pipe), too large, or no such text.
+        UserError: the file is missing, not a regular file (a folder, a pipe), too large, or not UTF-8.
     """
     path = Path(path)
     try:
@@ -107,22 +107,22 @@ def read_text(path: str | Path, what: str, max_bytes: int = MAX_BYTES) -> str:
 
 
 def as_read(path: str | Path) -> str:
-    """A file's text as :func:`read_text` last read it in this process, whatever is in the file by now."""
+    """A file's text as :func:`read_text` last read it in this process, even if the file has changed since."""
     return _LAST_READ[str(Path(path).absolute())]
 
 
 def read_yaml(path: str | Path, what: str) -> Any:
-    """What a YAML file holds; see :func:`read_text` and :func:`parse_yaml`."""
+    """Content of a YAML file; see :func:`read_text` and :func:`parse_yaml`."""
     return parse_yaml(read_text(path, what), f"{what} '{path}'")
 
 
 def read_json(path: str | Path, what: str, max_bytes: int = MAX_BYTES) -> Any:
-    """What a JSON file holds; see :func:`read_text` and :func:`parse_json`."""
+    """Content of a JSON file; see :func:`read_text` and :func:`parse_json`."""
     return parse_json(read_text(path, what, max_bytes), f"{what} '{path}'")
 
 
 def read_json_or_lines(path: str | Path, what: str, max_bytes: int = MAX_BYTES) -> Any:
-    """What a JSON file holds; a list of what its lines do, where each is an object for itself (JSON lines)."""
+    """Content of a JSON file, or a list of the objects in its lines (JSON Lines)."""
     text, what = read_text(path, what, max_bytes), f"{what} '{path}'"
     lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if len(lines) < 2 or not _is_object(lines[0][1]):
@@ -141,13 +141,13 @@ def parse_yaml(text: str, what: str) -> Any:
     """A YAML document.
 
     Args:
-        text: to parse.
-        what: it is, for messages.
+        text: text to parse.
+        what: kind of text, for messages.
 
     Raises:
         NotYamlError: it is not YAML, or a table has a key twice.
-        UserError: it is too large once its aliases are written out, nested too deep, or has a number too long to be
-            one, or one with colons, which YAML 1.1 takes for hours and minutes.
+        UserError: it has too many values with its aliases expanded, is nested too deeply, or has a number that is too
+            long or has colons, which YAML 1.1 takes for hours and minutes.
     """
     _refuse_brackets(text, what)
     try:
@@ -165,13 +165,13 @@ def parse_json(text: str, what: str, first_line: int = 1) -> Any:
     """A JSON document.
 
     Args:
-        text: to parse.
-        what: it is, for messages.
-        first_line: of the text in its file.
+        text: text to parse.
+        what: kind of text, for messages.
+        first_line: number of its first line in the file.
 
     Raises:
-        UserError: it is not JSON, has NaN or Infinity, which JSON has not, is nested too deep, or has a number too long
-            to be one, or half of a character.
+        UserError: it is not JSON, has NaN or Infinity, which JSON lacks, is nested too deeply, or has a number that is
+            too long or half of a character.
     """
     try:
         content = json.loads(text, parse_constant=_refuse_constant)
@@ -182,7 +182,7 @@ def parse_json(text: str, what: str, first_line: int = 1) -> Any:
         where = f"line {first_line + error.lineno - 1}, column {error.colno}"
         raise UserError(f"{what}, {where}: not JSON ({error.msg}).") from None
     except RecursionError:
-        raise UserError(f"{what} is nested too deep.") from None
+        raise UserError(f"{what} is nested too deeply.") from None
     except UnicodeEncodeError as error:
         half = f"\\u{ord(error.object[error.start]):04x}"
         raise UserError(f"{what} has a text with {half}, which is half of a character.") from None
@@ -191,7 +191,7 @@ def parse_json(text: str, what: str, first_line: int = 1) -> Any:
 
 
 def _why(error: ValueError, what: str) -> UserError:
-    """In the words of this package."""
+    """The error in this package's words."""
     if isinstance(error, UserError):
         return UserError(f"{what}, {error}")
     digits = sys.get_int_max_str_digits()
@@ -201,7 +201,7 @@ def _why(error: ValueError, what: str) -> UserError:
 
 
 def _refuse_brackets(text: str, what: str) -> None:
-    """Of thousands inside one another, which take the parser seconds to give up on."""
+    """Refuses thousands of nested brackets, which take the parser seconds to reject."""
     if text.count("[") + text.count("{") < _BRACKETS:
         return
     depths = accumulate((character in "[{") - (character in "]}") for character in text if character in "[]{}")
@@ -210,11 +210,11 @@ def _refuse_brackets(text: str, what: str) -> None:
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no number in JSON.")
+    raise ValueError(f"{name} is not a JSON number.")
 
 
 def _within_limits(content: Any, what: str) -> Any:
-    """The content, if it is; aliases make tables that are small in a file, and endless when walked through."""
+    """The content, if it is within the limits. Aliases can make a small file endless when expanded."""
     left = MAX_VALUES
     level: Iterable[Any] = [content]
     for _ in range(MAX_DEPTH):
@@ -225,7 +225,7 @@ def _within_limits(content: Any, what: str) -> Any:
             elif isinstance(value, list | tuple | set):
                 inner.extend(value)
             if len(inner) > left:
-                raise UserError(f"{what} has more than {MAX_VALUES:,} values, what its aliases stand for included.")
+                raise UserError(f"{what} has more than {MAX_VALUES:,} values, counting what its aliases stand for.")
         if not inner:
             return content
         left, level = left - len(inner), inner
@@ -236,7 +236,7 @@ def seconds(text: str) -> float:
     """Seconds of an age such as ``3600``, ``1h``, ``1 day`` or ``10y``.
 
     Raises:
-        UserError: it is no age.
+        UserError: the text is not an age.
     """
     try:
         return float(text)
@@ -246,5 +246,5 @@ def seconds(text: str) -> float:
     unit = found[2].lower() if found else ""
     unit = unit if unit in _SECONDS else _NAMES.get(unit, _NAMES.get(unit.removesuffix("s"), unit))
     if found is None or unit not in _SECONDS:
-        raise UserError(f"'{text}' is no age: give seconds, or a number with one of {', '.join(_SECONDS)} (10y).")
+        raise UserError(f"'{text}' is not an age: give seconds, or a number with one of {', '.join(_SECONDS)} (10y).")
     return float(found[1]) * _SECONDS[unit]

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: a command ends in order, once, and with the status that shells know."""
+"""SIGTERM and Ctrl-C: a command ends in order, once, and with the status that shells expect."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-#: After which a signal is sent once more that a finaliser has swallowed (s).
+#: Delay (s) before a signal is sent again that a finaliser has swallowed.
 _AGAIN_S = 0.05
 
 
 class Stopped(SystemExit):
     """A signal asked the process to end.
 
-    No KeyboardInterrupt, which Lightning turns into a status of 1; where nothing catches it, Python ends with its
-    status and without a traceback.
+    Not a KeyboardInterrupt, which Lightning turns into status 1. If nothing catches it, Python exits with its status,
+    without a traceback.
     """
 
     def __init__(self, number: int) -> None:
-        super().__init__(128 + number)  # as shells say of a process that a signal ended
+        super().__init__(128 + number)  # as shells report a process that a signal ended
         self.number = number
 
     def __str__(self) -> str:
@@ -36,14 +36,14 @@ class Stopped(SystemExit):
 
 @contextmanager
 def stopping(own_process: bool = True) -> Iterator[None]:
-    """Within, the first SIGTERM or Ctrl-C raises :class:`Stopped`; others that follow are ignored.
+    """In this context the first SIGTERM or Ctrl-C raises :class:`Stopped`; later ones are ignored.
 
-    A signal that is ignored stays so (``nohup``, a shell's background jobs).
+    Signals that are already ignored stay ignored (``nohup``, a shell's background jobs).
 
     Args:
-        own_process: nothing but what is within runs in it: what comes after its end ends at once, without a word.
+        own_process: the context is the whole process; a signal after it ends the process at once, without a message.
     """
-    if threading.current_thread() is not threading.main_thread():  # where Python takes no handlers
+    if threading.current_thread() is not threading.main_thread():  # Python takes no handlers there
         yield
         return
     before = {number: signal.getsignal(number) for number in _SIGNALS}
@@ -53,7 +53,7 @@ def stopping(own_process: bool = True) -> Iterator[None]:
     told = sys.unraisablehook
 
     def again(lost: Any) -> None:
-        """A finaliser or a callback of C code that a signal comes in swallows what is raised: sends it once more."""
+        """Sends a signal again if a finaliser or C callback that it interrupted swallowed the exception."""
         if not isinstance(lost.exc_value, Stopped):
             told(lost)
             return
@@ -79,9 +79,9 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 class Noted:
-    """Within, SIGTERM or Ctrl-C raises nothing: ``number`` says which came, for who looks at it where ending is safe.
+    """SIGTERM and Ctrl-C only set ``number``; the caller checks it where stopping is safe.
 
-    A second Ctrl-C ends at once: what is under way may take long.
+    A second Ctrl-C stops at once, since the current step may take long.
     """
 
     def __init__(self) -> None:
@@ -104,21 +104,21 @@ class Noted:
         if number == signal.SIGINT and self.number == signal.SIGINT:
             _stop(number, frame)
         if number == signal.SIGINT and not self.number:
-            os.write(2, b"\nending after the step under way, with a checkpoint; Ctrl-C once more ends at once\n")
+            os.write(2, b"\nstopping after this step, with a checkpoint; press Ctrl-C again to stop at once\n")
         self.number = self.number or number
 
 
 def ignore_signals(*_: Any) -> None:
-    """For processes that load data: the one that they load for ends them, in its own time."""
+    """For processes that load data: the process that they load for ends them."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
 def with_launched(trainer: Trainer) -> Iterator[None]:
-    """Within, whatever ends the first process ends those that Lightning launched for a Trainer, too.
+    """In this context, an error in the first process also ends those that Lightning launched for a Trainer.
 
-    They may hang in a collective, which ends no other way; Lightning itself ends them after a Ctrl-C only.
+    They may hang in a collective operation, which nothing else ends; Lightning ends them only after Ctrl-C.
     """
     try:
         yield
@@ -131,9 +131,9 @@ def with_launched(trainer: Trainer) -> Iterator[None]:
 
 
 def release_launched(trainer: Trainer) -> None:
-    """Takes the processes that Lightning launched for a Trainer from its observer.
+    """Removes the processes that Lightning launched for a Trainer from its observer.
 
-    That would kill the first process, in the midst of what this one does at the end, when one of the others has ended.
+    When another process had ended, the observer would kill the first one in the middle of its final work.
     """
     launcher: Any = trainer.strategy.launcher
     if observed := getattr(launcher, "procs", None):

@@ -17,14 +17,14 @@ from hwaware.errors import UserError
 from hwaware.hardware import HardwareOptions
 from hwaware.models.weight_files import CHECKPOINT_KEY
 from hwaware.nn import ConversionReport, Measured, add_adapters, analog_layers
-from hwaware.tasks.judged import Judged
+from hwaware.tasks.distilled import Distilled
 from hwaware.tasks.optimised import Optimised, SchedulerCallable
 from hwaware.tasks.same_run import refuse_other_run
+from hwaware.tasks.scored import Scored
 from hwaware.tasks.scores import Scores
 from hwaware.tasks.settings import check_settings
 from hwaware.tasks.sharded import Sharded
 from hwaware.tasks.step_weights import StepWeights
-from hwaware.tasks.taught import Taught
 from hwaware.training import (
     Adapters,
     Distillation,
@@ -57,7 +57,7 @@ class _BuiltOnceConstructed(ABCMeta):
         return task
 
 
-class HardwareAwareTask(Judged, Optimised, Sharded, Taught, metaclass=_BuiltOnceConstructed):
+class HardwareAwareTask(Scored, Optimised, Sharded, Distilled, metaclass=_BuiltOnceConstructed):
     """A network with hardware-aware training.
 
     A subclass defines the network (:meth:`build_network`), its output (:meth:`predict`), the loss (:meth:`task_loss`)

@@ -53,7 +53,7 @@ class ImageClassification(HardwareAwareTask):
             biases, norms and position embeddings get no weight decay, as in timm.
     """
 
-    _inputs_are_judged = False
+    _inputs_are_checked = False
 
     def __init__(
         self,
@@ -152,7 +152,7 @@ class ImageClassification(HardwareAwareTask):
         weight = None if self.class_weights is None else self._weights.to(output)
         return F.cross_entropy(output, batch[1], weight, label_smoothing=self.label_smoothing)
 
-    def judged_loss(self, output: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
+    def evaluation_loss(self, output: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
         return F.cross_entropy(output, batch[1])
 
     def make_metrics(self, **options: Any) -> MetricCollection:
@@ -165,11 +165,11 @@ class ImageClassification(HardwareAwareTask):
     def hits(self, output: Tensor, batch: tuple[Tensor, Tensor]) -> Tensor:
         return output.argmax(-1) == batch[1]
 
-    def judge_inputs(self, network: nn.Module, batches: Iterable[Any], inputs: Any) -> None:
+    def check_inputs(self, network: nn.Module, batches: Iterable[Any], inputs: Any) -> None:
         knows = self.is_pretrained and not getattr(network, "head_is_new", False)
-        if not knows or self._inputs_are_judged or not isinstance(inputs, ImageInputs):
+        if not knows or self._inputs_are_checked or not isinstance(inputs, ImageInputs):
             return
-        self._inputs_are_judged = True
+        self._inputs_are_checked = True
         word = better_normalised(partial(self.predict, network), batches, inputs.data_config)
         if word is not None:
             rank_zero_warn(word)
@@ -185,10 +185,10 @@ class ImageClassification(HardwareAwareTask):
         alone = self.trainer.world_size == 1 and next(self.network.parameters()).dtype == torch.float32
         if not isinstance(data, SampleData) or not alone or self.trainer.global_step:  # otherwise at its end
             return
-        batches = data.judging_batches(min(IMAGES, data.n_val))
+        batches = data.validation_batches(min(IMAGES, data.n_val))
         with eval_mode(self.network):
             there = ([part.to(self.device) for part in batch] for batch in batches)
-            self.judge_inputs(self.network, there, data.inputs)
+            self.check_inputs(self.network, there, data.inputs)
 
     def layer_rates(self) -> dict[str, float]:
         # timm's own grouping of the network's blocks

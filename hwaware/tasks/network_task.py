@@ -76,7 +76,7 @@ class NetworkTask(LightningModule, TakesSamples, ABC):
         """Updates metrics of :meth:`make_metrics` with a network's output and its batch."""
         metrics.update(output, batch[1])
 
-    def judged_loss(self, output: Any, batch: Any) -> Tensor:
+    def evaluation_loss(self, output: Any, batch: Any) -> Tensor:
         """The loss that validation and test log: :meth:`task_loss` without terms that only help training."""
         return self.task_loss(output, batch)
 
@@ -86,7 +86,7 @@ class NetworkTask(LightningModule, TakesSamples, ABC):
         self.log_dict(values, prog_bar=stage == "val", sync_dist=True)  # already equal; avoids Lightning's warning
         metrics.reset()
 
-    def judge_inputs(self, network: nn.Module, batches: Iterable[Any], inputs: Any) -> None:
+    def check_inputs(self, network: nn.Module, batches: Iterable[Any], inputs: Any) -> None:
         """Warns if samples seem to be prepared differently from those that a pretrained network was trained on.
 
         Args:

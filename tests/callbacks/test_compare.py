@@ -158,10 +158,10 @@ def test_rows_of_another_run_are_refused(tmp_path, capsys, compared):
     rows = str(compared / "rows.partial.csv")
     other = ["--evaluation.methods", METHODS, "--evaluation.resume", rows, "--seed_everything", "1"]
     assert main([*_arguments(tmp_path), *other]) == 2
-    assert "rows of another run: seed is 0 there, 1 here" in capsys.readouterr().err
+    assert "rows of another run: seed is 0 in that run, 1 now" in capsys.readouterr().err
     other[-2:] = ["--model.hardware.encoding.mapping", "offset"]
     assert main([*_arguments(tmp_path), *other]) == 2
-    assert "another device: reram_cmo differential there, reram_cmo offset here" in capsys.readouterr().err
+    assert "another device: reram_cmo differential in that run, reram_cmo offset now" in capsys.readouterr().err
     assert not (tmp_path / "finetune" / "version_1").exists()  # nothing left of what was refused
 
 

@@ -28,7 +28,10 @@ def refused(tmp_path, monkeypatch, capsys, recipe):
 @pytest.mark.parametrize("value", HARMFUL, ids=lambda value: value["class_path"])
 def test_a_callable_makes_what_its_key_asks_for(key, value, tmp_path, monkeypatch, capsys):
     said = refused(tmp_path, monkeypatch, capsys, {"model": {"init_args": {key: value}}})
-    assert said.startswith(f"hwaware: model.{key}: '{value['class_path']}' is no ") and said.count("\n") == 1
+    assert (
+        said.startswith(f"hwaware: model.{key}: '{value['class_path']}' is not a subclass of ")
+        and said.count("\n") == 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,7 +77,7 @@ def unsaid(parameters):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("sgd", "absent.pth"), ("unsaid", "unsaid' is no Optimizer: give the name")]
+    ("name", "said"), [("sgd", "absent.pth"), ("unsaid", "unsaid' is not a subclass of Optimizer: give the name")]
 )
 def test_a_function_is_taken_by_its_name_if_it_says_what_it_returns(name, said, tmp_path, monkeypatch, capsys):
     recipe = {"model": {"init_args": {"optimizer": f"{__name__}.{name}", "weights": "absent.pth"}}}
@@ -86,4 +89,4 @@ def test_a_function_is_taken_by_its_name_if_it_says_what_it_returns(name, said, 
 )
 def test_a_class_that_is_no_name_or_has_no_table(value, tmp_path, monkeypatch, capsys):
     said = refused(tmp_path, monkeypatch, capsys, {"model": {"init_args": {"optimizer": value}}})
-    assert ("optimizer.class_path: " in said or "is no table of keys" in said) and said.count("\n") == 1
+    assert ("optimizer.class_path: " in said or "is not a table of keys" in said) and said.count("\n") == 1

@@ -59,7 +59,10 @@ CASES = {
     "recipe without a name": (["--config"], "--config has no value: give --config RECIPE"),
     "recipe without any name": (["--config="], "--config has no value: give --config RECIPE"),
     "missing recipe": (["fit", "--config", "nowhere.yaml"], "no recipe 'nowhere.yaml'"),
-    "a key that a recipe leaves open": (["--model.name", "null"], "model.name: missing; set it in the recipe, or give"),
+    "a key that a recipe leaves open": (
+        ["--model.name", "null"],
+        "model.name is missing: set it in the recipe, or give",
+    ),
     # names
     "model": (["--model.name", "tiny_test_nt"], "Did you mean 'tiny_test_net'?"),
     "device": (["--model.hardware.device.name", "reram_cm"], "Did you mean 'reram_cmo'?"),
@@ -70,29 +73,29 @@ CASES = {
     # keys
     "prefix of a key": (
         ["--trainer.max_epoch", "1"],
-        "trainer.max_epoch is no key. Did you mean 'trainer.max_epochs'?",
+        "trainer.max_epoch is not a key. Did you mean 'trainer.max_epochs'?",
     ),
     "key of the model": (
         ["--model.nois", "null"],
-        "model.nois is no key of ImageClassification. Did you mean 'noise'?",
+        "model.nois is not a key of ImageClassification. Did you mean 'noise'?",
     ),
     "key of the device": (["--model.hardware.encoding.mappings", "offset"], "Did you mean 'mapping'?"),
     "key of the optimiser": (
         ["--model.optimizer.lrr", "1"],
-        "model.optimizer.lrr is no key of SGD. Did you mean 'lr'?",
+        "model.optimizer.lrr is not a key of SGD. Did you mean 'lr'?",
     ),
     "key in a file": (["--config", "{files}/unknown_key.yaml"], "Did you mean 'noise'?"),
     "nested key in a file": (["--config", "{files}/unknown_nested.yaml"], "Did you mean 'mapping'?"),
     "prefix in a file": (["--config", "{files}/unknown_prefix.yaml"], "Did you mean 'trainer.max_epochs'?"),
     "section in a file": (["--config", "{files}/unknown_top.yaml"], "Did you mean 'trainer'?"),
-    "section without keys": (["--trainer", "cpu"], "trainer: 'cpu' is no table of keys. It has trainer.accelerator"),
+    "section without keys": (["--trainer", "cpu"], "trainer: 'cpu' is not a table of keys. It has trainer.accelerator"),
     "key whose nearest the run sets": (
         ["--evaluation.device", "pcm"],
-        "evaluation.device is no key.",
+        "evaluation.device is not a key.",
     ),
-    "key below a value": (["--trainer.max_epochs.most", "1"], "trainer.max_epochs has no keys of its own"),
-    "recipe without --config": (["fit", "recipe.yaml"], "'recipe.yaml' belongs to no option; give a recipe as"),
-    "option before the recipe": (["fit", "--confg", "recipe.yaml"], "confg is no key. Did you mean 'config'?"),
+    "key below a value": (["--trainer.max_epochs.most", "1"], "trainer.max_epochs takes a value, not a table of keys"),
+    "recipe without --config": (["fit", "recipe.yaml"], "'recipe.yaml' does not belong to an option; give a recipe as"),
+    "option before the recipe": (["fit", "--confg", "recipe.yaml"], "confg is not a key. Did you mean 'config'?"),
     "class without a name": (["--evaluation.methods", "[{{share: 0.1}}]"], "evaluation.methods: give the name of a cl"),
     # values
     "window": (["--model.hardware.device.g_min_us", "100"], "g_min_us=100.0"),
@@ -103,8 +106,8 @@ CASES = {
     "age that the law lacks": (["--evaluation.ages_s", "[0.5]"], "age_s=0.5"),
     "kappa": (["--model.hardware.encoding.kappa", "0"], "kappa=0.0"),
     "range": (["--model.hardware.encoding.range_fraction", "1.5"], "range_fraction=1.5"),
-    "prefix of a nested key": (["--model.noise.ages.kin", "fixed"], "noise.ages.kin is no key of"),
-    "no list": (["--evaluation.networks", "base"], "'base' is no list; write [base]."),
+    "prefix of a nested key": (["--model.noise.ages.kin", "fixed"], "noise.ages.kin is not a key of"),
+    "no list": (["--evaluation.networks", "base"], "'base' is not a list; write [base]."),
     "a table for a list": (
         ["--model.hardware.layers", "{{match: a}}"],
         "model.hardware.layers is a list: write [{match: a}].",
@@ -120,12 +123,12 @@ CASES = {
         ],
         "evaluation.hardware is a list: write [{…}].",
     ),
-    "no list of ages": (["--evaluation.ages_s", "3600"], "'3600' is no list; write [3600]."),
+    "no list of ages": (["--evaluation.ages_s", "3600"], "'3600' is not a list; write [3600]."),
     "a word for constants": (["--model.hardware.device", "pcm"], "give it as model.hardware.device.name pcm"),
     "a word for a device": (["--model.hardware", "reram_cmo"], "give it as model.hardware.device.name reram_cmo"),
     "a word for settings": (
         ["--model.distillation", "true"],
-        "'true' is no table of keys; give model.distillation.temp",
+        "'true' is not a table of keys; give model.distillation.temp",
     ),
     "a word for converters": (
         ["--model.hardware.crossbar.converters", "8"],
@@ -153,7 +156,7 @@ CASES = {
         "Did you mean 'mapping'?",
     ),
     "no number": (["--model.optimizer.lr", "fast"], "model.optimizer.lr: 'fast' is not a number"),
-    "no number but null": (["--model.optimizer.lr", "null"], "model.optimizer.lr: null is no value of it"),
+    "no number but null": (["--model.optimizer.lr", "null"], "model.optimizer.lr: null is not allowed"),
     "no number in a list": (["--evaluation.ages_s", "[0, soon]"], "evaluation.ages_s: 'soon' is not a number"),
     "no number of a device": (["--model.hardware.device.g_min_us", "low"], "g_min_us of device 'reram_cmo': 'low'"),
     "no seed": (["--seed_everything", "-1"], "seed_everything=-1"),
@@ -203,7 +206,7 @@ CASES = {
     ),
     "list of classes' weights": (
         ["--model.class_weights", "[1, 4]"],
-        "give a weight by class, by its name (or its number, where the data have no names): {cat: 1, dog: 4}",
+        "give a weight for each class name (or number, if the data have no names): {cat: 1, dog: 4}",
     ),
     "no space after a colon": (
         ["--model.class_weights", "{{bad:4, good:1}}"],
@@ -262,7 +265,7 @@ def test_what_is_wrong_is_found_in_a_whole_configuration(tmp_path, capsys):
     (tmp_path / "config.yaml").write_text(capsys.readouterr().out)
     for wrong, reason in (
         ("--seed_everything=x", "seed_everything: 'x' is not a whole number."),
-        ("--ckpt=x", "ckpt is no key."),
+        ("--ckpt=x", "ckpt is not a key."),
     ):
         assert main(["fit", "--config", str(tmp_path / "config.yaml"), wrong]) == 2
         assert capsys.readouterr().err.startswith(f"hwaware: {reason}")
@@ -285,11 +288,14 @@ def test_a_class_of_ones_own_that_is_something_else(tmp_path, monkeypatch, capsy
     monkeypatch.syspath_prepend(tmp_path)
     capsys.readouterr()
     assert main(["fit", "--config", PRETRAIN, "--data", "my_other_classes.Other"]) == 2
-    assert "data: 'my_other_classes.Other' is no LightningDataModule: derive" in capsys.readouterr().err
+    assert "data: 'my_other_classes.Other' is not a subclass of LightningDataModule: derive" in capsys.readouterr().err
     assert (
         main(["compare", "--config", FINETUNE, "--evaluation.methods", "[{class_path: my_other_classes.Other}]"]) == 2
     )
-    assert "evaluation.methods: 'my_other_classes.Other' is no Compensation: derive" in capsys.readouterr().err
+    assert (
+        "evaluation.methods: 'my_other_classes.Other' is not a subclass of Compensation: derive"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_module_of_ones_own_that_cannot_be_imported(tmp_path, monkeypatch, capsys):

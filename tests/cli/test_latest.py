@@ -46,11 +46,11 @@ def chosen(capsys, *options: str) -> str:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--seed_everything", "1"], "seed_everything: 0 there, 1 here"),
-        (["--data.batch_size", "64"], "data.batch_size: 32 there, 64 here"),
-        (["--model.retention.share", "0.1"], "model.retention.share: 0.05 there, 0.1 here"),
+        (["--seed_everything", "1"], "seed_everything: 0 in that run, 1 now"),
+        (["--data.batch_size", "64"], "data.batch_size: 32 in that run, 64 now"),
+        (["--model.retention.share", "0.1"], "model.retention.share: 0.05 in that run, 0.1 now"),
         (["--model.hardware.encoding.kappa", "1"], "model.hardware.encoding.kappa:"),
-        (["--trainer.accumulate_grad_batches", "2"], "trainer.accumulate_grad_batches: 1 there, 2 here"),
+        (["--trainer.accumulate_grad_batches", "2"], "trainer.accumulate_grad_batches: 1 in that run, 2 now"),
     ],
 )
 def test_of_another_run_it_is_refused_and_told_what_differs(runs, capsys, options, told):

@@ -98,7 +98,7 @@ def test_the_nearer_file_wins(tmp_path):
         ({"a": "based_on: nowhere.yaml"}, "there is no recipe '.*nowhere.yaml' .named by based_on in '.*a.yaml'"),
         ({"a": "based_on: bb.yaml", "b": ""}, r"there is no recipe '.*bb.yaml' .*\. Did you mean 'b.yaml'\?"),
         ({"a": "model: ["}, "is not YAML"),
-        ({"a": "just text"}, "no table of keys"),
+        ({"a": "just text"}, "not a table of keys"),
     ],
 )
 def test_wrong_recipes(tmp_path, recipes, reason):

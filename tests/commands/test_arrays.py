@@ -8,9 +8,9 @@ import json
 import pytest
 import yaml
 
-from hwaware.cli.early import check_early
 from hwaware.cli.main import main
-from hwaware.cli.spelled import spelled_options
+from hwaware.cli.normalise import normalise_options
+from hwaware.cli.precheck import precheck
 from hwaware.errors import UserError
 from tests.command_line import FINETUNE, NO_DEVICE, run
 
@@ -83,6 +83,6 @@ def test_a_file_with_a_negative_value_is_refused(tmp_path, capsys):
 
 def test_a_typing_error_is_told_early():
     with pytest.raises(UserError, match=r"constants 'isac' are unknown\. Did you mean 'isaac'"):
-        check_early("arrays", spelled_options(["--config", FINETUNE, "--constants", "isac"]))
+        precheck("arrays", normalise_options(["--config", FINETUNE, "--constants", "isac"]))
     for right in ("isaac", "mine.yaml"):
-        check_early("arrays", spelled_options(["--config", FINETUNE, "--constants", right]))
+        precheck("arrays", normalise_options(["--config", FINETUNE, "--constants", right]))

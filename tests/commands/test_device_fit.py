@@ -171,7 +171,7 @@ def test_terminal(folder, capsys, monkeypatch, tmp_path):
     [
         (["fit"], "the following arguments are required: csv, --out"),
         (["fit", "none.csv", "--out", "a.yaml"], "there are no measurements 'none.csv'"),
-        (["fit", "/dev/zero", "--out", "a.yaml"], "measurements '/dev/zero' is no ordinary file"),
+        (["fit", "/dev/zero", "--out", "a.yaml"], "measurements '/dev/zero' is not a regular file"),
         (["fit", "none.csv", "--out", "a.yml"], "--out 'a.yml' must end in .yaml"),
         (["simulate", "reram_cm", "--out", "a.csv"], "Did you mean 'reram_cmo'?"),
         (

@@ -168,10 +168,10 @@ def test_a_command_that_is_killed_goes_on_from_its_checkpoint_and_rows(tmp_path)
     (run / "rows.partial.csv").touch()
     fit, drift = Job("aged", ("fit", "--config", "a.yaml")), Job("aged", ("drift", "--config", "a.yaml"))
     rows = f"--evaluation.resume={run}/rows.partial.csv"
-    assert fit.going_on(tmp_path / "out") == (f"--ckpt_path={run}/checkpoints/last.ckpt", rows)
-    assert drift.going_on(tmp_path / "out") == (rows,)
+    assert fit.resume_options(tmp_path / "out") == (f"--ckpt_path={run}/checkpoints/last.ckpt", rows)
+    assert drift.resume_options(tmp_path / "out") == (rows,)
     assert drift.process(tmp_path / "out", str)[-2:] == [rows, f"--trainer.default_root_dir={tmp_path}/out/aged"]
-    assert Job("aged", ("sweep", "a.yaml")).going_on(tmp_path / "out") == ()
+    assert Job("aged", ("sweep", "a.yaml")).resume_options(tmp_path / "out") == ()
 
 
 def test_a_failing_job_is_named_and_others_run(capsys):
@@ -289,7 +289,7 @@ def test_two_jobs_of_one_name(capsys):
     _study("jobs:\n  a: {command: device list}\n  a: {command: device list}\n")
     assert main(["study", "mine"]) == 2
     error = capsys.readouterr().err
-    assert "'a' is there twice" in error and "line 2" in error and len(error.splitlines()) == 1
+    assert "'a' appears twice" in error and "line 2" in error and len(error.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,9 @@ def test_what_every_point_would_fail_by_is_said_before_any_runs(tmp_path, monkey
     monkeypatch.chdir(ROOT)
     assert main(["sweep", str(TINY), "--out", str(tmp_path), "--", "--trainer.max_epoch=1"]) == 2
     error = capsys.readouterr().err
-    assert error == f"hwaware: sweep file '{TINY}': trainer.max_epoch is no key. Did you mean 'trainer.max_epochs'?\n"
+    assert (
+        error == f"hwaware: sweep file '{TINY}': trainer.max_epoch is not a key. Did you mean 'trainer.max_epochs'?\n"
+    )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -38,7 +38,7 @@ def test_own_samples_are_complete():
     assert (data.n_train, data.n_val, data.n_test, data.n_scored("test")) == (20, 10, 7, 7)
     assert dataset_name(data) == "ramps" and samples_of(data, "why") is data
     assert sorted(data.calibration_batch(10)[1].tolist()) == list(range(10))
-    assert [len(x) for x, _ in data.judging_batches(6)] == [4, 2]
+    assert [len(x) for x, _ in data.validation_batches(6)] == [4, 2]
     assert len(next(data.fitting_batches(0))[0]) == 8
     assert len({int(y) for _, labels in data.train_dataloader() for y in labels}) == 16
     batches = Batches(data, "test", torch.device("cpu"))

@@ -456,7 +456,7 @@ def test_a_pipe_in_an_images_place_is_not_waited_for(tmp_path):
     file = image_folder(tmp_path) / "test" / "bee" / "04.png"
     file.unlink()
     os.mkfifo(file)
-    assert said("cannot read the image in .* is no ordinary file", path=str(tmp_path)).count("\n") == 0
+    assert said("cannot read the image in .* is not a regular file", path=str(tmp_path)).count("\n") == 0
 
 
 def test_corrupt_image_in_a_shard(tmp_path):

@@ -245,7 +245,7 @@ def test_calibration_has_hardly_any_padding_and_judging_has_whole_questions(read
     smaller = {tuple(place) for place in ready.calibration_batch(4)[5].tolist()}
     assert smaller < {tuple(place) for place in ready.calibration_batch(10)[5].tolist()}
     windows, n = ready.windows[1], 20
-    seen = torch.cat([batch[5] for batch in ready.judging_batches(n)])[:, 1].numpy()
+    seen = torch.cat([batch[5] for batch in ready.validation_batches(n)])[:, 1].numpy()
     assert 0 < len(seen) <= n and len(seen) == len(set(seen.tolist()))
     assert len(seen) == np.isin(windows.question, windows.question[seen]).sum()
 

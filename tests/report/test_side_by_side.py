@@ -9,7 +9,7 @@ from rich.console import Console
 
 from hwaware.report.html import write_report
 from hwaware.report.labels import device_names, heading, varying_params
-from hwaware.report.run_folder import print_tables, write_results
+from hwaware.report.run_folder import print_tables, write_rows_and_plots
 from hwaware.report.side_by_side import best_devices, few_grids, plot_side_by_side, several, side_by_side
 from hwaware.report.tables import rich_table
 from hwaware.results.setting import by_setting
@@ -100,7 +100,7 @@ def test_one_figure(three, tmp_path):
 
 
 def test_report_and_files(three, tmp_path):
-    sections = write_results(three, tmp_path, {})
+    sections = write_rows_and_plots(three, tmp_path, {})
     assert len(sections) == 4 and (tmp_path / "plots" / "devices_top1.svg").is_file()
     page = write_report(tmp_path, sections).read_text()
     titles = re.findall(r"<h3>(.*?)</h3>", page[page.index('id="tables"') :])
@@ -117,5 +117,5 @@ def test_which_device_is_best(three):
 def test_other_samples_have_a_figure_of_their_own(make_row, tmp_path):
     rows = [make_row(mapping=mapping, n_samples=n, value=value)
             for n, value in ((100, 90.0), (200, 50.0)) for mapping in ("differential", "offset")]  # fmt: skip
-    figures = [figure for section in write_results(rows, tmp_path, {}) for figure in section.figures]
+    figures = [figure for section in write_rows_and_plots(rows, tmp_path, {}) for figure in section.figures]
     assert len(set(figures)) == len(figures)

@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 
 from hwaware.errors import UserError
 from hwaware.metrics.chance import chance_of_classes, chance_of_questions
-from hwaware.results.criteria import Criteria, sure_yield
+from hwaware.results.criteria import Criteria, yield_lower_bound
 from hwaware.results.csv import read_rows
 from hwaware.results.summary import (
     Life,
@@ -107,10 +107,10 @@ def test_yield_counts_the_chips_within_a_point(make_row):
 def test_the_yield_that_is_sure_is_clopper_and_pearsons():
     for good, of in ((10, 10), (299, 299), (298, 299), (7, 10), (0, 5)):
         interval = binomtest(good, of, alternative="greater").proportion_ci(0.95, method="exact")
-        assert sure_yield(good, of) == pytest.approx(100 * interval.low, abs=1e-9)
+        assert yield_lower_bound(good, of) == pytest.approx(100 * interval.low, abs=1e-9)
     # So many good chips, and one fewer does not do.
     enough = Criteria(yield_percent=99).chips_of_yield
-    assert enough == 299 and sure_yield(299, 299) >= 99 > sure_yield(298, 298)
+    assert enough == 299 and yield_lower_bound(299, 299) >= 99 > yield_lower_bound(298, 298)
     assert Criteria(yield_percent=100).chips_of_yield is None
 
 

@@ -24,13 +24,13 @@ print(*(name for name in sys.modules if name.startswith("hwaware.")))
 
 A_REPORT = """
 from hwaware.report.html import write_report
-from hwaware.report.run_folder import print_tables, write_results
+from hwaware.report.run_folder import print_tables, write_rows_and_plots
 from hwaware.results.csv import read_rows
 
 folder = Path(sys.argv[1])
 rows = read_rows(folder / "rows.csv")
 print_tables(rows)
-print(write_report(folder, write_results(rows, folder, {})))
+print(write_report(folder, write_rows_and_plots(rows, folder, {})))
 """
 
 #: What each may import of this package, besides errors and the Arrhenius factor.

@@ -19,7 +19,7 @@ HARMFUL = [
 
 @pytest.mark.parametrize("name", HARMFUL)
 def test_names_that_lead_elsewhere_or_mean_something_are_refused(name):
-    with pytest.raises(UserError, match=r"^recipe .* can't be a name") as refusal:
+    with pytest.raises(UserError, match=r"^recipe .* is not a valid name") as refusal:
         check_name(name, "recipe")
     assert "\n" not in str(refusal.value)
     suggested = str(refusal.value).split("'")[-2]
@@ -49,7 +49,7 @@ def test_no_command_leaves_its_folder(option, tmp_path, monkeypatch, capsys):
 
 def test_a_device_of_a_file_has_a_name():
     plain = device_to_dict(load_hardware("reram_cmo").device)
-    with pytest.raises(UserError, match=r"^device '\.\./reram' can't be a name"):
+    with pytest.raises(UserError, match=r"^device '\.\./reram' is not a valid name"):
         device_from_dict({**plain, "name": "../reram"})
 
 

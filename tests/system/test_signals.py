@@ -80,7 +80,7 @@ def test_ctrl_c_can_wait_and_a_second_one_cannot(capfd):
         noted.begin()
         signal.raise_signal(signal.SIGINT)
         assert noted.number == signal.SIGINT
-        assert "ending after the step under way" in capfd.readouterr().err
+        assert "stopping after this step, with a checkpoint" in capfd.readouterr().err
         with pytest.raises(Stopped, match=r"interrupted\."):
             signal.raise_signal(signal.SIGINT)
         noted.end()

@@ -40,7 +40,7 @@ def test_the_training_loss_has_them_and_validation_has_not():
     each = F.cross_entropy(output, labels, reduction="none")
     weight = torch.tensor([0.0, 1.0, 5.0])[labels]
     torch.testing.assert_close(task.task_loss(output, (None, labels)), (each * weight).sum() / weight.sum())
-    torch.testing.assert_close(task.judged_loss(output, (None, labels)), each.mean())
+    torch.testing.assert_close(task.evaluation_loss(output, (None, labels)), each.mean())
 
 
 def test_a_recipe_counts_what_it_trains_on(tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ pytestmark = [
 ]
 
 
-def test_a_run_by_the_compiler_trains_and_going_on_by_another_way_is_told(tmp_path, capsys):
+def test_a_run_by_the_compiler_trains_and_resuming_another_way_is_told(tmp_path, capsys):
     recipe = ("fit", "--config", FINETUNE, "--model.weights", pretrained_weights(), "--evaluation.networks", "[]")
     recipe += ("--trainer.default_root_dir", tmp_path)
     with inductor.patch(compile_threads=1):  # more are processes that import torch
@@ -29,7 +29,7 @@ def test_a_run_by_the_compiler_trains_and_going_on_by_another_way_is_told(tmp_pa
 
     other = (*recipe, "--trainer.max_steps", 4, "--model.weights_way", "by_layer", "--ckpt_path")
     assert main([str(word) for word in (*other, "last")]) == 2
-    assert "model.weights_way: compiled there, by_layer here" in capsys.readouterr().err
+    assert "model.weights_way: compiled in that run, by_layer now" in capsys.readouterr().err
     with pytest.warns(
         UserWarning, match="the run began with 'compiled' and continues with 'by_layer'; not bit-identical"
     ):

@@ -1,9 +1,8 @@
-"""The weights of one training step on a CPU by ``torch.compile``: one pass forward and one back, layer by layer.
+"""The weights of one training step on a CPU by ``torch.compile``: one forward and one backward pass per layer.
 
-What is computed is :mod:`hwaware.nn.weights.definition`. f is a polynomial; the moments of the noise and the expected
-error are tables, between whose positions they are straight lines. A look-up costs as much as all arithmetic of a
-weight together, so that there is one for each weight and pass: what belongs to a position is packed into one whole
-number.
+The result is defined in :mod:`hwaware.nn.weights.definition`. f is a polynomial. The moments of the noise and the
+expected error are tables with linear interpolation. A look-up costs as much as all other arithmetic of a weight, so
+there is one look-up for each weight and pass: the entries of a position are packed into one integer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an analog layer multiplies with in training, as plain torch: the definition that the fast ways are tested by."""
+"""The weights of an analog layer in training, in plain torch: the reference for tests of the fast implementations."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ def realise(latent: Tensor, encoding: Encoding, mean: Law, std: Law, error: Law,
 
     Args:
         latent: latent weights ``[C_out, ...]``.
-        encoding: how they are held.
-        mean, std: of ``(ŵ - w_eff)/s``, functions of u, which they round themselves; constants in the backward pass.
-        error: ``E[((ŵ - w_eff)/s)²]``, likewise, but with a gradient.
+        encoding: encoding of the weights.
+        mean, std: mean and standard deviation of ``(ŵ - w_eff)/s`` as functions of u, which they round themselves.
+            They are constants in the backward pass.
+        error: ``E[((ŵ - w_eff)/s)²]`` as a function of u, with a gradient.
         z: standard Gaussians of the latents' shape.
 
     Returns:
-        ``s·(f(u) + mean(u) + std(u)·z)`` with ``s = max|w|``, ``u = w/s``, ``f(u) = sinh(rκu)/sinh(rκ)`` of u as
-        written; and ``Σ s²·error(u) / Σ (s·f(u))²``, 0-dim. Gradients are those of f without rounding.
+        ``s·(f(u) + mean(u) + std(u)·z)`` with ``s = max|w|``, ``u = w/s`` and ``f(u) = sinh(rκu)/sinh(rκ)`` of the
+        rounded u; and ``Σ s²·error(u) / Σ (s·f(u))²``, 0-dim. Gradients are those of f without rounding.
     """
     s = encoding.scaling.of(latent).to(latent)
     u = normalised(latent, s)

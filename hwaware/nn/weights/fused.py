@@ -1,8 +1,8 @@
 """From latent weights to the weights of one training step: sinh transform, device noise, expected error.
 
-What it computes is :mod:`hwaware.nn.weights.definition`. Here it is one custom function that walks over the weights in
-blocks, forward and backward, in as few passes and calls as there can be: beside a layer's matrix products every one of
-them shows. So training looks the transform and its slope up where it looks up noise and error, in the same reads.
+The result is defined in :mod:`hwaware.nn.weights.definition`. One custom function goes over the weights in blocks,
+forward and backward, in as few passes and calls as possible, because each of them is noticeable beside a layer's matrix
+products. Transform, slope, noise and error are looked up in the same reads.
 """
 
 from __future__ import annotations

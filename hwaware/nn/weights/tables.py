@@ -1,4 +1,4 @@
-"""What the hardware does to a weight, tabulated over the normalised weights u: as training reads it."""
+"""Tables over normalised weights u of what the hardware does to a weight, for training."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ def positions(size: int) -> Tensor:
 
 
 class Table:
-    """Two functions of u at even positions of [-1, 1]; of neighbours the nearest counts. Not to be written to.
+    """Two functions of u at evenly spaced positions of [-1, 1]; the nearest position counts. Do not write to it.
 
-    Both are kept in one complex tensor, so that one read of memory gives the pair.
+    One complex tensor has both functions, so that one memory read gives both.
 
     Args:
-        first, second: real, ``[K]``.
+        first, second: real tensors ``[K]``.
     """
 
     def __init__(self, first: Tensor, second: Tensor) -> None:
@@ -29,7 +29,7 @@ class Table:
         return len(self.packed)
 
     def to(self, torch_device: torch.device) -> Self:
-        """The table on a torch device; itself where it lies there."""
+        """The table on a torch device; itself if it is already there."""
         return self if self.packed.device == torch_device else self._of(self.packed.to(torch_device))
 
     @classmethod
@@ -40,7 +40,7 @@ class Table:
 
     @classmethod
     def between(cls, first: Self, second: Self, share: float) -> Self:
-        """A table between two, ``share`` of the way from the first."""
+        """A table between two, at a share of the way from the first."""
         return cls._of(torch.lerp(first.packed, second.packed, share))
 
 
@@ -48,9 +48,9 @@ class NoiseTable(Table):
     """Mean and standard deviation of ``(ŵ - w_eff)/s``.
 
     Args:
-        mean, std: ``[K]``; where weights are read against a reference column, of their own cells alone.
-        reference_std: of the window position, by what the cells of such a column err, which all weights of a row of a
-            crossbar have in common; 0: there is none.
+        mean, std: tensors ``[K]``. With a reference column they are of the weight's own cells only.
+        reference_std: standard deviation of the window position due to the errors of the reference column's cells,
+            which all weights of a crossbar row share; 0: no reference column.
     """
 
     def __init__(self, mean: Tensor, std: Tensor, reference_std: float = 0.0) -> None:

@@ -1,8 +1,8 @@
-"""The weights of all layers of a training step at once, for GPUs: some 130 calls a step instead of 90 a layer.
+"""The weights of all layers of a training step at once, for GPUs: about 130 calls a step instead of 90 a layer.
 
-The same look-ups as in :mod:`hwaware.nn.weights.fused`, over one tensor of the latents of all layers. A *segment*
-is what has one scale: a layer, or an output channel. Each is filled up with zeros to whole *blocks*, the rows of that
-tensor, so that sums and maxima over segments are sums and maxima over rows, in the same order each time.
+It does the look-ups of :mod:`hwaware.nn.weights.fused` on one tensor of all layers' latents. A *segment* is a layer or
+an output channel with its own scale. Each segment is padded with zeros to whole *blocks*, the rows of that tensor, so
+that sums and maxima over segments are those over rows, always in the same order.
 """
 
 from __future__ import annotations

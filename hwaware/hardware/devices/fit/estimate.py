@@ -175,11 +175,11 @@ def fit_device(readings: Readings, name: str, source: str = "") -> Fit:
     each = [problem.device(form, one, **rates) for one in drawn]
     device = replace(device, bootstrap=Bootstrap.of(each))
     if readings.dies:
-        spread, said = _die_spread(between, len(readings.dies))
+        spread, more = _die_spread(between, len(readings.dies))
         device = replace(device, die_spread=spread)
         known = (one for one in between if not math.isnan(one.share))
         estimates += tuple(Estimate(f"die_spread.{one.constant}", one.share, one.low, one.high, "1") for one in known)
-        notes += said
+        notes += more
     derived = _derived(form, {**found, **read})
     return Fit(device, cleaned, estimates, derived, (*compared, *tried), chosen, tuple(notes), form.formula)
 

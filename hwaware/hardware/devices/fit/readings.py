@@ -58,7 +58,7 @@ class Readings:
         target_us, time_s, conductance_us: target (µS), age (s; 0: just written) and measured conductance (µS).
         visit: index that the readings of a cell at one age share; numbered from 0.
         left_out: number of rows without a time or a conductance.
-        said: further notes on the file, in sentences.
+        notes: further notes on the file, in sentences.
         dies: names of the dies; empty if the file names none.
         die: index into ``dies`` for each cell.
         n_states: number of rows of the table of states that the readings were made from; 0: they were measured.
@@ -72,7 +72,7 @@ class Readings:
     conductance_us: np.ndarray
     visit: np.ndarray
     left_out: int = 0
-    said: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     dies: tuple[str, ...] = ()
     die: np.ndarray | None = None
     n_states: int = 0
@@ -132,7 +132,7 @@ def read_readings(table: LabCsv, start: str | None = None) -> Readings:
             targets, a reading is duplicated, or some rows seem to have another unit.
     """
     path = table.path
-    columns, said = _columns(table)
+    columns, notes = _columns(table)
     names, lines, values, left_out = [], [], [], 0
     die_of_cell: dict[str, str] = {}
     ages, counted = _ages(table, columns, start)
@@ -154,8 +154,8 @@ def read_readings(table: LabCsv, start: str | None = None) -> Readings:
         raise UserError(f"'{path}' has no reading.")
     target, time, conductance, reading = np.array(values, dtype=float).T
     cells, cell = np.unique(np.array(names), return_inverse=True)
-    said += counted
-    found = _sorted(path, cells, cell, target, time, conductance, reading, np.array(lines), left_out, said)
+    notes += counted
+    found = _sorted(path, cells, cell, target, time, conductance, reading, np.array(lines), left_out, notes)
     if "die" not in columns:
         return found
     dies, die = np.unique([die_of_cell[one] for one in found.cells], return_inverse=True)
@@ -185,15 +185,18 @@ def _ages(
     stated = start if start is not None else stated_start(table.before)
     if start is None and begun is not None:
         starts = [stamp(row[begun], f"'{path}' line {line}: {table.header[begun]}") for _, line, row in taken]
-        found, said = ages_s(path, lines, cells, stamps, starts), f"the column '{table.header[begun]}'"
+        found, origin = ages_s(path, lines, cells, stamps, starts), f"the column '{table.header[begun]}'"
     elif stated is not None:
-        found, said = ages_s(path, lines, cells, stamps, stamp(stated, "start")), stated
+        found, origin = ages_s(path, lines, cells, stamps, stamp(stated, "start")), stated
     else:
-        found, said = ages_s(path, lines, cells, stamps, None), "each cell's first time, when it counts as just written"
+        found, origin = (
+            ages_s(path, lines, cells, stamps, None),
+            "each cell's first time, when it counts as just written",
+        )
     ages: list[float | None] = [None] * len(table.body)
     for (number, _, _), age_s in zip(taken, found, strict=True):
         ages[number] = age_s
-    return ages, (f"Ages count from {said}.",)
+    return ages, (f"Ages count from {origin}.",)
 
 
 def _columns(table: LabCsv) -> tuple[dict[str, tuple[int, float]], tuple[str, ...]]:
@@ -241,10 +244,10 @@ def _columns(table: LabCsv) -> tuple[dict[str, tuple[int, float]], tuple[str, ..
         raise UserError(f"'{path}': {'; '.join(wrong)}.")
     starts = STARTS if math.isnan(found["time"][1]) else ()
     passed = [name for name in ignored if name and as_word(name) not in starts]
-    said = [f"Columns that were ignored: {', '.join(passed)}."] * bool(passed)
-    said += [f"Resistances that were inverted: {', '.join(inverted)}."] * bool(inverted)
+    notes = [f"Columns that were ignored: {', '.join(passed)}."] * bool(passed)
+    notes += [f"Resistances that were inverted: {', '.join(inverted)}."] * bool(inverted)
     # Without repeats, every reading is the first.
-    return {"reading": (found["cell"][0], 0.0), **found}, tuple(said)
+    return {"reading": (found["cell"][0], 0.0), **found}, tuple(notes)
 
 
 def _named_as_usual(header: Sequence[str]) -> list[tuple[str, str]]:
@@ -312,7 +315,7 @@ def _sorted(
     reading: np.ndarray,
     lines: np.ndarray,
     left_out: int,
-    said: tuple[str, ...],
+    notes: tuple[str, ...],
 ) -> Readings:
     order = np.lexsort((reading, time, cell))
     cell, target, time, conductance, reading, lines = (
@@ -336,7 +339,7 @@ def _sorted(
         )
     _refuse_mixed_units(path, cell, target, conductance, lines)
     visit = np.concatenate([[0], np.cumsum(~same_visit)])
-    return Readings(tuple(map(str, cells)), cell, target, time, conductance, visit, left_out, said)
+    return Readings(tuple(map(str, cells)), cell, target, time, conductance, visit, left_out, notes)
 
 
 def _refuse_mixed_units(

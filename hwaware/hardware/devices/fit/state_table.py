@@ -69,7 +69,7 @@ def read_state_table(table: LabCsv) -> Readings:
         raise UserError(f"'{table.path}' has no states.")
     _refuse_twice(table, rows)
     targets_us = _targets_us(rows)
-    assumed, said = _assumed(rows), _said(rows, "age" in columns)
+    assumed, notes = _assumed(rows), _notes(rows, "age" in columns)
     if PROGRAMMING_ERROR in assumed:
         rows += [
             _Row(row.line, row.state, None, 0.0, targets_us[row.state], row.std_us, row.cells)
@@ -87,7 +87,7 @@ def read_state_table(table: LabCsv) -> Readings:
     cell, target_us, time_s, conductance_us = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.lexsort((time_s, cell))
     names = tuple(f"{state}/{place}" for state, count in cells.items() for place in range(count))
-    said += [f"Columns that were ignored: {', '.join(passed)}."] * bool(passed)
+    notes += [f"Columns that were ignored: {', '.join(passed)}."] * bool(passed)
     return Readings(
         names,
         cell[order],
@@ -95,7 +95,7 @@ def read_state_table(table: LabCsv) -> Readings:
         time_s[order],
         conductance_us[order],
         np.arange(len(order)),
-        said=tuple(said),
+        notes=tuple(notes),
         n_states=len(table.body),
         assumed=assumed,
     )
@@ -205,7 +205,7 @@ def _assumed(rows: Sequence[_Row]) -> tuple[str, ...]:
     return (*programming, *targets, "clamp", "stuck_on", "stuck_off")
 
 
-def _said(rows: Sequence[_Row], has_ages: bool) -> list[str]:
+def _notes(rows: Sequence[_Row], has_ages: bool) -> list[str]:
     """How rows count, in sentences."""
     found = ["Each row counts as Gaussian readings with its moments, of cells that keep their rank at all ages."]
     if not has_ages:

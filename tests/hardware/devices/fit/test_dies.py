@@ -86,7 +86,7 @@ def test_cells_of_different_dies_may_have_one_name(tmp_path):
     )
     found = read_measurements(tmp_path / "a.csv")
     assert found.cells == ("A/1", "A/2", "B/1") and found.dies == ("A", "B") and found.die.tolist() == [0, 0, 1]
-    assert found.take(found.time_s == 0).die.tolist() == [0, 0, 1] and not found.said
+    assert found.take(found.time_s == 0).die.tolist() == [0, 0, 1] and not found.notes
     (tmp_path / "b.csv").write_text("die,cell,target_us,time_s,conductance_us\nA,1,10,0,10\n,1,20,0,20\n")
     with pytest.raises(UserError, match="line 3: the die is empty; name one in each row"):
         read_measurements(tmp_path / "b.csv")

@@ -153,7 +153,7 @@ def _inverted(text):
 def test_files_as_laboratories_have_them(tmp_path, text, encoding, said):
     (tmp_path / "lab.csv").write_bytes(text.encode(encoding))
     found = read_measurements(tmp_path / "lab.csv")
-    assert found.cells == ("a", "b") and found.said == said
+    assert found.cells == ("a", "b") and found.notes == said
     assert found.target_us.tolist() == pytest.approx([10, 20]) and found.time_s.tolist() == [0, 60]
     assert found.conductance_us.tolist() == pytest.approx([11, 19])
 
@@ -192,7 +192,7 @@ def test_ages_of_dates_and_times(tmp_path, text, start, ages, said):
     (tmp_path / "lab.csv").write_text(text)
     found = read_measurements(tmp_path / "lab.csv", start)
     assert found.cells == ("a", "b") and found.time_s.tolist() == ages
-    assert found.said[-1].startswith(f"Ages count from {said}") and len(found.said) == 1
+    assert found.notes[-1].startswith(f"Ages count from {said}") and len(found.notes) == 1
 
 
 def test_a_first_reading_that_failed_begins_a_cell_s_time(tmp_path):
@@ -236,13 +236,13 @@ def test_bad_dates_and_times(tmp_path, text, start, reason):
 )
 def test_columns_by_usual_names(tmp_path, header):
     found = _read(tmp_path, f"{header}\na,10,60,9\n")
-    assert (found.target_us[0], found.time_s[0], found.conductance_us[0]) == (10, 60, 9) and not found.said
+    assert (found.target_us[0], found.time_s[0], found.conductance_us[0]) == (10, 60, 9) and not found.notes
 
 
 def test_the_quantity_s_own_name_wins(tmp_path):
     found = _read(tmp_path, "device,cell,target_us,time_s,t,conductance_us,G (nS)\nx,a,10,60,7,9,8\n")
     assert found.cells == ("a",) and found.time_s[0] == 60 and found.conductance_us[0] == 9
-    assert "ignored: device, t, G (nS)" in found.said[0]
+    assert "ignored: device, t, G (nS)" in found.notes[0]
 
 
 def test_resistance_by_its_letter(tmp_path):

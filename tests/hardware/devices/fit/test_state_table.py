@@ -40,8 +40,8 @@ def test_readings_have_the_moments_of_the_table(tmp_path):
     for target, age_s, mean, std in ((10, 0, 10, 0.5), (10, 3600, 9, 1), (50, 0, 50, 2)):
         values = found.conductance_us[(found.target_us == target) & (found.time_s == age_s)]
         assert (values.mean(), values.std()) == pytest.approx((mean, std))
-    assert any("Ages are missing for state high" in one for one in found.said)
-    assert any("100 cells are assumed for each row without a count" in one for one in found.said)
+    assert any("Ages are missing for state high" in one for one in found.notes)
+    assert any("100 cells are assumed for each row without a count" in one for one in found.notes)
 
 
 def test_a_law_is_found_again_in_its_own_table(tmp_path):
@@ -94,7 +94,7 @@ def test_what_a_small_table_tells_is_fitted_and_the_rest_said(tmp_path, capsys, 
         (HEADER + "a,10,x,0\n", "line 2: std 'x' must be a number, 0 or more"),
         (HEADER + "a,0,1,0\n", "line 2: mean '0' must be a number, above 0"),
         (HEADER + "a,1,1,0\nb,2,1,0\na,1,1,0.0\n", "a duplicate state in lines 2 and 4: a at 0 s"),
-        ("state,mean_us,std_us,age\na,1,1,soon\n", "line 2: 'soon' is no age"),
+        ("state,mean_us,std_us,age\na,1,1,soon\n", "line 2: 'soon' is not an age"),
         ("state,mean_us,std_us,n\na,1,1,many\n", "line 2: n 'many' must be a count of cells, 2 or more"),
         ("state,target_us,mean_us,std_us,age_s\na,1,1,1,0\na,2,1,1,5\n", "state a has the targets 1 and 2 µS"),
     ],

@@ -22,7 +22,7 @@ from hwaware.nn import to_digital
 from hwaware.report.by_class import apart
 from hwaware.report.html import write_report
 from hwaware.report.labels import age_label, device_names, device_slug, device_slugs, line_labels, method_label
-from hwaware.report.run_folder import print_tables, write_results
+from hwaware.report.run_folder import print_tables, write_rows_and_plots
 from hwaware.results.costs import NAME as COSTS
 from hwaware.results.costs import by_repair, write_costs
 from hwaware.results.criteria import Criteria
@@ -37,7 +37,7 @@ from hwaware.results.timetable import write_timetable
 from hwaware.tasks import HardwareAwareTask
 
 
-def leave(
+def write_results(
     run: Run,
     task: HardwareAwareTask,
     evaluation: Evaluation,
@@ -76,7 +76,7 @@ def leave(
     if evaluation.refused:
         found += [*_harmful(evaluation.refused, rows), str(write_refused(folder / REFUSED, evaluation.refused))]
     found += _missed(evaluation)
-    sections = write_results(rows, folder, by_repair(costs), task.chance_percent, criteria)
+    sections = write_rows_and_plots(rows, folder, by_repair(costs), task.chance_percent, criteria)
     PartialRows.done(folder)
     cells = []
     for placement, name in zip(settings.placements, device_slugs(rows), strict=True):

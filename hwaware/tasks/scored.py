@@ -13,7 +13,7 @@ from hwaware.training import remove_noise, synchronise_batch_norms
 from hwaware.training.sharding import keep_gathered
 
 
-class Judged(InCells):
+class Scored(InCells):
     """Scores the network without training noise."""
 
     #: Metrics from :meth:`make_metrics`.
@@ -22,10 +22,10 @@ class Judged(InCells):
     freeze_bn_statistics: bool
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        self._judge(batch, "val", self.validation_metrics)
+        self._score_batch(batch, "val", self.validation_metrics)
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
-        self._judge(batch, "test", self.test_metrics)
+        self._score_batch(batch, "test", self.test_metrics)
 
     def on_validation_epoch_end(self) -> None:
         self.conclude("val", self.validation_metrics)
@@ -33,11 +33,11 @@ class Judged(InCells):
     def on_test_epoch_end(self) -> None:
         self.conclude("test", self.test_metrics)
 
-    def _judge(self, batch: Any, stage: str, metrics: MetricCollection | Metric) -> None:
+    def _score_batch(self, batch: Any, stage: str, metrics: MetricCollection | Metric) -> None:
         with refusing_reads(self.network):
             output = self.predict(self.network, batch)
         self.update_metrics(metrics, output, batch)
-        self.log(f"{stage}/loss", self.judged_loss(output, batch), batch_size=len(batch[0]), sync_dist=True)
+        self.log(f"{stage}/loss", self.evaluation_loss(output, batch), batch_size=len(batch[0]), sync_dist=True)
 
     def on_validation_start(self) -> None:
         keep_gathered(self.network, True)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from hwaware.cli.main import main
+from hwaware.cli.normalise import normalise, normalise_options, normalise_recipe
 from hwaware.cli.parser import parse
-from hwaware.cli.spelled import spelled_options, spelled_out, spelled_text
 from hwaware.commands import load
 from hwaware.errors import UserError
 from hwaware.report.labels import age_label
@@ -39,32 +39,32 @@ def test_ages(text, expected):
 
 @pytest.mark.parametrize("text", ["1m", "10z", "soon", "", "1 2h", "-1d"])
 def test_no_ages(text):
-    with pytest.raises(UserError, match="is no age: give seconds, or a number with one of s, min, h, d, w, mo, y"):
+    with pytest.raises(UserError, match="is not an age: give seconds, or a number with one of s, min, h, d, w, mo, y"):
         seconds(text)
 
 
 def test_only_under_keys_of_seconds(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     table = {"ages": {"ages_s": [0, "1d"]}, "name": "4s", "path": "~/x", "age_s": "1y", "list": ["~"], "x_s": "a b"}
-    assert spelled_out(table) == {
+    assert normalise(table) == {
         **{"ages": {"ages_s": [0, 86400.0]}, "name": "4s", "path": "/home/me/x", "age_s": 31_536_000.0},
         **{"list": ["/home/me"], "x_s": "a b"},
     }
     text = "a: 1e-3  # as it is\n"
-    assert spelled_text(text) is text
-    with pytest.raises(UserError, match="ages_s: '10z' is no age"):
-        spelled_out({"ages_s": ["10z"]})
+    assert normalise_recipe(text) is text
+    with pytest.raises(UserError, match="ages_s: '10z' is not an age"):
+        normalise({"ages_s": ["10z"]})
     words = ["--evaluation.ages_s", "[0,1d]", "--a.ages_s+=10y", "--out=~/x", "~/y", "--name", "4s", "--lr", "1e-3"]
     expected = ["--evaluation.ages_s", "[0, 86400.0]", "--a.ages_s+=315360000.0", "--out=/home/me/x", "/home/me/y"]
-    assert spelled_options(words) == [*expected, "--name", "4s", "--lr", "1e-3"]
+    assert normalise_options(words) == [*expected, "--name", "4s", "--lr", "1e-3"]
 
 
 def test_a_word_that_python_keeps():
     words = ["--evaluation.yield", "99", "--evaluation.yield=99", "--other.yield", "1"]
     expected = ["--evaluation.yield_percent", "99", "--evaluation.yield_percent=99", "--other.yield", "1"]
-    assert spelled_options(words) == expected
+    assert normalise_options(words) == expected
     table = {"evaluation": {"yield": 99, "ages_s": ["1h"]}, "yield": 1}
-    assert spelled_out(table) == {"evaluation": {"yield_percent": 99, "ages_s": [3600]}, "yield": 1}
+    assert normalise(table) == {"evaluation": {"yield_percent": 99, "ages_s": [3600]}, "yield": 1}
 
 
 def test_a_recipe_and_options(tmp_path, monkeypatch):
@@ -77,7 +77,7 @@ def test_a_recipe_and_options(tmp_path, monkeypatch):
         "evaluation: {ages_s: [0, 1 day, 10y]}\n"
     )
     words = ["--config", "~/mine.yaml", "--model.noise.ages.ages_s", "[1s, 1y]", "--trainer.default_root_dir=~/runs"]
-    _, config = parse("fit", load("fit"), spelled_options(words))
+    _, config = parse("fit", load("fit"), normalise_options(words))
     options = config.model.init_args
     assert config.evaluation.ages_s == [0, 86400, TEN_YEARS_S] and options.weights == str(tmp_path / "w.safetensors")
     assert list(options.retention.ages_s) == [3600, TEN_YEARS_S] and list(options.noise.ages.ages_s) == [1, 31_536_000]
@@ -91,4 +91,4 @@ def test_commands_without_a_recipe(tmp_path, monkeypatch, capsys):
     with (tmp_path / "r.csv").open() as file:
         assert {line["time_s"] for line in csv.DictReader(file)} == {"0", "3600", "86400"}
     assert main(["device", "simulate", "reram_cmo", "--out=~/s.csv", "--times", "1z"]) == 2
-    assert "'1z' is no age" in capsys.readouterr().err
+    assert "'1z' is not an age" in capsys.readouterr().err

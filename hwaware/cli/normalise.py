@@ -1,4 +1,4 @@
-"""What people write, in recipes and options alike: ages as ``10y``, the home folder as ``~``, repairs' short names,
+"""Normalises recipes and options: ages such as ``10y``, the home folder ``~``, short names of repairs, and
 ``evaluation.yield``."""
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from hwaware.errors import UserError
 from hwaware.results.repairs import with_classes
 from hwaware.system.reading import AGE, NotYamlError, parse_yaml, seconds
 
-#: Words that Python keeps to itself, and the argument's name.
+#: Python keywords, and the arguments that they stand for.
 _KEPT = {"evaluation": {"yield": "yield_percent"}}
 
 
-def spelled_out(value: Any, key: str = "") -> Any:
-    """Plain values: ages under keys that end in ``_s`` are seconds, paths begin at the root, repairs are classes.
+def normalise(value: Any, key: str = "") -> Any:
+    """Plain values: ages under keys that end in ``_s`` in seconds, full paths, and repairs as classes.
 
     Raises:
-        UserError: there is something else than an age under such a key; it names the key.
+        UserError: such a key has another value than an age; the message names the key.
     """
     if key == "methods":
         value = with_classes(value)
     if isinstance(value, dict):
         kept = _KEPT.get(key, {})
-        return {kept.get(name, name): spelled_out(one, str(name).removesuffix("+")) for name, one in value.items()}
+        return {kept.get(name, name): normalise(one, str(name).removesuffix("+")) for name, one in value.items()}
     if isinstance(value, list):
-        return [spelled_out(one, key) for one in value]
+        return [normalise(one, key) for one in value]
     if not isinstance(value, str):
         return value
     if key.endswith("_s") and AGE.fullmatch(value):
@@ -41,15 +41,15 @@ def spelled_out(value: Any, key: str = "") -> Any:
     return os.path.expanduser(value) if value.startswith("~/") or value == "~" else value
 
 
-def spelled_text(text: str) -> str:
-    """A recipe, likewise; as it is where nothing in it is to be changed."""
+def normalise_recipe(text: str) -> str:
+    """A recipe's text, normalised; the same text if nothing changes."""
     content = parse_yaml(text, "recipe")
-    spelled = spelled_out(content)
-    return text if spelled == content else yaml.safe_dump(spelled, sort_keys=False, allow_unicode=True)
+    normalised = normalise(content)
+    return text if normalised == content else yaml.safe_dump(normalised, sort_keys=False, allow_unicode=True)
 
 
-def spelled_options(arguments: Sequence[str]) -> list[str]:
-    """A command line, likewise."""
+def normalise_options(arguments: Sequence[str]) -> list[str]:
+    """A command line, normalised."""
     found: list[str] = []
     key = ""
     for word in arguments:
@@ -72,7 +72,7 @@ def _option(key: str, text: str) -> str:
         value = text
     if isinstance(value, str):
         value = text
-    spelled = spelled_out(value, key)
-    if spelled == value:
+    normalised = normalise(value, key)
+    if normalised == value:
         return text
-    return spelled if isinstance(spelled, str) else json.dumps(spelled)
+    return normalised if isinstance(normalised, str) else json.dumps(normalised)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Literal, Optional, Union
 
 from hwaware.cli.explain import check_value, unknown_key
-from hwaware.cli.given import read_given
 from hwaware.cli.renamed import moved
+from hwaware.cli.settings import read_settings
 from hwaware.cli.source import Found, find_class, parameters_of, strings_given_to
 from hwaware.commands import COMMANDS
 from hwaware.commands.quickstart import FINETUNE
@@ -32,7 +32,7 @@ _CLASSES = {"model": ("task", "hwaware.tasks"), "data": ("datamodule", "hwaware.
 #: Keys of every command on a recipe.
 _COMMON = ("config", "seed_everything", "recipe", "based_on", *_SECTIONS, *_CLASSES)
 
-#: What an annotation may be made of for its values to be checked here.
+#: Names of which an annotation may consist if its values are to be checked here.
 _PLAIN = {kind.__name__: kind for kind in (int, float, bool, str, list, dict, tuple, Sequence, Mapping)} | {
     "Any": Any,
     "Literal": Literal,
@@ -45,12 +45,12 @@ _PRESETS = _HARDWARE / "devices" / "presets"
 _CONSTANTS = _HARDWARE / "crossbar" / "presets"
 
 
-def check_early(name: str, arguments: Sequence[str]) -> None:
+def precheck(name: str, arguments: Sequence[str]) -> None:
     """Raises UserError for a typing error in a command line.
 
     Args:
-        name: of the command.
-        arguments: what follows it.
+        name: name of the command.
+        arguments: its arguments.
     """
     if any(one in ("-h", "--help") or one.endswith(".help") for one in arguments):
         return
@@ -63,7 +63,7 @@ def check_early(name: str, arguments: Sequence[str]) -> None:
 
 
 def _check_recipe(name: str, arguments: Sequence[str]) -> None:
-    settings, _ = read_given(arguments)
+    settings, _ = read_settings(arguments)
     own = parameters_of(f"hwaware.commands.{name}", "run")
     options = [one for one in own if one not in ("trainer", "task", "datamodule", "evaluation")]
     _check_top(settings, (*_COMMON, *options))
@@ -80,7 +80,7 @@ def _check_recipe(name: str, arguments: Sequence[str]) -> None:
 
 
 def _check_device(arguments: Sequence[str]) -> None:
-    """The device that ``device show``, ``plot`` and ``simulate`` are asked for."""
+    """Checks the device of ``device show``, ``plot`` and ``simulate``."""
     words = [one for one in arguments if not one.startswith("-")]
     if len(words) > 1 and words[0] in ("show", "plot", "simulate"):
         _check_preset(words[1])
@@ -93,7 +93,7 @@ def _check_top(settings: Mapping[str, Any], known: Sequence[str]) -> None:
 
 
 def _check_section(section: str, settings: Mapping[str, Any], found: Found) -> None:
-    """Of a section that has one class, whose keys the parser has as its own."""
+    """Checks a section of one class, whose keys are the parser's own."""
     known = [f"{section}.{key}" for key in found.takes if (section, key) not in _LINKED]
     for key, value in settings.items():
         if key not in found.takes:
@@ -108,7 +108,7 @@ _LINKED = (("evaluation", "recipe"), ("evaluation", "seed"))
 
 
 def _check_class(key: str, given: Any, module: str) -> None:
-    """Of a class's name, or a table that has it; one without a module is among those of a package."""
+    """Checks a class name, or a table that has one; a name without a module is looked up in a package."""
     settings = {"class_path": given} if isinstance(given, str) else given
     path = settings.get("class_path") if isinstance(settings, dict) else None
     if not isinstance(path, str) or not path:
@@ -133,7 +133,7 @@ def _check_keys(prefix: str, settings: Mapping[str, Any], found: Found) -> None:
 
 
 def _check(key: str, hint: ast.expr | None, module: str, value: Any) -> None:
-    """A value, by the annotation of the argument that it is for, and the module that has that."""
+    """Checks a value by the annotation of its argument, and the module that has the annotation."""
     if hint is None or value is None:
         return
     if (kind := _plain(hint)) is not None:
@@ -141,7 +141,7 @@ def _check(key: str, hint: ast.expr | None, module: str, value: Any) -> None:
         return
     for one in value if isinstance(value, list) else [value]:
         if key == "evaluation.methods":
-            if not isinstance(value, str):  # else the parser says that a list is wanted
+            if not isinstance(value, str):  # otherwise the parser says that a list is required
                 _check_class(key, one, "hwaware.compensation")
         elif isinstance(one, dict) and "class_path" not in one:
             classes = [cls for name in _names(hint) if (cls := find_class(module, name)) is not None]
@@ -150,7 +150,7 @@ def _check(key: str, hint: ast.expr | None, module: str, value: Any) -> None:
 
 
 def _plain(hint: ast.expr) -> Any:
-    """The type that an annotation names; None where it is none of the plain ones."""
+    """The type that an annotation names; None if it is not a plain type."""
     if any(name not in _PLAIN for name in _names(hint)):
         return None
     try:
@@ -175,7 +175,7 @@ def _listed(module: str) -> list[str]:
 
 
 def _check_names(settings: Any) -> None:
-    """Devices and mappings, wherever they are named."""
+    """Checks devices and mappings, wherever they are named."""
     for key, value in _tables(settings):
         if key == "device" and isinstance(value.get("name"), str):
             _check_preset(value["name"])

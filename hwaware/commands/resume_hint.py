@@ -15,7 +15,7 @@ from hwaware.evaluation.resume import NAME
 
 
 @contextmanager
-def says_how_to_go_on(trainer: Trainer, evaluation: DriftEvaluation, ckpt_path: str | None = None) -> Iterator[None]:
+def resume_hint(trainer: Trainer, evaluation: DriftEvaluation, ckpt_path: str | None = None) -> Iterator[None]:
     """Adds a note on how to continue to whatever interrupts a run, except mistakes of the user.
 
     Args:

@@ -6,28 +6,28 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hwaware.cli.normalise import normalise
 from hwaware.cli.recipes import with_ancestors
-from hwaware.cli.spelled import spelled_out
 from hwaware.errors import UserError
 from hwaware.system.reading import NotYamlError, parse_yaml, read_yaml
 
 _RECIPE = ("config", "c")
 
-#: A key and a value without the space that YAML wants between them; slashes follow the colon of a path or an address.
+#: A key and a value without the space that YAML requires; a slash after the colon means a path or an address.
 _JOINED = re.compile(r"\{?([^\s:{}\[\],'\"]+):([^\s:{}\[\],/\\]+)\}?")
 
 #: Options without a value.
 _FLAGS = ("help", "h", "print_config")
 
 
-def read_given(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """The table, and the words that belong to no option.
+def read_settings(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """The settings, and the words that do not belong to an option.
 
     The later of two values wins, as in the parser. A class is a table of its arguments with its name as ``class_path``:
     there is no ``init_args`` between them.
 
     Args:
-        arguments: what follows the command's name.
+        arguments: the arguments after the command's name.
 
     Raises:
         UserError: a recipe can't be read, or a value is beyond the limits of :mod:`hwaware.system.reading`.
@@ -44,14 +44,14 @@ def read_given(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
             value = left.pop(0)
         if key in _RECIPE:
             for path in with_ancestors(value):
-                _merge(settings, spelled_out(read_yaml(path, "recipe") or {}))
+                _merge(settings, normalise(read_yaml(path, "recipe") or {}))
         elif key not in _FLAGS and not key.endswith(".help"):
             _put(settings, key.split("."), _plain(key, value))
     return settings, words
 
 
 def _plain(key: str, text: str) -> Any:
-    """Tables, lists and null as YAML has them; everything else is a text for the parser to convert."""
+    """Tables, lists and null, parsed as YAML; everything else stays text, which the parser converts."""
     try:
         value = parse_yaml(text, f"--{key}")
     except NotYamlError:
@@ -71,16 +71,16 @@ def _flattened(value: Any) -> Any:
     table = {str(key): _flattened(one) for key, one in value.items()}
     arguments = table.pop("init_args", None) or {}
     if not isinstance(arguments, dict):
-        raise UserError(f"init_args of '{table.get('class_path')}': {arguments!r} is no table of keys.")
+        raise UserError(f"init_args of '{table.get('class_path')}': {arguments!r} is not a table of keys.")
     return table | arguments
 
 
 def refuse_joined(text: str, key: str = "") -> None:
-    """Raises UserError for what is meant as a key and its value, and is one text to YAML: ``bad:4``.
+    """Raises UserError for a key and value that YAML reads as one text: ``bad:4``.
 
     Args:
-        text: a key without a value, or a value where a table is wanted.
-        key: of the value, for the message.
+        text: a key without a value, or a value instead of a table.
+        key: key of the value, for the message.
     """
     if found := _JOINED.fullmatch(text):
         name, value = found.groups()
@@ -109,7 +109,7 @@ def _put(table: dict[str, Any], path: Sequence[str], value: Any) -> None:
 
 
 def _table(value: Any) -> Any:
-    """What a key below a value goes into: of a class's name a table, of a list its last element."""
+    """The table of keys below a value: a class name becomes a table; of a list, the last element."""
     if isinstance(value, list) and value:
         return [*value[:-1], _table(value[-1])]
     return value if isinstance(value, dict) else {"class_path": value} if isinstance(value, str) else {}

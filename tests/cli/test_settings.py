@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hwaware.cli.given import read_given
+from hwaware.cli.settings import read_settings
 
 
 @pytest.fixture
@@ -34,16 +34,16 @@ BASE = {"class_path": "A", "x": 1, "y": {"z": 3}}
     ],
 )
 def test_the_later_wins(recipe, options, model):
-    settings, words = read_given(["--config", recipe, *options])
+    settings, words = read_settings(["--config", recipe, *options])
     assert settings["model"] == model
     assert settings["trainer"] == {"max_steps": 5} and words == []
 
 
 @pytest.mark.parametrize("flag", ["--print_config", "--help", "-h"])
 def test_flags_take_no_value(recipe, flag):
-    assert read_given(["--config", recipe, flag, "stray"])[1] == ["stray"]
+    assert read_settings(["--config", recipe, flag, "stray"])[1] == ["stray"]
 
 
 def test_a_key_below_a_list_is_its_last_elements(recipe):
-    settings, words = read_given(["-c", recipe, "--list.a", "1", "stray", "--flag"])
+    settings, words = read_settings(["-c", recipe, "--list.a", "1", "stray", "--flag"])
     assert settings["list"] == [{"class_path": "B", "a": "1"}] and words == ["stray"] and "flag" in settings

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from hwaware.cli.here import modules_here
+from hwaware.cli.local_modules import local_modules
 from tests.command_line import ROOT
 
 
@@ -22,7 +22,7 @@ def here(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("settings", [{"a": [{"class_path": "lab_module.Own"}]}, ("plot", "lab_module.Own")])
 def test_a_named_module_and_its_neighbours_are_found(settings, here):
-    with modules_here(settings):
+    with local_modules(settings):
         import lab_module
 
         assert lab_module.VALUE == 3
@@ -35,7 +35,7 @@ def test_a_named_module_and_its_neighbours_are_found(settings, here):
 @pytest.mark.parametrize("settings", [{}, {"path": "lab_neighbour.parquet"}, {"name": "lab_neighbour"}])
 def test_others_are_not(settings, here):
     (here / "lab_neighbour.parquet").touch()
-    with modules_here(settings), pytest.raises(ImportError):
+    with local_modules(settings), pytest.raises(ImportError):
         import lab_neighbour  # noqa: F401
 
 

@@ -13,10 +13,10 @@ import yaml
 from lightning.pytorch import Trainer
 
 from hwaware.callbacks import DriftEvaluation, StepCheckpoint
-from hwaware.cli.early import check_early
 from hwaware.cli.main import main
+from hwaware.cli.normalise import normalise_options
+from hwaware.cli.precheck import precheck
 from hwaware.cli.source import find_class, strings_given_to
-from hwaware.cli.spelled import spelled_options
 from hwaware.compensation import Compensation
 from hwaware.errors import UserError
 from hwaware.hardware import EncodingOptions
@@ -26,11 +26,17 @@ from hwaware.tasks import HardwareAwareTask, ImageClassification
 from tests.command_line import FINETUNE, ROOT
 
 CASES = {
-    "key": (["--trainer.max_epoch", "3"], "trainer.max_epoch is no key. Did you mean 'trainer.max_epochs'?"),
-    "section": (["--trianer.max_epochs", "3"], "trianer is no key. Did you mean 'trainer'?"),
+    "key": (["--trainer.max_epoch", "3"], "trainer.max_epoch is not a key. Did you mean 'trainer.max_epochs'?"),
+    "section": (["--trianer.max_epochs", "3"], "trianer is not a key. Did you mean 'trainer'?"),
     "number": (["--trainer.max_epochs", "many"], "trainer.max_epochs: 'many' is not a whole number."),
-    "key of a class": (["--model.nois", "null"], "model.nois is no key of ImageClassification. Did you mean 'noise'?"),
-    "key further in": (["--model.hardware.encoding.maping", "offset"], "encoding.maping is no key of EncodingOptions."),
+    "key of a class": (
+        ["--model.nois", "null"],
+        "model.nois is not a key of ImageClassification. Did you mean 'noise'?",
+    ),
+    "key further in": (
+        ["--model.hardware.encoding.maping", "offset"],
+        "encoding.maping is not a key of EncodingOptions.",
+    ),
     "moved key": (["--model.device.mapping", "offset"], "model.device.mapping moved: write model.hardware.encoding."),
     "choice": (["--model.noise.kind", "devic"], "model.noise.kind: 'devic' is unknown. Did you mean 'device'?"),
     "class": (["--model", "ImageClasification"], "class 'ImageClasification'. Did you mean 'ImageClassification'?"),
@@ -38,8 +44,14 @@ CASES = {
     "mapping": (["--model.hardware.encoding.mapping", "diferential"], "'diferential' is unknown. Did you mean 'diffe"),
     "repair": (["--evaluation.methods", "[vera_pls]"], "no class 'vera_pls'. Did you mean 'vera_plus'?"),
     "repair's class": (["--evaluation.methods", "[{class_path: VeraPlsu}]"], "Did you mean 'VeraPlus'?"),
-    "repair's key": (["--evaluation.methods", "[{class_path: VeraPlus, rnk: 1}]"], "no key of VeraPlus. Did you mean"),
-    "in a list": (["--evaluation.hardware", "[{device: {name: pcm}, encoding: {map: offset}}]"], "no key of Encoding"),
+    "repair's key": (
+        ["--evaluation.methods", "[{class_path: VeraPlus, rnk: 1}]"],
+        "not a key of VeraPlus. Did you mean",
+    ),
+    "in a list": (
+        ["--evaluation.hardware", "[{device: {name: pcm}, encoding: {map: offset}}]"],
+        "not a key of Encoding",
+    ),
 }
 
 
@@ -47,7 +59,7 @@ CASES = {
 def test_typing_errors(case):
     arguments, reason = CASES[case]
     with pytest.raises(UserError) as error:
-        check_early("compare", spelled_options(["--config", FINETUNE, *arguments]))
+        precheck("compare", normalise_options(["--config", FINETUNE, *arguments]))
     assert reason in str(error.value) and str(error.value).count("\n") == 0
 
 
@@ -87,14 +99,14 @@ def test_something_is_said_within_a_second():
 def test_recipes_have_none():
     for recipe in sorted([*ROOT.glob("recipes/**/*.yaml"), *ROOT.glob("tests/conf/*.yaml")]):
         if "method" not in (yaml.safe_load(recipe.read_text()) or {}):  # a sweep's file is no recipe
-            check_early("compare", ["--config", str(recipe)])
+            precheck("compare", ["--config", str(recipe)])
 
 
 def test_a_whole_configuration_has_none(tmp_path, capsys):
     assert main(["fit", "--config", FINETUNE, "--print_config"]) == 0
     (tmp_path / "config.yaml").write_text(capsys.readouterr().out)
-    check_early("fit", ["--config", str(tmp_path / "config.yaml")])
-    check_early("fit", ["--config", FINETUNE, "--model.help", "ImageClassification", "--nonsense"])
+    precheck("fit", ["--config", str(tmp_path / "config.yaml")])
+    precheck("fit", ["--config", FINETUNE, "--model.help", "ImageClassification", "--nonsense"])
 
 
 def test_what_is_not_known_is_left_to_the_parser():
@@ -106,7 +118,7 @@ def test_what_is_not_known_is_left_to_the_parser():
         ["--model.hardware.device.name", "mine.yaml"],
         ["--evaluation.ages_s", "[0, 1d, 10y]"],
     ):
-        check_early("fit", spelled_options(["--config", FINETUNE, *arguments]))
+        precheck("fit", normalise_options(["--config", FINETUNE, *arguments]))
 
 
 def test_the_source_says_what_constructors_take():

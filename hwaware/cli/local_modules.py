@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 
-class ModulesHere(MetaPathFinder):
+class LocalModules(MetaPathFinder):
     """Finds some modules of a folder, and what modules of the folder import."""
 
     def __init__(self, folder: Path, names: set[str]) -> None:
@@ -29,7 +29,7 @@ class ModulesHere(MetaPathFinder):
         return PathFinder.find_spec(fullname, [str(self.folder)])
 
     def _asks(self) -> bool:
-        """Whether what imports lies in the folder itself."""
+        """Whether the importing file is in the folder itself."""
         frame = sys._getframe(2)
         while frame.f_back is not None and frame.f_code.co_filename.startswith("<frozen importlib"):
             frame = frame.f_back
@@ -37,15 +37,15 @@ class ModulesHere(MetaPathFinder):
 
 
 @contextmanager
-def modules_here(settings: Any) -> Iterator[None]:
-    """Lets imports find the modules in the working directory that settings name: the first part of a dotted name.
+def local_modules(settings: Any) -> Iterator[None]:
+    """Lets imports find modules of the working directory: those that a dotted name in the settings begins with.
 
     Args:
         settings: tables, lists and values.
     """
     folder = Path.cwd()
     names = {text.partition(".")[0] for text in _texts(settings) if _is_dotted(text) and not Path(text).exists()}
-    finder = ModulesHere(folder, {one for one in names if PathFinder.find_spec(one, [str(folder)])})
+    finder = LocalModules(folder, {one for one in names if PathFinder.find_spec(one, [str(folder)])})
     sys.meta_path.append(finder)
     try:
         yield

@@ -15,7 +15,7 @@ from hwaware.training import Distillation, distillation_loss
 from hwaware.training.sharding import shard
 
 
-class Taught(NetworkTask):
+class Distilled(NetworkTask):
     """The training loss, with or without distillation."""
 
     distillation: Distillation | None
@@ -33,9 +33,9 @@ class Taught(NetworkTask):
         if teach is None or self.distillation is None:
             return loss
         with torch.no_grad():
-            taught = teach(batch)
+            target = teach(batch)
         a = self.distillation.weight
-        return (1 - a) * loss + a * distillation_loss(output, taught, self.distillation.temperature)
+        return (1 - a) * loss + a * distillation_loss(output, target, self.distillation.temperature)
 
     def teacher(self, device: torch.device, mesh: DeviceMesh | None = None) -> Callable[[Any], Any] | None:
         """A function from a batch to the output of the initial digital network; None without distillation.
