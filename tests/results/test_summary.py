@@ -234,8 +234,11 @@ def test_summary_file_marks_extrapolated_ages(tmp_path, make_row):
 @pytest.mark.parametrize("file", sorted((ROOT / "results").glob("*/summary.csv")), ids=lambda file: file.parent.name)
 def test_committed_summaries_are_of_their_rows(tmp_path, file):
     made, lines = _read(write_summary(tmp_path / "summary.csv", read_rows(file.with_name("rows.csv")))), _read(file)
-    # Chance, which A* is relative to, is not in the rows.
-    assert [{**line, "normalised": ""} for line in lines] == made
+    assert len(lines) == len(made)
+    for line, own in zip(lines, made, strict=True):
+        # Chance, which A* is relative to, is not in the rows. Versions of scipy differ in the last digits.
+        for key, text in ({**line, "normalised": ""}).items():
+            assert text == own[key] or float(text) == pytest.approx(float(own[key]), rel=1e-9), (key, line)
 
 
 def test_summary_file_leaves_empty_what_is_not_known(tmp_path, make_row):
