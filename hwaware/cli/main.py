@@ -72,9 +72,8 @@ def main(args: list[str] | None = None) -> int:
             status, reason = _in_words(error)
             if debug:
                 traceback.print_exception(error)
-            if (
-                not isinstance(error, Stopped) or os.environ.get("LOCAL_RANK", "0") == "0"
-            ):  # of several ranks, one reports it
+            # Of several ranks that a signal stopped, the first reports it.
+            if not isinstance(error, Stopped) or os.environ.get("LOCAL_RANK", "0") == "0":
                 print("hwaware:", reason, *getattr(error, "__notes__", ()), file=sys.stderr)
             return status
     return 0
@@ -105,7 +104,7 @@ def _run(name: str, *words: str) -> None:
 
 
 def _in_words(error: BaseException) -> tuple[int, str]:
-    """The exit status for what a command raised, and one or two lines about it."""
+    """The exit status for an error of a command, and one or two lines about it."""
     if isinstance(error, UserError):
         return 2, str(error)
     if isinstance(error, Stopped):

@@ -22,7 +22,7 @@ def normalise(value: Any, key: str = "") -> Any:
     """Plain values: ages under keys that end in ``_s`` in seconds, full paths, and repairs as classes.
 
     Raises:
-        UserError: such a key has another value than an age; the message names the key.
+        UserError: the value of such a key is not an age; the message names the key.
     """
     if key == "methods":
         value = with_classes(value)

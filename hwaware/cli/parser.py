@@ -25,17 +25,17 @@ from hwaware.errors import UserError
 from hwaware.system.names import check_name
 from hwaware.tasks import HardwareAwareTask
 
-# Lightning's own use of torch, which nobody here can change.
+# Lightning's own use of torch, which a user can't change.
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-# The task has that hook for fsdp2 alone, under which such averages are refused.
+# The task has this hook only for fsdp2, which refuses averaged weights anyway.
 warnings.filterwarnings(
     "ignore", message=".*WeightAveraging callback with a model that overrides the configure_model.*"
 )
 # Small samples are loaded faster without workers.
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 
-#: What a command's ``run`` may have as parameters, to be built from the recipe's sections; ``evaluation`` is one of the
-#: trainer's callbacks.
+#: Parameters of a command's ``run`` that are built from the recipe's sections; ``evaluation`` is one of the trainer's
+#: callbacks.
 BUILT = ("trainer", "task", "datamodule", "evaluation")
 
 #: Resuming needs one checkpoint, which is replaced now and then.

@@ -32,7 +32,7 @@ _CLASSES = {"model": ("task", "hwaware.tasks"), "data": ("datamodule", "hwaware.
 #: Keys of every command on a recipe.
 _COMMON = ("config", "seed_everything", "recipe", "based_on", *_SECTIONS, *_CLASSES)
 
-#: Names of which an annotation may consist if its values are to be checked here.
+#: Names that an annotation may have for its values to be checked here.
 _PLAIN = {kind.__name__: kind for kind in (int, float, bool, str, list, dict, tuple, Sequence, Mapping)} | {
     "Any": Any,
     "Literal": Literal,

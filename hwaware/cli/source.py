@@ -17,7 +17,7 @@ class Found:
     Attributes:
         module, name: where it is.
         takes: for each argument of its constructor the annotation, and the module that has it.
-        more: whether it may take other arguments, which its source does not tell.
+        more: whether it may take other arguments that its source does not show.
     """
 
     module: str
@@ -96,7 +96,7 @@ def _statements(module: str) -> Iterator[ast.stmt]:
 @cache
 def _tree(module: str) -> ast.Module | None:
     top, *parts = module.split(".")
-    spec = find_spec(top)  # imports nothing, and knows editable installations
+    spec = find_spec(top)  # imports nothing, and finds editable installations
     if spec is None or not spec.submodule_search_locations:
         return None
     place = Path(next(iter(spec.submodule_search_locations)), *parts)

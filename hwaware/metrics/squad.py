@@ -24,7 +24,7 @@ def exact_match(prediction: str, answers: Sequence[str]) -> float:
 
     Args:
         prediction: predicted text; ``""``: no answer.
-        answers: gold answers. Those of which normalisation leaves nothing do not count. Without any, ``""`` is right.
+        answers: gold answers. Those that normalisation leaves empty do not count. Without any, ``""`` is right.
     """
     return _scored(prediction, tuple(answers))[0]
 

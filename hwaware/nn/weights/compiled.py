@@ -25,10 +25,10 @@ _FINE, _COARSE = 2**16 - 1, 2**8 - 1  # largest packed value, and largest packed
 def realise(
     latent: Tensor, encoding: Encoding, noise: NoiseTable | None, error: ErrorTable | None
 ) -> tuple[Tensor, Tensor | None]:
-    """What :func:`hwaware.nn.weights.fused.realise` gives, closer to the definition; by it where the case is not known.
+    """As :func:`hwaware.nn.weights.fused.realise`, but closer to the definition; calls it for unsupported cases.
 
     Raises:
-        Exception: whatever the compiler raises.
+        Exception: any error of the compiler.
     """
     if not is_supported(encoding, noise, error) or latent.device.type != "cpu" or not latent.numel():
         return fused.realise(latent, encoding, noise, error)
@@ -37,7 +37,7 @@ def realise(
 
 
 def is_supported(encoding: Encoding, noise: NoiseTable | None, error: ErrorTable | None) -> bool:
-    """Whether noise is wanted, tables are of one length, weights are continuous, and scales follow them."""
+    """Whether there is noise, tables have one length, weights are continuous, and scales follow the weights."""
     if noise is None or encoding.scaling.fixed is not None or encoding.steps:
         return False
     return error is None or len(error) == len(noise)
@@ -117,8 +117,8 @@ def _backward(
     powers: Tensor,
     slope_powers: Tensor,
 ) -> tuple[Tensor, ...]:
-    """Gradient of the latents through u; and of each row what the weight that sets its scale gets in addition, which
-    that is, how many there are, and whether a row has several: then the former is what they share."""
+    """Gradient of the latents through u; and for each row the additional gradient of the weight that sets its scale,
+    the place of that weight, the number of such weights, and whether a row has several, which share the gradient."""
     u = x * inverse
     slope = _polynomial(slope_powers, u)  # of f
     grad = slope * g
@@ -200,7 +200,7 @@ def _like(rows: Tensor, latent: Tensor) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _values(noise: NoiseTable, error: ErrorTable | None) -> tuple[Tensor, Tensor]:
-    """Mean, std and R of the noise from each position on, int64 ``[K - 1]``, and the units of what is packed."""
+    """Mean and std with their slopes, and R, after each position: packed into int64 ``[K - 1]``, and their units."""
     laws = torch.view_as_real(noise.packed).T
     values, of_values = _whole(laws[:, :-1], _FINE)
     slopes, of_slopes = _whole(laws.diff(dim=1), _COARSE)
@@ -215,13 +215,13 @@ def _values(noise: NoiseTable, error: ErrorTable | None) -> tuple[Tensor, Tensor
 
 @lru_cache(maxsize=8)
 def _slopes(error: ErrorTable) -> tuple[Tensor, Tensor]:
-    """R'(u), likewise, int32."""
+    """R'(u) with its slope, packed into int32 ``[K - 1]``, and their units."""
     (values, slopes), units = _whole(torch.stack([error.slope[:-1], error.slope.diff()]), _FINE)
     return _constant((values | slopes << 16).to(torch.int32)), _constant(units.flatten())
 
 
 def _whole(x: Tensor, largest: int) -> tuple[Tensor, Tensor]:
-    """Rows as whole numbers from 0 to ``largest``, and of each row the smallest value and the unit."""
+    """Rows as integers from 0 to ``largest``, and the smallest value and the unit of each row."""
     low, high = x.aminmax(dim=1, keepdim=True)
     unit = ((high - low) / largest).clamp_min(torch.finfo(x.dtype).tiny)
     return ((x - low) / unit).round().to(torch.int64), torch.cat([low, unit], 1)
@@ -235,6 +235,6 @@ def _powers(curve: float) -> tuple[Tensor, Tensor]:
 
 
 def _constant(x: Tensor) -> Tensor:
-    """A tensor whose size the compiler may rely on."""
+    """A tensor whose size the compiler may take as constant."""
     torch._dynamo.mark_static(x)
     return x

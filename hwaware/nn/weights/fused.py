@@ -39,21 +39,21 @@ def realise(
 
     Args:
         latent: latent weights ``[C_out, ...]``; half precision is computed in fp32.
-        encoding: how they are held.
-        noise: of the weights as written; None: no noise. Standard Gaussians come from torch's global generator.
-        error: expected, of the weights as written; None: not wanted.
+        encoding: encoding of the weights.
+        noise: noise of the written weights; None: no noise. Standard Gaussians come from torch's global generator.
+        error: expected error of the written weights; None: it is not computed.
 
     Returns:
         The weights ``s·(f(u) + mean + std·z)``, fp32, in shape and memory format of ``latent``; and the normalised
-        error ``Σ s²R(u) / Σ w_eff²`` (0-dim; 0 where all weights are zero), or None without ``error``.
-        Without noise f(u) is exact; with noise it too is taken at the nearest position, off by f'(u)·s/K at most.
-        Weights that are not finite make the result so, without an exception.
+        error ``Σ s²R(u) / Σ w_eff²`` (0-dim; 0 if all weights are zero), or None without ``error``.
+        Without noise f(u) is exact. With noise it is also taken at the nearest position, with an error of f'(u)·s/K at
+        most. Weights that are not finite give a result that is not finite, without an exception.
 
     Gradients go through u, by the slopes at the nearest position, and through ``s``, from which they reach the largest
-    weights as through torch's ``amax`` (ties share). Mean, std and z are constants (straight-through): the noise grows
-    with ``s``, and the gradient says so. So does what is rounded. A fixed scale has none; there, a weight beyond the
-    codes gets a gradient only where a step against it leads back. Without noise, error, curve and grid the latent
-    weights themselves are returned.
+    weights as through torch's ``amax`` (ties share). Mean, std and z are constants (straight-through), but noise and
+    rounded weights grow with ``s``, and the gradient includes that. A fixed scale has no gradient; with it, a weight
+    beyond the codes gets a gradient only if a step against it leads back. Without noise, error, curve and grid the
+    latent weights themselves are returned.
     """
     if noise is None and error is None and not encoding.curve and not encoding.steps:
         return latent, None
@@ -195,7 +195,7 @@ _apply_uncompiled = torch.compiler.disable(_Realise.apply)
 def _add_at_peaks(found: list[tuple[Tensor, Tensor, int]], s: Number, g: Number) -> None:
     """Adds the gradient of scale ``s``, given times ``s``, to the weights that set it.
 
-    ``found`` has blocks of weights and gradients where the scale may occur, each with the sign with which it does.
+    ``found`` has blocks of weights and gradients that may have such weights, each with the sign of these weights.
     """
     hits = [torch.eq(w, sign * s, out=torch.empty_like(w)) for w, _, sign in found]  # floats: bools are slow
     count = sum(_number(hit.sum(-1, keepdim=hit.ndim > 1)) for hit in hits)
@@ -223,7 +223,7 @@ def _blocks(x: Tensor, per_channel: bool) -> tuple[Tensor, ...]:
 def _scales(
     blocks: tuple[Tensor, ...], per_channel: bool
 ) -> tuple[list[Number], Sequence[tuple[Number, Number]] | None]:
-    """For each block its scale; and its extreme weights, where one scale is for all blocks."""
+    """The scale of each block; and its extreme weights, if all blocks have one scale."""
     if per_channel:
         return [b.abs().amax(-1, keepdim=True) for b in blocks], None
     pairs = [b.aminmax() for b in blocks]
@@ -236,14 +236,14 @@ def _scales(
 
 
 def _fixed_scales(blocks: tuple[Tensor, ...], s: float) -> list[Number]:
-    """The scale for each block: s, or NaN where a weight is not finite, which clipping would hide."""
+    """The scale of each block: s, or NaN if a weight is not finite, which clipping would hide."""
     return [s + 0 * sum(_number(b.sum()) for b in blocks)] * len(blocks)
 
 
 def _hold_within(w: Tensor, s: Number, steps: int, grad: Tensor) -> None:
-    """Takes away the gradient of weights beyond the codes that points further out.
+    """Removes the gradient of weights beyond the codes that would move them further out.
 
-    Clipping's own gradient, none at all out there, would never let them back.
+    The gradient of clipping is 0 there, so that these weights would never return.
     """
     outwards = (w > s * (1 - 1 / steps)) & (grad < 0)
     grad.masked_fill_(outwards.logical_or_((w < -s) & (grad > 0)), 0.0)
@@ -291,7 +291,7 @@ def _nearest(w: Tensor, s: Number, size: int, x: Tensor, index: Tensor, code_ste
 
 
 def _on_grid(w: Tensor, s: Number, steps: int, fixed_point: bool) -> Tensor:
-    """The latent weights of the nearest levels, or codes."""
+    """The latent weights, rounded to the nearest levels or codes."""
     # A quotient, as for chips: a product with 1/s would decide otherwise halfway between two levels.
     u = (w / s).nan_to_num_(0.0, 0.0, 0.0)  # all zero, or not finite, which s is then too
     u.mul_(steps).round_()
@@ -312,7 +312,7 @@ def _effective(w: Tensor, s: Number, curve: float, out: Tensor) -> None:
 
 
 def _scratch(size: int, device: torch.device) -> tuple[Tensor, ...]:
-    """Room for floats, table positions, and complex values; views of the latter's real and imaginary parts."""
+    """Buffers of floats, table positions and complex values, and views of the real and imaginary parts."""
     if device.type != "cpu" or size > BLOCK:
         return _new_scratch(size, device)
     return _scratch_of(get_ident(), size)
@@ -320,7 +320,7 @@ def _scratch(size: int, device: torch.device) -> tuple[Tensor, ...]:
 
 @lru_cache(maxsize=128)
 def _scratch_of(thread: int, size: int) -> tuple[Tensor, ...]:
-    """Of one block, kept for each thread; smaller sizes are views of it."""
+    """The buffers of one block, kept for each thread; smaller sizes are views of them."""
     if size < BLOCK:
         return tuple(x[:size] for x in _scratch_of(thread, BLOCK))
     with torch.inference_mode(False):  # whatever mode the first caller is in

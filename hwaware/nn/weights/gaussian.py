@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 POOL_SEED = 20_260_322
-CHUNK = 2**16  # the pool grows by so many values
+CHUNK = 2**16  # values by which the pool grows
 SMALLEST, LARGEST = 2**19, 2**22  # smallest and largest ring: 1 and 8 MB
 ALIGNMENT = 8  # offsets are multiples of it (16 bytes)
 

@@ -33,14 +33,14 @@ _BLOCK_OF_LAYER, _BLOCK_OF_CHANNEL = 1024, 64
 
 
 def is_supported(encoding: Encoding, noise: NoiseTable | None, error: ErrorTable | None) -> bool:
-    """Whether :class:`Together` knows this case: noise, tables of one length, scales that follow the weights."""
+    """Whether :class:`Together` supports this case: noise, tables of one length, scales that follow the weights."""
     if noise is None or encoding.scaling.fixed is not None:
         return False
     return error is None or len(error) == len(noise)
 
 
 class Layout(NamedTuple):
-    """Which blocks, segments and layers belong together. Rows of slots are filled up with the number after the last.
+    """Which blocks, segments and layers belong together. Rows of slots are padded with the number after the last.
 
     Attributes:
         segment_of, blocks_of: a block's segment ``[blocks]``, a segment's blocks ``[segments, slots]``.
@@ -56,12 +56,12 @@ class Layout(NamedTuple):
 
 
 class Together:
-    """What realises the weights of layers that lie on the same hardware and torch device.
+    """Computes the weights of layers with the same hardware and torch device.
 
     Args:
-        latents: of each layer, ``[C_out, ...]``; their shapes stay.
-        encoding: how they are held.
-        compiled: whether the two functions run by ``torch.compile``, which fuses their passes.
+        latents: latent weights of each layer, ``[C_out, ...]``; their shapes do not change.
+        encoding: encoding of the weights.
+        compiled: whether ``torch.compile`` fuses the passes of the two functions.
     """
 
     def __init__(self, latents: Sequence[Tensor], encoding: Encoding, compiled: bool = False) -> None:
@@ -86,9 +86,9 @@ class Together:
     def realise(
         self, latents: Sequence[Tensor], noise: NoiseTable, error: ErrorTable | None
     ) -> list[tuple[Tensor, Tensor | None]]:
-        """For each layer, what :func:`hwaware.nn.weights.fused.realise` gives it, but for the rounding of fp32.
+        """The results of :func:`hwaware.nn.weights.fused.realise` for each layer, except for fp32 rounding.
 
-        Noise is drawn once for all, by torch's generator of the device.
+        Noise is drawn once for all layers, by the torch device's generator.
         """
         *weights, ratios = _Realise.apply(self, noise, error, *latents)
         return list(zip(weights, repeat(None) if error is None else ratios.unbind()))  # noqa: B905 - one is endless
@@ -109,7 +109,7 @@ class Together:
         return torch.cat(parts)
 
     def scatter(self, x: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-        """The reverse, in the latents' memory formats; views where that can be."""
+        """The inverse of :meth:`gather`, in the latents' memory formats; views if possible."""
         parts = x.view(-1).split([rows * width for rows, width in zip(self._rows, self._widths, strict=True)])
         return [
             _shaped(part.view(rows, width)[:, : one.numel() // rows], one)
@@ -167,7 +167,7 @@ def _forward(
     weight = of_block * (table[index, 0] + table[index, 1] * z)
     if squares is None:
         return weight, s, None, None
-    of_zero = squares[len(squares) // 2]  # what each element of the padding adds
+    of_zero = squares[len(squares) // 2]  # the contribution of each element of the padding
     both = [_over(squares[index, k].sum(-1), layout.blocks_of) - layout.padding * of_zero[k] for k in (0, 1)]
     sums = torch.cat(both, -1) * s**2
     return weight, s, sums, _quotient(*_of_layers(sums, layout)).squeeze(-1)
