@@ -422,3 +422,27 @@ def drift_free(model: nn.Module) -> Iterator[nn.Module]:
     """
     with installed_weights(model, lambda name, layer: layer.exact_weight()):
         yield model
+
+
+@contextmanager
+def mean_aged(model: nn.Module, age_s: float) -> Iterator[nn.Module]:
+    """Context with the expected weights at an age (s): the mean over all chips, so without any chip's own errors.
+
+    A network that was trained with the device's noise works best with these weights, not with exact ones. Stuck cells
+    do not count.
+
+    Raises:
+        UserError: a device's law does not cover the age.
+    """
+
+    def weight(name: str, layer: AnalogLayer) -> Tensor:
+        hardware, latent, scale = layer.hardware, layer.latent().detach().float(), layer.weight_scale()
+        error = hardware.encoding.mean_error(hardware.device, normalised(latent, scale), age_s)
+        return (layer.exact_weight().float() + scale * error.to(latent)).to(layer.weight.dtype)
+
+    with torch.no_grad():
+        for device in dict.fromkeys(layer.hardware.device for layer in analog_layers(model).values()):
+            device.check_age(age_s)
+        weights = installed_weights(model, weight)
+    with weights:
+        yield model

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from hwaware.chip import Chip, drift_free
+from hwaware.chip import Chip, drift_free, mean_aged
 from hwaware.compensation.methods.rvw import ReadVerifyWrite
 from hwaware.errors import UserError
 from hwaware.export.bundle import read_bundle, write_bundle
@@ -297,3 +297,17 @@ def test_targets_are_what_cells_without_errors_have(parallel):
     errors = torch.stack(written) - torch.stack(targets)
     assert 0 < errors.abs().max() < 5  # µS: the programming error
     assert len({tuple(g.flatten().tolist()) for g in targets}) == 2  # cells in parallel share their target
+
+
+@pytest.mark.parametrize("settings", [{"mapping": "offset"}, {"mapping": "differential", "parallel": 2}])
+def test_mean_aged_weights_are_the_mean_of_many_chips(settings):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 4)).eval().requires_grad_(False)
+    convert(model, load_hardware("reram_cmo", **settings))
+    chips = torch.stack([Chip.program(model, seed).weight_at("0", 10 * YEAR_S) for seed in range(1000)])
+    with mean_aged(model, 10 * YEAR_S):
+        error = (chips.mean(0) - model[0].realised_weight()).abs()
+        assert (error < 4.5 * chips.std(0) / 1000**0.5).all()
+    with pytest.raises(UserError, match="age"), mean_aged(model, -1.0):
+        pass
+    assert model[0]._installed is None

@@ -12,13 +12,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
-from hwaware.chip import Chip
+from hwaware.chip import Chip, drift_free, mean_aged
 from hwaware.compensation.costs import LABEL_BYTES, Cost, NetworkSize
-from hwaware.errors import UserError
+from hwaware.errors import UserError, nearest
 from hwaware.nn.batches import split_batch
 
 if TYPE_CHECKING:
     from hwaware.metrics import Answers
+
+#: What a chip is calibrated towards: the network on exact hardware, or with the mean weights of all chips at this age;
+#: or whichever of the two is better.
+AUTO, DRIFT_FREE, MEAN_AGED = TARGETS = ("auto", "drift_free", "mean_aged")
 
 State = dict[str, Tensor]
 """The stored tensors of a method for one drift level or one chip, keyed ``layer/quantity``, as they are stored."""
@@ -69,7 +73,10 @@ class Compensation(ABC):
     @property
     def params(self) -> str:
         """The settings as a JSON object, which distinguishes fits of the same method in ``method_params``."""
-        return json.dumps(asdict(self), sort_keys=True)  # type: ignore[call-overload]
+        settings = asdict(self)  # type: ignore[call-overload]
+        if settings.get("targets") == AUTO:  # left out, as in results from before it was a setting
+            del settings["targets"]
+        return json.dumps(settings, sort_keys=True)
 
     @property
     def samples_kept(self) -> int:
@@ -103,6 +110,8 @@ def check_settings(method: Compensation, **least: int) -> None:
         raise UserError(f"{method.name}: lr={lr} must be a learning rate above 0.")
     if bits is not None and not 2 <= bits <= 16:
         raise UserError(f"{method.name}: bits={bits} must lie in [2, 16].")
+    if (targets := getattr(method, "targets", AUTO)) not in TARGETS:
+        raise UserError(f"{method.name}: targets '{targets}' is unknown. {nearest(targets, TARGETS)}")
 
 
 class OfflineCompensation(Compensation):
@@ -132,7 +141,21 @@ class OfflineCompensation(Compensation):
 
 
 class InFieldCompensation(Compensation):
-    """Base class of methods that are fitted on each chip, at the age of use, with the stored samples."""
+    """Base class of methods that are fitted on each chip, at the age of use, with the stored samples.
+
+    Attributes:
+        targets: what the chip is calibrated towards: ``drift_free``, the network on exact hardware; ``mean_aged``, the
+            network with the mean weights of all chips at this age, which may be the better one after a training with
+            the device's noise; or ``auto``, the one with the lower loss on training batches, which
+            :class:`~hwaware.compensation.Repair` chooses. A field of the methods that compare the chip with such a
+            network.
+    """
+
+    targets: str = DRIFT_FREE
+
+    def wanted(self, model: nn.Module, age_s: float) -> AbstractContextManager[nn.Module]:
+        """Context in which a network computes what a chip of this age (s) is calibrated towards."""
+        return mean_aged(model, age_s) if self.targets == MEAN_AGED else drift_free(model)
 
     @abstractmethod
     def fit(self, chip: Chip, age_s: float, data: FitData) -> State:

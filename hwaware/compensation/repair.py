@@ -13,8 +13,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from hwaware.chip import CHIP_SEED_START, Chip, drift_free
-from hwaware.compensation.base import Compensation, FitData, InFieldCompensation, OfflineCompensation, State
+from hwaware.chip import CHIP_SEED_START, Chip, drift_free, mean_aged
+from hwaware.compensation.base import (
+    AUTO,
+    DRIFT_FREE,
+    MEAN_AGED,
+    Compensation,
+    FitData,
+    InFieldCompensation,
+    OfflineCompensation,
+    State,
+)
 from hwaware.compensation.costs import Cost, NetworkSize
 from hwaware.compensation.schedule import Level, Schedule, Timetable, plan
 from hwaware.errors import UserError
@@ -26,6 +35,9 @@ Fitting = Callable[[str, int | None], AbstractContextManager[Callable[[], None]]
 
 #: Batch size and number of batches of stored samples for checking an in-field repair before it is installed.
 _JUDGED, _PARTS = 100, 5
+
+#: Training batches on which the two networks that a chip may be calibrated towards are compared.
+_COMPARED = 8
 
 
 def _untold(what: str, total: int | None) -> AbstractContextManager[Callable[[], None]]:
@@ -68,7 +80,9 @@ class Repair:
         self.method, self.model, self.data, self.seed = method, model, data, seed
         self.schedule = schedule
         self.refused: list[Refusal] = []
-        self._exact: list[Any] | None = None
+        self._wanted: dict[float, list[Any]] = {}
+        self._targets: dict[float, str] = {}
+        self._exact_loss: float | None = None
         self._ends = sorted({float(age_s) for age_s in ages_s if age_s > 0})
         self._states: dict[float, State] = {}
         self._timetable: Timetable | None = None
@@ -79,14 +93,34 @@ class Repair:
             return nullcontext()
         state: State | None
         if isinstance(self.method, InFieldCompensation):
-            state = self.method.fit(chip, age_s, self.data)
-            if self.method.samples_kept and not self._helps(self.method, chip, age_s, state):
+            method = self._in_field(age_s)
+            state = method.fit(chip, age_s, self.data)
+            if method.samples_kept and not self._helps(method, chip, age_s, state):
                 state = None
         elif self.schedule is not None:
             state = self.timetable.at(age_s).state
         else:
             state = self._level(age_s)
         return nullcontext() if state is None else self.method.installed(self.model, state)
+
+    def _in_field(self, age_s: float) -> InFieldCompensation:
+        """The method for chips of an age (s), with its targets chosen."""
+        assert isinstance(self.method, InFieldCompensation)  # for the type checker
+        if self.method.targets != AUTO:
+            return self.method
+        if age_s not in self._targets:
+            if self._exact_loss is None:
+                self._exact_loss = self._loss(drift_free(self.model))
+            aged = self._loss(mean_aged(self.model, age_s))
+            self._targets[age_s] = MEAN_AGED if aged < self._exact_loss else DRIFT_FREE
+        return replace(self.method, targets=self._targets[age_s])  # type: ignore[type-var]
+
+    @torch.no_grad()
+    def _loss(self, network: AbstractContextManager[nn.Module]) -> float:
+        """Mean loss of a network on a few training batches."""
+        with network as model:
+            losses = [self.data.loss(model, batch) for batch in islice(self.data.training(self.seed), _COMPARED)]
+        return torch.stack(losses).mean().item()
 
     @torch.no_grad()
     def _helps(self, method: InFieldCompensation, chip: Chip, age_s: float, state: State) -> bool:
@@ -96,21 +130,20 @@ class Repair:
             stored = self.data.calibration_batches(method.samples_kept, _JUDGED)
             return [self.data.predict(self.model, batch) for batch in islice(stored, _PARTS)]
 
-        if self._exact is None:
-            with drift_free(self.model):
-                self._exact = answers()
+        if age_s not in self._wanted:
+            with method.wanted(self.model, age_s):
+                self._wanted[age_s] = answers()
         with chip.at(age_s, purpose="calibration"):
-            before = self._error(answers())
+            before = self._error(answers(), age_s)
             with method.installed(self.model, state):
-                after = self._error(answers())
+                after = self._error(answers(), age_s)
         if not after <= before:
             self.refused.append(Refusal(chip.seed, age_s, before, after))
         return after <= before
 
-    def _error(self, answers: Sequence[Any]) -> float:
-        """Mean divergence of outputs from the exact network's; infinite if they are not finite."""
-        assert self._exact is not None  # for the type checker
-        found = [self.data.divergence(one, exact) for one, exact in zip(answers, self._exact, strict=True)]
+    def _error(self, answers: Sequence[Any], age_s: float) -> float:
+        """Mean divergence of outputs from the wanted ones; infinite if they are not finite."""
+        found = [self.data.divergence(one, wanted) for one, wanted in zip(answers, self._wanted[age_s], strict=True)]
         error = torch.stack(found).mean().item()
         return math.inf if math.isnan(error) else error
 
@@ -186,7 +219,7 @@ class Repair:
         if not self._ends or type(self.method).counted is InFieldCompensation.counted:
             return cost
         chip = Chip.program(self.model, CHIP_SEED_START)
-        return self.method.counted(cost, self.method.fit(chip, self._ends[-1], self.data))
+        return self.method.counted(cost, self._in_field(self._ends[-1]).fit(chip, self._ends[-1], self.data))
 
     def _level(self, age_s: float, on_batch: Callable[[], None] = lambda: None) -> State:
         if age_s not in self._states:

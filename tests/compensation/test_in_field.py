@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from hwaware.chip import Chip, drift_free
+from hwaware.chip import Chip, drift_free, mean_aged
 from hwaware.compensation import (
     BnAdaBs,
     BnAdaBsDifference,
@@ -27,6 +27,7 @@ from hwaware.compensation import (
 )
 from hwaware.compensation.access import on_outputs
 from hwaware.compensation.norms import batch_norms, installed_statistics
+from hwaware.errors import UserError
 from hwaware.hardware import Device, Encoding, Hardware
 from hwaware.nn import analog_layers, convert, to_digital
 from tests.placing import on
@@ -327,3 +328,39 @@ def test_low_rank_parts_are_fitted_from_the_digital_networks_features(model, dat
         assert torch.equal(found[0], exact[0])  # the images themselves
         same = [torch.equal(x, exact[use]) for x, use in zip(found[1:], of_first_use[1:], strict=True)]
         assert same == [method.from_teacher] * 4
+
+
+@pytest.mark.parametrize("method", [Dora(images=32, steps=5), BnAdaBsDifference(images=64)])
+@pytest.mark.parametrize("better", ["drift_free", "mean_aged"])
+def test_chips_are_calibrated_towards_the_better_network(method, better, model, data):
+    """By the loss on training batches: of a network that is right as it is, or once it has decayed."""
+    convert(to_digital(model), _decaying(kept=0.6))
+    teacher = copy.deepcopy(model)
+    chip = Chip.program(model, seed=2_000_000)
+
+    def loss(network, batch):
+        with drift_free(teacher) if better == "drift_free" else mean_aged(teacher, AGE_S):
+            return (network(batch[0]) - teacher(batch[0])).square().mean()
+
+    data = replace(data, loss=loss)
+    repair = Repair(method, model, [AGE_S], data, 0)
+    state = repair._in_field(AGE_S).fit(chip, AGE_S, data)
+    explicit = replace(method, targets=better)
+    expected = explicit.fit(chip, AGE_S, data)
+    other = replace(method, targets=({"drift_free", "mean_aged"} - {better}).pop()).fit(chip, AGE_S, data)
+    assert all(torch.equal(value, expected[key]) for key, value in state.items())
+    assert any(not torch.equal(value, other[key]) for key, value in state.items())
+    assert "targets" not in method.params and f'"targets": "{better}"' in explicit.params
+
+
+def test_a_chip_that_is_the_mean_of_all_is_left_as_it_is(model, data):
+    convert(to_digital(model), _decaying(kept=0.6))  # all cells decay alike
+    chip = Chip.program(model, seed=2_000_000)
+    found = DoraMagnitude(images=64, targets="mean_aged").fit(chip, AGE_S, data)
+    for name in ("stem", "depthwise", "grouped", "head"):
+        torch.testing.assert_close(found[f"{name}/scale"], torch.ones(len(found[f"{name}/scale"])), rtol=5e-3, atol=0)
+
+
+def test_unknown_targets():
+    with pytest.raises(UserError, match=r"dora: targets 'mean_age' is unknown. Did you mean 'mean_aged'\?"):
+        Dora(targets="mean_age")

@@ -194,7 +194,7 @@ def test_one_age_shows_the_spread(tmp_path, make_row):
     assert ink(20.0) > ink(1.0) + 200
 
 
-_newer = pytest.mark.skipif(matplotlib.__version_info__ < (3, 11), reason="matplotlib before 3.11 lets long legends overflow")
+_newer = pytest.mark.skipif(matplotlib.__version_info__ < (3, 11), reason="long legends overflow")
 
 
 @pytest.mark.parametrize("length", [12, 40, pytest.param(200, marks=_newer)])

@@ -10,8 +10,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from hwaware.chip import Chip, drift_free
-from hwaware.compensation.base import FitData, InFieldCompensation, OfflineCompensation, State, check_settings
+from hwaware.chip import Chip
+from hwaware.compensation.base import (
+    AUTO,
+    FitData,
+    InFieldCompensation,
+    OfflineCompensation,
+    State,
+    check_settings,
+)
 from hwaware.compensation.costs import HALF_BYTES, SRAM_WRITE_S, Cost, NetworkSize
 from hwaware.compensation.norms import STATISTICS, batch_norms, installed_statistics, measuring_statistics, stored_half
 from hwaware.compensation.training import fresh_chips
@@ -112,15 +119,21 @@ class BnAdaBsDifference(BnAdaBs):
     Means are ``own + chip - exact`` and variances ``own · chip/exact``, with the same images on the chip and on the
     exact network. So statistics of augmented training images are kept, while :class:`BnAdaBs` replaces them with those
     of plain images. Our own variant.
+
+    Attributes:
+        targets: the network that stands for ``exact``: ``drift_free``, ``mean_aged`` or ``auto``
+            (:class:`~hwaware.compensation.InFieldCompensation`).
     """
 
     name: ClassVar[str] = "bn_adabs_difference"
     stored: ClassVar[int] = 2  # also those of the exact network
 
+    targets: str = AUTO
+
     @torch.no_grad()
     def fit(self, chip: Chip, age_s: float, data: FitData) -> State:
         aged = super().fit(chip, age_s, data)
-        with measuring_statistics(chip.model) as found, drift_free(chip.model):
+        with measuring_statistics(chip.model) as found, self.wanted(chip.model, age_s):
             for batch in data.calibration_batches(self.images, _BATCH):
                 data.predict(chip.model, batch)
             exact = found()

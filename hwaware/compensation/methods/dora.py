@@ -14,9 +14,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from hwaware.chip import Chip, drift_free
+from hwaware.chip import Chip
 from hwaware.compensation.access import frozen, on_outputs
-from hwaware.compensation.base import FitData, InFieldCompensation, State, check_settings
+from hwaware.compensation.base import AUTO, FitData, InFieldCompensation, State, check_settings
 from hwaware.compensation.costs import HALF_BYTES, SRAM_WRITE_S, Cost, NetworkSize
 from hwaware.compensation.norms import stored_half
 from hwaware.nn import AnalogLayer, Beside, analog_layers, installed_beside
@@ -43,6 +43,8 @@ class Dora(InFieldCompensation):
         rank: rows of A.
         steps, lr: steps and learning rate of Adam for BA, per layer.
         seed: seed of A.
+        targets: the network whose features are the target: ``drift_free``, ``mean_aged`` or ``auto``
+            (:class:`~hwaware.compensation.InFieldCompensation`).
     """
 
     name: ClassVar[str] = "dora"
@@ -57,6 +59,7 @@ class Dora(InFieldCompensation):
     steps: int = 100
     lr: float = 0.01
     seed: int = 0
+    targets: str = AUTO
 
     def __post_init__(self) -> None:
         check_settings(self, images=1, rank=0 if self.magnitude else 1, steps=1)
@@ -72,7 +75,7 @@ class Dora(InFieldCompensation):
 
         model, state = chip.model, {}
         with torch.no_grad(), frozen(model):
-            with drift_free(model), on_outputs(model, record):
+            with self.wanted(model, age_s), on_outputs(model, record):
                 data.predict(model, batch)
             few = {name for name, uses in taught.items() if _positions(model, name, uses) < LEAST_POSITIONS}
 
