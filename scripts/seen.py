@@ -24,6 +24,7 @@ from hwaware.chip import CHIP_SEED_START, VALIDATION_CHIP_SEED_START
 from hwaware.cli.recipes import with_ancestors
 from hwaware.commands.jobs import Job, Study, read_study
 from hwaware.compensation import Compensation, InFieldCompensation, OfflineCompensation
+from hwaware.compensation.base import AUTO
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "results" / "seen.md"
@@ -199,6 +200,8 @@ def method_line(method: type[Compensation]) -> tuple[str, ...]:
         learns, taught = "samples set aside", "the digital network's features"
     else:
         learns, taught = "the cells alone", "nothing"
+    if getattr(method(), "targets", None) == AUTO:
+        learns += "; eight training batches choose its target"
     if method.by_loss:
         taught = "labels, and the teacher where the recipe distils"
     in_field = issubclass(method, InFieldCompensation)
