@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy, Strategy, StrategyRegistry
@@ -19,6 +20,9 @@ from hwaware.training.sharding import gathered, refuse_shared_weights, sharded_l
 
 NAME = "fsdp2"
 
+#: Older ones cannot take the standard deviation of a sharded weight, and some lack methods of FSDP2.
+OLDEST_TORCH = "2.10"
+
 
 class FullySharded(ModelParallelStrategy):
     """Shards parameters, gradients and the optimiser's state over all processes.
@@ -30,6 +34,11 @@ class FullySharded(ModelParallelStrategy):
     lightning_restore_optimizer = True
 
     def __init__(self) -> None:
+        if torch.__version__ < OLDEST_TORCH:
+            raise UserError(
+                f"trainer.strategy {NAME} needs torch {OLDEST_TORCH} or newer; this is {torch.__version__}. "
+                "--trainer.strategy ddp works with any."
+            )
         super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False)
 
     def setup_environment(self) -> None:

@@ -11,9 +11,11 @@ from safetensors.torch import load_file, save_file
 
 from hwaware.cli.main import main
 from hwaware.errors import UserError
-from hwaware.tasks.fully_sharded import refuse_other_sharding
+from hwaware.tasks.fully_sharded import OLDEST_TORCH, refuse_other_sharding
 from tests.command_line import FINETUNE, measured, run
 from tests.side_by_side import run_side_by_side
+
+pytestmark = pytest.mark.skipif(torch.__version__ < OLDEST_TORCH, reason=f"fsdp2 needs torch {OLDEST_TORCH}")
 
 #: Converters' ranges are measured on the shards; one process has a validation batch more than the other.
 OPTIONS = (

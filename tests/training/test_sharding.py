@@ -14,8 +14,11 @@ import tests.tiny  # noqa: F401 - registers the tiny networks
 from hwaware.errors import UserError
 from hwaware.hardware import load_hardware
 from hwaware.nn import convert
+from hwaware.tasks.fully_sharded import OLDEST_TORCH
 from hwaware.training import RetentionLoss, clip_weights_, install_retention, retention_loss
 from hwaware.training.sharding import gathered, keep_gathered, refuse_shared_weights, shard, units, whole_copy
+
+pytestmark = pytest.mark.skipif(torch.__version__ < OLDEST_TORCH, reason=f"fsdp2 needs torch {OLDEST_TORCH}")
 
 
 def test_units_are_the_blocks_and_the_rest():
