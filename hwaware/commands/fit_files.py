@@ -20,7 +20,7 @@ from hwaware.hardware.devices.fit.cleaning import OUTLIER_IQR, STUCK_WITHIN
 from hwaware.hardware.devices.fit.estimate import BOOTSTRAP_SEED, FOLDS, TOLERATED_ERRORS, Fit
 from hwaware.report.device_fit import agreement_table, plot_by_state, plot_over_time
 from hwaware.report.labels import age_label, assumed_label
-from hwaware.results.agreement import Agreement, misfit
+from hwaware.results.agreement import FEW_CELLS, Agreement, misfit
 from hwaware.results.files import refuse_folder, replacing_together
 
 #: Suffixes of the files of a fit, except the device file.
@@ -94,9 +94,13 @@ def fit_remarks(fit: Fit, rows: Sequence[Agreement]) -> list[str]:
     """Remarks: goodness of fit, excluded readings, and what the readings do not determine."""
     means, stds = misfit(rows)
     cleaned = fit.cleaned
+    quality = f"Misfit by state and age in standard errors (1 is perfect): means {means:.2f}, spreads {stds:.2f}."
+    if math.isnan(means):
+        quality = f"Misfit by state and age: unknown, since no state has {FEW_CELLS} cells at one age."
+    elif max(means, stds) > _POOR:
+        quality += " POOR: no law here describes these readings; see the figures before using it."
     remarks = [
-        f"Misfit by state and age in standard errors (1 is perfect): means {means:.2f}, spreads {stds:.2f}."
-        + " POOR: no law here describes these readings; see the figures before using it." * (max(means, stds) > _POOR),
+        quality,
         f"Intervals (95 %): {estimate.BOOTSTRAP_DRAWS} fits to cells drawn with replacement, seed {BOOTSTRAP_SEED}.",
     ]
     if not cleaned.readings.n_states:

@@ -60,7 +60,7 @@ def write_results(
     if not run.is_first:
         return
     rows, costs, folder = evaluation.rows, evaluation.costs, run.folder
-    print_tables(rows, criteria, evaluation.hits)
+    print_tables(rows, criteria, evaluation.hits, task.chance_percent)
     remarks = _elsewhere(task, settings, network, trained or {})
     for sentence in dict.fromkeys(itertools.chain.from_iterable(remarks.values())):
         print(sentence)

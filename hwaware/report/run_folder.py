@@ -23,11 +23,23 @@ from hwaware.results.row import Row
 from hwaware.results.setting import LINE, by_setting, group_by, params_of
 from hwaware.results.summary import write_summary
 
+#: Chance level (percent) from which a further metric is left out of the terminal: top-5 of ten classes says nothing.
+_NOTHING_SAID = 50.0
 
-def print_tables(rows: Sequence[Row], criteria: Criteria = CRITERIA, hits: Hits | None = None) -> None:
-    """One table of accuracy per metric, those of dies and of classes; with hits, gains over samples as well."""
+
+def print_tables(
+    rows: Sequence[Row],
+    criteria: Criteria = CRITERIA,
+    hits: Hits | None = None,
+    chance: Mapping[str, float] | None = None,
+) -> None:
+    """One table of accuracy per metric, those of dies and of classes; with hits, gains over samples as well.
+
+    Metrics beside the first one whose chance level (percent) is high are left out; files have them.
+    """
     console = Console()
     rows, classes = apart(rows)
+    rows = [row for row in rows if row.metric == rows[0].metric or (chance or {}).get(row.metric, 0) < _NOTHING_SAID]
     for grid in few_grids(rows, criteria, hits):
         console.print(rich_table(grid, console.width))
     for table in [*die_tables(rows, varying_params(rows)), *class_tables(classes)]:

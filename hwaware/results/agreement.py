@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: Fewest cells of a state, and largest fraction of readings at a limit, for its moments to count in the goodness of
-#: fit.
-_FEW, _CUT_OFF = 8, 0.05
+#: Fewest cells of a state for its moments to count in the goodness of fit.
+FEW_CELLS = 8
+
+#: Largest fraction of readings at a limit for the same.
+_CUT_OFF = 0.05
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def misfit(rows: Sequence[Agreement]) -> tuple[float, float]:
 
     States with readings at a limit are left out, since their moments are not those of a Gaussian.
     """
-    known = [one for one in rows if one.cells >= _FEW and one.cut_off <= _CUT_OFF and one.measured_std_us > 0]
+    known = [one for one in rows if one.cells >= FEW_CELLS and one.cut_off <= _CUT_OFF and one.measured_std_us > 0]
     means = [(one.measured_shift_us - one.fitted_shift_us) / one.fitted_std_us * math.sqrt(one.cells) for one in known]
     stds = [math.log(one.measured_std_us / one.fitted_std_us) * math.sqrt(2 * one.cells) for one in known]
     of_means, of_stds = (math.sqrt(np.mean(np.square(one))) if one else math.nan for one in (means, stds))

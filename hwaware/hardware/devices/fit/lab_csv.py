@@ -55,26 +55,34 @@ class LabCsv:
 def read_csv(path: str | Path, quantities: Collection[str]) -> LabCsv:
     """Reads a file in UTF-8, UTF-16 or Latin-1. The header is the first line that names three of the quantities.
 
+    Fields are separated by commas, or by semicolons or tabs if the header has no comma.
+
     Raises:
-        UserError: the file can't be read, or its fields are not separated by commas.
+        UserError: the file can't be read.
     """
     path = Path(path)
     try:
         refuse_special(path, "measurements")
-        table = csv.reader(io.StringIO(_decoded(path.read_bytes()), newline=""))
-        rows = [(table.line_num, tuple(field.strip() for field in row)) for row in table if any(map(str.strip, row))]
+        text = _decoded(path.read_bytes())
+        before, header, body = _parts(text, ",", quantities)
+        if len(header) == 1 and (separator := re.search(r"[;\t]", header[0])):
+            before, header, body = _parts(text, separator[0], quantities)
     except FileNotFoundError:
         raise UserError(f"there are no measurements '{path}'. {nearest_path(path)}".rstrip()) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"measurements '{path}' can't be read: {reason}.") from None
-    places = (place for place, (_, row) in enumerate(rows) if len(_known(row, quantities)) >= 3)
-    first = next(places, 0)
-    header = rows[first][1] if rows else ()
-    if len(header) == 1 and (other := re.search(r"[;\t]", header[0])):
-        what = "tabs" if other[0] == "\t" else f"'{other[0]}'"
-        raise UserError(f"fields of '{path}' are separated by {what}; they must be by commas (and numbers use points).")
-    return LabCsv(path, tuple(",".join(row) for _, row in rows[:first]), header, tuple(rows[first + 1 :]))
+    return LabCsv(path, before, header, body)
+
+
+def _parts(
+    text: str, separator: str, quantities: Collection[str]
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[tuple[int, tuple[str, ...]], ...]]:
+    """The lines before the header, the header, and the rows with their line numbers."""
+    table = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    rows = [(table.line_num, tuple(field.strip() for field in row)) for row in table if any(map(str.strip, row))]
+    first = next((place for place, (_, row) in enumerate(rows) if len(_known(row, quantities)) >= 3), 0)
+    return tuple(",".join(row) for _, row in rows[:first]), rows[first][1] if rows else (), tuple(rows[first + 1 :])
 
 
 def quantity_and_unit(name: str) -> tuple[str, str]:

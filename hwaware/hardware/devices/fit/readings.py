@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -293,7 +294,8 @@ def _value(path: Path, line: int, quantity: str, text: str, factor: float) -> fl
     except (ValueError, ZeroDivisionError):
         value = math.nan
     if not math.isfinite(value):
-        raise UserError(f"'{path}' line {line}: {quantity} '{text}' is not a number.")
+        reason = "has a decimal comma; numbers use points" if re.fullmatch(r"-?\d+,\d+", text) else "is not a number"
+        raise UserError(f"'{path}' line {line}: {quantity} '{text}' {reason}.")
     if quantity == "conductance" and value <= 0:
         raise UserError(
             f"'{path}' line {line}: conductance '{text}' must be above 0; give a reading below the resolution of the "

@@ -32,6 +32,14 @@ def test_other_units_are_converted(tmp_path):
         np.testing.assert_allclose(getattr(other, column), getattr(usual, column))
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_other_separators(tmp_path, separator):
+    text = "wafer,7\n" + HEADER + "1,10,0,9.5\n,,,\n2,20,3600,19\n"
+    usual, other = _read(tmp_path, text), _read(tmp_path, text.replace(",", separator))
+    for column in ("target_us", "time_s", "conductance_us"):
+        np.testing.assert_array_equal(getattr(other, column), getattr(usual, column))
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -41,8 +49,11 @@ def test_other_units_are_converted(tmp_path):
         ("cell,target_us,time_s,conductance\n", "'conductance' .* call it conductance_us .*conductance_ns"),
         ("cell,target_us,time_y,conductance_us\n", "'time_y' .* call it time_s"),
         ("cel,target_us,time_s,conductance_us\n", "lacks the column cell; .* is 'cel' meant. Call it cell"),
-        ("cell;target_us;time_s;conductance_us\n", "separated by ';'; they must be by commas"),
-        ("cell\ttarget_us\ttime_s\n", "separated by tabs; they must be by commas"),
+        ("cell\ttarget_us\ttime_s\n", "lacks the column conductance_us; it has: cell, target_us, time_s"),
+        (
+            HEADER.replace(",", ";") + "1;10;0;9,5\n",
+            "line 2: conductance '9,5' has a decimal comma",
+        ),
         (HEADER.strip() + ",conductance_ns\n", "two columns of conductance: 'conductance_us' and 'conductance_ns'"),
         (HEADER + "1,10,0\n", "line 2 has 3 fields; the header has 4"),
         (HEADER + "1,10,0,ten\n", "line 2: conductance 'ten' is not a number"),
