@@ -24,7 +24,7 @@ from hwaware.evaluation.run import Run
 from hwaware.export.bundle import PlannedRepair, read_bundle, write_bundle
 from hwaware.export.repairs import settings_of
 from hwaware.nn.adapters import refuse_adapters
-from hwaware.report.labels import age_label
+from hwaware.report.labels import age_label, method_label
 from hwaware.results.costs import bytes_label
 from hwaware.tasks import HardwareAwareTask
 
@@ -115,7 +115,8 @@ def export(
 
 def _levels(repair: PlannedRepair) -> Table:
     target, stored = repair.schedule.target_percent, bytes_label(repair.cost.bytes_stored)
-    title = f"{repair.method.name}: target {target:g} % of drift-free, {repair.timetable.n_sets} sets, {stored}"
+    name = method_label(repair.method.name, repair.method.params)
+    title = f"{name}: target {target:g} % of drift-free, {repair.timetable.n_sets} sets, {stored}"
     table = Table("from", "accuracy there (%)", "target", title=title)
     for level in repair.timetable.levels:
         reached = "reached" if level.reached else "missed"
@@ -136,29 +137,32 @@ def _check(
     bundle.install(reloaded)
     reloaded = reloaded.to(run.torch_device).eval()
     batches = Batches(datamodule, "val", run.torch_device)
-    rows: dict[str, list[float]] = {}
 
     @torch.no_grad()
-    def score(what: str, network: nn.Module) -> None:
-        with run.precision():
-            rows.setdefault(what, []).append(next(iter(task.score(network, batches).values())))
+    def scores(network: nn.Module) -> list[tuple[str, float]]:
+        def score() -> float:
+            with run.precision():
+                return next(iter(task.score(network, batches).values()))
 
-    for network in (model, reloaded):
         with drift_free(network):
-            score("drift-free", network)
+            found = [("drift-free", score())]
         chip = Chip.program(network, VALIDATION_CHIP_SEED_START)
         with chip.at(age_s):
-            score(f"a chip at {age_label(age_s)}", network)
+            found.append((f"a chip at {age_label(age_s)}", score()))
             for repair in bundle.repairs:
                 with repair(chip, age_s):
-                    score(f"the same with {repair.method.name}", network)
+                    found.append((f"the same with {method_label(repair.method.name, repair.method.params)}", score()))
+        return found
+
+    # Not by name: a bundle may have two repairs of one method.
+    pairs = list(zip(scores(model), scores(reloaded), strict=True))
     table = Table(title=f"{path}: accuracy (%) on validation images")
     for column in ("", "exported", "reloaded"):
         table.add_column(column, justify="right" if column else "left")
-    for what, (exported, found) in rows.items():
+    for (what, exported), (_, found) in pairs:
         table.add_row(what, f"{exported:.2f}", f"{found:.2f}")
     Console().print(table)
     # Conductances are stored with seven digits, so a few samples may change, also among few samples.
     most = max(0.5, 100.0 * _CHANGED / batches.n_samples)
-    if any(abs(exported - found) > most for exported, found in rows.values()):
+    if any(abs(exported - found) > most for (_, exported), (_, found) in pairs):
         raise UserError(f"the bundle '{path}' does not reproduce the network: see the table above.")

@@ -321,14 +321,20 @@ def test_the_command_exports_what_it_reads_back(tmp_path, capsys):
         *("export", "--config", FINETUNE, "--model.weights", str(pretrained_weights()), "--out", tmp_path / "bundle"),
         *("--evaluation.schedule.per_decade", 1, "--evaluation.schedule.youngest_s", 1e8),
         *("--evaluation.schedule.instances", 2, "--evaluation.schedule.target_percent", 99.9),
-        *("--evaluation.methods", "[{class_path: VeraPlus, init_args: {steps: 30}}, {class_path: Dora}]"),
+        *(
+            "--evaluation.methods",
+            "[{class_path: VeraPlus, init_args: {steps: 30}}, "
+            "{class_path: VeraPlus, init_args: {steps: 30, constant: false}}, {class_path: Dora}]",
+        ),
         *("--trainer.default_root_dir", tmp_path / "runs"),
     ]
     run(*arguments)
     out = capsys.readouterr().out
     assert "left out, since they are fitted on each chip in the field: dora" in out and "reloaded" in out
-    (repair,) = read_bundle(tmp_path / "bundle").repairs
-    assert repair.method.name == "vera_plus" and repair.timetable.n_sets >= 1 and repair.cost.bytes_stored > 0
+    assert "the same with vera_plus_constant" in out and "the same with vera_plus " in out
+    for repair, constant in zip(read_bundle(tmp_path / "bundle").repairs, (True, False), strict=True):
+        assert repair.method.name == "vera_plus" and repair.method.constant == constant
+        assert repair.timetable.n_sets >= 1 and repair.cost.bytes_stored > 0
     assert sorted(path.name for path in (tmp_path / "bundle").iterdir()) == [
         "bundle.json", "conductances.safetensors", "digital.safetensors", "places.safetensors", "repairs.safetensors",
     ]  # fmt: skip
