@@ -29,9 +29,10 @@ class SmallDigits(nn.Module):
     def __init__(self, num_classes: int = 10, in_chans: int = 1, width: int = 32) -> None:
         super().__init__()
         self.num_classes = num_classes  # what data are compared with
+        self.num_features = width * 16  # before the head: `hwaware push` needs it
         self.first = nn.Conv2d(in_chans, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, stride=2, padding=1)
-        self.head = nn.Linear(width * 16, num_classes)
+        self.head = nn.Linear(self.num_features, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.second(self.first(images).relu()).relu().flatten(1))

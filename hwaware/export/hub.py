@@ -58,9 +58,15 @@ def save_pretrained(
         preprocessing: how images were prepared, if it differs from timm's entry for the name.
 
     Raises:
-        UserError: the folder exists.
+        UserError: the folder exists, or the network lacks an attribute that timm stores.
     """
     from timm.models import save_for_hf
+
+    if not hasattr(network, "num_features"):
+        raise UserError(
+            f"network '{name}' has no attribute num_features, which timm's folders have: set self.num_features to the "
+            "number of features before its last layer."
+        )
 
     folder = Path(folder)
     if folder.exists():

@@ -15,6 +15,8 @@ from safetensors.torch import load, load_file
 import hwaware
 from hwaware.chip import Chip, drift_free
 from hwaware.cli.main import main
+from hwaware.errors import UserError
+from hwaware.export.hub import save_pretrained
 from hwaware.export.weights import read_header
 from hwaware.hardware import Converters
 from hwaware.nn import Measured, analog_layers, main_hardware
@@ -289,3 +291,9 @@ def test_onnx_refuses(finished, tmp_path, monkeypatch, capsys):
     assert main([*command, "--out", "model.onnx"]) == 2
     assert "pip install 'hwaware[onnx]'" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_without_the_number_of_its_features(tmp_path):
+    with pytest.raises(UserError, match=r"network 'mine' has no attribute num_features.*set self\.num_features"):
+        save_pretrained(tmp_path / "folder", torch.nn.Linear(4, 2), "mine", {})
+    assert not list(tmp_path.iterdir())

@@ -240,7 +240,7 @@ def _columns(table: LabCsv) -> tuple[dict[str, tuple[int, float]], tuple[str, ..
         called = {one: f"{one}_{_UNITS[one][0]}" if one in _UNITS else one for one in missing}
         wrong.append(f"it lacks the column {', '.join(called.values())}; it has: {', '.join(header) or 'none'}")
         meant = ((_alike(one, ignored), name) for one, name in called.items())
-        wrong += [f"is '{other}' meant? Call it {name}" for other, name in meant if other]
+        wrong += [f"is '{other}' meant? Call it {_with_unit(name, other)}" for other, name in meant if other]
     if wrong:
         raise UserError(f"'{path}': {'; '.join(wrong)}.")
     starts = STARTS if math.isnan(found["time"][1]) else ()
@@ -268,6 +268,15 @@ def _named_as_usual(header: Sequence[str]) -> list[tuple[str, str]]:
         return name if quantity in own or (quantity == "time" and stamped and unit not in SECONDS) else quantity
 
     return [(usual(name, unit), unit) for name, unit in found]
+
+
+def _with_unit(name: str, other: str) -> str:
+    """The name that a column should have, in the unit that it states: one in kΩ is not a conductance in µS."""
+    _, unit = quantity_and_unit(other)
+    if name == f"conductance_{_UNITS['conductance'][0]}" and unit in OHMS:
+        return f"resistance_{unit}"
+    quantity, _, _ = name.rpartition("_")
+    return f"{quantity}_{unit}" if quantity in _UNITS and unit in _UNITS[quantity][1] else name
 
 
 def _alike(quantity: str, names: Sequence[str]) -> str | None:

@@ -54,6 +54,7 @@ def test_other_separators(tmp_path, separator):
             HEADER.replace(",", ";") + "1;10;0;9,5\n",
             "line 2: conductance '9,5' has a decimal comma",
         ),
+        ("cell,target_us,time_s,Read R (kΩ)\n", r"is 'Read R \(kΩ\)' meant\? Call it resistance_kohm\."),
         (HEADER.strip() + ",conductance_ns\n", "two columns of conductance: 'conductance_us' and 'conductance_ns'"),
         (HEADER + "1,10,0\n", "line 2 has 3 fields; the header has 4"),
         (HEADER + "1,10,0,ten\n", "line 2: conductance 'ten' is not a number"),
